@@ -1,0 +1,262 @@
+"""Text to token ids and back, on Hugging Face's `tokenizers`: the same ids as `transformers`, without it."""
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.text.tokenizer_arguments import (
+    Padding,
+    Truncation,
+    check_choices,
+    check_count,
+    check_texts,
+    kept_of_pair,
+)
+from gossamer.text.tokenizer_files import (
+    SPECIAL_ROLES,
+    read_backend,
+    read_settings,
+    rust_errors,
+    shorten,
+    special_token,
+)
+
+__all__ = ["Tokenizer"]
+
+# Truncation is state of the backend, which copies made by `with_max_length` share; one call at a time may set it.
+# A module's lock, because a lock inside an object could not be pickled to data-loading workers.
+_BACKEND_STATE = threading.Lock()
+
+
+class Tokenizer:
+    """Turns texts into tensors of token ids as the checkpoint it was read from was trained; immutable.
+
+    Build one with `Tokenizer.load`. Padding and truncation written into tokenizer.json are ignored: calls decide.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, settings: dict[str, Any] | None = None) -> None:
+        self._backend = backend
+        self._settings = dict(settings or {})
+        self._tokens = {role: special_token(self._settings, backend, role) for role in SPECIAL_ROLES}
+        self._padding_left = self._settings.get("padding_side", "right") == "left"
+        self._truncation_side = self._settings.get("truncation_side", "right")
+        backend.no_padding()
+        backend.no_truncation()
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Tokenizer":
+        """Read tokenizer.json (and tokenizer_config.json, special_tokens_map.json where present) of `directory`.
+
+        Raises InputError, naming the file and the reason, for a missing, truncated or invalid file.
+        """
+        directory = Path(directory)
+        return cls(read_backend(directory), read_settings(directory))
+
+    def save(self, directory: str | Path) -> None:
+        """Write tokenizer.json and tokenizer_config.json, readable by `transformers.AutoTokenizer` with the same ids.
+
+        The original config's fields are kept; `model_max_length` is this tokenizer's. OSError passes to the caller.
+        """
+        settings = {**self._settings, "model_max_length": self.max_length}
+        # Without a class transformers goes by the model type, and would read a lengthened BERT as a RoBERTa tokenizer.
+        if settings.get("tokenizer_class") is None:
+            settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+        settings.update({role: token for role, token in self._tokens.items() if settings.get(role) is None})
+        settings = {name: value for name, value in settings.items() if value is not None or name in self._settings}
+        if self.max_length is None:
+            del settings["model_max_length"]
+        with _BACKEND_STATE:
+            self._backend.no_truncation()
+            vocabulary = self._backend.to_str(pretty=True)
+        directory = Path(directory)
+        (directory / "tokenizer.json").write_text(vocabulary, encoding="utf-8")
+        text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+        (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+    def with_max_length(self, n: int) -> "Tokenizer":
+        """The same tokenizer for a model that takes `n` tokens; InputError if not even one token of text would fit."""
+        check_count("max_length", n, self.special_tokens_count() + 1, "special tokens and one of text")
+        return Tokenizer(self._backend, {**self._settings, "model_max_length": n})
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens the model takes, special tokens included; None where the checkpoint sets no limit."""
+        return self._settings.get("model_max_length")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens, added ones included."""
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def pad_id(self) -> int | None:
+        """Id of the padding token, or None."""
+        return self._id("pad_token")
+
+    @property
+    def cls_id(self) -> int | None:
+        """Id of the token that opens a text, or None."""
+        return self._id("cls_token")
+
+    @property
+    def sep_id(self) -> int | None:
+        """Id of the token that closes a text, or None."""
+        return self._id("sep_token")
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of the token to be filled in, or None."""
+        return self._id("mask_token")
+
+    @property
+    def unk_id(self) -> int | None:
+        """Id of the token that stands for what the vocabulary lacks, or None."""
+        return self._id("unk_token")
+
+    def special_tokens_count(self, pair: bool = False) -> int:
+        """How many special tokens a text (or a pair of texts) gets."""
+        return self._backend.num_special_tokens_to_add(pair)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocabulary_size={self.vocabulary_size}, max_length={self.max_length})"
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        text_pair: str | Sequence[str] | None = None,
+        padding: Padding = True,
+        truncation: Truncation = True,
+        max_length: int | None = None,
+        stride: int = 0,
+        return_offsets: bool = False,
+    ) -> dict[str, Tensor]:
+        """Texts (and their pairs) to `input_ids`, `attention_mask`, `token_type_ids`, each int64 [rows, length].
+
+        padding: True or "longest", "max_length", or False (rows must then be of one length). truncation: True
+        ("longest_first"), "only_first", "only_second" or False. max_length: in tokens, special ones included; the
+        model's unless given. stride > 0: what is cut off goes on in further rows that repeat `stride` tokens, and
+        `overflow_to_sample` [rows] tells each row's text. return_offsets adds `offsets` [rows, length, 2], in
+        characters of the text (special tokens and padding: 0, 0), and `special_tokens_mask`. An empty text is its
+        special tokens. Raises InputError for no texts, items that are no text, and lengths or strides that cannot be.
+        """
+        first = check_texts("texts", texts)
+        second = None if text_pair is None else check_texts("text_pair", text_pair)
+        if second is not None and len(first) != len(second):
+            raise InputError(f"{len(first)} texts but {len(second)} in text_pair; give one pair text for each text")
+        limit = self.max_length if max_length is None else max_length
+        strategy = check_choices(padding, truncation, second is not None)
+        self._check_lengths(
+            limit if strategy or padding == "max_length" else None, stride, strategy, second is not None
+        )
+        items: list[Any] = first if second is None else list(zip(first, second, strict=True))
+        if second is not None and limit is not None and strategy and (stride or strategy != "longest_first"):
+            self._check_pairs(first, second, limit - self.special_tokens_count(pair=True), strategy, stride)
+        encodings = self._encode(items, limit if strategy else None, stride, strategy or "longest_first")
+        rows = [(i, row) for i, encoding in enumerate(encodings) for row in (encoding, *_overflow(encoding, stride))]
+        batch = self._tensors([row for _, row in rows], self._width(rows, padding, limit), return_offsets)
+        if stride > 0:
+            batch["overflow_to_sample"] = torch.tensor([i for i, _ in rows], dtype=torch.int64)
+        return batch
+
+    def encode_plain(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and character offsets of one text of any length, without special tokens and never truncated."""
+        (encoding,) = self._encode(check_texts("text", text), None, 0, "longest_first", special=False)
+        return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Iterable[int] | Tensor, skip_special: bool = True) -> str:
+        """The text of one row of ids; InputError for ids that the vocabulary does not have."""
+        values = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        for value in values:
+            if not isinstance(value, int) or value < 0 or self._backend.id_to_token(value) is None:
+                raise InputError(
+                    f"token id {shorten(value)} is not in the vocabulary of {self.vocabulary_size:,} tokens"
+                )
+        return self._backend.decode(values, skip_special_tokens=skip_special)
+
+    def _id(self, role: str) -> int | None:
+        token = self._tokens[role]
+        return None if token is None else self._backend.token_to_id(token)
+
+    def _encode(
+        self, items: list[Any], limit: int | None, stride: int, strategy: str, special: bool = True
+    ) -> list[tokenizers.Encoding]:
+        with _BACKEND_STATE, rust_errors("the tokenizer cannot read this text", "its tokenizer.json may be damaged"):
+            if limit is None:
+                self._backend.no_truncation()
+            else:
+                side = self._truncation_side
+                self._backend.enable_truncation(limit, stride=stride, strategy=strategy, direction=side)
+            return self._backend.encode_batch(items, add_special_tokens=special)
+
+    def _check_lengths(self, limit: int | None, stride: int, strategy: str | None, pair: bool) -> None:
+        special = self.special_tokens_count(pair)
+        if limit is not None:
+            check_count("max_length", limit, special + 1, f"{special} special tokens and one of text")
+        check_count("stride", stride, 0, "no overlap")
+        if stride and (limit is None or not strategy):
+            raise InputError(f"stride={stride} needs truncation to a max_length; give one, or stride=0")
+        if stride and limit is not None and stride >= limit - special:
+            raise InputError(
+                f"stride={stride} leaves no new tokens in a row of max_length={limit} with {special} special tokens; "
+                f"it must be below {limit - special}"
+            )
+
+    def _check_pairs(self, first: list[str], second: list[str], room: int, strategy: str, stride: int) -> None:
+        plain = self._encode(first + second, None, 0, "longest_first", special=False)
+        for i, (a, b) in enumerate(zip(plain, plain[len(first) :], strict=False)):
+            kept = kept_of_pair(len(a), len(b), room, strategy)
+            cut = [keep for keep, whole in zip(kept, (len(a), len(b)), strict=True) if keep < whole]
+            if any(keep <= stride and not (keep == 0 and strategy == "longest_first") for keep in cut):
+                raise InputError(
+                    f"pair {i} ({len(a)} and {len(b)} tokens) cannot be cut to {room} tokens by {strategy!r} with "
+                    f"stride={stride}: {max(0, min(cut))} would be left; give a larger max_length or a smaller stride"
+                )
+
+    def _width(self, rows: list[tuple[int, tokenizers.Encoding]], padding: Padding, limit: int | None) -> int:
+        lengths = [len(row) for _, row in rows]
+        if padding == "max_length":
+            if limit is None:
+                raise InputError("padding='max_length' but this model sets no limit; give max_length, or padding=True")
+            if max(lengths) > limit:
+                sample = rows[lengths.index(max(lengths))][0]
+                raise InputError(
+                    f"text {sample} has {max(lengths)} tokens, padding='max_length' allows {limit}; truncate it, "
+                    "or give a larger max_length"
+                )
+            return limit
+        if padding is False and len(set(lengths)) > 1:
+            raise InputError(f"padding=False but rows have {min(lengths)} to {max(lengths)} tokens; use padding=True")
+        if len(set(lengths)) > 1 and self.pad_id is None:
+            raise InputError("this tokenizer has no padding token; give one text at a time, or texts of one length")
+        return max(lengths)
+
+    def _tensors(self, rows: list[tokenizers.Encoding], width: int, offsets: bool) -> dict[str, Tensor]:
+        def column(name: str, fill: int, shape: tuple[int, ...] = ()) -> Tensor:
+            table = np.full((len(rows), width, *shape), fill, dtype=np.int64)
+            for i, row in enumerate(rows):
+                start = width - len(row) if self._padding_left else 0
+                if len(row):
+                    table[i, start : start + len(row)] = getattr(row, name)
+            return torch.from_numpy(table)
+
+        batch = {
+            "input_ids": column("ids", self.pad_id or 0),
+            "attention_mask": column("attention_mask", 0),
+            "token_type_ids": column("type_ids", 0),
+        }
+        if offsets:
+            batch["offsets"] = column("offsets", 0, (2,))
+            batch["special_tokens_mask"] = column("special_tokens_mask", 1)
+        return batch
+
+
+def _overflow(encoding: tokenizers.Encoding, stride: int) -> list[tokenizers.Encoding]:
+    return encoding.overflowing if stride else []

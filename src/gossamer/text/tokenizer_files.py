@@ -1,0 +1,123 @@
+"""The files of a tokenizer, read with suspicion: tokenizer.json, tokenizer_config.json, special_tokens_map.json."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from gossamer.errors import InputError
+
+__all__ = ["SPECIAL_ROLES", "read_backend", "read_settings", "rust_errors", "shorten", "special_token"]
+
+# What each role is called in the checkpoints of the field, for a tokenizer.json that comes without its config.
+SPECIAL_ROLES: Mapping[str, tuple[str, ...]] = {
+    "pad_token": ("[PAD]", "<pad>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+    "unk_token": ("[UNK]", "<unk>"),
+}
+# transformers writes int(1e30) for "no limit"; nothing near this is a real one.
+NO_LIMIT = 10**9
+
+
+def shorten(value: object, length: int = 60) -> str:
+    """`value` as Python would print it, cut to `length` characters: for errors that quote what they refuse."""
+    shown = repr(value[: 2 * length] if isinstance(value, str) else value)
+    return shown if len(shown) <= length else shown[: length - 3] + "..."
+
+
+@contextmanager
+def rust_errors(what: str, remedy: str) -> Iterator[None]:
+    """Turn what `tokenizers` raises, Rust panics included (they are no `Exception`), into one InputError."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(f"{what}: {reason[:200]}; {remedy}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is missing: a checkpoint needs it to read text; copy it from where the checkpoint came from"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); fetch it again") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def read_backend(directory: Path) -> tokenizers.Tokenizer:
+    """The `tokenizers` object of `directory`/tokenizer.json; InputError where missing, truncated or invalid."""
+    path = directory / "tokenizer.json"
+    text = _read_text(path)
+    with rust_errors(
+        f"{path} is not a valid tokenizer ({len(text):,} characters)", "it may be cut off: fetch it again"
+    ):
+        return tokenizers.Tokenizer.from_str(text)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not valid JSON ({error}); fetch it again or delete it") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}, not a JSON object; fetch it again or delete it")
+    return value
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """tokenizer_config.json of `directory`, its gaps filled from special_tokens_map.json, all checked; may be {}."""
+    path = directory / "tokenizer_config.json"
+    settings = _read_object(path)
+    for name, token in _read_object(directory / "special_tokens_map.json").items():
+        settings.setdefault(name, token)
+    for name in SPECIAL_ROLES:
+        _check_token(path, name, settings.get(name))
+    for name in ("padding_side", "truncation_side"):
+        if settings.get(name, "right") not in ("left", "right"):
+            raise InputError(f"{path}: {name} is {shorten(settings[name])}; it must be 'left' or 'right'")
+    settings["model_max_length"] = _limit(path, settings.get("model_max_length"))
+    return settings
+
+
+def _check_token(path: Path, name: str, token: object) -> None:
+    valid = isinstance(token.get("content") if isinstance(token, dict) else token, str)
+    if token is not None and not valid:
+        raise InputError(
+            f'{path}: {name} is {shorten(token)}; it must be a string or an object with a string "content"'
+        )
+
+
+def _limit(path: Path, value: object) -> int | None:
+    if value is None:
+        return None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    if not number or value < 1 or (value < NO_LIMIT and value != int(value)):  # type: ignore[operator, call-overload]
+        raise InputError(
+            f"{path}: model_max_length is {shorten(value)}; it must be a whole number of tokens, 1 or more"
+        )
+    return int(value) if value < NO_LIMIT else None  # type: ignore[operator, call-overload]
+
+
+def special_token(settings: Mapping[str, Any], backend: tokenizers.Tokenizer, role: str) -> str | None:
+    """The token that plays `role` ("pad_token" ...): named in the settings, else by convention, else None."""
+    named = settings.get(role)
+    if named is not None:
+        return named["content"] if isinstance(named, dict) else named
+    special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    return next((token for token in SPECIAL_ROLES[role] if token in special), None)
