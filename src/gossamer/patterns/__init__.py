@@ -1,0 +1,11 @@
+"""Who may attend to whom: frozen values that know their own masks, counts and pictures."""
+
+from gossamer.patterns.base import Pattern
+from gossamer.patterns.full import Full
+from gossamer.patterns.global_tokens import Global
+from gossamer.patterns.per_head import PerHead
+from gossamer.patterns.reading import pattern_from_dict
+from gossamer.patterns.union import Union
+from gossamer.patterns.window import Window
+
+__all__ = ["Full", "Global", "Pattern", "PerHead", "Union", "Window", "pattern_from_dict"]

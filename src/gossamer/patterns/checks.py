@@ -1,0 +1,25 @@
+"""Checks that name the field, quote the value and say what is allowed."""
+
+from typing import Any
+
+import torch
+
+from gossamer.errors import InputError
+
+__all__ = ["LARGEST", "check_boolean", "check_integer"]
+
+LARGEST = 2**31 - 1
+"""No size, distance or count is larger: products of two of them still fit into 64 bits."""
+
+
+def check_integer(owner: str, field: str, value: Any, least: int) -> None:
+    """Refuse anything but a true integer from `least` to `LARGEST` (a symbolic size of a traced program is one)."""
+    is_integer = isinstance(value, int | torch.SymInt) and not isinstance(value, bool)
+    if not is_integer or value < least or value > LARGEST:
+        raise InputError(f"{owner}: {field} is {value!r}; it must be an integer from {least} to {LARGEST}")
+
+
+def check_boolean(owner: str, field: str, value: Any) -> None:
+    """Refuse anything but True or False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{owner}: {field} is {value!r}; it must be True or False")
