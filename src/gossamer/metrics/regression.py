@@ -37,10 +37,10 @@ def ridge_cross_validated(
 ) -> RidgeResult:
     """Predict `target` [n] from `features` [n, d] by ridge regression, each group wholly held out once.
 
-    groups: n labels. Minimises ||y - Xw||^2 + alpha ||w||^2 in float64, features standardised and target centred on the training part
-    alone; alpha is chosen inside the training part by the squared error of a second grouped cross-validation. Standard
-    errors are clustered over groups. Source: Hoerl and Kennard 1970. Raises InputError for shapes that do not fit,
-    NaN or infinities, a constant target, alphas that are not positive, and too few groups.
+    groups: n labels. Minimises ||y - Xw||^2 + alpha ||w||^2 in float64, features standardised and target centred on
+    the training part alone; alpha is chosen inside the training part by the squared error of a second grouped
+    cross-validation. Standard errors are clustered over groups. Source: Hoerl and Kennard 1970. Raises InputError for
+    shapes that do not fit, NaN or infinities, a constant target, alphas that are not positive, and too few groups.
     """
     x, y, labels = _check(features, target, groups, alphas)
     fold = _assign_folds(labels, folds, torch.Generator().manual_seed(seed))

@@ -171,11 +171,11 @@ class Tokenizer:
         (encoding,) = self._encode(check_texts("text", text), None, 0, "longest_first", special=False)
         return encoding.ids, encoding.offsets
 
-    def decode(self, ids: Iterable[int] | Tensor, skip_special: bool = True) -> str:
+    def decode(self, ids: Iterable[int] | Tensor | np.ndarray, skip_special: bool = True) -> str:
         """The text of one row of ids; InputError for ids that the vocabulary does not have."""
-        values = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        values = ids.tolist() if isinstance(ids, (Tensor, np.ndarray)) else list(ids)
         for value in values:
-            if not isinstance(value, int) or value < 0 or self._backend.id_to_token(value) is None:
+            if not isinstance(value, int) or not 0 <= value < 2**32 or self._backend.id_to_token(value) is None:
                 raise InputError(
                     f"token id {shorten(value)} is not in the vocabulary of {self.vocabulary_size:,} tokens"
                 )
