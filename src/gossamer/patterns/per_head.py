@@ -51,8 +51,10 @@ class PerHead(Pattern, kind="per_head"):
     ) -> Tensor:
         """Boolean [..., heads, queries, keys]."""
         masks = [p.allowed(query_positions, key_positions, query_flags, key_flags) for p, _ in self.groups]
-        same = torch.broadcast_tensors(*masks)
-        per_head = [mask for mask, (_, heads) in zip(same, self.groups, strict=True) for _ in range(heads)]
+        shape = torch.broadcast_shapes(*(mask.shape for mask in masks))  # type: ignore[no-untyped-call]
+        per_head = [
+            mask.expand(shape) for mask, (_, heads) in zip(masks, self.groups, strict=True) for _ in range(heads)
+        ]
         return torch.stack(per_head, dim=-3)
 
     def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:

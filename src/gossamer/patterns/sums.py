@@ -41,8 +41,8 @@ def band_row_sums(grid: Grid, values: Tensor, before: int, after: int, dilation:
     dilation, before, after = min(dilation, extent), min(before, extent), min(after, extent)
     steps = -(-grid.keys // dilation)
     padded = torch.nn.functional.pad(values, (dilation, steps * dilation - grid.keys))
-    running = padded.unflatten(-1, (steps + 1, dilation)).cumsum(-2).flatten(-2)
+    running = padded.reshape(*values.shape[:-1], steps + 1, dilation).cumsum(-2).flatten(-2)
     step, residue = grid.query_positions // dilation, grid.query_positions % dilation
     upper = (step + after + 1).clamp(0, steps) * dilation + residue
     lower = (step - before).clamp(0, steps) * dilation + residue
-    return running[..., upper] - running[..., lower]
+    return running.index_select(-1, upper) - running.index_select(-1, lower)

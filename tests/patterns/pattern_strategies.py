@@ -1,0 +1,42 @@
+"""Patterns, sizes and flags for hypothesis to draw."""
+
+import functools
+import operator
+
+import torch
+from hypothesis import strategies as st
+
+from gossamer.errors import InputError
+from gossamer.patterns import Full, Global, Pattern, PerHead, Window
+
+windows = st.builds(Window, st.integers(0, 6), st.integers(0, 6), st.sampled_from([1, 1, 2, 3, 7, 40]))
+singles = st.one_of(st.builds(Full, st.booleans()), windows, windows, st.just(Global()))
+
+
+@st.composite
+def unions(draw: st.DrawFn) -> Pattern:
+    """What two to four patterns make together; a refused combination is drawn without its global tokens."""
+    parts = draw(st.lists(singles, min_size=2, max_size=4))
+    try:
+        return functools.reduce(operator.or_, parts)
+    except InputError:
+        return functools.reduce(operator.or_, [part for part in parts if part != Global()])
+
+
+flat = st.one_of(singles, unions(), st.builds(lambda window: window | Global(), windows.filter(lambda w: w.after)))
+groups = st.lists(st.tuples(flat, st.integers(1, 3)), min_size=1, max_size=3)
+patterns = st.one_of(flat, flat, groups.map(lambda drawn: PerHead(*drawn)))
+
+
+@st.composite
+def places(draw: st.DrawFn, lead: bool = True) -> dict[str, object]:
+    """Arguments of `mask` and `pairs`: queries, keys, query_start, flags."""
+    queries, start = draw(st.integers(0, 20)), draw(st.sampled_from([0, 0, 1, 5, 30]))
+    keys = draw(st.none() | st.integers(0, 24))
+    known = queries + start if keys is None else keys
+    shape = (*draw(st.sampled_from([(), (), (2,), (2, 3)]) if lead else st.just(())), known)
+    flags = None
+    if draw(st.booleans()):
+        generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+        flags = torch.rand(shape, generator=generator) < draw(st.sampled_from([0.0, 0.15, 0.6]))
+    return {"queries": queries, "keys": keys, "query_start": start, "flags": flags}

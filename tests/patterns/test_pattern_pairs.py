@@ -1,0 +1,54 @@
+"""`pairs` is the sum of the mask, at sizes where the mask could not be built."""
+
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from pattern_strategies import patterns, places
+
+from gossamer.patterns import Full, Global, PerHead, Window, grid
+
+
+@settings(max_examples=400)
+@given(patterns, places())
+def test_pairs_are_the_sum_of_the_mask(pattern, place):
+    assert pattern.pairs(**place) == int(pattern.mask(**place).sum())
+
+
+@given(patterns, places())
+def test_counting_by_blocks_of_rows_is_the_same(pattern, place):
+    """The fallback that a pattern without its own sums gets."""
+    whole = grid.BLOCK_CELLS
+    grid.BLOCK_CELLS = 50
+    try:
+        assert pattern.pairs(**place) == int(pattern.mask(**place).sum())
+    finally:
+        grid.BLOCK_CELLS = whole
+
+
+def test_known_counts():
+    assert Full().pairs(10) == 100
+    assert Full(causal=True).pairs(10) == 55
+    assert Window(1, 1).pairs(10) == 28
+    assert Window(256, 256).pairs(8192) == 8192 * 513 - 256 * 257
+    assert PerHead((Full(), 3), (Window(0, 0), 2)).pairs(10) == 320
+
+
+@pytest.mark.parametrize(
+    "pattern", [Full(causal=True), Window(500, 500, dilation=3), Window(256, 256) | Global()], ids=str
+)
+def test_a_million_tokens_are_counted_at_once(pattern):
+    length = 2**20
+    flags = torch.zeros(length, dtype=torch.bool)
+    flags[[0, 9, length - 1]] = True
+    started = time.perf_counter()
+    assert pattern.pairs(length, flags=flags) > length
+    assert time.perf_counter() - started < 2
+
+
+def test_large_counts_do_not_overflow():
+    length = 2**31 - 1
+    assert Full().pairs(length) == length**2
+    assert Window(length, length, dilation=length).pairs(length) == length
+    assert Full(causal=True).pairs(length) == length * (length + 1) // 2
