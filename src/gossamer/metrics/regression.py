@@ -94,7 +94,10 @@ def _mean_ranks(x: Tensor) -> Tensor:
 def _choose(x: Tensor, y: Tensor, labels: Tensor, alphas: Sequence[float], folds: int, seed: int) -> float:
     """The alpha of least squared error over groups held out of this training part; the smallest of equals."""
     labels = number_groups(labels, len(labels))
-    inner = min(folds, int(labels.max()) + 1)
+    count = int(labels.max()) + 1
+    if count < 2:
+        raise InputError("one fold leaves a single group to train and choose alpha on; give more groups or more folds")
+    inner = min(folds, count)
     fold = _assign_folds(labels, inner, torch.Generator().manual_seed(seed))
     ordered = sorted(alphas)
     errors = torch.zeros(len(ordered), dtype=x.dtype)
@@ -109,8 +112,7 @@ def _assign_folds(labels: Tensor, folds: int, generator: torch.Generator) -> Ten
     sizes = torch.bincount(labels)
     if folds < 2 or len(sizes) < folds:
         raise InputError(
-            f"{len(sizes)} groups cannot make {folds} folds, each with groups of its own and at least 2 to train on; "
-            "give more groups, or from 2 folds on fewer folds"
+            f"{len(sizes)} groups cannot make {folds} folds; from 2 folds on, give each at least one group"
         )
     shuffled = torch.randperm(len(sizes), generator=generator)
     order = shuffled[sizes[shuffled].argsort(descending=True, stable=True)]
