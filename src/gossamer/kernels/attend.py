@@ -1,0 +1,125 @@
+"""The one public call: attention of q over k and v under a pattern, on the backend that suits."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from gossamer.kernels.blocked import blocked
+from gossamer.kernels.dense import dense
+from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
+from gossamer.kernels.portable import portable
+from gossamer.kernels.reference import reference
+from gossamer.kernels.select import Explanation, choose
+from gossamer.patterns import Pattern
+
+__all__ = ["attend", "explain"]
+
+Queries = Float[Tensor, "batch heads queries size"]
+Keys = Float[Tensor, "batch key_heads keys size"]
+KeyFlags = Bool[Tensor, "batch keys"]
+
+
+@overload
+def attend(
+    q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ..., segments: TensorOrPair | None = ...,
+    positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ..., query_start: int = ..., bias: Tensor | None = ...,
+    scale: float | None = ..., dropout: float = ..., seed: int | Tensor | None = ..., backend: str = ...,
+    return_lse: Literal[False] = ...,
+) -> Queries: ...  # fmt: skip
+@overload
+def attend(
+    q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ..., segments: TensorOrPair | None = ...,
+    positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ..., query_start: int = ..., bias: Tensor | None = ...,
+    scale: float | None = ..., dropout: float = ..., seed: int | Tensor | None = ..., backend: str = ...,
+    return_lse: Literal[True],
+) -> tuple[Queries, Float[Tensor, "batch heads queries"]]: ...  # fmt: skip
+def attend(
+    q: Queries,
+    k: Keys,
+    v: Keys,
+    pattern: Pattern,
+    *,
+    key_mask: KeyFlags | None = None,
+    segments: TensorOrPair | None = None,
+    positions: TensorOrPair | None = None,
+    global_mask: KeyFlags | None = None,
+    query_start: int = 0,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: int | Tensor | None = None,
+    backend: str = "auto",
+    return_lse: bool = False,
+) -> Queries | tuple[Queries, Float[Tensor, "batch heads queries"]]:
+    """Attention under a pattern: softmax(q k^T scale + bias) v over the keys that each query may see.
+
+    Args:
+        q: [batch, heads, queries, head_size].
+        k, v: [batch, key heads, keys, head_size]; fewer key heads are shared by as many neighbouring query heads.
+        pattern: who may attend to whom.
+        key_mask: boolean [batch, keys], True for real tokens; padded keys reach no row, whatever they hold.
+        segments: integer document ids [batch, keys], or a (query, key) pair; nobody sees another document, global or not.
+        positions: integers [batch, keys], or a (query, key) pair, which the pattern reads instead of indices.
+        global_mask: boolean [batch, keys]: the tokens that `Global()` means; padding never counts.
+        query_start: index of the first query among the keys.
+        bias: added to the scores, broadcast to [batch, heads, queries, keys].
+        scale: of the scores; 1 / sqrt(head_size) unless given.
+        dropout: rate at which probabilities are dropped; which ones depends on (seed, batch, head, query, key) alone.
+        seed: of the dropout; drawn from torch's generator unless given.
+        backend: "auto", "reference", "dense" or "blocked"; see `explain`.
+        return_lse: also return each row's log-sum-exp, [batch, heads, queries], in float32 or wider, differentiable.
+
+    A row with nothing to see gives zeros, log-sum-exp -inf and zero gradients.
+
+    Raises:
+        InputError: a shape, dtype, device or value that does not fit, or a backend that cannot compute this call.
+
+    Source: Vaswani et al. 2017, section 3.2.1; windows and global tokens: Longformer (arXiv 2004.05150), section 3.1.
+    """
+    inputs = make_inputs(
+        q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
+        query_start=query_start, bias=bias, scale=scale, dropout=dropout, seed=seed,
+    )  # fmt: skip
+    return _run(inputs, choose(inputs, backend, return_lse).backend, return_lse)
+
+
+def explain(
+    q: Queries,
+    k: Keys,
+    v: Keys,
+    pattern: Pattern,
+    *,
+    key_mask: KeyFlags | None = None,
+    segments: TensorOrPair | None = None,
+    positions: TensorOrPair | None = None,
+    global_mask: KeyFlags | None = None,
+    query_start: int = 0,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: int | Tensor | None = None,
+    backend: str = "auto",
+    return_lse: bool = False,
+) -> Explanation:
+    """Which backend `attend` would take for this call, and why not the others. Arguments and errors: those of `attend`."""
+    inputs = make_inputs(
+        q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
+        query_start=query_start, bias=bias, scale=scale, dropout=dropout, seed=seed,
+    )  # fmt: skip
+    return choose(inputs, backend, return_lse)
+
+
+def _run(inputs: Inputs, backend: str, return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:
+    if backend == "dense":
+        return dense(inputs)
+    if backend == "reference":
+        out, lse = reference(inputs)
+    elif torch.compiler.is_exporting() or inputs.q.device.type not in ("cpu", "cuda"):
+        out, lse = portable(inputs)
+    else:
+        out, lse = blocked(inputs)
+    return (out, lse) if return_lse else out

@@ -1,0 +1,185 @@
+"""What one attention call is given, checked once: every backend reads the same `Inputs`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.patterns import Pattern, PerHead
+
+__all__ = ["Inputs", "make_inputs", "tracing"]
+
+TensorOrPair = Tensor | tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """One call: q [batch, heads, queries, size], k and v [batch, key heads, keys, size], per-token data [batch, length]."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    pattern: Pattern
+    key_mask: Tensor | None = None
+    q_segments: Tensor | None = None
+    k_segments: Tensor | None = None
+    q_positions: Tensor | None = None
+    k_positions: Tensor | None = None
+    q_flags: Tensor | None = None
+    k_flags: Tensor | None = None
+    query_start: int = 0
+    bias: Tensor | None = None
+    scale: float = 1.0
+    dropout: float = 0.0
+    seed: Tensor | None = None
+
+    @property
+    def queries(self) -> int:
+        return self.q.shape[2]
+
+    @property
+    def keys(self) -> int:
+        return self.k.shape[2]
+
+    def with_repeated_heads(self) -> Inputs:
+        """The same call with as many key/value heads as query heads."""
+        group = self.q.shape[1] // self.k.shape[1]
+        if group == 1:
+            return self
+        return replace(self, k=self.k.repeat_interleave(group, 1), v=self.v.repeat_interleave(group, 1))
+
+    def tensors(self) -> dict[str, Tensor]:
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: value for name, value in values if isinstance(value, Tensor)}
+
+
+def tracing() -> bool:
+    """Whether torch.compile or torch.export is reading this code: values of tensors cannot be looked at then."""
+    return torch.compiler.is_compiling()
+
+
+def make_inputs(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    pattern: Pattern,
+    *,
+    key_mask: Tensor | None = None,
+    segments: TensorOrPair | None = None,
+    positions: TensorOrPair | None = None,
+    global_mask: Tensor | None = None,
+    query_start: int = 0,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: int | Tensor | None = None,
+) -> Inputs:
+    """Check the arguments of `attend` and put them into one form. Raises InputError naming the argument and its value."""
+    _check_qkv(q, k, v, pattern)
+    batch, queries, keys = q.shape[0], q.shape[2], k.shape[2]
+    if query_start < 0:
+        raise InputError(f"query_start is {query_start}; it must be 0 or more: the position of the first query")
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout is {dropout}; it must be from 0 up to, not including, 1")
+    _check_rows("key_mask", key_mask, batch, keys, q, boolean=True)
+    _check_rows("global_mask", global_mask, batch, keys, q, boolean=True)
+    q_segments, k_segments = _pair("segments", segments, batch, queries, keys, query_start, q)
+    q_positions, k_positions = _pair("positions", positions, batch, queries, keys, query_start, q)
+    k_flags = global_mask if global_mask is None or key_mask is None else global_mask & key_mask
+    return Inputs(
+        q=q,
+        k=k,
+        v=v,
+        pattern=pattern,
+        key_mask=key_mask,
+        q_segments=q_segments,
+        k_segments=k_segments,
+        q_positions=q_positions,
+        k_positions=k_positions,
+        q_flags=None if k_flags is None else _query_flags(k_flags, query_start, queries),
+        k_flags=k_flags,
+        query_start=query_start,
+        bias=_check_bias(bias, q, k),
+        scale=q.shape[-1] ** -0.5 if scale is None else float(scale),
+        dropout=float(dropout),
+        seed=_seed(seed, q) if dropout else None,
+    )
+
+
+def _check_qkv(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
+    if not isinstance(pattern, Pattern):
+        raise InputError(f"pattern is {pattern!r}; it must be a pattern such as gossamer.Window(256, 256)")
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if x.ndim != 4:
+            raise InputError(f"{name} has shape {list(x.shape)}; it must be [batch, heads, length, head_size]")
+        if x.dtype != q.dtype or x.device != q.device or not x.dtype.is_floating_point:
+            raise InputError(
+                f"{name} is {x.dtype} on {x.device} and q {q.dtype} on {q.device}; "
+                "they must share one floating-point dtype and one device"
+            )
+    if k.shape != v.shape:
+        raise InputError(f"k has shape {list(k.shape)} and v {list(v.shape)}; they must be equal")
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        raise InputError(f"q has shape {list(q.shape)} and k {list(k.shape)}; batch and head_size must be equal")
+    if q.shape[1] % k.shape[1]:
+        raise InputError(f"q has {q.shape[1]} heads and k {k.shape[1]}; the first must be a multiple of the second")
+    if isinstance(pattern, PerHead) and pattern.heads != q.shape[1]:
+        raise InputError(f"the pattern is for {pattern.heads} heads and q has {q.shape[1]}; they must be equal")
+
+
+def _check_rows(name: str, x: Tensor | None, batch: int, length: int, q: Tensor, boolean: bool = False) -> None:
+    if x is None:
+        return
+    if boolean and x.dtype != torch.bool:
+        raise InputError(f"{name} is {x.dtype}; it must be boolean: True for the tokens that count (try {name}.bool())")
+    if not boolean and (x.dtype.is_floating_point or x.dtype == torch.bool):
+        raise InputError(f"{name} is {x.dtype}; it must be an integer tensor")
+    if x.device != q.device:
+        raise InputError(f"{name} is on {x.device} and q on {q.device}; they must be on one device")
+    if tuple(x.shape) != (batch, length):
+        raise InputError(f"{name} has shape {list(x.shape)}; it must be [batch, length], here [{batch}, {length}]")
+
+
+def _pair(
+    name: str, x: TensorOrPair | None, batch: int, queries: int, keys: int, query_start: int, q: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    if x is None:
+        return None, None
+    if isinstance(x, Tensor):
+        _check_rows(name, x, batch, keys, q)
+        if query_start + queries > keys:
+            raise InputError(
+                f"{name} is one tensor of {keys} keys, but the queries stand at {query_start} to "
+                f"{query_start + queries - 1}; give a (query, key) pair of tensors"
+            )
+        return x[:, query_start : query_start + queries], x
+    for part, length in zip(x, (queries, keys), strict=True):
+        _check_rows(name, part, batch, length, q)
+    return x
+
+
+def _query_flags(k_flags: Tensor, query_start: int, queries: int) -> Tensor:
+    """Flags of the queries: query i is the token at key position query_start + i; beyond the keys nobody is flagged."""
+    flags = k_flags[:, query_start : query_start + queries]
+    missing = queries - flags.shape[1]
+    return torch.nn.functional.pad(flags, (0, missing)) if missing else flags
+
+
+def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+    if bias is None:
+        return None
+    full = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    if bias.ndim != 4 or any(have not in (1, want) for have, want in zip(bias.shape, full, strict=True)):
+        raise InputError(f"bias has shape {list(bias.shape)}; it must broadcast to {list(full)}: [batch, heads, queries, keys]")
+    if not bias.dtype.is_floating_point or bias.device != q.device:
+        raise InputError(f"bias is {bias.dtype} on {bias.device}; it must be floating-point on {q.device}, added to the scores")
+    return bias
+
+
+def _seed(seed: int | Tensor | None, q: Tensor) -> Tensor:
+    if seed is None:
+        return torch.randint(0, 2**31 - 1, (), dtype=torch.int64, device="cpu")
+    return seed if isinstance(seed, Tensor) else torch.tensor(seed, dtype=torch.int64)

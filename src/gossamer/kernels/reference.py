@@ -1,0 +1,45 @@
+"""The definition of attention: dense, masked, in plain operations, for any dtype. Every other backend is compared with it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gossamer.kernels.dropout import keep_mask
+from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.visible import visible
+
+__all__ = ["reference"]
+
+
+def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """softmax(q k^T scale + bias) v over the visible keys, and each row's log-sum-exp (Vaswani et al. 2017, section 3.2.1).
+
+    A row that sees nothing gives zeros, log-sum-exp -inf and zero gradients. Half-precision inputs are computed in float32.
+    """
+    dtype = inputs.q.dtype
+    inputs = inputs.with_repeated_heads()
+    wide = dtype if dtype.itemsize >= 4 else torch.float32
+    q, k, v = (x.to(wide) for x in (inputs.q, inputs.k, inputs.v))
+    if inputs.key_mask is not None:
+        padding = ~inputs.key_mask[:, None, :, None]
+        k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
+    scores = q @ k.mT * inputs.scale
+    if inputs.bias is not None:
+        scores = scores + inputs.bias.to(wide)
+    allowed = visible(inputs)
+    scores = scores.masked_fill(~allowed, float("-inf"))
+    empty = ~allowed.any(-1, keepdim=True)
+    probabilities = scores.masked_fill(empty, 0).softmax(-1).masked_fill(empty, 0)
+    lse = scores.masked_fill(empty, 0).logsumexp(-1).masked_fill(empty[..., 0], float("-inf"))
+    return (_dropped(probabilities, inputs) @ v).to(dtype), lse
+
+
+def _dropped(probabilities: Tensor, inputs: Inputs) -> Tensor:
+    if not inputs.dropout or inputs.seed is None:
+        return probabilities
+    batch, heads, queries, keys = (torch.arange(n, device=probabilities.device) for n in probabilities.shape)
+    keep = keep_mask(
+        inputs.dropout, inputs.seed, batch[:, None, None, None], heads[:, None, None], queries[:, None], keys
+    )
+    return probabilities * keep / (1 - inputs.dropout)

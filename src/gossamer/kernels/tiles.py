@@ -1,0 +1,121 @@
+"""How a band is cut into tiles: blocks of queries, each with the one run of keys that it can see.
+
+Work is pairs computed, so a block of b queries under a band of width w reads w + b - 1 keys: the useful share is
+w / (w + b - 1). Blocks whose keys lie wholly inside the sequence look alike and form one group, read in place through
+strided views; blocks at the edges get exactly the keys that exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = ["Tiles", "band_tiles", "band_area", "block_size"]
+
+UNBOUNDED_BLOCK = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """`blocks` tiles: tile b is queries query_start + b*rows + [0, rows) against keys key_start + b*rows + [0, keys)."""
+
+    query_start: int
+    rows: int
+    key_start: int
+    keys: int
+    blocks: int = 1
+
+    @property
+    def query_stop(self) -> int:
+        return self.query_start + self.blocks * self.rows
+
+    def query_view(self, x: Tensor) -> Tensor:
+        """[heads, length, size] as [heads, blocks, rows, size], in place."""
+        return self._view(x, self.query_start, self.rows)
+
+    def key_view(self, x: Tensor) -> Tensor:
+        """[heads, length, size] as [heads, blocks, keys, size], in place, overlapping."""
+        return self._view(x, self.key_start, self.keys)
+
+    def _view(self, x: Tensor, start: int, length: int) -> Tensor:
+        step = x.stride(1)
+        return x.as_strided(
+            (x.shape[0], self.blocks, length, *x.shape[2:]),
+            (x.stride(0), self.rows * step, step, *x.stride()[2:]),
+            x.storage_offset() + start * step,
+        )
+
+    def add_keys(self, into: Tensor, grads: Tensor) -> None:
+        """Add the gradients of the overlapping key view, [heads, blocks, keys, size], into [heads, length, size]."""
+        for first in range(0, self.keys, self.rows):
+            part = grads[:, :, first : first + self.rows]
+            replace(self, key_start=self.key_start + first, keys=part.shape[2]).key_view(into).add_(part)
+
+    def split(self, first: int, last: int) -> Tiles:
+        """The tiles first to last alone."""
+        shift = first * self.rows
+        return replace(
+            self, query_start=self.query_start + shift, key_start=self.key_start + shift, blocks=last - first
+        )
+
+    def at_most(self, blocks: int) -> Iterator[Tiles]:
+        """The same tiles in runs of at most so many."""
+        for first in range(0, self.blocks, max(blocks, 1)):
+            yield self.split(first, min(first + max(blocks, 1), self.blocks))
+
+    def offsets(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Indices of the first tile's queries [rows, 1] and keys [1, keys]."""
+        queries = torch.arange(self.query_start, self.query_start + self.rows, device=device)
+        keys = torch.arange(self.key_start, self.key_start + self.keys, device=device)
+        return queries[:, None], keys[None, :]
+
+
+def band_tiles(
+    queries: int, keys: int, low: int | None, high: int | None, query_start: int, rows: int
+) -> Iterator[Tiles]:
+    """Tiles that cover every query once and every pair of the band low <= j - (i + query_start) <= high.
+
+    A query block that can see no key at all comes as a tile with keys = 0.
+    """
+    inner: Tiles | None = None
+    for start in range(0, queries, rows):
+        count = min(rows, queries - start)
+        first = 0 if low is None else start + query_start + low
+        last = keys if high is None else start + query_start + count + high
+        inside = low is not None and high is not None and count == rows and first >= 0 and last <= keys
+        if inside and inner is not None:
+            inner = replace(inner, blocks=inner.blocks + 1)
+            continue
+        if inner is not None:
+            yield inner
+            inner = None
+        first, last = min(max(first, 0), keys), max(min(last, keys), 0)
+        tile = Tiles(query_start=start, rows=count, key_start=first, keys=max(last - first, 0))
+        if inside:
+            inner = tile
+        else:
+            yield tile
+    if inner is not None:
+        yield inner
+
+
+def band_area(queries: int, keys: int, low: int | None, high: int | None, query_start: int, rows: int) -> int:
+    """How many pairs the tiles compute, needed or not."""
+    tiles = band_tiles(queries, keys, low, high, query_start, rows)
+    return sum(tile.blocks * tile.rows * tile.keys for tile in tiles)
+
+
+def block_size(low: int | None, high: int | None, backward: bool = False) -> int:
+    """Rows of a tile, from measurements of torch's fused CPU attention (docs/LOG.md, 2026-11-23).
+
+    Forward, few rows waste least; the backward pass wants longer ones.
+    """
+    if low is None or high is None:
+        return UNBOUNDED_BLOCK
+    width = high - low + 1
+    if backward:
+        return 64 if width < 192 else 192
+    return 32 if width < 192 else 64

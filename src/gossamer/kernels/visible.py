@@ -1,0 +1,31 @@
+"""The dense definition of a call: which query may see which key, as one boolean tensor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gossamer.kernels.inputs import Inputs
+from gossamer.patterns import PerHead
+
+__all__ = ["visible"]
+
+
+def visible(inputs: Inputs) -> Tensor:
+    """Who may attend to whom, [batch or 1, heads or 1, queries, keys]: pattern, then segments, then key padding."""
+    allowed = _pattern_mask(inputs)
+    if inputs.q_segments is not None and inputs.k_segments is not None:
+        allowed = allowed & (inputs.q_segments[:, None, :, None] == inputs.k_segments[:, None, None, :])
+    if inputs.key_mask is not None:
+        allowed = allowed & inputs.key_mask[:, None, None, :]
+    return allowed
+
+
+def _pattern_mask(inputs: Inputs) -> Tensor:
+    device = inputs.q.device
+    q_positions, k_positions = inputs.q_positions, inputs.k_positions
+    if q_positions is None or k_positions is None:
+        q_positions = torch.arange(inputs.queries, device=device)[None] + inputs.query_start
+        k_positions = torch.arange(inputs.keys, device=device)[None]
+    allowed = inputs.pattern.allowed(q_positions, k_positions, inputs.q_flags, inputs.k_flags)
+    return allowed if isinstance(inputs.pattern, PerHead) else allowed[:, None]
