@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gossamer.errors import InputError
 from gossamer.patterns import Pattern, pattern_from_dict
 
 __all__ = [
+    "Activation",
     "Architecture",
     "Attention",
     "Embeddings",
@@ -19,34 +21,65 @@ __all__ = [
     "MaskedLM",
     "Positions",
     "SentenceEmbedding",
+    "differences",
 ]
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+Pooling = Literal["mean", "cls", "max"]
+
+# Bounds that no real model comes near; with them every tensor's size in bytes fits 63 bits, so none can overflow.
+MOST_ROWS = 2**31 - 1
+MOST_COLUMNS = 2**24
+MOST_LAYERS = 1024
 
 
 def _require(holds: bool, field: str, value: object, allowed: str) -> None:
     if not holds:
-        raise InputError(f"{field} is {value!r}; it must be {allowed}")
+        raise InputError(f"{field} is {_quote(value)}; it must be {allowed}")
 
 
-def _require_size(owner: object, *names: str) -> None:
+def _quote(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _require_count(owner: object, *names: str, least: int = 1, most: int = MOST_COLUMNS) -> None:
     for name in names:
         value = getattr(owner, name)
-        _require(type(value) is int and 1 <= value < 2**31, name, value, "a whole number from 1 to 2147483647")
+        _require(type(value) is int and least <= value <= most, name, value, f"a whole number from {least} to {most}")
 
 
 def _require_rate(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
-        _require(isinstance(value, (int, float)) and 0 <= value < 1, name, value, "a probability from 0 up to, not including, 1")
+        _require(type(value) in (int, float) and 0 <= value < 1, name, value, "a rate from 0 up to, not including, 1")
+
+
+def _require_positive(owner: object, *names: str, least: float = 0.0) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        _require(is_number and value > least, name, value, "a finite number above 0")
+
+
+def _require_flag(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        _require(isinstance(value, bool), name, value, "true or false")
+
+
+def _require_choice(owner: object, choices: Any, *names: str) -> None:
+    for name in names:
+        value, allowed = getattr(owner, name), get_args(choices)
+        _require(isinstance(value, str) and value in allowed, name, value, "one of " + ", ".join(map(repr, allowed)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """Where a token's position comes from: a learned table of `length` usable rows.
+    """Where a token's position comes from: a learned table of `offset + length` rows.
 
-    `offset` rows lie before position 0 (RoBERTa and Longformer keep `pad_token_id + 1` of them). With `from_padding`
-    only real tokens are counted, and padding reads the row before position 0, as RoBERTa and Longformer do.
+    The first `offset` rows lie before position 0 (RoBERTa and Longformer keep `pad_token_id + 1` of them). With
+    `from_padding` only tokens other than padding are counted, and padding reads the row before position 0.
     """
 
     length: int
@@ -55,10 +88,11 @@ class Positions:
     from_padding: bool = False
 
     def __post_init__(self) -> None:
-        _require_size(self, "length")
-        _require(self.scheme == "learned", "positions.scheme", self.scheme, "'learned'")
-        _require(type(self.offset) is int and self.offset >= 0, "positions.offset", self.offset, "0 or more")
-        _require(not self.from_padding or self.offset > 0, "positions.offset", self.offset, "at least 1 with from_padding")
+        _require_count(self, "length", most=MOST_ROWS)
+        _require_count(self, "offset", least=0, most=MOST_ROWS)
+        _require_choice(self, Literal["learned"], "scheme")
+        _require_flag(self, "from_padding")
+        _require(not self.from_padding or self.offset > 0, "offset", self.offset, "at least 1 with from_padding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +103,29 @@ class Embeddings:
     size: int
     positions: Positions
     token_types: int = 2
-    padding_id: int = 0
+    padding_id: int | None = 0
     norm_eps: float = 1e-12
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_size(self, "vocabulary_size", "size")
+        _require_count(self, "vocabulary_size", most=MOST_ROWS)
+        _require_count(self, "size")
+        _require_count(self, "token_types", least=0, most=MOST_ROWS)
         _require_rate(self, "dropout")
-        _require(type(self.token_types) is int and 0 <= self.token_types < 2**31, "token_types", self.token_types, "0 or more")
-        _require(0 <= self.padding_id < self.vocabulary_size, "padding_id", self.padding_id,
-                 f"a token id from 0 to {self.vocabulary_size - 1}")
-        _require(self.norm_eps > 0, "norm_eps", self.norm_eps, "above 0")
+        _require_positive(self, "norm_eps")
+        last = self.vocabulary_size - 1
+        is_id = type(self.padding_id) is int and 0 <= self.padding_id <= last
+        _require(is_id or self.padding_id is None, "padding_id", self.padding_id, f"a token id from 0 to {last}")
+        counts = self.positions.from_padding
+        _require(is_id or not counts, "padding_id", self.padding_id, "given when positions are counted from padding")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
     """Multi-head attention under one pattern.
 
-    `global_projections`: flagged rows are read with query, key and value projections of their own (Longformer, section 3.1).
-    `weights` names the weight set; applications that name the same set share it.
+    `global_projections`: flagged rows are read with query, key and value projections of their own (Longformer, section
+    3.1). `weights` names the weight set; applications that name the same set share it, whatever their pattern.
     """
 
     pattern: Pattern
@@ -98,21 +136,27 @@ class Attention:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_size(self, "heads", "head_size")
+        _require(isinstance(self.pattern, Pattern), "pattern", self.pattern, "a pattern, such as Full()")
+        _require_count(self, "heads", "head_size")
+        _require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+        _require_flag(self, "global_projections")
         _require_rate(self, "dropout")
+        inner = self.heads * self.head_size
+        _require(inner <= MOST_COLUMNS, "heads * head_size", inner, f"at most {MOST_COLUMNS}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForward:
-    """Two linear maps around an activation, `width` in between."""
+    """Two linear maps around an activation, `width` in between. `weights` names the weight set."""
 
     width: int
     weights: int
     activation: Activation = "gelu"
 
     def __post_init__(self) -> None:
-        _require_size(self, "width")
-        _require(self.activation in Activation.__args__, "activation", self.activation, f"one of {', '.join(Activation.__args__)}")
+        _require_count(self, "width")
+        _require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+        _require_choice(self, Activation, "activation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +171,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         _require_rate(self, "dropout")
-        _require(self.norm == "post", "norm", self.norm, "'post'")
-        _require(self.norm_eps > 0, "norm_eps", self.norm_eps, "above 0")
+        _require_choice(self, Literal["post"], "norm")
+        _require_positive(self, "norm_eps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +184,23 @@ class MaskedLM:
     tied: bool = True
     kind: Literal["masked-lm"] = "masked-lm"
 
+    def __post_init__(self) -> None:
+        _require_choice(self, Activation, "activation")
+        _require_positive(self, "norm_eps")
+        _require_flag(self, "tied")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceEmbedding:
     """One vector a text: the mean, maximum or first of its token states, of length 1 where `normalized`."""
 
-    pooling: Literal["mean", "cls", "max"] = "mean"
+    pooling: Pooling = "mean"
     normalized: bool = False
     kind: Literal["embed"] = "embed"
 
     def __post_init__(self) -> None:
-        _require(self.pooling in ("mean", "cls", "max"), "pooling", self.pooling, "one of mean, cls, max")
+        _require_choice(self, Pooling, "pooling")
+        _require_flag(self, "normalized")
 
 
 Head = MaskedLM | SentenceEmbedding
@@ -169,8 +219,14 @@ class Architecture:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
-        _require_size(self, "hidden_size")
-        _require(len(self.layers) > 0, "layers", self.layers, "at least one layer")
+        _require_count(self, "hidden_size")
+        _require_flag(self, "pooler")
+        _require_positive(self, "initializer_range", least=-1e-300)
+        _require(0 < len(self.layers) <= MOST_LAYERS, "number of layers", len(self.layers), f"from 1 to {MOST_LAYERS}")
+        size = self.embeddings.size
+        _require(size == self.hidden_size, "embeddings.size", size, f"the hidden_size, {self.hidden_size}")
+        _check_sharing("attention", [_attention_shape(one) for one in self.layers])
+        _check_sharing("feed_forward", [_feed_forward_shape(one) for one in self.layers])
 
     @property
     def length(self) -> int:
@@ -182,12 +238,60 @@ class Architecture:
         return _to_plain(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Architecture:
+    def from_dict(cls, data: object) -> Architecture:
         """Read what `to_dict` wrote. Raises InputError naming any missing, unknown or impossible field."""
-        layers = data.get("layers")
-        _require(isinstance(layers, list), "layers", layers, "a list of layers")
-        return _build(cls, {**data, "layers": tuple(_layer(one, f"layers[{i}]") for i, one in enumerate(layers)),  # type: ignore[arg-type]
-                            "embeddings": _embeddings(data.get("embeddings")), "head": _head(data.get("head"))}, "architecture")
+        fields = _object(data, "architecture")
+        layers = fields.get("layers")
+        if not isinstance(layers, (list, tuple)):
+            raise InputError(f"architecture.layers is {_quote(layers)}; it must be a list of layers")
+        _require(len(layers) <= MOST_LAYERS, "number of layers", len(layers), f"from 1 to {MOST_LAYERS}")
+        parts = {
+            "layers": tuple(_layer(one, f"layers[{i}]") for i, one in enumerate(layers)),
+            "embeddings": _embeddings(fields.get("embeddings")),
+            "head": _head(fields.get("head")),
+        }
+        return _build(cls, {**fields, **parts}, "architecture")
+
+
+def differences(ours: Architecture, theirs: Architecture) -> list[str]:
+    """Every field in which two architectures differ, as `path: ours != theirs`; [] where they are equal."""
+    left, right = _flatten(ours.to_dict()), _flatten(theirs.to_dict())
+    missing = "absent"
+    return [
+        f"{path}: {_quote(left.get(path, missing))} != {_quote(right.get(path, missing))}"
+        for path in [*left, *(path for path in right if path not in left)]
+        if left.get(path, missing) != right.get(path, missing)
+    ]
+
+
+def _flatten(value: Any, path: str = "") -> dict[str, Any]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None or path.endswith("pattern"):
+        return {path: value}
+    flat: dict[str, Any] = {}
+    for name, one in items:
+        flat |= _flatten(one, f"{path}.{name}" if path else str(name))
+    return flat
+
+
+def _check_sharing(part: str, shapes: list[tuple[int, tuple[object, ...]]]) -> None:
+    sets = sorted({weights for weights, _ in shapes})
+    _require(sets == list(range(len(sets))), f"layers.{part}.weights", sets, "numbered 0, 1, 2 ... without gaps")
+    first: dict[int, tuple[object, ...]] = {}
+    for i, (weights, shape) in enumerate(shapes):
+        known = first.setdefault(weights, shape)
+        if known != shape:
+            raise InputError(f"layers[{i}].{part} shares weight set {weights} but is shaped {shape}, not {known}")
+
+
+def _attention_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
+    one = layer.attention
+    return one.weights, (one.heads, one.head_size, one.global_projections, layer.norm_eps)
+
+
+def _feed_forward_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
+    one = layer.feed_forward
+    return one.weights, (one.width, one.activation, layer.norm_eps)
 
 
 def _to_plain(value: Any) -> Any:
@@ -198,35 +302,46 @@ def _to_plain(value: Any) -> Any:
     return [_to_plain(one) for one in value] if isinstance(value, (tuple, list)) else value
 
 
-def _build(cls: type, data: object, where: str) -> Any:
-    _require(isinstance(data, dict), where, data, "an object with fields")
+def _object(data: object, where: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise InputError(f"{where} is {_quote(data)}; it must be an object with fields")
+    return data
+
+
+def _build(cls: Any, data: object, where: str) -> Any:
+    given = _object(data, where)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(data) - set(fields))  # type: ignore[call-overload]
-    missing = sorted(n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in data)  # type: ignore[operator]
+    unknown = sorted(set(given) - set(fields))
+    missing = sorted(name for name, f in fields.items() if f.default is dataclasses.MISSING and name not in given)
     if unknown or missing:
         raise InputError(f"{where} has unknown fields {unknown} and lacks {missing}; known are {sorted(fields)}")
-    return cls(**data)  # type: ignore[arg-type]
+    try:
+        return cls(**given)
+    except InputError as problem:
+        raise InputError(f"{where}.{problem}") from None
 
 
 def _embeddings(data: object) -> Embeddings:
-    _require(isinstance(data, dict), "embeddings", data, "an object with fields")
-    return _build(Embeddings, {**data, "positions": _build(Positions, data.get("positions"), "positions")}, "embeddings")  # type: ignore
+    fields = _object(data, "embeddings")
+    positions = _build(Positions, fields.get("positions"), "embeddings.positions")
+    return _build(Embeddings, {**fields, "positions": positions}, "embeddings")
 
 
 def _layer(data: object, where: str) -> Layer:
-    _require(isinstance(data, dict), where, data, "an object with fields")
-    attention = data.get("attention")  # type: ignore[attr-defined]
-    _require(isinstance(attention, dict), f"{where}.attention", attention, "an object with fields")
-    return _build(Layer, {
-        **data,  # type: ignore[dict-item]
-        "attention": _build(Attention, {**attention, "pattern": pattern_from_dict(attention.get("pattern"))}, f"{where}.attention"),
-        "feed_forward": _build(FeedForward, data.get("feed_forward"), f"{where}.feed_forward"),  # type: ignore[attr-defined]
-    }, where)
+    fields = _object(data, where)
+    attention = _object(fields.get("attention"), f"{where}.attention")
+    pattern = pattern_from_dict(_object(attention.get("pattern"), f"{where}.attention.pattern"))
+    parts = {
+        "attention": _build(Attention, {**attention, "pattern": pattern}, f"{where}.attention"),
+        "feed_forward": _build(FeedForward, fields.get("feed_forward"), f"{where}.feed_forward"),
+    }
+    return _build(Layer, {**fields, **parts}, where)
 
 
 def _head(data: object) -> Head | None:
     if data is None:
         return None
-    kind = data.get("kind") if isinstance(data, dict) else data
-    _require(kind in _HEADS, "head.kind", kind, f"one of {', '.join(_HEADS)}")
-    return _build(_HEADS[kind], data, "head")  # type: ignore[index]
+    kind = _object(data, "head").get("kind")
+    if not isinstance(kind, str) or kind not in _HEADS:
+        raise InputError(f"head.kind is {_quote(kind)}; it must be one of {', '.join(_HEADS)}")
+    return _build(_HEADS[kind], data, "head")

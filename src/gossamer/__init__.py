@@ -1,0 +1,56 @@
+"""Gossamer: long, lean and fast transformers. Names are loaded when first used, so that `import gossamer` is instant."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gossamer.errors import GossamerError, InputError
+
+if TYPE_CHECKING:
+    from gossamer.checkpoints import load, save
+    from gossamer.kernels import attend, explain
+    from gossamer.patterns import Full, Global, PerHead, Window
+    from gossamer.recipes import lengthen
+    from gossamer.tasks import task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Full",
+    "Global",
+    "GossamerError",
+    "InputError",
+    "PerHead",
+    "Window",
+    "__version__",
+    "attend",
+    "explain",
+    "lengthen",
+    "load",
+    "save",
+    "task",
+]
+
+_HOMES = {
+    "Full": "gossamer.patterns",
+    "Global": "gossamer.patterns",
+    "PerHead": "gossamer.patterns",
+    "Window": "gossamer.patterns",
+    "attend": "gossamer.kernels",
+    "explain": "gossamer.kernels",
+    "lengthen": "gossamer.recipes",
+    "load": "gossamer.checkpoints",
+    "save": "gossamer.checkpoints",
+    "task": "gossamer.tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,83 @@
+"""Reading small files of a checkpoint, and the seal (gossamer.json) that tells a damaged file from a whole one."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import InputError
+from gossamer.families.kinds import quote
+
+__all__ = ["SEAL", "check_inside", "check_seal", "read_json", "reason", "seal"]
+
+SEAL = "gossamer.json"
+
+
+def reason(problem: BaseException) -> str:
+    """Why something failed, as one short line."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    lines = str(problem).strip().splitlines()
+    text = lines[0] if lines else type(problem).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The object (or list) in a JSON file. InputError, naming the file, where it is missing, damaged or something else."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a model directory needs it") from None
+    except (OSError, ValueError, RecursionError) as problem:
+        raise InputError(f"{path}: not readable as JSON ({reason(problem)}); restore or download it again") from None
+    if not isinstance(data, kind):
+        raise InputError(f"{path}: holds {quote(data)}; it must be a JSON {'object' if kind is dict else 'list'}")
+    return data
+
+
+def check_inside(directory: Path, name: object, where: Path) -> Path:
+    """A file that another file names, which must lie inside the model directory."""
+    if not isinstance(name, str) or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"{where}: names the file {quote(name)}; it must be a name inside the model directory")
+    return directory / name
+
+
+def seal(directory: Path, version: str) -> None:
+    """Write down size and SHA-256 of every file, README.md aside, so that damage shows on loading."""
+    files = [one for one in sorted(directory.rglob("*")) if one.is_file() and one.name not in (SEAL, "README.md")]
+    entries = {
+        one.relative_to(directory).as_posix(): {"size": one.stat().st_size, "sha256": _digest(one)} for one in files
+    }
+    data = {"format": 1, "gossamer": version, "files": entries}
+    (directory / SEAL).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def check_seal(directory: Path) -> None:
+    """Compare every file with the seal, where there is one. InputError names the file that is missing or has changed."""
+    path = directory / SEAL
+    if not path.exists():
+        return
+    files = read_json(path).get("files")
+    if not isinstance(files, dict):
+        raise InputError(f"{path}: its 'files' are {quote(files)}; restore this file or delete it to load unchecked")
+    for name, entry in files.items():
+        file = check_inside(directory, name, path)
+        size, digest = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+        problem = _compare(file, size, digest)
+        if problem:
+            raise InputError(f"{file}: {problem}; restore it, or delete {path} to accept it as it is")
+
+
+def _compare(file: Path, size: object, digest: object) -> str | None:
+    try:
+        found = file.stat().st_size
+        if found != size:
+            return f"holds {found} bytes, {quote(size)} when it was saved"
+        return None if _digest(file) == digest else "its content has changed since it was saved (SHA-256 differs)"
+    except OSError as problem:
+        return f"cannot be read ({reason(problem)})"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,46 @@
+"""From what the user names, a directory or an id on the Hugging Face hub, to a local directory."""
+
+import re
+from pathlib import Path
+
+from gossamer.checkpoints.files import reason
+from gossamer.errors import InputError
+
+__all__ = ["find_checkpoint"]
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SMALL = ["*.json", "*.txt", "*.model", "README.md"]
+
+
+def find_checkpoint(path_or_id: str | Path) -> Path:
+    """A local directory as it is; else the hub's snapshot of that id, configuration, tokenizer and weights only.
+
+    Raises InputError where neither is there, or the hub cannot be reached.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise InputError(f"{path}: is a file; name the directory that holds config.json and the weights")
+    name = str(path_or_id)
+    if isinstance(path_or_id, Path) or not _ID.fullmatch(name):
+        raise InputError(f"{name}: no such directory; name a model directory or an id on the hub, such as 'owner/name'")
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        found = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
+        if not list(found.glob("*.safetensors")):
+            found = Path(snapshot_download(name, allow_patterns=[*_SMALL, "pytorch_model*.bin"]))
+        return found
+    except RepositoryNotFoundError:
+        raise InputError(f"{name!r} is neither a directory here nor a model on the hub; check the name") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as problem:
+        raise InputError(
+            f"{name!r} is no directory here, and the hub could not give it ({reason(problem)}); "
+            "name a local directory, or try again online"
+        ) from None

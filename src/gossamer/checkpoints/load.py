@@ -1,0 +1,218 @@
+"""Loading: config to architecture, shapes compared before anything is allocated, then the tensors."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.checkpoints.files import check_seal, read_json
+from gossamer.checkpoints.hub import find_checkpoint
+from gossamer.checkpoints.sentence_transformers import read_sentence_files
+from gossamer.checkpoints.weights import WeightFiles, open_weights
+from gossamer.errors import InputError
+from gossamer.families import Family, get_family
+from gossamer.families.kinds import quote
+from gossamer.models.architecture import Architecture, SentenceEmbedding
+from gossamer.models.encoder import Model
+from gossamer.text import Tokenizer
+
+__all__ = ["load"]
+
+_HEADS = ("none", "masked-lm", "embed")
+_WRITTEN_ANEW = {"architectures", "model_type", "dtype", "torch_dtype", "transformers_version"}
+_SHOWN = 6
+
+
+def load(
+    path_or_hub_id: str | Path,
+    head: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> Model:
+    """Read a checkpoint, a local directory or an id on the hub, into a model in evaluation mode.
+
+    head: None reads it from the checkpoint (sentence-transformers' files: "embed"; config.json's `architectures`),
+    "none" is the bare encoder, "masked-lm", "embed" (mean pooling unless the files say else). dtype: "float32",
+    "bfloat16", "float16", "float64" or torch's; the file's own unless given. Raises InputError, one line that names file
+    and value, for anything missing, damaged, contradictory or unknown; pickled code is never run.
+    """
+    kind, where = _dtype(dtype), _device(device)
+    if head is not None and head not in _HEADS:
+        raise InputError(
+            f"head is {quote(head)}; it must be one of {', '.join(_HEADS)}, or None to read it from the files"
+        )
+    directory = find_checkpoint(path_or_hub_id)
+    check_seal(directory)
+    sentence = None if head in ("none", "masked-lm") else read_sentence_files(directory)
+    encoder, embed = sentence or (directory, SentenceEmbedding() if head == "embed" else None)
+    config_path = encoder / "config.json"
+    config = read_json(config_path)
+    try:
+        family = get_family(config.get("model_type"))
+        wanted = head or family.head_of(_architectures(config)) if embed is None else embed
+    except InputError as problem:
+        raise InputError(f"{config_path}: {problem}") from None
+    weights = open_weights(encoder)
+    names = _canonical_names(weights, family)
+    try:
+        architecture = _architecture(family, config, wanted, names)
+    except InputError as problem:
+        raise InputError(f"{config_path}: {problem}") from None
+    model = _build(architecture, family, weights, names, kind)
+    model.tokenizer = _tokenizer(directory, encoder, architecture)
+    known = {one.name for one in family.fields} | _WRITTEN_ANEW | set(family.write(architecture))
+    model.extra_config = {name: value for name, value in config.items() if name not in known}
+    model.source = _source(path_or_hub_id, config)
+    return model.to(where).eval() if where else model.eval()
+
+
+def _architectures(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"architectures is {quote(names)}; it must be a list of names")
+    return names
+
+
+def _architecture(family: Family, config: Mapping[str, Any], head: Any, names: Mapping[str, str]) -> Architecture:
+    """The config's architecture, with a pooler where the file has one and the head leaves it in place."""
+    bare = None if head == "none" else head
+    pooler = bare != "masked-lm" and any(name.startswith("pooler.") for name in names)
+    architecture = family.read(config, head=bare, pooler=pooler)
+    return dataclasses.replace(architecture, head=None) if head == "none" else architecture
+
+
+def _canonical_names(weights: WeightFiles, family: Family) -> dict[str, str]:
+    """Each tensor's name without prefix, to its name in the file."""
+    names: dict[str, str] = {}
+    for name in weights.shapes:
+        short = family.canonical(name)
+        if short in names:
+            raise InputError(
+                f"{weights.where}: tensors {names[short]!r} and {name!r} are the same one; keep one of them"
+            )
+        names[short] = name
+    return names
+
+
+def _build(
+    architecture: Architecture,
+    family: Family,
+    weights: WeightFiles,
+    names: Mapping[str, str],
+    dtype: torch.dtype | None,
+) -> Model:
+    with torch.device("meta"):
+        model = Model(architecture, family=family.model_type)
+    shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    homes = _match(shapes, architecture, family, weights, names)
+    tensors = {name: weights.read(home) for name, home in homes.items()}
+    _check_tied(tensors, architecture, family, weights, names)
+    common = dtype or _common_dtype(tensors)
+    model.load_state_dict({name: one.to(common) for name, one in tensors.items()}, assign=True)
+    return model
+
+
+def _match(
+    shapes: Mapping[str, tuple[int, ...]],
+    architecture: Architecture,
+    family: Family,
+    weights: WeightFiles,
+    names: Mapping[str, str],
+) -> dict[str, str]:
+    """The file's tensor for each of ours. InputError tells at once what is missing, unexpected or of the wrong shape."""
+    candidates = family.names(shapes, architecture)
+    homes = {ours: next((names[one] for one in theirs if one in names), None) for ours, theirs in candidates.items()}
+    found = {ours: home for ours, home in homes.items() if home is not None}
+    missing = [candidates[ours][0] for ours in shapes if ours not in found]
+    known = {one for theirs in candidates.values() for one in theirs} | set(family.tied_names(architecture))
+    unexpected = [names[one] for one in names if one not in known and not family.is_ignored(one, architecture)]
+    wrong = [
+        f"{home} is {list(weights.shapes[home])}, not {list(shapes[ours])}"
+        for ours, home in found.items()
+        if weights.shapes[home] != shapes[ours]
+    ]
+    if missing or unexpected or wrong:
+        parts = [_list("missing", missing), _list("unexpected", unexpected), _list("of the wrong shape", wrong)]
+        listed = "; ".join(part for part in parts if part)
+        raise InputError(
+            f"{weights.where}: does not fit its config.json: {listed}{_remedy(missing, architecture, family)}"
+        )
+    return found
+
+
+def _list(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _remedy(missing: list[str], architecture: Architecture, family: Family) -> str:
+    form = None if architecture.head is None else family.heads.get(architecture.head.kind)
+    if form is None:
+        return ""
+    bare = dataclasses.replace(architecture, head=None)
+    in_head = [name for name in missing if family.is_ignored(name, bare)]
+    return "; the encoder alone loads with head='none'" if in_head else ""
+
+
+def _check_tied(
+    tensors: Mapping[str, Tensor],
+    architecture: Architecture,
+    family: Family,
+    weights: WeightFiles,
+    names: Mapping[str, str],
+) -> None:
+    for theirs, ours in family.tied_names(architecture).items():
+        if theirs in names and not torch.equal(weights.read(names[theirs]), tensors[ours]):
+            raise InputError(
+                f"{weights.where}: {names[theirs]!r} differs from the word table it should be tied to; if it is meant to, "
+                "set tie_word_embeddings to false in config.json"
+            )
+
+
+def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    common: torch.dtype | None = None
+    for tensor in tensors.values():
+        common = tensor.dtype if common is None else torch.promote_types(common, tensor.dtype)
+    assert common is not None
+    return common
+
+
+def _tokenizer(directory: Path, encoder: Path, architecture: Architecture) -> Tokenizer | None:
+    home = next((one for one in (encoder, directory) if (one / "tokenizer.json").exists()), None)
+    if home is None:
+        return None
+    tokenizer = Tokenizer.load(home)
+    limit = tokenizer.max_length
+    fits = limit is not None and limit <= architecture.length
+    return tokenizer if fits else tokenizer.with_max_length(architecture.length)
+
+
+def _source(path_or_hub_id: str | Path, config: Mapping[str, Any]) -> str:
+    """A name to cite: the hub's id, or what the config calls the model; never a path of this machine."""
+    named = config.get("_name_or_path")
+    if isinstance(named, str) and named and not Path(named).is_absolute():
+        return named
+    path = Path(path_or_hub_id).expanduser()
+    return path.resolve().name if path.exists() else str(path_or_hub_id)
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None:
+        return None
+    allowed = ("float32", "bfloat16", "float16", "float64")
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype in allowed else dtype
+    if found not in [getattr(torch, name) for name in allowed]:
+        raise InputError(f"dtype is {quote(dtype)}; it must be one of {', '.join(allowed)}")
+    return found  # type: ignore[return-value]
+
+
+def _device(device: str | torch.device | None) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device is {quote(device)}; it must be a device such as 'cpu' or 'cuda'") from None

@@ -1,0 +1,131 @@
+"""Saving: in a public format where one can hold the model, whole or not at all."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gossamer.checkpoints.card import model_card
+from gossamer.checkpoints.files import SEAL, reason, seal
+from gossamer.checkpoints.replace import replacing
+from gossamer.checkpoints.sentence_transformers import write_sentence_files
+from gossamer.errors import GossamerError, InputError
+from gossamer.families import Family, family_for, get_family
+from gossamer.families.kinds import quote
+from gossamer.models.architecture import SentenceEmbedding
+from gossamer.models.encoder import Model
+
+__all__ = ["save"]
+
+VERSION = "0.1.0"
+# What a model directory is made of; anything else in it is the user's and is kept.
+_OURS = (
+    *("config.json", "README.md", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+    *("1_Pooling", "2_Normalize", "model*.safetensors", "pytorch_model*.bin", "*.index.json", SEAL),
+    *("tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "*.model"),
+)
+
+
+def save(model: Model, directory: str | Path, family: str | None = None) -> Path:
+    """Write a model as a directory that `load` and, in a public format, `transformers` read; returns the directory.
+
+    family: "bert", "longformer", "gossamer" ...; unless given the model's own format if that can hold it, else another
+    public one, else "gossamer". A model directory that is there is replaced in one step; files in it that are no part of
+    a model are kept. Raises InputError for a family that cannot hold the model (naming what differs) and for a directory
+    that holds something else, GossamerError where writing fails; then the old model is still there, untouched.
+    """
+    form = _family(model, family)
+    target = Path(directory).expanduser()
+    _check_target(target)
+    try:
+        with replacing(target) as new:
+            _keep_others(target, new)
+            _write(model, form, new)
+    except (OSError, SafetensorError) as problem:
+        kept = "what was there is untouched" if target.exists() else "nothing was left behind"
+        raise GossamerError(f"{target}: could not be saved ({reason(problem)}); {kept}") from problem
+    return target
+
+
+def _family(model: Model, name: str | None) -> Family:
+    if name is None:
+        return family_for(model.architecture, model.family)
+    family = get_family(name)
+    obstacles = family.obstacles(model.architecture)
+    if obstacles:
+        listed = "; ".join(obstacles[:4]) + (f"; and {len(obstacles) - 4} more" if len(obstacles) > 4 else "")
+        raise InputError(f"family is {quote(name)}, which cannot hold this model: {listed}; leave family out")
+    return family
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target}: is a file; name a directory to save in")
+    if target.is_dir() and not (target / "config.json").is_file() and any(target.iterdir()):
+        raise InputError(f"{target}: holds files but no model (no config.json); name a new or empty directory")
+
+
+def _keep_others(target: Path, new: Path) -> None:
+    if target.is_dir():
+        ignore = shutil.ignore_patterns(*_OURS)
+        top = os.fspath(target)
+        shutil.copytree(
+            target,
+            new,
+            symlinks=True,
+            dirs_exist_ok=True,
+            copy_function=_link_or_copy,
+            ignore=lambda folder, names: ignore(folder, names) if folder == top else set(),
+        )
+
+
+def _link_or_copy(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, destination, follow_symlinks=False)
+
+
+def _write(model: Model, family: Family, new: Path) -> None:
+    save_file(_tensors(model, family), new / "model.safetensors", metadata={"format": "pt"})
+    config = json.dumps(_config(model, family), indent=2, sort_keys=True, allow_nan=False)
+    (new / "config.json").write_text(config + "\n", encoding="utf-8")
+    if model.tokenizer is not None:
+        model.tokenizer.save(new)
+    head = model.architecture.head
+    if family.public and isinstance(head, SentenceEmbedding):
+        write_sentence_files(new, head, model.architecture.hidden_size, model.architecture.length)
+    (new / "README.md").write_text(model_card(model, family), encoding="utf-8")
+    seal(new, VERSION)
+
+
+def _tensors(model: Model, family: Family) -> dict[str, Tensor]:
+    ours = model.state_dict()
+    names = family.names(ours, model.architecture)
+    # Copies of one tensor get memory of their own: safetensors stores no shared memory.
+    return {
+        family.file_name(theirs, model.architecture): ours[name].detach().cpu().clone().contiguous()
+        for name, several in names.items()
+        for theirs in several
+    }
+
+
+def _config(model: Model, family: Family) -> dict[str, Any]:
+    architecture = model.architecture
+    fields = {
+        "architectures": [family.architecture_name(architecture)],
+        "model_type": family.model_type,
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        **family.write(architecture),
+    }
+    extra = {name: value for name, value in model.extra_config.items() if _may_keep(name, value, family)}
+    return {**{name: value for name, value in extra.items() if name not in fields}, **fields}
+
+
+def _may_keep(name: str, value: Any, family: Family) -> bool:
+    return name not in family.required or value in family.required[name]

@@ -1,0 +1,156 @@
+"""Weight files: safetensors or .bin, in one piece or in shards; shapes are known before any tensor is read."""
+
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gossamer.checkpoints.files import check_inside, read_json, reason
+from gossamer.errors import InputError
+from gossamer.families.kinds import quote
+
+__all__ = ["WeightFiles", "open_weights"]
+
+_AGAIN = "copy or download it again"
+
+
+class WeightFile(ABC):
+    """One opened file of tensors: `shapes` without reading them, `read` one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of every tensor in the file."""
+
+    @abstractmethod
+    def read(self, name: str) -> Tensor:
+        """One tensor, in memory of its own."""
+
+
+class SafetensorsFile(WeightFile):
+    """A .safetensors file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self._file = safe_open(path, framework="pt")
+            self._shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, OverflowError) as problem:
+            raise InputError(f"{path}: not a whole safetensors file ({reason(problem)}); {_AGAIN}") from None
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return self._shapes
+
+    def read(self, name: str) -> Tensor:
+        try:
+            # The file is mapped; a copy of our own survives whatever happens to the file later.
+            return self._file.get_tensor(name).clone()
+        except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as problem:
+            raise InputError(f"{self.path}: tensor {name!r} cannot be read ({reason(problem)}); {_AGAIN}") from None
+
+
+class TorchFile(WeightFile):
+    """A .bin file written by `torch.save`, read without running any code that it may hold."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._tensors = _load_pickle(path)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        return self._tensors[name].detach().clone(memory_format=torch.contiguous_format)
+
+
+class WeightFiles:
+    """All tensors of a checkpoint, whichever files they lie in."""
+
+    def __init__(self, files: Iterable[WeightFile], where: Path) -> None:
+        self.where = where
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._homes: dict[str, WeightFile] = {}
+        for file in files:
+            for name, shape in file.shapes.items():
+                if name in self._homes:
+                    raise InputError(f"{file.path}: tensor {name!r} is also in {self._homes[name].path.name}; keep one")
+                self.shapes[name], self._homes[name] = shape, file
+
+    def read(self, name: str) -> Tensor:
+        """One tensor. InputError for one that is not floating point or holds NaN or infinity."""
+        home = self._homes[name]
+        tensor = home.read(name)
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise InputError(f"{home.path}: tensor {name!r} holds {kind}; weights must be floating point")
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{home.path}: tensor {name!r} holds NaN or infinity; the file is damaged: {_AGAIN}")
+        return tensor
+
+
+def open_weights(directory: Path) -> WeightFiles:
+    """Find and open a checkpoint's weights. InputError names what is missing, damaged or refused."""
+    openers = (("model.safetensors", SafetensorsFile), ("pytorch_model.bin", TorchFile))
+    for name, opener in openers:
+        single, index = directory / name, directory / f"{name}.index.json"
+        if single.is_file():
+            return WeightFiles([opener(single)], single)
+        if index.is_file():
+            return WeightFiles([opener(one) for one in _shards(index)], index)
+    names = ", ".join(f"{name} (or {name}.index.json)" for name, _ in openers)
+    raise InputError(f"{directory}: no weights there; one of these must be: {names}")
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index}: its 'weight_map' is {quote(weight_map)}; it must map tensor names to files")
+    shards = [check_inside(index.parent, name, index) for name in dict.fromkeys(map(_hashable, weight_map.values()))]
+    missing = [one.name for one in shards if not one.is_file()]
+    if missing:
+        raise InputError(f"{index}: names {', '.join(missing)}, which {_are(missing)} not there; {_AGAIN}")
+    return shards
+
+
+def _hashable(name: object) -> object:
+    return name if isinstance(name, str) else quote(name)
+
+
+def _are(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _load_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        data = _load_safely(path)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path}: holds pickled code or is damaged, and was not run; ask its author for a model.safetensors"
+        ) from None
+    except Exception as problem:  # whatever a damaged pickle makes torch raise
+        raise InputError(f"{path}: not a whole torch file ({reason(problem)}); {_AGAIN}") from None
+    if not isinstance(data, dict) or not data:
+        raise InputError(f"{path}: holds a {type(data).__name__}; it must hold names and their tensors")
+    for name, tensor in data.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            raise InputError(f"{path}: entry {quote(name)} is a {type(tensor).__name__}; it must be a named tensor")
+    return data
+
+
+def _load_safely(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as problem:
+        if "mmap can only be used" not in str(problem):
+            raise
+        # Files from before torch 1.6 are no zip archives and cannot be mapped.
+        return torch.load(path, map_location="cpu", weights_only=True)

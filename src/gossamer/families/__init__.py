@@ -1,0 +1,26 @@
+"""Public checkpoint formats, one folder each; adding one is filling in a form (docs/families.md)."""
+
+from gossamer.errors import InputError
+from gossamer.families import bert, longformer, native
+from gossamer.families.base import Config, Family, Field, HeadForm
+from gossamer.families.kinds import quote
+from gossamer.models.architecture import Architecture
+
+__all__ = ["FAMILIES", "NATIVE", "Config", "Family", "Field", "HeadForm", "family_for", "get_family"]
+
+NATIVE = native.FAMILY
+FAMILIES: dict[str, Family] = {one.model_type: one for one in (bert.FAMILY, longformer.FAMILY, NATIVE)}
+
+
+def get_family(name: object) -> Family:
+    """The family of a model_type; InputError lists the known ones."""
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise InputError(f"model_type is {quote(name)}; Gossamer reads {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[name]
+
+
+def family_for(architecture: Architecture, preferred: str) -> Family:
+    """The format to save in: the model's own if that can hold it, else any public one that can, else the native one."""
+    candidates = [FAMILIES[preferred]] if preferred in FAMILIES else []
+    candidates += [one for one in FAMILIES.values() if one.public]
+    return next((one for one in candidates if one.expresses(architecture)), NATIVE)

@@ -1,0 +1,278 @@
+"""A family is one form: a field table and a key table, each of which both reads and writes a public format."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from gossamer.errors import InputError
+from gossamer.families.kinds import Kind, quote
+from gossamer.models.architecture import (
+    Architecture,
+    Attention,
+    Embeddings,
+    FeedForward,
+    Head,
+    Layer,
+    Positions,
+    differences,
+)
+
+__all__ = ["Config", "Family", "Field", "HeadForm"]
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One line of config.json and the places in an `Architecture` that it sets; the first of them is written back.
+
+    A place under `layers.` is the same in every layer or, with `per_layer`, a list in the file; `layers` itself is
+    their number. `read(value, config)` and `write(value, architecture)` convert where the kind's own are not enough.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    to: tuple[str, ...]
+    per_layer: bool = False
+    read: Callable[[Any, Config], Any] | None = None
+    write: Callable[[Any, Architecture], Any] | None = None
+
+    def value(self, config: Config, layers: int | None) -> Any:
+        """The architecture's value; a list where it differs between layers. InputError quotes field and value."""
+        given = config[self.name]
+        if self.per_layer and isinstance(given, list):
+            if len(given) != layers:
+                raise InputError(
+                    f"{self.name} is a list of {len(given)}; it must have one entry for each layer, {layers}"
+                )
+            return [self._read(f"{self.name}[{i}]", one, config) for i, one in enumerate(given)]
+        return self._read(self.name, given, config)
+
+    def _read(self, name: str, value: Any, config: Config) -> Any:
+        self.kind.check(name, value)
+        return self.kind.read(value) if self.read is None else self.read(value, config)
+
+    def written(self, architecture: Architecture) -> Any:
+        """The file's value for this architecture; the default where the architecture has no such place."""
+        value = _pick(architecture, self.to[0])
+        if value is _ABSENT:
+            return self.default
+        if not isinstance(value, list):
+            return self._write(value, architecture)
+        each = [self._write(one, architecture) for one in value]
+        return each[0] if all(one == each[0] for one in each) else each
+
+    def _write(self, value: Any, architecture: Architecture) -> Any:
+        return self.kind.write(value) if self.write is None else self.write(value, architecture)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadForm:
+    """A head that the format has: its class here, its names there (the first is written) and its keys.
+
+    `tied` names tensors that, in a tied model, must equal one of ours where the file has them at all.
+    """
+
+    head: type
+    architectures: tuple[str, ...]
+    keys: Mapping[str, str | tuple[str, ...]]
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """The translation between `Architecture` and one public format, in both directions.
+
+    `given`: architecture values that no field holds, constants or functions of the config. `required`: fields that
+    change the mathematics, with the values that can be read. `keys`: our module or tensor name to theirs; several names
+    are copies of one tensor, the first that is there is read, all are written. `slots` turns the number of a weight set
+    into what the keys' braces hold. `renamed`: endings of old files' names; `ignored`: names known to be harmless.
+    """
+
+    model_type: str
+    prefix: str
+    bare: str
+    fields: tuple[Field, ...]
+    keys: Mapping[str, str | tuple[str, ...]]
+    heads: Mapping[str, HeadForm] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    slots: Callable[[int, Config], Mapping[str, int]] = lambda number, config: {"layer": number}
+    renamed: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+    public: bool = True
+
+    def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
+        """The architecture that a config.json describes, with a head by its kind or as it is.
+
+        Raises InputError, naming the field, its value and what is allowed.
+        """
+        self._check_required(config)
+        known = {one.name: one.default for one in self.fields}
+        full = {**known, **{name: value for name, value in config.items() if name in known}}
+        values: dict[str, Any] = {}
+        for one in sorted(self.fields, key=lambda one: "layers" not in one.to):
+            value = one.value(full, values.get("layers"))
+            values |= dict.fromkeys(one.to, value)
+        for path, value in self.given.items():
+            values[path] = value(full) if callable(value) else value
+        return _assemble(values, self._head(values, head), pooler)
+
+    def write(self, architecture: Architecture) -> dict[str, Any]:
+        """The fields of config.json for an architecture; `obstacles` says whether they hold all of it."""
+        return {one.name: one.written(architecture) for one in self.fields}
+
+    def obstacles(self, architecture: Architecture) -> list[str]:
+        """What this format cannot hold: [] where writing and reading back gives an equal architecture."""
+        head = architecture.head
+        try:
+            config = self.write(architecture)
+            kind = head.kind if head is not None and head.kind in self.heads else head
+            return differences(architecture, self.read(config, head=kind, pooler=architecture.pooler))
+        except InputError as problem:
+            return [str(problem)]
+
+    def expresses(self, architecture: Architecture) -> bool:
+        """Whether this format holds the whole architecture."""
+        return not self.obstacles(architecture)
+
+    def head_of(self, architectures: Iterable[str]) -> str | None:
+        """The kind of head that config.json's `architectures` names. InputError for a head that is not known here."""
+        for name in architectures:
+            for kind, form in self.heads.items():
+                if name in form.architectures:
+                    return kind
+            if name != self.bare:
+                known = [self.bare, *(name for form in self.heads.values() for name in form.architectures)]
+                raise InputError(
+                    f"architectures is {quote(name)}, a head that Gossamer does not read for {self.model_type!r} (it reads "
+                    f"{', '.join(known)}): load the encoder alone with head='none'"
+                )
+        return None
+
+    def architecture_name(self, architecture: Architecture) -> str:
+        """What `architectures` in config.json says."""
+        form = self._form(architecture)
+        return self.bare if form is None else form.architectures[0]
+
+    def names(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[str, ...]]:
+        """Their names, without prefix, for each of our tensors; the key table applied."""
+        form, config = self._form(architecture), self.write(architecture)
+        table = {**self.keys, **({} if form is None else form.keys)}
+        return {name: self._translate(name, table, config) for name in ours}
+
+    def file_name(self, theirs: str, architecture: Architecture) -> str:
+        """A name as it is written: models with a head keep the encoder under the family's prefix."""
+        form = self._form(architecture)
+        if form is None or not self.prefix:
+            return theirs
+        heads = [name for one in form.keys.values() for name in ([one] if isinstance(one, str) else one)]
+        is_head = any(theirs == name or theirs.startswith(f"{name}.") for name in heads)
+        return theirs if is_head else f"{self.prefix}.{theirs}"
+
+    def canonical(self, name: str) -> str:
+        """A file's name for a tensor without prefix and with old endings replaced."""
+        name = name.removeprefix(f"{self.prefix}.") if self.prefix else name
+        for old, new in self.renamed:
+            if name.endswith(old):
+                return name.removesuffix(old) + new
+        return name
+
+    def is_ignored(self, canonical: str, architecture: Architecture) -> bool:
+        """Whether a tensor that the model does not need is known to be harmless: buffers, pooler, heads not asked for."""
+        form = self._form(architecture)
+        others = [one for one in self.heads.values() if one is not form]
+        tensors = [f"{name}*" for one in others for value in one.keys.values() for name in _as_tuple(value)]
+        tied = [name for one in self.heads.values() for name in one.tied]
+        poolers = [] if architecture.pooler else [f"{name}.*" for name in _as_tuple(self.keys.get("pooler", ()))]
+        return any(fnmatchcase(canonical, one) for one in (*self.ignored, *tensors, *tied, *poolers))
+
+    def tied_names(self, architecture: Architecture) -> Mapping[str, str]:
+        """Their copies of our tensors in a tied model: where a file has one it must be equal."""
+        form = self._form(architecture)
+        return form.tied if form is not None and getattr(architecture.head, "tied", False) else {}
+
+    def _check_required(self, config: Config) -> None:
+        for name, allowed in self.required.items():
+            if name in config and not any(config[name] is one or config[name] == one for one in allowed):
+                values = " or ".join(quote(one) for one in allowed)
+                raise InputError(
+                    f"{name} is {quote(config[name])}; Gossamer reads {self.model_type!r} only with {values}"
+                )
+
+    def _form(self, architecture: Architecture) -> HeadForm | None:
+        return None if architecture.head is None else self.heads.get(architecture.head.kind)
+
+    def _head(self, values: Mapping[str, Any], head: str | Head | None) -> Head | None:
+        if not isinstance(head, str):
+            return head
+        if head not in self.heads:
+            raise InputError(f"head is {head!r}; {self.model_type!r} has {', '.join(self.heads) or 'none'}")
+        form = self.heads[head].head
+        names = {one.name for one in dataclasses.fields(form)}
+        return form(**{name: value for name, value in _under(values, "head").items() if name in names})
+
+    def _translate(self, name: str, table: Mapping[str, str | tuple[str, ...]], config: Config) -> tuple[str, ...]:
+        for ours, theirs in table.items():
+            found = _matcher(ours).fullmatch(name)
+            if found:
+                number, rest = found.groupdict().get("layer"), found["rest"] or ""
+                slots = {} if number is None else self.slots(int(number), config)
+                return tuple(one.format(**slots) + rest for one in _as_tuple(theirs))
+        raise InputError(f"the format {self.model_type!r} has no place for the tensor {name!r}")
+
+
+_ABSENT = object()
+
+
+def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=None)
+def _matcher(ours: str) -> re.Pattern[str]:
+    return re.compile(re.escape(ours).replace(r"\{layer\}", r"(?P<layer>\d+)") + r"(?P<rest>\..+)?")
+
+
+def _pick(architecture: Architecture, path: str) -> Any:
+    if path == "layers":
+        return len(architecture.layers)
+    if path.startswith("layers."):
+        return [_follow(layer, path.removeprefix("layers.")) for layer in architecture.layers]
+    return _follow(architecture, path)
+
+
+def _follow(value: Any, path: str) -> Any:
+    for name in path.split("."):
+        value = getattr(value, name, _ABSENT)
+    return value
+
+
+def _under(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The values directly under a place: {"embeddings.size": 3} gives {"size": 3} under "embeddings"."""
+    inner = {path.removeprefix(f"{place}."): value for path, value in values.items() if path.startswith(f"{place}.")}
+    return {name: value for name, value in inner.items() if "." not in name}
+
+
+def _assemble(values: Mapping[str, Any], head: Head | None, pooler: bool) -> Architecture:
+    count = values["layers"]
+    positions = Positions(**_under(values, "embeddings.positions"))
+    return Architecture(
+        **{name: value for name, value in values.items() if "." not in name and name != "layers"},
+        embeddings=Embeddings(**_under(values, "embeddings"), positions=positions),
+        layers=tuple(_layer(values, i) for i in range(count)),
+        pooler=pooler,
+        head=head,
+    )
+
+
+def _layer(values: Mapping[str, Any], i: int) -> Layer:
+    own = {path: value[i] if isinstance(value, list) else value for path, value in values.items()}
+    attention = {"weights": i, **_under(own, "layers.attention")}
+    feed_forward = {"weights": i, **_under(own, "layers.feed_forward")}
+    return Layer(**_under(own, "layers"), attention=Attention(**attention), feed_forward=FeedForward(**feed_forward))

@@ -1,0 +1,89 @@
+"""What a value in config.json may be, and how it reads: the vocabulary of a family's form."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gossamer.errors import InputError
+from gossamer.models.architecture import MOST_COLUMNS, MOST_LAYERS, MOST_ROWS
+
+__all__ = [
+    "ACTIVATION",
+    "COLUMNS",
+    "FLAG",
+    "LAYERS",
+    "OPTIONAL_TOKEN",
+    "POSITIVE",
+    "RATE",
+    "ROWS",
+    "TOKEN",
+    "Kind",
+    "quote",
+]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One sort of value: `allowed` in words, `accepts` as a test, `read` and `write` between file and architecture."""
+
+    allowed: str
+    accepts: Callable[[Any], bool]
+    read: Callable[[Any], Any] = _same
+    write: Callable[[Any], Any] = _same
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise InputError, quoting the field and its value, unless this kind accepts it."""
+        if not self.accepts(value):
+            raise InputError(f"{name} is {quote(value)}; it must be {self.allowed}")
+
+
+def quote(value: object) -> str:
+    """A value as one short line."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python will print
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def whole(least: int, most: int) -> Kind:
+    """A whole number in a range; true and false are none."""
+    return Kind(
+        allowed=f"a whole number from {least} to {most}", accepts=lambda v: type(v) is int and least <= v <= most
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+ROWS = whole(1, MOST_ROWS)
+COLUMNS = whole(1, MOST_COLUMNS)
+LAYERS = whole(1, MOST_LAYERS)
+TOKEN = whole(0, MOST_ROWS)
+OPTIONAL_TOKEN = Kind(allowed=f"{TOKEN.allowed}, or null", accepts=lambda v: v is None or TOKEN.accepts(v))
+RATE = Kind(allowed="a rate from 0 up to, not including, 1", accepts=lambda v: _is_number(v) and 0 <= v < 1)
+POSITIVE = Kind(allowed="a finite number above 0", accepts=lambda v: _is_number(v) and v > 0)
+NOT_NEGATIVE = Kind(allowed="a finite number, 0 or more", accepts=lambda v: _is_number(v) and v >= 0)
+FLAG = Kind(allowed="true or false", accepts=lambda v: isinstance(v, bool))
+ACTIVATION = Kind(
+    allowed="one of " + ", ".join(_ACTIVATIONS),
+    accepts=lambda v: isinstance(v, str) and v in _ACTIVATIONS,
+    read=_ACTIVATIONS.__getitem__,
+    write=lambda v: {"gelu_tanh": "gelu_new"}.get(v, v),
+)

@@ -1,0 +1,43 @@
+"""The native form: one field, the architecture; our own tensor names."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from gossamer.errors import InputError
+from gossamer.families.base import Config, Family
+from gossamer.models.architecture import Architecture, Head, MaskedLM
+
+__all__ = ["FAMILY", "NativeFamily"]
+
+
+class NativeFamily(Family):
+    """Reads and writes `{"model_type": "gossamer", "architecture": {...}}`; names are what `state_dict` says."""
+
+    def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
+        """The architecture in the file; `head` replaces its head, `pooler` is read from the file."""
+        architecture = Architecture.from_dict(config.get("architecture"))
+        if head is None:
+            return architecture
+        if head == "masked-lm" and not isinstance(architecture.head, MaskedLM):
+            raise InputError("head is 'masked-lm'; this checkpoint was saved without one: leave head out")
+        return architecture if isinstance(head, str) else dataclasses.replace(architecture, head=head)
+
+    def write(self, architecture: Architecture) -> dict[str, Any]:
+        """The one field."""
+        return {"architecture": architecture.to_dict()}
+
+    def names(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[str, ...]]:
+        """Every name as it is."""
+        return {name: (name,) for name in ours}
+
+
+FAMILY = NativeFamily(
+    model_type="gossamer",
+    prefix="",
+    bare="GossamerModel",
+    fields=(),
+    keys={},
+    ignored=("head.*", "pooler.*"),
+    public=False,
+)

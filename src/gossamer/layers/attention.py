@@ -1,0 +1,102 @@
+"""Multi-head self-attention: one layer that is handed a pattern and asks the kernels to compute it."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from gossamer.kernels import attend
+from gossamer.patterns import Full, Global, Pattern
+
+__all__ = ["Masks", "SelfAttention"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """What is known about the tokens of one batch: which are real, which document they belong to, which are global."""
+
+    key_mask: Bool[Tensor, "batch length"] | None = None
+    segments: Int[Tensor, "batch length"] | None = None
+    global_mask: Bool[Tensor, "batch length"] | None = None
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, section 3.2) under any pattern.
+
+    With `global_projections`, tokens flagged in `masks.global_mask` are read with query, key and value projections of
+    their own and see every real token (Longformer, section 3.1); the keys the others see in them stay the local ones.
+    Returns the sublayer's output; the caller adds the residual and applies `norm`.
+    """
+
+    def __init__(
+        self, hidden_size: int, heads: int, head_size: int, *, norm_eps: float, global_projections: bool = False
+    ) -> None:
+        super().__init__()
+        inner = heads * head_size
+        self.heads = heads
+        self.query = nn.Linear(hidden_size, inner)
+        self.key = nn.Linear(hidden_size, inner)
+        self.value = nn.Linear(hidden_size, inner)
+        self.global_projections = global_projections
+        if global_projections:
+            self.query_global = nn.Linear(hidden_size, inner)
+            self.key_global = nn.Linear(hidden_size, inner)
+            self.value_global = nn.Linear(hidden_size, inner)
+        self.output = nn.Linear(inner, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+
+    def forward(
+        self, hidden: Float[Tensor, "batch length hidden"], pattern: Pattern, masks: Masks, dropout: float = 0.0
+    ) -> Float[Tensor, "batch length hidden"]:
+        rate = dropout if self.training else 0.0
+        q, k, v = (self._split(project(hidden)) for project in (self.query, self.key, self.value))
+        out = attend(
+            q, k, v, pattern,
+            key_mask=masks.key_mask, segments=masks.segments, global_mask=masks.global_mask, dropout=rate,
+        )  # fmt: skip
+        if self.global_projections and masks.global_mask is not None:
+            read = self._read_globals_compiled if torch.compiler.is_compiling() else self._read_globals
+            out = read(out, hidden, masks, masks.global_mask, rate)
+        return self.output(out.transpose(1, 2).flatten(2))
+
+    def _split(self, projected: Float[Tensor, "batch length inner"]) -> Float[Tensor, "batch heads length head_size"]:
+        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _read_globals(
+        self,
+        local: Float[Tensor, "batch heads length head_size"],
+        hidden: Float[Tensor, "batch length hidden"],
+        masks: Masks,
+        flagged: Bool[Tensor, "batch length"],
+        rate: float,
+    ) -> Float[Tensor, "batch heads length head_size"]:
+        """Replace the flagged rows of `local`: gather them (padded to the fullest text), attend densely, scatter back."""
+        count = flagged.sum(dim=1)
+        most = int(count.max())
+        if most == 0:
+            return local
+        rows = flagged.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        segments = None if masks.segments is None else (masks.segments.gather(1, rows), masks.segments)
+        gathered = hidden.gather(1, rows[..., None].expand(-1, -1, hidden.shape[-1]))
+        q = self._split(self.query_global(gathered))
+        k, v = self._split(self.key_global(hidden)), self._split(self.value_global(hidden))
+        new = attend(q, k, v, Full(), key_mask=masks.key_mask, segments=segments, dropout=rate)
+        where = rows[:, None, :, None].expand(-1, *local.shape[1:2], -1, local.shape[-1])
+        is_flagged = (torch.arange(most, device=rows.device) < count[:, None])[:, None, :, None]
+        return local.scatter(2, where, torch.where(is_flagged, new, local.gather(2, where)))
+
+    def _read_globals_compiled(
+        self,
+        local: Float[Tensor, "batch heads length head_size"],
+        hidden: Float[Tensor, "batch length hidden"],
+        masks: Masks,
+        flagged: Bool[Tensor, "batch length"],
+        rate: float,
+    ) -> Float[Tensor, "batch heads length head_size"]:
+        """The same without a shape that depends on data, as tracing needs: every row is projected, the flagged are kept."""
+        q, k, v = (self._split(one(hidden)) for one in (self.query_global, self.key_global, self.value_global))
+        new = attend(
+            q, k, v, Global(), key_mask=masks.key_mask, segments=masks.segments, global_mask=flagged, dropout=rate
+        )
+        return torch.where(flagged[:, None, :, None], new, local)

@@ -1,0 +1,59 @@
+"""Word, position and token-type tables, and the rule that gives every token its position."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+__all__ = ["TokenEmbeddings", "count_positions"]
+
+
+class TokenEmbeddings(nn.Module):
+    """The sum of a word, a position and (if `token_types`) a token-type row, normalised, then dropout.
+
+    Rows `padding_id` of the word table and `position_padding` of the position table get no gradient, as in `transformers`.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        size: int,
+        *,
+        positions: int,
+        token_types: int,
+        padding_id: int | None,
+        position_padding: int | None,
+        norm_eps: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
+        self.position = nn.Embedding(positions, size, padding_idx=position_padding)
+        self.token_type = nn.Embedding(token_types, size) if token_types else None
+        self.norm = nn.LayerNorm(size, eps=norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch length"] | None,
+        token_type_ids: Int[Tensor, "batch length"] | None,
+        position_ids: Int[Tensor, "#batch length"],
+        inputs_embeds: Float[Tensor, "batch length size"] | None,
+    ) -> Float[Tensor, "batch length size"]:
+        total = self.word(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.token_type is not None:
+            # Type 0 is the default: its row is a plain constant, no table look-up needed.
+            total = total + (self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids))
+        return self.dropout(self.norm(total + self.position(position_ids)))
+
+
+def count_positions(
+    counted: Bool[Tensor, "batch length"], segments: Int[Tensor, "batch length"] | None
+) -> Int[Tensor, "batch length"]:
+    """The number of counted tokens up to each token, itself included, from its own document's start; 0 where not counted."""
+    count = counted.long().cumsum(dim=1)
+    if segments is not None:
+        before = count - counted.long()
+        starts = torch.ones_like(counted)
+        starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+        count = count - torch.where(starts, before, 0).cummax(dim=1).values
+    return count * counted.long()

@@ -1,0 +1,114 @@
+"""Checks of what is handed to a model: one line that quotes the value and says what to do. Skipped while compiling."""
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.models.architecture import Architecture
+
+__all__ = ["as_mask", "check_inputs", "check_length", "check_positions", "check_range"]
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+
+
+def check_inputs(
+    architecture: Architecture,
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    rows: dict[str, Tensor | None],
+    labels: Tensor | None,
+) -> None:
+    """Refuse inputs whose shapes, types or ids this model cannot read. `rows` are the other [batch, length] tensors."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise InputError("give either input_ids or inputs_embeds, one of the two")
+    shape = _check_main(architecture, input_ids, inputs_embeds)
+    for name, tensor in rows.items():
+        if tensor is not None:
+            _check_row(name, tensor, shape)
+    size = architecture.embeddings
+    if input_ids is not None:
+        check_range("input_ids", input_ids, 0, size.vocabulary_size - 1, "the vocabulary's ids")
+    types = rows.get("token_type_ids")
+    if types is not None and size.token_types:
+        check_range("token_type_ids", types, 0, size.token_types - 1, "the token types")
+    if labels is not None:
+        _check_labels(architecture, labels, shape)
+
+
+def check_length(length: int, architecture: Architecture) -> None:
+    """Refuse a text longer than the model reads, and say how to go on."""
+    most = architecture.length
+    if length > most:
+        longer = 1 << (length - 1).bit_length()
+        raise InputError(
+            f"this text is {length} tokens long, the model reads {most}: shorten it (truncation=True) "
+            f"or lengthen the model: gossamer.lengthen(model, to={longer})"
+        )
+
+
+def check_positions(position_ids: Tensor, architecture: Architecture) -> None:
+    """Refuse rows that the position table does not have."""
+    positions = architecture.embeddings.positions
+    check_range("position_ids", position_ids, 0, positions.offset + positions.length - 1, "the position table's rows")
+
+
+def check_range(name: str, ids: Tensor, least: int, most: int, what: str) -> None:
+    """Refuse ids outside least..most, quoting the first such id and its place."""
+    if ids.numel() == 0:
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < least or high > most:
+        bad = low if low < least else high
+        place = tuple((ids == bad).nonzero()[0].tolist())
+        raise InputError(f"{name} holds {bad} at {list(place)}; {what} go from {least} to {most}")
+
+
+def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
+    """A mask of whole numbers or booleans as booleans; InputError for values other than 0 and 1."""
+    if mask is None or mask.dtype == torch.bool:
+        return mask
+    if not torch.compiler.is_compiling():
+        check_range(name, mask, 0, 1, "mask values")
+    return mask.bool()
+
+
+def _check_main(architecture: Architecture, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> torch.Size:
+    if input_ids is not None:
+        if not isinstance(input_ids, Tensor) or input_ids.dtype not in _INTEGERS or input_ids.dim() != 2:
+            raise InputError(f"input_ids is {_describe(input_ids)}; it must be whole numbers shaped [batch, length]")
+        shape = input_ids.shape
+    else:
+        size = architecture.embeddings.size
+        fits = isinstance(inputs_embeds, Tensor) and inputs_embeds.is_floating_point() and inputs_embeds.dim() == 3
+        if not fits or inputs_embeds.shape[-1] != size:  # type: ignore[union-attr]
+            allowed = f"floating point shaped [batch, length, {size}]"
+            raise InputError(f"inputs_embeds is {_describe(inputs_embeds)}; it must be {allowed}")
+        shape = inputs_embeds.shape[:2]  # type: ignore[union-attr]
+    if shape.numel() == 0:
+        raise InputError(f"the batch is empty: shape {list(shape)}; give at least one text of at least one token")
+    return shape
+
+
+def _check_row(name: str, tensor: Tensor, shape: torch.Size) -> None:
+    is_row = isinstance(tensor, Tensor) and tensor.shape == shape
+    if name == "position_ids" and isinstance(tensor, Tensor):
+        is_row = is_row or tensor.shape == (1, shape[1])
+    kinds = (*_INTEGERS, torch.bool) if name.endswith("mask") else _INTEGERS
+    if not is_row or tensor.dtype not in kinds:
+        what = "1 or True for such tokens, 0 or False for others" if name.endswith("mask") else "whole numbers"
+        raise InputError(f"{name} is {_describe(tensor)}; it must be shaped {list(shape)}: {what}")
+
+
+def _check_labels(architecture: Architecture, labels: Tensor, shape: torch.Size) -> None:
+    if architecture.head is None or architecture.head.kind != "masked-lm":
+        kind = "no head" if architecture.head is None else f"the head {architecture.head.kind!r}"
+        raise InputError(f"labels were given but this model has {kind}: load it with a head that has a loss")
+    _check_row("labels", labels, shape)
+    real = labels[labels != -100]
+    check_range("labels", real, 0, architecture.embeddings.vocabulary_size - 1, "labels (other than -100, ignored)")
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} shaped {list(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,26 @@
+"""What a forward pass returns."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["Output"]
+
+
+@dataclass
+class Output:
+    """The results of one forward pass; None where the model has no such result.
+
+    logits: the head's scores, [batch, length, vocabulary] for a masked LM. pooled: one vector a text; the sentence
+    vector for the embedding head, BERT's tanh layer of the first token for a bare encoder that has one.
+    hidden_states: the embeddings, then every layer's output, when asked for. loss: the mean over the given labels.
+    """
+
+    logits: Float[Tensor, "batch *rest"] | None = None
+    pair_logits: Float[Tensor, "batch pairs"] | None = None
+    last_hidden_state: Float[Tensor, "batch length hidden"] | None = None
+    hidden_states: tuple[Float[Tensor, "batch length hidden"], ...] | None = None
+    pooled: Float[Tensor, "batch hidden"] | None = None
+    loss: Float[Tensor, ""] | None = None
+    cache: object | None = None
