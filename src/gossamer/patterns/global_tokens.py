@@ -1,7 +1,6 @@
 """A few flagged tokens see everybody and are seen by everybody."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ class Global(Pattern, kind="global"):
     Source: Longformer (Beltagy et al. 2020, arXiv 2004.05150), section 3.1, global attention.
     """
 
-    _rank: ClassVar[int] = 100
+    _rank = 100
 
     @property
     def causal(self) -> bool:

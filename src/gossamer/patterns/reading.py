@@ -5,6 +5,7 @@ from typing import Any
 
 from gossamer.errors import InputError
 from gossamer.patterns.base import Pattern
+from gossamer.patterns.checks import quoted
 
 __all__ = ["pattern_from_dict"]
 
@@ -21,11 +22,11 @@ def _read(data: Any, depth: int) -> Pattern:
     if depth > DEEPEST:
         raise InputError(f"pattern: the description nests more than {DEEPEST} patterns deep; write it flat")
     if not isinstance(data, dict):
-        raise InputError(f"pattern: the description is {_short(data)}; it must be a dictionary with a 'pattern' key")
+        raise InputError(f"pattern: the description is {quoted(data)}; it must be a dictionary with a 'pattern' key")
     kind = data.get("pattern")
     found = Pattern.kinds.get(kind) if isinstance(kind, str) else None
     if found is None:
-        raise InputError(f"pattern: the type is {_short(kind)}; it must be one of {', '.join(sorted(Pattern.kinds))}")
+        raise InputError(f"pattern: the type is {quoted(kind)}; it must be one of {', '.join(sorted(Pattern.kinds))}")
     values = {name: value for name, value in data.items() if name != "pattern"}
     _check_names(found, values)
     return found._from_fields(values, lambda nested: _read(nested, depth + 1))
@@ -33,16 +34,8 @@ def _read(data: Any, depth: int) -> Pattern:
 
 def _check_names(kind: type[Pattern], values: dict[Any, Any]) -> None:
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    problems = [f"unknown field {_short(name)}" for name in values if name not in known]
+    problems = [f"unknown field {quoted(name)}" for name in values if name not in known]
     problems += [f"missing field {name!r}" for name in known if name not in values]
     if problems:
         allowed = ", ".join(known) or "none"
         raise InputError(f"pattern {kind.kind!r}: {', '.join(problems[:4])}; the fields are: {allowed}")
-
-
-def _short(value: Any) -> str:
-    """A value as it fits into one line, however large it is."""
-    if isinstance(value, str | int | float | bool | None):
-        shown = repr(value)
-        return shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"a {type(value).__name__}"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.patterns.base import Pattern
+from gossamer.patterns.checks import quoted
 from gossamer.patterns.global_tokens import Global
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.per_head import PerHead
@@ -31,7 +32,7 @@ class Union(Pattern, kind="union"):
 
     def __post_init__(self) -> None:
         if not isinstance(self.parts, tuple) or len(self.parts) < 2:
-            raise InputError(f"Union: parts is {self.parts!r}; it must be a tuple of two patterns or more")
+            raise InputError(f"Union: parts is {quoted(self.parts)}; it must be a tuple of two patterns or more")
         if _canonical(self.parts) != self.parts:
             shown = " | ".join(repr(part) for part in self.parts)
             raise InputError(f"Union: parts can be merged or are out of order; write {shown} instead")
@@ -70,8 +71,9 @@ class Union(Pattern, kind="union"):
     def _from_fields(cls, values: dict[str, Any], read: Callable[[Any], Pattern]) -> Pattern:
         parts = values["parts"]
         if not isinstance(parts, list) or len(parts) < 2:
-            raise InputError(f"pattern 'union': parts is {parts!r}; it must be a list of two patterns or more")
-        return reduce(or_, (read(part) for part in parts))
+            raise InputError(f"pattern 'union': parts is {quoted(parts)}; it must be a list of two patterns or more")
+        merged = _canonical(single for part in parts for single in _parts(read(part)))
+        return merged[0] if len(merged) == 1 else cls(merged)
 
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
         """With global tokens: everything for a flagged query; else the flagged keys and the rest's unflagged ones."""
@@ -117,7 +119,7 @@ def _check_part(part: Pattern) -> None:
             f"Union: '{part}' cannot be part of a union; put the union inside each group: PerHead((A | B, heads), ...)"
         )
     if not isinstance(part, Pattern) or isinstance(part, Union):
-        raise InputError(f"Union: a part is {part!r}; each must be a single pattern such as Window(256, 256)")
+        raise InputError(f"Union: a part is {quoted(part)}; each must be a single pattern such as Window(256, 256)")
 
 
 def _with(parts: list[Pattern], new: Pattern) -> list[Pattern]:
