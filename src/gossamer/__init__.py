@@ -1,4 +1,4 @@
-"""Gossamer: long, lean and fast transformers. Names are loaded when first used, so that `import gossamer` is instant."""
+"""Gossamer: long, lean and fast transformers. Names are loaded when first used: importing takes no time."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

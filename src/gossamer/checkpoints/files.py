@@ -23,7 +23,7 @@ def reason(problem: BaseException) -> str:
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """The object (or list) in a JSON file. InputError, naming the file, where it is missing, damaged or something else."""
+    """The object (or list) in a JSON file. InputError names a file that is missing, damaged or something else."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -53,7 +53,7 @@ def seal(directory: Path, version: str) -> None:
 
 
 def check_seal(directory: Path) -> None:
-    """Compare every file with the seal, where there is one. InputError names the file that is missing or has changed."""
+    """Compare every file with the seal, if there is one. InputError names a file that is missing or has changed."""
     path = directory / SEAL
     if not path.exists():
         return

@@ -36,8 +36,8 @@ def load(
 
     head: None reads it from the checkpoint (sentence-transformers' files: "embed"; config.json's `architectures`),
     "none" is the bare encoder, "masked-lm", "embed" (mean pooling unless the files say else). dtype: "float32",
-    "bfloat16", "float16", "float64" or torch's; the file's own unless given. Raises InputError, one line that names file
-    and value, for anything missing, damaged, contradictory or unknown; pickled code is never run.
+    "bfloat16", "float16", "float64" or torch's; the file's own unless given. Raises InputError, one line that names
+    file and value, for anything missing, damaged, contradictory or unknown; pickled code is never run.
     """
     kind, where = _dtype(dtype), _device(device)
     if head is not None and head not in _HEADS:
@@ -122,7 +122,7 @@ def _match(
     weights: WeightFiles,
     names: Mapping[str, str],
 ) -> dict[str, str]:
-    """The file's tensor for each of ours. InputError tells at once what is missing, unexpected or of the wrong shape."""
+    """The file's tensor for each of ours. InputError lists all that is missing, unexpected or of the wrong shape."""
     candidates = family.names(shapes, architecture)
     homes = {ours: next((names[one] for one in theirs if one in names), None) for ours, theirs in candidates.items()}
     found = {ours: home for ours, home in homes.items() if home is not None}
@@ -169,8 +169,8 @@ def _check_tied(
     for theirs, ours in family.tied_names(architecture).items():
         if theirs in names and not torch.equal(weights.read(names[theirs]), tensors[ours]):
             raise InputError(
-                f"{weights.where}: {names[theirs]!r} differs from the word table it should be tied to; if it is meant to, "
-                "set tie_word_embeddings to false in config.json"
+                f"{weights.where}: {names[theirs]!r} differs from the word table it should be tied to; if it is "
+                "meant to, set tie_word_embeddings to false in config.json"
             )
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gossamer import __version__
 from gossamer.checkpoints.card import model_card
 from gossamer.checkpoints.files import SEAL, reason, seal
 from gossamer.checkpoints.replace import replacing
@@ -22,7 +23,6 @@ from gossamer.models.encoder import Model
 
 __all__ = ["save"]
 
-VERSION = "0.1.0"
 # What a model directory is made of; anything else in it is the user's and is kept.
 _OURS = (
     *("config.json", "README.md", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
@@ -35,9 +35,9 @@ def save(model: Model, directory: str | Path, family: str | None = None) -> Path
     """Write a model as a directory that `load` and, in a public format, `transformers` read; returns the directory.
 
     family: "bert", "longformer", "gossamer" ...; unless given the model's own format if that can hold it, else another
-    public one, else "gossamer". A model directory that is there is replaced in one step; files in it that are no part of
-    a model are kept. Raises InputError for a family that cannot hold the model (naming what differs) and for a directory
-    that holds something else, GossamerError where writing fails; then the old model is still there, untouched.
+    public one, else "gossamer". A model directory that is there is replaced in one step; files in it that are no part
+    of a model are kept. Raises InputError for a family that cannot hold the model (naming what differs) and for a
+    directory that holds something else, GossamerError where writing fails; then the old model is there, untouched.
     """
     form = _family(model, family)
     target = Path(directory).expanduser()
@@ -101,7 +101,7 @@ def _write(model: Model, family: Family, new: Path) -> None:
     if family.public and isinstance(head, SentenceEmbedding):
         write_sentence_files(new, head, model.architecture.hidden_size, model.architecture.length)
     (new / "README.md").write_text(model_card(model, family), encoding="utf-8")
-    seal(new, VERSION)
+    seal(new, __version__)
 
 
 def _tensors(model: Model, family: Family) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from gossamer.errors import InputError
@@ -150,8 +150,8 @@ class Family:
             if name != self.bare:
                 known = [self.bare, *(name for form in self.heads.values() for name in form.architectures)]
                 raise InputError(
-                    f"architectures is {quote(name)}, a head that Gossamer does not read for {self.model_type!r} (it reads "
-                    f"{', '.join(known)}): load the encoder alone with head='none'"
+                    f"architectures is {quote(name)}, a head that Gossamer does not read for {self.model_type!r} "
+                    f"(it reads {', '.join(known)}): load the encoder alone with head='none'"
                 )
         return None
 
@@ -184,7 +184,7 @@ class Family:
         return name
 
     def is_ignored(self, canonical: str, architecture: Architecture) -> bool:
-        """Whether a tensor that the model does not need is known to be harmless: buffers, pooler, heads not asked for."""
+        """Whether a tensor the model does not need is known to be harmless: buffers, pooler, heads not asked for."""
         form = self._form(architecture)
         others = [one for one in self.heads.values() if one is not form]
         tensors = [f"{name}*" for one in others for value in one.keys.values() for name in _as_tuple(value)]
@@ -234,7 +234,7 @@ def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _matcher(ours: str) -> re.Pattern[str]:
     return re.compile(re.escape(ours).replace(r"\{layer\}", r"(?P<layer>\d+)") + r"(?P<rest>\..+)?")
 

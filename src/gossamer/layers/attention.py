@@ -71,7 +71,7 @@ class SelfAttention(nn.Module):
         flagged: Bool[Tensor, "batch length"],
         rate: float,
     ) -> Float[Tensor, "batch heads length head_size"]:
-        """Replace the flagged rows of `local`: gather them (padded to the fullest text), attend densely, scatter back."""
+        """Replace the flagged rows of `local`: gather them (padded to the fullest text), attend, scatter back."""
         count = flagged.sum(dim=1)
         most = int(count.max())
         if most == 0:
@@ -94,7 +94,7 @@ class SelfAttention(nn.Module):
         flagged: Bool[Tensor, "batch length"],
         rate: float,
     ) -> Float[Tensor, "batch heads length head_size"]:
-        """The same without a shape that depends on data, as tracing needs: every row is projected, the flagged are kept."""
+        """The same without shapes that depend on data, for tracing: every row is read, the flagged ones are kept."""
         q, k, v = (self._split(one(hidden)) for one in (self.query_global, self.key_global, self.value_global))
         new = attend(
             q, k, v, Global(), key_mask=masks.key_mask, segments=masks.segments, global_mask=flagged, dropout=rate

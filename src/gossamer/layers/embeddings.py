@@ -10,7 +10,7 @@ __all__ = ["TokenEmbeddings", "count_positions"]
 class TokenEmbeddings(nn.Module):
     """The sum of a word, a position and (if `token_types`) a token-type row, normalised, then dropout.
 
-    Rows `padding_id` of the word table and `position_padding` of the position table get no gradient, as in `transformers`.
+    Rows `padding_id` of the word and `position_padding` of the position table get no gradient, as in `transformers`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class TokenEmbeddings(nn.Module):
 def count_positions(
     counted: Bool[Tensor, "batch length"], segments: Int[Tensor, "batch length"] | None
 ) -> Int[Tensor, "batch length"]:
-    """The number of counted tokens up to each token, itself included, from its own document's start; 0 where not counted."""
+    """How many counted tokens lie between a token, included, and its document's start; 0 where not counted."""
     count = counted.long().cumsum(dim=1)
     if segments is not None:
         before = count - counted.long()

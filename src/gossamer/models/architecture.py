@@ -209,7 +209,7 @@ _HEADS: dict[str, type] = {"masked-lm": MaskedLM, "embed": SentenceEmbedding}
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A whole encoder. `layers` lists the *applications* in order; `pooler` adds BERT's tanh layer on the first token."""
+    """A whole encoder. `layers` lists the *applications* in order; `pooler` is BERT's tanh layer on the first token."""
 
     hidden_size: int
     embeddings: Embeddings

@@ -1,6 +1,6 @@
 """The encoder: embeddings, the applied layers in order, and a head; built from an `Architecture` and nothing else."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -95,10 +95,10 @@ class Model(nn.Module):
     def _apply_layer(
         self, layer: Layer, hidden: Float[Tensor, "batch length hidden"], masks: Masks
     ) -> Float[Tensor, "batch length hidden"]:
-        attention = self.attention[layer.attention.weights]
+        attention = cast(SelfAttention, self.attention[layer.attention.weights])
         out = attention(hidden, layer.attention.pattern, masks, layer.attention.dropout)
         hidden = attention.norm(hidden + F.dropout(out, layer.dropout, self.training))
-        feed_forward = self.feed_forward[layer.feed_forward.weights]
+        feed_forward = cast(FeedForwardNetwork, self.feed_forward[layer.feed_forward.weights])
         return feed_forward.norm(hidden + F.dropout(feed_forward(hidden), layer.dropout, self.training))
 
     def _positions(
@@ -114,7 +114,7 @@ class Model(nn.Module):
         settings = self.architecture.embeddings.positions
         first = settings.offset - 1
         if settings.from_padding and input_ids is not None:
-            count = count_positions(input_ids != self.architecture.embeddings.padding_id, segments)
+            count = count_positions(input_ids.ne(cast(int, self.architecture.embeddings.padding_id)), segments)
         elif segments is not None:
             count = count_positions(torch.ones(main.shape[:2], dtype=torch.bool, device=main.device), segments)
         else:

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019) as `transformers` stores it. Copy this folder to add a family; docs/families.md walks through it."""
+"""BERT (Devlin et al. 2019) as `transformers` stores it. Copy this folder to add a family (docs/families.md)."""
 
 from gossamer.families.bert.form import FAMILY
 
