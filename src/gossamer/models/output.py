@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,3 +25,6 @@ class Output:
     pooled: Float[Tensor, "batch hidden"] | None = None
     loss: Float[Tensor, ""] | None = None
     cache: object | None = None
+
+
+torch.export.register_dataclass(Output, serialized_type_name="gossamer.Output")
