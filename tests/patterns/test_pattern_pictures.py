@@ -1,6 +1,5 @@
 """Pictures for terminals and pages."""
 
-import time
 from xml.etree import ElementTree
 
 import pytest
@@ -54,10 +53,8 @@ def test_heads_are_drawn_one_below_the_other():
     assert text == "2 x window 0+0\n█ \n █\n\n1 x causal full\n█ \n██"
 
 
-def test_the_svg_of_a_long_text_is_small_and_quick():
-    started = time.perf_counter()
+def test_the_svg_of_a_long_text_is_small():
     svg = (Window(256, 256) | Global()).svg(8192, flags=flagged(8192, 0, 4000))
-    assert time.perf_counter() - started < 5
     assert len(svg) < 100_000
     root = ElementTree.fromstring(svg)
     assert root.tag == f"{SVG}svg"
