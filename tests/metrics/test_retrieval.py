@@ -62,6 +62,16 @@ def test_ties_count_against_us_whatever_the_scale(similarity, scale: float):
     assert ranks.tolist() == [50] * 7
 
 
+def test_rounding_does_not_break_a_tie():
+    g = torch.Generator().manual_seed(1)
+    values = torch.randn(100, generator=g, dtype=torch.float64)
+    vectors = torch.stack([values[torch.randperm(100, generator=g)] for _ in range(30)])
+    assert len((vectors @ torch.ones(100, dtype=torch.float64)).unique()) > 1
+    for similarity in ("cosine", "dot"):
+        ranks = retrieval_ranks(torch.ones(30, 100), vectors, torch.arange(30), torch.arange(30), similarity)
+        assert ranks.tolist() == [30] * 30
+
+
 def test_recall_and_reciprocal_rank_by_hand():
     ranks = torch.tensor([1, 2, 4, 1])
     assert recall_at(ranks, 1).value == 0.5

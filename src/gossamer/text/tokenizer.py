@@ -49,7 +49,6 @@ class Tokenizer:
         self._padding_left = self._settings.get("padding_side", "right") == "left"
         self._truncation_side = self._settings.get("truncation_side", "right")
         backend.no_padding()
-        backend.no_truncation()
 
     @classmethod
     def load(cls, directory: str | Path) -> "Tokenizer":
