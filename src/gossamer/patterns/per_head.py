@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -51,7 +53,7 @@ class PerHead(Pattern, kind="per_head"):
     ) -> Tensor:
         """Boolean [..., heads, queries, keys]."""
         masks = [p.allowed(query_positions, key_positions, query_flags, key_flags) for p, _ in self.groups]
-        shape = torch.broadcast_shapes(*(mask.shape for mask in masks))  # type: ignore[no-untyped-call]
+        shape = reduce(or_, masks).shape
         per_head = [
             mask.expand(shape) for mask, (_, heads) in zip(masks, self.groups, strict=True) for _ in range(heads)
         ]
