@@ -1,6 +1,7 @@
 """Weight files: safetensors or .bin, in one piece or in shards; shapes are known before any tensor is read."""
 
 import pickle
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -147,10 +148,12 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _load_safely(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as problem:
-        if "mmap can only be used" not in str(problem):
-            raise
-        # Files from before torch 1.6 are no zip archives and cannot be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch warns of here, it also refuses or reads well
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as problem:
+            if "mmap can only be used" not in str(problem):
+                raise
+            # Files from before torch 1.6 are no zip archives and cannot be mapped.
+            return torch.load(path, map_location="cpu", weights_only=True)

@@ -12,7 +12,7 @@ from gossamer.families.kinds import (
     RATE,
     ROWS,
 )
-from gossamer.families.shared import head_size
+from gossamer.families.shared import head_size, padding_id
 from gossamer.models.architecture import MaskedLM
 from gossamer.patterns import Full
 
@@ -22,7 +22,7 @@ FIELDS = (
     Field("vocab_size", ROWS, 30522, to=("embeddings.vocabulary_size",)),
     Field("type_vocab_size", ROWS, 2, to=("embeddings.token_types",)),
     Field("max_position_embeddings", ROWS, 512, to=("embeddings.positions.length",)),
-    Field("pad_token_id", OPTIONAL_TOKEN, 0, to=("embeddings.padding_id",)),
+    Field("pad_token_id", OPTIONAL_TOKEN, 0, to=("embeddings.padding_id",), read=padding_id),
     Field("hidden_size", COLUMNS, 768, to=("hidden_size", "embeddings.size")),
     Field("num_hidden_layers", LAYERS, 12, to=("layers",)),
     Field("num_attention_heads", COLUMNS, 12, to=("layers.attention.heads",)),

@@ -6,7 +6,7 @@ from gossamer.errors import InputError
 from gossamer.families.base import Config, Family, Field, HeadForm
 from gossamer.families.bert.form import KEYS as BERT_KEYS
 from gossamer.families.kinds import ACTIVATION, COLUMNS, FLAG, LAYERS, NOT_NEGATIVE, POSITIVE, RATE, ROWS, TOKEN, Kind
-from gossamer.families.shared import head_size
+from gossamer.families.shared import head_size, padding_id
 from gossamer.models.architecture import MOST_ROWS, Architecture, MaskedLM
 from gossamer.patterns import Global, Pattern, Union, Window
 
@@ -46,7 +46,7 @@ def _table_rows(length: int, architecture: Architecture) -> Any:
 FIELDS = (
     Field("vocab_size", ROWS, 30522, to=("embeddings.vocabulary_size",)),
     Field("type_vocab_size", ROWS, 2, to=("embeddings.token_types",)),
-    Field("pad_token_id", TOKEN, 1, to=("embeddings.padding_id",)),
+    Field("pad_token_id", TOKEN, 1, to=("embeddings.padding_id",), read=padding_id),
     Field(
         "max_position_embeddings",
         ROWS,

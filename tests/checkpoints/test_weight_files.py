@@ -1,0 +1,243 @@
+"""Every way weights are stored, and everything that can be wrong with them."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_checkpoints import BERT, LONGFORMER, as_bin, edit_config, edit_weights, same, write
+
+import gossamer as gs
+from gossamer.models import Model
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    return write(tmp_path / "bert", BERT)
+
+
+def refusal(directory: Path, **options: object) -> str:
+    """The message of the InputError that loading raises: one line."""
+    with pytest.raises(gs.InputError) as caught:
+        gs.load(directory, **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def shard(directory: Path) -> None:
+    tensors = load_file(directory / "model.safetensors")
+    (directory / "model.safetensors").unlink()
+    weight_map = {name: f"model-{i % 2 + 1:05}-of-00002.safetensors" for i, name in enumerate(tensors)}
+    for file in set(weight_map.values()):
+        save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, directory / file)
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before torch 1.6"])
+def test_bin_holds_the_same_model(bert: Path, legacy: bool) -> None:
+    expected = gs.load(bert)
+    as_bin(bert, _use_new_zipfile_serialization=not legacy)
+    assert same(gs.load(bert), expected)
+
+
+def test_sharded_safetensors_hold_the_same_model(bert: Path) -> None:
+    expected = gs.load(bert)
+    shard(bert)
+    assert same(gs.load(bert), expected)
+
+
+def test_sharded_bin_holds_the_same_model(bert: Path) -> None:
+    expected = gs.load(bert)
+    tensors = load_file(bert / "model.safetensors")
+    (bert / "model.safetensors").unlink()
+    weight_map = {name: f"pytorch_model-{i % 2}.bin" for i, name in enumerate(tensors)}
+    for file in set(weight_map.values()):
+        torch.save({name: tensors[name] for name in tensors if weight_map[name] == file}, bert / file)
+    (bert / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert same(gs.load(bert), expected)
+
+
+def test_old_names_and_buffers_are_understood(bert: Path) -> None:
+    expected = gs.load(bert)
+
+    def age(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        names = {name: re.sub("LayerNorm.(weight|bias)$", lambda m: old[m[0]], name) for name in tensors}
+        aged = {f"bert.{names[name]}": tensor for name, tensor in tensors.items()}
+        buffers = {
+            "bert.embeddings.position_ids": torch.arange(16)[None],
+            "cls.seq_relationship.weight": torch.ones(2, 8),
+        }
+        return aged | buffers
+
+    edit_weights(bert, age)
+    assert same(gs.load(bert), expected)
+
+
+@pytest.mark.parametrize("config", [BERT, LONGFORMER], ids=["bert", "longformer"])
+def test_masked_lm_checkpoint_plays_every_role(tmp_path: Path, config: dict[str, object]) -> None:
+    directory = write(tmp_path / "model", config, head="masked-lm", pooler=False)
+    ids = torch.tensor([[3, 4, 5]])
+    assert gs.load(directory)(ids).logits.shape == (1, 3, 20)
+    assert gs.load(directory, head="none")(ids).logits is None
+    embed = gs.load(directory, head="embed")
+    torch.testing.assert_close(embed(ids).pooled, embed(ids).last_hidden_state.mean(1))
+
+
+def test_missing_head_is_refused_with_the_remedy(bert: Path) -> None:
+    message = refusal(bert, head="masked-lm")
+    assert "cls.predictions.transform.dense.weight" in message
+    assert "head='none'" in message
+
+
+def test_everything_wrong_is_reported_at_once(bert: Path) -> None:
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["encoder.layer.0.output.dense.weight"]
+        tensors["embeddings.word_embeddings.weight"] = torch.zeros(21, 8)
+        tensors["encoder.layer.7.surprise"] = torch.zeros(1)
+
+    edit_weights(bert, spoil)
+    message = refusal(bert)
+    assert "1 missing: encoder.layer.0.output.dense.weight" in message
+    assert "1 unexpected: encoder.layer.7.surprise" in message
+    assert "embeddings.word_embeddings.weight is [21, 8], not [20, 8]" in message
+    assert "model.safetensors" in message
+
+
+def test_many_problems_are_counted_not_listed(bert: Path) -> None:
+    edit_config(bert, num_hidden_layers=40)
+    message = refusal(bert)
+    assert "more" in message
+    assert len(message) < 800
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("vocab_size", 2**31 - 1),
+        ("hidden_size", 2**24),
+        ("intermediate_size", 2**24),
+        ("max_position_embeddings", 2**31 - 1),
+    ],
+)
+def test_absurd_sizes_are_refused_before_memory_is_taken(bert: Path, field: str, value: int) -> None:
+    edit_config(bert, **{field: value})
+    assert "of the wrong shape" in refusal(bert)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused(bert: Path, bad: float) -> None:
+    edit_weights(bert, lambda tensors: tensors | {"pooler.dense.bias": torch.full((8,), bad)})
+    assert "'pooler.dense.bias' holds NaN or infinity" in refusal(bert)
+
+
+def test_whole_numbers_are_no_weights(bert: Path) -> None:
+    edit_weights(bert, lambda tensors: tensors | {"pooler.dense.bias": torch.ones(8, dtype=torch.int64)})
+    assert "'pooler.dense.bias' holds int64" in refusal(bert)
+
+
+def test_a_tensor_under_two_names_is_refused(bert: Path) -> None:
+    edit_weights(bert, lambda tensors: tensors | {"bert.pooler.dense.bias": torch.ones(8)})
+    assert "are the same one" in refusal(bert)
+
+
+def test_tied_table_that_differs_is_refused(tmp_path: Path) -> None:
+    directory = write(tmp_path / "model", BERT, head="masked-lm", pooler=False)
+    expected = gs.load(directory)
+    table = load_file(directory / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+    edit_weights(directory, lambda tensors: tensors | {"cls.predictions.decoder.weight": table.clone()})
+    assert same(gs.load(directory), expected)
+    edit_weights(directory, lambda tensors: tensors | {"cls.predictions.decoder.weight": table + 1})
+    assert "tie_word_embeddings" in refusal(directory)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 7, 100, -1])
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_truncated_weights_are_refused(bert: Path, keep: int, form: str) -> None:
+    path = as_bin(bert) if form == "bin" else bert / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert path.name in refusal(bert)
+
+
+def loaded_or_refused(directory: Path) -> Model | str:
+    try:
+        return gs.load(directory)
+    except gs.InputError as problem:
+        return str(problem)
+
+
+def test_flipped_bits_in_a_header_are_refused(bert: Path) -> None:
+    path = bert / "model.safetensors"
+    whole, expected = path.read_bytes(), gs.load(bert)
+    for place in range(0, 200, 3):
+        for bit in (0, 6):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            found = loaded_or_refused(bert)
+            # A flip inside the free-form metadata changes nothing.
+            assert "\n" not in found if isinstance(found, str) else same(found, expected)
+
+
+class Trap:
+    """Pickles as a call that leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.trace,))
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["torch.save", "pickle.dump"])
+def test_pickled_code_is_refused_and_never_run(bert: Path, tmp_path: Path, plain: bool) -> None:
+    trace, path = tmp_path / "ran", as_bin(bert)
+    if plain:
+        path.write_bytes(pickle.dumps({"weight": Trap(trace)}))
+    else:
+        torch.save({"weight": Trap(trace)}, path)
+    assert "pickled code" in refusal(bert)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"weight": 3}, {3: torch.ones(1)}, {}, {"weight": {"nested": torch.ones(1)}}]
+)
+def test_bin_with_something_else_is_refused(bert: Path, content: object) -> None:
+    torch.save(content, as_bin(bert))
+    assert "it must" in refusal(bert)
+
+
+def test_missing_files_are_named(bert: Path) -> None:
+    (bert / "model.safetensors").unlink()
+    assert "no weights there" in refusal(bert)
+    (bert / "config.json").unlink()
+    assert "config.json: no such file" in refusal(bert)
+
+
+def test_missing_shard_is_named(bert: Path) -> None:
+    shard(bert)
+    (bert / "model-00002-of-00002.safetensors").unlink()
+    assert "model-00002-of-00002.safetensors, which is not there" in refusal(bert)
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {}, {"a": 3}, {"a": "../b"}, {"a": "/b"}, {"a": "b\0"}, {"a": ["b"]}])
+def test_index_that_points_elsewhere_is_refused(bert: Path, weight_map: object) -> None:
+    (bert / "model.safetensors").unlink()
+    (bert / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert "index.json" in refusal(bert)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64", torch.float16])
+def test_weights_are_read_in_the_type_asked_for(bert: Path, dtype: str | torch.dtype) -> None:
+    expected = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    assert {one.dtype for one in gs.load(bert, dtype=dtype).parameters()} == {expected}
+
+
+@pytest.mark.parametrize(
+    "options", [{"dtype": "int8"}, {"dtype": torch.int8}, {"device": "toaster"}, {"head": "classify"}]
+)
+def test_arguments_are_checked(bert: Path, options: dict[str, object]) -> None:
+    assert next(iter(options)) in refusal(bert, **options)
