@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,6 +22,12 @@ __all__ = ["Sequence", "band_backward", "band_forward"]
 
 PLAIN_BYTES = 64 * 2**20
 """Plain operations write the scores of a tile to memory: so many bytes of them at once."""
+
+CACHED_MASK = 2**18
+"""Masks of at most so many pairs are kept from call to call."""
+
+GRADIENT_BYTES = 4 * 2**20
+"""The backward pass writes the gradients of overlapping keys to memory before it adds them: so many bytes at once."""
 
 MASK_BYTES = 32 * 2**20
 """Tiles that need masks of their own get so many bytes of them at once."""
@@ -60,7 +67,11 @@ class Sequence:
             k=self.k[:, keys],
             v=self.v[:, keys],
             query_start=(first + self.query_start - residue) // dilation,
-            **{n: x[keys] for n in ("key_mask", "k_segments", "k_positions", "k_index") if (x := getattr(self, n)) is not None},
+            **{
+                n: x[keys]
+                for n in ("key_mask", "k_segments", "k_positions", "k_index")
+                if (x := getattr(self, n)) is not None
+            },
             **{n: x[queries] for n in ("q_segments", "q_positions", "q_index") if (x := getattr(self, n)) is not None},
         )
         return part, queries, keys
@@ -132,9 +143,8 @@ def _masked_tiles(s: Sequence, band: Band, backward: bool) -> Iterator[tuple[Til
             if state == "none":
                 yield part, _ALL_MASKED
             elif state == "all":
-                limit = part.blocks if _fused(s) else PLAIN_BYTES // (4 * s.q.shape[0] * part.rows * part.keys)
                 shared = _band_mask(s, band, part)
-                yield from ((some, shared) for some in part.at_most(limit))
+                yield from ((some, shared) for some in part.at_most(_blocks_at_once(s, part, backward)))
             else:
                 limit = (MASK_BYTES if _fused(s) else PLAIN_BYTES // s.q.shape[0]) // (4 * part.rows * part.keys)
                 yield from ((some, _own_masks(s, band, some)) for some in part.at_most(limit))
@@ -149,6 +159,13 @@ def _rows(s: Sequence, band: Band, backward: bool) -> int:
 
 def _fused(s: Sequence) -> bool:
     return has_fused(s.q) and not s.dropout
+
+
+def _blocks_at_once(s: Sequence, tiles: Tiles, backward: bool) -> int:
+    heads, _, size = s.q.shape
+    if not _fused(s):
+        return PLAIN_BYTES // (4 * heads * tiles.rows * tiles.keys)
+    return GRADIENT_BYTES // (4 * heads * tiles.keys * size) if backward else tiles.blocks
 
 
 def _alike(s: Sequence, tiles: Tiles) -> Iterator[tuple[Tiles, str]]:
@@ -167,22 +184,31 @@ def _alike(s: Sequence, tiles: Tiles) -> Iterator[tuple[Tiles, str]]:
                 first = b
 
 
-def _inside_band(s: Sequence, band: Band, tiles: Tiles) -> Tensor | None:
-    """Which pairs of a tile lie in the band [rows, keys]; the same for every tile of the group. None: all of them."""
-    queries, keys = tiles.offsets(s.q.device)
-    first, last = tiles.query_start + s.query_start, tiles.query_start + s.query_start + tiles.rows - 1
-    inside: Tensor | None = None
-    if band.low is not None and tiles.key_start < last + band.low:
-        inside = keys - queries >= s.query_start + band.low
-    if band.high is not None and tiles.key_start + tiles.keys - 1 > first + band.high:
-        upper = keys - queries <= s.query_start + band.high
-        inside = upper if inside is None else inside & upper
-    return inside
-
-
 def _band_mask(s: Sequence, band: Band, tiles: Tiles) -> Tensor | None:
-    inside = _inside_band(s, band, tiles)
-    return None if inside is None else _added(inside[None, None], s)
+    """What the band adds to the scores of a tile [1, 1, rows, keys], the same for every tile of a group."""
+    shift = tiles.key_start - tiles.query_start - s.query_start
+    low = None if band.low is None or shift - tiles.rows + 1 >= band.low else band.low - shift
+    high = None if band.high is None or shift + tiles.keys - 1 <= band.high else band.high - shift
+    if low is None and high is None:
+        return None
+    make = _cached_mask if tiles.rows * tiles.keys <= CACHED_MASK else _make_mask
+    return make(tiles.rows, tiles.keys, low, high, _mask_dtype(s.q), s.q.device)
+
+
+def _make_mask(
+    rows: int, keys: int, low: int | None, high: int | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """MASKED wherever column - row lies outside low to high, else 0; [1, 1, rows, keys]."""
+    outside = torch.zeros(rows, keys, dtype=torch.bool, device=device)
+    everything = torch.ones_like(outside)
+    if low is not None:
+        outside |= everything.tril(low - 1)
+    if high is not None:
+        outside |= everything.triu(high + 1)
+    return torch.zeros(1, 1, rows, keys, dtype=dtype, device=device).masked_fill_(outside, MASKED)
+
+
+_cached_mask = lru_cache(maxsize=512)(_make_mask)
 
 
 def _own_masks(s: Sequence, band: Band, tiles: Tiles) -> Tensor:
@@ -191,8 +217,8 @@ def _own_masks(s: Sequence, band: Band, tiles: Tiles) -> Tensor:
     if s.q_positions is not None and s.k_positions is not None:
         distance = _keys_of(tiles, s.k_positions) - _queries_of(tiles, s.q_positions)
         allowed = _between(distance, band)
-    elif (inside := _inside_band(s, band, tiles)) is not None:
-        allowed = inside
+    elif (added := _band_mask(s, band, tiles)) is not None:
+        allowed = added == 0
     if s.key_mask is not None:
         allowed = allowed & _keys_of(tiles, s.key_mask)
     if s.q_segments is not None and s.k_segments is not None:
@@ -218,8 +244,12 @@ def _keys_of(tiles: Tiles, x: Tensor) -> Tensor:
 
 
 def _added(allowed: Tensor, s: Sequence) -> Tensor:
-    dtype = s.q.dtype if s.q.dtype.itemsize >= 4 else torch.float32
-    return torch.zeros(allowed.shape, dtype=dtype, device=s.q.device).masked_fill_(~allowed, MASKED)
+    return torch.zeros(allowed.shape, dtype=_mask_dtype(s.q), device=s.q.device).masked_fill_(~allowed, MASKED)
+
+
+def _mask_dtype(q: Tensor) -> torch.dtype:
+    """The fused operator wants masks in the dtype of q; others are too narrow for MASKED or slow to add."""
+    return q.dtype if has_fused(q) or q.dtype.itemsize > 4 else torch.float32
 
 
 def _keep(s: Sequence, tiles: Tiles) -> Tensor | None:

@@ -128,7 +128,9 @@ def _forward(inputs: Inputs) -> tuple[Tensor, Tensor]:
     return out, lse
 
 
-def _forward_group(s: Sequence, group: HeadGroup, flags: tuple[Tensor, Tensor] | None, out: Tensor, lse: Tensor) -> None:
+def _forward_group(
+    s: Sequence, group: HeadGroup, flags: tuple[Tensor, Tensor] | None, out: Tensor, lse: Tensor
+) -> None:
     flagged = flags if group.flagged else None
     if group.band is None and flagged is None:
         out.zero_()
@@ -214,7 +216,9 @@ def _backward(
     for b in range(inputs.q.shape[0]):
         for group in compile_pattern(inputs.pattern, inputs.q.shape[1]):
             heads = slice(group.start, group.stop)
-            rows = tuple(x[b, heads] for x in (grad_out, out, lse)) + (None if grad_lse is None else grad_lse[b, heads],)
+            rows = tuple(x[b, heads] for x in (grad_out, out, lse)) + (
+                None if grad_lse is None else grad_lse[b, heads],
+            )
             into = tuple(x[b, heads] for x in grads)
             _backward_group(_sequence(inputs, b, group), group, _flags(inputs, b), rows, into)  # type: ignore[arg-type]
     return tuple(x.to(inputs.q.dtype) for x in grads)  # type: ignore[return-value]

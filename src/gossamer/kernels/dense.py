@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.visible import visible
-from gossamer.patterns import Full
+from gossamer.patterns import Full, Pattern
 
 __all__ = ["dense"]
+
+CACHED_MASK = 2**20
+"""Masks of at most so many pairs are kept from call to call."""
 
 
 def dense(inputs: Inputs) -> Tensor:
@@ -26,13 +31,36 @@ def dense(inputs: Inputs) -> Tensor:
         square = inputs.queries == inputs.keys and inputs.query_start == 0
         if inputs.pattern == Full(causal=True) and square:
             return scaled_dot_product_attention(q, k, v, is_causal=True, scale=inputs.scale)
-    allowed = visible(inputs)
-    out = scaled_dot_product_attention(q, k, v, attn_mask=_added(inputs, allowed), scale=inputs.scale)
-    return out.masked_fill(~allowed.any(-1, keepdim=True), 0)
+    added, empty = _mask(inputs)
+    out = scaled_dot_product_attention(q, k, v, attn_mask=added, scale=inputs.scale)
+    return out if empty is None else out.masked_fill(empty, 0)
 
 
-def _added(inputs: Inputs, allowed: Tensor) -> Tensor:
+def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+    """What is added to the scores, and the rows that see nothing, [..., queries, 1] (None: no such row)."""
+    plain = all(
+        x is None for x in (inputs.key_mask, inputs.q_segments, inputs.q_positions, inputs.q_flags, inputs.bias)
+    )
+    if not plain or tracing() or inputs.queries * inputs.keys > CACHED_MASK:
+        return _make_mask(inputs)
+    return _cached_mask(
+        inputs.pattern, inputs.queries, inputs.keys, inputs.query_start, inputs.q.dtype, inputs.q.device
+    )
+
+
+@lru_cache(maxsize=32)
+def _cached_mask(
+    pattern: Pattern, queries: int, keys: int, query_start: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    q, k = (torch.empty(1, 1, length, 1, dtype=dtype, device=device) for length in (queries, keys))
+    added, empty = _make_mask(Inputs(q=q, k=k, v=k, pattern=pattern, query_start=query_start))
+    return added, empty if empty is not None and bool(empty.any()) else None
+
+
+def _make_mask(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """The mask as torch adds it: finite, so that a row without keys has finite values and gradients before it is zeroed."""
     q = inputs.q
+    allowed = visible(inputs)
     nothing = q.new_tensor(torch.finfo(q.dtype).min / 2)
-    return torch.where(allowed, q.new_zeros(()) if inputs.bias is None else inputs.bias.to(q.dtype), nothing)
+    added = torch.where(allowed, q.new_zeros(()) if inputs.bias is None else inputs.bias.to(q.dtype), nothing)
+    return added, ~allowed.any(-1, keepdim=True)

@@ -173,9 +173,13 @@ def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         return None
     full = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     if bias.ndim != 4 or any(have not in (1, want) for have, want in zip(bias.shape, full, strict=True)):
-        raise InputError(f"bias has shape {list(bias.shape)}; it must broadcast to {list(full)}: [batch, heads, queries, keys]")
+        raise InputError(
+            f"bias has shape {list(bias.shape)}; it must broadcast to {list(full)}: [batch, heads, queries, keys]"
+        )
     if not bias.dtype.is_floating_point or bias.device != q.device:
-        raise InputError(f"bias is {bias.dtype} on {bias.device}; it must be floating-point on {q.device}, added to the scores")
+        raise InputError(
+            f"bias is {bias.dtype} on {bias.device}; it must be floating-point on {q.device}, added to the scores"
+        )
     return bias
 
 

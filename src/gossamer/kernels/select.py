@@ -9,15 +9,18 @@ import torch
 from gossamer.errors import InputError
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, compile_pattern, why_not_pieces
-from gossamer.kernels.tiles import band_area, block_size
+from gossamer.kernels.tiles import band_tiles, block_size
 from gossamer.patterns import Full
 
 __all__ = ["BACKENDS", "Explanation", "choose"]
 
 BACKENDS = ("reference", "dense", "blocked")
 
-DENSE_PAIRS_PER_TILE = 16_000
-"""Starting a tile costs as much as so many pairs of dense attention (benchmarks/attention.py, docs/LOG.md)."""
+# What blocked attention costs beside its pairs, in pairs of dense attention (2-core Xeon, docs/LOG.md, 2026-11-23):
+CALL = 300_000
+GROUP_OF_TILES = 128_000
+NARROW_TILE = 90
+"""A tile of k keys runs at k / (k + NARROW_TILE) of the rate of dense attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,13 @@ def _fastest(inputs: Inputs, impossible: dict[str, str]) -> Explanation:
         return Explanation(backend="blocked", reason="dense cannot", others=others)
     if torch.compiler.is_exporting():
         if isinstance(inputs.pattern, Full):
-            return Explanation(backend="dense", reason="full attention", others={**others, "blocked": "no tile is empty"})
+            return Explanation(
+                backend="dense", reason="full attention", others={**others, "blocked": "no tile is empty"}
+            )
         return Explanation(
-            backend="blocked", reason="exporting: plain operations in linear memory", others={**others, "dense": "quadratic"}
+            backend="blocked",
+            reason="exporting: plain operations in linear memory",
+            others={**others, "dense": "quadratic"},
         )
     plain = inputs.key_mask is None and inputs.q_segments is None and inputs.q_positions is None
     if plain and inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start):
@@ -72,18 +79,20 @@ def _fastest(inputs: Inputs, impossible: dict[str, str]) -> Explanation:
 
 
 def _blocked_cost(inputs: Inputs) -> float:
-    groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
-    return inputs.q.shape[0] * sum(_group_cost(inputs, group) for group in groups)
+    batch, heads = inputs.q.shape[:2]
+    return CALL + batch * sum(_group_cost(inputs, group) for group in compile_pattern(inputs.pattern, heads))
 
 
 def _group_cost(inputs: Inputs, group: HeadGroup) -> float:
     if group.band is None:
         return 0.0
     low, high, step = group.band.low, group.band.high, group.band.dilation
-    rows = block_size(low, high)
-    area = band_area(-(-inputs.queries // step), -(-inputs.keys // step), low, high, inputs.query_start // step, rows)
-    edges = 2 if low is None or high is None else 2 + (high - low) // rows
-    return step * (area * (group.stop - group.start) + DENSE_PAIRS_PER_TILE * edges)
+    sizes = (-(-inputs.queries // step), -(-inputs.keys // step), low, high, inputs.query_start // step)
+    cost = 0.0
+    for tiles in band_tiles(*sizes, block_size(low, high)):
+        pairs = tiles.blocks * tiles.rows * (tiles.keys + NARROW_TILE)
+        cost += pairs * (group.stop - group.start) + GROUP_OF_TILES
+    return step * cost
 
 
 def _why_not(backend: str, inputs: Inputs, return_lse: bool) -> str | None:
@@ -110,7 +119,10 @@ def _why_not_positions(inputs: Inputs) -> str | None:
     """A window over positions is a band of indices only where positions rise by one or more from token to token."""
     if inputs.q_positions is None or inputs.k_positions is None or _positions_free(inputs):
         return None
-    if any(group.band is not None and group.band.dilation > 1 for group in compile_pattern(inputs.pattern, inputs.q.shape[1])):
+    if any(
+        group.band is not None and group.band.dilation > 1
+        for group in compile_pattern(inputs.pattern, inputs.q.shape[1])
+    ):
         return "a dilated window over positions is no band of indices"
     if tracing():
         return "positions cannot be looked at while compiling"
@@ -127,5 +139,3 @@ def _why_not_positions(inputs: Inputs) -> str | None:
 
 def _positions_free(inputs: Inputs) -> bool:
     return isinstance(inputs.pattern, Full) and not inputs.pattern.causal
-
-

@@ -36,8 +36,7 @@ def forward_tiles(
     Returns the output like q and the log-sum-exp [heads, tiles, rows] in float32 (float64 for float64).
     """
     if keep is None and has_fused(q):
-        out, lse = _FUSED(q, k, v, attn_mask=_as_mask(mask, q), scale=scale)
-        return out, lse
+        return _FUSED(q, k, v, attn_mask=mask, scale=scale)
     wide = _wide(q)
     scores = _scores(q, k, mask, scale, wide)
     lse = scores.logsumexp(-1)
@@ -65,7 +64,7 @@ def backward_tiles(
     Rows whose `lse` is huge take part with probability 0.
     """
     if keep is None and grad_lse is None and has_fused(q):
-        return _FUSED_BACKWARD(grad_out, q, k, v, out, lse, 0.0, False, attn_mask=_as_mask(mask, q), scale=scale)
+        return _FUSED_BACKWARD(grad_out, q, k, v, out, lse, 0.0, False, attn_mask=mask, scale=scale)
     wide = _wide(q)
     probabilities = (_scores(q, k, mask, scale, wide) - lse[..., None]).exp()
     grad_out, q, k, v, out = (x.to(wide) for x in (grad_out, q, k, v, out))
@@ -88,7 +87,3 @@ def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, wide: torch
 
 def _wide(q: Tensor) -> torch.dtype:
     return q.dtype if q.dtype.itemsize >= 4 else torch.float32
-
-
-def _as_mask(mask: Tensor | None, q: Tensor) -> Tensor | None:
-    return None if mask is None else mask.to(q.dtype)

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
-__all__ = ["Tiles", "band_tiles", "band_area", "block_size"]
+__all__ = ["Tiles", "band_tiles", "block_size"]
 
 UNBOUNDED_BLOCK = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """`blocks` tiles: tile b is queries query_start + b*rows + [0, rows) against keys key_start + b*rows + [0, keys)."""
+    """`blocks` tiles: number b is queries query_start + b*rows + [0, rows) by keys key_start + b*rows + [0, keys)."""
 
     query_start: int
     rows: int
@@ -66,12 +65,6 @@ class Tiles:
         for first in range(0, self.blocks, max(blocks, 1)):
             yield self.split(first, min(first + max(blocks, 1), self.blocks))
 
-    def offsets(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Indices of the first tile's queries [rows, 1] and keys [1, keys]."""
-        queries = torch.arange(self.query_start, self.query_start + self.rows, device=device)
-        keys = torch.arange(self.key_start, self.key_start + self.keys, device=device)
-        return queries[:, None], keys[None, :]
-
 
 def band_tiles(
     queries: int, keys: int, low: int | None, high: int | None, query_start: int, rows: int
@@ -100,12 +93,6 @@ def band_tiles(
             yield tile
     if inner is not None:
         yield inner
-
-
-def band_area(queries: int, keys: int, low: int | None, high: int | None, query_start: int, rows: int) -> int:
-    """How many pairs the tiles compute, needed or not."""
-    tiles = band_tiles(queries, keys, low, high, query_start, rows)
-    return sum(tile.blocks * tile.rows * tile.keys for tile in tiles)
 
 
 def block_size(low: int | None, high: int | None, backward: bool = False) -> int:
