@@ -17,14 +17,13 @@ def find_checkpoint(path_or_id: str | Path) -> Path:
 
     Raises InputError where neither is there, or the hub cannot be reached.
     """
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
+    path, name = Path(path_or_id).expanduser(), str(path_or_id)
+    if name and path.is_dir():
         return path
-    if path.exists():
+    if name and path.exists():
         raise InputError(f"{path}: is a file; name the directory that holds config.json and the weights")
-    name = str(path_or_id)
     if isinstance(path_or_id, Path) or not _ID.fullmatch(name):
-        raise InputError(f"{name}: no such directory; name a model directory or an id on the hub, such as 'owner/name'")
+        raise InputError(f"{name!r}: no such directory; name a model directory or an id on the hub, such as 'owner/name'")
     return _download(name)
 
 
