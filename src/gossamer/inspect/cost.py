@@ -1,0 +1,215 @@
+"""What a model costs, from its description alone: parameters, bytes, FLOPs and memory at any length."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gossamer.errors import InputError
+from gossamer.kernels import explain
+from gossamer.models.architecture import Architecture, Attention, Embeddings, FeedForward, MaskedLM
+from gossamer.patterns import Pattern, PerHead
+
+__all__ = ["Cost", "PartCost", "cost", "pairs_of_all_heads"]
+
+MASK_BYTES = 11
+"""A pair, while a dense mask is made: its distance as a 64-bit number and three flags."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCost:
+    """One part with weights of its own, which a forward pass uses `applications` times (a shared weight set often).
+
+    `flops` counts all its applications; `pair_flops` is the part of them that is attention between tokens.
+    """
+
+    name: str
+    parameters: int
+    applications: int
+    flops: int
+    pair_flops: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """A forward pass of one text of `length` tokens. FLOPs count 2 a multiply-add; sizes are in bytes.
+
+    `peak` estimates the memory of inference: all weights, the embeddings' output and every layer's, and the largest
+    step, which is one of: attention (query, key, value and output of all heads, the projected output, the residual
+    sum, and where the dense backend needs a mask the making of it), feed-forward (the inner layer before and after its
+    activation) or the head's (logits, and what they are made of). `backends` are what attention runs on.
+    """
+
+    length: int
+    dtype: str
+    parts: tuple[PartCost, ...]
+    weights: int
+    activations: int
+    backends: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def flops(self) -> int:
+        return sum(part.flops for part in self.parts)
+
+    @property
+    def pair_flops(self) -> int:
+        """FLOPs of attention between tokens, 4 * pairs * head_size a head: all that depends on the pattern."""
+        return sum(part.pair_flops for part in self.parts)
+
+    @property
+    def peak(self) -> int:
+        return self.weights + self.activations
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, totals included."""
+        totals = {name: getattr(self, name) for name in ("parameters", "flops", "pair_flops", "peak")}
+        return {**dataclasses.asdict(self), **totals}
+
+
+def cost(
+    architecture: Architecture, length: int, *, dtype: torch.dtype = torch.float32, global_tokens: int = 0
+) -> Cost:
+    """What reading one text of `length` tokens takes, `global_tokens` of them flagged (the first ones).
+
+    Of the FLOPs, linear maps and pairs of tokens are counted, as in `torch.utils.flop_counter`; norms, activations and
+    table look-ups are not. Pairs are the pattern's own, the useful work: a backend may compute some more. Raises
+    InputError for a length below 1 or more global tokens than that.
+    """
+    if type(length) is not int or length < 1:
+        raise InputError(f"length is {length!r}; it must be a number of tokens, at least 1")
+    if type(global_tokens) is not int or not 0 <= global_tokens <= length:
+        raise InputError(f"global_tokens is {global_tokens!r}; it must be from 0 to the length, {length}")
+    parts = tuple(_parts(architecture, length, global_tokens))
+    backends = _backends(architecture, length, dtype)
+    return Cost(
+        length=length,
+        dtype=str(dtype).removeprefix("torch."),
+        parts=parts,
+        weights=sum(part.parameters for part in parts) * dtype.itemsize,
+        activations=_activations(architecture, length, dtype.itemsize, backends),
+        backends=tuple(sorted(set(backends.values()))),
+    )
+
+
+def pairs_of_all_heads(attention: Attention, length: int, global_tokens: int = 0) -> int:
+    """How many (query, key) pairs one application computes, all heads together."""
+    flags = torch.arange(length) < global_tokens if global_tokens else None
+    pairs = attention.pattern.pairs(length, flags=flags)
+    return pairs if isinstance(attention.pattern, PerHead) else pairs * attention.heads
+
+
+def _parts(architecture: Architecture, n: int, flagged: int) -> Iterator[PartCost]:
+    hidden = architecture.hidden_size
+    yield PartCost(
+        name="embeddings", parameters=_embedding_parameters(architecture.embeddings), applications=1, flops=0
+    )
+    for i, attentions in enumerate(_by_weights(one.attention for one in architecture.layers)):
+        yield _attention_part(f"attention.{i}", attentions, hidden, n, flagged)
+    for i, networks in enumerate(_by_weights(one.feed_forward for one in architecture.layers)):
+        yield _feed_forward_part(f"feed_forward.{i}", networks, hidden, n)
+    if architecture.pooler:
+        runs = architecture.head is None
+        yield PartCost(
+            name="pooler",
+            parameters=_linear(hidden, hidden),
+            applications=int(runs),
+            flops=2 * hidden * hidden if runs else 0,
+        )
+    if isinstance(architecture.head, MaskedLM):
+        yield _masked_lm_part(architecture, architecture.head, n)
+
+
+def _by_weights(applications: Iterable[Any]) -> list[list[Any]]:
+    """Applications of each weight set, in the sets' order."""
+    sets: dict[int, list[Any]] = {}
+    for one in applications:
+        sets.setdefault(one.weights, []).append(one)
+    return [sets[weights] for weights in sorted(sets)]
+
+
+def _embedding_parameters(embeddings: Embeddings) -> int:
+    positions = embeddings.positions
+    rows = embeddings.vocabulary_size + positions.offset + positions.length + embeddings.token_types
+    return rows * embeddings.size + _norm(embeddings.size)
+
+
+def _attention_part(name: str, attentions: list[Attention], hidden: int, n: int, flagged: int) -> PartCost:
+    one = attentions[0]
+    inner = one.heads * one.head_size
+    parameters = 3 * _linear(hidden, inner) + _linear(inner, hidden) + _norm(hidden)
+    linear = 4 * 2 * n * hidden * inner
+    pairs = sum(4 * one.head_size * pairs_of_all_heads(each, n, flagged) for each in attentions)
+    if one.global_projections:
+        parameters += 3 * _linear(hidden, inner)
+    if one.global_projections and flagged:
+        # Flagged rows are read once more: their own query, every token's key and value, all pairs of the two.
+        linear += 2 * (flagged + 2 * n) * hidden * inner
+        pairs += len(attentions) * 4 * inner * flagged * n
+    return PartCost(
+        name=name,
+        parameters=parameters,
+        applications=len(attentions),
+        flops=len(attentions) * linear + pairs,
+        pair_flops=pairs,
+    )
+
+
+def _feed_forward_part(name: str, networks: list[FeedForward], hidden: int, n: int) -> PartCost:
+    width = networks[0].width
+    return PartCost(
+        name=name,
+        parameters=_linear(hidden, width) + _linear(width, hidden) + _norm(hidden),
+        applications=len(networks),
+        flops=len(networks) * 4 * n * hidden * width,
+    )
+
+
+def _masked_lm_part(architecture: Architecture, head: MaskedLM, n: int) -> PartCost:
+    hidden, size = architecture.hidden_size, architecture.embeddings.size
+    vocabulary = architecture.embeddings.vocabulary_size
+    table = 0 if head.tied else size * vocabulary
+    return PartCost(
+        name="head",
+        parameters=_linear(hidden, size) + _norm(size) + vocabulary + table,
+        applications=1,
+        flops=2 * n * (hidden * size + size * vocabulary),
+    )
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
+
+
+def _norm(size: int) -> int:
+    return 2 * size
+
+
+def _backends(architecture: Architecture, n: int, dtype: torch.dtype) -> dict[Pattern, str]:
+    """The backend that `auto` takes for each pattern, one text without padding."""
+    shapes = {one.attention.pattern: one.attention for one in architecture.layers}
+    found = {}
+    for pattern, one in shapes.items():
+        q = torch.empty(1, one.heads, n, one.head_size, dtype=dtype, device="meta")
+        found[pattern] = explain(q, q, q, pattern).backend
+    return found
+
+
+def _activations(architecture: Architecture, n: int, itemsize: int, backends: dict[Pattern, str]) -> int:
+    """Bytes of activations at the peak: see `Cost`."""
+    hidden = architecture.hidden_size
+    steps = [n * (2 * one.feed_forward.width + hidden) * itemsize for one in architecture.layers]
+    for attention in {one.attention for one in architecture.layers}:
+        masked = backends[attention.pattern] == "dense" and not attention.pattern.covers(n, n)
+        mask = n * n * MASK_BYTES if masked else 0
+        steps.append(n * (4 * attention.heads * attention.head_size + 2 * hidden) * itemsize + mask)
+    if isinstance(architecture.head, MaskedLM):
+        steps.append(n * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size) * itemsize)
+    return (len(architecture.layers) + 1) * n * hidden * itemsize + max(steps)

@@ -1,0 +1,139 @@
+"""A model on one page: its parts as a tree, what they weigh, and what reading a text of some length takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gossamer.errors import InputError
+from gossamer.inspect.cost import Cost, cost
+from gossamer.inspect.page import as_text, cost_table, picture_text, size_text, tree_table
+from gossamer.inspect.tree import Node, architecture_tree
+from gossamer.models import Architecture, Model
+from gossamer.patterns import Full, Pattern
+
+__all__ = ["Node", "Summary", "summary"]
+
+LENGTHS = (512, 4096, 16384)
+PICTURE_CELLS = 16
+MOST_PICTURES = 4
+LONGEST = 2**24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What `summary` found. Printed it is plain text; a rich console prints it in colour."""
+
+    title: str
+    architecture: Architecture
+    dtype: str
+    root: Node
+    costs: tuple[Cost, ...]
+    full_costs: tuple[Cost, ...]
+    """The same model with full attention, for comparison; () where it has that already."""
+    pictures: tuple[tuple[str, str], ...]
+    """Each pattern that is not full: its name and its picture."""
+
+    @property
+    def parameters(self) -> int:
+        return self.root.parameters
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes a number."""
+        return getattr(torch, self.dtype).itemsize
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: totals, tree, costs (`readable`: within what the model takes at once) and the architecture."""
+        limit = self.architecture.length
+        return {
+            "title": self.title,
+            "length": limit,
+            "dtype": self.dtype,
+            "parameters": self.parameters,
+            "bytes": self.parameters * self.itemsize,
+            "tree": self.root.to_dict(self.itemsize),
+            "costs": [{**one.to_dict(), "readable": one.length <= limit} for one in self.costs],
+            "full_attention_costs": [one.to_dict() for one in self.full_costs],
+            "pictures": [{"pattern": name, "text": picture} for name, picture in self.pictures],
+            "architecture": self.architecture.to_dict(),
+        }
+
+    def tree(self) -> Table:
+        """Every part with parameters and size, for a rich console."""
+        return tree_table(self.root, self.itemsize)
+
+    def costs_table(self) -> Group:
+        """FLOPs and memory by length, for a rich console."""
+        return cost_table(self.costs, self.full_costs, self.architecture.length)
+
+    def __rich__(self) -> Group:
+        size = size_text(self.parameters * self.itemsize)
+        facts = f"{self.parameters:,} parameters, {size} in {self.dtype}; reads {self.architecture.length:,} tokens"
+        head = Text.assemble((self.title, "bold"), "\n", facts, "\n")
+        drawn = [
+            Group(Text.assemble("\n", (name, "bold"), ": who (rows) sees whom (columns)"), Padding(picture, (0, 2)))
+            for name, picture in ((name, picture_text(text)) for name, text in self.pictures)
+        ]
+        return Group(head, self.tree(), *drawn, Text(), self.costs_table())
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+
+def summary(
+    model: Architecture | Model, lengths: Sequence[int] = LENGTHS, *, dtype: torch.dtype | None = None
+) -> Summary:
+    """The parts of a model and its costs at some `lengths` in tokens, longer ones than it reads included.
+
+    dtype: of the weights; a model's own, float32 for an architecture. Raises InputError for an impossible length.
+    """
+    _check_lengths(lengths)
+    architecture = model.architecture if isinstance(model, Model) else model
+    kind = dtype or (next(model.parameters()).dtype if isinstance(model, Model) else torch.float32)
+    costs = tuple(cost(architecture, n, dtype=kind) for n in lengths)
+    full = _with_full_attention(architecture)
+    compared = () if full == architecture else tuple(cost(full, n, dtype=kind) for n in lengths)
+    return Summary(
+        title=f"{model.source or 'new model'} ({model.family})" if isinstance(model, Model) else "architecture",
+        architecture=architecture,
+        dtype=str(kind).removeprefix("torch."),
+        root=architecture_tree(architecture, cost(architecture, 1, dtype=kind)),
+        costs=costs,
+        full_costs=compared,
+        pictures=tuple(_pictures(architecture)),
+    )
+
+
+def _check_lengths(lengths: Sequence[int]) -> None:
+    for n in lengths:
+        if type(n) is not int or not 1 <= n <= LONGEST:
+            raise InputError(f"lengths has {n!r}; each must be a number of tokens from 1 to {LONGEST:,}")
+
+
+def _with_full_attention(architecture: Architecture) -> Architecture:
+    layers = tuple(
+        one if isinstance(one.attention.pattern, Full) else _with_pattern(one, Full(one.attention.pattern.causal))
+        for one in architecture.layers
+    )
+    return replace(architecture, layers=layers)
+
+
+def _with_pattern(layer: Any, pattern: Pattern) -> Any:
+    return replace(layer, attention=replace(layer.attention, pattern=pattern))
+
+
+def _pictures(architecture: Architecture) -> list[tuple[str, str]]:
+    """At the length the model reads, with the first token flagged as global."""
+    patterns = dict.fromkeys(one.attention.pattern for one in architecture.layers)
+    drawn = [one for one in patterns if not isinstance(one, Full)][:MOST_PICTURES]
+    n = min(architecture.length, LONGEST)
+    flags = torch.arange(n) == 0
+    return [(str(one), one.text(n, flags=flags, width=PICTURE_CELLS)) for one in drawn]

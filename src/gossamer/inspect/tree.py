@@ -1,0 +1,156 @@
+"""The parts of a model as a tree, identical neighbouring layers told once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from gossamer.inspect.cost import Cost, PartCost
+from gossamer.models.architecture import Architecture, Layer, MaskedLM, SentenceEmbedding
+from gossamer.patterns import Pattern, PerHead
+
+__all__ = ["Node", "architecture_tree"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A part of a model. `parameters` are its own and its children's; a shared weight set counts where first used."""
+
+    name: str
+    text: str = ""
+    parameters: int = 0
+    children: tuple[Node, ...] = ()
+
+    def to_dict(self, itemsize: int) -> dict[str, Any]:
+        """JSON-ready, with sizes in bytes."""
+        own = {"name": self.name, "text": self.text, "parameters": self.parameters}
+        children = [one.to_dict(itemsize) for one in self.children]
+        return {**own, "bytes": self.parameters * itemsize, "children": children}
+
+
+def architecture_tree(architecture: Architecture, known: Cost) -> Node:
+    """The whole model; `known` is its cost at any length, which counted the parameters."""
+    parts = {part.name: part for part in known.parts}
+    children = [_embeddings(architecture), *_layers(architecture, parts), *_top(architecture, parts)]
+    text = f"reads {architecture.length:,} tokens"
+    return Node(name="model", text=text, parameters=known.parameters, children=tuple(children))
+
+
+def _parent(name: str, text: str, children: Sequence[Node]) -> Node:
+    return Node(name=name, text=text, parameters=sum(one.parameters for one in children), children=tuple(children))
+
+
+def _embeddings(architecture: Architecture) -> Node:
+    settings = architecture.embeddings
+    positions, size = settings.positions, settings.size
+    rows = f"{positions.length:,}" if not positions.offset else f"({positions.offset:,} + {positions.length:,})"
+    counted = ", from padding" if positions.from_padding else ""
+    tables = [
+        _table("word", settings.vocabulary_size, size),
+        replace(
+            _table("position", positions.offset + positions.length, size),
+            text=f"{rows} × {size:,}, {positions.scheme}{counted}",
+        ),
+        *([_table("token type", settings.token_types, size)] if settings.token_types else []),
+        _norm(size, settings.norm_eps),
+    ]
+    return _parent("embeddings", f"summed, {size:,} wide", tables)
+
+
+def _table(name: str, rows: int, size: int) -> Node:
+    return Node(name=name, text=f"{rows:,} × {size:,}", parameters=rows * size)
+
+
+def _norm(size: int, eps: float, text: str = "layer norm") -> Node:
+    return Node(name="norm", text=f"{text}, eps {eps:g}", parameters=2 * size)
+
+
+def _layers(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Node]:
+    """One node a run of layers that differ in nothing but their weights."""
+    seen: set[str] = set()
+    numbered = enumerate(architecture.layers)
+    for _, run in groupby(numbered, key=lambda item: _without_weights(item[1])):
+        members = list(run)
+        (first, layer), (last, _) = members[0], members[-1]
+        halves = []
+        for half in ("attention", "feed_forward"):
+            sets = [f"{half}.{getattr(one, half).weights}" for _, one in members]
+            fresh = len(set(sets) - seen)
+            seen.update(sets)
+            node = _attention(architecture, layer) if half == "attention" else _feed_forward(architecture, layer)
+            # A group with fewer weight sets than layers says so: the parameters below are those of its own sets.
+            shared = _sharing(len(members), len(set(sets)), fresh, sets[0])
+            halves += [_scaled(node, fresh), *([Node(name="shared", text=shared)] if shared else [])]
+        name = f"layer {first}" if first == last else f"layers {first}–{last}"
+        yield _parent(name, "" if first == last else f"{len(members)} alike", halves)
+
+
+def _without_weights(layer: Layer) -> Layer:
+    attention, feed_forward = replace(layer.attention, weights=0), replace(layer.feed_forward, weights=0)
+    return replace(layer, attention=attention, feed_forward=feed_forward)
+
+
+def _sharing(layers: int, sets: int, fresh: int, first: str) -> str:
+    half, number = first.split(".")
+    what = half.replace("_", "-")
+    if fresh == sets == layers:
+        return ""
+    if fresh == sets:
+        return f"{what}: {sets} weight set{'s' * (sets > 1)} for {layers} layers"
+    return (
+        f"{what}: weights of earlier layers, from set {number}" if not fresh else f"{what}: partly shared, {fresh} new"
+    )
+
+
+def _scaled(node: Node, times: int) -> Node:
+    """The same parts, several weight sets of them."""
+    children = tuple(_scaled(one, times) for one in node.children)
+    return replace(node, parameters=node.parameters * times, children=children)
+
+
+def _attention(architecture: Architecture, layer: Layer) -> Node:
+    one, hidden = layer.attention, architecture.hidden_size
+    inner = one.heads * one.head_size
+    projection = Node(name="q, k, v", text=f"{hidden:,} → {inner:,} each", parameters=3 * (hidden + 1) * inner)
+    extra = replace(projection, name="global q, k, v", text=f"{projection.text}, for global tokens")
+    children = [
+        _pattern(one.pattern),
+        projection,
+        *([extra] if one.global_projections else []),
+        Node(name="output", text=f"{inner:,} → {hidden:,}", parameters=(inner + 1) * hidden),
+        _norm(hidden, layer.norm_eps, "after the residual sum"),
+    ]
+    return _parent("attention", f"{one.heads} heads × {one.head_size}", children)
+
+
+def _pattern(pattern: Pattern) -> Node:
+    if not isinstance(pattern, PerHead):
+        return Node(name="pattern", text=str(pattern))
+    groups = tuple(Node(name=f"{heads} heads", text=str(one)) for one, heads in pattern.groups)
+    return Node(name="pattern", text="per head", children=groups)
+
+
+def _feed_forward(architecture: Architecture, layer: Layer) -> Node:
+    one, hidden = layer.feed_forward, architecture.hidden_size
+    children = [
+        Node(name="up", text=f"{hidden:,} → {one.width:,}, {one.activation}", parameters=(hidden + 1) * one.width),
+        Node(name="down", text=f"{one.width:,} → {hidden:,}", parameters=(one.width + 1) * hidden),
+        _norm(hidden, layer.norm_eps, "after the residual sum"),
+    ]
+    return _parent("feed-forward", f"{one.width:,} wide", children)
+
+
+def _top(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Node]:
+    head, hidden = architecture.head, architecture.hidden_size
+    if architecture.pooler:
+        unused = "" if parts["pooler"].applications else "; unused by the head"
+        text = f"{hidden:,} → {hidden:,}, tanh{unused}"
+        yield Node(name="pooler", text=text, parameters=parts["pooler"].parameters)
+    if isinstance(head, SentenceEmbedding):
+        yield Node(name="head", text=f"embed: {head.pooling}{', length 1' if head.normalized else ''}")
+    if isinstance(head, MaskedLM):
+        table = "the word table" if head.tied else "a table of its own"
+        text = f"masked-lm: {head.activation}, norm, {table}"
+        yield Node(name="head", text=text, parameters=parts["head"].parameters)
