@@ -23,19 +23,23 @@ def find_checkpoint(path_or_id: str | Path) -> Path:
     if name and path.exists():
         raise InputError(f"{path}: is a file; name the directory that holds config.json and the weights")
     if isinstance(path_or_id, Path) or not _ID.fullmatch(name):
-        raise InputError(f"{name!r}: no such directory; name a model directory or an id on the hub, such as 'owner/name'")
+        raise InputError(
+            f"{name!r}: no such directory; name a model directory or an id on the hub, such as 'owner/name'"
+        )
     return _download(name)
 
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         found = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
         if not list(found.glob("*.safetensors")):
             found = Path(snapshot_download(name, allow_patterns=[*_SMALL, "pytorch_model*.bin"]))
         return found
+    except GatedRepoError:
+        raise InputError(f"{name!r} is closed to you: accept its terms on the hub and log in, then try again") from None
     except RepositoryNotFoundError:
         raise InputError(f"{name!r} is neither a directory here nor a model on the hub; check the name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as problem:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.checkpoints.files import check_seal, read_json
+from gossamer.checkpoints.files import check_seal, read_json, reason
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.sentence_transformers import read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
@@ -212,7 +212,9 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def _device(device: str | torch.device | None) -> torch.device | None:
+    if device is None:
+        return None
     try:
-        return None if device is None else torch.device(device)
-    except (RuntimeError, TypeError):
-        raise InputError(f"device is {quote(device)}; it must be a device such as 'cpu' or 'cuda'") from None
+        return torch.empty(0, device=device).device
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as problem:
+        raise InputError(f"device is {quote(device)}, which is not there ({reason(problem)}); try 'cpu'") from None

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -106,6 +107,11 @@ def _write(model: Model, family: Family, new: Path) -> None:
 
 def _tensors(model: Model, family: Family) -> dict[str, Tensor]:
     ours = model.state_dict()
+    spoilt = [name for name, tensor in ours.items() if not torch.isfinite(tensor).all()]
+    if spoilt:
+        raise InputError(
+            f"the model's tensor {spoilt[0]!r} holds NaN or infinity; nothing was saved: go back to sound weights"
+        )
     names = family.names(ours, model.architecture)
     # Copies of one tensor get memory of their own: safetensors stores no shared memory.
     return {

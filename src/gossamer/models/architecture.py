@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from gossamer.errors import InputError
-from gossamer.patterns import Pattern, pattern_from_dict
+from gossamer.patterns import Pattern, PerHead, pattern_from_dict
 
 __all__ = [
     "Activation",
@@ -55,11 +55,11 @@ def _require_rate(owner: object, *names: str) -> None:
         _require(type(value) in (int, float) and 0 <= value < 1, name, value, "a rate from 0 up to, not including, 1")
 
 
-def _require_positive(owner: object, *names: str, least: float = 0.0) -> None:
+def _require_positive(owner: object, *names: str, zero: bool = False) -> None:
     for name in names:
         value = getattr(owner, name)
-        is_number = type(value) in (int, float) and math.isfinite(value)
-        _require(is_number and value > least, name, value, "a finite number above 0")
+        fits = type(value) in (int, float) and math.isfinite(value) and (value > 0 or (zero and value == 0))
+        _require(fits, name, value, "a finite number, 0 or more" if zero else "a finite number above 0")
 
 
 def _require_flag(owner: object, *names: str) -> None:
@@ -143,6 +143,8 @@ class Attention:
         _require_rate(self, "dropout")
         inner = self.heads * self.head_size
         _require(inner <= MOST_COLUMNS, "heads * head_size", inner, f"at most {MOST_COLUMNS}")
+        named = self.pattern.heads if isinstance(self.pattern, PerHead) else self.heads
+        _require(named == self.heads, "heads of the pattern", named, f"heads, {self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +223,7 @@ class Architecture:
     def __post_init__(self) -> None:
         _require_count(self, "hidden_size")
         _require_flag(self, "pooler")
-        _require_positive(self, "initializer_range", least=-1e-300)
+        _require_positive(self, "initializer_range", zero=True)
         _require(0 < len(self.layers) <= MOST_LAYERS, "number of layers", len(self.layers), f"from 1 to {MOST_LAYERS}")
         size = self.embeddings.size
         _require(size == self.hidden_size, "embeddings.size", size, f"the hidden_size, {self.hidden_size}")

@@ -119,7 +119,7 @@ class Model(nn.Module):
             count = count_positions(torch.ones(main.shape[:2], dtype=torch.bool, device=main.device), segments)
         else:
             count = torch.arange(1, main.shape[1] + 1, device=main.device)[None]
-        if checked:
+        if checked and main.shape[1] > self.architecture.length:
             check_length(int(count.max()), self.architecture)
         return count + first
 

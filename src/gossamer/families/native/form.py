@@ -6,7 +6,7 @@ from typing import Any
 
 from gossamer.errors import InputError
 from gossamer.families.base import Config, Family
-from gossamer.models.architecture import Architecture, Head, MaskedLM
+from gossamer.models.architecture import Architecture, Head, MaskedLM, SentenceEmbedding
 
 __all__ = ["FAMILY", "NativeFamily"]
 
@@ -15,13 +15,16 @@ class NativeFamily(Family):
     """Reads and writes `{"model_type": "gossamer", "architecture": {...}}`; names are what `state_dict` says."""
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
-        """The architecture in the file; `head` replaces its head, `pooler` is read from the file."""
+        """The architecture in the file; `head` replaces a head of another kind, `pooler` is read from the file."""
         architecture = Architecture.from_dict(config.get("architecture"))
         if head is None:
             return architecture
         if head == "masked-lm" and not isinstance(architecture.head, MaskedLM):
             raise InputError("head is 'masked-lm'; this checkpoint was saved without one: leave head out")
-        return architecture if isinstance(head, str) else dataclasses.replace(architecture, head=head)
+        is_asked_kind = head == SentenceEmbedding() and isinstance(architecture.head, SentenceEmbedding)
+        if isinstance(head, str) or is_asked_kind:
+            return architecture
+        return dataclasses.replace(architecture, head=head)
 
     def write(self, architecture: Architecture) -> dict[str, Any]:
         """The one field."""
@@ -31,6 +34,13 @@ class NativeFamily(Family):
         """Every name as it is."""
         return {name: (name,) for name in ours}
 
+    def is_ignored(self, canonical: str, architecture: Architecture) -> bool:
+        """Whether the tensor belongs to a head or pooler that was left out on purpose."""
+        left_out = [
+            part for part, there in (("head.", architecture.head), ("pooler.", architecture.pooler)) if not there
+        ]
+        return canonical.startswith(tuple(left_out))
+
 
 FAMILY = NativeFamily(
     model_type="gossamer",
@@ -38,6 +48,5 @@ FAMILY = NativeFamily(
     bare="GossamerModel",
     fields=(),
     keys={},
-    ignored=("head.*", "pooler.*"),
     public=False,
 )
