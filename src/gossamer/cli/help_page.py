@@ -1,0 +1,87 @@
+"""What --help prints: one compact page, the same for the command and its verbs."""
+
+from __future__ import annotations
+
+import inspect
+from enum import Enum
+from typing import Any
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
+
+from gossamer.cli.output import show
+
+__all__ = ["Verb", "Verbs"]
+
+WIDTH = 100
+
+
+class Verb(TyperCommand):
+    """One verb: what it does, its arguments, its options."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        params = [one for one in self.get_params(ctx) if not getattr(one, "hidden", False)]
+        arguments = [one for one in params if not _is_option(one)]
+        names = " ".join(one.metavar or str(one.name).upper() for one in arguments)
+        usage = " ".join(part for part in (ctx.command_path, names, "[OPTIONS]") if part)
+        _show(usage, self.help, [_rows(arguments), _rows([one for one in params if _is_option(one)])])
+
+
+class Verbs(TyperGroup):
+    """The command: what it is for, and its verbs."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        verbs = [(Text(name, "bold cyan"), Text(one.help or "")) for name, one in self.commands.items()]
+        rows = _rows(self.get_params(ctx))
+        _show(f"{ctx.command_path} VERB ...", self.help, [verbs, rows], self.epilog)
+
+
+Row = tuple[Text, Text]
+
+
+def _is_option(parameter: Any) -> bool:
+    return str(parameter.opts[0]).startswith("-")
+
+
+def _rows(parameters: list[Any]) -> list[Row]:
+    return [_option(one) if _is_option(one) else _argument(one) for one in parameters]
+
+
+def _argument(one: Any) -> Row:
+    return Text(one.metavar or str(one.name).upper(), "bold"), Text(one.help or "")
+
+
+def _option(one: Any) -> Row:
+    name = Text(
+        ", ".join(sorted([*one.opts, *one.secondary_opts], key=lambda name: not name.startswith("--"))), "bold cyan"
+    )
+    if not one.is_flag:
+        name.append(f" {one.metavar or ('N' if isinstance(one.default, int) else 'VALUE')}", "not bold")
+    text = Text(one.help or "")
+    if one.required:
+        text.append(" (required)", "bold")
+    elif not one.is_flag and one.default not in (None, "") and not callable(one.default):
+        default = one.default.value if isinstance(one.default, Enum) else one.default
+        text.append(f" [{default}]", "dim")
+    return name, text
+
+
+def _show(usage: str, about: str | None, sections: list[list[Row]], end: str | None = None) -> None:
+    """Print the page; all sections share one width of names."""
+    widest = max((len(name) for rows in sections for name, _ in rows), default=0)
+    parts: list[Any] = [Text.assemble("Usage: ", (usage, "bold"))]
+    parts += [Text("\n" + " ".join(one.split())) for one in inspect.cleandoc(about or "").split("\n\n")]
+    parts += [Padding(_grid(rows, widest), (1, 0, 0, 2)) for rows in sections if rows]
+    show(Group(*parts, *([Text(f"\n{end}", "dim")] if end else [])), most=WIDTH)
+
+
+def _grid(rows: list[Row], width: int) -> Table:
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(min_width=width, max_width=width)
+    grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    return grid

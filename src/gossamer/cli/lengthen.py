@@ -1,0 +1,61 @@
+"""gossamer lengthen: a pretrained encoder that reads longer texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from rich.text import Text
+from typer import Argument, BadParameter, Option
+
+from gossamer.cli.output import print_json, show, working
+from gossamer.errors import InputError
+
+__all__ = ["lengthen"]
+
+
+def lengthen(
+    model: Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")],
+    out: Annotated[Path, Option(metavar="DIR", help="Where to save the longer model.")],
+    to: Annotated[int, Option(metavar="N", help="Tokens that it shall read at once.")] = 4096,
+    window: Annotated[
+        str, Option(metavar="N[,N,...]", help="Tokens that each one sees, half to either side; or one for each layer.")
+    ] = "512",
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Make a pretrained encoder read longer texts.
+
+    Full attention becomes a window with global tokens, positions are repeated, no weight is trained. Short texts give
+    the outputs they gave before; the receipt says how closely. A BERT is saved as a longformer, which transformers
+    reads too.
+    """
+    windows = _windows(window)
+    _check_out(model, out)
+    with working("reading the model"):
+        from gossamer.checkpoints import load, save
+        from gossamer.recipes import lengthen as make_longer
+
+        old = load(model)
+    with working("making it longer"):
+        new, receipt = make_longer(old, to=to, window=windows)
+    with working(f"saving it in {out}"):
+        save(new, out)
+    if as_json:
+        print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
+    else:
+        show(Text.assemble(f"{receipt}\n", "saved in ", (str(out), "bold")))
+
+
+def _windows(window: str) -> int | list[int]:
+    try:
+        numbers = [int(one) for one in window.split(",")]
+    except ValueError:
+        raise BadParameter(
+            f"{window!r} is not a number such as 512, or one for each layer", param_hint="'--window'"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _check_out(model: str, out: Path) -> None:
+    if out.is_dir() and Path(model).is_dir() and out.samefile(model):
+        raise InputError(f"{out}: is the model to be lengthened; name another directory, so that both are there")

@@ -1,0 +1,147 @@
+"""The command itself: which verbs there are, and what every failure looks like.
+
+Exit codes: 0 done; 1 a bug; 2 something to be put right by the caller (arguments, files, models, a full disk);
+130 interrupted; 141 the reader of the output went away. Every failure is one line on stderr; with `--json` stdout
+holds `{"error": {"type", "message"}}` as well. GOSSAMER_DEBUG=1 shows the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import typer
+
+from gossamer import __version__
+from gossamer.cli import output
+from gossamer.cli.help_page import Verb, Verbs
+from gossamer.errors import GossamerError
+
+__all__ = ["main", "run"]
+
+VERBS = {
+    "demo": "A real encoder of 512 tokens reads long speeches, with a receipt.",
+    "summary": "What a model is made of, weighs, and costs at any length.",
+    "lengthen": "Make a pretrained encoder read longer texts.",
+    "embed": "Turn texts of any length into vectors.",
+    "env": "Versions, processor, devices, folders: for a bug report.",
+}
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises for arguments it cannot read; it has no public name."""
+
+
+class LazyVerbs(Verbs):
+    """Lists the verbs without importing them; the one that is called comes from the file of its name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else load_verb(name), rest
+
+
+def load_verb(name: str) -> Any:
+    """The command in `gossamer.cli.<name>`: its function of that name, as an instance of its COMMAND class, if any."""
+    module = import_module(f"gossamer.cli.{name}")
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, cls=getattr(module, "COMMAND", Verb), no_args_is_help=name not in ("demo", "env"))(
+        getattr(module, name)
+    )
+    return typer.main.get_command(alone)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"gossamer {__version__}")
+        raise typer.Exit
+
+
+def build() -> Any:
+    """The whole command."""
+    app = typer.Typer(
+        cls=LazyVerbs,
+        add_completion=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+        help="Long, lean and fast transformers, from real pretrained models.",
+        epilog="Every verb takes --json: one JSON document on stdout, all else on stderr.",
+    )
+
+    @app.callback(no_args_is_help=True)
+    def gossamer(
+        version: bool = typer.Option(
+            False, "--version", help="Print the version.", callback=_show_version, is_eager=True
+        ),
+    ) -> None:
+        pass
+
+    for name, text in VERBS.items():
+        app.command(name, help=text)(lambda: None)
+    return typer.main.get_command(app)
+
+
+def main() -> None:
+    """The entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. Nothing but a wish for a traceback lets an exception out."""
+    as_json = output.wants_json(args)
+    try:
+        command = build()
+        with command.make_context("gossamer", list(args)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("Interrupt", "interrupted", 130, as_json)
+    except BrokenPipeError:
+        # What is still buffered has no reader; without this Python would complain on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as problem:
+        if type(problem).__name__ == "NoArgsIsHelpError":  # typer has printed the help by now
+            return 2
+        if os.environ.get("GOSSAMER_DEBUG") == "1":
+            traceback.print_exc()
+        return _fail(type(problem).__name__, *_explain(problem), as_json)
+
+
+def _explain(problem: Exception) -> tuple[str, int]:
+    """One line and the exit code."""
+    if isinstance(problem, GossamerError):
+        return str(problem), 2
+    if isinstance(problem, UsageError):
+        return _usage(problem), 2
+    if isinstance(problem, OSError):
+        where = f"{problem.filename}: " if problem.filename else ""
+        return f"{where}{problem.strerror or problem}", 2
+    if isinstance(problem, MemoryError):
+        return "out of memory; read shorter or fewer texts at once", 2
+    return f"{type(problem).__name__}: {problem} (a bug: GOSSAMER_DEBUG=1 shows where; please report it)", 1
+
+
+def _usage(problem: Any) -> str:
+    context = getattr(problem, "ctx", None)
+    path = context.command_path if context is not None else "gossamer"
+    return f"{problem.format_message().rstrip('.')}; see '{path} --help'"
+
+
+def _fail(kind: str, message: str, code: int, as_json: bool) -> int:
+    line = " ".join(message.split())
+    print(f"gossamer: {line}", file=sys.stderr)
+    if as_json:
+        output.print_json({"error": {"type": kind, "message": line}})
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What the verbs share: where results, notes and progress go, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from gossamer.errors import InputError
+
+__all__ = ["check_target", "note", "print_json", "progress", "show", "wants_json", "working", "write_whole"]
+
+PATIENCE = 2.0
+"""Seconds after which somebody who waits is told what for."""
+LINES_EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
+WIDTH = 100
+"""Columns where there is no terminal."""
+
+
+def wants_json(args: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, even one that cannot be read."""
+    options = args[: args.index("--")] if "--" in args else args
+    return "--json" in options
+
+
+def print_json(value: Any) -> None:
+    """The one JSON document of a verb, on stdout. Numbers that JSON has no words for become null."""
+    print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=2), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def show(page: RenderableType, most: int | None = None) -> None:
+    """Print a result for people on stdout, at most so many columns wide, without trailing blanks in a file or pipe."""
+    out = _console(sys.stdout)
+    width = out.width if most is None else min(out.width, most)
+    if out.is_terminal:
+        out.print(page, width=width)
+        return
+    with out.capture() as captured:
+        out.print(page, width=width)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _console(stream: TextIO) -> Console:
+    """In colour on a terminal, unless NO_COLOR is set."""
+    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH
+    return Console(file=stream, width=width, highlight=False)
+
+
+def note(message: str) -> None:
+    """A remark to the person, on stderr."""
+    _console(sys.stderr).print(Text(f"gossamer: {message}"), style="yellow", soft_wrap=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say what is going on where it takes longer than a moment: a spinner on a terminal, else one line."""
+    out = _console(sys.stderr)
+    if out.is_terminal:
+        with out.status(what):
+            yield
+        return
+    timer = threading.Timer(PATIENCE, lambda: out.print(Text(f"gossamer: {what} ..."), soft_wrap=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def progress(what: str, unit: str = "tokens") -> Iterator[Callable[[int, int], None]]:
+    """Hands out `report(done, total)`: a bar on a terminal, else a line every ten seconds once two have passed."""
+    out = _console(sys.stderr)
+    if not out.is_terminal:
+        yield _lines(out, what, unit)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {unit}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=out, transient=True, expand=True) as bar:
+        task = bar.add_task(what, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+def _lines(out: Console, what: str, unit: str) -> Callable[[int, int], None]:
+    due = time.monotonic() + PATIENCE
+
+    def report(done: int, total: int) -> None:
+        nonlocal due
+        if time.monotonic() >= due and done < total:
+            due = time.monotonic() + LINES_EVERY
+            out.print(
+                Text(f"gossamer: {what}: {done:,} of {total:,} {unit} ({done / max(total, 1):.0%})"), soft_wrap=True
+            )
+
+    return report
+
+
+def check_target(path: Path, suffixes: Sequence[str], inputs: Sequence[Path] = ()) -> None:
+    """Refuse, before any work is done, a file that could not be written or would destroy what is read."""
+    if path.suffix not in suffixes:
+        raise InputError(f"{path}: the name must end in {' or '.join(suffixes)}, which says how to write it")
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no directory {str(path.parent)!r}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: the directory {str(path.parent)!r} may not be written to; name another one")
+    if path.exists() and any(one.exists() and one.samefile(path) for one in inputs):
+        raise InputError(f"{path}: is one of the texts to be read; name another file for the result")
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file beside `path`, then put it in its place: whatever fails, an old file there stays whole."""
+    path = path.resolve()
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        with new.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError as problem:
+        raise OSError(problem.errno, f"could not be written ({problem.strerror})", str(path)) from problem
+    finally:
+        new.unlink(missing_ok=True)

@@ -1,0 +1,41 @@
+"""gossamer summary: what a model is made of, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, BadParameter, Option
+
+from gossamer.cli.output import print_json, show, working
+
+__all__ = ["summary"]
+
+
+def summary(
+    model: Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")],
+    lengths: Annotated[
+        str, Option(metavar="N,N,...", help="Text lengths in tokens at which to tell the cost.")
+    ] = "512,4096,16384",
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """What a model is made of, what it weighs, and what reading a text takes.
+
+    Parameters and bytes of every part; FLOPs and memory at the lengths asked for, compared with full attention.
+    """
+    numbers = _numbers(lengths)
+    with working("reading the model"):
+        from gossamer.checkpoints import load
+        from gossamer.inspect import summary as summarize
+
+        found = summarize(load(model), numbers)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        show(found)
+
+
+def _numbers(lengths: str) -> list[int]:
+    try:
+        return [int(one) for one in lengths.split(",")]
+    except ValueError:
+        raise BadParameter(f"{lengths!r} is not a list of numbers such as 512,4096", param_hint="'--lengths'") from None
