@@ -1,0 +1,6 @@
+"""Recipes: a model in; a longer, smaller or faster model and a receipt out."""
+
+from gossamer.recipes.lengthen import lengthen
+from gossamer.recipes.receipt import Receipt
+
+__all__ = ["Receipt", "lengthen"]

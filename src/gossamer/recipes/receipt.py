@@ -1,0 +1,76 @@
+"""The receipt of a recipe: what the model was, what it is, what changed, and what was measured under which conditions."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import gossamer
+from gossamer.models.encoder import Model
+
+__all__ = ["Receipt", "conditions", "describe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What a recipe did. `measured` are numbers taken from the two models themselves, under `conditions`."""
+
+    recipe: str
+    source: str | None
+    settings: dict[str, Any]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    changes: tuple[str, ...]
+    measured: dict[str, float]
+    conditions: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The receipt as JSON-ready values."""
+        return dataclasses.asdict(self) | {"changes": list(self.changes)}
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        rows = [
+            (name, _show(value), _show(self.after.get(name)))
+            for name, value in self.before.items()
+            if value != self.after.get(name)
+        ]
+        wide = max((len(name) for name, _, _ in rows), default=0)
+        lines = [f"{self.recipe}({settings}) of {self.source or 'a model'}"]
+        lines += [f"  {name:<{wide}}  {before} -> {after}" for name, before, after in rows]
+        lines += [f"  - {change}" for change in self.changes]
+        lines += [f"  measured: {name.replace('_', ' ')} {value:.3g}" for name, value in self.measured.items()]
+        return "\n".join(lines)
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """The facts about a model that recipes change: format, length, patterns, parameters and bytes."""
+    tensors = list(model.parameters())
+    patterns = dict.fromkeys(str(layer.attention.pattern) for layer in model.architecture.layers)
+    return {
+        "family": model.family,
+        "length": model.architecture.length,
+        "layers": len(model.architecture.layers),
+        "attention": "; ".join(patterns),
+        "parameters": sum(one.numel() for one in tensors),
+        "bytes": sum(one.numel() * one.element_size() for one in tensors),
+        "dtype": str(tensors[0].dtype).removeprefix("torch."),
+    }
+
+
+def conditions() -> dict[str, Any]:
+    """Under what the numbers of a receipt were taken."""
+    return {
+        "gossamer": gossamer.__version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+    }
+
+
+def _show(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
