@@ -89,7 +89,10 @@ def cost_table(costs: Sequence[Cost], full: Sequence[Cost], limit: int) -> Group
     notes = ["one text; 2 FLOPs a multiply-add; memory is estimated, weights included"]
     longest = max((one.length for one in costs), default=0)
     if longest > limit:
-        notes.append(f"* reads {limit:,} tokens at most; gossamer lengthen MODEL --to {longest} --out DIR")
+        remedy = (
+            f"lengthen the original to {longest:,}" if full else f"gossamer lengthen MODEL --to {longest} --out DIR"
+        )
+        notes.append(f"* reads {limit:,} tokens at most; {remedy}")
     return Group(table, *(Text(note, style="dim") for note in notes))
 
 

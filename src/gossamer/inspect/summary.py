@@ -79,8 +79,8 @@ class Summary:
         facts = f"{self.parameters:,} parameters, {size} in {self.dtype}; reads {self.architecture.length:,} tokens"
         head = Text.assemble((self.title, "bold"), "\n", facts, "\n")
         drawn = [
-            Group(Text.assemble("\n", (name, "bold"), ": who (rows) sees whom (columns)"), Padding(picture, (0, 2)))
-            for name, picture in ((name, picture_text(text)) for name, text in self.pictures)
+            Group(Text.assemble("\n", (name, "bold"), _caption(name)), Padding(picture_text(picture), (0, 2)))
+            for name, picture in self.pictures
         ]
         return Group(head, self.tree(), *drawn, Text(), self.costs_table())
 
@@ -110,6 +110,11 @@ def summary(
         full_costs=compared,
         pictures=tuple(_pictures(architecture)),
     )
+
+
+def _caption(pattern: str) -> str:
+    flagged = ", the first token flagged global" if "global" in pattern else ""
+    return f": who (rows) sees whom (columns){flagged}"
 
 
 def _check_lengths(lengths: Sequence[int]) -> None:

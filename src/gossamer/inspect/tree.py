@@ -46,12 +46,11 @@ def _embeddings(architecture: Architecture) -> Node:
     settings = architecture.embeddings
     positions, size = settings.positions, settings.size
     rows = f"{positions.length:,}" if not positions.offset else f"({positions.offset:,} + {positions.length:,})"
-    counted = ", from padding" if positions.from_padding else ""
     tables = [
         _table("word", settings.vocabulary_size, size),
         replace(
             _table("position", positions.offset + positions.length, size),
-            text=f"{rows} × {size:,}, {positions.scheme}{counted}",
+            text=f"{rows} × {size:,}, {positions.scheme}",
         ),
         *([_table("token type", settings.token_types, size)] if settings.token_types else []),
         _norm(size, settings.norm_eps),
@@ -145,12 +144,11 @@ def _feed_forward(architecture: Architecture, layer: Layer) -> Node:
 def _top(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Node]:
     head, hidden = architecture.head, architecture.hidden_size
     if architecture.pooler:
-        unused = "" if parts["pooler"].applications else "; unused by the head"
+        unused = "" if parts["pooler"].applications else " (unused by head)"
         text = f"{hidden:,} → {hidden:,}, tanh{unused}"
         yield Node(name="pooler", text=text, parameters=parts["pooler"].parameters)
     if isinstance(head, SentenceEmbedding):
         yield Node(name="head", text=f"embed: {head.pooling}{', length 1' if head.normalized else ''}")
     if isinstance(head, MaskedLM):
-        table = "the word table" if head.tied else "a table of its own"
-        text = f"masked-lm: {head.activation}, norm, {table}"
+        text = f"masked-lm, {'tied to the word table' if head.tied else 'a table of its own'}"
         yield Node(name="head", text=text, parameters=parts["head"].parameters)

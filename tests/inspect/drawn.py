@@ -1,0 +1,61 @@
+"""Drawn architectures: sizes, sharing, patterns, heads."""
+
+from hypothesis import strategies as st
+
+from gossamer.models import Architecture
+from gossamer.models.architecture import (
+    Attention,
+    Embeddings,
+    FeedForward,
+    Layer,
+    MaskedLM,
+    Positions,
+    SentenceEmbedding,
+)
+from gossamer.patterns import Full, Global, Pattern, PerHead, Window
+
+LENGTH = 40
+
+
+@st.composite
+def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
+    hidden, layers = draw(st.integers(2, 24)), draw(st.integers(1, 5))
+    positions = Positions(length=LENGTH, offset=draw(st.integers(0, 2)))
+    embeddings = Embeddings(
+        vocabulary_size=draw(st.integers(5, 60)),
+        size=hidden,
+        positions=positions,
+        token_types=draw(st.integers(0, 3)),
+    )
+    heads, head_size = draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    projections, width = draw(st.booleans()), draw(st.integers(1, 40))
+    applied = tuple(
+        Layer(
+            attention=Attention(
+                pattern=Full() if full else draw(patterns(heads)),
+                heads=heads,
+                head_size=head_size,
+                weights=attention,
+                global_projections=projections,
+            ),
+            feed_forward=FeedForward(width=width, weights=feed_forward),
+        )
+        for attention, feed_forward in zip(draw(_sets(layers)), draw(_sets(layers)), strict=True)
+    )
+    head = draw(st.sampled_from([None, MaskedLM(), MaskedLM(tied=False), SentenceEmbedding()]))
+    pooler = draw(st.booleans())
+    return Architecture(hidden_size=hidden, embeddings=embeddings, layers=applied, pooler=pooler, head=head)
+
+
+def patterns(heads: int) -> st.SearchStrategy[Pattern]:
+    windows = st.builds(Window, st.integers(0, 9), st.integers(1, 9), st.just(1))
+    single = st.just(Full()) | windows | windows.map(lambda one: one | Global())
+    return single | single.map(lambda one: PerHead((one, heads)))
+
+
+@st.composite
+def _sets(draw: st.DrawFn, layers: int) -> list[int]:
+    """Weight sets of the layers, numbered in order of their first use: all their own, all one, or mixed."""
+    raw = draw(st.lists(st.integers(0, layers - 1), min_size=layers, max_size=layers))
+    order = list(dict.fromkeys(raw))
+    return [order.index(one) for one in raw]

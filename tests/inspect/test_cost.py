@@ -1,0 +1,157 @@
+"""Costs counted from a description, held to the model itself: its tensors, torch's FLOP counter, live memory."""
+
+import dataclasses
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from drawn import LENGTH, architectures
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from gossamer.errors import InputError
+from gossamer.inspect import cost
+from gossamer.models import Architecture, Model
+from gossamer.models.architecture import Attention, Embeddings, FeedForward, Layer, MaskedLM, Positions
+from gossamer.patterns import Full, Global, Pattern, PerHead, Window
+
+
+def small(pattern: Pattern, *, layers: int = 4, length: int = 2048, **fields: Any) -> Architecture:
+    one = Layer(
+        attention=Attention(pattern=pattern, heads=4, head_size=16, weights=0),
+        feed_forward=FeedForward(width=256, weights=0),
+    )
+    return Architecture(
+        hidden_size=64,
+        embeddings=Embeddings(vocabulary_size=500, size=64, positions=Positions(length=length)),
+        layers=(one,) * layers,
+        **fields,
+    )
+
+
+@given(architectures())
+def test_parameters_are_those_of_the_model(architecture: Architecture) -> None:
+    found = cost(architecture, 3)
+    assert found.parameters == sum(one.numel() for one in Model(architecture).parameters())
+    assert found.weights == 4 * found.parameters
+    assert cost(architecture, 3, dtype=torch.bfloat16).weights == 2 * found.parameters
+
+
+@given(architectures())
+def test_parts_are_the_modules_of_the_model(architecture: Architecture) -> None:
+    model = Model(architecture)
+    for part in cost(architecture, 3).parts:
+        assert part.parameters == sum(one.numel() for one in model.get_submodule(part.name).parameters())
+
+
+@given(architectures(full=True), st.integers(1, LENGTH), st.integers(0, 3))
+def test_flops_are_those_torch_counts(architecture: Architecture, length: int, flagged: int) -> None:
+    flagged = min(flagged, length)
+    global_mask = torch.arange(length)[None] < flagged
+    # The plain composition of matrix products: the fused CPU kernel has no formula in torch's counter.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        Model(architecture).eval()(torch.ones(1, length, dtype=torch.int64), global_mask=global_mask)
+    assert cost(architecture, length, global_tokens=flagged).flops == counter.get_total_flops()
+
+
+@given(architectures(), st.integers(1, LENGTH), st.integers(0, 3))
+def test_pairs_are_those_of_the_mask(architecture: Architecture, length: int, flagged: int) -> None:
+    flagged = min(flagged, length)
+    flags = torch.arange(length) < flagged
+    expected = 0
+    for one in (layer.attention for layer in architecture.layers):
+        mask = one.pattern.mask(length, flags=flags)
+        heads = 1 if isinstance(one.pattern, PerHead) else one.heads
+        expected += 4 * one.head_size * heads * int(mask.sum())
+        expected += 4 * one.head_size * one.heads * flagged * length * one.global_projections
+    assert cost(architecture, length, global_tokens=flagged).pair_flops == expected
+
+
+class LiveBytes(TorchDispatchMode):
+    """The most bytes of tensors made inside that were alive at once, its weights aside."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        # Views of the weights are no activations.
+        self.known: weakref.WeakSet[Any] = weakref.WeakSet(one.untyped_storage() for one in model.parameters())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self.known:
+                self._count(tensor.untyped_storage())
+        return out
+
+    def _count(self, storage: Any) -> None:
+        self.known.add(storage)
+        size = storage.nbytes()
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+@pytest.mark.parametrize(
+    ("architecture", "length", "backend"),
+    [
+        (small(Full()), 1024, "dense"),
+        (small(Window(32, 32) | Global()), 2048, "blocked"),
+        (small(Window(32, 32)), 96, "dense"),
+        (small(Full(), head=MaskedLM()), 512, "dense"),
+        (small(Full(), layers=1, length=64), 64, "dense"),
+    ],
+    ids=["full", "windowed", "masked", "logits", "one-layer"],
+)
+def test_memory_is_about_what_is_alive(architecture: Architecture, length: int, backend: str) -> None:
+    found = cost(architecture, length)
+    model, ids = Model(architecture).eval(), torch.ones(1, length, dtype=torch.int64)
+    with torch.no_grad(), LiveBytes(model) as live:
+        model(ids)
+    assert found.backends == (backend,)
+    assert found.activations == pytest.approx(live.most, rel=0.15)
+    assert found.peak == found.weights + found.activations
+
+
+def test_memory_of_a_window_grows_linearly_and_flops_too() -> None:
+    windowed = small(Window(32, 32), length=2**20)
+    once, twice = (cost(windowed, n) for n in (2**15, 2**16))
+    assert twice.activations == 2 * once.activations
+    assert twice.flops / once.flops == pytest.approx(2, rel=1e-3)
+    full = small(Full(), length=2**20)
+    assert cost(full, 2**16).pair_flops == 4 * cost(full, 2**15).pair_flops
+
+
+def test_shared_weights_count_once_and_work_every_time() -> None:
+    shared = small(Full(), layers=6)
+    layers = [
+        dataclasses.replace(
+            one,
+            attention=dataclasses.replace(one.attention, weights=i),
+            feed_forward=dataclasses.replace(one.feed_forward, weights=i),
+        )
+        for i, one in enumerate(shared.layers)
+    ]
+    own = dataclasses.replace(shared, layers=tuple(layers))
+    assert cost(own, 100).flops == cost(shared, 100).flops
+    assert cost(own, 100).parameters > 4 * (cost(shared, 100).parameters - cost(shared, 100).parts[0].parameters)
+    assert [part.applications for part in cost(shared, 1).parts] == [1, 6, 6]
+
+
+@pytest.mark.parametrize(("length", "flagged"), [(0, 0), (-1, 0), (1.5, 0), ("4", 0), (True, 0), (4, 5), (4, -1)])
+def test_impossible_questions_are_refused(length: Any, flagged: Any) -> None:
+    with pytest.raises(InputError, match="must be"):
+        cost(small(Full()), length, global_tokens=flagged)
+
+
+def test_a_cost_says_all_of_itself() -> None:
+    found = cost(small(Full(), pooler=True), 7)
+    assert {"length", "parts", "weights", "flops", "peak", "backends"} <= set(found.to_dict())
+    assert sum(part["flops"] for part in found.to_dict()["parts"]) == found.flops
