@@ -38,6 +38,10 @@ class Problem:
     def n(self) -> int:
         return self.q.shape[2]
 
+    @property
+    def qkv(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.q, self.k, self.v
+
 
 def make_problem(n: int, dtype: torch.dtype, seed: int) -> Problem:
     generator = torch.Generator().manual_seed(seed)
@@ -210,8 +214,7 @@ class Prepared:
     @cached_property
     def tensors(self) -> list[Tensor]:
         """q, k, v and the output's gradient, laid out in memory as the contestant wants them."""
-        p = self.problem
-        return [self._turn(x).contiguous() for x in (p.q, p.k, p.v, p.grad)]
+        return [self._turn(x).contiguous() for x in (*self.problem.qkv, self.problem.grad)]
 
     def _turn(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2) if self.contestant.tokens_first else x
