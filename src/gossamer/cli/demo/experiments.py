@@ -1,0 +1,220 @@
+"""The demo's measurements: outputs on short text, time and memory by length, retrieval, and the year of a speech."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.cli.demo.material import Material, Tokens
+from gossamer.cli.demo.variants import measured, with_pattern
+from gossamer.metrics import (
+    mean_reciprocal_rank,
+    recall_at,
+    retrieval_ranks,
+    ridge_cross_validated,
+)
+from gossamer.models.encoder import Model
+from gossamer.patterns import Full
+from gossamer.recipes import lengthen
+from gossamer.tasks import Embed
+from gossamer.tasks.passes import Progress
+from gossamer.tasks.passes import Reading as TextReading
+
+__all__ = ["Reading", "read_chunks", "read_passages", "read_whole", "retrieval", "scaling", "unchanged", "years"]
+
+SIZES = (128, 256, 512)
+"""Sizes of chunks and spans in tokens; a chunk of 512 holds 510 of the text, so its span does too."""
+
+ALLOWED = 1e-5
+REPEATS = {4096: 3, 8192: 2}
+"""Up to so many tokens, so many timings; beyond, one."""
+
+
+@dataclass
+class Reading:
+    """Vectors read so far: `rows[name]` are the vectors [rows, size] and `owners[name]` the speech of each."""
+
+    material: Material
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    owners: dict[str, list[int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, found: Sequence[tuple[int, Tensor, tuple[int, int]]]) -> None:
+        self.rows[name] = torch.stack([vector for _, vector, _ in found])
+        self.owners[name] = [owner for owner, _, _ in found]
+
+    def describe(self) -> dict[str, Any]:
+        """Tokens, seconds and tokens a second of each way of reading."""
+        return {
+            name: {"tokens": tokens, "seconds": self.seconds[name], "tokens_per_second": tokens / self.seconds[name]}
+            for name, tokens in self.tokens.items()
+        }
+
+
+Step = Callable[[Reading, Progress], None]
+
+
+def _texts(tokens: Sequence[Tokens], owners: Sequence[int] | None = None) -> list[TextReading]:
+    numbers = range(len(tokens)) if owners is None else owners
+    return [TextReading(text=i, ids=ids, offsets=offsets) for i, (ids, offsets) in zip(numbers, tokens, strict=True)]
+
+
+def _timed(reading: Reading, name: str, embedder: Embed, texts: list[TextReading], sizes: Sequence[int | None],
+           report: Progress) -> list[list[tuple[int, Tensor, tuple[int, int]]]]:  # fmt: skip
+    start = time.perf_counter()
+    rows = embedder.pooled(texts, sizes, progress=report)
+    reading.seconds[name] = time.perf_counter() - start
+    reading.tokens[name] = sum(len(one.ids) for one in texts)
+    return rows
+
+
+def read_passages(short: Model, material: Material) -> Step:
+    """The passages, embedded by the original model: the questions."""
+
+    def step(reading: Reading, report: Progress) -> None:
+        texts = _texts(material.passage_tokens)
+        reading.add("passages", _timed(reading, "passages", Embed(short), texts, [None], report)[0])
+
+    return step
+
+
+def read_whole(long: Model, material: Material) -> Step:
+    """The speeches, whole, by the lengthened model: spans of every size and one vector each, from the same pass."""
+
+    def step(reading: Reading, report: Progress) -> None:
+        sizes = [_content(size) for size in SIZES]
+        found = _timed(reading, "whole, long model", Embed(long), _texts(material.tokens), [*sizes, None], report)
+        for name, rows in zip([*(f"span {size}" for size in SIZES), "span whole"], found, strict=True):
+            reading.add(name, rows)
+
+    return step
+
+
+def read_chunks(short: Model, material: Material) -> Step:
+    """The speeches in chunks by the original model; the first chunk of 512 is the speech truncated."""
+
+    def step(reading: Reading, report: Progress) -> None:
+        total, before = len(SIZES) * sum(len(ids) for ids, _ in material.tokens), 0
+        for size in SIZES:
+            texts = _chunks(material.tokens, _content(size))
+            name = f"chunks of {size}, short model"
+            shifted = _after(report, before, total)
+            reading.add(f"chunk {size}", _timed(reading, name, Embed(short), texts, [None], shifted)[0])
+            before += reading.tokens[name]
+        rows, owners = reading.rows["chunk 512"], torch.tensor(reading.owners["chunk 512"])
+        each = [rows[owners == i] for i in range(len(material.speeches))]
+        reading.add("truncated", [(i, one[0], (0, 0)) for i, one in enumerate(each)])
+        means = [torch.nn.functional.normalize(one.mean(0), dim=0) for one in each]
+        reading.add("chunk whole", [(i, one, (0, 0)) for i, one in enumerate(means)])
+
+    return step
+
+
+def _after(report: Progress, before: int, total: int) -> Progress:
+    return lambda done, _: report(before + done, total)
+
+
+def _content(size: int) -> int:
+    """Tokens of the text in a chunk: the short model reads 512 with [CLS] and [SEP]."""
+    return 510 if size == 512 else size
+
+
+def _chunks(tokens: Sequence[Tokens], size: int) -> list[TextReading]:
+    cut = [
+        (owner, (ids[start : start + size], offsets[start : start + size]))
+        for owner, (ids, offsets) in enumerate(tokens)
+        for start in range(0, len(ids), size)
+    ]
+    return _texts([one for _, one in cut], [owner for owner, _ in cut])
+
+
+def unchanged(short: Model, long: Model, material: Material, window: int) -> dict[str, Any]:
+    """Embeddings of the passages that a window covers, by both models: the relative difference of all of them."""
+    fits = [one for one in material.passage_tokens if len(one[0]) + 2 <= window // 2 + 1]
+    if not fits:
+        return {"texts": 0, "relative_difference": 0.0, "allowed": ALLOWED}
+    rows = [Embed(model).pooled(_texts(fits), [None])[0] for model in (short, long)]
+    before, after = (torch.stack([vector for _, vector, _ in one]).double() for one in rows)
+    return {
+        "texts": len(fits),
+        "longest_tokens": max(len(ids) for ids, _ in fits) + 2,
+        "relative_difference": float((after - before).norm() / before.norm()),
+        "allowed": ALLOWED if next(long.parameters()).dtype != torch.bfloat16 else 1e-2,
+    }
+
+
+@torch.inference_mode()
+def scaling(short: Model, lengths: Sequence[int], window: int, report: Progress) -> list[dict[str, Any]]:
+    """Time and peak memory of one text of each length, by the same weights with dense and with windowed attention."""
+    windowed, _ = lengthen(short, to=max(*lengths, short.architecture.length), window=window)
+    models = {"dense": with_pattern(windowed, Full()), "windowed": windowed}
+    words = short.architecture.embeddings.vocabulary_size
+    ids = torch.randint(1, words, (1, max(lengths)), generator=torch.Generator().manual_seed(0))
+    for model in models.values():
+        model(ids[:, : lengths[0]])
+    rows, done, total = [], 0, sum(lengths)
+    for length in lengths:
+        repeats = next((count for most, count in REPEATS.items() if length <= most), 1)
+        calls = {name: partial(model, ids[:, :length]) for name, model in models.items()}
+        rounds = [{name: measured(call) for name, call in calls.items()} for _ in range(repeats)]
+        row: dict[str, Any] = {"tokens": length, "repeats": repeats}
+        for name in models:
+            row[f"{name}_seconds"] = median(one[name][0] for one in rounds)
+            row[f"{name}_peak_bytes"] = max(one[name][1] for one in rounds)
+        rows.append(row)
+        done += length
+        report(done, total)
+    return rows
+
+
+def retrieval(reading: Reading, material: Material) -> list[dict[str, Any]]:
+    """How well passages find their speech among the vectors of each way of reading; a speech's best vector counts.
+
+    Standard errors respect that passages of one speech are alike.
+    """
+    ways = ["truncated", *(f"{kind} {size}" for size in (*SIZES, "whole") for kind in ("chunk", "span"))]
+    targets = torch.tensor(material.passage_of)
+    results = []
+    for way in ways:
+        owners = torch.tensor(reading.owners[way])
+        ranks = retrieval_ranks(reading.rows["passages"], reading.rows[way], owners, targets)
+        results.append(
+            {
+                "way": way,
+                "vectors": len(owners),
+                "recall_at_1": asdict(recall_at(ranks, 1, groups=targets)),
+                "recall_at_10": asdict(recall_at(ranks, 10, groups=targets)),
+                "mrr": asdict(mean_reciprocal_rank(ranks, groups=targets)),
+            }
+        )
+    return results
+
+
+def years(reading: Reading, material: Material, seed: int) -> list[dict[str, Any]]:
+    """The year of a speech by ridge regression on its one vector, speakers held out."""
+    target = torch.tensor([float(one.year) for one in material.speeches])
+    speakers = [one.speaker for one in material.speeches]
+    folds = min(5, len(set(speakers)))
+    if folds < 3:
+        return []
+    results = []
+    for way in ("truncated", "chunk whole", "span whole"):
+        found = ridge_cross_validated(reading.rows[way], target, speakers, folds=folds, seed=seed)
+        results.append(
+            {
+                "way": way,
+                "mean_absolute_error": asdict(found.mean_absolute_error),
+                "chance": asdict(found.chance_mean_absolute_error),
+                "r2": found.r2,
+                "spearman": found.spearman,
+            }
+        )
+    return results

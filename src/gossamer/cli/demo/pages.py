@@ -1,0 +1,141 @@
+"""The demo's results for people: tables on the terminal and one self-contained HTML page."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from gossamer.cli.demo.plots import Pictures
+
+__all__ = ["report_page", "table_page"]
+
+NAMES = {
+    "truncated": "first 512 tokens only",
+    "chunk whole": "chunks of 512, averaged",
+    "span whole": "whole, one pass",
+    **{f"chunk {size}": f"chunks of {size}, read alone" for size in (128, 256, 512)},
+    **{f"span {size}": f"spans of {size}, one pass" for size in (128, 256, 512)},
+}
+"""Ways of reading in words."""
+
+Rows = list[tuple[str, ...]]
+
+
+def table_page(receipt: dict[str, Any], out: Path) -> Group:
+    """All tables, for the terminal."""
+    parts: list[Any] = []
+    for title, head, rows in _tables(receipt):
+        table = Table(*head, box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        parts += [table, ""]
+    return Group(Text(headline(receipt), style="bold"), "", *parts, Text(_where(receipt, out)))
+
+
+def report_page(receipt: dict[str, Any], pictures: Pictures) -> str:
+    """The HTML page, with everything it shows inside."""
+    template = files("gossamer.cli.demo").joinpath("report.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(template)
+    return page.render(
+        headline=headline(receipt),
+        receipt=receipt,
+        tables=_tables(receipt),
+        plots={name: Markup(svg) for name, svg in pictures.plots.items()},
+        pattern=Markup(pictures.pattern),
+    )
+
+
+def headline(receipt: dict[str, Any]) -> str:
+    """What happened, in a sentence."""
+    material, lengthened = receipt["material"], receipt["lengthen"]
+    seconds = receipt["seconds"]["read whole (long model)"]
+    return (
+        f"{lengthened['source']}, made for {lengthened['before']['length']:,} tokens, read {material['speeches']} "
+        f"speeches ({material['tokens']:,} tokens, the longest {material['longest_tokens']:,}) in passes of up to "
+        f"{lengthened['after']['length']:,} in {seconds:.0f} s, in {receipt['conditions']['dtype']} "
+        f"on {receipt['conditions']['threads']} CPU threads."
+    )
+
+
+def _where(receipt: dict[str, Any], out: Path) -> str:
+    return f"{receipt['seconds']['whole']:.0f} s in all. {out / 'report.html'}, {out / 'receipt.json'}"
+
+
+def _tables(receipt: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
+    return [
+        ("Outputs on short text", ("", ""), _unchanged(receipt["unchanged"])),
+        (
+            "Time and peak memory for one text, dense against windowed attention",
+            ("tokens", "dense s", "windowed s", "times faster", "dense MiB", "windowed MiB"),
+            _scaling(receipt["scaling"]),
+        ),
+        (
+            "100-word passages that must find their speech (standard errors by speech)",
+            ("speech read as", "vectors", "recall@1", "recall@10", "MRR"),
+            _retrieval(receipt["retrieval"]),
+        ),
+        (
+            "The year of a speech, from one vector (ridge regression, speakers held out)",
+            ("speech read as", "mean error, years", "R2", "rank correlation"),
+            _years(receipt["years"]),
+        ),
+        ("Reading", ("", "tokens", "seconds", "tokens a second"), _reading(receipt["reading"])),
+    ]
+
+
+def _unchanged(found: dict[str, Any]) -> Rows:
+    return [
+        ("passages that the window covers", f"{found['texts']}"),
+        ("relative difference to the original's vectors", f"{found['relative_difference']:.1e}"),
+    ]
+
+
+def _scaling(rows: list[dict[str, Any]]) -> Rows:
+    return [
+        (
+            f"{row['tokens']:,}",
+            f"{row['dense_seconds']:.2f}",
+            f"{row['windowed_seconds']:.2f}",
+            f"{row['dense_seconds'] / row['windowed_seconds']:.2f}",
+            f"{row['dense_peak_bytes'] / 2**20:,.0f}",
+            f"{row['windowed_peak_bytes'] / 2**20:,.0f}",
+        )
+        for row in rows
+    ]
+
+
+def _retrieval(rows: list[dict[str, Any]]) -> Rows:
+    keys = ("recall_at_1", "recall_at_10", "mrr")
+    return [(NAMES[row["way"]], f"{row['vectors']:,}", *(_estimate(row[key]) for key in keys)) for row in rows]
+
+
+def _years(rows: list[dict[str, Any]]) -> Rows:
+    if not rows:
+        return []
+    shown = [
+        (NAMES[row["way"]], _estimate(row["mean_absolute_error"], 1), f"{row['r2']:.2f}", f"{row['spearman']:.2f}")
+        for row in rows
+    ]
+    return [*shown, ("chance: the mean year", _estimate(rows[0]["chance"], 1), "0.00", "")]
+
+
+def _reading(found: dict[str, Any]) -> Rows:
+    return [
+        (name, f"{one['tokens']:,}", f"{one['seconds']:.1f}", f"{one['tokens_per_second']:,.0f}")
+        for name, one in found.items()
+    ]
+
+
+def _estimate(found: dict[str, Any], digits: int = 3) -> str:
+    error = found["standard_error"]
+    return f"{found['value']:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")

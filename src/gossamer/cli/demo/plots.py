@@ -1,0 +1,92 @@
+"""The demo's plots as SVG: time and memory by length, and retrieval by way of reading."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gossamer.models.encoder import Model
+
+__all__ = ["Pictures", "draw_pictures"]
+
+SHORT, LONG, GREY = "#c2571a", "#1f6f8b", "#8a8f98"
+PICTURED = 2048
+WAYS = ("128", "256", "512", "whole")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """SVG documents: `plots` by name, and the attention pattern's picture."""
+
+    plots: dict[str, str]
+    pattern: str
+
+
+def draw_pictures(receipt: dict[str, Any], model: Model) -> Pictures:
+    """All pictures of the report."""
+    pattern = model.architecture.layers[0].attention.pattern
+    return Pictures(
+        plots={"scaling": _scaling(receipt["scaling"]), "retrieval": _retrieval(receipt["retrieval"])},
+        pattern=pattern.svg(min(PICTURED, model.architecture.length)),
+    )
+
+
+def _scaling(rows: list[dict[str, Any]]) -> str:
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for axes, unit, key, scale in zip(
+        figure.subplots(1, 2), ("seconds", "MiB"), ("seconds", "peak_bytes"), (1.0, 2.0**20), strict=True
+    ):
+        for name, colour in (("dense", SHORT), ("windowed", LONG)):
+            points = [(row["tokens"], row[f"{name}_{key}"] / scale) for row in rows]
+            _line(axes, points, name, colour)
+        axes.set(xscale="log", yscale="log", xlabel="tokens in one text", ylabel=unit)
+        axes.set_xticks([row["tokens"] for row in rows], [f"{row['tokens']:,}" for row in rows], fontsize=7)
+        axes.minorticks_off()
+        axes.set_title("time to read it" if unit == "seconds" else "peak memory beyond the weights", fontsize=10)
+    return _svg(figure)
+
+
+def _line(axes: Axes, points: list[tuple[float, float]], name: str, colour: str) -> None:
+    axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=1.8, label=name)
+    axes.annotate(name, points[-1], xytext=(4, 5), textcoords="offset points", color=colour, fontsize=9, ha="right")
+
+
+def _retrieval(rows: list[dict[str, Any]]) -> str:
+    by_way = {row["way"]: row["recall_at_1"] for row in rows}
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    axes = figure.subplots()
+    for shift, kind, label, colour in (
+        (-0.12, "chunk", "chunks, each read alone by the short model", SHORT),
+        (0.12, "span", "spans of one pass of the long model", LONG),
+    ):
+        found = [by_way[f"{kind} {size}"] for size in WAYS]
+        axes.errorbar(
+            [i + 1 + shift for i in range(len(WAYS))],
+            [one["value"] for one in found],
+            yerr=[one["standard_error"] or 0 for one in found],
+            fmt="o", color=colour, capsize=3, label=label,
+        )  # fmt: skip
+    cut = by_way["truncated"]
+    axes.errorbar([0], [cut["value"]], yerr=[cut["standard_error"] or 0], fmt="s", color=GREY, capsize=3,
+                  label="the first 512 tokens only")  # fmt: skip
+    axes.set_xticks(range(5), ["truncated", *(f"{size} tokens" if size != "whole" else size for size in WAYS)])
+    axes.set(ylabel="recall@1", ylim=(0, 1.03))
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.12, 0.02))
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e8eb", linewidth=0.6)
+        axes.set_axisbelow(True)
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "gossamer", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]

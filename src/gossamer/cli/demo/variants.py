@@ -1,0 +1,64 @@
+"""The same weights under another pattern, and the time and memory that a call takes."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gossamer.models.encoder import Model
+from gossamer.patterns import Pattern
+
+__all__ = ["measured", "with_pattern"]
+
+
+def with_pattern(model: Model, pattern: Pattern) -> Model:
+    """A model that shares the weights of `model` and attends by `pattern` in every layer."""
+    layers = tuple(
+        dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, pattern=pattern))
+        for layer in model.architecture.layers
+    )
+    with torch.device("meta"):
+        other = Model(dataclasses.replace(model.architecture, layers=layers), tokenizer=model.tokenizer)
+    other.load_state_dict(model.state_dict(), assign=True)
+    return other.train(model.training)
+
+
+def measured(call: Callable[[], object]) -> tuple[float, int]:
+    """Seconds of a call, and the bytes by which the process grew at most meanwhile.
+
+    Memory is exact on Linux; elsewhere only what goes beyond the process's record is seen.
+    """
+    _give_back()
+    before, start = _resident(), time.perf_counter()
+    call()
+    return time.perf_counter() - start, max(_peak() - before, 0)
+
+
+def _give_back() -> None:
+    """Return freed memory to the system and forget the highest mark."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _resident() -> int:
+    if sys.platform == "linux":
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return _peak()
+
+
+def _peak() -> int:
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    import resource
+
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
