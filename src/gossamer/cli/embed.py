@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -64,13 +65,18 @@ def embed(
         embedder = task("embed", load(model, dtype=dtype))
     with progress("reading") as report:
         found = embedder([one.text for one in read], spans=spans, long=long.value, progress=report)
-    _remark(found.notes)
+    _remark(_named(found.notes, read))
     if out is not None:
         write_whole(out, lambda stream: _write(stream, out.suffix, read, found))
     if as_json:
         print_json(_document(read, found, out))
     else:
         show(_page(read, found, out))
+
+
+def _named(notes: list[str], texts: list[Text]) -> list[str]:
+    """The task's remarks, with where a text came from in place of its number."""
+    return [re.sub(r"^text (\d+)\b", lambda number: texts[int(number[1])].source, one) for one in notes]
 
 
 def _remark(notes: list[str]) -> None:
@@ -110,7 +116,7 @@ def _document(texts: list[Text], found: Embeddings, out: Path | None) -> dict[st
         "size": found.vectors.shape[1],
         "texts": [{"source": one.source, "tokens": tokens, "passes": passes} for one, tokens, passes in per_text],
         "rows": _rows(texts, found, vectors=out is None),
-        "notes": found.notes,
+        "notes": _named(found.notes, texts),
         "out": None if out is None else str(out),
     }
 
@@ -119,8 +125,8 @@ def _page(texts: list[Text], found: Embeddings, out: Path | None) -> Group:
     rows, size = found.vectors.shape
     count = f"{len(texts):,} text{'s' * (len(texts) != 1)}, {sum(found.tokens):,} tokens"
     what = f"{count} → {rows:,} vector{'s' * (rows != 1)} of {size:,}"
-    where = f"written to {out}" if out is not None else "keep them with --out vectors.npy, or --json"
-    parts: list[Any] = [Styled.assemble((what, "bold"), "; ", where), _table(texts, found)]
+    where = f"written to {out}" if out is not None else "keep them with --out vectors.npy, or see them with --json"
+    parts: list[Any] = [Styled(what, "bold"), Styled(where, no_wrap=True, overflow="ignore"), "", _table(texts, found)]
     if len(texts) > SHOWN:
         parts.append(Styled(f"and {len(texts) - SHOWN:,} more", style="dim"))
     return Group(*parts)
@@ -131,7 +137,7 @@ def _table(texts: list[Text], found: Embeddings) -> Table:
     compared = 1 < len(texts) <= COMPARED and len(texts) == len(found.vectors)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.add_column("", justify="right", style="dim")
-    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("text")
     for name in ("tokens", "passes", "vectors"):
         table.add_column(name, justify="right", no_wrap=True)
     units = found.vectors / found.vectors.norm(dim=1, keepdim=True).clamp_min(1e-30)
@@ -140,7 +146,8 @@ def _table(texts: list[Text], found: Embeddings) -> Table:
     for i, one in enumerate(texts[:SHOWN]):
         cosines = [f"{value:.2f}" for value in (units @ units[i]).tolist()] if compared else []
         named = one.text if one.source.startswith("argument") else one.source
-        shown = Styled(" ".join(named[:200].split()))
+        # Cut by the cell: a column that may not wrap takes the room of the numbers.
+        shown = Styled(" ".join(named[:200].split()), no_wrap=True, overflow="ellipsis")
         numbers = (found.tokens[i], found.passes[i], found.text_of_row.count(i))
         table.add_row(str(i + 1), shown, *(f"{number:,}" for number in numbers), *cosines)
     return table

@@ -43,7 +43,7 @@ def lengthen(
     if as_json:
         print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
     else:
-        show(Text.assemble(f"{receipt}\n", "saved in ", (str(out), "bold")))
+        show(Text.assemble(f"{receipt}\nsaved in ", (str(out), "bold"), no_wrap=True, overflow="ignore"))
 
 
 def _windows(window: str) -> int | list[int]:

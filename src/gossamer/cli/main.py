@@ -124,9 +124,14 @@ def _explain(problem: Exception) -> tuple[str, int]:
     if isinstance(problem, OSError):
         where = f"{problem.filename}: " if problem.filename else ""
         return f"{where}{problem.strerror or problem}", 2
-    if isinstance(problem, MemoryError):
+    if isinstance(problem, MemoryError) or _is_torch_memory(problem):
         return "out of memory; read shorter or fewer texts at once", 2
     return f"{type(problem).__name__}: {problem} (a bug: GOSSAMER_DEBUG=1 shows where; please report it)", 1
+
+
+def _is_torch_memory(problem: Exception) -> bool:
+    """torch has an exception of its own for devices, and a plain RuntimeError for the CPU."""
+    return type(problem).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(problem)
 
 
 def _usage(problem: Any) -> str:

@@ -1,0 +1,75 @@
+"""The installed command, as a process of its own, on the real model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+GOSSAMER = Path(sys.executable).with_name("gossamer")
+
+
+def start(*args: object, **more: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [GOSSAMER, *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=120, check=False, **more
+    )
+
+
+def test_help_starts_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    begin = time.perf_counter()
+    done = start("--help")
+    with capsys.disabled():
+        print(f" [gossamer --help: {time.perf_counter() - begin:.2f} s] ", end="")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: gossamer VERB")
+
+
+def test_the_main_paths_on_the_real_model(minilm: Path, tmp_path: Path) -> None:
+    longer = start("lengthen", minilm, "--to", 1024, "--window", 128, "--out", tmp_path / "long", "--json")
+    assert json.loads(longer.stdout)["family"] == "longformer"
+    text = "The state of the Union is strong. " * 120
+    done = start("embed", tmp_path / "long", "--file", "-", "--spans", 256, "--json", input=text)
+    data = json.loads(done.stdout)
+    assert (done.returncode, data["size"], data["texts"][0]["passes"]) == (0, 384, 1)
+    assert len(data["rows"]) == 4
+    page = start("summary", tmp_path / "long", "--lengths", "512,4096", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert page.returncode == 0
+    assert "window 64+64 | global" in page.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(small: Path) -> None:
+    with subprocess.Popen(
+        [GOSSAMER, "summary", small, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as one:
+        assert one.stdout is not None
+        one.stdout.close()
+        assert one.stderr is not None
+        errors = one.stderr.read().decode().replace("gossamer: reading the model ...\n", "")
+        assert one.wait() == 141
+    assert errors == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([GOSSAMER, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "gossamer: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_is_one_line(small: Path) -> None:
+    with subprocess.Popen(
+        [GOSSAMER, "embed", small, "--file", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as one:
+        time.sleep(1.5)
+        one.send_signal(signal.SIGINT)
+        out, errors = one.communicate(timeout=60)
+    assert (one.returncode, out, errors) == (130, "", "gossamer: interrupted\n")
