@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.blocked import blocked
 from gossamer.kernels.dense import dense
 from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
 from gossamer.kernels.portable import portable
 from gossamer.kernels.reference import reference
-from gossamer.kernels.select import Explanation, choose
+from gossamer.kernels.select import Explanation, choose, in_plain_operations
 from gossamer.patterns import Pattern
 
 __all__ = ["attend", "explain"]
@@ -25,17 +25,17 @@ KeyFlags = Bool[Tensor, "batch keys"]
 
 @overload
 def attend(
-    q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ..., segments: TensorOrPair | None = ...,
-    positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ..., query_start: int = ..., bias: Tensor | None = ...,
-    scale: float | None = ..., dropout: float = ..., seed: int | Tensor | None = ..., backend: str = ...,
-    return_lse: Literal[False] = ...,
+    q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
+    segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
+    query_start: int = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
+    seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[False] = ...,
 ) -> Queries: ...  # fmt: skip
 @overload
 def attend(
-    q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ..., segments: TensorOrPair | None = ...,
-    positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ..., query_start: int = ..., bias: Tensor | None = ...,
-    scale: float | None = ..., dropout: float = ..., seed: int | Tensor | None = ..., backend: str = ...,
-    return_lse: Literal[True],
+    q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
+    segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
+    query_start: int = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
+    seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[True],
 ) -> tuple[Queries, Float[Tensor, "batch heads queries"]]: ...  # fmt: skip
 def attend(
     q: Queries,
@@ -62,7 +62,7 @@ def attend(
         k, v: [batch, key heads, keys, head_size]; fewer key heads are shared by as many neighbouring query heads.
         pattern: who may attend to whom.
         key_mask: boolean [batch, keys], True for real tokens; padded keys reach no row, whatever they hold.
-        segments: integer document ids [batch, keys], or a (query, key) pair; nobody sees another document, global or not.
+        segments: integer document ids [batch, keys], or a (query, key) pair; nobody, global or not, sees another one.
         positions: integers [batch, keys], or a (query, key) pair, which the pattern reads instead of indices.
         global_mask: boolean [batch, keys]: the tokens that `Global()` means; padding never counts.
         query_start: index of the first query among the keys.
@@ -84,7 +84,8 @@ def attend(
         q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, scale=scale, dropout=dropout, seed=seed,
     )  # fmt: skip
-    return _run(inputs, choose(inputs, backend, return_lse).backend, return_lse)
+    with autocast_off(q):
+        return _run(inputs, choose(inputs, backend, return_lse).backend, return_lse)
 
 
 def explain(
@@ -105,7 +106,7 @@ def explain(
     backend: str = "auto",
     return_lse: bool = False,
 ) -> Explanation:
-    """Which backend `attend` would take for this call, and why not the others. Arguments and errors: those of `attend`."""
+    """Which backend `attend` would take for this call, and why not the others; arguments and errors as there."""
     inputs = make_inputs(
         q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, scale=scale, dropout=dropout, seed=seed,
@@ -118,7 +119,7 @@ def _run(inputs: Inputs, backend: str, return_lse: bool) -> Tensor | tuple[Tenso
         return dense(inputs)
     if backend == "reference":
         out, lse = reference(inputs)
-    elif torch.compiler.is_exporting() or inputs.q.device.type not in ("cpu", "cuda"):
+    elif in_plain_operations(inputs):
         out, lse = portable(inputs)
     else:
         out, lse = blocked(inputs)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer.kernels.inputs import Inputs, tracing
@@ -41,7 +42,8 @@ def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     plain = all(
         x is None for x in (inputs.key_mask, inputs.q_segments, inputs.q_positions, inputs.q_flags, inputs.bias)
     )
-    if not plain or tracing() or inputs.queries * inputs.keys > CACHED_MASK:
+    fake = type(inputs.q) not in (Tensor, Parameter)
+    if not plain or fake or tracing() or inputs.queries * inputs.keys > CACHED_MASK:
         return _make_mask(inputs)
     return _cached_mask(
         inputs.pattern, inputs.queries, inputs.keys, inputs.query_start, inputs.q.dtype, inputs.q.device
@@ -52,13 +54,15 @@ def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
 def _cached_mask(
     pattern: Pattern, queries: int, keys: int, query_start: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    q, k = (torch.empty(1, 1, length, 1, dtype=dtype, device=device) for length in (queries, keys))
-    added, empty = _make_mask(Inputs(q=q, k=k, v=k, pattern=pattern, query_start=query_start))
+    # A mask made in inference mode could not be kept for a later call that trains.
+    with torch.inference_mode(False):
+        q, k = (torch.empty(1, 1, length, 1, dtype=dtype, device=device) for length in (queries, keys))
+        added, empty = _make_mask(Inputs(q=q, k=k, v=k, pattern=pattern, query_start=query_start))
     return added, empty if empty is not None and bool(empty.any()) else None
 
 
 def _make_mask(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """The mask as torch adds it: finite, so that a row without keys has finite values and gradients before it is zeroed."""
+    """The mask as torch adds it, finite: so a row without keys, and its gradients, stay finite until zeroed."""
     q = inputs.q
     allowed = visible(inputs)
     nothing = q.new_tensor(torch.finfo(q.dtype).min / 2)

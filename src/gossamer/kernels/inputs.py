@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
+from gossamer.kernels.autocast import in_autocast_dtype
 from gossamer.patterns import Pattern, PerHead
 
 __all__ = ["Inputs", "make_inputs", "tracing"]
@@ -17,7 +19,7 @@ TensorOrPair = Tensor | tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """One call: q [batch, heads, queries, size], k and v [batch, key heads, keys, size], per-token data [batch, length]."""
+    """One call: q [batch, heads, queries, size], k, v [batch, key heads, keys, size], and one value a token."""
 
     q: Tensor
     k: Tensor
@@ -51,10 +53,6 @@ class Inputs:
             return self
         return replace(self, k=self.k.repeat_interleave(group, 1), v=self.v.repeat_interleave(group, 1))
 
-    def tensors(self) -> dict[str, Tensor]:
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: value for name, value in values if isinstance(value, Tensor)}
-
 
 def tracing() -> bool:
     """Whether torch.compile or torch.export is reading this code: values of tensors cannot be looked at then."""
@@ -77,8 +75,10 @@ def make_inputs(
     dropout: float = 0.0,
     seed: int | Tensor | None = None,
 ) -> Inputs:
-    """Check the arguments of `attend` and put them into one form. Raises InputError naming the argument and its value."""
-    _check_qkv(q, k, v, pattern)
+    """Check the arguments of `attend` and put them into one form. Raises InputError, which names argument and value."""
+    _check_shapes(q, k, v, pattern)
+    q, k, v = (in_autocast_dtype(x) for x in (q, k, v))
+    _check_kinds(q, k, v)
     batch, queries, keys = q.shape[0], q.shape[2], k.shape[2]
     if query_start < 0:
         raise InputError(f"query_start is {query_start}; it must be 0 or more: the position of the first query")
@@ -88,6 +88,8 @@ def make_inputs(
     _check_rows("global_mask", global_mask, batch, keys, q, boolean=True)
     q_segments, k_segments = _pair("segments", segments, batch, queries, keys, query_start, q)
     q_positions, k_positions = _pair("positions", positions, batch, queries, keys, query_start, q)
+    if scale is not None and not tracing() and not math.isfinite(scale):
+        raise InputError(f"scale is {scale}; it must be a finite number")
     k_flags = global_mask if global_mask is None or key_mask is None else global_mask & key_mask
     return Inputs(
         q=q,
@@ -109,17 +111,14 @@ def make_inputs(
     )
 
 
-def _check_qkv(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
+def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
     if not isinstance(pattern, Pattern):
         raise InputError(f"pattern is {pattern!r}; it must be a pattern such as gossamer.Window(256, 256)")
     for name, x in (("q", q), ("k", k), ("v", v)):
         if x.ndim != 4:
             raise InputError(f"{name} has shape {list(x.shape)}; it must be [batch, heads, length, head_size]")
-        if x.dtype != q.dtype or x.device != q.device or not x.dtype.is_floating_point:
-            raise InputError(
-                f"{name} is {x.dtype} on {x.device} and q {q.dtype} on {q.device}; "
-                "they must share one floating-point dtype and one device"
-            )
+        if x.shape[1] == 0 or x.shape[3] == 0:
+            raise InputError(f"{name} has shape {list(x.shape)}; it must have one head or more, of size 1 or more")
     if k.shape != v.shape:
         raise InputError(f"k has shape {list(k.shape)} and v {list(v.shape)}; they must be equal")
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
@@ -128,6 +127,15 @@ def _check_qkv(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
         raise InputError(f"q has {q.shape[1]} heads and k {k.shape[1]}; the first must be a multiple of the second")
     if isinstance(pattern, PerHead) and pattern.heads != q.shape[1]:
         raise InputError(f"the pattern is for {pattern.heads} heads and q has {q.shape[1]}; they must be equal")
+
+
+def _check_kinds(q: Tensor, k: Tensor, v: Tensor) -> None:
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if x.dtype != q.dtype or x.device != q.device or not x.dtype.is_floating_point:
+            raise InputError(
+                f"{name} is {x.dtype} on {x.device} and q {q.dtype} on {q.device}; "
+                "they must share one floating-point dtype and one device"
+            )
 
 
 def _check_rows(name: str, x: Tensor | None, batch: int, length: int, q: Tensor, boolean: bool = False) -> None:
@@ -156,6 +164,8 @@ def _pair(
                 f"{query_start + queries - 1}; give a (query, key) pair of tensors"
             )
         return x[:, query_start : query_start + queries], x
+    if not isinstance(x, tuple) or len(x) != 2:
+        raise InputError(f"{name} is a {type(x).__name__}; it must be one tensor or a (query, key) pair of tensors")
     for part, length in zip(x, (queries, keys), strict=True):
         _check_rows(name, part, batch, length, q)
     return x
@@ -186,4 +196,11 @@ def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
 def _seed(seed: int | Tensor | None, q: Tensor) -> Tensor:
     if seed is None:
         return torch.randint(0, 2**31 - 1, (), dtype=torch.int64, device="cpu")
-    return seed if isinstance(seed, Tensor) else torch.tensor(seed, dtype=torch.int64)
+    if isinstance(seed, Tensor):
+        if seed.numel() != 1 or seed.dtype.is_floating_point or seed.dtype == torch.bool:
+            raise InputError(f"seed is {seed.dtype} of shape {list(seed.shape)}; it must be one integer")
+        return seed.reshape(())
+    if not isinstance(seed, int | torch.SymInt) or isinstance(seed, bool):
+        raise InputError(f"seed is {seed!r}; it must be an integer")
+    # Only 32 bits count (`keep_mask`); larger numbers may not fit into a tensor.
+    return torch.tensor(seed % 2**32, dtype=torch.int64)

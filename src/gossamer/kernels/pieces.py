@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from gossamer.patterns import Full, Global, Pattern, PerHead, Union, Window
 
@@ -33,7 +32,6 @@ class HeadGroup:
     flagged: bool = False
 
 
-@lru_cache(maxsize=1024)
 def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...]:
     """The pieces of a pattern, by groups of heads. Raises ValueError where there are none (see `why_not_pieces`)."""
     groups: list[HeadGroup] = []

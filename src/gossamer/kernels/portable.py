@@ -6,7 +6,7 @@ overlapping windows of padded keys, and flagged tokens are gathered by their (un
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,34 +14,57 @@ from torch.nn.functional import pad
 
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.pieces import Band, HeadGroup, compile_pattern
-from gossamer.kernels.tile_attention import MASKED, NOTHING_SEEN
+from gossamer.kernels.tile_attention import MASKED, NOTHING_SEEN, wide
 
 __all__ = ["portable"]
 
 ROWS = 128
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Tokens:
+    """q, k, v and what every token carries, nothing left out: [batch, heads or 1, length, size or 1]."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    real: Tensor
+    q_segments: Tensor
+    k_segments: Tensor
+    scale: float
+
+
 def portable(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Output and log-sum-exp of the whole pattern, like `blocked`, without dropout and without positions."""
     inputs = inputs.with_repeated_heads()
-    if inputs.key_mask is None:
-        inputs = replace(inputs, key_mask=inputs.q.new_ones(inputs.k.shape[0], inputs.keys, dtype=torch.bool))
-    padding = ~inputs.key_mask[:, None, :, None]  # type: ignore[index]
-    inputs = replace(inputs, k=inputs.k.masked_fill(padding, 0), v=inputs.v.masked_fill(padding, 0))
-    parts = [_group(inputs, group) for group in compile_pattern(inputs.pattern, inputs.q.shape[1])]
+    q, k, v = inputs.q, inputs.k, inputs.v
+    real = k.new_ones(k.shape[0], 1, k.shape[2], 1, dtype=torch.bool)
+    if inputs.key_mask is not None:
+        real = inputs.key_mask[:, None, :, None]
+        k, v = k.masked_fill(~real, 0), v.masked_fill(~real, 0)
+    tokens = _Tokens(
+        q=q, k=k, v=v, real=real, scale=inputs.scale,
+        q_segments=_segments(inputs.q_segments, q), k_segments=_segments(inputs.k_segments, k),
+    )  # fmt: skip
+    parts = [_group(tokens, group, inputs) for group in compile_pattern(inputs.pattern, q.shape[1])]
     out, lse = (torch.cat(one, 1) for one in zip(*parts, strict=True))
     empty = lse < NOTHING_SEEN
-    return out.masked_fill(empty[..., None], 0).to(inputs.q.dtype), lse.masked_fill(empty, float("-inf"))
+    return out.masked_fill(empty[..., None], 0).to(q.dtype), lse.masked_fill(empty, float("-inf"))
 
 
-def _group(inputs: Inputs, group: HeadGroup) -> tuple[Tensor, Tensor]:
+def _segments(x: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_zeros(like.shape[0], 1, like.shape[2], 1) if x is None else x[:, None, :, None]
+
+
+def _group(tokens: _Tokens, group: HeadGroup, inputs: Inputs) -> tuple[Tensor, Tensor]:
     heads = slice(group.start, group.stop)
-    s = replace(inputs, q=inputs.q[:, heads], k=inputs.k[:, heads], v=inputs.v[:, heads])
-    if not group.flagged or s.k_flags is None or s.q_flags is None:
-        return _band(s, group.band or Band(low=0, high=-1))
-    rest = replace(s, key_mask=s.key_mask & ~s.k_flags)  # type: ignore[operator]
-    out, lse = _columns(s) if group.band is None else _merged(_band(rest, group.band), _columns(s))
-    return _with_rows(s, out, lse)
+    s = replace(tokens, q=tokens.q[:, heads], k=tokens.k[:, heads], v=tokens.v[:, heads])
+    band = group.band or Band(low=0, high=-1)
+    if not group.flagged or inputs.q_flags is None or inputs.k_flags is None:
+        return _band(s, band, inputs.query_start)
+    q_flags, k_flags = (x[:, None, :, None] for x in (inputs.q_flags, inputs.k_flags))
+    near = _band(replace(s, real=s.real & ~k_flags), band, inputs.query_start)
+    return _with_rows(s, q_flags, *_merged(near, _columns(s, k_flags)))
 
 
 def _merged(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -51,47 +74,44 @@ def _merged(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor,
 
 def _some(flags: Tensor) -> Tensor:
     """Indices of the tokens flagged anywhere in the batch, and of the first token so that there is always one."""
-    first = torch.arange(flags.shape[1], device=flags.device) == 0
-    return (flags.any(0) | first).nonzero()[:, 0]
+    first = torch.arange(flags.shape[2], device=flags.device) == 0
+    return (flags[:, 0, :, 0].any(0) | first).nonzero()[:, 0]
 
 
-def _columns(s: Inputs) -> tuple[Tensor, Tensor]:
+def _columns(s: _Tokens, flags: Tensor) -> tuple[Tensor, Tensor]:
     """All queries against the flagged keys."""
-    index = _some(s.k_flags)  # type: ignore[arg-type]
-    allowed = s.k_flags[:, index][:, None, None, :]  # type: ignore[index]
-    if s.q_segments is not None and s.k_segments is not None:
-        allowed = allowed & (s.q_segments[:, None, :, None] == s.k_segments[:, index][:, None, None, :])
-    return _attention(s.q, s.k[:, :, index], s.v[:, :, index], allowed, s.scale)
+    at = _some(flags)
+    allowed = flags[:, :, at].mT & (s.q_segments == s.k_segments[:, :, at].mT)
+    return _attention(s.q, s.k[:, :, at], s.v[:, :, at], allowed, s.scale)
 
 
-def _with_rows(s: Inputs, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
+def _with_rows(s: _Tokens, flags: Tensor, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
     """Replace what the flagged queries got by their attention to all keys."""
-    index = _some(s.q_flags)  # type: ignore[arg-type]
-    allowed = s.key_mask[:, None, None, :]  # type: ignore[index]
-    if s.q_segments is not None and s.k_segments is not None:
-        allowed = allowed & (s.q_segments[:, index][:, None, :, None] == s.k_segments[:, None, None, :])
-    rows, rows_lse = _attention(s.q[:, :, index], s.k, s.v, allowed, s.scale)
-    flagged = s.q_flags[:, index][:, None]  # type: ignore[index]
-    rows = torch.where(flagged[..., None], rows, out[:, :, index])
-    rows_lse = torch.where(flagged, rows_lse, lse[:, :, index])
-    return out.index_copy(2, index, rows), lse.index_copy(2, index, rows_lse)
+    at = _some(flags)
+    allowed = s.real.mT & (s.q_segments[:, :, at] == s.k_segments.mT)
+    rows, rows_lse = _attention(s.q[:, :, at], s.k, s.v, allowed, s.scale)
+    flagged = flags[:, :, at]
+    rows = torch.where(flagged, rows, out[:, :, at])
+    rows_lse = torch.where(flagged[..., 0], rows_lse, lse[:, :, at])
+    return out.index_copy(2, at, rows), lse.index_copy(2, at, rows_lse)
 
 
-def _band(s: Inputs, band: Band) -> tuple[Tensor, Tensor]:
+def _band(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor]:
     if band.low is None or band.high is None:
-        return _attention(s.q, s.k, s.v, _unbounded(s, band), s.scale)
-    step, shift = band.dilation, s.query_start % band.dilation
-    q, q_segments = (_classes(x, step, shift) for x in (s.q, _segments(s.q_segments, s.q)))
-    k, v, real, k_segments = (
-        _classes(x, step, 0) for x in (s.k, s.v, _segments(s.key_mask, s.k), _segments(s.k_segments, s.k))
-    )
-    out, lse = _windows(q, k, v, real, q_segments, k_segments, band.low, band.high, s.query_start // step, s.scale)
-    return _unclassed(out, shift, s.queries), _unclassed(lse[..., None], shift, s.queries)[..., 0]
+        return _unbounded(s, band, query_start)
+    step, shift = band.dilation, query_start % band.dilation
+    q, q_segments = (_classes(x, step, shift) for x in (s.q, s.q_segments))
+    k, v, real, k_segments = (_classes(x, step, 0) for x in (s.k, s.v, s.real, s.k_segments))
+    out, lse = _windows(q, k, v, real, q_segments, k_segments, band.low, band.high, query_start // step, s.scale)
+    return _unclassed(out, shift, s.q.shape[2]), _unclassed(lse[..., None], shift, s.q.shape[2])[..., 0]
 
 
-def _segments(x: Tensor | None, like: Tensor) -> Tensor:
-    """Per-token data [batch, length] as [batch, 1, length, 1]."""
-    return like.new_zeros(like.shape[0], 1, like.shape[2], 1) if x is None else x[:, None, :, None]
+def _unbounded(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor]:
+    allowed = s.real.mT & (s.q_segments == s.k_segments.mT)
+    if band.high is not None:
+        queries, keys = (torch.arange(x.shape[2], device=x.device) for x in (s.q, s.k))
+        allowed = allowed & (keys - queries[:, None] - query_start <= band.high)
+    return _attention(s.q, s.k, s.v, allowed, s.scale)
 
 
 def _classes(x: Tensor, step: int, shift: int) -> Tensor:
@@ -133,18 +153,8 @@ def _windows(
     return out.flatten(3, 4)[:, :, :, :queries], lse.flatten(3, 4)[:, :, :, :queries]
 
 
-def _unbounded(s: Inputs, band: Band) -> Tensor:
-    distance = torch.arange(s.keys, device=s.q.device) - torch.arange(s.queries, device=s.q.device)[:, None]
-    allowed = s.key_mask[:, None, None, :]  # type: ignore[index]
-    if band.high is not None:
-        allowed = allowed & (distance - s.query_start <= band.high)
-    if s.q_segments is not None and s.k_segments is not None:
-        allowed = allowed & (s.q_segments[:, None, :, None] == s.k_segments[:, None, None, :])
-    return allowed
-
-
 def _attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    wide = q.dtype if q.dtype.itemsize >= 4 else torch.float32
-    scores = (q.to(wide) @ k.to(wide).mT * scale).masked_fill(~allowed, MASKED)
+    q, k, v = (x.to(wide(q)) for x in (q, k, v))
+    scores = (q @ k.mT * scale).masked_fill(~allowed, MASKED)
     lse = scores.logsumexp(-1)
-    return (scores - lse[..., None]).exp() @ v.to(wide), lse
+    return (scores - lse[..., None]).exp() @ v, lse

@@ -1,4 +1,4 @@
-"""The definition of attention: dense, masked, in plain operations, for any dtype. Every other backend is compared with it."""
+"""The definition of attention, which every other backend is compared with: dense, plain operations, any dtype."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["reference"]
 
 
 def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """softmax(q k^T scale + bias) v over the visible keys, and each row's log-sum-exp (Vaswani et al. 2017, section 3.2.1).
+    """softmax(q k^T scale + bias) v over the visible keys, and each row's log-sum-exp.
 
-    A row that sees nothing gives zeros, log-sum-exp -inf and zero gradients. Half-precision inputs are computed in float32.
+    A row that sees nothing gives zeros, log-sum-exp -inf and zero gradients. Half precision is computed in float32.
+    Source: Vaswani et al. 2017, section 3.2.1.
     """
     dtype = inputs.q.dtype
     inputs = inputs.with_repeated_heads()

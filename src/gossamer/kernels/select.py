@@ -9,10 +9,10 @@ import torch
 from gossamer.errors import InputError
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, compile_pattern, why_not_pieces
-from gossamer.kernels.tiles import band_tiles, block_size
+from gossamer.kernels.tiles import band_area, block_size
 from gossamer.patterns import Full
 
-__all__ = ["BACKENDS", "Explanation", "choose"]
+__all__ = ["BACKENDS", "Explanation", "choose", "in_plain_operations"]
 
 BACKENDS = ("reference", "dense", "blocked")
 
@@ -41,58 +41,63 @@ def choose(inputs: Inputs, backend: str = "auto", return_lse: bool = False) -> E
     if backend not in (*BACKENDS, "auto"):
         raise InputError(f"backend is {backend!r}; it must be one of auto, {', '.join(BACKENDS)}")
     impossible = {name: why for name in BACKENDS if (why := _why_not(name, inputs, return_lse))}
+    if backend in impossible:
+        raise InputError(f"backend {backend!r} cannot compute this call: {impossible[backend]}; try backend='auto'")
     if backend != "auto":
-        if backend in impossible:
-            raise InputError(f"backend {backend!r} cannot compute this call: {impossible[backend]}; try backend='auto'")
-        return Explanation(backend=backend, reason="asked for by name", others=impossible)
+        others = {name: impossible.get(name, "not asked for") for name in BACKENDS if name != backend}
+        return Explanation(backend=backend, reason="asked for by name", others=others)
     if "blocked" in impossible and "dense" in impossible:
         return Explanation(backend="reference", reason="the only one that can", others=impossible)
-    return _fastest(inputs, impossible)
-
-
-def _fastest(inputs: Inputs, impossible: dict[str, str]) -> Explanation:
-    others = dict(impossible, reference="slow: it is the definition, for tests")
+    others = {"reference": "slow: it is the definition, for tests"}
     if "blocked" in impossible:
-        return Explanation(backend="dense", reason="blocked cannot", others=others)
+        return Explanation(backend="dense", reason="blocked cannot", others=others | impossible)
     if "dense" in impossible:
-        return Explanation(backend="blocked", reason="dense cannot", others=others)
-    if torch.compiler.is_exporting():
-        if isinstance(inputs.pattern, Full):
-            return Explanation(
-                backend="dense", reason="full attention", others={**others, "blocked": "no tile is empty"}
-            )
-        return Explanation(
-            backend="blocked",
-            reason="exporting: plain operations in linear memory",
-            others={**others, "dense": "quadratic"},
-        )
+        return Explanation(backend="blocked", reason="dense cannot", others=others | impossible)
+    return _faster(inputs, others)
+
+
+def in_plain_operations(inputs: Inputs) -> bool:
+    """Whether `blocked` means its formulation in plain operations: while exporting, and on devices such as MPS, XLA."""
+    return torch.compiler.is_exporting() or inputs.q.device.type not in ("cpu", "cuda")
+
+
+def _faster(inputs: Inputs, others: dict[str, str]) -> Explanation:
+    """Blocked or dense, where both can."""
+    if torch.compiler.is_exporting() and not isinstance(inputs.pattern, Full):
+        reason = "exporting: plain operations in linear memory"
+        return Explanation(backend="blocked", reason=reason, others=others | {"dense": "quadratic"})
     plain = inputs.key_mask is None and inputs.q_segments is None and inputs.q_positions is None
-    if plain and inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start):
-        return Explanation(
-            backend="dense", reason="every query sees every key", others={**others, "blocked": "no pair to leave out"}
-        )
-    dense, blocked = inputs.queries * inputs.keys * inputs.q.shape[1] * inputs.q.shape[0], _blocked_cost(inputs)
-    numbers = f"{blocked:,.0f} pairs in tiles, calls included, against {dense:,.0f} dense ones"
+    full = torch.compiler.is_exporting() or inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start)
+    if full and (plain or torch.compiler.is_exporting()):
+        why = {"blocked": "no pair to leave out"}
+        return Explanation(backend="dense", reason="full attention", others=others | why)
+    dense, blocked = _dense_cost(inputs, plain), _blocked_cost(inputs)
+    numbers = "pairs in tiles against dense pairs" if tracing() else f"{blocked:,} pairs in tiles, {dense:,} dense ones"
     if dense <= blocked:
-        return Explanation(backend="dense", reason=numbers, others={**others, "blocked": "slower on so short an input"})
-    return Explanation(backend="blocked", reason=numbers, others={**others, "dense": "slower: it computes every pair"})
+        return Explanation(backend="dense", reason=numbers, others=others | {"blocked": "slower on so short an input"})
+    return Explanation(backend="blocked", reason=numbers, others=others | {"dense": "slower: it computes every pair"})
 
 
-def _blocked_cost(inputs: Inputs) -> float:
+def _dense_cost(inputs: Inputs, plain: bool) -> int:
+    batch, heads, queries, _ = inputs.q.shape
+    pairs = batch * heads * queries * inputs.keys
+    causal = plain and inputs.pattern == Full(causal=True) and queries == inputs.keys and inputs.query_start == 0
+    return pairs // 2 if causal else pairs
+
+
+def _blocked_cost(inputs: Inputs) -> int:
+    """Calls and tiles of blocked attention in pairs of dense attention; no loop, so that lengths may be symbols."""
     batch, heads = inputs.q.shape[:2]
     return CALL + batch * sum(_group_cost(inputs, group) for group in compile_pattern(inputs.pattern, heads))
 
 
-def _group_cost(inputs: Inputs, group: HeadGroup) -> float:
+def _group_cost(inputs: Inputs, group: HeadGroup) -> int:
     if group.band is None:
-        return 0.0
+        return 0
     low, high, step = group.band.low, group.band.high, group.band.dilation
-    sizes = (-(-inputs.queries // step), -(-inputs.keys // step), low, high, inputs.query_start // step)
-    cost = 0.0
-    for tiles in band_tiles(*sizes, block_size(low, high)):
-        pairs = tiles.blocks * tiles.rows * (tiles.keys + NARROW_TILE)
-        cost += pairs * (group.stop - group.start) + GROUP_OF_TILES
-    return step * cost
+    queries, keys = (inputs.queries + step - 1) // step, (inputs.keys + step - 1) // step
+    groups, pairs = band_area(queries, keys, low, high, inputs.query_start // step, block_size(low, high))
+    return step * ((pairs + NARROW_TILE * queries) * (group.stop - group.start) + GROUP_OF_TILES * groups)
 
 
 def _why_not(backend: str, inputs: Inputs, return_lse: bool) -> str | None:
@@ -106,36 +111,24 @@ def _why_not(backend: str, inputs: Inputs, return_lse: bool) -> str | None:
         return "it gives no log-sum-exp" if return_lse else None
     if inputs.bias is not None:
         return "it takes no bias"
-    return _why_not_positions(inputs) or _why_not_exporting(inputs)
-
-
-def _why_not_exporting(inputs: Inputs) -> str | None:
-    if torch.compiler.is_exporting() and (inputs.dropout or inputs.q_positions is not None):
-        return "exported graphs hold neither dropout nor positions"
-    return None
+    if in_plain_operations(inputs) and (inputs.dropout or inputs.q_positions is not None):
+        return "in plain operations (while exporting, and on this device) it has neither dropout nor positions"
+    return _why_not_positions(inputs)
 
 
 def _why_not_positions(inputs: Inputs) -> str | None:
     """A window over positions is a band of indices only where positions rise by one or more from token to token."""
-    if inputs.q_positions is None or inputs.k_positions is None or _positions_free(inputs):
+    if inputs.q_positions is None or inputs.k_positions is None or inputs.pattern == Full():
         return None
-    if any(
-        group.band is not None and group.band.dilation > 1
-        for group in compile_pattern(inputs.pattern, inputs.q.shape[1])
-    ):
+    groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
+    if any(group.band is not None and group.band.dilation > 1 for group in groups):
         return "a dilated window over positions is no band of indices"
     if tracing():
         return "positions cannot be looked at while compiling"
-    same = inputs.q_positions.shape[1] + inputs.query_start <= inputs.keys and torch.equal(
-        inputs.q_positions, inputs.k_positions[:, inputs.query_start : inputs.query_start + inputs.queries]
-    )
+    own = inputs.k_positions[:, inputs.query_start : inputs.query_start + inputs.queries]
     steps = inputs.k_positions.diff(dim=1)
     if inputs.k_segments is not None:
         steps = steps.masked_fill(inputs.k_segments.diff(dim=1) != 0, 1)
-    if same and bool((steps >= 1).all()):
+    if torch.equal(inputs.q_positions, own) and bool((steps >= 1).all()):
         return None
     return "positions do not rise from token to token, or differ between queries and keys"
-
-
-def _positions_free(inputs: Inputs) -> bool:
-    return isinstance(inputs.pattern, Full) and not inputs.pattern.causal

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-__all__ = ["Tiles", "band_tiles", "block_size"]
+__all__ = ["Tiles", "band_area", "band_tiles", "block_size"]
 
 UNBOUNDED_BLOCK = 512
 
@@ -93,6 +93,31 @@ def band_tiles(
             yield tile
     if inner is not None:
         yield inner
+
+
+def band_area(
+    queries: int, keys: int, low: int | None, high: int | None, query_start: int, rows: int
+) -> tuple[int, int]:
+    """How many groups of tiles `band_tiles` gives, and how many pairs they hold (as if the last block were whole)."""
+    blocks = (queries + rows - 1) // rows
+    started = blocks * keys if high is None else _reached(rows + query_start + high, blocks, rows, keys)
+    left = 0 if low is None else _reached(query_start + low, blocks, rows, keys)
+    if low is None or high is None:
+        return blocks, (started - left) * rows
+    first_inside = max(0, (rows - 1 - query_start - low) // rows)
+    inside = max(0, min(queries // rows, (keys - query_start - high) // rows) - first_inside)
+    return blocks - inside + min(inside, 1), (started - left) * rows
+
+
+def _reached(first: int, blocks: int, rows: int, keys: int) -> int:
+    """The sum over blocks b of first + b * rows, each clamped to 0 .. keys."""
+    return _positive(first, blocks, rows) - _positive(first - keys, blocks, rows)
+
+
+def _positive(first: int, blocks: int, rows: int) -> int:
+    """The sum over blocks b of max(0, first + b * rows)."""
+    skipped = min(max((rows - 1 - first) // rows, 0), blocks)
+    return (blocks - skipped) * (2 * first + rows * (skipped + blocks - 1)) // 2
 
 
 def block_size(low: int | None, high: int | None, backward: bool = False) -> int:

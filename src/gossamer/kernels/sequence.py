@@ -1,0 +1,84 @@
+"""One batch element and a group of its heads: what the tiles are cut from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = ["Gradients", "Sequence", "Slots"]
+
+Slots = slice | Tensor
+"""Which tokens: a slice, which reads in place, or indices, which gather."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Where the backward pass adds up, laid out like q, k, v of a sequence, in the dtype of its log-sum-exp."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+    def at(self, queries: Slots, keys: Slots) -> Gradients:
+        return Gradients(self.q[:, queries], self.k[:, keys], self.v[:, keys])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequence:
+    """q [heads, queries, size], k and v [heads, keys, size], and one value a token, [queries] or [keys].
+
+    `q_index` and `k_index` number the tokens for dropout. Where `key_mask`, segments and positions are None, tiles
+    inside the sequence are all alike.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    batch: int
+    first_head: int
+    scale: float
+    query_start: int = 0
+    key_mask: Tensor | None = None
+    q_segments: Tensor | None = None
+    k_segments: Tensor | None = None
+    q_positions: Tensor | None = None
+    k_positions: Tensor | None = None
+    q_flags: Tensor | None = None
+    k_flags: Tensor | None = None
+    dropout: float = 0.0
+    seed: Tensor | None = None
+    q_index: Tensor | None = None
+    k_index: Tensor | None = None
+
+    def some_queries(self, at: Slots) -> Sequence:
+        """These queries against all keys; without positions, which only a band reads."""
+        return replace(
+            self, q=self.q[:, at], q_segments=_at(self.q_segments, at), q_index=_at(self.q_index, at),
+            q_positions=None, k_positions=None,
+        )  # fmt: skip
+
+    def some_keys(self, at: Slots) -> Sequence:
+        """All queries against these keys; without positions, which only a band reads."""
+        return replace(
+            self, k=self.k[:, at], v=self.v[:, at], key_mask=_at(self.key_mask, at),
+            k_segments=_at(self.k_segments, at), k_index=_at(self.k_index, at), q_positions=None, k_positions=None,
+        )  # fmt: skip
+
+    def without_keys(self, at: Tensor) -> Sequence:
+        """The same sequence in which nobody sees these keys."""
+        mask = self.q.new_ones(self.k.shape[1], dtype=torch.bool) if self.key_mask is None else self.key_mask.clone()
+        mask[at] = False
+        return replace(self, key_mask=mask)
+
+    def every(self, dilation: int, residue: int) -> tuple[Sequence, slice, slice]:
+        """The tokens whose index leaves this residue: a shorter sequence, read in place, and where its tokens lie."""
+        first = (residue - self.query_start) % dilation
+        queries, keys = slice(first, None, dilation), slice(residue, None, dilation)
+        part = self.some_queries(queries).some_keys(keys)
+        return replace(part, query_start=(first + self.query_start - residue) // dilation), queries, keys
+
+
+def _at(x: Tensor | None, at: Slots) -> Tensor | None:
+    return None if x is None else x[at]

@@ -1,0 +1,83 @@
+"""What is added to the scores of tiles (0 or MASKED), and which of their probabilities dropout leaves."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from gossamer.kernels.dropout import keep_mask
+from gossamer.kernels.pieces import Band
+from gossamer.kernels.sequence import Sequence
+from gossamer.kernels.tile_attention import MASKED
+from gossamer.kernels.tiles import Tiles
+
+__all__ = ["band_mask", "kept", "own_masks"]
+
+CACHED_MASK = 2**18
+"""Masks of at most so many pairs are kept from call to call."""
+
+
+def band_mask(s: Sequence, band: Band, tiles: Tiles) -> Tensor | None:
+    """The band alone, [1, 1, rows, keys]: the same for every tile of a group. None: the whole tile lies in the band."""
+    shift = tiles.key_start - tiles.query_start - s.query_start
+    low = None if band.low is None or shift - tiles.rows + 1 >= band.low else band.low - shift
+    high = None if band.high is None or shift + tiles.keys - 1 <= band.high else band.high - shift
+    if low is None and high is None:
+        return None
+    make = _cached_mask if tiles.rows * tiles.keys <= CACHED_MASK else _make_mask
+    return make(tiles.rows, tiles.keys, low, high, s.q.dtype, s.q.device)
+
+
+def own_masks(s: Sequence, band: Band, tiles: Tiles) -> Tensor:
+    """A mask for each tile, [1, blocks, rows, keys]: band, key padding, segments, positions."""
+    allowed = torch.ones(1, tiles.blocks, tiles.rows, tiles.keys, dtype=torch.bool, device=s.q.device)
+    if s.q_positions is not None and s.k_positions is not None:
+        distance = _of_keys(tiles, s.k_positions) - _of_queries(tiles, s.q_positions)
+        if band.low is not None:
+            allowed &= distance >= band.low
+        if band.high is not None:
+            allowed &= distance <= band.high
+    elif (added := band_mask(s, band, tiles)) is not None:
+        allowed &= added == 0
+    if s.key_mask is not None:
+        allowed &= _of_keys(tiles, s.key_mask)
+    if s.q_segments is not None and s.k_segments is not None:
+        allowed &= _of_queries(tiles, s.q_segments) == _of_keys(tiles, s.k_segments)
+    added = torch.zeros(allowed.shape, dtype=s.q.dtype, device=s.q.device)
+    return added.masked_fill_(~allowed, MASKED)
+
+
+def kept(s: Sequence, tiles: Tiles) -> Tensor | None:
+    """Which probabilities dropout leaves, [heads, blocks, rows, keys]. None: all."""
+    if s.seed is None or s.q_index is None or s.k_index is None:
+        return None
+    device = s.q.device
+    batch = torch.tensor(s.batch, device=device)
+    heads = torch.arange(s.first_head, s.first_head + s.q.shape[0], device=device)[:, None, None, None]
+    return keep_mask(s.dropout, s.seed, batch, heads, _of_queries(tiles, s.q_index), _of_keys(tiles, s.k_index))
+
+
+def _make_mask(
+    rows: int, keys: int, low: int | None, high: int | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """MASKED wherever column - row lies outside low to high, else 0; [1, 1, rows, keys]."""
+    outside = torch.zeros(rows, keys, dtype=torch.bool, device=device)
+    everything = torch.ones_like(outside)
+    if low is not None:
+        outside |= everything.tril(low - 1)
+    if high is not None:
+        outside |= everything.triu(high + 1)
+    return torch.zeros(1, 1, rows, keys, dtype=dtype, device=device).masked_fill_(outside, MASKED)
+
+
+_cached_mask = lru_cache(maxsize=512)(_make_mask)
+
+
+def _of_queries(tiles: Tiles, x: Tensor) -> Tensor:
+    return tiles.query_view(x[None])[..., None]
+
+
+def _of_keys(tiles: Tiles, x: Tensor) -> Tensor:
+    return tiles.key_view(x[None])[:, :, None]
