@@ -52,6 +52,7 @@ AWKWARD = 777
 class Plan:
     """What is measured, and how often."""
 
+    purpose: str
     lengths: tuple[int, ...]
     rounds: int
     patience: float
@@ -66,11 +67,12 @@ class Plan:
 
 PLANS = {
     "cpu": Plan(
+        purpose="measurement",
         lengths=(512, 1024, 2048, 4096, 8192, 16384),
         rounds=11,
         patience=6.0,
         half_lengths=(1024, 4096),
-        one_thread_lengths=(4096,),
+        one_thread_lengths=(1024, 4096),
         layer_lengths=(4096,),
         memory={
             "forward": (AUTO, BLOCKED, SDPA, DENSE, FLEX, LONGFORMER),
@@ -80,6 +82,7 @@ PLANS = {
     )
 }
 QUICK = Plan(
+    purpose="smoke test: its times mean nothing",
     lengths=(256, 512),
     rounds=2,
     patience=1.0,
@@ -105,7 +108,12 @@ class Benchmark:
             "benchmark": "attention",
             "complete": False,
             "conditions": conditions(
-                batch=1, heads=HEADS, head_size=HEAD_SIZE, attention_window=ATTENTION_WINDOW, seed=seed
+                batch=1,
+                heads=HEADS,
+                head_size=HEAD_SIZE,
+                attention_window=ATTENTION_WINDOW,
+                seed=seed,
+                purpose=plan.purpose,
             ),
             "plan": asdict(plan),
             "settings": self.settings,

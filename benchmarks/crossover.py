@@ -4,8 +4,8 @@
 
 The model: in units of one pair of dense attention, a blocked call costs CALL, plus GROUP_OF_TILES for each group of
 like tiles, plus rows * (keys + NARROW_TILE) for each tile and head. That is linear in the three constants, so they are
-fitted by least squares of the relative error. Prints them, and how much slower than the better backend `auto` is as it
-stands and would be with the fit.
+fitted by least squares of the relative error to the best times. Prints them, and how much slower than the better
+backend `auto` is as it stands and would be with the fit.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def measure(lengths: Sequence[int], windows: Sequence[int], rounds: int, seed: i
         for entry in entries:
             entry.call()
         found = interleave(entries, rounds=rounds, patience=2.0, rng=rng)
-        seconds = {name: spread(list(samples.values())).median for name, samples in found.items()}
+        seconds = {name: spread(list(samples.values())).least for name, samples in found.items()}
         points.append(Point(n=n, window=window, auto=gs.explain(*inputs).backend, **seconds))
     return points
 
