@@ -105,10 +105,12 @@ class LiveBytes(TorchDispatchMode):
         (small(Full()), 1024, "dense"),
         (small(Window(32, 32) | Global()), 2048, "blocked"),
         (small(Window(32, 32)), 96, "dense"),
+        (small(PerHead((Window(32, 32), 2), (Window(8, 8), 2))), 96, "dense"),
+        (small(Window(8, 8) | Window(4, 4, 3)), 256, "reference"),
         (small(Full(), head=MaskedLM()), 512, "dense"),
         (small(Full(), layers=1, length=64), 64, "dense"),
     ],
-    ids=["full", "windowed", "masked", "logits", "one-layer"],
+    ids=["full", "windowed", "masked", "per-head", "reference", "logits", "one-layer"],
 )
 def test_memory_is_about_what_is_alive(architecture: Architecture, length: int, backend: str) -> None:
     found = cost(architecture, length)

@@ -145,17 +145,17 @@ def _page(found: dict[str, Any]) -> Table:
     table.add_column(overflow="fold")
     for section, facts in found.items():
         for i, (name, value) in enumerate(_lines(facts)):
-            table.add_row(section if i == 0 else "", name.replace("_", " "), Text(value))
+            table.add_row(section if i == 0 else "", name, Text(value))
     return table
 
 
 def _lines(facts: Any) -> list[tuple[str, str]]:
+    if isinstance(facts, list) and all(isinstance(one, str) for one in facts):
+        return [("", ", ".join(facts))]
     if isinstance(facts, list):
-        named = [one if isinstance(one, dict) else {"": one} for one in facts]
-        if not any("device" in one for one in named):
-            return [("", ", ".join(map(str, facts)))]
-        return [(one["device"], ", ".join(_shown(n, v) for n, v in one.items() if n != "device")) for one in named]
-    return [(name, _shown(name, value)) for name, value in facts.items()] or [("", "none set")]
+        return [(one["device"], ", ".join(_shown(n, v) for n, v in one.items() if n != "device")) for one in facts]
+    labels = {name: name.removesuffix("_bytes").replace("_", " ") if name.islower() else name for name in facts}
+    return [(labels[name], _shown(name, value)) for name, value in facts.items()] or [("", "none set")]
 
 
 def _shown(name: str, value: Any) -> str:

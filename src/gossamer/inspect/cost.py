@@ -18,6 +18,8 @@ __all__ = ["Cost", "PartCost", "cost", "pairs_of_all_heads"]
 
 MASK_BYTES = 11
 """A pair, while a dense mask is made: its distance as a 64-bit number and three flags."""
+REFERENCE_SCORES = 3
+"""How many numbers a pair and head the reference holds at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,8 @@ class Cost:
 
     `peak` estimates the memory of inference: all weights, the embeddings' output and every layer's, and the largest
     step, which is one of: attention (query, key, value and output of all heads, the projected output, the residual
-    sum, and where the dense backend needs a mask the making of it), feed-forward (the inner layer before and after its
-    activation) or the head's (logits, and what they are made of). `backends` are what attention runs on.
+    sum, and what the dense and reference backends take for masks and scores), feed-forward (the inner layer before
+    and after its activation) or the head's (logits, and what they are made of). `backends` are what attention runs on.
     """
 
     length: int
@@ -207,9 +209,18 @@ def _activations(architecture: Architecture, n: int, itemsize: int, backends: di
     hidden = architecture.hidden_size
     steps = [n * (2 * one.feed_forward.width + hidden) * itemsize for one in architecture.layers]
     for attention in {one.attention for one in architecture.layers}:
-        masked = backends[attention.pattern] == "dense" and not attention.pattern.covers(n, n)
-        mask = n * n * MASK_BYTES if masked else 0
-        steps.append(n * (4 * attention.heads * attention.head_size + 2 * hidden) * itemsize + mask)
+        square = _square_bytes(attention, n, itemsize, backends[attention.pattern])
+        steps.append(n * (4 * attention.heads * attention.head_size + 2 * hidden) * itemsize + square)
     if isinstance(architecture.head, MaskedLM):
         steps.append(n * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size) * itemsize)
     return (len(architecture.layers) + 1) * n * hidden * itemsize + max(steps)
+
+
+def _square_bytes(attention: Attention, n: int, itemsize: int, backend: str) -> int:
+    """What grows with the square of the length: a dense mask, or the scores of the reference."""
+    if backend == "reference":
+        return REFERENCE_SCORES * attention.heads * n * n * max(itemsize, 4)
+    if backend != "dense" or attention.pattern.covers(n, n):
+        return 0
+    masks = attention.heads if isinstance(attention.pattern, PerHead) else 1
+    return n * n * max(MASK_BYTES, masks * (itemsize + 1))
