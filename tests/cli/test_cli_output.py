@@ -2,6 +2,7 @@
 
 import errno
 import io
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -9,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from gossamer.cli import output
+from gossamer.cli.main import main
 
 
 def test_lines_of_progress_come_after_two_seconds_and_then_every_ten(
@@ -91,3 +93,13 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
 def test_pages_in_a_pipe_have_no_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:
     output.show("short   \nlines  ")
     assert capsys.readouterr().out == "short\nlines\n"
+
+
+def test_a_terminal_without_unicode_gets_question_marks(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["gossamer", "summary", str(small), "--lengths", "16"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert b"layers 0?1" in written.getvalue()

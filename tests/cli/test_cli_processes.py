@@ -14,7 +14,7 @@ GOSSAMER = Path(sys.executable).with_name("gossamer")
 
 def start(*args: object, **more: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [GOSSAMER, *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=120, check=False, **more
+        [GOSSAMER, *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=300, check=False, **more
     )
 
 
@@ -35,9 +35,6 @@ def test_the_main_paths_on_the_real_model(minilm: Path, tmp_path: Path) -> None:
     data = json.loads(done.stdout)
     assert (done.returncode, data["size"], data["texts"][0]["passes"]) == (0, 384, 1)
     assert len(data["rows"]) == 4
-    page = start("summary", tmp_path / "long", "--lengths", "512,4096", env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert page.returncode == 0
-    assert "window 64+64 | global" in page.stdout
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
