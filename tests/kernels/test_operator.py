@@ -1,6 +1,6 @@
 """`blocked` as an operator of torch: its registration, torch.compile, checkpointing, and what it refuses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gossamer import Full, Global, PerHead, Window, attend
 from gossamer.errors import InputError
-from gossamer.kernels.blocked import EXTRAS, _attention, _name
+from gossamer.kernels.blocked import _attention, operands
 from gossamer.kernels.inputs import make_inputs
 
 COMPILED = {
@@ -23,9 +23,8 @@ COMPILED = {
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
+def fresh_compiler() -> None:
     torch._dynamo.reset()
-    yield
 
 
 def padded_call(pattern: object, length: int) -> Call:
@@ -46,9 +45,7 @@ def padded_call(pattern: object, length: int) -> Call:
 def test_opcheck(options: dict[str, object]) -> None:
     call = random_call(Window(3, 2) | Global(), 20, **options)  # type: ignore[arg-type]
     inputs = make_inputs(*(x.requires_grad_() for x in (call.q, call.k, call.v)), call.pattern, **call.options)
-    extras = {name: x for name in EXTRAS if (x := getattr(inputs, name)) is not None}
-    settings = (",".join(extras), _name(call.pattern), 0, inputs.scale, inputs.dropout)
-    torch.library.opcheck(_attention, (inputs.q, inputs.k, inputs.v, list(extras.values()), *settings))
+    torch.library.opcheck(_attention, operands(inputs))
 
 
 def test_all_optional_tensors_at_once() -> None:

@@ -6,10 +6,8 @@ with them (Liu et al. 2023, ring attention). torch.compile sees it as one opaque
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,10 +17,9 @@ from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.groups import group_backward, group_forward
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.pieces import HeadGroup, compile_pattern
+from gossamer.kernels.pieces import HeadGroup, compile_pattern, pieces_from_text, pieces_to_text
 from gossamer.kernels.sequence import Gradients, Sequence
 from gossamer.kernels.tile_attention import NOTHING_SEEN, SKIPPED, Rows, wide
-from gossamer.patterns import Pattern, pattern_from_dict
 
 __all__ = ["blocked"]
 
@@ -36,57 +33,63 @@ ORDINARY = 1e4
 
 def blocked(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Output [batch, heads, queries, size] and log-sum-exp [batch, heads, queries] of the whole pattern."""
-    inputs = inputs.with_repeated_heads()
-    extras = {name: x for name in EXTRAS if (x := getattr(inputs, name)) is not None}
-    settings = (",".join(extras), _name(inputs.pattern), inputs.query_start, inputs.scale, inputs.dropout)
-    out, lse = _attention(inputs.q, inputs.k, inputs.v, list(extras.values()), *settings)
+    out, lse = _attention(*operands(inputs))
     return out, lse
 
 
-@torch.compiler.assume_constant_result
-def _name(pattern: Pattern) -> str:
-    """The pattern as an operator can take it. While compiling it is read once, and guarded by the pattern itself."""
-    return _json(pattern)
+def operands(inputs: Inputs) -> tuple[Any, ...]:
+    """The arguments of the operator."""
+    inputs = inputs.with_repeated_heads()
+    extras = {name: x for name in EXTRAS if (x := getattr(inputs, name)) is not None}
+    pieces = pieces_to_text(compile_pattern(inputs.pattern, inputs.q.shape[1]))
+    settings = (",".join(extras), pieces, inputs.query_start, inputs.scale, inputs.dropout)
+    return (inputs.q, inputs.k, inputs.v, list(extras.values()), *settings)
 
 
-@lru_cache(maxsize=256)
-def _json(pattern: Pattern) -> str:
-    return json.dumps(pattern.to_dict())
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """What the operators were given; `extras` by name."""
 
-
-@lru_cache(maxsize=256)
-def _pattern(name: str) -> Pattern:
-    return pattern_from_dict(json.loads(name))
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    extras: dict[str, Tensor]
+    groups: tuple[HeadGroup, ...]
+    query_start: int
+    scale: float
+    dropout: float
 
 
 @torch.library.custom_op("gossamer::blocked_attention", mutates_args=())
 def _attention(
     q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-    names: str, pattern: str, query_start: int, scale: float, dropout: float,
+    names: str, pieces: str, query_start: int, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     with autocast_off(q):
-        return _forward(_inputs(q, k, v, extras, names, pattern, query_start, scale, dropout))
+        return _forward(_call(q, k, v, extras, names, pieces, query_start, scale, dropout))
 
 
 @torch.library.custom_op("gossamer::blocked_attention_backward", mutates_args=())
 def _attention_backward(
     grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor,
     q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-    names: str, pattern: str, query_start: int, scale: float, dropout: float,
+    names: str, pieces: str, query_start: int, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     rows = Rows(out=out, lse=lse, grad_out=grad_out, grad_lse=grad_lse)
     with autocast_off(q):
-        return _backward(_inputs(q, k, v, extras, names, pattern, query_start, scale, dropout), rows)
+        return _backward(_call(q, k, v, extras, names, pieces, query_start, scale, dropout), rows)
 
 
-def _inputs(
+def _call(
     q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-    names: str, pattern: str, query_start: int, scale: float, dropout: float,
-) -> Inputs:  # fmt: skip
-    given: dict[str, Any] = dict(zip(names.split(",") if names else (), extras, strict=True))
-    return Inputs(
-        q=q, k=k, v=v, pattern=_pattern(pattern), query_start=query_start, scale=scale, dropout=dropout, **given
-    )
+    names: str, pieces: str, query_start: int, scale: float, dropout: float,
+) -> _Call:  # fmt: skip
+    given = dict(zip(names.split(",") if names else (), extras, strict=True))
+    k, v = _without_extreme_padding(k, v, given.get("key_mask"))
+    return _Call(
+        q=q, k=k, v=v, extras=given, groups=pieces_from_text(pieces), query_start=query_start, scale=scale,
+        dropout=dropout,
+    )  # fmt: skip
 
 
 @_attention.register_fake
@@ -128,9 +131,9 @@ _attention.register_autograd(_differentiate, setup_context=_save)
 _attention_backward.register_autograd(_refuse_second_derivative, setup_context=_save_nothing)
 
 
-def _forward(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    out, lse = _empty_outputs(inputs.q)
-    for b, heads, group, sequence in _work(inputs):
+def _forward(call: _Call) -> tuple[Tensor, Tensor]:
+    out, lse = _empty_outputs(call.q)
+    for b, heads, group, sequence in _work(call):
         group_forward(sequence, group, out[b, heads], lse[b, heads])
     empty = lse < NOTHING_SEEN
     if empty.any():
@@ -139,14 +142,14 @@ def _forward(inputs: Inputs) -> tuple[Tensor, Tensor]:
     return out, lse
 
 
-def _backward(inputs: Inputs, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = wide(inputs.q)
-    grads = [torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (inputs.q, inputs.k, inputs.v)]
+def _backward(call: _Call, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = wide(call.q)
+    grads = [torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (call.q, call.k, call.v)]
     rows = replace(rows, lse=rows.lse.masked_fill(rows.lse.isneginf(), SKIPPED))
-    for b, heads, group, sequence in _work(inputs):
+    for b, heads, group, sequence in _work(call):
         into = Gradients(*(x[b, heads] for x in grads))
         group_backward(sequence, group, rows.at((b, heads)).map(lambda x: _last_contiguous(x.to(dtype))), into)
-    grad_q, grad_k, grad_v = (x.to(inputs.q.dtype) for x in grads)
+    grad_q, grad_k, grad_v = (x.to(call.q.dtype) for x in grads)
     return grad_q, grad_k, grad_v
 
 
@@ -157,42 +160,40 @@ def _empty_outputs(q: Tensor) -> tuple[Tensor, Tensor]:
     return out, q.new_empty(batch, heads, queries, dtype=wide(q))
 
 
-def _work(inputs: Inputs) -> Iterator[tuple[int, slice, HeadGroup, Sequence]]:
+def _work(call: _Call) -> Iterator[tuple[int, slice, HeadGroup, Sequence]]:
     """Each batch element by each group of heads: where it lies in the tensors, and what to compute.
 
     Half precision is computed in float32: what several pieces and tiles add up would else be rounded by each of them;
     and on CPUs without matrix units torch's fused attention is faster in float32 (10 to 20% forward, 80% backward).
     """
-    inputs = _without_extreme_padding(inputs)
-    groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
-    for b in range(inputs.q.shape[0]):
-        tokens: dict[str, Any] = {name: None if (x := getattr(inputs, name)) is None else x[b] for name in PER_TOKEN}
-        if tokens["key_mask"] is not None and tokens["key_mask"].all():
-            tokens["key_mask"] = None
-        for group in groups:
+    for b in range(call.q.shape[0]):
+        tokens: dict[str, Any] = {name: x[b] for name, x in call.extras.items() if name in PER_TOKEN}
+        if "key_mask" in tokens and tokens["key_mask"].all():
+            del tokens["key_mask"]
+        for group in call.groups:
             heads = slice(group.start, group.stop)
-            yield b, heads, group, _sequence(inputs, b, heads, tokens)
+            yield b, heads, group, _sequence(call, b, heads, tokens)
 
 
-def _sequence(inputs: Inputs, b: int, heads: slice, tokens: dict[str, Any]) -> Sequence:
-    q, k, v = (_last_contiguous(x[b, heads].to(wide(x))) for x in (inputs.q, inputs.k, inputs.v))
+def _sequence(call: _Call, b: int, heads: slice, tokens: dict[str, Any]) -> Sequence:
+    q, k, v = (_last_contiguous(x[b, heads].to(wide(x))) for x in (call.q, call.k, call.v))
     return Sequence(
-        q=q, k=k, v=v, batch=b, first_head=heads.start, scale=inputs.scale, query_start=inputs.query_start,
-        dropout=inputs.dropout, seed=inputs.seed, **tokens,
-        q_index=torch.arange(inputs.queries, device=q.device) if inputs.dropout else None,
-        k_index=torch.arange(inputs.keys, device=q.device) if inputs.dropout else None,
+        q=q, k=k, v=v, batch=b, first_head=heads.start, scale=call.scale, query_start=call.query_start,
+        dropout=call.dropout, seed=call.extras.get("seed"), **tokens,
+        q_index=torch.arange(q.shape[1], device=q.device) if call.dropout else None,
+        k_index=torch.arange(k.shape[1], device=q.device) if call.dropout else None,
     )  # fmt: skip
 
 
-def _without_extreme_padding(inputs: Inputs) -> Inputs:
+def _without_extreme_padding(k: Tensor, v: Tensor, key_mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Padded keys are masked by adding to their scores, which NaN, infinity and very large numbers would survive."""
-    if inputs.key_mask is None:
-        return inputs
-    padding = ~inputs.key_mask
-    if all((x.transpose(1, 2)[padding].abs() < ORDINARY).all() for x in (inputs.k, inputs.v)):
-        return inputs
-    k, v = (x.masked_fill(padding[:, None, :, None], 0) for x in (inputs.k, inputs.v))
-    return replace(inputs, k=k, v=v)
+    if key_mask is None:
+        return k, v
+    padding = ~key_mask
+    if all((x.transpose(1, 2)[padding].abs() < ORDINARY).all() for x in (k, v)):
+        return k, v
+    padding = padding[:, None, :, None]
+    return k.masked_fill(padding, 0), v.masked_fill(padding, 0)
 
 
 def _last_contiguous(x: Tensor) -> Tensor:

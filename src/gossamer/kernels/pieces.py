@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gossamer.patterns import Full, Global, Pattern, PerHead, Union, Window
 
-__all__ = ["Band", "HeadGroup", "compile_pattern", "why_not_pieces"]
+__all__ = ["Band", "HeadGroup", "compile_pattern", "pieces_from_text", "pieces_to_text", "why_not_pieces"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,33 @@ def why_not_pieces(pattern: Pattern) -> str | None:
         if isinstance(part, Union) and not part.exact:
             return f"the union of {' and '.join(f'«{one}»' for one in part.parts)} has no exact pieces"
     return None
+
+
+def pieces_to_text(groups: tuple[HeadGroup, ...]) -> str:
+    """The pieces as an operator of torch can take them; torch.compile can read along."""
+    return ";".join(
+        f"{group.start},{group.stop},{int(group.flagged)}"
+        + (f",{group.band.low},{group.band.high},{group.band.dilation}" if group.band is not None else "")
+        for group in groups
+    )
+
+
+@lru_cache(maxsize=1024)
+def pieces_from_text(text: str) -> tuple[HeadGroup, ...]:
+    """What `pieces_to_text` wrote."""
+    groups = []
+    for part in text.split(";"):
+        start, stop, flagged, *band = (None if number == "None" else int(number) for number in part.split(","))
+        assert start is not None
+        assert stop is not None
+        groups.append(
+            HeadGroup(start=start, stop=stop, band=_read_band(*band) if band else None, flagged=bool(flagged))
+        )
+    return tuple(groups)
+
+
+def _read_band(low: int | None, high: int | None, dilation: int | None) -> Band:
+    return Band(low=low, high=high, dilation=dilation or 1)
 
 
 def _group(pattern: Pattern, start: int, stop: int) -> HeadGroup:

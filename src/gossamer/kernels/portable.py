@@ -1,7 +1,7 @@
 """Blocked attention in plain differentiable operations of fixed structure: what torch.export, XLA and MPS can take.
 
 No branch depends on a length or a value, so one exported graph serves every length, in linear memory: a band becomes
-overlapping windows of padded keys, and flagged tokens are gathered by their (unbacked) count.
+gathered blocks, and flagged tokens are gathered by their (unbacked) count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from gossamer.kernels.tile_attention import MASKED, NOTHING_SEEN, wide
 
 __all__ = ["portable"]
 
-ROWS = 128
+ROWS = 64
+"""Queries of a block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,9 @@ def _merged(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor,
 def _some(flags: Tensor) -> Tensor:
     """Indices of the tokens flagged anywhere in the batch, and of the first token so that there is always one."""
     first = torch.arange(flags.shape[2], device=flags.device) == 0
-    return (flags[:, 0, :, 0].any(0) | first).nonzero()[:, 0]
+    found = (flags[:, 0, :, 0].any(0) | first).nonzero()[:, 0]
+    torch._check(found.shape[0] >= 1)
+    return found
 
 
 def _columns(s: _Tokens, flags: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,13 +100,36 @@ def _with_rows(s: _Tokens, flags: Tensor, out: Tensor, lse: Tensor) -> tuple[Ten
 
 
 def _band(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor]:
+    """A band by blocks of ROWS queries, each gathered with all keys that one of them may see.
+
+    A dilated band is `step` plain bands: token i of the queries is number (i + shift) // step of class (i + shift) %
+    step. Everything is index arithmetic, since slices and views would tie an exported graph to its example's lengths.
+    """
     if band.low is None or band.high is None:
         return _unbounded(s, band, query_start)
-    step, shift = band.dilation, query_start % band.dilation
-    q, q_segments = (_classes(x, step, shift) for x in (s.q, s.q_segments))
-    k, v, real, k_segments = (_classes(x, step, 0) for x in (s.k, s.v, s.real, s.k_segments))
-    out, lse = _windows(q, k, v, real, q_segments, k_segments, band.low, band.high, query_start // step, s.scale)
-    return _unclassed(out, shift, s.q.shape[2]), _unclassed(lse[..., None], shift, s.q.shape[2])[..., 0]
+    step, shift, device = band.dilation, query_start % band.dilation, s.q.device
+    queries, width = s.q.shape[2], band.high - band.low + ROWS
+    # One block more than needed: a graph exported with a single block would serve no other number of them.
+    blocks = (queries + shift + step * ROWS - 1) // (step * ROWS) + 1
+    classes = torch.arange(step, device=device)[:, None, None]
+    first = torch.arange(blocks, device=device)[:, None] * ROWS
+    rows, columns = torch.arange(ROWS, device=device), torch.arange(width, device=device)
+    at_queries = classes + step * (first + rows) - shift
+    at_keys = classes + step * (first + columns + band.low + query_start // step)
+    q, q_segments = (_gathered(x, at_queries) for x in (s.q, s.q_segments))
+    k, v, real, k_segments = (_gathered(x, at_keys) for x in (s.k, s.v, s.real, s.k_segments))
+    distance = columns - rows[:, None]
+    near = (distance >= 0) & (distance <= band.high - band.low)
+    out, lse = _attention(q, k, v, near & real.mT & (q_segments == k_segments.mT), s.scale)
+    slots = torch.arange(queries, device=device) + shift
+    slots = slots % step * (blocks * ROWS) + slots // step
+    return out.flatten(2, 4)[:, :, slots], lse.flatten(2, 4)[:, :, slots]
+
+
+def _gathered(x: Tensor, at: Tensor) -> Tensor:
+    """Tokens [batch, heads, length, size] by index, [batch, heads, *index, size]; zeros (False) where there is none."""
+    length = x.shape[2]
+    return pad(x, (0, 0, 0, 1))[:, :, torch.where((at >= 0) & (at < length), at, length)]
 
 
 def _unbounded(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor]:
@@ -112,45 +138,6 @@ def _unbounded(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor
         queries, keys = (torch.arange(x.shape[2], device=x.device) for x in (s.q, s.k))
         allowed = allowed & (keys - queries[:, None] - query_start <= band.high)
     return _attention(s.q, s.k, s.v, allowed, s.scale)
-
-
-def _classes(x: Tensor, step: int, shift: int) -> Tensor:
-    """[batch, heads, length, size] by residue class: [batch, heads, step, ceil(length / step), size]."""
-    if step == 1:
-        return x[:, :, None]
-    x = pad(x, (0, 0, shift, step - 1))
-    length = x.shape[2] // step
-    return x[:, :, : length * step].unflatten(2, (length, step)).transpose(2, 3)
-
-
-def _unclassed(x: Tensor, shift: int, length: int) -> Tensor:
-    return x.transpose(2, 3).flatten(2, 3)[:, :, shift : shift + length]
-
-
-def _windows(
-    q: Tensor, k: Tensor, v: Tensor, real: Tensor, q_segments: Tensor, k_segments: Tensor,
-    low: int, high: int, start: int, scale: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """A plain band over dimension 3 of [batch, heads, classes, length, size]."""
-    queries, keys = q.shape[3], k.shape[3]
-    blocks = (queries + ROWS - 1) // ROWS
-    width = high - low + ROWS
-    front = max(-(start + low), 0)
-    back = ROWS + max(high, 0) + width + torch.sym_max(queries + start - keys, 0)
-
-    def windows(x: Tensor) -> Tensor:
-        x = pad(x, (0, 0, front, back))[:, :, :, front + start + low :]
-        return x.unfold(3, width, ROWS)[:, :, :, :blocks].mT
-
-    def rows(x: Tensor) -> Tensor:
-        x = pad(x, (0, 0, 0, ROWS))[:, :, :, : blocks * ROWS]
-        return x.unflatten(3, (blocks, ROWS))
-
-    distance = torch.arange(width, device=q.device) + low - torch.arange(ROWS, device=q.device)[:, None]
-    allowed = (distance >= low) & (distance <= high) & windows(real)[..., 0][..., None, :]
-    allowed = allowed & (rows(q_segments) == windows(k_segments)[..., 0][..., None, :])
-    out, lse = _attention(rows(q), windows(k), windows(v), allowed, scale)
-    return out.flatten(3, 4)[:, :, :, :queries], lse.flatten(3, 4)[:, :, :, :queries]
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float) -> tuple[Tensor, Tensor]:
