@@ -40,7 +40,7 @@ class PartCost:
 class Cost:
     """A forward pass of one text of `length` tokens. FLOPs count 2 a multiply-add; sizes are in bytes.
 
-    `peak` estimates the memory of inference: all weights, the embeddings' output and every layer's, and the largest
+    `peak` estimates the memory of inference: all weights, the input of the layer at work, and the largest
     step, which is one of: attention (query, key, value and output of all heads, the projected output, the residual
     sum, and what the dense and reference backends take for masks and scores), feed-forward (the inner layer before
     and after its activation) or the head's (logits, and what they are made of). `backends` are what attention runs on.
@@ -213,7 +213,7 @@ def _activations(architecture: Architecture, n: int, itemsize: int, backends: di
         steps.append(n * (4 * attention.heads * attention.head_size + 2 * hidden) * itemsize + square)
     if isinstance(architecture.head, MaskedLM):
         steps.append(n * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size) * itemsize)
-    return (len(architecture.layers) + 1) * n * hidden * itemsize + max(steps)
+    return n * hidden * itemsize + max(steps)
 
 
 def _square_bytes(attention: Attention, n: int, itemsize: int, backend: str) -> int:

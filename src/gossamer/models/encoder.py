@@ -86,11 +86,14 @@ class Model(nn.Module):
         masks = _masks(attention_mask, segments, global_mask)
         position_ids = self._positions(input_ids, inputs_embeds, position_ids, segments)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        states = [hidden]
+        states = [hidden] if output_hidden_states else []
         for layer in self.architecture.layers:
             hidden = self._apply_layer(layer, hidden, masks)
-            states.append(hidden)
-        return self._read(states, masks, labels, output_hidden_states)
+            if output_hidden_states:
+                states.append(hidden)
+        out = self._read(hidden, masks, labels)
+        out.hidden_states = tuple(states) or None
+        return out
 
     def _apply_layer(
         self, layer: Layer, hidden: Float[Tensor, "batch length hidden"], masks: Masks
@@ -123,9 +126,8 @@ class Model(nn.Module):
             check_length(int(count.max()), self.architecture)
         return count + first
 
-    def _read(self, states: list[Tensor], masks: Masks, labels: Tensor | None, keep: bool) -> Output:
-        hidden = states[-1]
-        out = Output(last_hidden_state=hidden, hidden_states=tuple(states) if keep else None)
+    def _read(self, hidden: Tensor, masks: Masks, labels: Tensor | None) -> Output:
+        out = Output(last_hidden_state=hidden)
         if isinstance(self.head, MaskedLMHead):
             out.logits = self.head(hidden, self.embeddings.word.weight)
             out.loss = None if labels is None else masked_lm_loss(out.logits, labels)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import gossamer
+from gossamer import __version__
 from gossamer.checkpoints import load
 from gossamer.cli.demo import experiments
 from gossamer.cli.demo.material import Material, draw_material
@@ -123,7 +123,7 @@ def _read(short: Model, long: Model, material: Material, clock: Clock) -> experi
 def _conditions(settings: Settings) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "gossamer": gossamer.__version__,
+        "gossamer": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "processor": _processor(),
