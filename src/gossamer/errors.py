@@ -8,4 +8,4 @@ class GossamerError(Exception):
 
 
 class InputError(GossamerError, ValueError):
-    """A value from outside (argument, config, file, text) that cannot be used; the message quotes it and says what to do."""
+    """A value from outside (argument, config, file, text) that cannot be used; the message quotes it and the remedy."""
