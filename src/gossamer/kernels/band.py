@@ -67,10 +67,8 @@ def _residues(s: Sequence, dilation: int) -> Iterator[tuple[Sequence, slice, sli
     if dilation == 1:
         yield s, slice(None), slice(None)
         return
-    for residue in range(dilation):
-        part, queries, keys = s.every(dilation, residue)
-        if part.q.shape[1]:
-            yield part, queries, keys
+    for first in range(min(dilation, s.q.shape[1])):
+        yield s.every(dilation, first)
 
 
 def _masked_tiles(s: Sequence, band: Band, fused: bool, backward: bool) -> Iterator[tuple[Tiles, Tensor | None]]:

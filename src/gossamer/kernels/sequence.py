@@ -72,12 +72,14 @@ class Sequence:
         mask[at] = False
         return replace(self, key_mask=mask)
 
-    def every(self, dilation: int, residue: int) -> tuple[Sequence, slice, slice]:
-        """The tokens whose index leaves this residue: a shorter sequence, read in place, and where its tokens lie."""
-        first = (residue - self.query_start) % dilation
+    def every(self, dilation: int, first: int) -> tuple[Sequence, slice, slice]:
+        """Query `first` and every dilation-th after it, and the keys in step with them: a shorter sequence, in place.
+
+        Also returns where its queries and keys lie.
+        """
+        start, residue = divmod(self.query_start + first, dilation)
         queries, keys = slice(first, None, dilation), slice(residue, None, dilation)
-        part = self.some_queries(queries).some_keys(keys)
-        return replace(part, query_start=(first + self.query_start - residue) // dilation), queries, keys
+        return replace(self.some_queries(queries).some_keys(keys), query_start=start), queries, keys
 
 
 def _at(x: Tensor | None, at: Slots) -> Tensor | None:
