@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.families import family_for
-from gossamer.models.architecture import MOST_ROWS, Architecture, Layer
+from gossamer.families.kinds import quote
+from gossamer.models.architecture import MOST_ROWS, Architecture, Embeddings, Layer
 from gossamer.models.encoder import Model
 from gossamer.patterns import Full, Global, Window
+from gossamer.recipes.evaluation import evaluating
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.text import speeches
 
@@ -28,23 +32,28 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = 512) ->
     the local ones, so a text that a window covers (up to window / 2 + 1 tokens) gives the outputs of the original;
     the receipt says how closely it did. No weight is trained. The given model is left as it was.
 
+    As in every Longformer, positions count the tokens that are no padding: a text padded on the left reads as if it
+    were not, where BERT counts its padding. A model without a padding token counts every token, as before.
+
     Args:
         model: an encoder with full attention and learned absolute positions.
         to: tokens that the new model reads at once, at least as many as the model reads now.
         window: Longformer's `attention_window`, an even number of tokens; or one for each layer, in order.
 
     Raises:
-        InputError: `to` below the model's length, a window that is odd or not positive, the wrong number of windows,
-            or a model that has no full attention to replace.
+        InputError: `to` below the model's length or beyond what memory holds, a window that is odd or not positive, the
+            wrong number of windows, weights that give no finite states, or no full attention to replace.
 
     Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
     interpolated; unlike there, nothing is trained afterwards.
     """
+    _check_attention(model.architecture)
     windows = _windows(window, len(model.architecture.layers))
     architecture = _lengthened(model.architecture, to, windows)
     new = _build(model, architecture)
     new.load_state_dict(_weights(model, new), assign=True)
     new.train(model.training)
+    measured, probe = _measured(model, new, min(windows))
     settings = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
     receipt = Receipt(
         recipe="lengthen",
@@ -53,37 +62,58 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = 512) ->
         before=describe(model),
         after=describe(new),
         changes=_changes(model.architecture, architecture),
-        measured=_measured(model, new, min(windows)),
-        conditions=conditions(),
+        measured=measured,
+        conditions=conditions(new) | {"text": probe},
     )
     new.receipt = receipt
     return new, receipt
 
 
-def _windows(window: int | Sequence[int], layers: int) -> tuple[int, ...]:
-    windows = (window,) * layers if isinstance(window, int) else tuple(window)
+def _check_attention(old: Architecture) -> None:
+    for i, layer in enumerate(old.layers):
+        if layer.attention.pattern != Full():
+            raise InputError(
+                f"layer {i} attends by '{layer.attention.pattern}'; lengthen replaces full attention only: "
+                "give it the original model and the length you want"
+            )
+
+
+def _windows(window: Any, layers: int) -> tuple[int, ...]:
+    several = isinstance(window, Sequence) and not isinstance(window, str | bytes)
+    windows = tuple(window) if several else (window,) * layers
     if len(windows) != layers:
         raise InputError(
             f"window has {len(windows)} entries; the model has {layers} layers: give one number or {layers}"
         )
-    for one in windows:
-        Window.from_attention_window(one)
+    for i, one in enumerate(windows):
+        name = f"window[{i}]" if several else "window"
+        if type(one) is not int or not 2 <= one < MOST_ROWS:
+            raise InputError(f"{name} is {quote(one)}; it must be an even whole number from 2 to {MOST_ROWS - 1}")
+        if one % 2:
+            raise InputError(
+                f"{name} is {one}; it must be even, half of it to either side: take {max(one - 1, 2)} or {one + 1}"
+            )
     return windows
 
 
 def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Architecture:
-    if type(to) is not int or not old.length <= to < MOST_ROWS - 2:
+    padding = old.embeddings.padding_id
+    most = MOST_ROWS - (old.embeddings.positions.offset if padding is None else padding + 1)
+    if type(to) is not int or not old.length <= to <= most:
         raise InputError(
-            f"to is {to!r}; it must be a whole number of tokens from {old.length}, what the model reads now, on"
+            f"to is {quote(to)}; it must be a whole number of tokens from {old.length}, what the model reads now, "
+            f"to {most}"
         )
-    for i, layer in enumerate(old.layers):
-        if layer.attention.pattern != Full():
-            raise InputError(f"layer {i} attends by '{layer.attention.pattern}'; lengthen replaces full attention only")
-    padding = old.embeddings.padding_id or 0
-    positions = dataclasses.replace(old.embeddings.positions, length=to, offset=padding + 1, from_padding=True)
-    embeddings = dataclasses.replace(old.embeddings, positions=positions, padding_id=padding)
     layers = tuple(_windowed(layer, window) for layer, window in zip(old.layers, windows, strict=True))
-    return dataclasses.replace(old, embeddings=embeddings, layers=layers)
+    return dataclasses.replace(old, embeddings=_counted(old.embeddings, to), layers=layers)
+
+
+def _counted(old: Embeddings, to: int) -> Embeddings:
+    """The longer table; positions counted from padding, where there is a padding token to tell."""
+    positions = dataclasses.replace(old.positions, length=to)
+    if old.padding_id is not None:
+        positions = dataclasses.replace(positions, offset=old.padding_id + 1, from_padding=True)
+    return dataclasses.replace(old, positions=positions)
 
 
 def _windowed(layer: Layer, window: int) -> Layer:
@@ -97,7 +127,7 @@ def _build(model: Model, architecture: Architecture) -> Model:
     tokenizer = None if model.tokenizer is None else model.tokenizer.with_max_length(architecture.length)
     with torch.device("meta"):
         new = Model(architecture, family=family, tokenizer=tokenizer)
-    new.extra_config = dict(model.extra_config)
+    new.extra_config = copy.deepcopy(model.extra_config)
     new.source = model.source
     return new
 
@@ -105,68 +135,86 @@ def _build(model: Model, architecture: Architecture) -> Model:
 def _weights(old: Model, new: Model) -> dict[str, Tensor]:
     """The old weights, copied; positions repeated, global projections taken from the local ones."""
     have = old.state_dict()
+    table = _positions(have["embeddings.position.weight"], old.architecture, new.architecture)
     weights = {}
     for name in new.state_dict():
         source = name
         for projection in _PROJECTIONS:
             source = source.replace(f".{projection}_global.", f".{projection}.")
-        weights[name] = have[name if name in have else source].detach().clone()
-    weights["embeddings.position.weight"] = _positions(
-        have["embeddings.position.weight"], old.architecture, new.architecture
-    )
+        is_table = name == "embeddings.position.weight"
+        weights[name] = table if is_table else have[name if name in have else source].detach().clone()
     return weights
 
 
 def _positions(table: Tensor, old: Architecture, new: Architecture) -> Tensor:
     """The usable rows repeated to the new length, after the rows that lie before position 0 (new ones are zero)."""
     before, after = old.embeddings.positions, new.embeddings.positions
-    head = table.new_zeros(after.offset, table.shape[1])
+    shape = (after.offset + after.length, table.shape[1])
+    try:
+        long = table.new_zeros(shape)
+    except (RuntimeError, MemoryError):
+        size = shape[0] * shape[1] * table.element_size() / 1e9
+        raise InputError(
+            f"to is {after.length}; its position table of {size:,.0f} GB does not fit into memory: take less"
+        ) from None
     kept = min(before.offset, after.offset)
-    head[:kept] = table[:kept]
-    usable = table[before.offset :]
-    rows = torch.arange(after.length, device=table.device) % before.length
-    return torch.cat([head, usable[rows]]).detach()
+    long[after.offset - kept : after.offset] = table[before.offset - kept : before.offset]
+    for start in range(0, after.length, before.length):
+        rows = long[after.offset + start :][: before.length]
+        rows.copy_(table[before.offset :][: len(rows)])
+    return long
 
 
 def _changes(old: Architecture, new: Architecture) -> tuple[str, ...]:
-    copies = -(-new.length // old.length)
-    offset = new.embeddings.positions.offset
-    changes = [
-        f"attention of {len(new.layers)} layers: {old.layers[0].attention.pattern} became a window with global tokens",
-        f"positions: {old.length} learned rows, copied {copies} times over to {new.length}",
-        "global query, key and value projections: copies of the local ones",
-    ]
-    if old.embeddings.positions.offset != offset:
-        changes.append(f"position table: shifted down by {offset - old.embeddings.positions.offset} row, for padding")
+    windows = dict.fromkeys(str(layer.attention.pattern) for layer in new.layers)
+    copies = new.length / old.length
+    before, after = old.embeddings.positions, new.embeddings.positions
+    changes = [f"attention of {len(new.layers)} layers: {old.layers[0].attention.pattern} became {', '.join(windows)}"]
+    if copies > 1:
+        changes.append(f"positions: {old.length:,} learned rows, repeated {copies:.4g} times to fill {new.length:,}")
+    changes.append("global query, key and value projections: copies of the local ones")
+    if before.offset != after.offset:
+        changes.append(f"rows of the table before position 0, for padding: {before.offset} became {after.offset}")
+    if before.from_padding != after.from_padding:
+        changes.append("positions count the tokens that are no padding, no longer all of them")
     return tuple(changes)
 
 
 @torch.no_grad()
-def _measured(old: Model, new: Model, window: int) -> dict[str, float]:
-    """Relative differences of the states: on a text that every window covers, and on the longest that the old reads."""
+def _measured(old: Model, new: Model, window: int) -> tuple[dict[str, float], str]:
+    """Relative differences of the states, and what was read.
+
+    Twice: as much of it as every window covers, and as much as the old model reads.
+    """
     covered = min(window // 2 + 1, old.architecture.length)
     measured = {}
     for length in dict.fromkeys((covered, old.architecture.length)):
-        ids = _probe(new, length).to(next(old.parameters()).device)
+        ids, text = _probe(new, length)
         before, after = (_states(model, ids) for model in (old, new))
-        measured[f"relative_difference_at_{length}_tokens"] = float((after - before).norm() / before.norm())
-    return measured
+        if not bool(before.isfinite().all()):
+            raise InputError("the model's states hold NaN or infinity; go back to sound weights before lengthening it")
+        difference = (after - before).norm()
+        measured[f"relative_difference_at_{length}_tokens"] = float(difference / before.norm()) if difference else 0.0
+    return measured, text
 
 
-def _probe(model: Model, length: int) -> Tensor:
-    """Token ids [1, length]: the first shipped speech that is long enough, or seeded random ids where there is none."""
-    if model.tokenizer is not None:
+def _probe(model: Model, length: int) -> tuple[Tensor, str]:
+    """Token ids [1, length] and their name: a shipped speech that is long enough, or random ids where there is none."""
+    if model.tokenizer is not None and length > model.tokenizer.special_tokens_count():
         for speech in speeches():
-            ids = model.tokenizer(speech.text, max_length=length)["input_ids"]
+            # No tokenizer makes more tokens than there are characters; those that would make too few are not tried.
+            long_enough = len(speech.text) >= length
+            ids = model.tokenizer(speech.text, max_length=length)["input_ids"] if long_enough else torch.empty(1, 0)
             if ids.shape[1] == length:
-                return ids
+                return ids, f"{speech.speaker}'s address of {speech.year}"
     sizes = model.architecture.embeddings
     ids = torch.randint(0, sizes.vocabulary_size, (1, length), generator=torch.Generator().manual_seed(0))
-    return ids.masked_fill(ids == sizes.padding_id, (sizes.padding_id or 0) ^ 1)
+    if sizes.padding_id is not None:
+        ids = ids.masked_fill(ids == sizes.padding_id, (sizes.padding_id + 1) % sizes.vocabulary_size)
+    return ids, "random token ids, seed 0"
 
 
 def _states(model: Model, ids: Tensor) -> Tensor:
-    training = model.training
-    states = model.eval()(ids).last_hidden_state.double()
-    model.train(training)
-    return states
+    device = next(model.parameters()).device
+    with evaluating(model):
+        return model(ids.to(device)).last_hidden_state.double().cpu()

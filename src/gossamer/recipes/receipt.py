@@ -1,4 +1,4 @@
-"""The receipt of a recipe: what the model was, what it is, what changed, and what was measured under which conditions."""
+"""The receipt of a recipe: what the model was, what it is, what changed, and what was measured, and how."""
 
 from __future__ import annotations
 
@@ -33,18 +33,44 @@ class Receipt:
         return dataclasses.asdict(self) | {"changes": list(self.changes)}
 
     def __str__(self) -> str:
-        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
-        rows = [
+        rows = self._differences()
+        wide = max((len(name) for name, _, _ in rows), default=0)
+        lines = [f"{self._call()} of {self.source or 'a model'}"]
+        lines += [f"  {name:<{wide}}  {before} -> {after}" for name, before, after in rows]
+        lines += [f"  - {change}" for change in self.changes]
+        lines += [f"  measured: {line}" for line in self._measurements()]
+        return "\n".join(lines)
+
+    def to_markdown(self) -> str:
+        """The receipt for a model card."""
+        rows = [[_cell(one) for one in row] for row in (("", "before", "after"), *self._differences())]
+        conditions = ", ".join(f"{name} {_show(value)}" for name, value in self.conditions.items())
+        return "\n".join(
+            [
+                f"`{self._call()}` of {self.source or 'a model'}.",
+                "",
+                *(f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * 3, *rows[1:]]),
+                "",
+                *(f"- {change}" for change in self.changes),
+                "",
+                f"Measured ({conditions}):",
+                "",
+                *(f"- {line}" for line in self._measurements()),
+            ]
+        )
+
+    def _call(self) -> str:
+        return f"{self.recipe}({', '.join(f'{name}={value}' for name, value in self.settings.items())})"
+
+    def _differences(self) -> list[tuple[str, str, str]]:
+        return [
             (name, _show(value), _show(self.after.get(name)))
             for name, value in self.before.items()
             if value != self.after.get(name)
         ]
-        wide = max((len(name) for name, _, _ in rows), default=0)
-        lines = [f"{self.recipe}({settings}) of {self.source or 'a model'}"]
-        lines += [f"  {name:<{wide}}  {before} -> {after}" for name, before, after in rows]
-        lines += [f"  - {change}" for change in self.changes]
-        lines += [f"  measured: {name.replace('_', ' ')} {value:.3g}" for name, value in self.measured.items()]
-        return "\n".join(lines)
+
+    def _measurements(self) -> list[str]:
+        return [f"{name.replace('_', ' ')} {value:.3g}" for name, value in self.measured.items()]
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -62,11 +88,14 @@ def describe(model: Model) -> dict[str, Any]:
     }
 
 
-def conditions() -> dict[str, Any]:
-    """Under what the numbers of a receipt were taken."""
+def conditions(model: Model) -> dict[str, Any]:
+    """Under what the numbers of a receipt were taken with this model."""
+    one = next(model.parameters())
     return {
         "gossamer": gossamer.__version__,
         "torch": torch.__version__,
+        "device": str(one.device),
+        "dtype": str(one.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
     }
@@ -74,3 +103,7 @@ def conditions() -> dict[str, Any]:
 
 def _show(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

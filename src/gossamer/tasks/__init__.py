@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gossamer.errors import InputError
+from gossamer.families.kinds import quote
 from gossamer.models.encoder import Model
 from gossamer.tasks.embed import Embed, Embeddings
 
@@ -13,6 +14,6 @@ TASKS = {"embed": Embed}
 
 def task(name: str, model: Model) -> Embed:
     """The task of this name, ready to be called with text. Raises InputError for an unknown name."""
-    if name not in TASKS:
-        raise InputError(f"task is {name!r}; it must be one of {', '.join(sorted(TASKS))}")
+    if not isinstance(name, str) or name not in TASKS:
+        raise InputError(f"task is {quote(name)}; it must be one of {', '.join(sorted(TASKS))}")
     return TASKS[name](model)

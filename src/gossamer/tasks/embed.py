@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,10 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.errors import InputError
+from gossamer.families.kinds import quote
 from gossamer.models.architecture import SentenceEmbedding
 from gossamer.models.encoder import Model
 from gossamer.models.heads import pool
-from gossamer.tasks.passes import Progress, Reading, read_states
+from gossamer.patterns import Full
+from gossamer.recipes.evaluation import evaluating
+from gossamer.tasks.passes import Progress, Reading, find_frame, read_states
 
 __all__ = ["Embed", "Embeddings"]
 
@@ -47,7 +50,7 @@ class Embeddings:
 class Embed:
     """Embed texts with a model; its pooling is that of its head, or the mean where it has none.
 
-    Raises InputError for a model without tokenizer or with a head that is not for embedding.
+    Raises InputError for a model without tokenizer, with a head that is not for embedding, or too short for one token.
     """
 
     def __init__(self, model: Model) -> None:
@@ -58,6 +61,13 @@ class Embed:
             raise InputError("the model has no tokenizer: put tokenizer.json into its directory to embed texts")
         self.model = model
         self.head = head or SentenceEmbedding()
+        self.frame = find_frame(model.tokenizer)
+        self.capacity = model.architecture.length - len(self.frame)
+        if self.capacity < 1:
+            raise InputError(
+                f"the model reads {model.architecture.length} tokens, the special ones alone are {len(self.frame)}: "
+                "lengthen it to embed texts"
+            )
 
     def __call__(
         self,
@@ -76,9 +86,7 @@ class Embed:
         Raises InputError for empty texts, for text that is none, and for spans under a head that pools the first token.
         """
         self._check(spans, long, batch_tokens)
-        listed = [texts] if isinstance(texts, str) else list(texts)
-        if not listed:
-            raise InputError("there are no texts: give at least one")
+        listed = _list(texts)
         readings = [self._tokenize(i, text) for i, text in enumerate(listed)]
         tokens = [len(one.ids) for one in readings]
         notes = self._fit(readings, long)
@@ -106,35 +114,31 @@ class Embed:
         """
         rows: list[list[tuple[int, Tensor, tuple[int, int]]]] = [[] for _ in sizes]
         total, done = sum(len(one.ids) for one in readings), 0
-        training = self.model.training
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             for group in _groups(readings):
-                read_states(self.model, group, batch_tokens, _shifted(progress, done, total))
+                read_states(self.model, self.frame, group, batch_tokens, _shifted(progress, done, total))
                 for one in group:
                     for into, size in zip(rows, sizes, strict=True):
                         into += [(one.text, vector, span) for vector, span in self._pool(one, size)]
                     one.forget()
                     done += len(one.ids)
-        finally:
-            self.model.train(training)
         return rows
 
     def _check(self, spans: int | None, long: str, batch_tokens: int) -> None:
         if long not in get_args(Long):
-            raise InputError(f"long is {long!r}; it must be one of {', '.join(get_args(Long))}")
-        if batch_tokens < 1:
-            raise InputError(f"batch_tokens is {batch_tokens}; it must be 1 or more")
+            raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(Long))}")
+        if type(batch_tokens) is not int or batch_tokens < 1:
+            raise InputError(f"batch_tokens is {quote(batch_tokens)}; it must be a whole number of tokens, 1 or more")
         if spans is None:
             return
         if type(spans) is not int or spans < 1:
-            raise InputError(f"spans is {spans!r}; it must be a whole number of tokens, 1 or more, or None")
+            raise InputError(f"spans is {quote(spans)}; it must be a whole number of tokens, 1 or more, or None")
         if self.head.pooling == "cls":
             raise InputError("spans need mean or max pooling; this model's vector is the state of its first token")
 
     def _tokenize(self, i: int, text: str) -> Reading:
         if not isinstance(text, str):
-            raise InputError(f"text {i} is a {type(text).__name__}; it must be a string")
+            raise InputError(f"text {i} is {quote(text)}, a {type(text).__name__}; it must be a string")
         ids, offsets = self.model.tokenizer.encode_plain(text)
         if not ids:
             raise InputError(f"text {i} is empty ({text[:20]!r}): there is nothing to embed; leave it out")
@@ -145,30 +149,54 @@ class Embed:
         most = self.model.architecture.length
         notes = []
         for i, one in enumerate(readings):
-            length = len(one.ids) + 2
+            length = len(one.ids) + len(self.frame)
             if length <= most:
                 continue
-            longer = 1 << (length - 1).bit_length()
             said = f"text {i} is {length} tokens long, the model reads {most}"
-            remedy = f"lengthen the model to read it at once: gossamer.lengthen(model, to={longer})"
             if long == "error":
-                raise InputError(f"{said}: {remedy}, or give long='chunk' or long='truncate'")
+                raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'")
             if long == "truncate":
-                one.ids, one.offsets = one.ids[: most - 2], one.offsets[: most - 2]
-            notes.append(f"{said}: {'cut' if long == 'truncate' else 'read in overlapping passes'}; {remedy}")
+                one.ids, one.offsets = one.ids[: self.capacity], one.offsets[: self.capacity]
+            notes.append(f"{said}: {self._done_instead(long)}; {self._remedy(length)}")
         return notes
+
+    def _done_instead(self, long: str) -> str:
+        if long == "truncate":
+            return "cut"
+        only_first = " (its vector, the first token's state, sees the first alone)" * (self.head.pooling == "cls")
+        return f"read in overlapping passes{only_first}"
+
+    def _remedy(self, length: int) -> str:
+        # A model that was lengthened cannot be once more.
+        is_original = all(one.attention.pattern == Full() for one in self.model.architecture.layers)
+        which = "the model" if is_original else "the original model"
+        call = f"gossamer.lengthen(model, to={1 << (length - 1).bit_length()})"
+        return f"lengthen {which} to read it at once: {call}"
 
     def _pool(self, one: Reading, spans: int | None) -> list[tuple[Tensor, tuple[int, int]]]:
         """The vectors of a text with their spans of characters."""
         if spans is None:
-            states = torch.cat([one.first[None], one.states, one.last[None]])
-            return [(pool(self.head, states[None], None)[0], (one.offsets[0][0], one.offsets[-1][1]))]
+            states = torch.cat([one.before, one.states, one.after])
+            # A copy: the first token's state would keep those of the whole text in memory.
+            vector = pool(self.head, states[None], None)[0].clone()
+            return [(vector, (one.offsets[0][0], one.offsets[-1][1]))]
         vectors = []
         for start in range(0, len(one.ids), spans):
             stop = min(start + spans, len(one.ids))
             vector = pool(self.head, one.states[None, start:stop], None)[0]
             vectors.append((vector, (one.offsets[start][0], one.offsets[stop - 1][1])))
         return vectors
+
+
+def _list(texts: object) -> list[Any]:
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        raise InputError(f"texts is {quote(texts)}; give one string or a list of strings")
+    listed = list(texts)
+    if not listed:
+        raise InputError("there are no texts: give at least one")
+    return listed
 
 
 def _groups(readings: Sequence[Reading]) -> Iterator[list[Reading]]:
