@@ -1,0 +1,252 @@
+"""Proof that parity bites: the kernels with one thing broken must differ from the reference; unbroken they must not.
+
+A mutant replaces one piece of text, which must be there exactly once, in a copy of the package under another name, so
+that nothing of the real one is touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import gossamer.kernels
+from gossamer import Full, Global, PerHead, Window
+from gossamer.kernels.inputs import Inputs, make_inputs
+from gossamer.kernels.reference import reference
+from gossamer.patterns import Pattern
+
+SOURCES = Path(gossamer.kernels.__file__).parent
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In `module`, `old` becomes `new`; "blocked", "portable" or "dense" must notice."""
+
+    module: str
+    old: str
+    new: str
+    backend: str = "blocked"
+
+
+MUTANTS = {
+    "key mask dropped": Mutant("tile_masks", "allowed &= _of_keys(tiles, s.key_mask)", "pass"),
+    "padded tiles taken for real": Mutant("band", "n in (0, tiles.keys)", "n in (0, tiles.keys, tiles.keys - 1)"),
+    "window one too far back": Mutant("pieces", "low=-pattern.before", "low=-pattern.before - 1"),
+    "window one too short ahead": Mutant("pieces", "high=pattern.after", "high=pattern.after - 1"),
+    "mask low off by one": Mutant("tile_masks", "tril(low - 1)", "tril(low)"),
+    "mask high off by one": Mutant("tile_masks", "triu(high + 1)", "triu(high + 2)"),
+    "query_start forgotten": Mutant("tile_masks", "- tiles.query_start - s.query_start", "- tiles.query_start"),
+    "query_start forgotten by tiles": Mutant("band", "band.low, band.high, s.query_start", "band.low, band.high, 0"),
+    "dilation ignored": Mutant("pieces", "dilation=pattern.dilation", "dilation=1"),
+    "residue of the keys wrong": Mutant("sequence", "slice(residue, None, dilation)", "slice(first, None, dilation)"),
+    "segments ignored": Mutant(
+        "tile_masks", "_of_queries(tiles, s.q_segments) == _of_keys(tiles, s.k_segments)", "True"
+    ),
+    "positions ignored": Mutant("tile_masks", "s.q_positions is not None", "False"),
+    "scale forgotten": Mutant("tile_attention", "q @ k.mT * scale", "q @ k.mT"),
+    "scale forgotten by the fused forward": Mutant(
+        "tile_attention", "attn_mask=mask, scale=scale)\n        return out", "attn_mask=mask)\n        return out"
+    ),
+    "scale forgotten by the gradients": Mutant("tile_attention", "row[..., None]) * scale", "row[..., None])"),
+    "gradients of keys and values swapped": Mutant("band", "add_keys(into.k, grad_k)", "add_keys(into.k, grad_v)"),
+    "axes of the scores' gradient swapped": Mutant(
+        "tile_attention", "grad_scores.mT @ q", "grad_scores.mT @ q.flip(2)"
+    ),
+    "log-sum-exp merge forgotten": Mutant("groups", "lse.copy_(total)", "pass"),
+    "merge without weights": Mutant("groups", "piece * (piece_lse - total).exp_()[..., None]", "piece"),
+    "flagged columns seen twice": Mutant("groups", "s.without_keys(columns) if len(columns) else s", "s"),
+    "flagged rows merged as well": Mutant(
+        "groups", "replace(rows, lse=rows.lse.masked_fill(s.q_flags, SKIPPED))", "rows"
+    ),
+    "flagged rows forgotten": Mutant("groups", "if len(rows):", "if False:"),
+    "flags of padding count": Mutant("inputs", "global_mask & key_mask", "global_mask"),
+    "a tile's keys not added": Mutant(
+        "tiles", "for first in range(0, self.keys, self.rows):", "for first in range(self.rows, self.keys, self.rows):"
+    ),
+    "the first tile skipped backward": Mutant(
+        "band",
+        "            tile_rows = rows_part",
+        "            if tiles.query_start == 0:\n                continue\n            tile_rows = rows_part",
+    ),
+    "log-sum-exp of the tile in the backward": Mutant(
+        "tile_attention",
+        "(_scores(q, k, mask, scale) - rows.lse[..., None]).exp_()",
+        "_scores(q, k, mask, scale).softmax(-1)",
+    ),
+    "gradient of the log-sum-exp forgotten": Mutant("tile_attention", "row = row - rows.grad_lse", "pass"),
+    "gradient of the log-sum-exp reversed": Mutant("tile_attention", "row - rows.grad_lse", "row + rows.grad_lse"),
+    "row sums forgotten": Mutant("tile_attention", "(rows.grad_out * rows.out).sum(-1)", "0 * rows.lse"),
+    "dropout not rescaled": Mutant(
+        "tile_attention", "probabilities = probabilities * keep / (1 - rate)", "probabilities = probabilities * keep"
+    ),
+    "dropout forgotten by the values' gradient": Mutant(
+        "tile_attention", "dropped = probabilities * keep / (1 - rate)", "dropped = probabilities"
+    ),
+    "dropout alike in all heads": Mutant(
+        "tile_masks",
+        "torch.arange(s.first_head, s.first_head + s.q.shape[0], device=device)",
+        "torch.zeros(s.q.shape[0], dtype=torch.long)",
+    ),
+    "dropout numbers gathered rows anew": Mutant(
+        "sequence", "q_index=_at(self.q_index, at)", "q_index=_at(self.q_index, slice(0, len(self.q[0, at])))"
+    ),
+    "heads of a group shifted": Mutant(
+        "blocked", "yield b, heads, group", "yield b, slice(0, group.stop - group.start), group"
+    ),
+    "empty rows left as they are": Mutant("blocked", "out.masked_fill_(empty[..., None], 0)", "pass"),
+    "empty rows without -inf": Mutant("blocked", 'lse.masked_fill_(empty, float("-inf"))', "pass"),
+    "empty rows take part backward": Mutant(
+        "blocked", "rows.lse.masked_fill(rows.lse.isneginf(), SKIPPED)", "rows.lse"
+    ),
+    "NaN in the padding let in": Mutant("blocked", "if key_mask is None:", "if True:"),
+    "heads of the keys tiled, not repeated": Mutant(
+        "inputs", "self.k.repeat_interleave(group, 1)", "self.k.repeat(1, group, 1, 1)"
+    ),
+    "portable: key mask dropped": Mutant("portable", "near & real.mT &", "near &", "portable"),
+    "portable: window one too far": Mutant(
+        "portable", "distance <= band.high - band.low", "distance <= band.high - band.low + 1", "portable"
+    ),
+    "portable: query_start forgotten": Mutant("portable", "band.low + query_start // step", "band.low", "portable"),
+    "portable: classes mixed up": Mutant("portable", "slots % step * (blocks * ROWS)", "slots * 0", "portable"),
+    "portable: flagged keys seen twice": Mutant("portable", "replace(s, real=s.real & ~k_flags)", "s", "portable"),
+    "portable: flagged rows forgotten": Mutant(
+        "portable", "torch.where(flagged, rows, out[:, :, at])", "out[:, :, at]", "portable"
+    ),
+    "portable: segments of columns ignored": Mutant(
+        "portable", " & (s.q_segments == s.k_segments[:, :, at].mT)", "", "portable"
+    ),
+    "dense: mask dropped": Mutant("dense", "torch.where(allowed, q", "torch.where(allowed | True, q", "dense"),
+    "dense: scale forgotten": Mutant("dense", "attn_mask=added, scale=inputs.scale", "attn_mask=added", "dense"),
+    "dense: bias forgotten": Mutant("dense", "if inputs.bias is None else inputs.bias.to(q.dtype)", "", "dense"),
+    "dense: empty rows left as they are": Mutant("dense", "out.masked_fill(empty, 0)", "out", "dense"),
+}
+
+
+def options(batch: int, length: int, *names: str) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(5)
+    real = torch.arange(length) < torch.tensor([[length - 1], [0], [length // 3]])[:batch]
+    every = {
+        "key_mask": real,
+        "global_mask": torch.rand(batch, length, generator=generator) < 0.1,
+        "segments": (torch.arange(length) // 17).expand(batch, -1),
+        "positions": (torch.arange(length) * 2).expand(batch, -1),
+        "query_start": 7,
+        "dropout": 0.3,
+        "seed": 9,
+        "bias": torch.randn(1, 2, length, length, generator=generator, dtype=torch.float64),
+        "scale": 0.7,
+    }
+    return {name: every[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Call:
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    pattern: Pattern
+    options: dict[str, Any]
+
+    def qkv(self) -> list[Tensor]:
+        return [x.clone().requires_grad_() for x in (self.q, self.k, self.v)]
+
+
+def calls(backend: str) -> list[Call]:
+    """A few calls that between them use everything the backend can do."""
+    window, mixed = Window(9, 5), PerHead((Window(9, 5) | Global(), 2), (Window(3, 4, 3), 2))
+    drop = ("dropout", "seed") if backend == "blocked" else ()
+    chosen = [
+        call(window, 2, 2, 90, "key_mask", "scale", dtype=torch.float32),
+        call(mixed, 4, 2, 100, "key_mask", "global_mask", "scale", *drop),
+        call(window | Global(), 2, 2, 80, "global_mask", "segments", "scale", dtype=torch.float32),
+        call(PerHead((window, 1), (Window(2, 2, 2), 1)), 2, 2, 77, "query_start"),
+    ]
+    if backend == "blocked":
+        chosen.append(call(window, 2, 2, 80, "positions"))
+    if backend == "dense":
+        chosen.append(call(Full(causal=True), 2, 2, 40, "bias", "key_mask"))
+    return chosen
+
+
+def call(
+    pattern: Pattern, heads: int, key_heads: int, length: int, *given: str, dtype: torch.dtype = torch.float64
+) -> Call:
+    generator = torch.Generator().manual_seed(length)
+    q, k, v = (torch.randn(3, h, length, 4, generator=generator, dtype=dtype) for h in (heads, key_heads, key_heads))
+    chosen = options(3, length, *given)
+    if "key_mask" in given:
+        k = k.masked_fill(~chosen["key_mask"][:, None, :, None], float("nan"))
+    return Call(q, k, v, pattern, chosen)
+
+
+def outcome(compute: Callable[[Inputs], Any], inputs: Inputs, with_lse: bool) -> Tensor:
+    result = compute(inputs)
+    out, lse = result if isinstance(result, tuple) else (result, torch.zeros(()))
+    total = (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)).sum()
+    if with_lse:
+        total = total + lse.masked_fill(lse.isneginf(), 0).square().sum()
+    grads = torch.autograd.grad(total, (inputs.q, inputs.k, inputs.v))
+    parts = (out, *grads, *([lse.nan_to_num(neginf=-99.0)] if with_lse else []))
+    return torch.cat([one.detach().flatten() for one in parts])
+
+
+def copied(directory: Path, name: str, backend: str, mutant: Mutant | None = None) -> ModuleType:
+    """A copy of the package under another name, with operators of its own, and one module broken."""
+    package = directory / name
+    package.mkdir()
+    for path in SOURCES.glob("*.py"):
+        source = path.read_text()
+        if mutant is not None and path.stem == mutant.module:
+            found = source.count(mutant.old)
+            assert found == 1, f"{path.name} holds {mutant.old!r} {found} times; bring the mutant up to date"
+            source = source.replace(mutant.old, mutant.new)
+        source = source.replace("gossamer.kernels", name).replace('"gossamer::', f'"{name}::')
+        (package / path.name).write_text(source)
+    return importlib.import_module(f"{name}.{backend}")
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("kernel_mutant")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_mutant_is_noticed(name: str, workshop: Path) -> None:
+    mutant = MUTANTS[name]
+    assert notices(workshop, f"kernel_mutant_{list(MUTANTS).index(name)}", mutant.backend, mutant)
+
+
+@pytest.mark.parametrize("backend", ["blocked", "portable", "dense"])
+def test_the_unbroken_copy_passes(backend: str, workshop: Path) -> None:
+    assert not notices(workshop, f"kernel_mutant_none_{backend}", backend)
+
+
+def notices(directory: Path, name: str, backend: str, mutant: Mutant | None = None) -> bool:
+    """Whether parity goes red; a mutant that raises has been noticed too."""
+    module = copied(directory, name, backend, mutant)
+    make = importlib.import_module(f"{name}.inputs").make_inputs
+    compute = getattr(module, backend)
+    for call in calls(backend):
+        wanted = outcome(reference, make_inputs(*call.qkv(), call.pattern, **call.options), backend != "dense")
+        try:
+            found = outcome(compute, make(*call.qkv(), call.pattern, **call.options), backend != "dense")
+        except (RuntimeError, IndexError):
+            if mutant is None:
+                raise
+            return True
+        error = 1e-10 if found.dtype == torch.float64 else 2e-5
+        if not torch.allclose(found, wanted, rtol=0, atol=error):
+            return True
+    return False
