@@ -46,8 +46,8 @@ def test_rows_that_see_nothing(pattern: Pattern, backend: str) -> None:
 
 
 @every_backend
-@pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf"), 3e38, -1e30, 1e20])
-@every_pattern
+@pytest.mark.parametrize("junk", [float("nan"), -float("inf"), 3e38, 1e20])
+@pytest.mark.parametrize("pattern", [Full(), PATTERNS[-1], PerHead((Global(), 1), (Window(3, 3, 2), 1))], ids=str)
 def test_what_padding_holds_reaches_nobody(pattern: Pattern, junk: float, backend: str) -> None:
     call = padded(pattern).to(torch.float32)
     padding = ~call.options["key_mask"][:, None, :, None]
@@ -71,7 +71,7 @@ def test_a_nan_query_reaches_its_own_row_alone(pattern: Pattern, backend: str) -
 
 
 @pytest.mark.parametrize("factor", [1e2, 1e4, 1e8])
-@every_pattern
+@pytest.mark.parametrize("pattern", PATTERNS[-1:] + PATTERNS[1:4:2], ids=str)
 def test_large_scores(pattern: Pattern, factor: float) -> None:
     """One key takes it all; log-sum-exps as large as the scores, gradients (nearly) of the values alone."""
     call = padded(pattern)
@@ -86,13 +86,13 @@ def test_large_scores(pattern: Pattern, factor: float) -> None:
     assert factor > 1e2 or relative_error(found.out, wanted.out) < 1e-4
 
 
-@every_backend
+@pytest.mark.parametrize("backend", ["dense", "blocked", "portable"])
 @every_pattern
 def test_equal_scores_average_the_values(pattern: Pattern, backend: str) -> None:
     call = padded(pattern)
     call = replace(call, q=torch.ones_like(call.q), k=torch.full_like(call.k, -3.0))
-    check(call, backend, torch.float64, return_lse=backend != "dense") if backend != "reference" else None
-    check(call, backend, torch.float32, return_lse=backend != "dense") if backend != "reference" else None
+    for dtype in (torch.float64, torch.float32):
+        check(call, backend, dtype, return_lse=backend != "dense")
 
 
 @pytest.mark.parametrize("size", [1, 3, 24, 100, 256])
@@ -104,18 +104,18 @@ def test_head_sizes(size: int, dtype: torch.dtype) -> None:
 
 @every_backend
 @every_pattern
-@pytest.mark.parametrize(("batch", "queries", "keys"), [(0, 5, 5), (2, 0, 6), (2, 6, 0), (1, 0, 0)])
-def test_empty_shapes(pattern: Pattern, backend: str, batch: int, queries: int, keys: int) -> None:
-    call = random_call(pattern, queries, keys, batch=batch, global_mask=torch.ones(batch, keys, dtype=torch.bool))
-    with poisoned():
-        found = run(call, backend, return_lse=backend != "dense")
-    assert found.out.shape == call.q.shape
-    assert not found.out.any()
-    assert found.lse is None or found.lse.isneginf().all()
-    assert not found.gradient.any()
+def test_empty_shapes(pattern: Pattern, backend: str) -> None:
+    for batch, queries, keys in ((0, 5, 5), (2, 0, 6), (2, 6, 0), (1, 0, 0)):
+        call = random_call(pattern, queries, keys, batch=batch, global_mask=torch.ones(batch, keys, dtype=torch.bool))
+        with poisoned():
+            found = run(call, backend, return_lse=backend != "dense")
+        assert found.out.shape == call.q.shape
+        assert not found.out.any()
+        assert found.lse is None or found.lse.isneginf().all()
+        assert not found.gradient.any()
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2000))
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 60) | st.integers(0, 2000))
 def test_queries_far_beyond_the_keys(queries: int, keys: int, start: int) -> None:
     """Cross attention with a window: whole texts of queries may see nothing."""
     for pattern in (Window(30, 5), Window(5, 5, 4), Full(causal=True)):

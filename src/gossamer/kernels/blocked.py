@@ -17,7 +17,7 @@ from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.groups import group_backward, group_forward
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.pieces import HeadGroup, compile_pattern, pieces_from_text, pieces_to_text
+from gossamer.kernels.pieces import HeadGroup, compile_pattern, pieces_from_numbers, pieces_to_numbers
 from gossamer.kernels.sequence import Gradients, Sequence
 from gossamer.kernels.tile_attention import NOTHING_SEEN, SKIPPED, Rows, wide
 
@@ -41,7 +41,7 @@ def operands(inputs: Inputs) -> tuple[Any, ...]:
     """The arguments of the operator."""
     inputs = inputs.with_repeated_heads()
     extras = {name: x for name in EXTRAS if (x := getattr(inputs, name)) is not None}
-    pieces = pieces_to_text(compile_pattern(inputs.pattern, inputs.q.shape[1]))
+    pieces = pieces_to_numbers(compile_pattern(inputs.pattern, inputs.q.shape[1]))
     settings = (",".join(extras), pieces, inputs.query_start, inputs.scale, inputs.dropout)
     return (inputs.q, inputs.k, inputs.v, list(extras.values()), *settings)
 
@@ -63,7 +63,7 @@ class _Call:
 @torch.library.custom_op("gossamer::blocked_attention", mutates_args=())
 def _attention(
     q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-    names: str, pieces: str, query_start: int, scale: float, dropout: float,
+    names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     with autocast_off(q):
         return _forward(_call(q, k, v, extras, names, pieces, query_start, scale, dropout))
@@ -73,7 +73,7 @@ def _attention(
 def _attention_backward(
     grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor,
     q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-    names: str, pieces: str, query_start: int, scale: float, dropout: float,
+    names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     rows = Rows(out=out, lse=lse, grad_out=grad_out, grad_lse=grad_lse)
     with autocast_off(q):
@@ -82,12 +82,12 @@ def _attention_backward(
 
 def _call(
     q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-    names: str, pieces: str, query_start: int, scale: float, dropout: float,
+    names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
 ) -> _Call:  # fmt: skip
     given = dict(zip(names.split(",") if names else (), extras, strict=True))
     k, v = _without_extreme_padding(k, v, given.get("key_mask"))
     return _Call(
-        q=q, k=k, v=v, extras=given, groups=pieces_from_text(pieces), query_start=query_start, scale=scale,
+        q=q, k=k, v=v, extras=given, groups=pieces_from_numbers(pieces), query_start=query_start, scale=scale,
         dropout=dropout,
     )  # fmt: skip
 

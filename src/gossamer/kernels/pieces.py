@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from gossamer.patterns import Full, Global, Pattern, PerHead, Union, Window
 
-__all__ = ["Band", "HeadGroup", "compile_pattern", "pieces_from_text", "pieces_to_text", "why_not_pieces"]
+__all__ = ["Band", "HeadGroup", "compile_pattern", "pieces_from_numbers", "pieces_to_numbers", "why_not_pieces"]
+
+UNBOUNDED = 2**62
+"""Stands for no bound where only numbers are allowed."""
+
+NO_BAND = 0
+"""As a dilation: the group has no band."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,31 +57,27 @@ def why_not_pieces(pattern: Pattern) -> str | None:
     return None
 
 
-def pieces_to_text(groups: tuple[HeadGroup, ...]) -> str:
-    """The pieces as an operator of torch can take them; torch.compile can read along."""
-    return ";".join(
-        f"{group.start},{group.stop},{int(group.flagged)}"
-        + (f",{group.band.low},{group.band.high},{group.band.dilation}" if group.band is not None else "")
-        for group in groups
-    )
+def pieces_to_numbers(groups: tuple[HeadGroup, ...]) -> list[int]:
+    """The pieces as an operator of torch can take them, six numbers a group; while compiling they may be symbols."""
+    numbers = []
+    for group in groups:
+        band = group.band or Band(low=0, high=0, dilation=NO_BAND)
+        low = -UNBOUNDED if band.low is None else band.low
+        high = UNBOUNDED if band.high is None else band.high
+        numbers += [group.start, group.stop, int(group.flagged), low, high, band.dilation]
+    return numbers
 
 
-@lru_cache(maxsize=1024)
-def pieces_from_text(text: str) -> tuple[HeadGroup, ...]:
-    """What `pieces_to_text` wrote."""
+def pieces_from_numbers(numbers: list[int]) -> tuple[HeadGroup, ...]:
+    """What `pieces_to_numbers` wrote."""
     groups = []
-    for part in text.split(";"):
-        start, stop, flagged, *band = (None if number == "None" else int(number) for number in part.split(","))
-        assert start is not None
-        assert stop is not None
-        groups.append(
-            HeadGroup(start=start, stop=stop, band=_read_band(*band) if band else None, flagged=bool(flagged))
-        )
+    for start, stop, flagged, low, high, dilation in zip(*(iter(numbers),) * 6, strict=True):
+        band = Band(
+            low=None if low == -UNBOUNDED else low, high=None if high == UNBOUNDED else high, dilation=dilation
+        )  # fmt: skip
+        found = None if dilation == NO_BAND else band
+        groups.append(HeadGroup(start=start, stop=stop, band=found, flagged=bool(flagged)))
     return tuple(groups)
-
-
-def _read_band(low: int | None, high: int | None, dilation: int | None) -> Band:
-    return Band(low=low, high=high, dilation=dilation or 1)
 
 
 def _group(pattern: Pattern, start: int, stop: int) -> HeadGroup:
