@@ -6,10 +6,9 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.nn.functional import scaled_dot_product_attention
 
-from gossamer.kernels.inputs import Inputs, tracing
+from gossamer.kernels.inputs import Inputs, readable
 from gossamer.kernels.visible import visible
 from gossamer.patterns import Full, Pattern
 
@@ -34,7 +33,9 @@ def dense(inputs: Inputs) -> Tensor:
             return scaled_dot_product_attention(q, k, v, is_causal=True, scale=inputs.scale)
     added, empty = _mask(inputs)
     out = scaled_dot_product_attention(q, k, v, attn_mask=added, scale=inputs.scale)
-    return out if empty is None else out.masked_fill(empty, 0)
+    if empty is None or (readable(empty) and not bool(empty.any())):
+        return out
+    return out.masked_fill(empty, 0)
 
 
 def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
@@ -42,8 +43,7 @@ def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     plain = all(
         x is None for x in (inputs.key_mask, inputs.q_segments, inputs.q_positions, inputs.q_flags, inputs.bias)
     )
-    fake = type(inputs.q) not in (Tensor, Parameter)
-    if not plain or fake or tracing() or inputs.queries * inputs.keys > CACHED_MASK:
+    if not plain or not readable(inputs.q) or inputs.queries * inputs.keys > CACHED_MASK:
         return _make_mask(inputs)
     return _cached_mask(
         inputs.pattern, inputs.queries, inputs.keys, inputs.query_start, inputs.q.dtype, inputs.q.device

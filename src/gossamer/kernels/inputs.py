@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from gossamer.errors import InputError
 from gossamer.kernels.autocast import in_autocast_dtype
 from gossamer.patterns import Pattern, PerHead
 
-__all__ = ["Inputs", "make_inputs", "tracing"]
+__all__ = ["Inputs", "make_inputs", "readable", "tracing"]
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
 
@@ -59,6 +60,11 @@ def tracing() -> bool:
     return torch.compiler.is_compiling()
 
 
+def readable(x: Tensor) -> bool:
+    """Whether a tensor's values can be looked at for free: it is real, in main memory, and nobody traces."""
+    return x.device.type == "cpu" and type(x) in (Tensor, Parameter) and not tracing()
+
+
 def make_inputs(
     q: Tensor,
     k: Tensor,
@@ -85,6 +91,8 @@ def make_inputs(
     if not 0 <= dropout < 1:
         raise InputError(f"dropout is {dropout}; it must be from 0 up to, not including, 1")
     _check_rows("key_mask", key_mask, batch, keys, q, boolean=True)
+    if key_mask is not None and readable(key_mask) and bool(key_mask.all()):
+        key_mask = None
     _check_rows("global_mask", global_mask, batch, keys, q, boolean=True)
     q_segments, k_segments = _pair("segments", segments, batch, queries, keys, query_start, q)
     q_positions, k_positions = _pair("positions", positions, batch, queries, keys, query_start, q)

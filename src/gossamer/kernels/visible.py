@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.inputs import Inputs
-from gossamer.patterns import PerHead
+from gossamer.patterns import Full, PerHead
 
 __all__ = ["visible"]
 
 
 def visible(inputs: Inputs) -> Tensor:
-    """Who may attend to whom, [batch or 1, heads or 1, queries, keys]: pattern, then segments, then key padding."""
+    """Who may attend to whom, broadcasting to [batch, heads, queries, keys]: pattern, segments, key padding."""
     allowed = _pattern_mask(inputs)
     if inputs.q_segments is not None and inputs.k_segments is not None:
         allowed = allowed & (inputs.q_segments[:, None, :, None] == inputs.k_segments[:, None, None, :])
@@ -23,6 +23,8 @@ def visible(inputs: Inputs) -> Tensor:
 
 def _pattern_mask(inputs: Inputs) -> Tensor:
     device = inputs.q.device
+    if inputs.pattern == Full():
+        return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
     q_positions, k_positions = inputs.q_positions, inputs.k_positions
     if q_positions is None or k_positions is None:
         q_positions = torch.arange(inputs.queries, device=device)[None] + inputs.query_start
