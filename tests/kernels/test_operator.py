@@ -92,6 +92,7 @@ def test_compiled_dropout_draws_its_seed_anew() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:DeprecationWarning")  # torch's own, as inductor loads
 def test_inductor() -> None:
     compiled = torch.compile(attention, fullgraph=True, dynamic=True)
     for length in (40, 111, 1000):
