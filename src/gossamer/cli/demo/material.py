@@ -12,7 +12,7 @@ from gossamer.errors import InputError
 from gossamer.models.encoder import Model
 from gossamer.text import Speech, passages, speeches
 
-__all__ = ["Material", "Tokens", "draw_material"]
+__all__ = ["Material", "Tokens", "check_draw", "draw_material"]
 
 PASSAGES = 4
 WORDS = 100
@@ -46,14 +46,21 @@ class Material:
         }
 
 
+def check_draw(count: int | None, seed: int) -> None:
+    """Refuse a number of speeches that cannot be drawn, and seeds that are none."""
+    most = len(speeches())
+    if count is not None and not 2 <= count <= most:
+        raise InputError(f"--speeches is {count}; it must be from 2 to {most}")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed is {seed}; it must be from 0 to {2**32 - 1}")
+
+
 def draw_material(model: Model, count: int | None, seed: int) -> Material:
     """Draw `count` speeches (None: all) in the order of their years, and four 100-word passages from each.
 
-    Raises InputError for a count that is not from 2 to the number of speeches.
+    The same seed draws the same.
     """
     every = speeches()
-    if count is not None and not 2 <= count <= len(every):
-        raise InputError(f"--speeches is {count}; it must be from 2 to {len(every)}")
     chosen = range(len(every)) if count is None else sorted(random.Random(seed).sample(range(len(every)), count))
     drawn = [every[i] for i in chosen]
     rng = np.random.default_rng(seed)

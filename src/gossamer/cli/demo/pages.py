@@ -20,9 +20,9 @@ __all__ = ["report_page", "table_page"]
 NAMES = {
     "truncated": "first 512 tokens only",
     "chunk whole": "chunks of 512, averaged",
-    "span whole": "whole, one pass",
+    "span whole": "whole, long model",
     **{f"chunk {size}": f"chunks of {size}, read alone" for size in (128, 256, 512)},
-    **{f"span {size}": f"spans of {size}, one pass" for size in (128, 256, 512)},
+    **{f"span {size}": f"spans of {size}, long model" for size in (128, 256, 512)},
 }
 """Ways of reading in words."""
 
@@ -45,8 +45,9 @@ def table_page(receipt: dict[str, Any], out: Path) -> Group:
 def report_page(receipt: dict[str, Any], pictures: Pictures) -> str:
     """The HTML page, with everything it shows inside."""
     template = files("gossamer.cli.demo").joinpath("report.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(template)
-    return page.render(
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["number"] = _number
+    return environment.from_string(template).render(
         headline=headline(receipt),
         receipt=receipt,
         tables=_tables(receipt),
@@ -61,9 +62,9 @@ def headline(receipt: dict[str, Any]) -> str:
     seconds = receipt["seconds"]["read whole (long model)"]
     return (
         f"{lengthened['source']}, made for {lengthened['before']['length']:,} tokens, read {material['speeches']} "
-        f"speeches ({material['tokens']:,} tokens, the longest {material['longest_tokens']:,}) in passes of up to "
-        f"{lengthened['after']['length']:,} in {seconds:.0f} s, in {receipt['conditions']['dtype']} "
-        f"on {receipt['conditions']['threads']} CPU threads."
+        f"speeches ({material['tokens']:,} tokens, the longest {material['longest_tokens']:,}), "
+        f"{material['speeches_in_one_pass']} of them in one pass of up to {lengthened['after']['length']:,} tokens, "
+        f"in {seconds:.0f} s, in {receipt['conditions']['dtype']} on {receipt['conditions']['threads']} CPU threads."
     )
 
 
@@ -73,7 +74,7 @@ def _where(receipt: dict[str, Any], out: Path) -> str:
 
 def _tables(receipt: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
     return [
-        ("Outputs on short text", ("", ""), _unchanged(receipt["unchanged"])),
+        ("Outputs on short text", ("", ""), _unchanged(receipt["unchanged"], receipt["lengthen"]["measured"])),
         (
             "Time and peak memory for one text, dense against windowed attention",
             ("tokens", "dense s", "windowed s", "times faster", "dense MiB", "windowed MiB"),
@@ -85,6 +86,11 @@ def _tables(receipt: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
             _retrieval(receipt["retrieval"]),
         ),
         (
+            "Spans minus chunks, passage by passage: the same tokens and number of vectors",
+            ("tokens a vector", "recall@1", "recall@10", "MRR"),
+            _differences(receipt["spans_minus_chunks"]),
+        ),
+        (
             "The year of a speech, from one vector (ridge regression, speakers held out)",
             ("speech read as", "mean error, years", "R2", "rank correlation"),
             _years(receipt["years"]),
@@ -93,10 +99,13 @@ def _tables(receipt: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
     ]
 
 
-def _unchanged(found: dict[str, Any]) -> Rows:
+def _unchanged(found: dict[str, Any], measured: dict[str, float]) -> Rows:
+    difference = found["relative_difference"]
+    vectors = "none to compare" if difference is None else f"{difference:.1e}"
     return [
-        ("passages that the window covers", f"{found['texts']}"),
-        ("relative difference to the original's vectors", f"{found['relative_difference']:.1e}"),
+        ("passages that the window covers", f"{found['texts']:,}"),
+        ("relative difference to the original's vectors", vectors),
+        *((f"{name.replace('_', ' ')}, token states", f"{value:.2g}") for name, value in measured.items()),
     ]
 
 
@@ -119,11 +128,16 @@ def _retrieval(rows: list[dict[str, Any]]) -> Rows:
     return [(NAMES[row["way"]], f"{row['vectors']:,}", *(_estimate(row[key]) for key in keys)) for row in rows]
 
 
+def _differences(rows: list[dict[str, Any]]) -> Rows:
+    keys = ("recall_at_1", "recall_at_10", "mrr")
+    return [(row["size"], *(_estimate(row[key], sign="+") for key in keys)) for row in rows]
+
+
 def _years(rows: list[dict[str, Any]]) -> Rows:
     if not rows:
         return []
     shown = [
-        (NAMES[row["way"]], _estimate(row["mean_absolute_error"], 1), f"{row['r2']:.2f}", f"{row['spearman']:.2f}")
+        (NAMES[row["way"]], _estimate(row["mean_absolute_error"], 1), _number(row["r2"]), _number(row["spearman"]))
         for row in rows
     ]
     return [*shown, ("chance: the mean year", _estimate(rows[0]["chance"], 1), "0.00", "")]
@@ -136,6 +150,13 @@ def _reading(found: dict[str, Any]) -> Rows:
     ]
 
 
-def _estimate(found: dict[str, Any], digits: int = 3) -> str:
+def _estimate(found: dict[str, Any], digits: int = 3, sign: str = "") -> str:
     error = found["standard_error"]
-    return f"{found['value']:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+    return f"{found['value']:{sign}.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _number(value: Any) -> str:
+    """A number of the receipt for people; null there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from gossamer.models.encoder import Model
 
@@ -42,10 +43,13 @@ def _scaling(rows: list[dict[str, Any]]) -> str:
         figure.subplots(1, 2), ("seconds", "MiB"), ("seconds", "peak_bytes"), (1.0, 2.0**20), strict=True
     ):
         for name, colour in (("dense", SHORT), ("windowed", LONG)):
-            points = [(row["tokens"], row[f"{name}_{key}"] / scale) for row in rows]
+            # Nothing is nowhere on a logarithmic axis; memory comes in pages of 4 KiB.
+            points = [(row["tokens"], max(row[f"{name}_{key}"], 1e-6 if scale == 1 else 4096) / scale) for row in rows]
             _line(axes, points, name, colour)
         axes.set(xscale="log", yscale="log", xlabel="tokens in one text", ylabel=unit)
         axes.set_xticks([row["tokens"] for row in rows], [f"{row['tokens']:,}" for row in rows], fontsize=7)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.minorticks_off()
         axes.set_title("time to read it" if unit == "seconds" else "peak memory beyond the weights", fontsize=10)
     return _svg(figure)
@@ -53,7 +57,7 @@ def _scaling(rows: list[dict[str, Any]]) -> str:
 
 def _line(axes: Axes, points: list[tuple[float, float]], name: str, colour: str) -> None:
     axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=1.8, label=name)
-    axes.annotate(name, points[-1], xytext=(4, 5), textcoords="offset points", color=colour, fontsize=9, ha="right")
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
 
 
 def _retrieval(rows: list[dict[str, Any]]) -> str:
@@ -62,7 +66,7 @@ def _retrieval(rows: list[dict[str, Any]]) -> str:
     axes = figure.subplots()
     for shift, kind, label, colour in (
         (-0.12, "chunk", "chunks, each read alone by the short model", SHORT),
-        (0.12, "span", "spans of one pass of the long model", LONG),
+        (0.12, "span", "spans of the long model's states", LONG),
     ):
         found = [by_way[f"{kind} {size}"] for size in WAYS]
         axes.errorbar(
@@ -87,6 +91,6 @@ def _svg(figure: Figure) -> str:
         axes.set_axisbelow(True)
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "gossamer", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = stream.getvalue()
     return text[text.index("<svg") :]

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -33,7 +34,8 @@ def with_pattern(model: Model, pattern: Pattern) -> Model:
 def measured(call: Callable[[], object]) -> tuple[float, int]:
     """Seconds of a call, and the bytes by which the process grew at most meanwhile.
 
-    Memory is exact on Linux; elsewhere only what goes beyond the process's record is seen.
+    Memory is exact on Linux; elsewhere, and where the system keeps the record from being reset, only what goes beyond
+    the process's record is seen.
     """
     _give_back()
     before, start = _resident(), time.perf_counter()
@@ -45,7 +47,8 @@ def _give_back() -> None:
     """Return freed memory to the system and forget the highest mark."""
     if sys.platform == "linux":
         getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
-        Path("/proc/self/clear_refs").write_text("5")
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def _resident() -> int:
