@@ -30,16 +30,18 @@ class _Piece:
 
 def group_forward(s: Sequence, group: HeadGroup, out: Tensor, lse: Tensor) -> None:
     """Write `out` [heads, queries, size] and `lse` [heads, queries]; rows that see nothing as in `band_forward`."""
+    if group.band is None:
+        out.zero_()
+        lse.fill_(MASKED)
     if s.q_flags is None or not group.flagged:
         if group.band is not None:
             band_forward(s, group.band, out, lse)
-        else:
-            out.zero_()
-            lse.fill_(MASKED)
         return
-    total = s.q.new_zeros(out.shape)
-    lse.fill_(MASKED)
+    total = out.to(lse.dtype)
     for piece in _pieces(s, group):
+        if piece.rows is None and piece.columns is None:
+            band_forward(piece.sequence, piece.band, total, lse)
+            continue
         q = piece.sequence.q
         part, part_lse = q.new_empty(q.shape), lse.new_empty(q.shape[:2])
         band_forward(piece.sequence, piece.band, part, part_lse)
@@ -47,7 +49,8 @@ def group_forward(s: Sequence, group: HeadGroup, out: Tensor, lse: Tensor) -> No
             _merge(total, lse, part, part_lse)
         else:
             total[:, piece.rows], lse[:, piece.rows] = part, part_lse
-    out.copy_(total)
+    if total is not out:
+        out.copy_(total)
 
 
 def group_backward(s: Sequence, group: HeadGroup, rows: Rows, grads: Gradients) -> None:
