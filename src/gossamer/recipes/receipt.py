@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-import gossamer
+from gossamer import __version__
 from gossamer.models.encoder import Model
 
 __all__ = ["Receipt", "conditions", "describe"]
@@ -92,7 +92,7 @@ def conditions(model: Model) -> dict[str, Any]:
     """Under what the numbers of a receipt were taken with this model."""
     one = next(model.parameters())
     return {
-        "gossamer": gossamer.__version__,
+        "gossamer": __version__,
         "torch": torch.__version__,
         "device": str(one.device),
         "dtype": str(one.dtype).removeprefix("torch."),
