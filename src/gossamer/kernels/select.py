@@ -16,10 +16,11 @@ __all__ = ["BACKENDS", "Explanation", "choose", "in_plain_operations"]
 
 BACKENDS = ("reference", "dense", "blocked")
 
-# What blocked attention costs beside its pairs, in pairs of dense attention (2-core Xeon, docs/LOG.md, 2026-11-23):
-CALL = 300_000
-GROUP_OF_TILES = 128_000
-NARROW_TILE = 90
+# What blocked attention costs beside its pairs, in pairs of dense attention; fitted by benchmarks/crossover.py on two
+# cores of a Xeon with AVX-512 (docs/LOG.md, 2026-11-23), where the choice then costs at most 6% over the faster one.
+CALL = 200_000
+GROUP_OF_TILES = 16_000
+NARROW_TILE = 45
 """A tile of k keys runs at k / (k + NARROW_TILE) of the rate of dense attention."""
 
 
