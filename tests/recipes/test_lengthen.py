@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 import gossamer as gs
-from gossamer.errors import InputError
-from gossamer.families.kinds import quote
+from gossamer.errors import InputError, quote
 from gossamer.kernels import select
 from gossamer.kernels.select import Explanation
 from gossamer.models import Model

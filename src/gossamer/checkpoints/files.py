@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import InputError
-from gossamer.families.kinds import quote
+from gossamer.errors import InputError, quote
 
 __all__ = ["SEAL", "check_inside", "check_seal", "read_json", "reason", "seal"]
 

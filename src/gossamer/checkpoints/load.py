@@ -12,9 +12,8 @@ from gossamer.checkpoints.files import check_seal, read_json, reason
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.sentence_transformers import read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.families import Family, get_family
-from gossamer.families.kinds import quote
 from gossamer.models.architecture import Architecture, SentenceEmbedding
 from gossamer.models.encoder import Model
 from gossamer.text import Tokenizer

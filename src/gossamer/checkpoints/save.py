@@ -16,9 +16,8 @@ from gossamer.checkpoints.card import model_card
 from gossamer.checkpoints.files import SEAL, reason, seal
 from gossamer.checkpoints.replace import replacing
 from gossamer.checkpoints.sentence_transformers import write_sentence_files
-from gossamer.errors import GossamerError, InputError
+from gossamer.errors import GossamerError, InputError, quote
 from gossamer.families import Family, family_for, get_family
-from gossamer.families.kinds import quote
 from gossamer.models.architecture import SentenceEmbedding
 from gossamer.models.encoder import Model
 

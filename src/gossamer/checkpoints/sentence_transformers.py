@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.checkpoints.files import check_inside, read_json
-from gossamer.errors import InputError
-from gossamer.families.kinds import quote
+from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Pooling, SentenceEmbedding
 
 __all__ = ["read_sentence_files", "write_sentence_files"]

@@ -11,8 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gossamer.checkpoints.files import check_inside, read_json, reason
-from gossamer.errors import InputError
-from gossamer.families.kinds import quote
+from gossamer.errors import InputError, quote
 
 __all__ = ["WeightFiles", "open_weights"]
 

@@ -1,9 +1,8 @@
 """Public checkpoint formats, one folder each; adding one is filling in a form (docs/families.md)."""
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.families import bert, longformer, native
 from gossamer.families.base import Config, Family, Field, HeadForm
-from gossamer.families.kinds import quote
 from gossamer.models.architecture import Architecture
 
 __all__ = ["FAMILIES", "NATIVE", "Config", "Family", "Field", "HeadForm", "family_for", "get_family"]

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-from gossamer.errors import InputError
-from gossamer.families.kinds import Kind, quote
+from gossamer.errors import InputError, quote
+from gossamer.families.kinds import Kind
 from gossamer.models.architecture import (
     Architecture,
     Attention,

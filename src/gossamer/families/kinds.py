@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.models.architecture import MOST_COLUMNS, MOST_LAYERS, MOST_ROWS
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "ROWS",
     "TOKEN",
     "Kind",
-    "quote",
 ]
 
 
@@ -40,15 +39,6 @@ class Kind:
         """Raise InputError, quoting the field and its value, unless this kind accepts it."""
         if not self.accepts(value):
             raise InputError(f"{name} is {quote(value)}; it must be {self.allowed}")
-
-
-def quote(value: object) -> str:
-    """A value as one short line."""
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of more digits than Python will print
-        return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def whole(least: int, most: int) -> Kind:

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 
-__all__ = ["LARGEST", "check_boolean", "check_integer", "quoted"]
+__all__ = ["LARGEST", "check_boolean", "check_integer"]
 
 LARGEST = 2**31 - 1
 """No size, distance or count is larger: products of two of them still fit into 64 bits."""
@@ -16,20 +16,10 @@ def check_integer(owner: str, field: str, value: Any, least: int) -> None:
     """Refuse anything but a true integer from `least` to `LARGEST` (a symbolic size of a traced program is one)."""
     is_integer = isinstance(value, int | torch.SymInt) and not isinstance(value, bool)
     if not is_integer or value < least or value > LARGEST:
-        raise InputError(f"{owner}: {field} is {quoted(value)}; it must be an integer from {least} to {LARGEST}")
+        raise InputError(f"{owner}: {field} is {quote(value)}; it must be an integer from {least} to {LARGEST}")
 
 
 def check_boolean(owner: str, field: str, value: Any) -> None:
     """Refuse anything but True or False."""
     if not isinstance(value, bool):
-        raise InputError(f"{owner}: {field} is {quoted(value)}; it must be True or False")
-
-
-def quoted(value: Any) -> str:
-    """A value as it fits into one line of a message, however large it is."""
-    if isinstance(value, int) and abs(value) >= 10**50:
-        return "an integer of more than 50 digits"
-    if isinstance(value, str | int | float | None):
-        shown = repr(value)
-        return shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"a {type(value).__name__}"
+        raise InputError(f"{owner}: {field} is {quote(value)}; it must be True or False")

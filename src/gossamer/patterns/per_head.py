@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.patterns.base import Pattern
-from gossamer.patterns.checks import check_integer, quoted
+from gossamer.patterns.checks import check_integer
 from gossamer.patterns.grid import Grid
 
 __all__ = ["PerHead"]
@@ -75,7 +75,7 @@ class PerHead(Pattern, kind="per_head"):
     def _from_fields(cls, values: dict[str, Any], read: Callable[[Any], Pattern]) -> Pattern:
         groups = values["groups"]
         if not isinstance(groups, list) or not all(isinstance(group, list) and len(group) == 2 for group in groups):
-            raise InputError(f"pattern 'per_head': groups is {quoted(groups)}; it must be a list of [pattern, heads]")
+            raise InputError(f"pattern 'per_head': groups is {quote(groups)}; it must be a list of [pattern, heads]")
         return cls(*((read(pattern), heads) for pattern, heads in groups))
 
     def _dense(self, grid: Grid) -> Tensor:

@@ -3,9 +3,8 @@
 from dataclasses import fields
 from typing import Any
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.patterns.base import Pattern
-from gossamer.patterns.checks import quoted
 
 __all__ = ["pattern_from_dict"]
 
@@ -22,11 +21,11 @@ def _read(data: Any, depth: int) -> Pattern:
     if depth > DEEPEST:
         raise InputError(f"pattern: the description nests more than {DEEPEST} patterns deep; write it flat")
     if not isinstance(data, dict):
-        raise InputError(f"pattern: the description is {quoted(data)}; it must be a dictionary with a 'pattern' key")
+        raise InputError(f"pattern: the description is {quote(data)}; it must be a dictionary with a 'pattern' key")
     kind = data.get("pattern")
     found = Pattern.kinds.get(kind) if isinstance(kind, str) else None
     if found is None:
-        raise InputError(f"pattern: the type is {quoted(kind)}; it must be one of {', '.join(sorted(Pattern.kinds))}")
+        raise InputError(f"pattern: the type is {quote(kind)}; it must be one of {', '.join(sorted(Pattern.kinds))}")
     values = {name: value for name, value in data.items() if name != "pattern"}
     _check_names(found, values)
     return found._from_fields(values, lambda nested: _read(nested, depth + 1))
@@ -34,7 +33,7 @@ def _read(data: Any, depth: int) -> Pattern:
 
 def _check_names(kind: type[Pattern], values: dict[Any, Any]) -> None:
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    problems = [f"unknown field {quoted(name)}" for name in values if name not in known]
+    problems = [f"unknown field {quote(name)}" for name in values if name not in known]
     problems += [f"missing field {name!r}" for name in known if name not in values]
     if problems:
         allowed = ", ".join(known) or "none"

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.patterns.base import Pattern
-from gossamer.patterns.checks import quoted
 from gossamer.patterns.global_tokens import Global
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.per_head import PerHead
@@ -32,7 +31,7 @@ class Union(Pattern, kind="union"):
 
     def __post_init__(self) -> None:
         if not isinstance(self.parts, tuple) or len(self.parts) < 2:
-            raise InputError(f"Union: parts is {quoted(self.parts)}; it must be a tuple of two patterns or more")
+            raise InputError(f"Union: parts is {quote(self.parts)}; it must be a tuple of two patterns or more")
         if _canonical(self.parts) != self.parts:
             shown = " | ".join(repr(part) for part in self.parts)
             raise InputError(f"Union: parts can be merged or are out of order; write {shown} instead")
@@ -71,7 +70,7 @@ class Union(Pattern, kind="union"):
     def _from_fields(cls, values: dict[str, Any], read: Callable[[Any], Pattern]) -> Pattern:
         parts = values["parts"]
         if not isinstance(parts, list) or len(parts) < 2:
-            raise InputError(f"pattern 'union': parts is {quoted(parts)}; it must be a list of two patterns or more")
+            raise InputError(f"pattern 'union': parts is {quote(parts)}; it must be a list of two patterns or more")
         merged = _canonical(single for part in parts for single in _parts(read(part)))
         return merged[0] if len(merged) == 1 else cls(merged)
 
@@ -119,7 +118,7 @@ def _check_part(part: Pattern) -> None:
             f"Union: '{part}' cannot be part of a union; put the union inside each group: PerHead((A | B, heads), ...)"
         )
     if not isinstance(part, Pattern) or isinstance(part, Union):
-        raise InputError(f"Union: a part is {quoted(part)}; each must be a single pattern such as Window(256, 256)")
+        raise InputError(f"Union: a part is {quote(part)}; each must be a single pattern such as Window(256, 256)")
 
 
 def _with(parts: list[Pattern], new: Pattern) -> list[Pattern]:

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.families import family_for
-from gossamer.families.kinds import quote
 from gossamer.models.architecture import MOST_ROWS, Architecture, Embeddings, Layer
 from gossamer.models.encoder import Model
+from gossamer.models.evaluation import evaluating
 from gossamer.patterns import Full, Global, Window
-from gossamer.recipes.evaluation import evaluating
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.text import speeches
 

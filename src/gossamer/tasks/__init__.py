@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gossamer.errors import InputError
-from gossamer.families.kinds import quote
+from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.tasks.embed import Embed, Embeddings
 

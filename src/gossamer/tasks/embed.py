@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.errors import InputError
-from gossamer.families.kinds import quote
+from gossamer.errors import InputError, quote
 from gossamer.models.architecture import SentenceEmbedding
 from gossamer.models.encoder import Model
+from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import pool
 from gossamer.patterns import Full
-from gossamer.recipes.evaluation import evaluating
 from gossamer.tasks.passes import Progress, Reading, find_frame, read_states
 
 __all__ = ["Embed", "Embeddings"]
