@@ -109,6 +109,17 @@ def test_saving_over_a_model_replaces_it_and_keeps_the_rest(
     assert [one.name for one in tmp_path.iterdir()] == ["model"]
 
 
+def test_files_that_only_look_like_a_models_are_kept(tmp_path: Path) -> None:
+    target = write(tmp_path / "model", BERT)
+    mine = {"best.model", "tokenizer_notes.json", "faiss.index.json", "vocab.md", "model_v1.safetensors"}
+    stale = {"pytorch_model.bin", "model-00001-of-00002.safetensors", "vocab.txt"}
+    for name in mine | stale:
+        (target / name).write_text(name)
+    found = set(contents(gs.save(build(LONGFORMER), target)))
+    assert mine <= found
+    assert not stale & found
+
+
 def test_second_rename_that_fails_puts_the_old_model_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = write(tmp_path / "model", BERT)
     before, real = contents(target), Path.rename

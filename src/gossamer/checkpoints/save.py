@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,14 @@ from gossamer.models.encoder import Model
 __all__ = ["save"]
 
 # What a model directory is made of; anything else in it is the user's and is kept.
-_OURS = (
+_OURS = {
     *("config.json", "README.md", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
-    *("1_Pooling", "2_Normalize", "model*.safetensors", "pytorch_model*.bin", "*.index.json", SEAL),
-    *("tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "*.model"),
-)
+    *("1_Pooling", "2_Normalize", SEAL, "model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+}
+_SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 
 
 def save(model: Model, directory: str | Path, family: str | None = None) -> Path:
@@ -72,7 +76,6 @@ def _check_target(target: Path) -> None:
 
 def _keep_others(target: Path, new: Path) -> None:
     if target.is_dir():
-        ignore = shutil.ignore_patterns(*_OURS)
         top = os.fspath(target)
         shutil.copytree(
             target,
@@ -80,8 +83,12 @@ def _keep_others(target: Path, new: Path) -> None:
             symlinks=True,
             dirs_exist_ok=True,
             copy_function=_link_or_copy,
-            ignore=lambda folder, names: ignore(folder, names) if folder == top else set(),
+            ignore=lambda folder, names: {one for one in names if folder == top and _is_ours(one)},
         )
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or _SHARD.fullmatch(name) is not None
 
 
 def _link_or_copy(source: str, destination: str) -> None:
