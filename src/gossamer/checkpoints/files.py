@@ -10,6 +10,7 @@ from gossamer.errors import InputError, quote
 __all__ = ["SEAL", "check_inside", "check_seal", "read_json", "reason", "seal"]
 
 SEAL = "gossamer.json"
+_SEALED = "model.safetensors"
 
 
 def reason(problem: BaseException) -> str:
@@ -42,29 +43,30 @@ def check_inside(directory: Path, name: object, where: Path) -> Path:
 
 
 def seal(directory: Path, version: str) -> None:
-    """Write down size and SHA-256 of every file, README.md aside, so that damage shows on loading."""
-    files = [one for one in sorted(directory.rglob("*")) if one.is_file() and one.name not in (SEAL, "README.md")]
-    entries = {
-        one.relative_to(directory).as_posix(): {"size": one.stat().st_size, "sha256": _digest(one)} for one in files
-    }
+    """Write down size and SHA-256 of the weights, so that damage shows on loading; other files may be edited."""
+    weights = directory / _SEALED
+    entries = {_SEALED: {"size": weights.stat().st_size, "sha256": _digest(weights)}}
     data = {"format": 1, "gossamer": version, "files": entries}
     (directory / SEAL).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def check_seal(directory: Path) -> None:
-    """Compare every file with the seal, if there is one. InputError names a file that is missing or has changed."""
+    """Compare the weights with the seal, if there is one. InputError where they are missing or have changed."""
     path = directory / SEAL
     if not path.exists():
         return
     files = read_json(path).get("files")
     if not isinstance(files, dict):
         raise InputError(f"{path}: its 'files' are {quote(files)}; restore this file or delete it to load unchecked")
-    for name, entry in files.items():
-        file = check_inside(directory, name, path)
+    for name in files:
+        check_inside(directory, name, path)
+    if _SEALED in files:
+        entry, file = files[_SEALED], directory / _SEALED
         size, digest = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
         problem = _compare(file, size, digest)
         if problem:
-            raise InputError(f"{file}: {problem}; restore it, or delete {path} to accept it as it is")
+            remedy = f"restore it, or delete {path} if another tool rewrote the model"
+            raise InputError(f"{file}: differs from {SEAL}: it {problem}; {remedy}")
 
 
 def _compare(file: Path, size: object, digest: object) -> str | None:
@@ -72,7 +74,7 @@ def _compare(file: Path, size: object, digest: object) -> str | None:
         found = file.stat().st_size
         if found != size:
             return f"holds {found} bytes, {quote(size)} when it was saved"
-        return None if _digest(file) == digest else "its content has changed since it was saved (SHA-256 differs)"
+        return None if _digest(file) == digest else "has changed since it was saved (SHA-256 differs)"
     except OSError as problem:
         return f"cannot be read ({reason(problem)})"
 
