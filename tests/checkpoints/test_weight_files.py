@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,18 @@ def test_flipped_bits_in_a_header_are_refused(bert: Path) -> None:
             found = loaded_or_refused(bert)
             # A flip inside the free-form metadata changes nothing.
             assert "\n" not in found if isinstance(found, str) else same(found, expected)
+
+
+def test_flipped_bit_in_a_bin_is_refused(bert: Path) -> None:
+    path = as_bin(bert)
+    whole = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda one: one.file_size)
+    whole[largest.header_offset + 200 + largest.file_size // 2] ^= 1
+    path.write_bytes(whole)
+    assert f"record '{largest.filename}' is damaged" in refusal(bert)
+    path.write_bytes(bytes(whole[:40]) + bytes(60) + bytes(whole[100:]))
+    assert "not a whole torch file" in refusal(bert) or "is damaged" in refusal(bert)
 
 
 class Trap:

@@ -2,6 +2,8 @@
 
 import pickle
 import warnings
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -130,6 +132,7 @@ def _are(names: list[str]) -> str:
 
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:
+    _check_records(path)
     try:
         data = _load_safely(path)
     except pickle.UnpicklingError:
@@ -144,6 +147,19 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise InputError(f"{path}: entry {quote(name)} is a {type(tensor).__name__}; it must be a named tensor")
     return data
+
+
+def _check_records(path: Path) -> None:
+    """Compare every record of a zip archive with its checksum, which torch itself does not look at."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as problem:
+        raise InputError(f"{path}: not a whole torch file ({reason(problem)}); {_AGAIN}") from None
+    if damaged is not None:
+        raise InputError(f"{path}: its record {quote(damaged)} is damaged (checksum differs); {_AGAIN}")
 
 
 def _load_safely(path: Path) -> object:
