@@ -223,6 +223,20 @@ def test_bin_with_something_else_is_refused(bert: Path, content: object) -> None
     assert "it must" in refusal(bert)
 
 
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (torch.zeros(1, 1).expand(2**31 - 1, 32), "[2147483647, 32], more than the file holds"),
+        (torch.zeros(20, 8, device="meta"), "lies on 'meta'"),
+    ],
+)
+def test_bin_that_claims_more_than_it_holds_is_refused(bert: Path, tensor: torch.Tensor, said: str) -> None:
+    torch.save({"embeddings.word_embeddings.weight": tensor}, as_bin(bert))
+    message = refusal(bert)
+    assert "'embeddings.word_embeddings.weight'" in message
+    assert said in message
+
+
 def test_missing_files_are_named(bert: Path) -> None:
     (bert / "model.safetensors").unlink()
     assert "no weights there" in refusal(bert)

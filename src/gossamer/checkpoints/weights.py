@@ -146,7 +146,19 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     for name, tensor in data.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise InputError(f"{path}: entry {quote(name)} is a {type(tensor).__name__}; it must be a named tensor")
+        _check_storage(path, name, tensor)
     return data
+
+
+def _check_storage(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that claims more numbers than the file holds: reading it would take memory without end."""
+    if tensor.device.type != "cpu":
+        raise InputError(f"{path}: tensor {quote(name)} lies on {tensor.device.type!r}; save it from the CPU again")
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise InputError(
+            f"{path}: tensor {quote(name)} is {list(tensor.shape)}, more than the file holds; "
+            "save it again after .contiguous()"
+        )
 
 
 def _check_records(path: Path) -> None:
