@@ -92,7 +92,7 @@ def test_plain_operations_have_neither_dropout_nor_positions() -> None:
         ({"q": torch.cat([x, x])}, "q has shape [2, 2, 10, 4] and k [1, 2, 10, 4]; batch and head_size"),
         ({"q": torch.cat([x, x], 1)[:, :3]}, "q has 3 heads and k 2; the first must be a multiple"),
         ({"pattern": PerHead((Full(), 3))}, "the pattern is for 3 heads and q has 2"),
-        ({"query_start": -1}, "query_start is -1; it must be 0 or more"),
+        ({"query_start": -1}, "query_start is -1; it must be a whole number, 0 or more"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be from 0 up to, not including, 1"),
         ({"dropout": float("nan")}, "dropout is nan"),
         ({"scale": float("inf")}, "scale is inf; it must be a finite number"),

@@ -86,11 +86,9 @@ MUTANTS = {
     "gradient of the log-sum-exp forgotten": Mutant("tile_attention", "row = row - rows.grad_lse", "pass"),
     "gradient of the log-sum-exp reversed": Mutant("tile_attention", "row - rows.grad_lse", "row + rows.grad_lse"),
     "row sums forgotten": Mutant("tile_attention", "(rows.grad_out * rows.out).sum(-1)", "0 * rows.lse"),
-    "dropout not rescaled": Mutant(
-        "tile_attention", "probabilities = probabilities * keep / (1 - rate)", "probabilities = probabilities * keep"
-    ),
+    "dropout not rescaled": Mutant("tile_attention", "return (x * keep).mul_(1 / (1 - rate))", "return x * keep"),
     "dropout forgotten by the values' gradient": Mutant(
-        "tile_attention", "dropped = probabilities * keep / (1 - rate)", "dropped = probabilities"
+        "tile_attention", "dropped = _dropped(probabilities, keep, rate)", "dropped = probabilities"
     ),
     "dropout alike in all heads": Mutant(
         "tile_masks",
@@ -126,7 +124,7 @@ MUTANTS = {
     "portable: segments of columns ignored": Mutant(
         "portable", " & (s.q_segments == s.k_segments[:, :, at].mT)", "", "portable"
     ),
-    "dense: mask dropped": Mutant("dense", "torch.where(allowed, q", "torch.where(allowed | True, q", "dense"),
+    "dense: mask dropped": Mutant("dense", "torch.where(allowed, bias", "torch.where(allowed | True, bias", "dense"),
     "dense: scale forgotten": Mutant("dense", "attn_mask=added, scale=inputs.scale", "attn_mask=added", "dense"),
     "dense: bias forgotten": Mutant("dense", "if inputs.bias is None else inputs.bias.to(q.dtype)", "", "dense"),
     "dense: empty rows left as they are": Mutant("dense", "out.masked_fill(empty, 0)", "out", "dense"),

@@ -50,7 +50,7 @@ def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     )
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def _cached_mask(
     pattern: Pattern, queries: int, keys: int, query_start: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
@@ -62,9 +62,10 @@ def _cached_mask(
 
 
 def _make_mask(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """The mask as torch adds it, finite: so a row without keys, and its gradients, stay finite until zeroed."""
+    """The mask as torch adds it; rows that see nothing stay finite, gradients too, until they are zeroed."""
     q = inputs.q
     allowed = visible(inputs)
-    nothing = q.new_tensor(torch.finfo(q.dtype).min / 2)
-    added = torch.where(allowed, q.new_zeros(()) if inputs.bias is None else inputs.bias.to(q.dtype), nothing)
-    return added, ~allowed.any(-1, keepdim=True)
+    empty = ~allowed.any(-1, keepdim=True)
+    bias = q.new_zeros(()) if inputs.bias is None else inputs.bias.to(q.dtype)
+    added = torch.where(allowed, bias, q.new_tensor(float("-inf")))
+    return added.masked_fill(empty, 0), empty

@@ -20,13 +20,18 @@ def keep_mask(rate: float, seed: Tensor, batch: Tensor, heads: Tensor, queries: 
     for part in (batch, heads, queries):
         mixed = _mix(mixed ^ _times(part.to(torch.int32), 0x9E3779B9))
     columns = _mix(_times(keys.to(torch.int32), 0x85EBCA6B) ^ 0x5BD1E995)
-    bits = _times(mixed ^ columns, 0x7FEB352D)
-    bits = _times(bits ^ _shift(bits, 15), 0x846CA68B)
+    # In place: this is as large as the scores.
+    bits = (mixed ^ columns).mul_(_signed(0x7FEB352D))
+    bits = bits.bitwise_xor_(_shift(bits, 15)).mul_(_signed(0x846CA68B))
     return bits >= int(rate * 2**32) - 2**31
 
 
+def _signed(constant: int) -> int:
+    return constant - 2**32 if constant >= 2**31 else constant
+
+
 def _times(x: Tensor, constant: int) -> Tensor:
-    return x * (constant - 2**32 if constant >= 2**31 else constant)
+    return x * _signed(constant)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
 from gossamer.patterns import Pattern, PerHead
 
@@ -86,18 +86,16 @@ def make_inputs(
     q, k, v = (in_autocast_dtype(x) for x in (q, k, v))
     _check_kinds(q, k, v)
     batch, queries, keys = q.shape[0], q.shape[2], k.shape[2]
-    if query_start < 0:
-        raise InputError(f"query_start is {query_start}; it must be 0 or more: the position of the first query")
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout is {dropout}; it must be from 0 up to, not including, 1")
+    _check_numbers(query_start, dropout, scale)
     _check_rows("key_mask", key_mask, batch, keys, q, boolean=True)
     if key_mask is not None and readable(key_mask) and bool(key_mask.all()):
         key_mask = None
     _check_rows("global_mask", global_mask, batch, keys, q, boolean=True)
     q_segments, k_segments = _pair("segments", segments, batch, queries, keys, query_start, q)
-    q_positions, k_positions = _pair("positions", positions, batch, queries, keys, query_start, q)
-    if scale is not None and not tracing() and not math.isfinite(scale):
-        raise InputError(f"scale is {scale}; it must be a finite number")
+    # Distances of small integers would wrap.
+    q_positions, k_positions = (
+        None if x is None else x.long() for x in _pair("positions", positions, batch, queries, keys, query_start, q)
+    )
     k_flags = global_mask if global_mask is None or key_mask is None else global_mask & key_mask
     return Inputs(
         q=q,
@@ -119,10 +117,23 @@ def make_inputs(
     )
 
 
+def _check_numbers(query_start: int, dropout: float, scale: float | None) -> None:
+    if not isinstance(query_start, int | torch.SymInt) or isinstance(query_start, bool) or query_start < 0:
+        raise InputError(
+            f"query_start is {quote(query_start)}; it must be a whole number, 0 or more: where the first query stands"
+        )
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise InputError(f"dropout is {quote(dropout)}; it must be from 0 up to, not including, 1")
+    is_number = scale is None or isinstance(scale, int | float | torch.SymFloat)
+    if not is_number or (isinstance(scale, int | float) and not math.isfinite(scale)):
+        raise InputError(f"scale is {quote(scale)}; it must be a finite number")
+
+
 def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
     if not isinstance(pattern, Pattern):
         raise InputError(f"pattern is {pattern!r}; it must be a pattern such as gossamer.Window(256, 256)")
     for name, x in (("q", q), ("k", k), ("v", v)):
+        _check_tensor(name, x)
         if x.ndim != 4:
             raise InputError(f"{name} has shape {list(x.shape)}; it must be [batch, heads, length, head_size]")
         if x.shape[1] == 0 or x.shape[3] == 0:
@@ -137,6 +148,11 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
         raise InputError(f"the pattern is for {pattern.heads} heads and q has {q.shape[1]}; they must be equal")
 
 
+def _check_tensor(name: str, x: object) -> None:
+    if not isinstance(x, Tensor):
+        raise InputError(f"{name} is {quote(x)}, a {type(x).__name__}; it must be a tensor")
+
+
 def _check_kinds(q: Tensor, k: Tensor, v: Tensor) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
         if x.dtype != q.dtype or x.device != q.device or not x.dtype.is_floating_point:
@@ -149,6 +165,7 @@ def _check_kinds(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _check_rows(name: str, x: Tensor | None, batch: int, length: int, q: Tensor, boolean: bool = False) -> None:
     if x is None:
         return
+    _check_tensor(name, x)
     if boolean and x.dtype != torch.bool:
         raise InputError(f"{name} is {x.dtype}; it must be boolean: True for the tokens that count (try {name}.bool())")
     if not boolean and (x.dtype.is_floating_point or x.dtype == torch.bool):
@@ -189,6 +206,7 @@ def _query_flags(k_flags: Tensor, query_start: int, queries: int) -> Tensor:
 def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     if bias is None:
         return None
+    _check_tensor("bias", bias)
     full = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     if bias.ndim != 4 or any(have not in (1, want) for have, want in zip(bias.shape, full, strict=True)):
         raise InputError(

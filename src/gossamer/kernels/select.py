@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.inputs import Inputs, tracing
@@ -126,10 +127,18 @@ def _why_not_positions(inputs: Inputs) -> str | None:
         return "a dilated window over positions is no band of indices"
     if tracing():
         return "positions cannot be looked at while compiling"
-    own = inputs.k_positions[:, inputs.query_start : inputs.query_start + inputs.queries]
+    own = slice(inputs.query_start, inputs.query_start + inputs.queries)
+    if not torch.equal(inputs.q_positions, inputs.k_positions[:, own]):
+        return "positions differ between queries and keys"
     steps = inputs.k_positions.diff(dim=1)
-    if inputs.k_segments is not None:
+    if inputs.q_segments is not None and inputs.k_segments is not None:
+        if not torch.equal(inputs.q_segments, inputs.k_segments[:, own]) or not _in_one_piece(inputs.k_segments):
+            return "positions of documents that lie in several pieces are no band of indices"
         steps = steps.masked_fill(inputs.k_segments.diff(dim=1) != 0, 1)
-    if torch.equal(inputs.q_positions, own) and bool((steps >= 1).all()):
-        return None
-    return "positions do not rise from token to token, or differ between queries and keys"
+    return None if bool((steps >= 1).all()) else "positions do not rise from token to token"
+
+
+def _in_one_piece(segments: Tensor) -> bool:
+    """Whether each document's tokens lie next to each other, in every row."""
+    runs, ids = ((x.diff(dim=1) != 0).sum(1) for x in (segments, segments.sort(dim=1).values))
+    return torch.equal(runs, ids)

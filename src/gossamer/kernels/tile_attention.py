@@ -75,7 +75,7 @@ def forward_tiles(
     lse = scores.logsumexp(-1)
     probabilities = (scores - lse[..., None]).exp_()
     if keep is not None:
-        probabilities = probabilities * keep / (1 - rate)
+        probabilities = _dropped(probabilities, keep, rate)
     return probabilities @ v, lse
 
 
@@ -95,8 +95,8 @@ def backward_tiles(
     grad_probabilities = rows.grad_out @ v.mT
     dropped = probabilities
     if keep is not None:
-        grad_probabilities = grad_probabilities * keep / (1 - rate)
-        dropped = probabilities * keep / (1 - rate)
+        grad_probabilities = _dropped(grad_probabilities, keep, rate)
+        dropped = _dropped(probabilities, keep, rate)
     row = (rows.grad_out * rows.out).sum(-1)
     if rows.grad_lse is not None:
         row = row - rows.grad_lse
@@ -107,3 +107,7 @@ def backward_tiles(
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     scores = q @ k.mT * scale
     return scores if mask is None else scores + mask
+
+
+def _dropped(x: Tensor, keep: Tensor, rate: float) -> Tensor:
+    return (x * keep).mul_(1 / (1 - rate))

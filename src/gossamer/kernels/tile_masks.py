@@ -72,7 +72,7 @@ def _make_mask(
     return torch.zeros(1, 1, rows, keys, dtype=dtype, device=device).masked_fill_(outside, MASKED)
 
 
-_cached_mask = lru_cache(maxsize=512)(_make_mask)
+_cached_mask = lru_cache(maxsize=64)(_make_mask)
 
 
 def _of_queries(tiles: Tiles, x: Tensor) -> Tensor:

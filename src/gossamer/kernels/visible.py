@@ -12,12 +12,14 @@ __all__ = ["visible"]
 
 
 def visible(inputs: Inputs) -> Tensor:
-    """Who may attend to whom, broadcasting to [batch, heads, queries, keys]: pattern, segments, key padding."""
+    """Who may attend to whom, broadcasting to [batch, heads, queries, keys]: pattern, segments, padding, bias."""
     allowed = _pattern_mask(inputs)
     if inputs.q_segments is not None and inputs.k_segments is not None:
         allowed = allowed & (inputs.q_segments[:, None, :, None] == inputs.k_segments[:, None, None, :])
     if inputs.key_mask is not None:
         allowed = allowed & inputs.key_mask[:, None, None, :]
+    if inputs.bias is not None:
+        allowed = allowed & (inputs.bias != float("-inf"))
     return allowed
 
 
