@@ -136,9 +136,14 @@ def test_numbers_that_are_none_are_refused(bert: Path, bad: float) -> None:
     assert "'pooler.dense.bias' holds NaN or infinity" in refusal(bert)
 
 
-def test_whole_numbers_are_no_weights(bert: Path) -> None:
-    edit_weights(bert, lambda tensors: tensors | {"pooler.dense.bias": torch.ones(8, dtype=torch.int64)})
-    assert "'pooler.dense.bias' holds int64" in refusal(bert)
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64])
+def test_types_that_no_model_computes_in_are_refused(bert: Path, dtype: torch.dtype, form: str) -> None:
+    edit_weights(bert, lambda tensors: tensors | {"pooler.dense.bias": torch.ones(8).to(dtype)})
+    if form == "bin":
+        as_bin(bert)
+    kind = str(dtype).removeprefix("torch.")
+    assert f"'pooler.dense.bias' holds {kind}; convert it to float32" in refusal(bert)
 
 
 def test_a_tensor_under_two_names_is_refused(bert: Path) -> None:

@@ -18,6 +18,7 @@ from gossamer.errors import InputError, quote
 __all__ = ["WeightFiles", "open_weights"]
 
 _AGAIN = "copy or download it again"
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 class WeightFile(ABC):
@@ -88,12 +89,12 @@ class WeightFiles:
                 self.shapes[name], self._homes[name] = shape, file
 
     def read(self, name: str) -> Tensor:
-        """One tensor. InputError for one that is not floating point or holds NaN or infinity."""
+        """One tensor. InputError for a type that no model computes in, and for NaN or infinity."""
         home = self._homes[name]
         tensor = home.read(name)
-        if not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise InputError(f"{home.path}: tensor {name!r} holds {kind}; weights must be floating point")
+        if tensor.dtype not in _DTYPES:
+            kind, allowed = (str(tensor.dtype).removeprefix("torch."), "float32, bfloat16, float16 or float64")
+            raise InputError(f"{home.path}: tensor {name!r} holds {kind}; convert it to {allowed}")
         if not torch.isfinite(tensor).all():
             raise InputError(f"{home.path}: tensor {name!r} holds NaN or infinity; the file is damaged: {_AGAIN}")
         return tensor
