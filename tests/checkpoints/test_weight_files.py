@@ -268,6 +268,12 @@ def test_weights_are_read_in_the_type_asked_for(bert: Path, dtype: str | torch.d
     assert {one.dtype for one in gs.load(bert, dtype=dtype).parameters()} == {expected}
 
 
+def test_weights_too_large_for_the_type_asked_for_are_refused(bert: Path) -> None:
+    edit_weights(bert, lambda tensors: tensors | {"pooler.dense.bias": torch.full((8,), -7e4)})
+    assert "'pooler.dense.bias' reaches 7e+04, more than float16 holds" in refusal(bert, dtype="float16")
+    gs.load(bert, dtype="bfloat16")
+
+
 @pytest.mark.parametrize(
     "options", [{"dtype": "int8"}, {"dtype": torch.int8}, {"device": "toaster"}, {"head": "classify"}]
 )

@@ -110,8 +110,20 @@ def _build(
     tensors = {name: weights.read(home) for name, home in homes.items()}
     _check_tied(tensors, architecture, family, weights, names)
     common = dtype or _common_dtype(tensors)
-    model.load_state_dict({name: one.to(common) for name, one in tensors.items()}, assign=True)
+    converted = {
+        name: _convert(f"{weights.where}: tensor {homes[name]!r}", one, common) for name, one in tensors.items()
+    }
+    model.load_state_dict(converted, assign=True)
     return model
+
+
+def _convert(what: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in another type; InputError where its numbers are too large for that."""
+    out = tensor.to(dtype)
+    if torch.finfo(dtype).max < torch.finfo(tensor.dtype).max and not torch.isfinite(out).all():
+        kind, wider = str(dtype).removeprefix("torch."), "float64" if dtype != torch.float16 else "float32 or bfloat16"
+        raise InputError(f"{what} reaches {tensor.abs().max():.4g}, more than {kind} holds; load it as {wider}")
+    return out
 
 
 def _match(
