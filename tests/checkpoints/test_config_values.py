@@ -118,6 +118,17 @@ def test_unknown_settings_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "shown"), [("NaN", "NaN"), ("-Infinity", "-Infinity"), ("1e999", "Infinity"), ('{"a": [NaN]}', "nan")]
+)
+def test_unknown_setting_that_json_lacks_is_refused(tmp_path: Path, value: str, shown: str) -> None:
+    file = write(tmp_path / "bert", BERT) / "config.json"
+    file.write_text(file.read_text().replace("{", f'{{"foo": {value},', 1))
+    message = refusal(tmp_path / "bert")
+    assert "field 'foo' is" in message
+    assert shown in message
+
+
+@pytest.mark.parametrize(
     ("path", "value", "said"),
     [
         (("hidden_size",), "8", "hidden_size"),

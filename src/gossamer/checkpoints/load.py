@@ -1,6 +1,7 @@
 """Loading: config to architecture, shapes compared before anything is allocated, then the tensors."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def load(
     model = _build(architecture, family, weights, names, kind)
     model.tokenizer = _tokenizer(directory, encoder, architecture)
     known = {one.name for one in family.fields} | _WRITTEN_ANEW | set(family.write(architecture))
-    model.extra_config = {name: value for name, value in config.items() if name not in known}
+    model.extra_config = _extra(config_path, {name: value for name, value in config.items() if name not in known})
     model.source = _source(path_or_hub_id, config)
     return model.to(where).eval() if where else model.eval()
 
@@ -73,6 +74,21 @@ def _architectures(config: Mapping[str, Any]) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"architectures is {quote(names)}; it must be a list of names")
     return names
+
+
+def _extra(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of no meaning here, kept for saving; InputError for one that could not be written again."""
+    for name, value in fields.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (ValueError, RecursionError):
+            shown = (
+                str(value).replace("nan", "NaN").replace("inf", "Infinity") if type(value) is float else quote(value)
+            )
+            raise InputError(
+                f"{path}: field {quote(name)} is {shown}, which JSON does not have; set it to a number or null"
+            ) from None
+    return fields
 
 
 def _architecture(family: Family, config: Mapping[str, Any], head: Any, names: Mapping[str, str]) -> Architecture:
