@@ -58,6 +58,8 @@ COMMON = [
     ("position_embedding_type", "relative_key", "'absolute'"),
     ("is_decoder", True, "False"),
     ("add_cross_attention", True, "False"),
+    ("quantization_config", {"bits": 4}, "dequantize the model"),
+    ("quantization_config", {}, "dequantize the model"),
     ("model_type", "mamba", "bert, gossamer, longformer"),
     ("model_type", None, "bert, gossamer, longformer"),
     ("model_type", ["bert"], "bert, gossamer, longformer"),

@@ -51,6 +51,7 @@ def load(
     config_path = encoder / "config.json"
     config = read_json(config_path)
     try:
+        _check_unquantized(config)
         family = get_family(config.get("model_type"))
         wanted = head or family.head_of(_architectures(config)) if embed is None else embed
     except InputError as problem:
@@ -67,6 +68,14 @@ def load(
     model.extra_config = _extra(config_path, {name: value for name, value in config.items() if name not in known})
     model.source = _source(path_or_hub_id, config)
     return model.to(where).eval() if where else model.eval()
+
+
+def _check_unquantized(config: Mapping[str, Any]) -> None:
+    given = config.get("quantization_config")
+    if given is not None:
+        raise InputError(
+            f"quantization_config is {quote(given)}; Gossamer reads plain floating-point weights: dequantize the model"
+        )
 
 
 def _architectures(config: Mapping[str, Any]) -> list[str]:
