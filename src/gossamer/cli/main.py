@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -84,6 +85,9 @@ def build() -> Any:
 
 def main() -> None:
     """The entry point."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as by `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -104,8 +108,7 @@ def run(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("Interrupt", "interrupted", 130, as_json)
     except BrokenPipeError:
-        # What is still buffered has no reader; without this Python would complain on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 141
     except Exception as problem:
         if type(problem).__name__ == "NoArgsIsHelpError":  # typer has printed the help by now
@@ -122,8 +125,10 @@ def _explain(problem: Exception) -> tuple[str, int]:
     if isinstance(problem, UsageError):
         return _usage(problem), 2
     if isinstance(problem, OSError):
-        where = f"{problem.filename}: " if problem.filename else ""
-        return f"{where}{problem.strerror or problem}", 2
+        why = problem.strerror or str(problem)
+        if problem.filename:
+            return f"{problem.filename}: {why}", 2
+        return f"the output could not be written ({why}): free some space or write it elsewhere", 2
     if isinstance(problem, MemoryError) or _is_torch_memory(problem):
         return "out of memory; read shorter or fewer texts at once", 2
     return f"{type(problem).__name__}: {problem} (a bug: GOSSAMER_DEBUG=1 shows where; please report it)", 1
@@ -143,9 +148,19 @@ def _usage(problem: Any) -> str:
 def _fail(kind: str, message: str, code: int, as_json: bool) -> int:
     line = " ".join(message.split())
     print(f"gossamer: {line}", file=sys.stderr)
-    if as_json:
-        output.print_json({"error": {"type": kind, "message": line}})
+    try:
+        if as_json:
+            output.print_json({"error": {"type": kind, "message": line}})
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _discard_output()
     return code
+
+
+def _discard_output() -> None:
+    """Point stdout at nothing: Python writes what is still buffered on its way out, and would complain once more."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
