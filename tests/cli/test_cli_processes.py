@@ -46,10 +46,27 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_one_line() -> None:
+@pytest.mark.parametrize("args", [["--version"], ["env"], ["env", "--json"], ["summary", "/nowhere", "--json"]])
+def test_a_full_disk_is_one_line(args: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run([GOSSAMER, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "gossamer: No space left on device\n")
+        done = subprocess.run([GOSSAMER, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    full_disk = "the output could not be written (No space left on device): free some space or write it elsewhere"
+    assert line.startswith("gossamer: '/nowhere': " if "/nowhere" in args else f"gossamer: {full_disk}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_closed_streams_are_no_bug() -> None:
+    def shell(line: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(["sh", "-c", f"'{GOSSAMER}' {line}"], capture_output=True, text=True, check=False)
+
+    for line in ("env >&-", "env 2>&-"):
+        done = shell(line)
+        assert (done.returncode, done.stderr) == (0, "")
+    done = shell("embed model --file - <&-")
+    assert done.returncode == 2
+    assert done.stderr.startswith("gossamer: --file is '-', but standard input is closed")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -63,6 +63,8 @@ def read_texts(arguments: Sequence[str], files: Sequence[Path], field: str) -> l
 
 def _read(file: Path, field: str) -> Iterator[Text]:
     name = "stdin" if str(file) == "-" else str(file)
+    if name == "stdin" and sys.stdin is None:
+        raise InputError("--file is '-', but standard input is closed; pipe a text in, or name a file")
     try:
         data = sys.stdin.buffer.read() if name == "stdin" else file.read_bytes()
     except FileNotFoundError:
