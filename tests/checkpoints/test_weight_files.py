@@ -255,6 +255,18 @@ def test_missing_shard_is_named(bert: Path) -> None:
     assert "model-00002-of-00002.safetensors, which is not there" in refusal(bert)
 
 
+def test_index_that_names_the_wrong_shard_is_refused(bert: Path) -> None:
+    shard(bert)
+    path = bert / "model.safetensors.index.json"
+    weight_map = json.loads(path.read_text())["weight_map"]
+    one, two = sorted(set(weight_map.values()))
+    name = next(name for name, file in weight_map.items() if file == one)
+    path.write_text(json.dumps({"weight_map": {**weight_map, name: two}}))
+    assert f"tensor '{name}' is in {two}, but it is in {one}" in refusal(bert)
+    path.write_text(json.dumps({"weight_map": {**weight_map, "ghost": two}}))
+    assert f"tensor 'ghost' is in {two}, but none has it" in refusal(bert)
+
+
 @pytest.mark.parametrize("weight_map", [None, [], {}, {"a": 3}, {"a": "../b"}, {"a": "/b"}, {"a": "b\0"}, {"a": ["b"]}])
 def test_index_that_points_elsewhere_is_refused(bert: Path, weight_map: object) -> None:
     (bert / "model.safetensors").unlink()

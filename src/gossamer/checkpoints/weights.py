@@ -7,6 +7,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -88,6 +89,14 @@ class WeightFiles:
                     raise InputError(f"{file.path}: tensor {name!r} is also in {self._homes[name].path.name}; keep one")
                 self.shapes[name], self._homes[name] = shape, file
 
+    def check_homes(self, weight_map: Mapping[str, str]) -> None:
+        """Refuse an index that names another file for a tensor than the one it was found in."""
+        for name, file in weight_map.items():
+            home = self._homes.get(name)
+            if home is None or home.path != self.where.parent / file:
+                found = "none has it" if home is None else f"it is in {home.path.name}"
+                raise InputError(f"{self.where}: says that tensor {quote(name)} is in {file}, but {found}; {_AGAIN}")
+
     def read(self, name: str) -> Tensor:
         """One tensor. InputError for a type that no model computes in, and for NaN or infinity."""
         home = self._homes[name]
@@ -108,15 +117,22 @@ def open_weights(directory: Path) -> WeightFiles:
         if single.is_file():
             return WeightFiles([opener(single)], single)
         if index.is_file():
-            return WeightFiles([opener(one) for one in _shards(index)], index)
+            weight_map = _weight_map(index)
+            files = WeightFiles([opener(one) for one in _shards(index, weight_map)], index)
+            files.check_homes(weight_map)
+            return files
     names = ", ".join(f"{name} (or {name}.index.json)" for name, _ in openers)
     raise InputError(f"{directory}: no weights there; one of these must be: {names}")
 
 
-def _shards(index: Path) -> list[Path]:
+def _weight_map(index: Path) -> dict[str, Any]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{index}: its 'weight_map' is {quote(weight_map)}; it must map tensor names to files")
+    return weight_map
+
+
+def _shards(index: Path, weight_map: Mapping[str, Any]) -> list[Path]:
     shards = [check_inside(index.parent, name, index) for name in dict.fromkeys(map(_hashable, weight_map.values()))]
     missing = [one.name for one in shards if not one.is_file()]
     if missing:
