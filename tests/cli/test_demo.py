@@ -112,7 +112,14 @@ def test_the_sample_model_does_the_job(minilm: Path, tmp_path: Path) -> None:
     receipt = done.receipt
     assert receipt["lengthen"]["source"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert receipt["unchanged"]["texts"] == 12
-    assert receipt["unchanged"]["relative_difference"] <= 1e-5
+    unchanged = receipt["unchanged"]
+    assert unchanged["backends"] == ["dense"]
+    assert unchanged["relative_difference"] <= unchanged["allowed"] == 1e-5
+    assert unchanged["relative_difference_windowed_kernel"] <= 1e-5
+    assert "as it runs (dense attention on text so short)" in done.printed
+    assert "windowed kernel forced" in done.printed
+    assert "token states at 257 tokens, covered by the window" in done.printed
+    assert "token states at 512 tokens, beyond the window: expected to differ" in done.printed
     assert done.row("retrieval", "chunk 128")["recall_at_1"]["value"] > 0.9
     assert done.row("retrieval", "span 128")["recall_at_1"]["value"] > 0.8
     assert sorted(one.name for one in done.out.iterdir()) == [
@@ -186,6 +193,27 @@ def test_the_report_is_one_file_with_everything_inside(done: Job) -> None:
     before, after = (done.receipt["lengthen"][side]["parameters"] for side in ("before", "after"))
     assert f"{before:,} → {after:,}" in shown
     assert str(before) not in shown
+
+
+def test_titles_and_captions_are_true(done: Job) -> None:
+    remark = "A chunk or span of 512 holds 510 tokens of text: the short model's 512 less [CLS] and [SEP]."
+    for text in (done.printed, done.page.replace("&#39;", "'")):
+        assert remark in " ".join(text.split())
+    caption = (
+        "window 32+32 | global, here with the first token global; embedding itself flags none; the first 1,024 tokens"
+    )
+    assert f"Who may attend to whom: {caption}</figcaption>" in done.page
+    pattern = done.long.architecture.layers[0].attention.pattern
+    assert pattern.svg(1024, flags=torch.arange(1024) == 0) in done.page
+
+
+def test_a_forced_kernel_is_forced_for_as_long_as_asked(encoder: Path) -> None:
+    model, ids = gs.load(encoder), torch.arange(1000, 1020)[None]
+    with variants.attending("blocked") as inner:
+        model(ids)
+    with variants.attending() as after:
+        model(ids)
+    assert (inner, after) == ({"blocked"}, {"dense"})
 
 
 def test_axes_are_numbered_plainly() -> None:
@@ -341,6 +369,7 @@ def test_a_window_that_covers_no_passage_compares_nothing(encoder: Path, tmp_pat
     done = do(tmp_path, *SMALL_JOB[:-1], 8, "--model", encoder)
     assert done.receipt["unchanged"]["texts"] == 0
     assert done.receipt["unchanged"]["relative_difference"] is None
+    assert done.receipt["unchanged"]["relative_difference_windowed_kernel"] is None
     assert "none to compare" in done.printed
 
 

@@ -57,7 +57,8 @@ def demo(
         print_json(receipt)
     else:
         show(table_page(receipt, out))
-    if (receipt["unchanged"]["relative_difference"] or 0) > receipt["unchanged"]["allowed"]:
+    differences = [receipt["unchanged"][f"relative_difference{kind}"] or 0 for kind in ("", "_windowed_kernel")]
+    if max(differences) > receipt["unchanged"]["allowed"]:
         note("the lengthened model changed short texts by more than it may: see unchanged in the receipt")
 
 

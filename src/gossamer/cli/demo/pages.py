@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -29,16 +29,25 @@ NAMES = {
 Rows = list[tuple[str, ...]]
 
 
+class Section(NamedTuple):
+    """A table: its title, the heads of its columns, its rows, and a remark below it."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: Rows
+    remark: str = ""
+
+
 def table_page(receipt: dict[str, Any], out: Path) -> Group:
     """All tables, for the terminal."""
     parts: list[Any] = []
-    for title, head, rows in _tables(receipt):
+    for title, head, rows, remark in _tables(receipt):
         table = Table(*head, box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
         for row in rows:
             table.add_row(*row)
-        parts += [table, ""]
+        parts += [table, *([Text(remark, style="dim")] if remark else []), ""]
     return Group(Text(headline(receipt), style="bold"), "", *parts, Text(_where(receipt, out)))
 
 
@@ -53,6 +62,7 @@ def report_page(receipt: dict[str, Any], pictures: Pictures) -> str:
         tables=_tables(receipt),
         plots={name: Markup(svg) for name, svg in pictures.plots.items()},
         pattern=Markup(pictures.pattern),
+        pictured=pictures.pictured,
     )
 
 
@@ -72,41 +82,70 @@ def _where(receipt: dict[str, Any], out: Path) -> str:
     return f"{receipt['seconds']['whole']:.0f} s in all. {out / 'report.html'}, {out / 'receipt.json'}"
 
 
-def _tables(receipt: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
+def _tables(receipt: dict[str, Any]) -> list[Section]:
     return [
-        ("Outputs on short text", ("", ""), _unchanged(receipt["unchanged"], receipt["lengthen"]["measured"])),
-        (
+        Section("Vectors of short text", ("", "relative difference"), _unchanged(receipt["unchanged"])),
+        Section(
+            "States of one text's tokens, before and after", ("", "relative difference"), _states(receipt["lengthen"])
+        ),
+        Section(
             "Time and peak memory for one text, dense against windowed attention",
             ("tokens", "dense s", "windowed s", "times faster", "dense MiB", "windowed MiB"),
             _scaling(receipt["scaling"]),
         ),
-        (
+        Section(
             "100-word passages that must find their speech (standard errors by speech)",
             ("speech read as", "vectors", "recall@1", "recall@10", "MRR"),
             _retrieval(receipt["retrieval"]),
+            _content(receipt),
         ),
-        (
+        Section(
             "Spans minus chunks, passage by passage: the same tokens and number of vectors",
             ("tokens a vector", "recall@1", "recall@10", "MRR"),
             _differences(receipt["spans_minus_chunks"]),
         ),
-        (
+        Section(
             "The year of a speech, from one vector (ridge regression, speakers held out)",
             ("speech read as", "mean error, years", "R2", "rank correlation"),
             _years(receipt["years"]),
         ),
-        ("Reading", ("", "tokens", "seconds", "tokens a second"), _reading(receipt["reading"])),
+        Section("Reading", ("", "tokens", "seconds", "tokens a second"), _reading(receipt["reading"])),
     ]
 
 
-def _unchanged(found: dict[str, Any], measured: dict[str, float]) -> Rows:
-    difference = found["relative_difference"]
-    vectors = "none to compare" if difference is None else f"{difference:.1e}"
+def _unchanged(found: dict[str, Any]) -> Rows:
+    backends = " and ".join("windowed" if one == "blocked" else one for one in found["backends"])
+    as_it_runs = f"as it runs ({backends} attention on text so short)" if backends else "as it runs"
     return [
         ("passages that the window covers", f"{found['texts']:,}"),
-        ("relative difference to the original's vectors", vectors),
-        *((f"{name.replace('_', ' ')}, token states", f"{value:.2g}") for name, value in measured.items()),
+        (as_it_runs, _small(found["relative_difference"])),
+        ("windowed kernel forced", _small(found["relative_difference_windowed_kernel"])),
     ]
+
+
+def _small(difference: float | None) -> str:
+    return "none to compare" if difference is None else f"{difference:.1e}"
+
+
+def _states(lengthened: dict[str, Any]) -> Rows:
+    """The receipt's own measurements: within what every window covers, and beyond it."""
+    rows: Rows = []
+    for name, value in lengthened["measured"].items():
+        tokens = int(next(part for part in name.split("_") if part.isdigit()))
+        covered = tokens <= lengthened["settings"]["window"] // 2 + 1
+        place = "covered by the window" if covered else "beyond the window: expected to differ"
+        rows.append((f"token states at {tokens:,} tokens, {place}", "" if value is None else f"{value:.1e}"))
+    return rows
+
+
+def _content(receipt: dict[str, Any]) -> str:
+    """What a chunk or span holds where that is less than its name says."""
+    less = [(size, content) for size, content in receipt["content_tokens"].items() if int(size) > content]
+    return " ".join(
+        f"A chunk or span of {size} holds {content} tokens of text: the short model's "
+        f"{receipt['lengthen']['before']['length']:,} less [CLS] and [SEP]."
+        for size, content in less
+    )
 
 
 def _scaling(rows: list[dict[str, Any]]) -> Rows:

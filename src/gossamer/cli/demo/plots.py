@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -22,18 +23,24 @@ WAYS = ("128", "256", "512", "whole")
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """SVG documents: `plots` by name, and the attention pattern's picture."""
+    """SVG documents: `plots` by name, and the attention pattern's picture, of the first `pictured` tokens.
+
+    Embedding flags no global token; the picture flags the first, to show what one sees.
+    """
 
     plots: dict[str, str]
     pattern: str
+    pictured: int
 
 
 def draw_pictures(receipt: dict[str, Any], model: Model) -> Pictures:
     """All pictures of the report."""
     pattern = model.architecture.layers[0].attention.pattern
+    pictured = min(PICTURED, model.architecture.length)
     return Pictures(
         plots={"scaling": _scaling(receipt["scaling"]), "retrieval": _retrieval(receipt["retrieval"])},
-        pattern=pattern.svg(min(PICTURED, model.architecture.length)),
+        pattern=pattern.svg(pictured, flags=torch.arange(pictured) == 0),
+        pictured=pictured,
     )
 
 

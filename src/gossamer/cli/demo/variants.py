@@ -1,4 +1,4 @@
-"""The same weights under another pattern, and the time and memory that a call takes."""
+"""The same weights under another pattern or by another kernel, and the time and memory that a call takes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gossamer.models.encoder import Model
 from gossamer.patterns import Pattern
 
-__all__ = ["measured", "with_pattern"]
+__all__ = ["attending", "measured", "with_pattern"]
 
 
 def with_pattern(model: Model, pattern: Pattern) -> Model:
@@ -29,6 +31,25 @@ def with_pattern(model: Model, pattern: Pattern) -> Model:
         other = Model(dataclasses.replace(model.architecture, layers=layers), tokenizer=model.tokenizer)
     other.load_state_dict(model.state_dict(), assign=True)
     return other.train(model.training)
+
+
+@contextmanager
+def attending(backend: str | None = None) -> Iterator[set[str]]:
+    """Attention by the backend named, whatever would be chosen; gives the set of those that ran meanwhile."""
+    # By its module's name: the package's attribute `attend` is the function.
+    attend = import_module("gossamer.kernels.attend")
+    choose, ran = attend.choose, set()
+
+    def chosen(inputs: Any, asked: str = "auto", return_lse: bool = False) -> Any:
+        found = choose(inputs, backend or asked, return_lse)
+        ran.add(found.backend)
+        return found
+
+    attend.choose = chosen  # type: ignore[attr-defined]
+    try:
+        yield ran
+    finally:
+        attend.choose = choose  # type: ignore[attr-defined]
 
 
 def measured(call: Callable[[], object]) -> tuple[float, int]:
