@@ -109,6 +109,22 @@ def test_everything_wrong_is_reported_at_once(bert: Path) -> None:
     assert "model.safetensors" in message
 
 
+def test_missing_names_are_spelled_as_in_the_file(bert: Path) -> None:
+    def spoil(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        del tensors["encoder.layer.0.output.dense.weight"]
+        return {f"bert.{name}": tensor for name, tensor in tensors.items()}
+
+    edit_weights(bert, spoil)
+    assert "1 missing: bert.encoder.layer.0.output.dense.weight" in refusal(bert)
+    assert ", cls.predictions.transform.dense.weight" in refusal(bert, head="masked-lm")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "module.bert.", "student.model."])
+def test_foreign_prefix_is_named(bert: Path, prefix: str) -> None:
+    edit_weights(bert, lambda tensors: {f"{prefix}{name}": tensor for name, tensor in tensors.items()})
+    assert f"strip the prefix '{prefix.replace('bert.', '')}'" in refusal(bert)
+
+
 def test_many_problems_are_counted_not_listed(bert: Path) -> None:
     edit_config(bert, num_hidden_layers=40)
     message = refusal(bert)

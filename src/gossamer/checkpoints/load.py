@@ -171,10 +171,13 @@ def _match(
         if weights.shapes[home] != shapes[ours]
     ]
     if missing or unexpected or wrong:
-        parts = [_list("missing", missing), _list("unexpected", unexpected), _list("of the wrong shape", wrong)]
+        prefixed = bool(family.prefix) and any(one.startswith(f"{family.prefix}.") for one in names.values())
+        spelled = [family.file_name(one, architecture, prefixed=prefixed) for one in missing]
+        parts = [_list("missing", spelled), _list("unexpected", unexpected), _list("of the wrong shape", wrong)]
         listed = "; ".join(part for part in parts if part)
         raise InputError(
-            f"{weights.where}: does not fit its config.json: {listed}{_remedy(missing, architecture, family)}"
+            f"{weights.where}: does not fit its config.json: {listed}"
+            f"{_strip(unexpected, known, family)}{_remedy(missing, architecture, family)}"
         )
     return found
 
@@ -184,6 +187,17 @@ def _list(what: str, names: list[str]) -> str:
         return ""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _strip(unexpected: list[str], known: set[str], family: Family) -> str:
+    """The remedy where other tools put every name under a prefix of their own, such as 'module.'."""
+    parts = unexpected[0].split(".") if unexpected else []
+    for i in range(1, len(parts)):
+        prefix = ".".join(parts[:i]) + "."
+        inner = [family.canonical(name.removeprefix(prefix)) for name in unexpected if name.startswith(prefix)]
+        if len(inner) == len(unexpected) and any(name in known for name in inner):
+            return f"; strip the prefix {prefix!r} from the names in the file"
+    return ""
 
 
 def _remedy(missing: list[str], architecture: Architecture, family: Family) -> str:

@@ -166,12 +166,15 @@ class Family:
         table = {**self.keys, **({} if form is None else form.keys)}
         return {name: self._translate(name, table, config) for name in ours}
 
-    def file_name(self, theirs: str, architecture: Architecture) -> str:
-        """A name as it is written: models with a head keep the encoder under the family's prefix."""
+    def file_name(self, theirs: str, architecture: Architecture, prefixed: bool | None = None) -> str:
+        """A name as it is written: models with a head keep the encoder under the family's prefix.
+
+        `prefixed` says whether a file does so, whatever its head.
+        """
         form = self._form(architecture)
-        if form is None or not self.prefix:
+        if not self.prefix or not (form is not None if prefixed is None else prefixed):
             return theirs
-        heads = [name for one in form.keys.values() for name in ([one] if isinstance(one, str) else one)]
+        heads = [] if form is None else [name for one in form.keys.values() for name in _as_tuple(one)]
         is_head = any(theirs == name or theirs.startswith(f"{name}.") for name in heads)
         return theirs if is_head else f"{self.prefix}.{theirs}"
 
