@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tiny_checkpoints import BERT, LONGFORMER, as_bin, edit_config, edit_weights
 
 import gossamer as gs
 from gossamer.models import Model
+
+
+PARTS = ("attention", "feed_forward")
 
 
 @pytest.fixture
@@ -126,10 +130,26 @@ def test_foreign_prefix_is_named(bert: Path, prefix: str) -> None:
 
 
 def test_many_problems_are_counted_not_listed(bert: Path) -> None:
-    edit_config(bert, num_hidden_layers=40)
+    edit_weights(bert, lambda tensors: {name: one for name, one in tensors.items() if "output" not in name})
     message = refusal(bert)
     assert "more" in message
     assert len(message) < 800
+
+
+@pytest.mark.parametrize("family", ["bert", "gossamer"])
+def test_layers_that_the_file_lacks_are_not_built(
+    bert: Path, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = gs.save(gs.load(bert), tmp_path / "model", family=family)
+    if family == "bert":
+        edit_config(path, num_hidden_layers=1024)
+    else:
+        config = json.loads((path / "config.json").read_text())["architecture"]
+        first = config["layers"][0]
+        layers = [{**first, **{part: {**first[part], "weights": i} for part in PARTS}} for i in range(1024)]
+        edit_config(path, architecture={**config, "layers": layers})
+    monkeypatch.setattr(sys.modules["gossamer.checkpoints.load"], "Model", None)
+    assert "describes 1024 layers with weights of their own: the file holds 2" in refusal(path)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ __all__ = ["load"]
 
 _HEADS = ("none", "masked-lm", "embed")
 _WRITTEN_ANEW = {"architectures", "model_type", "dtype", "torch_dtype", "transformers_version"}
+_EVERY_LAYER = (
+    *(("attention", part) for part in ("query", "key", "value", "output", "norm")),
+    *(("feed_forward", part) for part in ("up", "down", "norm")),
+)
 _SHOWN = 6
 
 
@@ -128,6 +132,7 @@ def _build(
     names: Mapping[str, str],
     dtype: torch.dtype | None,
 ) -> Model:
+    _check_layers(architecture, family, weights, names)
     with torch.device("meta"):
         model = Model(architecture, family=family.model_type)
     shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
@@ -149,6 +154,19 @@ def _convert(what: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         kind, wider = str(dtype).removeprefix("torch."), "float64" if dtype != torch.float16 else "float32 or bfloat16"
         raise InputError(f"{what} reaches {tensor.abs().max():.4g}, more than {kind} holds; load it as {wider}")
     return out
+
+
+def _check_layers(architecture: Architecture, family: Family, weights: WeightFiles, names: Mapping[str, str]) -> None:
+    """Refuse a file that has some layers and nothing of the last, before a thousand of them are built in vain."""
+    wanted = 1 + max(layer.attention.weights for layer in architecture.layers)
+    sets = [[f"{module}.{i}.{part}.weight" for module, part in _EVERY_LAYER] for i in range(wanted)]
+    theirs = family.names((name for several in sets for name in several), architecture)
+    there = [i for i, several in enumerate(sets) if any(one in names for ours in several for one in theirs[ours])]
+    if there and there[-1] + 1 < wanted:
+        raise InputError(
+            f"{weights.where}: does not fit its config.json, which describes {wanted} layers with weights of their "
+            f"own: the file holds {there[-1] + 1}; correct the number of layers or restore the file"
+        )
 
 
 def _match(
