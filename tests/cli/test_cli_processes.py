@@ -27,6 +27,11 @@ def test_help_starts_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert done.stdout.startswith("Usage: gossamer VERB")
 
 
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "gossamer", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, start("--version").stdout)
+
+
 def test_the_main_paths_on_the_real_model(minilm: Path, tmp_path: Path) -> None:
     longer = start("lengthen", minilm, "--to", 1024, "--window", 128, "--out", tmp_path / "long", "--json")
     assert json.loads(longer.stdout)["family"] == "longformer"
