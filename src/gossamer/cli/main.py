@@ -20,7 +20,7 @@ import typer
 from gossamer import __version__
 from gossamer.cli import output
 from gossamer.cli.help_page import Verb, Verbs
-from gossamer.errors import GossamerError
+from gossamer.errors import GossamerError, quote
 
 __all__ = ["main", "run"]
 
@@ -142,7 +142,18 @@ def _is_torch_memory(problem: Exception) -> bool:
 def _usage(problem: Any) -> str:
     context = getattr(problem, "ctx", None)
     path = context.command_path if context is not None else "gossamer"
-    return f"{problem.format_message().rstrip('.')}; see '{path} --help'"
+    message = _no_number(problem) or problem.format_message().replace("Value error, ", "").rstrip(".")
+    return f"{message}; see '{path} --help'"
+
+
+def _no_number(problem: Any) -> str | None:
+    """typer's words for what is no whole number keep the value to themselves; its cause tells it."""
+    cause, option = problem.__cause__, getattr(problem, "param", None)
+    details = cause.errors()[0] if hasattr(cause, "errors") else {}
+    if option is None or not str(details.get("type")).startswith("int_"):
+        return None
+    example = option.default if isinstance(option.default, int) else 256
+    return f"{option.opts[0]} is {quote(details['input'])}; it must be a whole number such as {example}"
 
 
 def _fail(kind: str, message: str, code: int, as_json: bool) -> int:
