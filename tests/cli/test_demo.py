@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -345,6 +346,10 @@ def test_time_and_memory(done: Job) -> None:
         for name in ("dense", "windowed"):
             assert 0 < row[f"{name}_seconds"] < 60
             assert row[f"{name}_peak_bytes"] >= 0
+    conditions = done.receipt["conditions"]
+    assert conditions["batch"].startswith("1 text where timed by length")
+    assert re.fullmatch("[0-9a-f]{7,40}", conditions.get("commit", "0" * 7))
+    assert "passages, short model" in done.receipt["reading"]
     stages = done.receipt["seconds"]
     assert stages["whole"] == pytest.approx(sum(value for name, value in stages.items() if name != "whole"))
 
@@ -386,6 +391,7 @@ def test_two_speeches_have_no_years_to_predict(encoder: Path, tmp_path: Path) ->
     [
         (["--speeches", 1], "--speeches is 1; it must be from 2 to 6"),
         (["--speeches", 500], "--speeches is 500; it must be from 2 to 6"),
+        (["--all", "--speeches", 3], "--all reads all 233; leave out --speeches 3"),
         (["--seed", -1], "--seed is -1; it must be from 0 to"),
         (["--lengths", "abc"], "--lengths is 'abc'; it must be token counts"),
         (["--lengths", ""], "--lengths is ''; it must be token counts"),

@@ -20,7 +20,17 @@ from rich.text import Text
 
 from gossamer.errors import InputError
 
-__all__ = ["check_target", "note", "print_json", "progress", "show", "wants_json", "working", "write_whole"]
+__all__ = [
+    "check_directory",
+    "check_target",
+    "note",
+    "print_json",
+    "progress",
+    "show",
+    "wants_json",
+    "working",
+    "write_whole",
+]
 
 PATIENCE = 2.0
 """Seconds after which somebody who waits is told what for."""
@@ -134,6 +144,15 @@ def check_target(path: Path, suffixes: Sequence[str], inputs: Sequence[Path] = (
         raise InputError(f"{path}: the directory {str(path.parent)!r} may not be written to; name another one")
     if path.exists() and any(one.exists() and one.samefile(path) for one in inputs):
         raise InputError(f"{path}: is one of the texts to be read; name another file for the result")
+
+
+def check_directory(out: Path) -> None:
+    """Find out before the work, not after it, that the directory --out cannot be written."""
+    there = next(one for one in (out, *out.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise InputError(f"--out is {str(out)!r}, but {str(there)!r} is a file; name a directory")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"--out is {str(out)!r}, but {str(there)!r} may not be written to; name another directory")
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:

@@ -11,19 +11,20 @@ from typing import IO, Annotated
 
 from typer import Option
 
-from gossamer.cli.output import note, print_json, show, working, write_whole
+from gossamer.cli.output import check_directory, note, print_json, show, working, write_whole
 from gossamer.errors import InputError
 
 __all__ = ["demo"]
 
 LONGEST = 2**20
+SPEECHES = 60
 LENGTHS = "512,1024,2048,4096,8192,16384"
 
 
 def demo(
     out: Annotated[Path, Option(metavar="DIR", help="Where receipt.json and report.html go.")] = Path("demo"),
     all_speeches: Annotated[bool, Option("--all", help="Read all 233 speeches, not 60.")] = False,
-    speeches: Annotated[int, Option(metavar="N", help="How many speeches to draw.")] = 60,
+    speeches: Annotated[int | None, Option(metavar="N", help=f"How many speeches to draw. [{SPEECHES}]")] = None,
     seed: Annotated[int, Option(metavar="N", help="Draws the speeches and the passages.")] = 0,
     model: Annotated[
         str | None, Option(metavar="MODEL", help="An encoder other than the sample, MiniLM of 512 tokens.")
@@ -34,16 +35,18 @@ def demo(
     dtype: Annotated[str, Option(metavar="TYPE", help="float32, bfloat16, ...")] = "float32",
     as_json: Annotated[bool, Option("--json", help="Print the receipt as one JSON document.")] = False,
 ) -> None:
-    """A real 512-token encoder is lengthened, reads long speeches whole, and gives a receipt of what that brings."""
+    """A real 512-token encoder is lengthened, reads long speeches, and gives a receipt of what that brings."""
     timed = _lengths(lengths)
-    _check_out(out)
+    if all_speeches and speeches is not None:
+        raise InputError(f"--all reads all 233; leave out --speeches {speeches}")
+    check_directory(out)
     with working("loading"):
         from gossamer.cli.demo.job import Settings, run
         from gossamer.cli.demo.pages import report_page, table_page
 
         settings = Settings(
-            speeches=None if all_speeches else speeches, seed=seed, model=model, to=to, window=window,
-            lengths=timed, dtype=dtype,
+            speeches=None if all_speeches else SPEECHES if speeches is None else speeches, seed=seed, model=model,
+            to=to, window=window, lengths=timed, dtype=dtype,
         )  # fmt: skip
     receipt, pictures = run(settings)
     documents = {
@@ -72,15 +75,6 @@ def _lengths(given: str) -> tuple[int, ...]:
             f"--lengths is {given!r}; it must be token counts from 1 to {LONGEST} with commas between, such as 512,4096"
         )
     return lengths
-
-
-def _check_out(out: Path) -> None:
-    """Find out before the work, not after it, that the results cannot be written."""
-    there = next(one for one in (out, *out.absolute().parents) if one.exists())
-    if not there.is_dir():
-        raise InputError(f"--out is {str(out)!r}, but {str(there)!r} is a file; name a directory")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"--out is {str(out)!r}, but {str(there)!r} may not be written to; name another directory")
 
 
 def _write(out: Path, documents: dict[str, str]) -> None:

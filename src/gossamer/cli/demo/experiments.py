@@ -96,7 +96,7 @@ def read_passages(short: Model, material: Material) -> Step:
 
     def step(reading: Reading, report: Progress) -> None:
         texts = _texts(material.passage_tokens)
-        reading.add("passages", _timed(reading, "passages", Embed(short), texts, [None], report)[0])
+        reading.add("passages", _timed(reading, "passages, short model", Embed(short), texts, [None], report)[0])
 
     return step
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,6 +152,7 @@ def _conditions(settings: Settings) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "gossamer": __version__,
+        **({"commit": commit} if (commit := _commit()) else {}),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "processor": _processor(),
@@ -158,8 +160,22 @@ def _conditions(settings: Settings) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "dtype": settings.dtype,
+        "batch": "1 text where timed by length, up to 4,096 tokens where speeches are read",
         "seed": settings.seed,
     }
+
+
+def _commit() -> str | None:
+    """The git commit of a checkout that the package lies in; None for an installed one."""
+    package = Path(__file__).resolve().parents[2]
+    if not (package.parents[1] / ".git").exists():  # an environment may lie in somebody else's repository
+        return None
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=package, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def _processor() -> str:
