@@ -22,6 +22,9 @@ BAD = [
     ({"input_ids": IDS[:, :0]}, "the batch is empty"),
     ({"input_ids": IDS[:0]}, "the batch is empty"),
     ({"input_ids": IDS.repeat(1, 3)}, "63 tokens long, the model reads 40"),
+    *[({"input_ids": IDS.to(kind)}, "int64 or int32") for kind in (torch.int16, torch.int8, torch.uint8)],
+    ({"token_type_ids": IDS.new_zeros(2, 21, dtype=torch.int8)}, "int64 or int32"),
+    ({"input_ids": None, "inputs_embeds": torch.zeros(2, 21, 8)}, "inputs_embeds is float32, the model float64"),
     ({"attention_mask": torch.ones(2, 20)}, "shaped [2, 21]"),
     ({"attention_mask": torch.ones(2, 21)}, "float32"),
     ({"attention_mask": torch.full((2, 21), 2)}, "attention_mask holds 2"),
@@ -61,6 +64,13 @@ def test_length_counts_real_tokens_where_positions_do() -> None:
     net(padded, attention_mask=padded != 0)
     with pytest.raises(InputError, match=r"41 tokens long, the model reads 40.*lengthen\(model, to=64\)"):
         net(torch.ones(1, 41, dtype=torch.long))
+
+
+def test_every_row_may_be_int32() -> None:
+    net, zeros = model(architecture(head=MaskedLM())), torch.zeros(2, 21, dtype=torch.int32)
+    rows = {"token_type_ids": zeros, "position_ids": zeros, "segments": zeros, "labels": zeros}
+    expected = net(IDS, **{name: row.long() for name, row in rows.items()})
+    assert torch.equal(net(IDS.int(), **rows).loss, expected.loss)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8, torch.int32])

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from gossamer.errors import InputError
+
 __all__ = ["TokenEmbeddings", "count_positions"]
 
 
@@ -39,11 +41,19 @@ class TokenEmbeddings(nn.Module):
         position_ids: Int[Tensor, "#batch length"],
         inputs_embeds: Float[Tensor, "batch length size"] | None,
     ) -> Float[Tensor, "batch length size"]:
+        if inputs_embeds is not None and not torch.compiler.is_compiling():
+            _check_type(inputs_embeds, self.word.weight)
         total = self.word(input_ids) if inputs_embeds is None else inputs_embeds
         if self.token_type is not None:
             # Type 0 is the default: its row is a plain constant, no table look-up needed.
             total = total + (self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids))
         return self.dropout(self.norm(total + self.position(position_ids)))
+
+
+def _check_type(inputs_embeds: Tensor, weight: Tensor) -> None:
+    if inputs_embeds.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
+        given, needed = (str(one.dtype).removeprefix("torch.") for one in (inputs_embeds, weight))
+        raise InputError(f"inputs_embeds is {given}, the model {needed}; convert it: inputs_embeds.to(torch.{needed})")
 
 
 def count_positions(

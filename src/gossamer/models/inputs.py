@@ -8,7 +8,8 @@ from gossamer.models.architecture import Architecture
 
 __all__ = ["as_mask", "check_inputs", "check_length", "check_positions", "check_range"]
 
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+_IDS = (torch.int64, torch.int32)  # what torch looks rows of a table up by
+_INTEGERS = (*_IDS, torch.int16, torch.uint8, torch.int8)
 
 
 def check_inputs(
@@ -74,8 +75,9 @@ def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
 
 def _check_main(architecture: Architecture, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> torch.Size:
     if input_ids is not None:
-        if not isinstance(input_ids, Tensor) or input_ids.dtype not in _INTEGERS or input_ids.dim() != 2:
-            raise InputError(f"input_ids is {_describe(input_ids)}; it must be whole numbers shaped [batch, length]")
+        if not isinstance(input_ids, Tensor) or input_ids.dtype not in _IDS or input_ids.dim() != 2:
+            allowed = "whole numbers (int64 or int32) shaped [batch, length]"
+            raise InputError(f"input_ids is {_describe(input_ids)}; it must be {allowed}")
         shape = input_ids.shape
     else:
         size = architecture.embeddings.size
@@ -93,9 +95,13 @@ def _check_row(name: str, tensor: Tensor, shape: torch.Size) -> None:
     is_row = isinstance(tensor, Tensor) and tensor.shape == shape
     if name == "position_ids" and isinstance(tensor, Tensor):
         is_row = is_row or tensor.shape == (1, shape[1])
-    kinds = (*_INTEGERS, torch.bool) if name.endswith("mask") else _INTEGERS
+    kinds = (*_INTEGERS, torch.bool) if name.endswith("mask") else _IDS
     if not is_row or tensor.dtype not in kinds:
-        what = "1 or True for such tokens, 0 or False for others" if name.endswith("mask") else "whole numbers"
+        what = (
+            "1 or True for such tokens, 0 or False for others"
+            if name.endswith("mask")
+            else "whole numbers (int64 or int32)"
+        )
         raise InputError(f"{name} is {_describe(tensor)}; it must be shaped {list(shape)}: {what}")
 
 
