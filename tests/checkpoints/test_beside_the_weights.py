@@ -9,6 +9,7 @@ from tiny_checkpoints import BERT, build, same, write
 
 import gossamer as gs
 from gossamer.checkpoints import hub
+from gossamer.errors import quote
 from gossamer.models import SentenceEmbedding
 
 
@@ -90,6 +91,17 @@ def test_damaged_tokenizer_is_refused(minilm: Path, tmp_path: Path) -> None:
 def test_name_that_is_neither_directory_nor_id_is_refused(name: str) -> None:
     with pytest.raises(gs.InputError, match="no such directory"):
         gs.load(name)
+
+
+@pytest.mark.parametrize("name", [None, 5, b"x", "x" * 5000, "x/" + "y" * 300, "~nobody-of-this-name/x", "a\0b", ""])
+def test_name_that_is_none_is_refused(name: object) -> None:
+    with pytest.raises(gs.InputError) as loading:
+        gs.load(name)  # type: ignore[arg-type]
+    with pytest.raises(gs.InputError, match="directory is") as saving:
+        gs.save(build(BERT), name)  # type: ignore[arg-type]
+    for caught in (loading, saving):
+        assert len(str(caught.value)) < 450
+        assert quote(name) in str(caught.value)
 
 
 def test_file_is_not_a_directory(embedder: Path) -> None:

@@ -15,7 +15,6 @@ from tiny_checkpoints import BERT, LONGFORMER, as_bin, edit_config, edit_weights
 import gossamer as gs
 from gossamer.models import Model
 
-
 PARTS = ("attention", "feed_forward")
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from gossamer.checkpoints.files import reason
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 
 __all__ = ["find_checkpoint"]
 
@@ -17,14 +17,23 @@ def find_checkpoint(path_or_id: str | Path) -> Path:
 
     Raises InputError where neither is there, or the hub cannot be reached.
     """
-    path, name = Path(path_or_id).expanduser(), str(path_or_id)
-    if name and path.is_dir():
-        return path
-    if name and path.exists():
+    if not isinstance(path_or_id, str | Path):
+        raise InputError(
+            f"the model is {quote(path_or_id)}; name a directory or an id on the hub, such as 'owner/name'"
+        )
+    name = str(path_or_id)
+    try:
+        path = Path(path_or_id).expanduser()
+        if name and path.is_dir():
+            return path
+        is_file = bool(name) and path.exists()
+    except (OSError, RuntimeError, ValueError) as problem:  # too long, or of a user who is not there
+        raise InputError(f"{quote(name)}: no such directory ({reason(problem)}); name a model directory") from None
+    if is_file:
         raise InputError(f"{path}: is a file; name the directory that holds config.json and the weights")
     if isinstance(path_or_id, Path) or not _ID.fullmatch(name):
         raise InputError(
-            f"{name!r}: no such directory; name a model directory or an id on the hub, such as 'owner/name'"
+            f"{quote(name)}: no such directory; name a model directory or an id on the hub, such as 'owner/name'"
         )
     return _download(name)
 
@@ -39,11 +48,13 @@ def _download(name: str) -> Path:
             found = Path(snapshot_download(name, allow_patterns=[*_SMALL, "pytorch_model*.bin"]))
         return found
     except GatedRepoError:
-        raise InputError(f"{name!r} is closed to you: accept its terms on the hub and log in, then try again") from None
+        raise InputError(
+            f"{quote(name)} is closed to you: accept its terms on the hub and log in, then try again"
+        ) from None
     except RepositoryNotFoundError:
-        raise InputError(f"{name!r} is neither a directory here nor a model on the hub; check the name") from None
+        raise InputError(f"{quote(name)} is neither a directory here nor a model on the hub; check the name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as problem:
         raise InputError(
-            f"{name!r} is no directory here, and the hub could not give it ({reason(problem)}); "
+            f"{quote(name)} is no directory here, and the hub could not give it ({reason(problem)}); "
             "name a local directory, or try again online"
         ) from None

@@ -1,5 +1,6 @@
 """Saving: in a public format where one can hold the model, whole or not at all."""
 
+import errno
 import json
 import os
 import re
@@ -32,6 +33,7 @@ _OURS = {
     *("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
 }
+_LONGEST_NAME = 255  # bytes, of one part of a path
 _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 
 
@@ -44,8 +46,7 @@ def save(model: Model, directory: str | Path, family: str | None = None) -> Path
     directory that holds something else, GossamerError where writing fails; then the old model is there, untouched.
     """
     form = _family(model, family)
-    target = Path(directory).expanduser()
-    _check_target(target)
+    target = _target(directory)
     try:
         with replacing(target) as new:
             _keep_others(target, new)
@@ -67,10 +68,26 @@ def _family(model: Model, name: str | None) -> Family:
     return family
 
 
-def _check_target(target: Path) -> None:
-    if target.exists() and not target.is_dir():
+def _target(directory: str | Path) -> Path:
+    """The directory as a path; InputError for one that cannot be or must not be written."""
+    if not isinstance(directory, str | Path) or str(directory) == "" or "\0" in str(directory):
+        raise InputError(f"directory is {quote(directory)}; name a directory to save in")
+    try:
+        target = Path(directory).expanduser()
+        if max(map(len, map(os.fsencode, target.parts)), default=0) > _LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        is_directory, is_there = target.is_dir(), target.exists()
+    except (OSError, RuntimeError, ValueError) as problem:
+        raise InputError(f"directory is {quote(directory)} ({reason(problem)}); name another to save in") from None
+    if is_there and not is_directory:
         raise InputError(f"{target}: is a file; name a directory to save in")
-    if target.is_dir() and not (target / "config.json").is_file() and any(target.iterdir()):
+    if is_directory:
+        _check_is_model(target)
+    return target
+
+
+def _check_is_model(target: Path) -> None:
+    if not (target / "config.json").is_file() and any(target.iterdir()):
         raise InputError(f"{target}: holds files but no model (no config.json); name a new or empty directory")
 
 
