@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,24 @@ def test_files_that_only_look_like_a_models_are_kept(tmp_path: Path) -> None:
     found = set(contents(gs.save(build(LONGFORMER), target)))
     assert mine <= found
     assert not stale & found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_next_save_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    target = gs.save(build(BERT), tmp_path / "model")
+    code = (
+        "import os, sys, gossamer as gs\n"
+        "gs.save  # imports it\n"
+        "sys.modules['gossamer.checkpoints.save'].seal = lambda *_: os.kill(os.getpid(), 9)\n"
+        "gs.save(gs.load(sys.argv[1]), sys.argv[1])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(target)], check=False).returncode == -9
+    (left,) = (one for one in tmp_path.iterdir() if one != target)
+    process = left.name.split(".")[-3]
+    running = left.with_name(left.name.replace(f".{process}.", f".{os.getpid()}."))
+    running.mkdir()
+    gs.save(build(BERT), target)
+    assert set(tmp_path.iterdir()) == {target, running}
 
 
 def test_second_rename_that_fails_puts_the_old_model_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

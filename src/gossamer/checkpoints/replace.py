@@ -2,11 +2,14 @@
 
 import ctypes
 import os
+import platform
+import re
 import secrets
 import shutil
 import sys
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["replacing"]
@@ -23,7 +26,9 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.parent / f".{target.name}.{secrets.token_hex(4)}.new"
+    prefix = f".{target.name[:40]}.{zlib.crc32(platform.node().encode()):08x}."
+    _remove_leftovers(target.parent, prefix)
+    new = target.parent / f"{prefix}{os.getpid()}.{secrets.token_hex(4)}.new"
     try:
         new.mkdir()
         yield new
@@ -31,6 +36,28 @@ def replacing(target: Path) -> Iterator[Path]:
         _put(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_leftovers(parent: Path, prefix: str) -> None:
+    """Remove what saves that were killed here left behind; the process id in the name tells whether one still runs."""
+    leftover = re.compile(re.escape(prefix) + r"(\d{1,9})\.[0-9a-f]{8}\.new")
+    with suppress(OSError):  # a directory that may be written but not listed
+        for path in list(parent.iterdir()):
+            found = leftover.fullmatch(path.name)
+            if found and _is_dead(int(found[1])):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_dead(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 would end the process
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _put(new: Path, target: Path) -> None:
