@@ -138,7 +138,8 @@ def test_long_texts_read_as_in_transformers(data: st.DataObject) -> None:
 @settings(max_examples=FEWER)
 def test_saved_and_loaded_it_is_the_same_bit_for_bit(data: st.DataObject) -> None:
     model = data.draw(models())
-    new, receipt = gs.lengthen(model, to=model.architecture.length + 7, window=data.draw(windows_for(model, 2, 40)))
+    to = model.architecture.length + 7
+    new, receipt = gs.lengthen(model, to=to, window=data.draw(windows_for(model, 2, min(40, 2 * to))))
     with tempfile.TemporaryDirectory() as directory:
         gs.save(new, directory)
         again = gs.load(directory)
@@ -332,6 +333,8 @@ def test_a_table_that_memory_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> Non
         ("8", "window is '8'; it must be an even whole number"),
         (None, "window is None; it must be an even whole number"),
         (2**31, "window is 2147483648; it must be an even whole number from 2 to 2147483646"),
+        (82, "window is 82; it must be at most 80, twice to"),
+        ([8, 82], "window is 82; it must be at most 80, twice to"),
         ([8, 9], r"window\[1\] is 9; it must be even"),
         ([8, None], r"window\[1\] is None; it must be"),
         ([8], "window has 1 entries; the model has 2 layers: give one number or 2"),
@@ -343,6 +346,11 @@ def test_windows_that_cannot_be(window: Any, said: str) -> None:
     with pytest.raises(InputError, match=f"^{said}") as caught:
         gs.lengthen(bert(CONFIG, None), to=40, window=window)
     assert "\n" not in str(caught.value)
+
+
+def test_the_widest_window() -> None:
+    new, _ = gs.lengthen(bert(CONFIG, None), to=40, window=80)
+    assert new.architecture.layers[0].attention.pattern == Window(40, 40) | Global()
 
 
 def test_a_model_is_lengthened_once() -> None:

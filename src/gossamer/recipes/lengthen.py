@@ -19,7 +19,7 @@ from gossamer.patterns import Full, Global, Window
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.text import speeches
 
-__all__ = ["lengthen"]
+__all__ = ["check_windows", "lengthen"]
 
 _PROJECTIONS = ("query", "key", "value")
 
@@ -41,12 +41,14 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = 512) ->
 
     Raises:
         InputError: `to` below the model's length or beyond what memory holds, a window that is odd or not positive, the
-            wrong number of windows, weights that give no finite states, or no full attention to replace.
+            wrong number of windows, one wider than twice `to`, weights that give no finite states, or no full
+            attention to replace.
 
     Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
     interpolated; unlike there, nothing is trained afterwards.
     """
     _check_attention(model.architecture)
+    check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
     architecture = _lengthened(model.architecture, to, windows)
     new = _build(model, architecture)
@@ -78,13 +80,22 @@ def _check_attention(old: Architecture) -> None:
 
 
 def _windows(window: Any, layers: int) -> tuple[int, ...]:
-    several = isinstance(window, Sequence) and not isinstance(window, str | bytes)
-    windows = tuple(window) if several else (window,) * layers
+    windows = tuple(window) if _several(window) else (window,) * layers
     if len(windows) != layers:
         raise InputError(
             f"window has {len(windows)} entries; the model has {layers} layers: give one number or {layers}"
         )
-    for i, one in enumerate(windows):
+    return windows
+
+
+def _several(window: Any) -> bool:
+    return isinstance(window, Sequence) and not isinstance(window, str | bytes)
+
+
+def check_windows(window: Any) -> None:
+    """Refuse what can be no window of any model; InputError as `lengthen` raises it."""
+    several = _several(window)
+    for i, one in enumerate(window if several else (window,)):
         name = f"window[{i}]" if several else "window"
         if type(one) is not int or not 2 <= one < MOST_ROWS:
             raise InputError(f"{name} is {quote(one)}; it must be an even whole number from 2 to {MOST_ROWS - 1}")
@@ -92,7 +103,6 @@ def _windows(window: Any, layers: int) -> tuple[int, ...]:
             raise InputError(
                 f"{name} is {one}; it must be even, half of it to either side: take {max(one - 1, 2)} or {one + 1}"
             )
-    return windows
 
 
 def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Architecture:
@@ -103,6 +113,9 @@ def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Archite
             f"to is {quote(to)}; it must be a whole number of tokens from {old.length}, what the model reads now, "
             f"to {most}"
         )
+    if max(windows) > 2 * to:
+        # It would see no more, and transformers would pad every text to a multiple of it.
+        raise InputError(f"window is {max(windows)}; it must be at most {2 * to}, twice to: a wider one sees no more")
     layers = tuple(_windowed(layer, window) for layer, window in zip(old.layers, windows, strict=True))
     return dataclasses.replace(old, embeddings=_counted(old.embeddings, to), layers=layers)
 
