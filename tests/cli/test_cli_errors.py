@@ -22,7 +22,7 @@ Command = Callable[..., Any]
         (["summary", "--lengths", "512"], "Missing argument 'MODEL'"),
         (["summary", "{small}", "--lengths", "512,many"], "'512,many' is not a list of numbers"),
         (["summary", "{small}", "--lengths", ""], "'' is not a list of numbers"),
-        (["summary", "{small}", "--lengths", "0"], "lengths has 0; each must be"),
+        (["summary", "{small}", "--lengths", "0"], "'0' has 0; each must be 1 or more tokens"),
         (["summary", "{empty}/missing"], "no such directory; name a model directory"),
         (["summary", "{empty}"], "config.json: no such file"),
         (["summary", "{small}/config.json"], "config.json: is a file"),
@@ -41,7 +41,7 @@ Command = Callable[..., Any]
         (["embed", "{small}", "a", "--dtype", "int7"], "dtype is 'int7'; it must be one of"),
         (["embed", "{small}", "a", "--long", "cut"], "Invalid value for '--long': 'cut' is not one of"),
         (["embed", "{small}", "a", "--spans", "abc"], "--spans is 'abc'; it must be a whole number such as 256; see"),
-        (["embed", "{small}", "a", "--spans", "0"], "spans is 0"),
+        (["embed", "{small}", "a", "--spans", "0"], "--spans is 0; it must be"),
         (["embed", "{small}", "--file", "{empty}/none.txt"], "none.txt: no such file"),
         (["embed", "{small}", "--file", "{empty}"], "is a directory; name its files"),
         (["embed", "{small}", "--file", "-", "-"], "--file names '-' twice"),
@@ -59,6 +59,25 @@ def test_mistakes_are_told_in_one_line(
     assert done.error.startswith("gossamer: ")
     assert said in done.error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["summary", "/nowhere", "--lengths", "8,-1"], "'8,-1' has -1"),
+        (["embed", "/nowhere", "a", "--spans", "-3"], "--spans is -3"),
+        (["lengthen", "/nowhere", "--out", "{empty}/x", "--window", "7"], "window is 7; it must be even"),
+        (["lengthen", "/nowhere", "--out", "{empty}/x", "--to", "0"], "--to is 0"),
+        (["lengthen", "/nowhere", "--out", __file__], "is a file; name a directory"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_options_are_checked_before_the_model_is_read(
+    gossamer: Command, tmp_path: Path, args: list[str], said: str
+) -> None:
+    done = gossamer(*[one.format(empty=tmp_path) for one in args])
+    assert done.code == 2
+    assert said in done.error
 
 
 @pytest.mark.parametrize("args", [["summary", "/nowhere", "--json"], ["embed", "--json"], ["--json"], ["x", "--json"]])

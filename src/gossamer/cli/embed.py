@@ -16,6 +16,7 @@ from typer import Argument, Option
 
 from gossamer.cli.output import check_target, note, print_json, progress, show, working, write_whole
 from gossamer.cli.texts import TakesFiles, Text, read_texts
+from gossamer.errors import InputError
 
 if TYPE_CHECKING:
     from gossamer.tasks import Embeddings
@@ -55,6 +56,8 @@ def embed(
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Turn texts of any length into vectors: one a text, or with --spans one for every so many tokens of it."""
+    if spans is not None and spans < 1:
+        raise InputError(f"--spans is {spans}; it must be a whole number of tokens, 1 or more")
     read = read_texts(texts or [], file or [], field)
     if out is not None:
         check_target(out, (".npy", ".jsonl"), file or [])

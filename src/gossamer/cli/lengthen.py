@@ -8,7 +8,7 @@ from typing import Annotated
 from rich.text import Text
 from typer import Argument, BadParameter, Option
 
-from gossamer.cli.output import print_json, show, working
+from gossamer.cli.output import check_directory, print_json, show, working
 from gossamer.errors import InputError
 
 __all__ = ["lengthen"]
@@ -30,11 +30,15 @@ def lengthen(
     reads too.
     """
     windows = _windows(window)
+    if to < 1:
+        raise InputError(f"--to is {to}; it must be a whole number of tokens, such as 4096")
     _check_out(model, out)
     with working("reading the model"):
         from gossamer.checkpoints import load, save
         from gossamer.recipes import lengthen as make_longer
+        from gossamer.recipes.lengthen import check_windows
 
+        check_windows(windows)
         old = load(model)
     with working("making it longer"):
         new, receipt = make_longer(old, to=to, window=windows)
@@ -59,3 +63,4 @@ def _windows(window: str) -> int | list[int]:
 def _check_out(model: str, out: Path) -> None:
     if out.is_dir() and Path(model).is_dir() and out.samefile(model):
         raise InputError(f"{out}: is the model to be lengthened; name another directory, so that both are there")
+    check_directory(out)

@@ -36,6 +36,9 @@ def summary(
 
 def _numbers(lengths: str) -> list[int]:
     try:
-        return [int(one) for one in lengths.split(",")]
+        numbers = [int(one) for one in lengths.split(",")]
     except ValueError:
         raise BadParameter(f"{lengths!r} is not a list of numbers such as 512,4096", param_hint="'--lengths'") from None
+    if any(one < 1 for one in numbers):
+        raise BadParameter(f"{lengths!r} has {min(numbers)}; each must be 1 or more tokens", param_hint="'--lengths'")
+    return numbers
