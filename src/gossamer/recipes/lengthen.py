@@ -21,10 +21,11 @@ from gossamer.text import speeches
 
 __all__ = ["check_windows", "lengthen"]
 
+DEFAULT_WINDOW = 512
 _PROJECTIONS = ("query", "key", "value")
 
 
-def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = 512) -> tuple[Model, Receipt]:
+def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT_WINDOW) -> tuple[Model, Receipt]:
     """A copy of an encoder that reads `to` tokens, each seeing `window` / 2 on either side and all global tokens.
 
     The learned positions are repeated until they fill the longer table, and the global projections start as copies of
@@ -41,7 +42,7 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = 512) ->
 
     Raises:
         InputError: `to` below the model's length or beyond what memory holds, a window that is odd or not positive, the
-            wrong number of windows, one wider than twice `to`, weights that give no finite states, or no full
+            wrong number of windows, one much wider than `to`, weights that give no finite states, or no full
             attention to replace.
 
     Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
@@ -113,9 +114,10 @@ def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Archite
             f"to is {quote(to)}; it must be a whole number of tokens from {old.length}, what the model reads now, "
             f"to {most}"
         )
-    if max(windows) > 2 * to:
+    widest = max(2 * to, DEFAULT_WINDOW)
+    if max(windows) > widest:
         # It would see no more, and transformers would pad every text to a multiple of it.
-        raise InputError(f"window is {max(windows)}; it must be at most {2 * to}, twice to: a wider one sees no more")
+        raise InputError(f"window is {max(windows)}; it must be at most {widest}: a wider one sees no more")
     layers = tuple(_windowed(layer, window) for layer, window in zip(old.layers, windows, strict=True))
     return dataclasses.replace(old, embeddings=_counted(old.embeddings, to), layers=layers)
 
