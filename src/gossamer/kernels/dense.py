@@ -68,4 +68,4 @@ def _make_mask(inputs: Inputs) -> tuple[Tensor, Tensor]:
     empty = ~allowed.any(-1, keepdim=True)
     bias = q.new_zeros(()) if inputs.bias is None else inputs.bias.to(q.dtype)
     added = torch.where(allowed, bias, q.new_tensor(float("-inf")))
-    return added.masked_fill(empty, 0), empty
+    return added.masked_fill_(empty, 0), empty
