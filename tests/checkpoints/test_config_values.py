@@ -63,7 +63,7 @@ COMMON = [
     ("model_type", "mamba", "bert, gossamer, longformer"),
     ("model_type", None, "bert, gossamer, longformer"),
     ("model_type", ["bert"], "bert, gossamer, longformer"),
-    ("architectures", ["BertForTokenClassification"], "head='none'"),
+    ("architectures", ["BertLMHeadModel"], "head='none'"),
     ("architectures", "BertModel", "list of names"),
 ]
 LONGFORMER_ONLY = [

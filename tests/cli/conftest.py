@@ -11,13 +11,13 @@ import torch
 
 import gossamer as gs
 from gossamer.cli.main import run
-from gossamer.models import Model
-from gossamer.models.architecture import (
+from gossamer.models import (
     Architecture,
     Attention,
     Embeddings,
     FeedForward,
     Layer,
+    Model,
     Positions,
     SentenceEmbedding,
 )

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from gossamer.models import Architecture
-from gossamer.models.architecture import (
+from gossamer.models import (
+    Architecture,
     Attention,
     Embeddings,
     FeedForward,

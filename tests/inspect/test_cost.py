@@ -16,8 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.errors import InputError
 from gossamer.inspect import cost
-from gossamer.models import Architecture, Model
-from gossamer.models.architecture import Attention, Embeddings, FeedForward, Layer, MaskedLM, Positions
+from gossamer.models import Architecture, Attention, Embeddings, FeedForward, Layer, MaskedLM, Model, Positions
 from gossamer.patterns import Full, Global, Pattern, PerHead, Window
 
 

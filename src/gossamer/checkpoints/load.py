@@ -15,13 +15,15 @@ from gossamer.checkpoints.sentence_transformers import read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
 from gossamer.errors import InputError, quote
 from gossamer.families import Family, get_family
-from gossamer.models.architecture import Architecture, SentenceEmbedding
-from gossamer.models.encoder import Model
+from gossamer.models.architecture import Architecture
+from gossamer.models.encoder import Model, initialise
+from gossamer.models.head_settings import HEADS, Head, SentenceEmbedding
+from gossamer.models.heads import build_head
 from gossamer.text import Tokenizer
 
 __all__ = ["load"]
 
-_HEADS = ("none", "masked-lm", "embed")
+_KINDS = ("none", *HEADS)
 _WRITTEN_ANEW = {"architectures", "model_type", "dtype", "torch_dtype", "transformers_version"}
 _EVERY_LAYER = (
     *(("attention", part) for part in ("query", "key", "value", "output", "norm")),
@@ -32,25 +34,25 @@ _SHOWN = 6
 
 def load(
     path_or_hub_id: str | Path,
-    head: str | None = None,
+    head: str | Head | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
 ) -> Model:
     """Read a checkpoint, a local directory or an id on the hub, into a model in evaluation mode.
 
-    head: None reads it from the checkpoint (sentence-transformers' files: "embed"; config.json's `architectures`),
-    "none" is the bare encoder, "masked-lm", "embed" (mean pooling unless the files say else). dtype: "float32",
-    "bfloat16", "float16", "float64" or torch's; the file's own unless given. Raises InputError, one line that names
-    file and value, for anything missing, damaged, contradictory or unknown; pickled code is never run.
+    head: None reads it from the checkpoint (sentence-transformers' files: "embed"; config.json's `architectures`);
+    "none" is the bare encoder; a kind of head ("masked-lm", "sequence-classification", ...; "embed" is mean pooling
+    unless the files say else) is read from the file, which must have it; settings, such as
+    `gossamer.models.SequenceClassification(labels=("no", "yes"))`, get fresh weights where the file has none for them,
+    drawn from torch's generator: a head to be trained. dtype: "float32", "bfloat16", "float16", "float64" or torch's;
+    the file's own unless given. Raises InputError, one line that names file and value, for anything missing, damaged,
+    contradictory or unknown; pickled code is never run.
     """
     kind, where = _dtype(dtype), _device(device)
-    if head is not None and head not in _HEADS:
-        raise InputError(
-            f"head is {quote(head)}; it must be one of {', '.join(_HEADS)}, or None to read it from the files"
-        )
+    _check_head(head)
     directory = find_checkpoint(path_or_hub_id)
     check_seal(directory)
-    sentence = None if head in ("none", "masked-lm") else read_sentence_files(directory)
+    sentence = read_sentence_files(directory) if head is None or head == "embed" else None
     encoder, embed = sentence or (directory, SentenceEmbedding() if head == "embed" else None)
     config_path = encoder / "config.json"
     config = read_json(config_path)
@@ -66,12 +68,20 @@ def load(
         architecture = _architecture(family, config, wanted, names)
     except InputError as problem:
         raise InputError(f"{config_path}: {problem}") from None
-    model = _build(architecture, family, weights, names, kind)
+    model = _build(architecture, family, weights, names, kind, fresh=isinstance(head, Head))
     model.tokenizer = _tokenizer(directory, encoder, architecture)
-    known = {one.name for one in family.fields} | _WRITTEN_ANEW | set(family.write(architecture))
+    known = family.held(architecture) | set(family.write(architecture)) | _WRITTEN_ANEW
     model.extra_config = _extra(config_path, {name: value for name, value in config.items() if name not in known})
     model.source = _source(path_or_hub_id, config)
     return model.to(where).eval() if where else model.eval()
+
+
+def _check_head(head: object) -> None:
+    if head is not None and head not in _KINDS and not isinstance(head, Head):
+        raise InputError(
+            f"head is {quote(head)}; it must be one of {', '.join(_KINDS)}, a head of gossamer.models, or None to read "
+            "it from the files"
+        )
 
 
 def _check_unquantized(config: Mapping[str, Any]) -> None:
@@ -107,7 +117,10 @@ def _extra(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
 def _architecture(family: Family, config: Mapping[str, Any], head: Any, names: Mapping[str, str]) -> Architecture:
     """The config's architecture, with a pooler where the file has one and the head leaves it in place."""
     bare = None if head == "none" else head
-    pooler = bare != "masked-lm" and any(name.startswith("pooler.") for name in names)
+    if isinstance(bare, Head) and not family.has_head(bare):
+        raise InputError(f"head is {bare.kind!r}; {family.model_type!r} has {', '.join(family.heads)}, embed")
+    has_place = bare is None or isinstance(bare, SentenceEmbedding)
+    pooler = has_place and any(name.startswith("pooler.") for name in names)
     architecture = family.read(config, head=bare, pooler=pooler)
     return dataclasses.replace(architecture, head=None) if head == "none" else architecture
 
@@ -131,11 +144,14 @@ def _build(
     weights: WeightFiles,
     names: Mapping[str, str],
     dtype: torch.dtype | None,
+    fresh: bool,
 ) -> Model:
     _check_layers(architecture, family, weights, names)
     with torch.device("meta"):
         model = Model(architecture, family=family.model_type)
     shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    drawn = _fresh_head(architecture, shapes, family, names) if fresh else {}
+    shapes = {name: shape for name, shape in shapes.items() if name not in drawn}
     homes = _match(shapes, architecture, family, weights, names)
     tensors = {name: weights.read(home) for name, home in homes.items()}
     _check_tied(tensors, architecture, family, weights, names)
@@ -143,8 +159,21 @@ def _build(
     converted = {
         name: _convert(f"{weights.where}: tensor {homes[name]!r}", one, common) for name, one in tensors.items()
     }
-    model.load_state_dict(converted, assign=True)
+    model.load_state_dict(converted | {name: one.to(common) for name, one in drawn.items()}, assign=True)
     return model
+
+
+def _fresh_head(
+    architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], family: Family, names: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """Weights for the parts of a head that the file has not: normal, biases 0, norms 1, as the model draws them."""
+    head = build_head(architecture)
+    if head is None:
+        return {}
+    initialise(head, architecture.initializer_range)
+    theirs = family.names((name for name in shapes if name.startswith("head.")), architecture)
+    drawn = {f"head.{name}": one.detach() for name, one in head.state_dict().items()}
+    return {name: one for name, one in drawn.items() if not any(their in names for their in theirs[name])}
 
 
 def _convert(what: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -224,7 +253,8 @@ def _remedy(missing: list[str], architecture: Architecture, family: Family) -> s
         return ""
     bare = dataclasses.replace(architecture, head=None)
     in_head = [name for name in missing if family.is_ignored(name, bare)]
-    return "; the encoder alone loads with head='none'" if in_head else ""
+    new = f"head=gossamer.models.{form.head.__name__}(...)"
+    return f"; the encoder alone loads with head='none', a new head to train with {new}" if in_head else ""
 
 
 def _check_tied(

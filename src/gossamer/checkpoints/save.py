@@ -20,8 +20,8 @@ from gossamer.checkpoints.replace import replacing
 from gossamer.checkpoints.sentence_transformers import write_sentence_files
 from gossamer.errors import GossamerError, InputError, quote
 from gossamer.families import Family, family_for, get_family
-from gossamer.models.architecture import SentenceEmbedding
 from gossamer.models.encoder import Model
+from gossamer.models.head_settings import SentenceEmbedding
 
 __all__ = ["save"]
 

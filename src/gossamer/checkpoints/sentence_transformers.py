@@ -6,7 +6,7 @@ from typing import Any
 
 from gossamer.checkpoints.files import check_inside, read_json
 from gossamer.errors import InputError, quote
-from gossamer.models.architecture import Pooling, SentenceEmbedding
+from gossamer.models.head_settings import Pooling, SentenceEmbedding
 
 __all__ = ["read_sentence_files", "write_sentence_files"]
 

@@ -1,14 +1,24 @@
 """Public checkpoint formats, one folder each; adding one is filling in a form (docs/families.md)."""
 
 from gossamer.errors import InputError, quote
-from gossamer.families import bert, longformer, native
+from gossamer.families import albert, bert, distilbert, longformer, native, roberta
 from gossamer.families.base import Config, Family, Field, HeadForm
 from gossamer.models.architecture import Architecture
 
 __all__ = ["FAMILIES", "NATIVE", "Config", "Family", "Field", "HeadForm", "family_for", "get_family"]
 
 NATIVE = native.FAMILY
-FAMILIES: dict[str, Family] = {one.model_type: one for one in (bert.FAMILY, longformer.FAMILY, NATIVE)}
+_ALL = (
+    bert.FAMILY,
+    roberta.FAMILY,
+    roberta.XLM_ROBERTA,
+    roberta.CAMEMBERT,
+    distilbert.FAMILY,
+    albert.FAMILY,
+    longformer.FAMILY,
+    NATIVE,
+)
+FAMILIES: dict[str, Family] = {one.model_type: one for one in _ALL}
 
 
 def get_family(name: object) -> Family:

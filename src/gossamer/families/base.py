@@ -15,13 +15,13 @@ from gossamer.models.architecture import (
     Attention,
     Embeddings,
     FeedForward,
-    Head,
     Layer,
     Positions,
     differences,
 )
+from gossamer.models.head_settings import Head, SentenceEmbedding
 
-__all__ = ["Config", "Family", "Field", "HeadForm"]
+__all__ = ["OMITTED", "Config", "Family", "Field", "HeadForm"]
 
 Config = Mapping[str, Any]
 
@@ -31,7 +31,9 @@ class Field:
     """One line of config.json and the places in an `Architecture` that it sets; the first of them is written back.
 
     A place under `layers.` is the same in every layer or, with `per_layer`, a list in the file; `layers` itself is
-    their number. `read(value, config)` and `write(value, architecture)` convert where the kind's own are not enough.
+    their number. `head.NAME` is a field of any head that has it, `head.KIND.NAME` of one kind of head; a line none of
+    whose places the architecture has is not written. `read(value, config)` and `write(value, architecture)` convert
+    where the kind's own are not enough.
     """
 
     name: str
@@ -42,26 +44,34 @@ class Field:
     read: Callable[[Any, Config], Any] | None = None
     write: Callable[[Any, Architecture], Any] | None = None
 
+    def check(self, value: Any) -> None:
+        """Raise InputError, quoting field and value, for a value that the kind does not allow."""
+        if self.per_layer and isinstance(value, list):
+            for i, one in enumerate(value):
+                self.kind.check(f"{self.name}[{i}]", one)
+        else:
+            self.kind.check(self.name, value)
+
     def value(self, config: Config, layers: int | None) -> Any:
-        """The architecture's value; a list where it differs between layers. InputError quotes field and value."""
+        """The architecture's value of a checked config; a list where it differs between layers."""
         given = config[self.name]
         if self.per_layer and isinstance(given, list):
             if len(given) != layers:
                 raise InputError(
                     f"{self.name} is a list of {len(given)}; it must have one entry for each layer, {layers}"
                 )
-            return [self._read(f"{self.name}[{i}]", one, config) for i, one in enumerate(given)]
-        return self._read(self.name, given, config)
+            return [self._read(one, config) for one in given]
+        return self._read(given, config)
 
-    def _read(self, name: str, value: Any, config: Config) -> Any:
-        self.kind.check(name, value)
+    def _read(self, value: Any, config: Config) -> Any:
         return self.kind.read(value) if self.read is None else self.read(value, config)
 
     def written(self, architecture: Architecture) -> Any:
-        """The file's value for this architecture; the default where the architecture has no such place."""
-        value = _pick(architecture, self.to[0])
-        if value is _ABSENT:
-            return self.default
+        """The file's value for this architecture; OMITTED where the architecture has no such place."""
+        found = (_pick(architecture, place) for place in self.to)
+        value = next((one for one in found if one is not OMITTED), OMITTED)
+        if value is OMITTED:
+            return OMITTED
         if not isinstance(value, list):
             return self._write(value, architecture)
         each = [self._write(one, architecture) for one in value]
@@ -113,8 +123,12 @@ class Family:
         Raises InputError, naming the field, its value and what is allowed.
         """
         self._check_required(config)
+        if pooler and "pooler" not in self.keys:
+            raise InputError(f"the format {self.model_type!r} has no pooler")
         known = {one.name: one.default for one in self.fields}
         full = {**known, **{name: value for name, value in config.items() if name in known}}
+        for one in self.fields:
+            one.check(full[one.name])
         values: dict[str, Any] = {}
         for one in sorted(self.fields, key=lambda one: "layers" not in one.to):
             value = one.value(full, values.get("layers"))
@@ -125,17 +139,28 @@ class Family:
 
     def write(self, architecture: Architecture) -> dict[str, Any]:
         """The fields of config.json for an architecture; `obstacles` says whether they hold all of it."""
-        return {one.name: one.written(architecture) for one in self.fields}
+        values = {one.name: one.written(architecture) for one in self.fields}
+        return {name: value for name, value in values.items() if value is not OMITTED}
+
+    def held(self, architecture: Architecture) -> set[str]:
+        """The names of all lines whose meaning this architecture holds."""
+        return {one.name for one in self.fields if any(_pick(architecture, to) is not OMITTED for to in one.to)}
 
     def obstacles(self, architecture: Architecture) -> list[str]:
         """What this format cannot hold: [] where writing and reading back gives an equal architecture."""
         head = architecture.head
+        if head is not None and not self.has_head(head):
+            return [f"head: the format {self.model_type!r} has no {head.kind}"]
         try:
             config = self.write(architecture)
             kind = head.kind if head is not None and head.kind in self.heads else head
             return differences(architecture, self.read(config, head=kind, pooler=architecture.pooler))
         except InputError as problem:
             return [str(problem)]
+
+    def has_head(self, head: Head) -> bool:
+        """Whether the format has such a head: an embedding, which has no weights, goes with any."""
+        return head.kind in self.heads or isinstance(head, SentenceEmbedding)
 
     def expresses(self, architecture: Architecture) -> bool:
         """Whether this format holds the whole architecture."""
@@ -174,8 +199,7 @@ class Family:
         form = self._form(architecture)
         if not self.prefix or not (form is not None if prefixed is None else prefixed):
             return theirs
-        heads = [] if form is None else [name for one in form.keys.values() for name in _as_tuple(one)]
-        is_head = any(theirs == name or theirs.startswith(f"{name}.") for name in heads)
+        is_head = form is not None and _is_in(theirs, form.keys) and not _is_in(theirs, self.keys)
         return theirs if is_head else f"{self.prefix}.{theirs}"
 
     def canonical(self, name: str) -> str:
@@ -218,7 +242,8 @@ class Family:
             raise InputError(f"head is {head!r}; {self.model_type!r} has {', '.join(self.heads) or 'none'}")
         form = self.heads[head].head
         names = {one.name for one in dataclasses.fields(form)}
-        return form(**{name: value for name, value in _under(values, "head").items() if name in names})
+        given = _under(values, "head") | _under(values, f"head.{head}")
+        return form(**{name: value for name, value in given.items() if name in names})
 
     def _translate(self, name: str, table: Mapping[str, str | tuple[str, ...]], config: Config) -> tuple[str, ...]:
         for ours, theirs in table.items():
@@ -230,7 +255,13 @@ class Family:
         raise InputError(f"the format {self.model_type!r} has no place for the tensor {name!r}")
 
 
-_ABSENT = object()
+OMITTED = object()
+"""What a field's `write` returns for a line that is not to be written."""
+
+
+def _is_in(theirs: str, keys: Mapping[str, str | tuple[str, ...]]) -> bool:
+    names = [name for one in keys.values() for name in _as_tuple(one)]
+    return any(theirs == name or theirs.startswith(f"{name}.") for name in names)
 
 
 def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -247,12 +278,16 @@ def _pick(architecture: Architecture, path: str) -> Any:
         return len(architecture.layers)
     if path.startswith("layers."):
         return [_follow(layer, path.removeprefix("layers.")) for layer in architecture.layers]
+    parts = path.split(".")
+    if parts[0] == "head" and len(parts) == 3:
+        is_kind = architecture.head is not None and architecture.head.kind == parts[1]
+        return getattr(architecture.head, parts[2], OMITTED) if is_kind else OMITTED
     return _follow(architecture, path)
 
 
 def _follow(value: Any, path: str) -> Any:
     for name in path.split("."):
-        value = getattr(value, name, _ABSENT)
+        value = getattr(value, name, OMITTED)
     return value
 
 

@@ -3,18 +3,25 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from gossamer.errors import InputError, quote
-from gossamer.models.architecture import MOST_COLUMNS, MOST_LAYERS, MOST_ROWS
+from gossamer.models.checks import MOST_COLUMNS, MOST_LAYERS, MOST_ROWS
+from gossamer.models.head_settings import MOST_LABELS, ProblemType
 
 __all__ = [
     "ACTIVATION",
     "COLUMNS",
     "FLAG",
+    "LABELS",
+    "LABEL_NUMBERS",
     "LAYERS",
+    "NOT_NEGATIVE",
+    "OPTIONAL_COUNT",
+    "OPTIONAL_RATE",
     "OPTIONAL_TOKEN",
     "POSITIVE",
+    "PROBLEM_TYPE",
     "RATE",
     "ROWS",
     "TOKEN",
@@ -48,6 +55,16 @@ def whole(least: int, most: int) -> Kind:
     )
 
 
+def _is_labels(value: Any) -> bool:
+    """null, or names by their numbers as text: {"0": ..., "1": ...}, in any order."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not 1 <= len(value) <= MOST_LABELS:
+        return False
+    named = all(isinstance(one, str | int) for one in value.values())
+    return named and {str(i) for i in range(len(value))} == set(map(str, value))
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
@@ -67,13 +84,22 @@ COLUMNS = whole(1, MOST_COLUMNS)
 LAYERS = whole(1, MOST_LAYERS)
 TOKEN = whole(0, MOST_ROWS)
 OPTIONAL_TOKEN = Kind(allowed=f"{TOKEN.allowed}, or null", accepts=lambda v: v is None or TOKEN.accepts(v))
+COUNT = whole(1, MOST_LABELS)
+OPTIONAL_COUNT = Kind(allowed=f"{COUNT.allowed}, or null", accepts=lambda v: v is None or COUNT.accepts(v))
 RATE = Kind(allowed="a rate from 0 up to, not including, 1", accepts=lambda v: _is_number(v) and 0 <= v < 1)
 POSITIVE = Kind(allowed="a finite number above 0", accepts=lambda v: _is_number(v) and v > 0)
 NOT_NEGATIVE = Kind(allowed="a finite number, 0 or more", accepts=lambda v: _is_number(v) and v >= 0)
 FLAG = Kind(allowed="true or false", accepts=lambda v: isinstance(v, bool))
+OPTIONAL_RATE = Kind(allowed=f"{RATE.allowed}, or null", accepts=lambda v: v is None or RATE.accepts(v))
 ACTIVATION = Kind(
     allowed="one of " + ", ".join(_ACTIVATIONS),
     accepts=lambda v: isinstance(v, str) and v in _ACTIVATIONS,
     read=_ACTIVATIONS.__getitem__,
     write=lambda v: {"gelu_tanh": "gelu_new"}.get(v, v),
+)
+LABELS = Kind(allowed='an object that names each label, {"0": ..., "1": ...} without gaps, or null', accepts=_is_labels)
+LABEL_NUMBERS = Kind(allowed="an object, or null", accepts=lambda v: v is None or isinstance(v, dict))
+PROBLEM_TYPE = Kind(
+    allowed=f"one of {', '.join(get_args(ProblemType))}, or null",
+    accepts=lambda v: v is None or (isinstance(v, str) and v in get_args(ProblemType)),
 )

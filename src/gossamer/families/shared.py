@@ -1,11 +1,30 @@
-"""Small rules that several forms use."""
+"""Small rules and groups of fields that several forms use."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from gossamer.errors import InputError
-from gossamer.families.base import Config
+from gossamer.families.base import OMITTED, Config, Field
+from gossamer.families.kinds import LABEL_NUMBERS, LABELS, OPTIONAL_COUNT, OPTIONAL_RATE, PROBLEM_TYPE
+from gossamer.models.architecture import Architecture
 
-__all__ = ["head_size", "padding_id"]
+__all__ = [
+    "LABEL_FIELDS",
+    "classifier_dropout",
+    "head_size",
+    "padding_id",
+    "table_rows",
+    "token_id",
+    "usable_length",
+    "with_fields",
+]
+
+
+def with_fields(fields: Sequence[Field], *changed: Field, without: Sequence[str] = ()) -> tuple[Field, ...]:
+    """A form's fields with some of the same name replaced, new ones added, and those named in `without` left out."""
+    new = {one.name: one for one in changed}
+    kept = [new.pop(one.name, one) for one in fields if one.name not in without]
+    return (*kept, *new.values())
 
 
 def head_size(config: Config) -> Any:
@@ -16,9 +35,69 @@ def head_size(config: Config) -> Any:
     return hidden // heads
 
 
-def padding_id(value: Any, config: Config) -> Any:
-    """`pad_token_id`, which must be one of the vocabulary's ids (or null, where the kind allows it)."""
+def token_id(name: str, value: Any, config: Config) -> Any:
+    """One of the vocabulary's ids (or null, where the kind allows it)."""
     last = config["vocab_size"] - 1
     if value is not None and value > last:
-        raise InputError(f"pad_token_id is {value}; it must be a token id from 0 to {last}")
+        raise InputError(f"{name} is {value}; it must be a token id from 0 to {last}")
     return value
+
+
+def padding_id(value: Any, config: Config) -> Any:
+    """`pad_token_id`, which must be one of the vocabulary's ids."""
+    return token_id("pad_token_id", value, config)
+
+
+def usable_length(rows: int, config: Config) -> int:
+    """Rows of a position table left for tokens: those up to and including the padding's come before position 0."""
+    offset = config["pad_token_id"] + 1
+    if rows <= offset:
+        raise InputError(f"max_position_embeddings is {rows}; it must be more than pad_token_id + 1, {offset}")
+    return rows - offset
+
+
+def table_rows(length: int, architecture: Architecture) -> Any:
+    """All rows of the position table: the inverse of `usable_length`."""
+    return length + architecture.embeddings.positions.offset
+
+
+def classifier_dropout(*places: str) -> Field:
+    """`classifier_dropout`, null being `hidden_dropout_prob`."""
+    return Field(
+        "classifier_dropout",
+        OPTIONAL_RATE,
+        None,
+        to=places,
+        read=lambda value, config: config["hidden_dropout_prob"] if value is None else value,
+        write=lambda value, architecture: None if value == architecture.embeddings.dropout else value,
+    )
+
+
+def _names(value: Any, config: Config) -> Any:
+    if value is not None:
+        named = {str(number): str(name) for number, name in value.items()}
+        return tuple(named[str(i)] for i in range(len(named)))
+    count = config["num_labels"]
+    return tuple(f"LABEL_{i}" for i in range(2 if count is None else count))
+
+
+# The last line wins: names where there are any, else as many as num_labels says, else two, as in transformers.
+LABEL_FIELDS = (
+    Field(
+        "label2id",
+        LABEL_NUMBERS,
+        None,
+        to=("head.labels",),
+        write=lambda labels, architecture: {label: i for i, label in enumerate(labels)},
+    ),
+    Field("num_labels", OPTIONAL_COUNT, None, to=("head.labels",), write=lambda labels, architecture: OMITTED),
+    Field(
+        "id2label",
+        LABELS,
+        None,
+        to=("head.labels",),
+        read=_names,
+        write=lambda labels, architecture: {str(i): label for i, label in enumerate(labels)},
+    ),
+    Field("problem_type", PROBLEM_TYPE, None, to=("head.problem_type",)),
+)

@@ -11,10 +11,21 @@ import torch
 
 from gossamer.errors import InputError
 from gossamer.kernels import explain
-from gossamer.models.architecture import Architecture, Attention, Embeddings, FeedForward, MaskedLM
+from gossamer.models.architecture import Architecture, Attention, Embeddings, FeedForward
+from gossamer.models.head_settings import (
+    Head,
+    MaskedLM,
+    MultipleChoice,
+    NextSentence,
+    PreTraining,
+    QuestionAnswering,
+    SentenceEmbedding,
+    SequenceClassification,
+    TokenClassification,
+)
 from gossamer.patterns import Pattern, PerHead
 
-__all__ = ["Cost", "PartCost", "cost", "pairs_of_all_heads"]
+__all__ = ["Cost", "PartCost", "cost", "head_outputs", "pairs_of_all_heads"]
 
 MASK_BYTES = 11
 """A pair, while a dense mask is made: its distance as a 64-bit number and three flags."""
@@ -110,9 +121,7 @@ def pairs_of_all_heads(attention: Attention, length: int, global_tokens: int = 0
 
 def _parts(architecture: Architecture, n: int, flagged: int) -> Iterator[PartCost]:
     hidden = architecture.hidden_size
-    yield PartCost(
-        name="embeddings", parameters=_embedding_parameters(architecture.embeddings), applications=1, flops=0
-    )
+    yield _embeddings_part(architecture.embeddings, hidden, n)
     for i, attentions in enumerate(_by_weights(one.attention for one in architecture.layers)):
         yield _attention_part(f"attention.{i}", attentions, hidden, n, flagged)
     for i, networks in enumerate(_by_weights(one.feed_forward for one in architecture.layers)):
@@ -125,8 +134,8 @@ def _parts(architecture: Architecture, n: int, flagged: int) -> Iterator[PartCos
             applications=int(runs),
             flops=2 * hidden * hidden if runs else 0,
         )
-    if isinstance(architecture.head, MaskedLM):
-        yield _masked_lm_part(architecture, architecture.head, n)
+    if not isinstance(architecture.head, None | SentenceEmbedding):
+        yield _head_part(architecture, architecture.head, n)
 
 
 def _by_weights(applications: Iterable[Any]) -> list[list[Any]]:
@@ -137,10 +146,11 @@ def _by_weights(applications: Iterable[Any]) -> list[list[Any]]:
     return [sets[weights] for weights in sorted(sets)]
 
 
-def _embedding_parameters(embeddings: Embeddings) -> int:
-    positions = embeddings.positions
+def _embeddings_part(embeddings: Embeddings, hidden: int, n: int) -> PartCost:
+    positions, size = embeddings.positions, embeddings.size
     rows = embeddings.vocabulary_size + positions.offset + positions.length + embeddings.token_types
-    return rows * embeddings.size + _norm(embeddings.size)
+    projection, flops = (_linear(size, hidden), 2 * n * size * hidden) if embeddings.projection else (0, 0)
+    return PartCost(name="embeddings", parameters=rows * size + _norm(size) + projection, applications=1, flops=flops)
 
 
 def _attention_part(name: str, attentions: list[Attention], hidden: int, n: int, flagged: int) -> PartCost:
@@ -174,16 +184,34 @@ def _feed_forward_part(name: str, networks: list[FeedForward], hidden: int, n: i
     )
 
 
-def _masked_lm_part(architecture: Architecture, head: MaskedLM, n: int) -> PartCost:
-    hidden, size = architecture.hidden_size, architecture.embeddings.size
-    vocabulary = architecture.embeddings.vocabulary_size
-    table = 0 if head.tied else size * vocabulary
-    return PartCost(
-        name="head",
-        parameters=_linear(hidden, size) + _norm(size) + vocabulary + table,
-        applications=1,
-        flops=2 * n * (hidden * size + size * vocabulary),
-    )
+def _head_part(architecture: Architecture, head: Head, n: int) -> PartCost:
+    """A head's parts: the masked LM's, those that read the first token, those that read every token."""
+    hidden, parameters, flops = architecture.hidden_size, 0, 0
+    if isinstance(head, MaskedLM | PreTraining):
+        size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
+        parameters += _linear(hidden, size) + _norm(size) + vocabulary + (0 if head.tied else size * vocabulary)
+        flops += 2 * n * (hidden * size + size * vocabulary)
+    outputs = head_outputs(head)
+    if isinstance(head, TokenClassification | QuestionAnswering):
+        parameters += _linear(hidden, outputs)
+        flops += 2 * n * hidden * outputs
+    elif outputs:
+        parameters += _linear(hidden, hidden) + _linear(hidden, outputs)
+        flops += 2 * hidden * (hidden + outputs)
+    return PartCost(name="head", parameters=parameters, applications=1, flops=flops)
+
+
+def head_outputs(head: Head) -> int:
+    """How many scores a head gives a text, a token or a choice, the vocabulary's not counted."""
+    match head:
+        case SequenceClassification() | TokenClassification():
+            return len(head.labels)
+        case QuestionAnswering() | NextSentence() | PreTraining():
+            return 2
+        case MultipleChoice():
+            return 1
+        case _:
+            return 0
 
 
 def _linear(inputs: int, outputs: int) -> int:
@@ -211,7 +239,7 @@ def _activations(architecture: Architecture, n: int, itemsize: int, backends: di
     for attention in {one.attention for one in architecture.layers}:
         square = _square_bytes(attention, n, itemsize, backends[attention.pattern])
         steps.append(n * (4 * attention.heads * attention.head_size + 2 * hidden) * itemsize + square)
-    if isinstance(architecture.head, MaskedLM):
+    if isinstance(architecture.head, MaskedLM | PreTraining):
         steps.append(n * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size) * itemsize)
     return n * hidden * itemsize + max(steps)
 

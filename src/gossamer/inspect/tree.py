@@ -7,8 +7,16 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from gossamer.inspect.cost import Cost, PartCost
-from gossamer.models.architecture import Architecture, Layer, MaskedLM, SentenceEmbedding
+from gossamer.inspect.cost import Cost, PartCost, head_outputs
+from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.head_settings import (
+    Head,
+    MaskedLM,
+    PreTraining,
+    SentenceEmbedding,
+    SequenceClassification,
+    TokenClassification,
+)
 from gossamer.patterns import Pattern, PerHead
 
 __all__ = ["Node", "architecture_tree"]
@@ -55,6 +63,9 @@ def _embeddings(architecture: Architecture) -> Node:
         *([_table("token type", settings.token_types, size)] if settings.token_types else []),
         _norm(size, settings.norm_eps),
     ]
+    if settings.projection:
+        hidden = architecture.hidden_size
+        tables.append(Node(name="projection", text=f"{size:,} → {hidden:,}", parameters=(size + 1) * hidden))
     return _parent("embeddings", f"summed, {size:,} wide", tables)
 
 
@@ -149,6 +160,15 @@ def _top(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Nod
         yield Node(name="pooler", text=text, parameters=parts["pooler"].parameters)
     if isinstance(head, SentenceEmbedding):
         yield Node(name="head", text=f"embed: {head.pooling}{', length 1' if head.normalized else ''}")
-    if isinstance(head, MaskedLM):
-        text = f"masked-lm, {'tied to the word table' if head.tied else 'a table of its own'}"
-        yield Node(name="head", text=text, parameters=parts["head"].parameters)
+    elif head is not None:
+        yield Node(name="head", text=_head_text(head), parameters=parts["head"].parameters)
+
+
+def _head_text(head: Head) -> str:
+    if isinstance(head, MaskedLM | PreTraining):
+        return f"{head.kind}, {'tied to the word table' if head.tied else 'a table of its own'}"
+    outputs = head_outputs(head)
+    if not isinstance(head, SequenceClassification | TokenClassification):
+        return f"{head.kind}, {outputs} score{'s' * (outputs > 1)}"
+    shown = ", ".join(head.labels[:4]) + (", ..." if outputs > 4 else "")
+    return f"{head.kind}, {outputs:,} label{'s' * (outputs > 1)}: {shown}"

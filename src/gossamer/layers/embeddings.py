@@ -12,7 +12,8 @@ __all__ = ["TokenEmbeddings", "count_positions"]
 class TokenEmbeddings(nn.Module):
     """The sum of a word, a position and (if `token_types`) a token-type row, normalised, then dropout.
 
-    Rows `padding_id` of the word and `position_padding` of the position table get no gradient, as in `transformers`.
+    With `projected_size` a linear map follows (ALBERT's factorised embedding, Lan et al. 2020, section 3.1). Rows
+    `padding_id` of the word and `position_padding` of the position table get no gradient, as in `transformers`.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class TokenEmbeddings(nn.Module):
         position_padding: int | None,
         norm_eps: float,
         dropout: float,
+        projected_size: int | None = None,
     ) -> None:
         super().__init__()
         self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
@@ -33,6 +35,7 @@ class TokenEmbeddings(nn.Module):
         self.token_type = nn.Embedding(token_types, size) if token_types else None
         self.norm = nn.LayerNorm(size, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
+        self.projection = None if projected_size is None else nn.Linear(size, projected_size)
 
     def forward(
         self,
@@ -40,14 +43,15 @@ class TokenEmbeddings(nn.Module):
         token_type_ids: Int[Tensor, "batch length"] | None,
         position_ids: Int[Tensor, "#batch length"],
         inputs_embeds: Float[Tensor, "batch length size"] | None,
-    ) -> Float[Tensor, "batch length size"]:
+    ) -> Float[Tensor, "batch length hidden"]:
         if inputs_embeds is not None and not torch.compiler.is_compiling():
             _check_type(inputs_embeds, self.word.weight)
         total = self.word(input_ids) if inputs_embeds is None else inputs_embeds
         if self.token_type is not None:
             # Type 0 is the default: its row is a plain constant, no table look-up needed.
             total = total + (self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids))
-        return self.dropout(self.norm(total + self.position(position_ids)))
+        summed = self.dropout(self.norm(total + self.position(position_ids)))
+        return summed if self.projection is None else self.projection(summed)
 
 
 def _check_type(inputs_embeds: Tensor, weight: Tensor) -> None:

@@ -5,14 +5,22 @@ from gossamer.models.architecture import (
     Attention,
     Embeddings,
     FeedForward,
-    Head,
     Layer,
-    MaskedLM,
     Positions,
-    SentenceEmbedding,
     differences,
 )
 from gossamer.models.encoder import Model
+from gossamer.models.head_settings import (
+    Head,
+    MaskedLM,
+    MultipleChoice,
+    NextSentence,
+    PreTraining,
+    QuestionAnswering,
+    SentenceEmbedding,
+    SequenceClassification,
+    TokenClassification,
+)
 from gossamer.models.output import Output
 
 __all__ = [
@@ -24,8 +32,14 @@ __all__ = [
     "Layer",
     "MaskedLM",
     "Model",
+    "MultipleChoice",
+    "NextSentence",
     "Output",
     "Positions",
+    "PreTraining",
+    "QuestionAnswering",
     "SentenceEmbedding",
+    "SequenceClassification",
+    "TokenClassification",
     "differences",
 ]

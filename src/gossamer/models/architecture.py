@@ -3,75 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
+from gossamer.models.checks import (
+    MOST_COLUMNS,
+    MOST_LAYERS,
+    MOST_ROWS,
+    require,
+    require_choice,
+    require_count,
+    require_flag,
+    require_positive,
+    require_rate,
+)
+from gossamer.models.head_settings import HEADS, LABELLED, Activation, Head
 from gossamer.patterns import Pattern, PerHead, pattern_from_dict
 
-__all__ = [
-    "Activation",
-    "Architecture",
-    "Attention",
-    "Embeddings",
-    "FeedForward",
-    "Head",
-    "Layer",
-    "MaskedLM",
-    "Positions",
-    "SentenceEmbedding",
-    "differences",
-]
-
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
-Pooling = Literal["mean", "cls", "max"]
-
-# Bounds that no real model comes near; with them every tensor's size in bytes fits 63 bits, so none can overflow.
-MOST_ROWS = 2**31 - 1
-MOST_COLUMNS = 2**24
-MOST_LAYERS = 1024
-
-
-def _require(holds: bool, field: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise InputError(f"{field} is {_quote(value)}; it must be {allowed}")
-
-
-def _quote(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _require_count(owner: object, *names: str, least: int = 1, most: int = MOST_COLUMNS) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        _require(type(value) is int and least <= value <= most, name, value, f"a whole number from {least} to {most}")
-
-
-def _require_rate(owner: object, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        _require(type(value) in (int, float) and 0 <= value < 1, name, value, "a rate from 0 up to, not including, 1")
-
-
-def _require_positive(owner: object, *names: str, zero: bool = False) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        fits = type(value) in (int, float) and math.isfinite(value) and (value > 0 or (zero and value == 0))
-        _require(fits, name, value, "a finite number, 0 or more" if zero else "a finite number above 0")
-
-
-def _require_flag(owner: object, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        _require(isinstance(value, bool), name, value, "true or false")
-
-
-def _require_choice(owner: object, choices: Any, *names: str) -> None:
-    for name in names:
-        value, allowed = getattr(owner, name), get_args(choices)
-        _require(isinstance(value, str) and value in allowed, name, value, "one of " + ", ".join(map(repr, allowed)))
+__all__ = ["Architecture", "Attention", "Embeddings", "FeedForward", "Layer", "Positions", "differences"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +38,20 @@ class Positions:
     from_padding: bool = False
 
     def __post_init__(self) -> None:
-        _require_count(self, "length", most=MOST_ROWS)
-        _require_count(self, "offset", least=0, most=MOST_ROWS)
-        _require_choice(self, Literal["learned"], "scheme")
-        _require_flag(self, "from_padding")
-        _require(not self.from_padding or self.offset > 0, "offset", self.offset, "at least 1 with from_padding")
+        require_count(self, "length", most=MOST_ROWS)
+        require_count(self, "offset", least=0, most=MOST_ROWS)
+        require_choice(self, Literal["learned"], "scheme")
+        require_flag(self, "from_padding")
+        require(not self.from_padding or self.offset > 0, "offset", self.offset, "at least 1 with from_padding")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """Word, position and token-type tables of `size` columns, summed and normalised. `token_types=0`: no such table."""
+    """Word, position and token-type tables of `size` columns, summed and normalised. `token_types=0`: no such table.
+
+    `projection`: a linear map takes the sum to the model's width (ALBERT's factorised embedding, Lan et al. 2020,
+    section 3.1); without one `size` is that width.
+    """
 
     vocabulary_size: int
     size: int
@@ -106,18 +60,20 @@ class Embeddings:
     padding_id: int | None = 0
     norm_eps: float = 1e-12
     dropout: float = 0.1
+    projection: bool = False
 
     def __post_init__(self) -> None:
-        _require_count(self, "vocabulary_size", most=MOST_ROWS)
-        _require_count(self, "size")
-        _require_count(self, "token_types", least=0, most=MOST_ROWS)
-        _require_rate(self, "dropout")
-        _require_positive(self, "norm_eps")
+        require_flag(self, "projection")
+        require_count(self, "vocabulary_size", most=MOST_ROWS)
+        require_count(self, "size")
+        require_count(self, "token_types", least=0, most=MOST_ROWS)
+        require_rate(self, "dropout")
+        require_positive(self, "norm_eps")
         last = self.vocabulary_size - 1
         is_id = type(self.padding_id) is int and 0 <= self.padding_id <= last
-        _require(is_id or self.padding_id is None, "padding_id", self.padding_id, f"a token id from 0 to {last}")
+        require(is_id or self.padding_id is None, "padding_id", self.padding_id, f"a token id from 0 to {last}")
         counts = self.positions.from_padding
-        _require(is_id or not counts, "padding_id", self.padding_id, "given when positions are counted from padding")
+        require(is_id or not counts, "padding_id", self.padding_id, "given when positions are counted from padding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +82,8 @@ class Attention:
 
     `global_projections`: flagged rows are read with query, key and value projections of their own (Longformer, section
     3.1). `weights` names the weight set; applications that name the same set share it, whatever their pattern.
+    `dropout` is that of the attention weights, `residual_dropout` that of the output before it is added (Vaswani et al.
+    2017, section 5.4).
     """
 
     pattern: Pattern
@@ -134,17 +92,18 @@ class Attention:
     weights: int
     global_projections: bool = False
     dropout: float = 0.1
+    residual_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.pattern, Pattern), "pattern", self.pattern, "a pattern, such as Full()")
-        _require_count(self, "heads", "head_size")
-        _require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
-        _require_flag(self, "global_projections")
-        _require_rate(self, "dropout")
+        require(isinstance(self.pattern, Pattern), "pattern", self.pattern, "a pattern, such as Full()")
+        require_count(self, "heads", "head_size")
+        require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+        require_flag(self, "global_projections")
+        require_rate(self, "dropout", "residual_dropout")
         inner = self.heads * self.head_size
-        _require(inner <= MOST_COLUMNS, "heads * head_size", inner, f"at most {MOST_COLUMNS}")
+        require(inner <= MOST_COLUMNS, "heads * head_size", inner, f"at most {MOST_COLUMNS}")
         named = self.pattern.heads if isinstance(self.pattern, PerHead) else self.heads
-        _require(named == self.heads, "heads of the pattern", named, f"heads, {self.heads}")
+        require(named == self.heads, "heads of the pattern", named, f"heads, {self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,11 +113,13 @@ class FeedForward:
     width: int
     weights: int
     activation: Activation = "gelu"
+    residual_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_count(self, "width")
-        _require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
-        _require_choice(self, Activation, "activation")
+        require_rate(self, "residual_dropout")
+        require_count(self, "width")
+        require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+        require_choice(self, Activation, "activation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,49 +130,18 @@ class Layer:
     feed_forward: FeedForward
     norm: Literal["post"] = "post"
     norm_eps: float = 1e-12
-    dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_rate(self, "dropout")
-        _require_choice(self, Literal["post"], "norm")
-        _require_positive(self, "norm_eps")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskedLM:
-    """Which token stands under each mask: dense, activation, norm, then the (tied) word table and a bias."""
-
-    activation: Activation = "gelu"
-    norm_eps: float = 1e-12
-    tied: bool = True
-    kind: Literal["masked-lm"] = "masked-lm"
-
-    def __post_init__(self) -> None:
-        _require_choice(self, Activation, "activation")
-        _require_positive(self, "norm_eps")
-        _require_flag(self, "tied")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SentenceEmbedding:
-    """One vector a text: the mean, maximum or first of its token states, of length 1 where `normalized`."""
-
-    pooling: Pooling = "mean"
-    normalized: bool = False
-    kind: Literal["embed"] = "embed"
-
-    def __post_init__(self) -> None:
-        _require_choice(self, Pooling, "pooling")
-        _require_flag(self, "normalized")
-
-
-Head = MaskedLM | SentenceEmbedding
-_HEADS: dict[str, type] = {"masked-lm": MaskedLM, "embed": SentenceEmbedding}
+        require_choice(self, Literal["post"], "norm")
+        require_positive(self, "norm_eps")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A whole encoder. `layers` lists the *applications* in order; `pooler` is BERT's tanh layer on the first token."""
+    """A whole encoder. `layers` lists the *applications* in order; `pooler` is BERT's tanh layer on the first token.
+
+    `separator_id`: the token between two texts, by which global tokens are found where none are given.
+    """
 
     hidden_size: int
     embeddings: Embeddings
@@ -219,14 +149,19 @@ class Architecture:
     pooler: bool = False
     head: Head | None = None
     initializer_range: float = 0.02
+    separator_id: int | None = None
 
     def __post_init__(self) -> None:
-        _require_count(self, "hidden_size")
-        _require_flag(self, "pooler")
-        _require_positive(self, "initializer_range", zero=True)
-        _require(0 < len(self.layers) <= MOST_LAYERS, "number of layers", len(self.layers), f"from 1 to {MOST_LAYERS}")
+        require_count(self, "hidden_size")
+        require_flag(self, "pooler")
+        require_positive(self, "initializer_range", zero=True)
+        require(0 < len(self.layers) <= MOST_LAYERS, "number of layers", len(self.layers), f"from 1 to {MOST_LAYERS}")
         size = self.embeddings.size
-        _require(size == self.hidden_size, "embeddings.size", size, f"the hidden_size, {self.hidden_size}")
+        fits = size == self.hidden_size or self.embeddings.projection
+        require(fits, "embeddings.size", size, f"the hidden_size, {self.hidden_size}, unless there is a projection")
+        last, separator = self.embeddings.vocabulary_size - 1, self.separator_id
+        known = separator is None or (type(separator) is int and 0 <= separator <= last)
+        require(known, "separator_id", separator, f"a token id from 0 to {last}, or None")
         _check_sharing("attention", [_attention_shape(one) for one in self.layers])
         _check_sharing("feed_forward", [_feed_forward_shape(one) for one in self.layers])
 
@@ -245,8 +180,8 @@ class Architecture:
         fields = _object(data, "architecture")
         layers = fields.get("layers")
         if not isinstance(layers, (list, tuple)):
-            raise InputError(f"architecture.layers is {_quote(layers)}; it must be a list of layers")
-        _require(len(layers) <= MOST_LAYERS, "number of layers", len(layers), f"from 1 to {MOST_LAYERS}")
+            raise InputError(f"architecture.layers is {quote(layers)}; it must be a list of layers")
+        require(len(layers) <= MOST_LAYERS, "number of layers", len(layers), f"from 1 to {MOST_LAYERS}")
         parts = {
             "layers": tuple(_layer(one, f"layers[{i}]") for i, one in enumerate(layers)),
             "embeddings": _embeddings(fields.get("embeddings")),
@@ -260,7 +195,7 @@ def differences(ours: Architecture, theirs: Architecture) -> list[str]:
     left, right = _flatten(ours.to_dict()), _flatten(theirs.to_dict())
     missing = "absent"
     return [
-        f"{path}: {_quote(left.get(path, missing))} != {_quote(right.get(path, missing))}"
+        f"{path}: {quote(left.get(path, missing))} != {quote(right.get(path, missing))}"
         for path in [*left, *(path for path in right if path not in left)]
         if left.get(path, missing) != right.get(path, missing)
     ]
@@ -278,7 +213,7 @@ def _flatten(value: Any, path: str = "") -> dict[str, Any]:
 
 def _check_sharing(part: str, shapes: list[tuple[int, tuple[object, ...]]]) -> None:
     sets = sorted({weights for weights, _ in shapes})
-    _require(sets == list(range(len(sets))), f"layers.{part}.weights", sets, "numbered 0, 1, 2 ... without gaps")
+    require(sets == list(range(len(sets))), f"layers.{part}.weights", sets, "numbered 0, 1, 2 ... without gaps")
     first: dict[int, tuple[object, ...]] = {}
     for i, (weights, shape) in enumerate(shapes):
         known = first.setdefault(weights, shape)
@@ -306,7 +241,7 @@ def _to_plain(value: Any) -> Any:
 
 def _object(data: object, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise InputError(f"{where} is {_quote(data)}; it must be an object with fields")
+        raise InputError(f"{where} is {quote(data)}; it must be an object with fields")
     return data
 
 
@@ -344,6 +279,8 @@ def _head(data: object) -> Head | None:
     if data is None:
         return None
     kind = _object(data, "head").get("kind")
-    if not isinstance(kind, str) or kind not in _HEADS:
-        raise InputError(f"head.kind is {_quote(kind)}; it must be one of {', '.join(_HEADS)}")
-    return _build(_HEADS[kind], data, "head")
+    if not isinstance(kind, str) or kind not in HEADS:
+        raise InputError(f"head.kind is {quote(kind)}; it must be one of {', '.join(HEADS)}")
+    labels = data.get("labels")  # type: ignore[attr-defined]
+    is_list = HEADS[kind] in LABELLED and isinstance(labels, list)
+    return _build(HEADS[kind], {**data, "labels": tuple(labels)} if is_list else data, "head")  # type: ignore

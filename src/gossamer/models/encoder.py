@@ -9,12 +9,35 @@ from torch.nn import functional as F
 
 from gossamer.errors import InputError
 from gossamer.layers import FeedForwardNetwork, Masks, SelfAttention, TokenEmbeddings, count_positions
-from gossamer.models.architecture import Architecture, Layer, MaskedLM, SentenceEmbedding
-from gossamer.models.heads import MaskedLMHead, masked_lm_loss, pool
-from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions
+from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.global_tokens import default_global_mask
+from gossamer.models.head_settings import (
+    Head,
+    MultipleChoice,
+    NextSentence,
+    PreTraining,
+    SentenceEmbedding,
+    SequenceClassification,
+)
+from gossamer.models.heads import build_head, pool
+from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions, flatten_choices
+from gossamer.models.losses import Labels, check_labels, labels_loss
 from gossamer.models.output import Output
 
-__all__ = ["Model"]
+__all__ = ["Model", "initialise"]
+
+_OF_WHOLE_TEXTS = (SequenceClassification, NextSentence, MultipleChoice)
+
+
+def initialise(module: nn.Module, width: float) -> None:
+    """Draw fresh weights for a module and its parts: normal of this width, biases and padding rows 0, norms 1."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(part.weight, std=width)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            nn.init.zeros_(part.weight[part.padding_idx])
 
 
 class Model(nn.Module):
@@ -37,19 +60,12 @@ class Model(nn.Module):
         self.attention = nn.ModuleList(_build_attention(architecture))
         self.feed_forward = nn.ModuleList(_build_feed_forward(architecture))
         self.pooler = nn.Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
-        head = architecture.head
-        self.head = MaskedLMHead(architecture, head) if isinstance(head, MaskedLM) else None
+        self.head = build_head(architecture)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw fresh weights: normal of width `initializer_range`, biases and padding rows 0, norms 1, as BERT does."""
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                nn.init.normal_(module.weight, std=self.architecture.initializer_range)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-                nn.init.zeros_(module.weight[module.padding_idx])
+        initialise(self, self.architecture.initializer_range)
 
     def forward(
         self,
@@ -63,52 +79,77 @@ class Model(nn.Module):
         decoder_input_ids: None = None,
         decoder_attention_mask: None = None,
         cache: None = None,
-        labels: Int[Tensor, "batch length"] | None = None,
+        labels: Labels | None = None,
         output_hidden_states: bool = False,
     ) -> Output:
         """Read a batch of texts. Masks are 1 or True for real (attention_mask) and for global tokens (global_mask).
 
+        A multiple-choice head reads [batch, choices, length] and gives one score a choice, [batch, choices].
         `position_ids` are rows of the position table, as in `transformers`. `segments` are document ids of texts packed
-        into one row: nothing crosses them and positions start again. `labels` (-100: ignored) give a loss. Raises
-        InputError for shapes, types, ids and lengths this model cannot read.
+        into one row: nothing crosses them and positions start again. Without a `global_mask` the global tokens are
+        those of `transformers`: the first (sequence classification), the question, all but the context (multiple
+        choice), or none. `labels` give a loss, -100 being ignored: [batch, length] (masked LM, token classification),
+        [batch] (one of the labels, choices), [batch, labels] (several labels, regression), [batch, 2] (first and last
+        token of the answer), or (tokens, pairs) for the pre-training head. Raises InputError for shapes, types, ids and
+        lengths this model cannot read.
         """
         if decoder_input_ids is not None or decoder_attention_mask is not None or cache is not None:
             raise InputError("decoder_input_ids, decoder_attention_mask and cache are for decoders; this is an encoder")
+        rows = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            "segments": segments,
+            "global_mask": global_mask,
+        }
+        choices = None
+        if isinstance(self.architecture.head, MultipleChoice):
+            rows, inputs_embeds, choices = flatten_choices(rows, inputs_embeds)
         if not torch.compiler.is_compiling():
-            rows = {
-                "attention_mask": attention_mask,
-                "token_type_ids": token_type_ids,
-                "position_ids": position_ids,
-                "segments": segments,
-                "global_mask": global_mask,
-            }
-            check_inputs(self.architecture, input_ids, inputs_embeds, rows, labels)
-        masks = _masks(attention_mask, segments, global_mask)
-        position_ids = self._positions(input_ids, inputs_embeds, position_ids, segments)
-        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        states = [hidden] if output_hidden_states else []
-        for layer in self.architecture.layers:
-            hidden = self._apply_layer(layer, hidden, masks)
-            if output_hidden_states:
-                states.append(hidden)
-        out = self._read(hidden, masks, labels)
-        out.hidden_states = tuple(states) or None
+            shape = check_inputs(self.architecture, inputs_embeds, rows)
+            if labels is not None:
+                check_labels(self.architecture, labels, shape, choices)
+                if segments is not None and isinstance(labels, tuple) and len(labels) > 1:
+                    raise InputError(
+                        "labels of pairs were given for packed texts (segments): give those of tokens alone"
+                    )
+        masks, states = self._encode(rows, inputs_embeds, output_hidden_states)
+        out = self._read(states[-1], masks, choices)
+        out.hidden_states = tuple(states) if output_hidden_states else None
+        out.loss = None if labels is None else labels_loss(cast(Head, self.architecture.head), out, labels)
         return out
+
+    def _encode(
+        self, rows: dict[str, Tensor | None], inputs_embeds: Tensor | None, keep: bool
+    ) -> tuple[Masks, list[Float[Tensor, "batch length hidden"]]]:
+        """The masks of a batch and its states: the embeddings', then every layer's, or the last alone."""
+        input_ids, segments = rows["input_ids"], rows["segments"]
+        given = cast(Tensor, input_ids if input_ids is not None else inputs_embeds)
+        flagged = rows["global_mask"]
+        if flagged is None:
+            flagged = default_global_mask(self.architecture, input_ids, given)
+        masks = _masks(rows["attention_mask"], segments, flagged)
+        position_ids = self._positions(input_ids, given, rows["position_ids"], segments)
+        states = [self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds)]
+        for layer in self.architecture.layers:
+            hidden = self._apply_layer(layer, states[-1], masks)
+            states = [*states, hidden] if keep else [hidden]
+        return masks, states
 
     def _apply_layer(
         self, layer: Layer, hidden: Float[Tensor, "batch length hidden"], masks: Masks
     ) -> Float[Tensor, "batch length hidden"]:
         attention = cast(SelfAttention, self.attention[layer.attention.weights])
         out = attention(hidden, layer.attention.pattern, masks, layer.attention.dropout)
-        hidden = attention.norm(hidden + F.dropout(out, layer.dropout, self.training))
+        hidden = attention.norm(hidden + F.dropout(out, layer.attention.residual_dropout, self.training))
         feed_forward = cast(FeedForwardNetwork, self.feed_forward[layer.feed_forward.weights])
-        return feed_forward.norm(hidden + F.dropout(feed_forward(hidden), layer.dropout, self.training))
+        out = F.dropout(feed_forward(hidden), layer.feed_forward.residual_dropout, self.training)
+        return feed_forward.norm(hidden + out)
 
     def _positions(
-        self, input_ids: Tensor | None, inputs_embeds: Tensor | None, given: Tensor | None, segments: Tensor | None
+        self, input_ids: Tensor | None, main: Tensor, given: Tensor | None, segments: Tensor | None
     ) -> Int[Tensor, "rows length"]:
-        main = input_ids if input_ids is not None else inputs_embeds
-        assert main is not None
         checked = not torch.compiler.is_compiling()
         if given is not None:
             if checked:
@@ -126,17 +167,22 @@ class Model(nn.Module):
             check_length(int(count.max()), self.architecture)
         return count + first
 
-    def _read(self, hidden: Tensor, masks: Masks, labels: Tensor | None) -> Output:
-        out = Output(last_hidden_state=hidden)
-        if isinstance(self.head, MaskedLMHead):
-            out.logits = self.head(hidden, self.embeddings.word.weight)
-            out.loss = None if labels is None else masked_lm_loss(out.logits, labels)
-        elif isinstance(self.architecture.head, SentenceEmbedding):
-            # A packed row holds several texts; one vector of all of them would mean nothing.
-            packed = masks.segments is not None
-            out.pooled = None if packed else pool(self.architecture.head, hidden, masks.key_mask)
-        elif self.pooler is not None:
+    def _read(self, hidden: Tensor, masks: Masks, choices: int | None) -> Output:
+        head = self.architecture.head
+        # A packed row holds several texts; one vector or one label of all of them would mean nothing.
+        packed = masks.segments is not None
+        if packed and isinstance(head, _OF_WHOLE_TEXTS):
+            raise InputError(f"{head.kind} reads one text a row; give packed texts (segments) in rows of their own")
+        out = Output() if self.head is None else self.head(hidden, self.embeddings.word.weight)
+        if packed and isinstance(head, PreTraining):
+            out.pair_logits = out.pooled = None
+        if isinstance(head, SentenceEmbedding):
+            out.pooled = None if packed else pool(head, hidden, masks.key_mask)
+        elif head is None and self.pooler is not None:
             out.pooled = torch.tanh(self.pooler(hidden[:, 0]))
+        if choices is not None:
+            out.logits = cast(Tensor, out.logits).view(-1, choices)
+        out.last_hidden_state = hidden
         return out
 
 
@@ -161,6 +207,7 @@ def _build_embeddings(architecture: Architecture) -> TokenEmbeddings:
         position_padding=positions.offset - 1 if positions.from_padding else None,
         norm_eps=settings.norm_eps,
         dropout=settings.dropout,
+        projected_size=architecture.hidden_size if settings.projection else None,
     )
 
 

@@ -1,23 +1,43 @@
-"""What is read off an encoder's states: a token under each mask, or one vector a text."""
+"""What is read off an encoder's states: tokens under masks, labels of texts and tokens, answers, one vector a text."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gossamer.layers import ACTIVATIONS
-from gossamer.models.architecture import Architecture, MaskedLM, SentenceEmbedding
+from gossamer.models.architecture import Architecture
+from gossamer.models.head_settings import (
+    MaskedLM,
+    MultipleChoice,
+    NextSentence,
+    PreTraining,
+    QuestionAnswering,
+    SentenceEmbedding,
+    SequenceClassification,
+    TokenClassification,
+)
+from gossamer.models.output import Output
 
-__all__ = ["MaskedLMHead", "masked_lm_loss", "pool"]
+__all__ = ["HeadModule", "build_head", "pool"]
 
 
-class MaskedLMHead(nn.Module):
+class HeadModule(nn.Module):
+    """A head with weights: `forward` gives an `Output` with the scores of a batch, and leaves losses to others."""
+
+    def forward(
+        self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
+    ) -> Output:
+        raise NotImplementedError
+
+
+class MaskedLMHead(HeadModule):
     """`norm(activation(dense(x)))` against the word table, plus a bias (Devlin et al. 2019; RoBERTa's is the same).
 
     `decoder` exists only where the head is not tied to the word table.
     """
 
-    def __init__(self, architecture: Architecture, settings: MaskedLM) -> None:
+    def __init__(self, architecture: Architecture, settings: MaskedLM | PreTraining) -> None:
         super().__init__()
         size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
         self.dense = nn.Linear(architecture.hidden_size, size)
@@ -28,16 +48,88 @@ class MaskedLMHead(nn.Module):
 
     def forward(
         self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
-    ) -> Float[Tensor, "batch length vocabulary"]:
+    ) -> Output:
         table = word_table if self.decoder is None else self.decoder.weight
-        return F.linear(self.norm(ACTIVATIONS[self.activation](self.dense(hidden))), table, self.bias)
+        states = self.norm(ACTIVATIONS[self.activation](self.dense(hidden)))
+        return Output(logits=F.linear(states, table, self.bias))
 
 
-def masked_lm_loss(
-    logits: Float[Tensor, "batch length vocabulary"], labels: Int[Tensor, "batch length"]
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the labels that are not -100, as in `transformers`; NaN where there are none."""
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten().long())
+class FirstTokenHead(HeadModule):
+    """Scores of the whole text from its first token: `output(activation(dense(x)))`, `dense` being BERT's pooler.
+
+    `pooled` is what the last map reads, without its dropout.
+    """
+
+    def __init__(
+        self, hidden_size: int, outputs: int, *, activation: str, dropout: float = 0.0, input_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, outputs)
+        self.activation, self.dropout, self.input_dropout = activation, dropout, input_dropout
+
+    def forward(
+        self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
+    ) -> Output:
+        first = F.dropout(hidden[:, 0], self.input_dropout, self.training)
+        pooled = ACTIVATIONS[self.activation](self.dense(first))
+        return Output(logits=self.output(F.dropout(pooled, self.dropout, self.training)), pooled=pooled)
+
+
+class PreTrainingHead(MaskedLMHead):
+    """A masked LM with a second head on the first token, for the pair of texts."""
+
+    def __init__(self, architecture: Architecture, settings: PreTraining) -> None:
+        super().__init__(architecture, settings)
+        self.pair = FirstTokenHead(architecture.hidden_size, 2, activation="tanh", dropout=settings.pair_dropout)
+
+    def forward(
+        self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
+    ) -> Output:
+        tokens, pair = super().forward(hidden, word_table), self.pair(hidden, word_table)
+        return Output(logits=tokens.logits, pair_logits=pair.logits, pooled=pair.pooled)
+
+
+class TokenHead(HeadModule):
+    """Scores of every token: dropout, linear."""
+
+    def __init__(self, hidden_size: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.output = nn.Linear(hidden_size, outputs)
+        self.dropout = dropout
+
+    def forward(
+        self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
+    ) -> Output:
+        return Output(logits=self.output(F.dropout(hidden, self.dropout, self.training)))
+
+
+def build_head(architecture: Architecture) -> HeadModule | None:
+    """The module of the architecture's head; None where it has none, or one without weights."""
+    head, hidden = architecture.head, architecture.hidden_size
+    match head:
+        case None | SentenceEmbedding():
+            return None
+        case PreTraining():
+            return PreTrainingHead(architecture, head)
+        case MaskedLM():
+            return MaskedLMHead(architecture, head)
+        case NextSentence():
+            return FirstTokenHead(hidden, 2, activation="tanh")
+        case SequenceClassification():
+            return FirstTokenHead(
+                hidden,
+                len(head.labels),
+                activation=head.pooler_activation,
+                dropout=head.dropout,
+                input_dropout=head.input_dropout,
+            )
+        case MultipleChoice():
+            return FirstTokenHead(hidden, 1, activation=head.pooler_activation, dropout=head.dropout)
+        case TokenClassification():
+            return TokenHead(hidden, len(head.labels), head.dropout)
+        case QuestionAnswering():
+            return TokenHead(hidden, 2, head.dropout)
 
 
 def pool(

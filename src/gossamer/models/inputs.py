@@ -6,25 +6,25 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 
-__all__ = ["as_mask", "check_inputs", "check_length", "check_positions", "check_range"]
+__all__ = ["as_mask", "check_inputs", "check_length", "check_positions", "check_range", "describe", "flatten_choices"]
 
 _IDS = (torch.int64, torch.int32)  # what torch looks rows of a table up by
 _INTEGERS = (*_IDS, torch.int16, torch.uint8, torch.int8)
 
 
 def check_inputs(
-    architecture: Architecture,
-    input_ids: Tensor | None,
-    inputs_embeds: Tensor | None,
-    rows: dict[str, Tensor | None],
-    labels: Tensor | None,
-) -> None:
-    """Refuse inputs whose shapes, types or ids this model cannot read. `rows` are the other [batch, length] tensors."""
+    architecture: Architecture, inputs_embeds: Tensor | None, rows: dict[str, Tensor | None]
+) -> torch.Size:
+    """Refuse inputs whose shapes, types or ids this model cannot read. `rows` are all [batch, length] tensors.
+
+    Returns [batch, length].
+    """
+    input_ids = rows["input_ids"]
     if (input_ids is None) == (inputs_embeds is None):
         raise InputError("give either input_ids or inputs_embeds, one of the two")
     shape = _check_main(architecture, input_ids, inputs_embeds)
     for name, tensor in rows.items():
-        if tensor is not None:
+        if tensor is not None and name != "input_ids":
             _check_row(name, tensor, shape)
     size = architecture.embeddings
     if input_ids is not None:
@@ -32,8 +32,27 @@ def check_inputs(
     types = rows.get("token_type_ids")
     if types is not None and size.token_types:
         check_range("token_type_ids", types, 0, size.token_types - 1, "the token types")
-    if labels is not None:
-        _check_labels(architecture, labels, shape)
+    return shape
+
+
+def flatten_choices(
+    rows: dict[str, Tensor | None], embeds: Tensor | None
+) -> tuple[dict[str, Tensor | None], Tensor | None, int]:
+    """Rows [batch, choices, length] one below the other, and the number of choices.
+
+    Raises InputError for tensors of other shapes, and for rows that do not agree on the number.
+    """
+    given = {name: one for name, one in rows.items() if one is not None}
+    counts = set()
+    for name, one in (given | ({} if embeds is None else {"inputs_embeds": embeds})).items():
+        wanted = 4 if name == "inputs_embeds" else 3
+        if not isinstance(one, Tensor) or one.dim() != wanted or not one.shape[1]:
+            raise InputError(f"{name} is {describe(one)}; a multiple-choice head reads [batch, choices, length]")
+        counts.add(one.shape[1])
+    if len(counts) != 1:
+        raise InputError(f"the inputs have {' and '.join(map(str, sorted(counts))) or 'no'} choices; give one number")
+    flat = {name: None if one is None else one.flatten(0, 1) for name, one in rows.items()}
+    return flat, None if embeds is None else embeds.flatten(0, 1), counts.pop()
 
 
 def check_length(length: int, architecture: Architecture) -> None:
@@ -77,14 +96,14 @@ def _check_main(architecture: Architecture, input_ids: Tensor | None, inputs_emb
     if input_ids is not None:
         if not isinstance(input_ids, Tensor) or input_ids.dtype not in _IDS or input_ids.dim() != 2:
             allowed = "whole numbers (int64 or int32) shaped [batch, length]"
-            raise InputError(f"input_ids is {_describe(input_ids)}; it must be {allowed}")
+            raise InputError(f"input_ids is {describe(input_ids)}; it must be {allowed}")
         shape = input_ids.shape
     else:
         size = architecture.embeddings.size
         fits = isinstance(inputs_embeds, Tensor) and inputs_embeds.is_floating_point() and inputs_embeds.dim() == 3
         if not fits or inputs_embeds.shape[-1] != size:  # type: ignore[union-attr]
             allowed = f"floating point shaped [batch, length, {size}]"
-            raise InputError(f"inputs_embeds is {_describe(inputs_embeds)}; it must be {allowed}")
+            raise InputError(f"inputs_embeds is {describe(inputs_embeds)}; it must be {allowed}")
         shape = inputs_embeds.shape[:2]  # type: ignore[union-attr]
     if shape.numel() == 0:
         raise InputError(f"the batch is empty: shape {list(shape)}; give at least one text of at least one token")
@@ -102,19 +121,11 @@ def _check_row(name: str, tensor: Tensor, shape: torch.Size) -> None:
             if name.endswith("mask")
             else "whole numbers (int64 or int32)"
         )
-        raise InputError(f"{name} is {_describe(tensor)}; it must be shaped {list(shape)}: {what}")
+        raise InputError(f"{name} is {describe(tensor)}; it must be shaped {list(shape)}: {what}")
 
 
-def _check_labels(architecture: Architecture, labels: Tensor, shape: torch.Size) -> None:
-    if architecture.head is None or architecture.head.kind != "masked-lm":
-        kind = "no head" if architecture.head is None else f"the head {architecture.head.kind!r}"
-        raise InputError(f"labels were given but this model has {kind}: load it with a head that has a loss")
-    _check_row("labels", labels, shape)
-    real = labels[labels != -100]
-    check_range("labels", real, 0, architecture.embeddings.vocabulary_size - 1, "labels (other than -100, ignored)")
-
-
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
+    """A value's type, and a tensor's shape, for an error message."""
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} shaped {list(value.shape)}"
     return type(value).__name__

@@ -11,13 +11,21 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.families import family_for
-from gossamer.models.architecture import MOST_ROWS, Architecture, Embeddings, Layer
+from gossamer.families import family_for, get_family
+from gossamer.models.architecture import Architecture, Embeddings, Layer, differences
+from gossamer.models.checks import MOST_ROWS
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
+from gossamer.models.head_settings import (
+    Head,
+    MultipleChoice,
+    QuestionAnswering,
+    SequenceClassification,
+    TokenClassification,
+)
 from gossamer.patterns import Full, Global, Window
 from gossamer.recipes.receipt import Receipt, conditions, describe
-from gossamer.text import speeches
+from gossamer.text import Tokenizer, speeches
 
 __all__ = ["check_windows", "lengthen"]
 
@@ -33,7 +41,9 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT
     the receipt says how closely it did. No weight is trained. The given model is left as it was.
 
     As in every Longformer, positions count the tokens that are no padding: a text padded on the left reads as if it
-    were not, where BERT counts its padding. A model without a padding token counts every token, as before.
+    were not, where BERT counts its padding. A model without a padding token counts every token, as before. Where
+    nothing else stands in the way of Longformer's format, what does not change the outputs is fitted to it: dropout
+    rates, and a zero row for the token type that DistilBERT has not.
 
     Args:
         model: an encoder with full attention and learned absolute positions.
@@ -51,7 +61,7 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT
     _check_attention(model.architecture)
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
-    architecture = _lengthened(model.architecture, to, windows)
+    architecture = _fitted(_lengthened(model.architecture, to, windows), model.tokenizer)
     new = _build(model, architecture)
     new.load_state_dict(_weights(model, new), assign=True)
     new.train(model.training)
@@ -122,6 +132,37 @@ def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Archite
     return dataclasses.replace(old, embeddings=_counted(old.embeddings, to), layers=layers)
 
 
+def _fitted(new: Architecture, tokenizer: Tokenizer | None) -> Architecture:
+    """The same model with what does not change its outputs as Longformer's format has it, if then it can hold it."""
+    if new.separator_id is None and tokenizer is not None and tokenizer.sep_id is not None:
+        known = tokenizer.sep_id < new.embeddings.vocabulary_size
+        new = dataclasses.replace(new, separator_id=tokenizer.sep_id if known else None)
+    rate, longformer = new.embeddings.dropout, get_family("longformer")
+    layers = tuple(
+        dataclasses.replace(
+            one,
+            attention=dataclasses.replace(one.attention, residual_dropout=rate),
+            feed_forward=dataclasses.replace(one.feed_forward, residual_dropout=rate),
+        )
+        for one in new.layers
+    )
+    embeddings = dataclasses.replace(new.embeddings, token_types=max(new.embeddings.token_types, 1))
+    fitted = dataclasses.replace(new, layers=layers, embeddings=embeddings, head=_with_dropout(new.head, rate))
+    return fitted if longformer.expresses(fitted) else new
+
+
+def _with_dropout(head: Head | None, rate: float) -> Head | None:
+    match head:
+        case SequenceClassification():
+            return dataclasses.replace(head, dropout=rate, input_dropout=rate)
+        case TokenClassification() | MultipleChoice():
+            return dataclasses.replace(head, dropout=rate)
+        case QuestionAnswering():
+            return dataclasses.replace(head, dropout=0.0)
+        case _:
+            return head
+
+
 def _counted(old: Embeddings, to: int) -> Embeddings:
     """The longer table; positions counted from padding, where there is a padding token to tell."""
     positions = dataclasses.replace(old.positions, length=to)
@@ -155,8 +196,12 @@ def _weights(old: Model, new: Model) -> dict[str, Tensor]:
         source = name
         for projection in _PROJECTIONS:
             source = source.replace(f".{projection}_global.", f".{projection}.")
-        is_table = name == "embeddings.position.weight"
-        weights[name] = table if is_table else have[name if name in have else source].detach().clone()
+        if name == "embeddings.position.weight":
+            weights[name] = table
+        elif name == "embeddings.token_type.weight" and name not in have:
+            weights[name] = table.new_zeros(new.architecture.embeddings.token_types, table.shape[1])
+        else:
+            weights[name] = have[name if name in have else source].detach().clone()
     return weights
 
 
@@ -191,6 +236,9 @@ def _changes(old: Architecture, new: Architecture) -> tuple[str, ...]:
         changes.append(f"rows of the table before position 0, for padding: {before.offset} became {after.offset}")
     if before.from_padding != after.from_padding:
         changes.append("positions count the tokens that are no padding, no longer all of them")
+    if old.embeddings.token_types != new.embeddings.token_types:
+        changes.append("a token type, a row of zeros: Longformer's format has one at least")
+    changes += [f"while training: {one.replace('!=', 'became')}" for one in differences(old, new) if "dropout" in one]
     return tuple(changes)
 
 

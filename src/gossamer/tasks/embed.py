@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.models.architecture import SentenceEmbedding
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
+from gossamer.models.head_settings import SentenceEmbedding
 from gossamer.models.heads import pool
 from gossamer.patterns import Full
 from gossamer.tasks.passes import Progress, Reading, find_frame, read_states

@@ -12,27 +12,48 @@ from gossamer.families.kinds import (
     RATE,
     ROWS,
 )
-from gossamer.families.shared import head_size, padding_id
-from gossamer.models.architecture import MaskedLM
+from gossamer.families.shared import LABEL_FIELDS, classifier_dropout, head_size, padding_id
+from gossamer.models.head_settings import (
+    MaskedLM,
+    MultipleChoice,
+    NextSentence,
+    PreTraining,
+    QuestionAnswering,
+    SequenceClassification,
+    TokenClassification,
+)
 from gossamer.patterns import Full
 
 __all__ = ["FAMILY"]
 
+CLASSIFIER_DROPOUTS = (
+    "head.sequence-classification.dropout",
+    "head.token-classification.dropout",
+    "head.multiple-choice.dropout",
+)
+
 FIELDS = (
     Field("vocab_size", ROWS, 30522, to=("embeddings.vocabulary_size",)),
     Field("type_vocab_size", ROWS, 2, to=("embeddings.token_types",)),
-    Field("max_position_embeddings", ROWS, 512, to=("embeddings.positions.length",)),
     Field("pad_token_id", OPTIONAL_TOKEN, 0, to=("embeddings.padding_id",), read=padding_id),
+    Field("max_position_embeddings", ROWS, 512, to=("embeddings.positions.length",)),
     Field("hidden_size", COLUMNS, 768, to=("hidden_size", "embeddings.size")),
     Field("num_hidden_layers", LAYERS, 12, to=("layers",)),
     Field("num_attention_heads", COLUMNS, 12, to=("layers.attention.heads",)),
     Field("intermediate_size", COLUMNS, 3072, to=("layers.feed_forward.width",)),
     Field("hidden_act", ACTIVATION, "gelu", to=("layers.feed_forward.activation", "head.activation")),
     Field("layer_norm_eps", POSITIVE, 1e-12, to=("layers.norm_eps", "embeddings.norm_eps", "head.norm_eps")),
-    Field("hidden_dropout_prob", RATE, 0.1, to=("layers.dropout", "embeddings.dropout")),
+    Field(
+        "hidden_dropout_prob",
+        RATE,
+        0.1,
+        to=("embeddings.dropout", "layers.attention.residual_dropout", "layers.feed_forward.residual_dropout"),
+    ),
     Field("attention_probs_dropout_prob", RATE, 0.1, to=("layers.attention.dropout",)),
     Field("initializer_range", NOT_NEGATIVE, 0.02, to=("initializer_range",)),
     Field("tie_word_embeddings", FLAG, True, to=("head.tied",)),
+    classifier_dropout(*CLASSIFIER_DROPOUTS),
+    *LABEL_FIELDS,
 )
 
 KEYS = {
@@ -53,7 +74,7 @@ KEYS = {
 
 MASKED_LM = HeadForm(
     head=MaskedLM,
-    architectures=("BertForMaskedLM", "BertForPreTraining"),
+    architectures=("BertForMaskedLM",),
     keys={
         "head.dense": "cls.predictions.transform.dense",
         "head.norm": "cls.predictions.transform.LayerNorm",
@@ -63,15 +84,47 @@ MASKED_LM = HeadForm(
     tied={"cls.predictions.decoder.weight": "embeddings.word.weight"},
 )
 
+CLASSIFIER = {"head.dense": "pooler.dense", "head.output": "classifier"}
+PAIR = {"dense": "pooler.dense", "output": "cls.seq_relationship"}
+
+HEADS = {
+    "masked-lm": MASKED_LM,
+    "pre-training": HeadForm(
+        head=PreTraining,
+        architectures=("BertForPreTraining",),
+        keys={**MASKED_LM.keys, **{f"head.pair.{ours}": theirs for ours, theirs in PAIR.items()}},
+        tied=MASKED_LM.tied,
+    ),
+    "next-sentence": HeadForm(
+        head=NextSentence,
+        architectures=("BertForNextSentencePrediction",),
+        keys={f"head.{ours}": theirs for ours, theirs in PAIR.items()},
+    ),
+    "sequence-classification": HeadForm(
+        head=SequenceClassification, architectures=("BertForSequenceClassification",), keys=CLASSIFIER
+    ),
+    "token-classification": HeadForm(
+        head=TokenClassification, architectures=("BertForTokenClassification",), keys={"head.output": "classifier"}
+    ),
+    "question-answering": HeadForm(
+        head=QuestionAnswering, architectures=("BertForQuestionAnswering",), keys={"head.output": "qa_outputs"}
+    ),
+    "multiple-choice": HeadForm(head=MultipleChoice, architectures=("BertForMultipleChoice",), keys=CLASSIFIER),
+}
+
 FAMILY = Family(
     model_type="bert",
     prefix="bert",
     bare="BertModel",
     fields=FIELDS,
-    given={"layers.attention.pattern": Full(), "layers.attention.head_size": head_size},
+    given={
+        "layers.attention.pattern": Full(),
+        "layers.attention.head_size": head_size,
+        "head.question-answering.dropout": 0.0,
+    },
     required={"position_embedding_type": ("absolute", None), "is_decoder": (False,), "add_cross_attention": (False,)},
     keys=KEYS,
-    heads={"masked-lm": MASKED_LM},
+    heads=HEADS,
     renamed=((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")),
-    ignored=("embeddings.position_ids", "embeddings.token_type_ids", "cls.seq_relationship.*"),
+    ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
 )

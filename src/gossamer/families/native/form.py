@@ -6,7 +6,8 @@ from typing import Any
 
 from gossamer.errors import InputError
 from gossamer.families.base import Config, Family
-from gossamer.models.architecture import Architecture, Head, MaskedLM, SentenceEmbedding
+from gossamer.models.architecture import Architecture
+from gossamer.models.head_settings import Head, SentenceEmbedding
 
 __all__ = ["FAMILY", "NativeFamily"]
 
@@ -19,8 +20,8 @@ class NativeFamily(Family):
         architecture = Architecture.from_dict(config.get("architecture"))
         if head is None:
             return architecture
-        if head == "masked-lm" and not isinstance(architecture.head, MaskedLM):
-            raise InputError("head is 'masked-lm'; this checkpoint was saved without one: leave head out")
+        if isinstance(head, str) and (architecture.head is None or architecture.head.kind != head):
+            raise InputError(f"head is {head!r}; this checkpoint was saved without one: leave head out")
         is_asked_kind = head == SentenceEmbedding() and isinstance(architecture.head, SentenceEmbedding)
         if isinstance(head, str) or is_asked_kind:
             return architecture
@@ -29,6 +30,10 @@ class NativeFamily(Family):
     def write(self, architecture: Architecture) -> dict[str, Any]:
         """The one field."""
         return {"architecture": architecture.to_dict()}
+
+    def has_head(self, head: Head) -> bool:
+        """Every head."""
+        return True
 
     def names(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[str, ...]]:
         """Every name as it is."""

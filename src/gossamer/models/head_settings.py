@@ -1,0 +1,180 @@
+"""What is read off an encoder's states, as frozen settings: one class a head, `kind` is its name everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gossamer.errors import InputError, quote
+from gossamer.models.checks import require, require_choice, require_flag, require_positive, require_rate
+
+__all__ = [
+    "HEADS",
+    "LABELLED",
+    "Activation",
+    "Head",
+    "MaskedLM",
+    "MultipleChoice",
+    "NextSentence",
+    "Pooling",
+    "PreTraining",
+    "ProblemType",
+    "QuestionAnswering",
+    "SentenceEmbedding",
+    "SequenceClassification",
+    "TokenClassification",
+]
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+Pooling = Literal["mean", "cls", "max"]
+PoolerActivation = Literal["tanh", "relu"]
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+
+MOST_LABELS = 2**20
+
+
+def _require_labels(labels: object) -> None:
+    if not isinstance(labels, tuple) or not 1 <= len(labels) <= MOST_LABELS:
+        raise InputError(f"labels is {quote(labels)}; it must be a tuple of 1 to {MOST_LABELS:,} names")
+    for label in labels:
+        require(isinstance(label, str), "labels", label, "names, every one a string")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLM:
+    """Which token stands under each mask: dense, activation, norm, then the (tied) word table and a bias."""
+
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-12
+    tied: bool = True
+    kind: Literal["masked-lm"] = "masked-lm"
+
+    def __post_init__(self) -> None:
+        require_choice(self, Activation, "activation")
+        require_positive(self, "norm_eps")
+        require_flag(self, "tied")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreTraining:
+    """A masked LM, and of two texts whether the second follows the first: 0 it does, 1 it does not.
+
+    Next sentence (Devlin et al. 2019, section 3.1: 1 is a text from elsewhere) or sentence order (Lan et al. 2020,
+    section 3.1: 1 is the two exchanged). `pair_dropout` comes before the pair's last map.
+    """
+
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-12
+    tied: bool = True
+    pair_dropout: float = 0.0
+    kind: Literal["pre-training"] = "pre-training"
+
+    def __post_init__(self) -> None:
+        require_choice(self, Activation, "activation")
+        require_positive(self, "norm_eps")
+        require_flag(self, "tied")
+        require_rate(self, "pair_dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextSentence:
+    """BERT's question alone: does the second text follow the first (0), or is it from elsewhere (1)?"""
+
+    kind: Literal["next-sentence"] = "next-sentence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceClassification:
+    """One score a label for the whole text, from its first token: dropout, dense, activation, dropout, linear.
+
+    `problem_type` decides the loss: None leaves that to the number of labels and the type of the given ones.
+    """
+
+    labels: tuple[str, ...]
+    problem_type: ProblemType | None = None
+    pooler_activation: PoolerActivation = "tanh"
+    input_dropout: float = 0.0
+    dropout: float = 0.1
+    kind: Literal["sequence-classification"] = "sequence-classification"
+
+    def __post_init__(self) -> None:
+        _require_labels(self.labels)
+        if self.problem_type is not None:
+            require_choice(self, ProblemType, "problem_type")
+        if self.problem_type == "single_label_classification":
+            require(len(self.labels) > 1, "labels", self.labels, "two or more for single_label_classification")
+        require_choice(self, PoolerActivation, "pooler_activation")
+        require_rate(self, "input_dropout", "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenClassification:
+    """One score a label for every token: dropout, linear."""
+
+    labels: tuple[str, ...]
+    dropout: float = 0.1
+    kind: Literal["token-classification"] = "token-classification"
+
+    def __post_init__(self) -> None:
+        _require_labels(self.labels)
+        require_rate(self, "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionAnswering:
+    """Where the answer starts and ends: two scores for every token."""
+
+    dropout: float = 0.0
+    kind: Literal["question-answering"] = "question-answering"
+
+    def __post_init__(self) -> None:
+        require_rate(self, "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice:
+    """One score a choice, from the first token of each: dense, activation, dropout, linear."""
+
+    pooler_activation: PoolerActivation = "tanh"
+    dropout: float = 0.1
+    kind: Literal["multiple-choice"] = "multiple-choice"
+
+    def __post_init__(self) -> None:
+        require_choice(self, PoolerActivation, "pooler_activation")
+        require_rate(self, "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceEmbedding:
+    """One vector a text: the mean, maximum or first of its token states, of length 1 where `normalized`."""
+
+    pooling: Pooling = "mean"
+    normalized: bool = False
+    kind: Literal["embed"] = "embed"
+
+    def __post_init__(self) -> None:
+        require_choice(self, Pooling, "pooling")
+        require_flag(self, "normalized")
+
+
+Head = (
+    MaskedLM
+    | PreTraining
+    | NextSentence
+    | SequenceClassification
+    | TokenClassification
+    | QuestionAnswering
+    | MultipleChoice
+    | SentenceEmbedding
+)
+LABELLED = (SequenceClassification, TokenClassification)
+HEADS: dict[str, type] = {
+    "masked-lm": MaskedLM,
+    "pre-training": PreTraining,
+    "next-sentence": NextSentence,
+    "sequence-classification": SequenceClassification,
+    "token-classification": TokenClassification,
+    "question-answering": QuestionAnswering,
+    "multiple-choice": MultipleChoice,
+    "embed": SentenceEmbedding,
+}
