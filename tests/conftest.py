@@ -44,3 +44,16 @@ def minilm() -> Path:
     if not (directory / "config.json").is_file():
         pytest.fail(f"the sample model's package holds no model in {str(directory)!r}: reinstall it", pytrace=False)
     return directory
+
+
+@pytest.fixture(scope="session")
+def chemistry_albert() -> Path:
+    """Directory of an ALBERT with a masked-LM head, trained on reactions (SMILES); a .bin of before torch 1.6."""
+    spec = importlib.util.find_spec("rxnmapper")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.fail(
+            "the chemistry ALBERT is missing: run `make setup` or `pip install --no-deps rxnmapper==0.4.3`",
+            pytrace=False,
+        )
+    package = Path(next(iter(spec.submodule_search_locations)))
+    return package / "models" / "transformers" / "albert_heads_8_uspto_all_1310k"
