@@ -120,6 +120,20 @@ class Tokenizer:
         """Id of the token that stands for what the vocabulary lacks, or None."""
         return self._id("unk_token")
 
+    @property
+    def mask_token(self) -> str | None:
+        """How the token to be filled in is written in a text, or None."""
+        return self._tokens["mask_token"]
+
+    @property
+    def subword_prefix(self) -> str | None:
+        """What marks a token as the continuation of a word ("##" in WordPiece), or None where nothing does."""
+        return getattr(self._backend.model, "continuing_subword_prefix", None) or None
+
+    def token_id(self, token: str) -> int | None:
+        """Id of a token as the vocabulary writes it, or None."""
+        return self._backend.token_to_id(token)
+
     def special_tokens_count(self, pair: bool = False) -> int:
         """How many special tokens a text (or a pair of texts) gets."""
         return self._backend.num_special_tokens_to_add(pair)
@@ -169,6 +183,10 @@ class Tokenizer:
         """Ids and character offsets of one text of any length, without special tokens and never truncated."""
         (encoding,) = self._encode(check_texts("text", text), None, 0, "longest_first", special=False)
         return encoding.ids, encoding.offsets
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """Ids as the vocabulary writes them; "" for those that it does not have."""
+        return [self._backend.id_to_token(one) or "" for one in ids]
 
     def decode(self, ids: Iterable[int] | Tensor | np.ndarray, skip_special: bool = True) -> str:
         """The text of one row of ids; InputError for ids that the vocabulary does not have."""
