@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,18 +20,20 @@ from gossamer.models.evaluation import evaluating
 from gossamer.models.head_settings import (
     Head,
     MultipleChoice,
+    NextSentence,
     QuestionAnswering,
     SequenceClassification,
     TokenClassification,
 )
 from gossamer.patterns import Full, Global, Window
 from gossamer.recipes.receipt import Receipt, conditions, describe
-from gossamer.text import Tokenizer, speeches
+from gossamer.text import speeches
 
 __all__ = ["check_windows", "lengthen"]
 
 DEFAULT_WINDOW = 512
 _PROJECTIONS = ("query", "key", "value")
+_FIRST_IS_GLOBAL = (SequenceClassification, NextSentence)
 
 
 def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT_WINDOW) -> tuple[Model, Receipt]:
@@ -41,9 +44,10 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT
     the receipt says how closely it did. No weight is trained. The given model is left as it was.
 
     As in every Longformer, positions count the tokens that are no padding: a text padded on the left reads as if it
-    were not, where BERT counts its padding. A model without a padding token counts every token, as before. Where
-    nothing else stands in the way of Longformer's format, what does not change the outputs is fitted to it: dropout
-    rates, and a zero row for the token type that DistilBERT has not.
+    were not, where BERT counts its padding. A model without a padding token counts every token, as before. Any head is
+    kept, with its labels, and takes its default global tokens. Where nothing else stands in the way of Longformer's
+    format, what does not change the outputs is fitted to it: dropout rates, and a zero row for the token type that
+    DistilBERT has not. Weights that layers share (ALBERT) stay shared, the copies too.
 
     Args:
         model: an encoder with full attention and learned absolute positions.
@@ -61,11 +65,12 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT
     _check_attention(model.architecture)
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
-    architecture = _fitted(_lengthened(model.architecture, to, windows), model.tokenizer)
+    longer = dataclasses.replace(_lengthened(model.architecture, to, windows), separator_id=_separator(model))
+    architecture, obstacles = _fitted(longer)
     new = _build(model, architecture)
     new.load_state_dict(_weights(model, new), assign=True)
     new.train(model.training)
-    measured, probe = _measured(model, new, min(windows))
+    measured, read = _measured(model, new, min(windows))
     settings = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
     receipt = Receipt(
         recipe="lengthen",
@@ -73,9 +78,9 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT
         settings=settings,
         before=describe(model),
         after=describe(new),
-        changes=_changes(model.architecture, architecture),
+        changes=(*_changes(model.architecture, architecture), *_format(new, obstacles)),
         measured=measured,
-        conditions=conditions(new) | {"text": probe},
+        conditions=conditions(new) | read,
     )
     new.receipt = receipt
     return new, receipt
@@ -132,12 +137,20 @@ def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Archite
     return dataclasses.replace(old, embeddings=_counted(old.embeddings, to), layers=layers)
 
 
-def _fitted(new: Architecture, tokenizer: Tokenizer | None) -> Architecture:
-    """The same model with what does not change its outputs as Longformer's format has it, if then it can hold it."""
-    if new.separator_id is None and tokenizer is not None and tokenizer.sep_id is not None:
-        known = tokenizer.sep_id < new.embeddings.vocabulary_size
-        new = dataclasses.replace(new, separator_id=tokenizer.sep_id if known else None)
-    rate, longformer = new.embeddings.dropout, get_family("longformer")
+def _separator(model: Model) -> int | None:
+    """The token between two texts, which ends a question: the model's own, else its tokenizer's or its config's."""
+    known = model.architecture.separator_id
+    named = (getattr(model.tokenizer, "sep_id", None), model.extra_config.get("sep_token_id"))
+    size = model.architecture.embeddings.vocabulary_size
+    return next((one for one in (known, *named) if type(one) is int and 0 <= one < size), None)
+
+
+def _fitted(new: Architecture) -> tuple[Architecture, list[str]]:
+    """The same model with what does not change its outputs as Longformer's format has it, if then it can hold it.
+
+    Else the model as it is, and what stands in the way.
+    """
+    rate = new.embeddings.dropout
     layers = tuple(
         dataclasses.replace(
             one,
@@ -148,7 +161,8 @@ def _fitted(new: Architecture, tokenizer: Tokenizer | None) -> Architecture:
     )
     embeddings = dataclasses.replace(new.embeddings, token_types=max(new.embeddings.token_types, 1))
     fitted = dataclasses.replace(new, layers=layers, embeddings=embeddings, head=_with_dropout(new.head, rate))
-    return fitted if longformer.expresses(fitted) else new
+    obstacles = get_family("longformer").obstacles(fitted)
+    return (new if obstacles else fitted), obstacles
 
 
 def _with_dropout(head: Head | None, rate: float) -> Head | None:
@@ -238,15 +252,36 @@ def _changes(old: Architecture, new: Architecture) -> tuple[str, ...]:
         changes.append("positions count the tokens that are no padding, no longer all of them")
     if old.embeddings.token_types != new.embeddings.token_types:
         changes.append("a token type, a row of zeros: Longformer's format has one at least")
-    changes += [f"while training: {one.replace('!=', 'became')}" for one in differences(old, new) if "dropout" in one]
-    return tuple(changes)
+    if old.separator_id != new.separator_id:
+        changes.append(f"the token between two texts, which ends a question: id {new.separator_id}")
+    return (*changes, *_rates(old, new))
+
+
+def _rates(old: Architecture, new: Architecture) -> dict[str, None]:
+    """The dropout rates that changed, those of all layers told once."""
+    changed = [_of_any_layer(one) for one in differences(old, new) if one.partition(":")[0].endswith("dropout")]
+    return dict.fromkeys(f"while training: {one.replace(' != ', ' became ')}" for one in changed)
+
+
+def _of_any_layer(difference: str) -> str:
+    return re.sub(r"^layers\.\d+\.", "layers.", difference)
+
+
+def _format(new: Model, obstacles: list[str]) -> tuple[str, ...]:
+    """Why the format is Gossamer's own, where Longformer's would not do."""
+    if not obstacles:
+        return ()
+    listed = list(dict.fromkeys(map(_of_any_layer, obstacles)))
+    more = f"; and {len(listed) - 2} more" if len(listed) > 2 else ""
+    return (f"format {new.family}; Longformer's cannot hold this model: {'; '.join(listed[:2])}{more}",)
 
 
 @torch.no_grad()
-def _measured(old: Model, new: Model, window: int) -> tuple[dict[str, float], str]:
+def _measured(old: Model, new: Model, window: int) -> tuple[dict[str, float], dict[str, str]]:
     """Relative differences of the states, and what was read.
 
-    Twice: as much of it as every window covers, and as much as the old model reads.
+    Twice: as much of it as every window covers, and as much as the old model reads. A classifier's first token is
+    global, as it will be; no other token is: the text has no question.
     """
     covered = min(window // 2 + 1, old.architecture.length)
     measured = {}
@@ -257,7 +292,8 @@ def _measured(old: Model, new: Model, window: int) -> tuple[dict[str, float], st
             raise InputError("the model's states hold NaN or infinity; go back to sound weights before lengthening it")
         difference = (after - before).norm()
         measured[f"relative_difference_at_{length}_tokens"] = float(difference / before.norm()) if difference else 0.0
-    return measured, text
+    flagged = "the first" if isinstance(new.architecture.head, _FIRST_IS_GLOBAL) else "none"
+    return measured, {"text": text, "global_tokens": flagged}
 
 
 def _probe(model: Model, length: int) -> tuple[Tensor, str]:
@@ -277,6 +313,9 @@ def _probe(model: Model, length: int) -> tuple[Tensor, str]:
 
 
 def _states(model: Model, ids: Tensor) -> Tensor:
-    device = next(model.parameters()).device
+    ids, head = ids.to(next(model.parameters()).device), model.architecture.head
+    if isinstance(head, MultipleChoice):
+        ids = ids[:, None]
+    flags = None if isinstance(head, _FIRST_IS_GLOBAL) else torch.zeros_like(ids)
     with evaluating(model):
-        return model(ids.to(device)).last_hidden_state.double().cpu()
+        return model(ids, global_mask=flags).last_hidden_state.double().cpu()
