@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from tiny_checkpoints import BERT, LONGFORMER, build, edit_config, same, write
 
 import gossamer as gs
@@ -231,10 +230,16 @@ def test_damaged_seal_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_card_tells_base_and_receipt_but_no_path(tmp_path: Path) -> None:
-    model = gs.load(write(tmp_path / "tiny-bert", BERT))
+    directory = write(tmp_path / "tiny-bert", BERT)
+    edit_config(directory, _name_or_path="someone/base-model")
+    model = gs.load(directory)
+    assert model.source == "tiny-bert"
     model.receipt = "read 16 tokens, reads 64"
     card = (gs.save(model, tmp_path / "longer") / "README.md").read_text()
-    assert "Base: tiny-bert." in card
+    assert "Made from: tiny-bert." in card
+    assert "Base that its config.json names: someone/base-model." in card
     assert "read 16 tokens, reads 64" in card
     assert str(tmp_path) not in card
-    assert torch.is_tensor(next(model.parameters()))
+    edit_config(directory, _name_or_path="/home/somebody/secret")
+    card = (gs.save(gs.load(directory), tmp_path / "longer") / "README.md").read_text()
+    assert "secret" not in card

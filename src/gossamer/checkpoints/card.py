@@ -1,9 +1,13 @@
 """The README.md that is saved beside a model: what it is, what it came from, what was changed."""
 
+import re
+
 from gossamer.families import Family
 from gossamer.models.encoder import Model
 
 __all__ = ["model_card"]
+
+_ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 def model_card(model: Model, family: Family) -> str:
@@ -12,6 +16,7 @@ def model_card(model: Model, family: Family) -> str:
     parameters = sum(one.numel() for one in model.parameters())
     head = "no head" if architecture.head is None else f"head {architecture.head.kind}"
     patterns = list(dict.fromkeys(str(layer.attention.pattern) for layer in architecture.layers))
+    base = _base(model)
     lines = [
         "---",
         f"library_name: {'transformers' if family.public else 'gossamer'}",
@@ -23,11 +28,19 @@ def model_card(model: Model, family: Family) -> str:
         f"{len(architecture.layers)} layers x {architecture.hidden_size}, {parameters:,} parameters, {head}, reads "
         f"{architecture.length:,} tokens. Attention: {'; '.join(patterns)}. Format: `{family.model_type}`.",
         "",
-        *([f"Base: {model.source}.", ""] if model.source else []),
+        *([f"Made from: {model.source}.", ""] if model.source else []),
+        *([f"Base that its config.json names: {base}.", ""] if base else []),
         *(["## What was changed", "", _receipt(model.receipt), ""] if model.receipt is not None else []),
         "Load it with `gossamer.load(...)`" + (" or `transformers.AutoModel`." if family.public else "."),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _base(model: Model) -> str | None:
+    """What the checkpoint says it was itself trained from; a path of somebody's machine is nobody's business."""
+    named = model.extra_config.get("_name_or_path")
+    is_name = isinstance(named, str) and _ON_THE_HUB.fullmatch(named) is not None
+    return named if is_name and named != model.source else None
 
 
 def _receipt(receipt: object) -> str:

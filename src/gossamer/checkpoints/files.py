@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import InputError, quote
 
-__all__ = ["SEAL", "check_inside", "check_seal", "read_json", "reason", "seal"]
+__all__ = ["SEAL", "check_inside", "check_seal", "is_there", "read_json", "reason", "seal"]
 
 SEAL = "gossamer.json"
 _SEALED = "model.safetensors"
@@ -23,16 +24,37 @@ def reason(problem: BaseException) -> str:
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """The object (or list) in a JSON file. InputError names a file that is missing, damaged or something else."""
+    """The object (or list) in a JSON file. InputError names a file that is missing, damaged or something else.
+
+    A key that is there twice is refused, because readers disagree on which of the two counts.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            raise InputError(f"{path}: is a {'directory' if path.is_dir() else 'device'}; it must be a JSON file")
+        data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=lambda one: _unique(path, one))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; a model directory needs it") from None
+    except InputError:
+        raise
     except (OSError, ValueError, RecursionError) as problem:
         raise InputError(f"{path}: not readable as JSON ({reason(problem)}); restore or download it again") from None
     if not isinstance(data, kind):
         raise InputError(f"{path}: holds {quote(data)}; it must be a JSON {'object' if kind is dict else 'list'}")
     return data
+
+
+def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InputError(f"{path}: the key {quote(name)} is there twice; keep one of them")
+        found[name] = value
+    return found
+
+
+def is_there(path: Path) -> bool:
+    """Whether something has this name, were it a link that leads nowhere."""
+    return os.path.lexists(path)
 
 
 def check_inside(directory: Path, name: object, where: Path) -> Path:
@@ -53,7 +75,7 @@ def seal(directory: Path, version: str) -> None:
 def check_seal(directory: Path) -> None:
     """Compare the weights with the seal, if there is one. InputError where they are missing or have changed."""
     path = directory / SEAL
-    if not path.exists():
+    if not is_there(path):
         return
     files = read_json(path).get("files")
     if not isinstance(files, dict):

@@ -10,6 +10,7 @@ __all__ = ["find_checkpoint"]
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SMALL = ["*.json", "*.txt", "*.model", "README.md"]
+_PICKLED = ["*/pytorch_model*.bin", "pytorch_model*.bin"]  # sentence-transformers once kept the encoder in a folder
 
 
 def find_checkpoint(path_or_id: str | Path) -> Path:
@@ -44,8 +45,10 @@ def _download(name: str) -> Path:
 
     try:
         found = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
-        if not list(found.glob("*.safetensors")):
-            found = Path(snapshot_download(name, allow_patterns=[*_SMALL, "pytorch_model*.bin"]))
+        if not list(found.rglob("*.safetensors")):
+            found = Path(
+                snapshot_download(name, allow_patterns=[*_SMALL, "*/pytorch_model*.bin", "pytorch_model*.bin"])
+            )
         return found
     except GatedRepoError:
         raise InputError(

@@ -123,9 +123,15 @@ def _write(model: Model, family: Family, new: Path) -> None:
         model.tokenizer.save(new)
     head = model.architecture.head
     if family.public and isinstance(head, SentenceEmbedding):
-        write_sentence_files(new, head, model.architecture.hidden_size, model.architecture.length)
+        write_sentence_files(new, head, model.architecture.hidden_size, _longest(model))
     (new / "README.md").write_text(model_card(model, family), encoding="utf-8")
     seal(new, __version__)
+
+
+def _longest(model: Model) -> int:
+    """Tokens that one text may have: the tokenizer's limit, which may be below the model's."""
+    limit = None if model.tokenizer is None else model.tokenizer.max_length
+    return min(limit or model.architecture.length, model.architecture.length)
 
 
 def _tensors(model: Model, family: Family) -> dict[str, Tensor]:

@@ -1,14 +1,15 @@
 """The files sentence-transformers keeps beside a checkpoint: where the encoder lies and how one vector is made."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gossamer.checkpoints.files import check_inside, read_json
+from gossamer.checkpoints.files import check_inside, is_there, read_json
 from gossamer.errors import InputError, quote
 from gossamer.models.head_settings import Pooling, SentenceEmbedding
 
-__all__ = ["read_sentence_files", "write_sentence_files"]
+__all__ = ["SentenceFiles", "find_encoder", "read_sentence_files", "write_sentence_files"]
 
 _POOLING: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
@@ -16,15 +17,53 @@ _POOLING: dict[str, Pooling] = {
     "pooling_mode_max_tokens": "max",
 }
 _NONE = "load the encoder alone with head='none'"
+_SETTINGS = [f"sentence_{one}_config.json" for one in ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")]
+_SETTINGS += ["sentence_albert_config.json"]
 
 
-def read_sentence_files(directory: Path) -> tuple[Path, SentenceEmbedding] | None:
-    """The encoder's directory and the embedding head that modules.json describes; None where there is none.
+@dataclass(frozen=True)
+class SentenceFiles:
+    """What the files say: where the encoder lies, how one vector is made, how many tokens a text may have at most.
 
-    Raises InputError for a module or a pooling mode that Gossamer does not have.
+    `lowers` names the file that asks for small letters before the tokenizer.
+    """
+
+    encoder: Path
+    head: SentenceEmbedding
+    longest: int | None = None
+    settings: Path | None = None
+    lowers: bool = False
+
+
+def find_encoder(directory: Path) -> Path:
+    """The encoder's directory, of modules.json if that names one and this directory has no model of its own.
+
+    What else modules.json says, or that it is damaged, does not matter to the encoder alone.
     """
     path = directory / "modules.json"
-    if not path.exists():
+    try:
+        modules = read_json(path, list) if is_there(path) else []
+        if modules and _kind(modules[0], path) == "Transformer":
+            return check_inside(directory, modules[0].get("path", ""), path)
+    except InputError:
+        if not is_there(directory / "config.json"):
+            raise
+    return directory
+
+
+def read_sentence_files(directory: Path) -> SentenceFiles | None:
+    """What modules.json and the files it leads to describe; None where there is none.
+
+    Raises InputError for a module, a pooling mode or a setting that Gossamer does not have, and where the other files
+    are there without modules.json.
+    """
+    path = directory / "modules.json"
+    if not is_there(path):
+        if is_there(directory / "1_Pooling"):
+            raise InputError(
+                f"{path}: no such file, but there is 1_Pooling; restore it, or say how vectors are made, "
+                f"head=gossamer.models.SentenceEmbedding(...), or {_NONE}"
+            )
         return None
     modules = read_json(path, list)
     kinds = [_kind(one, path) for one in modules]
@@ -33,10 +72,25 @@ def read_sentence_files(directory: Path) -> tuple[Path, SentenceEmbedding] | Non
             f"{path}: its modules are {quote(kinds)}; Gossamer reads Transformer, Pooling, Normalize: {_NONE}"
         )
     encoder = check_inside(directory, modules[0].get("path", ""), path)
-    if len(kinds) == 1:
-        return encoder, SentenceEmbedding()
-    pooling = _read_pooling(check_inside(directory, modules[1].get("path", ""), path) / "config.json")
-    return encoder, SentenceEmbedding(pooling=pooling, normalized=kinds[-1] == "Normalize")
+    head = SentenceEmbedding()
+    if len(kinds) > 1:
+        pooling = _read_pooling(check_inside(directory, modules[1].get("path", ""), path) / "config.json")
+        head = SentenceEmbedding(pooling=pooling, normalized=kinds[-1] == "Normalize")
+    settings = next((encoder / one for one in _SETTINGS if is_there(encoder / one)), None)
+    if settings is None:
+        return SentenceFiles(encoder, head)
+    longest, lowers = _read_settings(settings)
+    return SentenceFiles(encoder, head, longest, settings, lowers)
+
+
+def _read_settings(path: Path) -> tuple[int | None, bool]:
+    config = read_json(path)
+    longest, lowers = config.get("max_seq_length"), config.get("do_lower_case", False)
+    if longest is not None and (type(longest) is not int or longest < 1):
+        raise InputError(f"{path}: max_seq_length is {quote(longest)}; it must be a whole number from 1, or null")
+    if not isinstance(lowers, bool):
+        raise InputError(f"{path}: do_lower_case is {quote(lowers)}; it must be true or false")
+    return longest, lowers
 
 
 def write_sentence_files(directory: Path, head: SentenceEmbedding, size: int, length: int) -> None:
