@@ -2,5 +2,6 @@
 
 from gossamer.text.speeches import Speech, passages, speeches
 from gossamer.text.tokenizer import Tokenizer
+from gossamer.text.tokenizer_build import has_vocabulary_files
 
-__all__ = ["Speech", "Tokenizer", "passages", "speeches"]
+__all__ = ["Speech", "Tokenizer", "has_vocabulary_files", "passages", "speeches"]

@@ -20,6 +20,7 @@ from gossamer.text.tokenizer_arguments import (
     check_texts,
     kept_of_pair,
 )
+from gossamer.text.tokenizer_build import build_backend, has_vocabulary_files
 from gossamer.text.tokenizer_files import (
     SPECIAL_ROLES,
     read_backend,
@@ -51,13 +52,21 @@ class Tokenizer:
         backend.no_padding()
 
     @classmethod
-    def load(cls, directory: str | Path) -> "Tokenizer":
-        """Read tokenizer.json (and tokenizer_config.json, special_tokens_map.json where present) of `directory`.
+    def load(cls, directory: str | Path, model_type: str | None = None, rows: int | None = None) -> "Tokenizer":
+        """Read a checkpoint's tokenizer: tokenizer.json as it is, else built from the vocabulary files of its family.
 
-        Raises InputError, naming the file and the reason, for a missing, truncated or invalid file.
+        Those are vocab.txt (BERT, DistilBERT), vocab.json and merges.txt (RoBERTa, Longformer), spiece.model (ALBERT)
+        or sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT), put together as `transformers` 5 does.
+        tokenizer_config.json, special_tokens_map.json and added_tokens.json are read where present. model_type: the
+        family; config.json's unless given. rows: of the model's word table, which a built vocabulary has to fit.
+
+        Raises InputError, naming the file and the reason, for one that is missing, truncated, invalid or contradictory.
         """
         directory = Path(directory)
-        return cls(read_backend(directory), read_settings(directory))
+        settings = read_settings(directory)
+        if not (directory / "tokenizer.json").exists() and has_vocabulary_files(directory):
+            return cls(build_backend(directory, settings, model_type, rows), settings)
+        return cls(read_backend(directory), settings)
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, readable by `transformers.AutoTokenizer` with the same ids.

@@ -11,7 +11,18 @@ import tokenizers
 
 from gossamer.errors import InputError
 
-__all__ = ["SPECIAL_ROLES", "read_backend", "read_settings", "rust_errors", "shorten", "special_token"]
+__all__ = [
+    "SPECIAL_ROLES",
+    "check_token",
+    "read_backend",
+    "read_bytes",
+    "read_object",
+    "read_settings",
+    "read_text",
+    "rust_errors",
+    "shorten",
+    "special_token",
+]
 
 # What each role is called in the checkpoints of the field, for a tokenizer.json that comes without its config.
 SPECIAL_ROLES: Mapping[str, tuple[str, ...]] = {
@@ -43,34 +54,45 @@ def rust_errors(what: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{what}: {reason[:200]}; {remedy}") from error
 
 
-def _read_text(path: Path) -> str:
+def read_bytes(path: Path, instead: str = "") -> bytes:
+    """A whole file. InputError where missing or unreadable, or where it is no file, such as a pipe nobody writes to."""
     try:
-        return path.read_bytes().decode("utf-8")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} cannot be read: it is no file; copy it from where the checkpoint came from")
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(
-            f"{path} is missing: a checkpoint needs it to read text; copy it from where the checkpoint came from"
+            f"{path} is missing: a checkpoint needs it{instead} to read text; copy it from where the checkpoint came "
+            "from"
         ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); fetch it again") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def read_text(path: Path, instead: str = "") -> str:
+    """A whole file of UTF-8 text, without the mark that some editors put before it."""
+    try:
+        return read_bytes(path, instead).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); fetch it again") from error
 
 
 def read_backend(directory: Path) -> tokenizers.Tokenizer:
     """The `tokenizers` object of `directory`/tokenizer.json; InputError where missing, truncated or invalid."""
     path = directory / "tokenizer.json"
-    text = _read_text(path)
+    text = read_text(path, ", or the vocabulary files of its family,")
     with rust_errors(
         f"{path} is not a valid tokenizer ({len(text):,} characters)", "it may be cut off: fetch it again"
     ):
         return tokenizers.Tokenizer.from_str(text)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is no such file."""
     if not path.exists():
         return {}
     try:
-        value = json.loads(_read_text(path))
+        value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
@@ -83,11 +105,11 @@ def _read_object(path: Path) -> dict[str, Any]:
 def read_settings(directory: Path) -> dict[str, Any]:
     """tokenizer_config.json of `directory`, its gaps filled from special_tokens_map.json, all checked; may be {}."""
     path = directory / "tokenizer_config.json"
-    settings = _read_object(path)
-    for name, token in _read_object(directory / "special_tokens_map.json").items():
+    settings = read_object(path)
+    for name, token in read_object(directory / "special_tokens_map.json").items():
         settings.setdefault(name, token)
     for name in SPECIAL_ROLES:
-        _check_token(path, name, settings.get(name))
+        check_token(path, name, settings.get(name))
     for name in ("padding_side", "truncation_side"):
         if settings.get(name, "right") not in ("left", "right"):
             raise InputError(f"{path}: {name} is {shorten(settings[name])}; it must be 'left' or 'right'")
@@ -95,7 +117,8 @@ def read_settings(directory: Path) -> dict[str, Any]:
     return settings
 
 
-def _check_token(path: Path, name: str, token: object) -> None:
+def check_token(path: Path, name: str, token: object) -> None:
+    """Refuse what is neither a token, nor an object that describes one, nor null."""
     valid = isinstance(token.get("content") if isinstance(token, dict) else token, str)
     if token is not None and not valid:
         raise InputError(

@@ -1,0 +1,224 @@
+"""How each family cuts text: its files, special tokens, switches, and the steps around its vocabulary."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, normalizers, pre_tokenizers, processors
+
+from gossamer.errors import InputError
+from gossamer.text.vocabularies import Vocabulary, read_byte_pairs, read_pieces, read_word_pieces, unigram
+
+__all__ = ["LAYOUTS", "Layout"]
+
+Switches = Mapping[str, Any]
+Special = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A family's tokenizer, as `transformers` 5 builds it from the family's own files.
+
+    special: the token of each role, unless tokenizer_config.json names another. needed: roles whose token must be in
+    the vocabulary. frame: roles of the tokens that open and close a text. switches: fields of tokenizer_config.json
+    that change how text is cut, with what they are where it is silent. read: files to a vocabulary.
+    prepare: sets a backend's normalizer, pre-tokenizer and decoder. close: the step that adds the special tokens,
+    given the opening and closing token and their ids.
+    """
+
+    kind: str
+    tokenizer_class: str
+    files: tuple[str, ...]
+    special: Special
+    needed: tuple[str, ...]
+    frame: tuple[str, str]
+    switches: Switches
+    read: Callable[[Path, Special], Vocabulary]
+    prepare: Callable[[tokenizers.Tokenizer, Switches, bytes], None]
+    close: Callable[[tuple[str, int], tuple[str, int], Switches], Any]
+    mask_takes_space: bool = False
+    """Whether the token to be filled in takes the white space before it, unless a config file says."""
+
+
+def _prepare_words(backend: tokenizers.Tokenizer, switches: Switches, charsmap: bytes) -> None:
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=switches["tokenize_chinese_chars"],
+        strip_accents=switches["strip_accents"],
+        lowercase=switches["do_lower_case"],
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+
+
+def _prepare_bytes(backend: tokenizers.Tokenizer, switches: Switches, charsmap: bytes) -> None:
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=switches["add_prefix_space"])
+    backend.decoder = decoders.ByteLevel()
+
+
+def _prepare_pieces(backend: tokenizers.Tokenizer, switches: Switches, charsmap: bytes) -> None:
+    if charsmap:
+        backend.normalizer = normalizers.Precompiled(charsmap)
+    _split_at_spaces(backend, switches)
+
+
+def _prepare_albert(backend: tokenizers.Tokenizer, switches: Switches, charsmap: bytes) -> None:
+    steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    steps += [] if switches["keep_accents"] else [normalizers.NFKD(), normalizers.StripAccents()]
+    steps += [normalizers.Lowercase()] if switches["do_lower_case"] else []
+    steps += [normalizers.Precompiled(charsmap)] if charsmap else []
+    backend.normalizer = normalizers.Sequence(steps)
+    _split_at_spaces(backend, switches)
+
+
+def _split_at_spaces(backend: tokenizers.Tokenizer, switches: Switches) -> None:
+    scheme = "always" if switches["add_prefix_space"] else "never"
+    marked = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marked])
+    backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
+
+
+def _close_typed(opens: tuple[str, int], closes: tuple[str, int], switches: Switches) -> Any:
+    """One closing token between two texts; the second is of type 1."""
+    return processors.TemplateProcessing(
+        single=[f"{opens[0]}:0", "$A:0", f"{closes[0]}:0"],
+        pair=[f"{opens[0]}:0", "$A:0", f"{closes[0]}:0", "$B:1", f"{closes[0]}:1"],
+        special_tokens=[opens, closes],
+    )
+
+
+def _close_untyped(opens: tuple[str, int], closes: tuple[str, int], switches: Switches) -> Any:
+    """Two closing tokens between two texts; all are of type 0."""
+    return processors.TemplateProcessing(
+        single=[opens[0], "$A", closes[0]],
+        pair=[opens[0], "$A", closes[0], closes[0], "$B", closes[0]],
+        special_tokens=[opens, closes],
+    )
+
+
+def _close_bytes(opens: tuple[str, int], closes: tuple[str, int], switches: Switches) -> Any:
+    """As `_close_untyped`; offsets leave out the space that byte-level tokens begin with."""
+    return processors.RobertaProcessing(closes, opens, switches["trim_offsets"], switches["add_prefix_space"])
+
+
+def _read_albert(directory: Path, special: Special) -> Vocabulary:
+    path = directory / "spiece.model"
+    pieces = read_pieces(path)
+    return unigram(path, pieces, pieces.scores, pieces.unknown)
+
+
+def _read_xlm_roberta(directory: Path, special: Special) -> Vocabulary:
+    """fairseq's order: <s> <pad> </s> <unk>, the file's pieces after <unk> <s> </s>, and <mask> last."""
+    path = directory / "sentencepiece.bpe.model"
+    pieces = read_pieces(path)
+    first = [piece for piece, _ in pieces.scores[:3]]
+    if first != ["<unk>", "<s>", "</s>"]:
+        raise InputError(f"{path} begins with the pieces {first}, XLM-RoBERTa's with <unk> <s> </s>; fetch it again")
+    head = [(special[role], 0.0) for role in ("bos_token", "pad_token", "eos_token", "unk_token")]
+    return unigram(path, pieces, [*head, *pieces.scores[3:], (special["mask_token"], 0.0)], 3)
+
+
+def _read_camembert(directory: Path, special: Special) -> Vocabulary:
+    """CamemBERT's order: five tokens of its own, two of them never used, the file's pieces after <unk>, <mask> last."""
+    path = directory / "sentencepiece.bpe.model"
+    pieces = read_pieces(path)
+    if pieces.scores[0][0] != "<unk>":
+        raise InputError(f"{path} begins with {pieces.scores[0][0]!r}, CamemBERT's with <unk>; fetch it again")
+    head = [
+        *(("<s>NOTUSED", 0.0), (special["pad_token"], 0.0), ("</s>NOTUSED", 0.0)),
+        *((special["unk_token"], 0.0), ("<unk>NOTUSED", -100.0)),
+    ]
+    return unigram(path, pieces, [*head, *pieces.scores[1:], (special["mask_token"], 0.0)], 3)
+
+
+_BERT = Layout(
+    kind="wordpiece",
+    tokenizer_class="BertTokenizer",
+    files=("vocab.txt",),
+    special={
+        "unk_token": "[UNK]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    },
+    needed=("unk_token", "sep_token", "pad_token", "cls_token"),
+    frame=("cls_token", "sep_token"),
+    switches={"do_lower_case": True, "tokenize_chinese_chars": True, "strip_accents": None},
+    read=read_word_pieces,
+    prepare=_prepare_words,
+    close=_close_typed,
+)
+_FAIRSEQ = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "sep_token": "</s>",
+    "pad_token": "<pad>",
+    "cls_token": "<s>",
+    "mask_token": "<mask>",
+}
+_ROBERTA = Layout(
+    kind="bpe",
+    tokenizer_class="RobertaTokenizer",
+    files=("vocab.json", "merges.txt"),
+    special=_FAIRSEQ,
+    needed=("cls_token", "sep_token", "pad_token"),
+    frame=("cls_token", "sep_token"),
+    switches={"add_prefix_space": False, "trim_offsets": True},
+    read=read_byte_pairs,
+    prepare=_prepare_bytes,
+    close=_close_bytes,
+)
+_ALBERT = Layout(
+    kind="unigram",
+    tokenizer_class="AlbertTokenizer",
+    files=("spiece.model",),
+    special={
+        "bos_token": "[CLS]",
+        "eos_token": "[SEP]",
+        "unk_token": "<unk>",
+        "sep_token": "[SEP]",
+        "pad_token": "<pad>",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    },
+    needed=("unk_token", "sep_token", "pad_token", "cls_token"),
+    frame=("cls_token", "sep_token"),
+    switches={"do_lower_case": True, "keep_accents": False, "add_prefix_space": True},
+    read=_read_albert,
+    prepare=_prepare_albert,
+    close=_close_typed,
+)
+
+
+def _sentencepiece(
+    tokenizer_class: str, read: Callable[[Path, Special], Vocabulary], mask_takes_space: bool = False
+) -> Layout:
+    return Layout(
+        kind="unigram",
+        tokenizer_class=tokenizer_class,
+        files=("sentencepiece.bpe.model",),
+        special=_FAIRSEQ,
+        needed=("bos_token", "eos_token", "unk_token", "pad_token"),
+        frame=("bos_token", "eos_token"),
+        switches={"add_prefix_space": True},
+        read=read,
+        prepare=_prepare_pieces,
+        close=_close_untyped,
+        mask_takes_space=mask_takes_space,
+    )
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "bert": _BERT,
+    "distilbert": _BERT,
+    "roberta": _ROBERTA,
+    "longformer": _ROBERTA,
+    "albert": _ALBERT,
+    "xlm-roberta": _sentencepiece("XLMRobertaTokenizer", _read_xlm_roberta),
+    "camembert": _sentencepiece("CamembertTokenizer", _read_camembert, mask_takes_space=True),
+}
+"""The layout of each family, by its `model_type`."""

@@ -1,0 +1,232 @@
+"""A tokenizer from the vocabulary files of its family, for a checkpoint that has no tokenizer.json."""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken
+
+from gossamer.errors import InputError
+from gossamer.text.layouts import LAYOUTS, Layout
+from gossamer.text.tokenizer_files import check_token, read_object, rust_errors, shorten
+from gossamer.text.vocabularies import Vocabulary
+
+__all__ = ["assemble", "build_backend", "has_vocabulary_files", "read_switches"]
+
+_FILES = tuple(dict.fromkeys(name for layout in LAYOUTS.values() for name in layout.files))
+_FAMILY_OF_CLASS = {
+    "BertTokenizer": "bert",
+    "DistilBertTokenizer": "distilbert",
+    "ElectraTokenizer": "bert",
+    "RobertaTokenizer": "roberta",
+    "LongformerTokenizer": "longformer",
+    "AlbertTokenizer": "albert",
+    "XLMRobertaTokenizer": "xlm-roberta",
+    "CamembertTokenizer": "camembert",
+}
+# Classes of transformers that say nothing about the family.
+_ANY_FAMILY = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "PythonBackend")
+ROLES = tuple(dict.fromkeys(role for layout in LAYOUTS.values() for role in layout.special))
+# A table is often a little longer than its vocabulary, for the hardware's sake, and never by a tenth.
+_LEAST_FILLED = 0.9
+
+Declared = Mapping[str, tuple[int, AddedToken]]
+"""Tokens that a config file lists one by one: their ids, and how they are cut out of a text."""
+
+
+def has_vocabulary_files(directory: Path) -> bool:
+    """Whether any file is there that a tokenizer could be built from."""
+    return any((directory / name).exists() for name in _FILES)
+
+
+def build_backend(
+    directory: Path, settings: Mapping[str, Any], model_type: str | None = None, rows: int | None = None
+) -> tokenizers.Tokenizer:
+    """The `tokenizers` object that `transformers` 5 builds from the same files.
+
+    settings: tokenizer_config.json, its gaps filled from special_tokens_map.json. model_type: the family; what
+    config.json beside the files says unless given. rows: of the model's word table, which the vocabulary has to fit.
+    Raises InputError for a file that is missing or damaged, or that contradicts another one.
+    """
+    layout = _choose(directory, settings, model_type)
+    path = directory / "tokenizer_config.json"
+    declared = _declared(directory, settings)
+    roles = _roles(directory, layout, settings, declared)
+    vocabulary = layout.read(directory, {role: token.content for role, token in roles.items()})
+    source = directory / layout.files[0]
+    _check_rows(source, len(vocabulary.ids), rows)
+    _check_needed(source, layout, roles, vocabulary.ids.keys() | declared.keys())
+    known = [token for token in roles.values() if token.content in vocabulary.ids or token.content in declared]
+    tokens = [*(token for _, token in sorted(declared.values(), key=lambda one: one[0])), *known]
+    tokens += _extra(path, settings, vocabulary)
+    with rust_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
+        backend = assemble(layout, vocabulary, roles, read_switches(path, layout, settings), tokens)
+    for token, (number, _) in declared.items():
+        if backend.token_to_id(token) != number:
+            raise InputError(
+                f"{path} or added_tokens.json puts {shorten(token)} at id {number}, {source.name} at "
+                f"{backend.token_to_id(token)}; take all files from one checkpoint"
+            )
+    return backend
+
+
+def assemble(
+    layout: Layout,
+    vocabulary: Vocabulary,
+    roles: Mapping[str, AddedToken],
+    switches: Mapping[str, bool | None],
+    tokens: Iterable[AddedToken],
+) -> tokenizers.Tokenizer:
+    """Vocabulary and steps put together; `tokens` are cut out of a text whole, the first of each name counts."""
+    backend = tokenizers.Tokenizer(vocabulary.model)
+    layout.prepare(backend, switches, vocabulary.charsmap)
+    backend.add_tokens(list({token.content: token for token in reversed(list(tokens))}.values())[::-1])
+    names = [roles[role].content for role in layout.frame]
+    opens, closes = [(name, backend.token_to_id(name) or 0) for name in names]
+    backend.post_processor = layout.close(opens, closes, switches)
+    return backend
+
+
+def read_switches(where: object, layout: Layout, given: Mapping[str, Any]) -> dict[str, bool | None]:
+    """The fields that change how text is cut, with the layout's own values for those that are not given."""
+    switches = dict(layout.switches)
+    for name in switches:
+        value = given.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise InputError(f"{where}: {name} is {shorten(value)}; it must be true or false")
+        switches[name] = switches[name] if value is None else value
+    return switches
+
+
+def _choose(directory: Path, settings: Mapping[str, Any], model_type: str | None) -> Layout:
+    """The layout that tokenizer_class names, else the family's, else that of the files that are there."""
+    config = read_object(directory / "config.json") if model_type is None else {}
+    named = settings.get("tokenizer_class") or config.get("tokenizer_class")
+    family = model_type or config.get("model_type")
+    if isinstance(named, str) and named.removesuffix("Fast") not in (one.removesuffix("Fast") for one in _ANY_FAMILY):
+        family = _FAMILY_OF_CLASS.get(named.removesuffix("Fast"))
+    elif named is not None and not isinstance(named, str):
+        family = None
+    if family is None and named is None:
+        family = next((one for one, layout in LAYOUTS.items() if (directory / layout.files[0]).exists()), None)
+    if not isinstance(family, str) or family not in LAYOUTS:
+        what = f"tokenizer_class is {shorten(named)}" if named is not None else f"model_type is {shorten(family)}"
+        raise InputError(
+            f"{directory}: {what}, and there is no tokenizer.json: Gossamer builds tokenizers of "
+            f"{', '.join(LAYOUTS)}; for others, save tokenizer.json with transformers"
+        )
+    _check_files(directory, family)
+    return LAYOUTS[family]
+
+
+def _check_files(directory: Path, family: str) -> None:
+    wanted = LAYOUTS[family].files
+    there = [name for name in _FILES if (directory / name).exists()]
+    if there and not set(wanted) & set(there):
+        raise InputError(
+            f"{directory} holds {' and '.join(there)}, but {family!r} is read from {' and '.join(wanted)}; "
+            "fetch that, or correct tokenizer_class in tokenizer_config.json"
+        )
+
+
+def _roles(directory: Path, layout: Layout, settings: Mapping[str, Any], declared: Declared) -> dict[str, AddedToken]:
+    """The token of each role; special_tokens_map.json says how it is cut out, unless tokenizer_config.json lists it."""
+    path, mapped = directory / "tokenizer_config.json", read_object(directory / "special_tokens_map.json")
+    mapped = {} if "added_tokens_decoder" in settings else mapped
+    roles = {}
+    for role, default in layout.special.items():
+        given, other = settings.get(role), mapped.get(role)
+        for one in (given, other):
+            check_token(path, role, one)
+        if given is not None and other is not None and _content(given) != _content(other):
+            raise InputError(
+                f"{path}: {role} is {shorten(_content(given))}, special_tokens_map.json says "
+                f"{shorten(_content(other))}; correct one of them"
+            )
+        named = other if isinstance(other, dict) else given if given is not None else default
+        token = _token(path, role, named, special=True)
+        if isinstance(named, str) and role == "mask_token" and layout.mask_takes_space:
+            token = AddedToken(named, lstrip=True, special=True)
+        roles[role] = declared[token.content][1] if token.content in declared else token
+    special = {token.content for token in roles.values()}
+    for content in declared.keys() & special:
+        declared[content][1].special = True
+    return roles
+
+
+def _content(token: Any) -> str:
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _token(path: Path, name: str, given: Any, special: bool | None = None) -> AddedToken:
+    """A token as config files write it: a string, or an object with its content and how it is cut out of a text."""
+    check_token(path, name, given)
+    if isinstance(given, str):
+        return AddedToken(given, special=True)
+    flags = {one: given[one] for one in ("single_word", "lstrip", "rstrip", "normalized", "special") if one in given}
+    wrong = next((one for one, value in flags.items() if not isinstance(value, bool)), None)
+    if wrong is not None:
+        raise InputError(f"{path}: {name}: {wrong} is {shorten(flags[wrong])}; it must be true or false")
+    return AddedToken(given["content"], **{**flags, **({"special": True} if special else {})})
+
+
+def _declared(directory: Path, settings: Mapping[str, Any]) -> dict[str, tuple[int, AddedToken]]:
+    """The tokens of added_tokens_decoder, else those of added_tokens.json, which older checkpoints have."""
+    path, listed = directory / "tokenizer_config.json", settings.get("added_tokens_decoder")
+    if listed is None:
+        older = directory / "added_tokens.json"
+        named = {_content(settings[role]) for role in ROLES if settings.get(role) is not None}
+        pairs = read_object(older).items()
+        ids = {token: _id(older, token, number) for token, number in pairs}
+        return {one: (i, AddedToken(one, special=one in named, normalized=one not in named)) for one, i in ids.items()}
+    if not isinstance(listed, dict):
+        raise InputError(f"{path}: added_tokens_decoder is {shorten(listed)}; it must be an object of ids and tokens")
+    tokens = {}
+    for number, given in listed.items():
+        if not isinstance(given, dict):
+            raise InputError(f"{path}: added_tokens_decoder[{number!r}] is {shorten(given)}; it must be an object")
+        token = _token(path, f"added_tokens_decoder[{number!r}]", given)
+        tokens[token.content] = (_id(path, token.content, int(number) if number.isdecimal() else number), token)
+    return tokens
+
+
+def _id(path: Path, token: str, number: object) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+        raise InputError(f"{path}: the id of {shorten(token)} is {shorten(number)}; ids are whole numbers from 0")
+    return number
+
+
+def _extra(path: Path, settings: Mapping[str, Any], vocabulary: Vocabulary) -> list[AddedToken]:
+    """Special tokens without a role: those the config lists, else the symbols of a sentencepiece file."""
+    name = "extra_special_tokens" if "extra_special_tokens" in settings else "additional_special_tokens"
+    listed = settings.get(name)
+    if listed is None:
+        return [AddedToken(one, normalized=False, special=control) for one, control in vocabulary.symbols]
+    if isinstance(listed, dict):
+        listed = list(listed.values())
+    if not isinstance(listed, list):
+        raise InputError(f"{path}: {name} is {shorten(listed)}; it must be a list of tokens")
+    for one in listed:
+        if one is None:
+            raise InputError(f"{path}: {name} holds null; it must be a list of tokens")
+    return [_token(path, name, one) for one in listed]
+
+
+def _check_needed(path: Path, layout: Layout, roles: Mapping[str, AddedToken], known: Collection[str]) -> None:
+    for role in layout.needed:
+        if roles[role].content not in known:
+            raise InputError(
+                f"{path} has no {roles[role].content!r}, the {role}: it may be cut off, or of another model; fetch it "
+                f"again, or name the right {role} in tokenizer_config.json"
+            )
+
+
+def _check_rows(path: Path, count: int, rows: int | None) -> None:
+    if rows is None or rows * _LEAST_FILLED <= count <= rows:
+        return
+    what = "more than" if count > rows else "far fewer than"
+    raise InputError(
+        f"{path} has {count:,} tokens, {what} the {rows:,} rows of the model's word table (vocab_size); it is cut off "
+        "or of another model: fetch the one that belongs to these weights"
+    )
