@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.checkpoints.files import check_seal, read_json, reason
+from gossamer.checkpoints.files import check_seal, is_there, read_json, reason
 from gossamer.checkpoints.hub import find_checkpoint
-from gossamer.checkpoints.sentence_transformers import read_sentence_files
+from gossamer.checkpoints.sentence_transformers import SentenceFiles, find_encoder, read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
 from gossamer.errors import InputError, quote
 from gossamer.families import Family, get_family
@@ -53,7 +53,8 @@ def load(
     directory = find_checkpoint(path_or_hub_id)
     check_seal(directory)
     sentence = read_sentence_files(directory) if head is None or head == "embed" else None
-    encoder, embed = sentence or (directory, SentenceEmbedding() if head == "embed" else None)
+    encoder = find_encoder(directory) if sentence is None else sentence.encoder
+    embed = sentence.head if sentence else SentenceEmbedding() if head == "embed" else None
     config_path = encoder / "config.json"
     config = read_json(config_path)
     try:
@@ -68,11 +69,11 @@ def load(
         architecture = _architecture(family, config, wanted, names)
     except InputError as problem:
         raise InputError(f"{config_path}: {problem}") from None
-    model = _build(architecture, family, weights, names, kind, fresh=isinstance(head, Head))
-    model.tokenizer = _tokenizer(directory, encoder, architecture)
+    model = _build(architecture, family.numbered_by(config), weights, names, kind, fresh=isinstance(head, Head))
+    model.tokenizer = _tokenizer(directory, encoder, architecture, sentence)
     known = family.held(architecture) | set(family.write(architecture)) | _WRITTEN_ANEW
     model.extra_config = _extra(config_path, {name: value for name, value in config.items() if name not in known})
-    model.source = _source(path_or_hub_id, config)
+    model.source = _source(path_or_hub_id)
     return model.to(where).eval() if where else model.eval()
 
 
@@ -280,25 +281,46 @@ def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
     return common
 
 
-def _tokenizer(directory: Path, encoder: Path, architecture: Architecture) -> Tokenizer | None:
-    homes = [one for one in (encoder, directory) if (one / "tokenizer.json").exists() or has_vocabulary_files(one)]
+def _tokenizer(
+    directory: Path, encoder: Path, architecture: Architecture, sentence: SentenceFiles | None
+) -> Tokenizer | None:
+    """The tokenizer beside the weights or above them, for no more tokens than model and sentence files allow."""
+    homes = [one for one in (encoder, directory) if is_there(one / "tokenizer.json") or has_vocabulary_files(one)]
     home = next(iter(homes), None)
     if home is None:
         return None
     family = read_json(encoder / "config.json").get("model_type")
     tokenizer = Tokenizer.load(home, family, rows=architecture.embeddings.vocabulary_size)
-    limit = tokenizer.max_length
-    fits = limit is not None and limit <= architecture.length
-    return tokenizer if fits else tokenizer.with_max_length(architecture.length)
+    longest = architecture.length
+    if sentence is not None and sentence.settings is not None:
+        _check_letters(tokenizer, sentence)
+        longest = min(longest, sentence.longest or longest)
+    if tokenizer.max_length is not None and tokenizer.max_length <= longest:
+        return tokenizer
+    try:
+        return tokenizer.with_max_length(longest)
+    except InputError as problem:
+        named = encoder / "config.json" if longest == architecture.length else sentence and sentence.settings
+        raise InputError(f"{named}: allows {longest} tokens: {problem}") from None
 
 
-def _source(path_or_hub_id: str | Path, config: Mapping[str, Any]) -> str:
-    """A name to cite: the hub's id, or what the config calls the model; never a path of this machine."""
-    named = config.get("_name_or_path")
-    if isinstance(named, str) and named and not Path(named).is_absolute():
-        return named
+def _check_letters(tokenizer: Tokenizer, sentence: SentenceFiles) -> None:
+    if sentence.lowers and tokenizer.encode_plain("ABC")[0] != tokenizer.encode_plain("abc")[0]:
+        raise InputError(
+            f"{sentence.settings}: do_lower_case is true, but the tokenizer tells capital letters; give it the "
+            "normalizer 'Lowercase' in tokenizer.json"
+        )
+
+
+def _source(path_or_hub_id: str | Path) -> str:
+    """A name to cite: the hub's id, or the directory's own name; never a path of this machine."""
     path = Path(path_or_hub_id).expanduser()
-    return path.resolve().name if path.exists() else str(path_or_hub_id)
+    if not path.exists():
+        return str(path_or_hub_id)
+    path = path.resolve()
+    if path.parent.name == "snapshots" and path.parents[1].name.startswith("models--"):  # the hub's own cache
+        return path.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+    return path.name
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
