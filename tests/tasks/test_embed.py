@@ -18,8 +18,9 @@ from gossamer.errors import InputError
 from gossamer.models import MaskedLM, Model, SentenceEmbedding
 from gossamer.models.heads import pool
 from gossamer.tasks import TASKS, Embed, task
-from gossamer.tasks import embed as embed_file
-from gossamer.tasks.passes import Reading, _plan, find_frame, read_states
+from gossamer.tasks import passes as passes_file
+from gossamer.tasks.frames import find_frame
+from gossamer.tasks.passes import Reading, _plan, read_states
 from gossamer.text import speeches
 
 HEADS = [
@@ -105,7 +106,7 @@ def test_passes_keep_every_token_once(capacity: int, data: st.DataObject) -> Non
     assert [i for one in plan for i in range(one.keep_start, one.keep_stop)] == list(range(tokens))
     assert len(plan) == 1 or {one.stop - one.start for one in plan} == {plan[0].stop - plan[0].start}
     for one in plan:
-        assert one.text == 3
+        assert one.reading == 3
         assert 0 <= one.start <= one.keep_start <= one.keep_stop <= one.stop <= tokens
         assert one.stop - one.start <= capacity
     for left, right in pairwise(plan):
@@ -122,9 +123,9 @@ def test_passes_keep_every_token_once(capacity: int, data: st.DataObject) -> Non
 def test_states_are_those_of_the_pass_that_keeps_them(length: int, text: str) -> None:
     model = embedder(length=length)
     ids, offsets = model.tokenizer.encode_plain(text)
-    one = Reading(text=0, ids=ids, offsets=offsets)
+    one = Reading(text=0, ids=ids, offsets=offsets, frame=find_frame(model.tokenizer))
     with torch.no_grad():
-        read_states(model, find_frame(model.tokenizer), [one], batch_tokens=50)
+        read_states(model, [one], batch_tokens=50)
         plan = list(_plan(0, len(ids), length - 2))
         for part in plan:
             expected = states(model, text[part.start : part.stop])
@@ -188,7 +189,7 @@ def test_a_tokenizer_without_padding_pads_all_the_same() -> None:
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: f"{head.pooling}-{head.normalized}")
 def test_groups_bound_what_is_held(monkeypatch: pytest.MonkeyPatch, head: SentenceEmbedding) -> None:
-    monkeypatch.setattr(embed_file, "GROUP_TOKENS", 20)
+    monkeypatch.setattr(passes_file, "GROUP_TOKENS", 20)
     embed = Embed(embedder(head))
     texts = [letter * 12 for letter in "abcdefg"]
     readings = [Reading(i, *embed.model.tokenizer.encode_plain(text)) for i, text in enumerate(texts)]
@@ -210,7 +211,7 @@ def test_groups_bound_what_is_held(monkeypatch: pytest.MonkeyPatch, head: Senten
 def test_progress_rises_to_the_end(texts: list[str], batch_tokens: int, group: int) -> None:
     seen: list[tuple[int, int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed_file, "GROUP_TOKENS", group)
+        patch.setattr(passes_file, "GROUP_TOKENS", group)
         found = Embed(embedder())(texts, batch_tokens=batch_tokens, progress=lambda *step: seen.append(step))
     total = sum(found.tokens)
     assert {of for _, of in seen} == {total}

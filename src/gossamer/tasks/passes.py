@@ -8,27 +8,43 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
 from gossamer.models.encoder import Model
-from gossamer.text import Tokenizer
+from gossamer.models.output import Output
+from gossamer.tasks.frames import Frame
 
-__all__ = ["Frame", "Progress", "Reading", "find_frame", "read_states"]
+__all__ = ["Pass", "Progress", "Reading", "in_groups", "plan_passes", "read_passes", "read_states", "room"]
 
 Progress = Callable[[int, int], None]
 """Called with the tokens read so far and all tokens to read."""
 
+GROUP_TOKENS = 200_000
+"""The states of so many tokens, and of one text more, are held at a time."""
+
 
 @dataclass
 class Reading:
-    """What is known of text number `text`: its tokens, their states [tokens, hidden], and those of its frame."""
+    """What is known of text number `text`: its tokens, their states [tokens, size], and those of its frame."""
 
     text: int
     ids: list[int]
     offsets: list[tuple[int, int]]
+    frame: Frame = field(default_factory=Frame)
     passes: int = 0
     states: Tensor = field(default_factory=lambda: torch.empty(0))
     before: Tensor = field(default_factory=lambda: torch.empty(0))
     after: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def keep(self, part: Pass, row: Tensor) -> None:
+        """Take from what a pass gave, [tokens of the pass, size], the states that it is to keep."""
+        if not len(self.states):
+            self.states = torch.empty(len(self.ids), row.shape[1])
+        first = len(self.frame.before)
+        kept = row[first + part.keep_start - part.start : first + part.keep_stop - part.start]
+        self.states[part.keep_start : part.keep_stop] = kept
+        if part.start == 0:
+            self.before = row[:first].clone()
+        if part.stop == len(self.ids):
+            self.after = row[len(row) - len(self.frame.after) :].clone()
 
     def forget(self) -> None:
         """Drop the states."""
@@ -36,64 +52,99 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The special tokens that a tokenizer puts around a text: [CLS] and [SEP], or others, or none."""
+class Pass:
+    """Tokens start to stop of reading number `reading` are read; those from keep_start to keep_stop are kept."""
 
-    before: list[int]
-    after: list[int]
-
-    def __len__(self) -> int:
-        return len(self.before) + len(self.after)
-
-
-def find_frame(tokenizer: Tokenizer) -> Frame:
-    """What the tokenizer puts around a text. InputError where no text shows where the text goes."""
-    if tokenizer.special_tokens_count() == 0:
-        return Frame([], [])
-    for text in ("a", "the", "1", ".", "A", "\u4e00"):
-        found = tokenizer(text, truncation=False, return_offsets=True)
-        inner = (found["special_tokens_mask"][0] == 0).nonzero().flatten().tolist()
-        if inner:
-            ids = found["input_ids"][0].tolist()
-            return Frame(ids[: inner[0]], ids[inner[-1] + 1 :])
-    raise InputError("the tokenizer turns every text into special tokens only: its tokenizer.json may be damaged")
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """Tokens start to stop of a text are read; those from keep_start to keep_stop are kept."""
-
-    text: int
+    reading: int
     start: int
     stop: int
     keep_start: int
     keep_stop: int
 
 
-def read_states(
-    model: Model, frame: Frame, texts: Sequence[Reading], batch_tokens: int, progress: Progress | None = None
-) -> None:
-    """Fill in the states of every text, in batches of at most `batch_tokens` tokens, padding included.
+def room(model: Model, frame: Frame) -> int:
+    """How many tokens of a text the model reads at once in this frame; none or less where the frame fills it."""
+    return model.architecture.length - len(frame)
 
-    A text longer than the model is read in passes of equal length that overlap by an eighth of what the model reads;
-    of each overlap, either pass keeps the half that lies further from its edge.
+
+def in_groups(
+    readings: Sequence[Reading], progress: Progress | None
+) -> Iterator[tuple[list[Reading], Progress | None]]:
+    """Readings in groups of bounded size, each with a progress that counts its tokens as a part of the whole."""
+    total = sum(len(one.ids) for one in readings)
+    group: list[Reading] = []
+    done = tokens = 0
+    for one in readings:
+        group.append(one)
+        tokens += len(one.ids)
+        if tokens >= GROUP_TOKENS:
+            yield group, _shifted(progress, done, total)
+            group, done, tokens = [], done + tokens, 0
+    if group:
+        yield group, _shifted(progress, done, total)
+
+
+def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
+    """The progress of one group as a part of the whole."""
+    return None if progress is None else lambda read, _: progress(done + read, total)
+
+
+def plan_passes(model: Model, readings: Sequence[Reading]) -> list[Pass]:
+    """The passes in which all of these are read.
+
+    A text longer than the model is read in passes of equal length that overlap by an eighth of what the model reads of
+    it; of each overlap, either pass keeps the half that lies further from its edge.
     """
-    capacity = model.architecture.length - len(frame)
-    todo = [one for i, text in enumerate(texts) for one in _plan(i, len(text.ids), capacity)]
-    for text in texts:
-        text.passes = 0
-        text.states = torch.empty(len(text.ids), model.architecture.hidden_size)
-    total, done = sum(len(text.ids) for text in texts), 0
-    for batch in _batches(todo, batch_tokens, len(frame)):
-        _run(model, frame, texts, batch)
-        done += sum(one.keep_stop - one.keep_start for one in batch)
+    rooms = [room(model, one.frame) for one in readings]
+    return [part for i, one in enumerate(readings) for part in _plan(i, len(one.ids), rooms[i])]
+
+
+def read_passes(
+    model: Model,
+    readings: Sequence[Reading],
+    plan: Sequence[Pass],
+    choose: Callable[[Output], Tensor | None],
+    batch_tokens: int,
+    progress: Progress | None,
+) -> Iterator[tuple[Reading, Pass, Tensor]]:
+    """Read the passes, in batches of at most `batch_tokens` tokens, padding included; not in the order of the plan.
+
+    Each comes with its row of the tensor that `choose` picks from the model's output, in float32 on the CPU and, where
+    that tensor is [batch, length, size], without padding. Counts the passes of each reading.
+    """
+    for one in readings:
+        one.passes = 0
+    total, done = sum(part.keep_stop - part.keep_start for part in plan), 0
+    for batch in _batches(plan, readings, batch_tokens):
+        chosen = choose(_run(model, readings, batch))
+        assert chosen is not None  # the task asked for a head that gives it
+        for part, row in zip(batch, chosen.float().cpu(), strict=True):
+            one = readings[part.reading]
+            one.passes += 1
+            yield one, part, row[: _width(part, one)] if row.dim() > 1 else row
+        done += sum(part.keep_stop - part.keep_start for part in batch)
         if progress is not None:
             progress(done, total)
 
 
-def _plan(text: int, tokens: int, capacity: int) -> Iterator[_Pass]:
+def read_states(
+    model: Model,
+    readings: Sequence[Reading],
+    batch_tokens: int,
+    progress: Progress | None = None,
+    choose: Callable[[Output], Tensor | None] = lambda out: out.last_hidden_state,
+) -> None:
+    """Fill in the states of every reading: the model's last ones, or what else `choose` picks for every token."""
+    for one in readings:
+        one.forget()
+    plan = plan_passes(model, readings)
+    for one, part, row in read_passes(model, readings, plan, choose, batch_tokens, progress):
+        one.keep(part, row)
+
+
+def _plan(reading: int, tokens: int, capacity: int) -> Iterator[Pass]:
     if tokens <= capacity:
-        yield _Pass(text, 0, tokens, 0, tokens)
+        yield Pass(reading, 0, tokens, 0, tokens)
         return
     overlap = capacity // 8
     count = -(-(tokens - overlap) // (capacity - overlap))
@@ -102,44 +153,51 @@ def _plan(text: int, tokens: int, capacity: int) -> Iterator[_Pass]:
     kept = 0
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         keep_stop = tokens if following is None else (following + start + length) // 2
-        yield _Pass(text, start, start + length, kept, keep_stop)
+        yield Pass(reading, start, start + length, kept, keep_stop)
         kept = keep_stop
 
 
-def _batches(todo: Sequence[_Pass], batch_tokens: int, special: int) -> Iterator[list[_Pass]]:
+def _width(part: Pass, one: Reading) -> int:
+    return part.stop - part.start + len(one.frame)
+
+
+def _batches(plan: Sequence[Pass], readings: Sequence[Reading], batch_tokens: int) -> Iterator[list[Pass]]:
     """Passes of like length together, the longest first, so that little is padded and memory is tried at once."""
-    batch: list[_Pass] = []
-    for one in sorted(todo, key=lambda one: one.start - one.stop):
-        if batch and (len(batch) + 1) * (batch[0].stop - batch[0].start + special) > batch_tokens:
+    batch: list[Pass] = []
+    widest = 0
+    for part in sorted(plan, key=lambda part: -_width(part, readings[part.reading])):
+        if batch and (len(batch) + 1) * widest > batch_tokens:
             yield batch
             batch = []
-        batch.append(one)
+        widest = widest if batch else _width(part, readings[part.reading])
+        batch.append(part)
     if batch:
         yield batch
 
 
-def _run(model: Model, frame: Frame, texts: Sequence[Reading], batch: Sequence[_Pass]) -> None:
-    """Read one batch, each pass in its frame, and keep what each is to keep."""
-    rows = [[*frame.before, *texts[one.text].ids[one.start : one.stop], *frame.after] for one in batch]
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), _padding(model))
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for i, row in enumerate(rows):
+def _run(model: Model, readings: Sequence[Reading], batch: Sequence[Pass]) -> Output:
+    """Read one batch, each pass in its frame."""
+    frames = [readings[part.reading].frame for part in batch]
+    rows = [
+        [*frame.before, *readings[part.reading].ids[part.start : part.stop], *frame.after]
+        for part, frame in zip(batch, frames, strict=True)
+    ]
+    size = (len(rows), max(map(len, rows)))
+    ids, types = torch.full(size, _padding(model)), torch.zeros(size, dtype=torch.int64)
+    mask, flagged = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
+    for i, (row, frame) in enumerate(zip(rows, frames, strict=True)):
         ids[i, : len(row)] = torch.tensor(row)
+        types[i, : len(row)] = torch.tensor(frame.types(len(row)))
         mask[i, : len(row)] = True
+        flagged[i, : frame.global_tokens] = True
     device = next(model.parameters()).device
-    whole = None if bool(mask.all()) else mask.to(device)
-    states = model(ids.to(device), attention_mask=whole).last_hidden_state.float().cpu()
-    first = len(frame.before)
-    for one, row, length in zip(batch, states, map(len, rows), strict=True):
-        text = texts[one.text]
-        text.passes += 1
-        kept = row[first + one.keep_start - one.start : first + one.keep_stop - one.start]
-        text.states[one.keep_start : one.keep_stop] = kept
-        if one.start == 0:
-            text.before = row[:first].clone()
-        if one.stop == len(text.ids):
-            text.after = row[length - len(frame.after) : length].clone()
+    knows_types = bool(types.any()) and model.architecture.embeddings.token_types > int(types.max())
+    return model(
+        ids.to(device),
+        attention_mask=None if bool(mask.all()) else mask.to(device),
+        token_type_ids=types.to(device) if knows_types else None,
+        global_mask=flagged.to(device) if bool(flagged.any()) else None,
+    )
 
 
 def _padding(model: Model) -> int:

@@ -1,0 +1,117 @@
+"""What all tasks share: the model they need, texts turned into readings, and what is said of long ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal, get_args
+
+from gossamer.errors import InputError, quote
+from gossamer.models.encoder import Model
+from gossamer.patterns import Full
+from gossamer.tasks.frames import find_frame
+from gossamer.tasks.passes import Reading, room
+
+__all__ = ["Long", "Task", "check_number", "list_texts"]
+
+Long = Literal["chunk", "truncate", "error"]
+
+
+class Task:
+    """A model that reads texts of any length for one purpose.
+
+    Raises InputError for a model without tokenizer, with a head that is not for this, or too short for one token.
+    """
+
+    heads: ClassVar[tuple[type, ...]]
+    """The heads that can do it."""
+    load_with: ClassVar[str]
+    """The name of such a head, for who has another."""
+    doing: ClassVar[str]
+    """What is done to texts: "embed"."""
+    needs_head: ClassVar[bool] = True
+
+    def __init__(self, model: Model) -> None:
+        self._check_head(model)
+        if model.tokenizer is None:
+            raise InputError(f"the model has no tokenizer: put tokenizer.json into its directory to {self.doing} texts")
+        self.model = model
+        self.frame = find_frame(model.tokenizer)
+        self.capacity = room(model, self.frame)
+        if self.capacity < 1:
+            raise InputError(
+                f"the model reads {model.architecture.length} tokens, the special ones alone are {len(self.frame)}: "
+                f"lengthen it to {self.doing} texts"
+            )
+
+    def _check_head(self, model: Model) -> None:
+        head = model.architecture.head
+        if isinstance(head, self.heads) or (head is None and not self.needs_head):
+            return
+        has = "has no head" if head is None else f"head is {head.kind!r}"
+        whose = "the model" if head is None else "the model's"
+        raise InputError(f"{whose} {has}; load it with head={self.load_with!r} to {self.doing} texts")
+
+    def _check(self, long: str, batch_tokens: int) -> None:
+        if long not in get_args(Long):
+            raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(Long))}")
+        check_number("batch_tokens", batch_tokens, "a whole number of tokens, 1 or more")
+
+    def _readings(self, texts: object) -> list[Reading]:
+        listed = list_texts("texts", texts)
+        return [Reading(i, *self._tokenize("text", i, text), self.frame) for i, text in enumerate(listed)]
+
+    def _tokenize(self, what: str, i: int, text: object) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and character offsets."""
+        if not isinstance(text, str):
+            raise InputError(f"{what} {i} is {quote(text)}, a {type(text).__name__}; it must be a string")
+        ids, offsets = self.model.tokenizer.encode_plain(text)
+        if not ids:
+            raise InputError(f"{what} {i} is empty ({text[:20]!r}): there is nothing to {self.doing}; leave it out")
+        return ids, offsets
+
+    def _fit(self, readings: Sequence[Reading], long: str, beside: str = "") -> list[str]:
+        """Refuse, cut or announce the texts that are longer than the model. `beside`: what is read along with each."""
+        most = self.model.architecture.length
+        notes = []
+        for i, one in enumerate(readings):
+            length = len(one.ids) + len(one.frame)
+            if length <= most:
+                continue
+            said = f"text {i}{beside} is {length} tokens long, the model reads {most}"
+            if long == "error":
+                raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'")
+            if long == "truncate":
+                kept = room(self.model, one.frame)
+                one.ids, one.offsets = one.ids[:kept], one.offsets[:kept]
+            done_instead = "cut" if long == "truncate" else self._chunked()
+            notes.append(f"{said}: {done_instead}; {self._remedy(length)}")
+        return notes
+
+    def _chunked(self) -> str:
+        """How a text longer than the model is read, for its note."""
+        return "read in overlapping passes"
+
+    def _remedy(self, length: int) -> str:
+        # A model that was lengthened cannot be once more.
+        is_original = all(one.attention.pattern == Full() for one in self.model.architecture.layers)
+        which = "the model" if is_original else "the original model"
+        call = f"gossamer.lengthen(model, to={1 << (length - 1).bit_length()})"
+        return f"lengthen {which} to read it at once: {call}"
+
+
+def list_texts(name: str, texts: object) -> list[Any]:
+    """One text as a list of one. InputError for what is no text and no list of them, and for no texts."""
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        raise InputError(f"{name} is {quote(texts)}; give one string or a list of strings")
+    listed = list(texts)
+    if not listed:
+        raise InputError(f"there are no {name}: give at least one")
+    return listed
+
+
+def check_number(name: str, value: object, what: str) -> None:
+    """Refuse what is no whole number of 1 or more."""
+    if type(value) is not int or value < 1:
+        raise InputError(f"{name} is {quote(value)}; it must be {what}")
