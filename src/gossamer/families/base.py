@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from gossamer.errors import InputError, quote
 from gossamer.families.kinds import Kind
@@ -125,8 +125,7 @@ class Family:
         self._check_required(config)
         if pooler and "pooler" not in self.keys:
             raise InputError(f"the format {self.model_type!r} has no pooler")
-        known = {one.name: one.default for one in self.fields}
-        full = {**known, **{name: value for name, value in config.items() if name in known}}
+        full = self._full(config)
         for one in self.fields:
             one.check(full[one.name])
         values: dict[str, Any] = {}
@@ -223,6 +222,15 @@ class Family:
         """Their copies of our tensors in a tied model: where a file has one it must be equal."""
         form = self._form(architecture)
         return form.tied if form is not None and getattr(architecture.head, "tied", False) else {}
+
+    def numbered_by(self, config: Config) -> Self:
+        """This format with weight sets numbered as in one file, where several files say the same (ALBERT's groups)."""
+        full, slots = self._full(config), self.slots
+        return dataclasses.replace(self, slots=lambda number, _: slots(number, full))
+
+    def _full(self, config: Config) -> Config:
+        known = {one.name: one.default for one in self.fields}
+        return {**known, **{name: value for name, value in config.items() if name in known}}
 
     def _check_required(self, config: Config) -> None:
         for name, allowed in self.required.items():
