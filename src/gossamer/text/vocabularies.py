@@ -17,6 +17,8 @@ __all__ = ["Vocabulary", "read_byte_pairs", "read_pieces", "read_word_pieces", "
 # Kinds of piece, and of model, in sentencepiece's own format (its sentencepiece_model.proto).
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 _MODELS = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
+# Vocabularies hold a few tokens that no merge makes: special ones, and "madeupword0000".
+_MOST_UNMADE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,13 @@ def read_byte_pairs(directory: Path, special: Mapping[str, str]) -> Vocabulary:
     path = directory / "vocab.json"
     ids = _read_ids(path)
     merges = _read_merges(directory / "merges.txt", ids)
+    made = {first + second for first, second in merges} | set(special.values())
+    unmade = sum(len(token) > 1 and token not in made for token in ids)
+    if unmade > _MOST_UNMADE * len(ids):
+        raise InputError(
+            f"{directory / 'merges.txt'} has {len(merges):,} merges: {unmade:,} of the {len(ids):,} tokens of "
+            "vocab.json can never be made; it may be cut off: fetch it again"
+        )
     with rust_errors(f"{path} is no byte-level vocabulary", "fetch it and merges.txt again, from one checkpoint"):
         model = models.BPE(ids, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
     return Vocabulary(model=model, ids=ids)

@@ -1,0 +1,34 @@
+"""What each family's vocabulary files are, and real sentencepiece models, trained at once."""
+
+import io
+
+import sentencepiece
+
+SIZE = 2000
+FILES = {
+    "bert": ("vocab.txt",),
+    "distilbert": ("vocab.txt",),
+    "roberta": ("vocab.json", "merges.txt"),
+    "longformer": ("vocab.json", "merges.txt"),
+    "albert": ("spiece.model",),
+    "xlm-roberta": ("sentencepiece.bpe.model",),
+    "camembert": ("sentencepiece.bpe.model",),
+}
+BYTE_LEVEL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+# As ALBERT's own was trained: https://github.com/google-research/albert, "SentencePiece".
+ALBERT = {
+    "pad_id": 0,
+    "unk_id": 1,
+    "bos_id": -1,
+    "eos_id": -1,
+    "control_symbols": ["[CLS]", "[SEP]", "[MASK]"],
+    "user_defined_symbols": ["(", ")", '"', "-", ".", "\u2013", "£", "€"],
+}
+
+
+def train_pieces(lines: list[str], **options) -> bytes:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, vocab_size=SIZE, num_threads=1, minloglevel=2, **options
+    )
+    return model.getvalue()
