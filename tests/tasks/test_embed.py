@@ -300,12 +300,13 @@ def test_models_that_cannot_embed() -> None:
 
 @pytest.mark.parametrize("name", ["embedd", "", None, ["embed"]])
 def test_tasks_that_are_not_there(name: Any) -> None:
-    with pytest.raises(InputError, match=r"^task is .*; it must be one of embed$"):
+    with pytest.raises(InputError, match=r"^task is .*; it must be one of answer, classify, embed, fill-mask, tag$"):
         task(name, embedder())
 
 
 def test_every_task_is_listed() -> None:
-    assert {"embed": Embed} == TASKS
+    assert TASKS["embed"] is Embed
+    assert sorted(TASKS) == ["answer", "classify", "embed", "fill-mask", "tag"]
 
 
 def test_the_frame_of_a_tokenizer() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -14,27 +12,19 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Argument, Option
 
-from gossamer.cli.output import check_target, note, print_json, progress, show, working, write_whole
+from gossamer.cli.output import check_target, print_json, progress, show, working, write_whole
+from gossamer.cli.task_pages import Long, named, remark
 from gossamer.cli.texts import TakesFiles, Text, read_texts
 from gossamer.errors import InputError
 
 if TYPE_CHECKING:
     from gossamer.tasks import Embeddings
 
-__all__ = ["COMMAND", "Long", "embed"]
+__all__ = ["COMMAND", "embed"]
 
 COMMAND = TakesFiles
 SHOWN = 20
 COMPARED = 8
-NOTES = 3
-
-
-class Long(StrEnum):
-    """What happens to a text longer than the model."""
-
-    chunk = "chunk"
-    truncate = "truncate"
-    error = "error"
 
 
 def embed(
@@ -68,25 +58,13 @@ def embed(
         embedder = task("embed", load(model, dtype=dtype))
     with progress("reading") as report:
         found = embedder([one.text for one in read], spans=spans, long=long.value, progress=report)
-    _remark(_named(found.notes, read))
+    remark(named(found.notes, read))
     if out is not None:
         write_whole(out, lambda stream: _write(stream, out.suffix, read, found))
     if as_json:
         print_json(_document(read, found, out))
     else:
         show(_page(read, found, out))
-
-
-def _named(notes: list[str], texts: list[Text]) -> list[str]:
-    """The task's remarks, with where a text came from in place of its number."""
-    return [re.sub(r"^text (\d+)\b", lambda number: texts[int(number[1])].source, one) for one in notes]
-
-
-def _remark(notes: list[str]) -> None:
-    for one in notes[:NOTES]:
-        note(one)
-    if len(notes) > NOTES:
-        note(f"and {len(notes) - NOTES} more texts like these")
 
 
 def _write(stream: IO[bytes], suffix: str, texts: list[Text], found: Embeddings) -> None:
@@ -119,7 +97,7 @@ def _document(texts: list[Text], found: Embeddings, out: Path | None) -> dict[st
         "size": found.vectors.shape[1],
         "texts": [{"source": one.source, "tokens": tokens, "passes": passes} for one, tokens, passes in per_text],
         "rows": _rows(texts, found, vectors=out is None),
-        "notes": _named(found.notes, texts),
+        "notes": named(found.notes, texts),
         "out": None if out is None else str(out),
     }
 

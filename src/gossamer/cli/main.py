@@ -29,6 +29,10 @@ VERBS = {
     "summary": "What a model is made of, weighs, and costs at any length.",
     "lengthen": "Make a pretrained encoder read longer texts.",
     "embed": "Turn texts of any length into vectors.",
+    "fill-mask": "The likeliest tokens under the masks of texts of any length.",
+    "classify": "Label texts, or pairs of texts, of any length.",
+    "tag": "Names, parts of speech or other labels in texts of any length.",
+    "answer": "Answer a question from texts of any length.",
     "env": "Versions, processor, devices, folders: for a bug report.",
 }
 
@@ -45,11 +49,12 @@ class LazyVerbs(Verbs):
 
 
 def load_verb(name: str) -> Any:
-    """The command in `gossamer.cli.<name>`: its function of that name, as an instance of its COMMAND class, if any."""
-    module = import_module(f"gossamer.cli.{name}")
+    """The command in `gossamer.cli.<name>`, - read as _: its function of that name, of its COMMAND class, if any."""
+    own_name = name.replace("-", "_")
+    module = import_module(f"gossamer.cli.{own_name}")
     alone = typer.Typer(add_completion=False)
     alone.command(name, cls=getattr(module, "COMMAND", Verb), no_args_is_help=name not in ("demo", "env"))(
-        getattr(module, name)
+        getattr(module, own_name)
     )
     return typer.main.get_command(alone)
 

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
+from gossamer.tasks.answer import Answer, Answers, AnswerTask
+from gossamer.tasks.base import Task
+from gossamer.tasks.classify import Classified, Classify, Label
 from gossamer.tasks.embed import Embed, Embeddings
+from gossamer.tasks.fill_mask import Fill, Filled, FillMask, Mask
+from gossamer.tasks.tag import Entity, Tag, Tagged
 
-__all__ = ["TASKS", "Embed", "Embeddings", "task"]
+__all__ = [
+    "TASKS",
+    "Answer",
+    "AnswerTask",
+    "Answers",
+    "Classified",
+    "Classify",
+    "Embed",
+    "Embeddings",
+    "Entity",
+    "Fill",
+    "FillMask",
+    "Filled",
+    "Label",
+    "Mask",
+    "Tag",
+    "Tagged",
+    "task",
+]
 
-TASKS = {"embed": Embed}
+TASKS: dict[str, type[Task]] = {
+    "answer": AnswerTask,
+    "classify": Classify,
+    "embed": Embed,
+    "fill-mask": FillMask,
+    "tag": Tag,
+}
 
 
-def task(name: str, model: Model) -> Embed:
+@overload
+def task(name: Literal["answer"], model: Model) -> AnswerTask: ...
+@overload
+def task(name: Literal["classify"], model: Model) -> Classify: ...
+@overload
+def task(name: Literal["embed"], model: Model) -> Embed: ...
+@overload
+def task(name: Literal["fill-mask"], model: Model) -> FillMask: ...
+@overload
+def task(name: Literal["tag"], model: Model) -> Tag: ...
+@overload
+def task(name: str, model: Model) -> Task: ...
+def task(name: str, model: Model) -> Task:
     """The task of this name, ready to be called with text. Raises InputError for an unknown name."""
     if not isinstance(name, str) or name not in TASKS:
         raise InputError(f"task is {quote(name)}; it must be one of {', '.join(sorted(TASKS))}")

@@ -47,18 +47,22 @@ class Task:
         head = model.architecture.head
         if isinstance(head, self.heads) or (head is None and not self.needs_head):
             return
-        has = "has no head" if head is None else f"head is {head.kind!r}"
-        whose = "the model" if head is None else "the model's"
-        raise InputError(f"{whose} {has}; load it with head={self.load_with!r} to {self.doing} texts")
+        if head is not None and not self.needs_head:
+            raise InputError(
+                f"the model's head is {head.kind!r}; load it with head={self.load_with!r} to {self.doing} texts"
+            )
+        has = "model has no head" if head is None else f"model's head is {head.kind!r}"
+        raise InputError(
+            f"the {has}, so it cannot {self.doing} texts: take a model with the head {self.load_with!r}, or train one"
+        )
 
     def _check(self, long: str, batch_tokens: int) -> None:
         if long not in get_args(Long):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(Long))}")
         check_number("batch_tokens", batch_tokens, "a whole number of tokens, 1 or more")
 
-    def _readings(self, texts: object) -> list[Reading]:
-        listed = list_texts("texts", texts)
-        return [Reading(i, *self._tokenize("text", i, text), self.frame) for i, text in enumerate(listed)]
+    def _readings(self, texts: Sequence[object]) -> list[Reading]:
+        return [Reading(i, *self._tokenize("text", i, text), self.frame) for i, text in enumerate(texts)]
 
     def _tokenize(self, what: str, i: int, text: object) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and character offsets."""

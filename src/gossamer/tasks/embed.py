@@ -15,7 +15,7 @@ from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.head_settings import SentenceEmbedding
 from gossamer.models.heads import pool
-from gossamer.tasks.base import Long, Task
+from gossamer.tasks.base import Long, Task, list_texts
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
 
 __all__ = ["Embed", "Embeddings"]
@@ -72,7 +72,7 @@ class Embed(Task):
         """
         self._check(long, batch_tokens)
         self._check_spans(spans)
-        readings = self._readings(texts)
+        readings = self._readings(list_texts("texts", texts))
         tokens = [len(one.ids) for one in readings]
         notes = self._fit(readings, long)
         rows = self.pooled(readings, [spans], batch_tokens, progress)[0]

@@ -1,0 +1,58 @@
+"""gossamer answer: a question, answered from texts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from gossamer.cli.output import progress, working
+from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, check_top_k, report
+from gossamer.cli.texts import TakesFiles, read_texts
+from gossamer.errors import InputError
+
+__all__ = ["COMMAND", "answer"]
+
+COMMAND = TakesFiles
+
+
+def answer(
+    model: ModelName,
+    question: Annotated[str, Argument(metavar="QUESTION", help="What is asked of every text.")],
+    texts: Texts = None,
+    file: Files = None,
+    field: Field = "text",
+    top_k: Annotated[int, Option(metavar="N", help="Answers from each text.")] = 1,
+    max_answer_tokens: Annotated[int, Option(metavar="N", help="The longest answer, in tokens.")] = 15,
+    impossible: Annotated[bool, Option("--impossible", help='"No answer" is an answer too.')] = False,
+    long: HowLong = Long.chunk,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question from each of the texts, of any length: where the answer stands, and how probable it is."""
+    check_top_k(top_k)
+    if max_answer_tokens < 1:
+        raise InputError(f"--max-answer-tokens is {max_answer_tokens}; it must be a whole number of tokens, 1 or more")
+    if not question.strip():
+        raise InputError(f"QUESTION is {question!r}; ask something")
+    read = read_texts(texts or [], file or [], field)
+    with working("reading the model"):
+        from gossamer.checkpoints import load
+        from gossamer.tasks import task
+
+        reply = task("answer", load(model, dtype=dtype))
+    with progress("reading") as told:
+        found = reply(
+            question,
+            [one.text for one in read],
+            top_k=top_k,
+            max_answer_tokens=max_answer_tokens,
+            impossible=impossible,
+            long=long.value,
+            progress=told,
+        )
+    rows = [
+        [[one.text or "(no answer)", f"{one.score:.4f}", f"{one.start}–{one.end}"] for one in answers]
+        for answers in found.answers
+    ]
+    report(read, found, ("answer", "score", "characters"), rows, as_json)

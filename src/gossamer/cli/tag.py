@@ -1,0 +1,54 @@
+"""gossamer tag: names, parts of speech or other labels in texts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from typer import Option
+
+from gossamer.cli.output import progress, working
+from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, report
+from gossamer.cli.texts import TakesFiles, read_texts
+
+__all__ = ["COMMAND", "tag"]
+
+COMMAND = TakesFiles
+
+
+class Join(StrEnum):
+    """How tokens become entities."""
+
+    none = "none"
+    simple = "simple"
+    first = "first"
+    average = "average"
+    max = "max"
+
+
+def tag(
+    model: ModelName,
+    texts: Texts = None,
+    file: Files = None,
+    field: Field = "text",
+    aggregation: Annotated[
+        Join, Option(metavar="HOW", help="Tokens to entities: none, simple; by words: first, average, max.")
+    ] = Join.simple,
+    long: HowLong = Long.chunk,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """Names, parts of speech or other labels in texts of any length, with the characters they stand at."""
+    read = read_texts(texts or [], file or [], field)
+    with working("reading the model"):
+        from gossamer.checkpoints import load
+        from gossamer.tasks import task
+
+        label = task("tag", load(model, dtype=dtype))
+    with progress("reading") as told:
+        found = label([one.text for one in read], aggregation.value, long=long.value, progress=told)
+    rows = [
+        [[one.text, one.label, f"{one.score:.4f}", f"{one.start}–{one.end}"] for one in entities]
+        for entities in found.entities
+    ]
+    report(read, found, ("text", "label", "score", "characters"), rows, as_json)

@@ -1,0 +1,119 @@
+"""What the verbs of tasks share: their options, their remarks, and a result for people or as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text as Styled
+from typer import Argument, Option
+
+from gossamer.cli.output import note, print_json, show
+from gossamer.cli.texts import Text
+from gossamer.errors import InputError
+
+__all__ = [
+    "AsJson",
+    "Dtype",
+    "Field",
+    "Files",
+    "HowLong",
+    "Long",
+    "ModelName",
+    "Texts",
+    "check_top_k",
+    "named",
+    "remark",
+    "report",
+]
+
+_OF_ONE = {"null_scores": "null_score"}
+NOTES = 3
+SHOWN = 20
+
+
+class Long(StrEnum):
+    """What happens to a text longer than the model."""
+
+    chunk = "chunk"
+    truncate = "truncate"
+    error = "error"
+
+
+ModelName = Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")]
+Texts = Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to read.")]
+Files = Annotated[
+    list[Path] | None,
+    Option("--file", "-f", metavar="FILE ...", help="Files of one text each; .jsonl: one a line; -: stdin."),
+]
+Field = Annotated[str, Option(metavar="NAME", help="The field that holds the text in a .jsonl file.")]
+HowLong = Annotated[Long, Option(metavar="HOW", help="Longer texts than the model reads: chunk, truncate or error.")]
+Dtype = Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
+
+
+def check_top_k(top_k: int | None) -> None:
+    """Refuse a number below 1 before the model is read."""
+    if top_k is not None and top_k < 1:
+        raise InputError(f"--top-k is {top_k}; it must be a whole number, 1 or more")
+
+
+def named(notes: list[str], texts: Sequence[Text]) -> list[str]:
+    """The task's remarks, with where a text came from in place of its number."""
+    return [re.sub(r"^text (\d+)\b", lambda number: texts[int(number[1])].source, one) for one in notes]
+
+
+def remark(notes: list[str]) -> None:
+    """The first remarks, on stderr, and how many more there are."""
+    for one in notes[:NOTES]:
+        note(one)
+    if len(notes) > NOTES:
+        note(f"and {len(notes) - NOTES} more texts like these")
+
+
+def report(
+    texts: Sequence[Text], found: Any, columns: Sequence[str], rows: Sequence[list[list[str]]], as_json: bool
+) -> None:
+    """A task's result: everything that it has for each text, as JSON, or the cells of `rows`, in a table a text."""
+    notes = named(found.notes, texts)
+    remark(notes)
+    if as_json:
+        fields = {field: values for field, values in found.to_dict().items() if field != "notes"}
+        listed = [
+            {"source": one.source} | {_OF_ONE.get(field, field): values[i] for field, values in fields.items()}
+            for i, one in enumerate(texts)
+        ]
+        print_json({"texts": listed, "notes": notes})
+        return
+    parts: list[Any] = []
+    for one, tokens, passes, cells in list(zip(texts, found.tokens, found.passes, rows, strict=True))[:SHOWN]:
+        parts += [*_heading(one, tokens, passes), _table(columns, cells) if cells else Styled("none", "dim"), ""]
+    if len(texts) > SHOWN:
+        parts.append(Styled(f"and {len(texts) - SHOWN:,} more texts: see them with --json", style="dim"))
+    show(Group(*parts))
+
+
+def _heading(one: Text, tokens: int, passes: int) -> list[Styled]:
+    shown = one.text if one.source.startswith("argument") else one.source
+    count = f"{tokens:,} token{'s' * (tokens != 1)}, {passes:,} pass{'es' * (passes != 1)}"
+    return [
+        Styled(" ".join(shown[:200].split()), "bold", no_wrap=True, overflow="ellipsis"),
+        Styled(count, "dim"),
+    ]
+
+
+def _table(columns: Sequence[str], rows: Sequence[list[str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if column in ("score", "characters") else "left", no_wrap=i > 0)
+    for row in rows[:SHOWN]:
+        table.add_row(*[Styled(" ".join(cell.split()), overflow="ellipsis", no_wrap=True) for cell in row])
+    if len(rows) > SHOWN:
+        table.add_row(*[Styled(f"and {len(rows) - SHOWN:,} more", style="dim")], *[""] * (len(columns) - 1))
+    return table

@@ -1,0 +1,210 @@
+"""The task answer: which stretch of a context of any length answers a question."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.models.encoder import Model
+from gossamer.models.evaluation import evaluating
+from gossamer.models.global_tokens import takes_global_tokens
+from gossamer.models.head_settings import QuestionAnswering
+from gossamer.tasks.base import Long, Task, check_number, list_texts
+from gossamer.tasks.frames import find_pair_frame
+from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.words import continues_word, trim
+
+__all__ = ["Answer", "AnswerTask", "Answers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A stretch of the context, from character `start` to `end`, and its probability; "" (0, 0): there is no answer."""
+
+    text: str
+    score: float
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The answers to each question, the likeliest first; `null_scores` are the probabilities that there is none.
+
+    `tokens` and `passes` are, for each question, how long it and its context are and in how many passes they were read;
+    `notes` are remarks, a line each.
+    """
+
+    answers: list[list[Answer]]
+    null_scores: list[float]
+    tokens: list[int]
+    passes: list[int]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class _Context:
+    """A context, how its tokens are read, and the tokens that go on with the word before them."""
+
+    text: str
+    reading: Reading
+    goes_on: list[bool]
+
+
+class AnswerTask(Task):
+    """Answer questions with a model that has a question-answering head. Raises InputError for other models."""
+
+    heads, load_with, doing = (QuestionAnswering,), "question-answering", "answer questions about"
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.pair = find_pair_frame(model.tokenizer)
+        # The model finds the question by its separator, or must be told where it is.
+        self._flags_question = takes_global_tokens(model.architecture) and model.architecture.separator_id is None
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        questions: str | Sequence[str],
+        contexts: str | Sequence[str],
+        top_k: int = 1,
+        max_answer_tokens: int = 15,
+        impossible: bool = False,
+        whole_words: bool = True,
+        long: Long = "chunk",
+        batch_tokens: int = 4096,
+        progress: Progress | None = None,
+    ) -> Answers:
+        """The `top_k` likeliest answers to each question in its context: one of each, as many, or one of either to all.
+
+        An answer's score is P(start) P(end), each a softmax over all tokens of the whole context and the first token,
+        which stands for "no answer"; answers longer than `max_answer_tokens` are left out. A context longer than the
+        model is read in overlapping passes that all hold the whole question; each token's scores are kept once, "no
+        answer" is that of the pass where it is least likely (Devlin et al. 2019, section 4.3), and the softmax goes
+        over the whole context, so that scores compare across passes and with those of one pass. `impossible`: "" is
+        among the answers. `whole_words`: answers go to the ends of their words. `long`, `batch_tokens` and `progress`
+        are as in the task embed.
+
+        Raises InputError for empty texts, for numbers of questions and contexts that do not fit, and for a question
+        that leaves no room for its context.
+        """
+        self._check(long, batch_tokens)
+        check_number("top_k", top_k, "a whole number of answers, 1 or more")
+        check_number("max_answer_tokens", max_answer_tokens, "a whole number of tokens, 1 or more")
+        listed = [*_matched(list_texts("questions", questions), list_texts("contexts", contexts))]
+        read = [self._context(i, *both) for i, both in enumerate(listed)]
+        readings = [one.reading for one in read]
+        tokens = [len(one.ids) + len(one.frame) - len(self.pair) for one in readings]
+        notes = self._fit(readings, long, " with its question")
+        nulls = self._read(readings, batch_tokens, progress)
+        found = []
+        null_scores = []
+        for one, null in zip(read, nulls, strict=True):
+            start, end = (_log_softmax(one.reading.states[:, i], null[i]) for i in (0, 1))
+            null_scores.append(float((start[-1] + end[-1]).exp()))
+            ranked = _rank(start[:-1], end[:-1], max_answer_tokens)
+            answers = self._answers(one, ranked, top_k, whole_words)
+            none = [Answer(text="", score=null_scores[-1], start=0, end=0)] if impossible else []
+            found.append(sorted([*answers, *none], key=lambda answer: -answer.score)[:top_k])
+        passes = [one.passes for one in readings]
+        return Answers(answers=found, null_scores=null_scores, tokens=tokens, passes=passes, notes=notes)
+
+    def _context(self, i: int, question: object, context: Any) -> _Context:
+        asked, _ = self._tokenize("question", i, question)
+        ids, offsets = self._tokenize("context", i, context)
+        frame = self.pair.around_context(asked, self._flags_question)
+        if room(self.model, frame) < 1:
+            raise InputError(
+                f"question {i} is {len(asked)} tokens long, which leaves no room for its context, as the model reads "
+                f"{self.model.architecture.length}: shorten the question, or {self._remedy(len(ids) + len(frame))}"
+            )
+        return _Context(
+            context, Reading(i, ids, offsets, frame), continues_word(self.model.tokenizer, context, ids, offsets)
+        )
+
+    def _read(
+        self, readings: Sequence[Reading], batch_tokens: int, progress: Progress | None
+    ) -> list[Float[Tensor, "2"]]:
+        """Fill in the start and end scores of every token; returns those of "no answer", least likely over passes."""
+        nulls: list[Tensor] = [torch.full((2,), torch.inf) for _ in readings]
+        plan = plan_passes(self.model, readings)
+        with evaluating(self.model):
+            read = read_passes(self.model, readings, plan, lambda out: out.logits, batch_tokens, progress)
+            for one, part, row in read:
+                one.keep(part, row)
+                if self.pair.before and row[0].sum() < nulls[part.reading].sum():
+                    nulls[part.reading] = row[0]
+        return nulls if self.pair.before else [torch.full((2,), -torch.inf) for _ in readings]
+
+    def _answers(
+        self, one: _Context, ranked: Iterator[tuple[int, int, float]], top_k: int, whole_words: bool
+    ) -> list[Answer]:
+        """The best of different characters."""
+        found: dict[tuple[int, int], Answer] = {}
+        for first, last, score in ranked:
+            if whole_words:
+                first, last = _to_word_ends(one.goes_on, first, last)
+            offsets = one.reading.offsets
+            start, end = trim(one.text, offsets[first][0], offsets[last][1])
+            found.setdefault((start, end), Answer(text=one.text[start:end], score=score, start=start, end=end))
+            if len(found) == top_k:
+                break
+        return list(found.values())
+
+    def _chunked(self) -> str:
+        return f"{super()._chunked()} with the whole question in each, scores taken over all of them"
+
+
+def _matched(questions: list[Any], contexts: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each question with its context; one of either goes with all of the other."""
+    count = max(len(questions), len(contexts))
+    if not {len(questions), len(contexts)} <= {1, count}:
+        raise InputError(
+            f"there are {len(questions)} questions and {len(contexts)} contexts: give as many, or one of either"
+        )
+    all_questions = questions * count if len(questions) == 1 else questions
+    return zip(all_questions, contexts * count if len(contexts) == 1 else contexts, strict=True)
+
+
+def _log_softmax(scores: Float[Tensor, " tokens"], null: Tensor) -> Float[Tensor, " all"]:
+    """Over all tokens and, at the end, "no answer"."""
+    return torch.cat([scores, null[None]]).double().log_softmax(dim=0)
+
+
+def _rank(
+    start: Float[Tensor, " tokens"], end: Float[Tensor, " tokens"], longest: int
+) -> Iterator[tuple[int, int, float]]:
+    """(first token, last token, probability) of all spans of at most `longest` tokens, the likeliest first."""
+    longest = min(longest, len(start))
+    padded = torch.cat([end, end.new_full((longest - 1,), -torch.inf)])
+    scores = (start[:, None] + padded.unfold(0, longest, 1)).flatten()
+    seen, wanted = 0, 32
+    while seen < len(scores):
+        wanted = min(8 * wanted, len(scores))
+        best = scores.topk(wanted)
+        for value, place in zip(best.values[seen:].tolist(), best.indices[seen:].tolist(), strict=True):
+            if value == -torch.inf:
+                return
+            first, length = divmod(place, longest)
+            yield first, first + length, math.exp(value)
+        seen = wanted
+
+
+def _to_word_ends(goes_on: Sequence[bool], first: int, last: int) -> tuple[int, int]:
+    while first > 0 and goes_on[first]:
+        first -= 1
+    while last + 1 < len(goes_on) and goes_on[last + 1]:
+        last += 1
+    return first, last

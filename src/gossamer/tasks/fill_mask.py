@@ -1,0 +1,219 @@
+"""The task fill-mask: the likeliest tokens under each mask of a text of any length."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.errors import InputError, quote
+from gossamer.models.encoder import Model
+from gossamer.models.evaluation import evaluating
+from gossamer.models.head_settings import MaskedLM, PreTraining
+from gossamer.models.heads import HeadModule
+from gossamer.tasks.base import Long, Task, check_number, list_texts
+from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.words import trim
+
+__all__ = ["Fill", "FillMask", "Filled", "Mask"]
+
+MASKS_AT_ONCE = 64
+"""The scores of the whole vocabulary are held for so many masks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fill:
+    """One way to fill a mask: the token's id, the token as text, its probability, the text with it in place.
+
+    `sequence` is the text itself, its capitals and white space kept, with this one mask filled; `transformers` gives
+    the decoded tokens.
+    """
+
+    token: int
+    token_str: str
+    score: float
+    sequence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask:
+    """A mask, from which character of the text to which it goes, and what may stand there, the likeliest first."""
+
+    start: int
+    end: int
+    fills: list[Fill]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filled:
+    """The masks of each text, in order.
+
+    `tokens` and `passes` are, for each text, how long it is and in how many passes it was read; `notes` are remarks, a
+    line each.
+    """
+
+    masks: list[list[Mask]]
+    tokens: list[int]
+    passes: list[int]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+
+class FillMask(Task):
+    """Fill masks with a model that has a masked-LM (or pre-training) head.
+
+    Raises InputError for other models, and for those whose tokenizer has no mask token.
+    """
+
+    heads, load_with, doing = (MaskedLM, PreTraining), "masked-lm", "fill masks in"
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.mask_id = model.tokenizer.mask_id
+        if self.mask_id is None:
+            raise InputError("the tokenizer has no mask token: name one as mask_token in tokenizer_config.json")
+        self._body = _without_head(model)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        top_k: int = 5,
+        targets: str | Sequence[str] | None = None,
+        long: Long = "chunk",
+        batch_tokens: int = 4096,
+        progress: Progress | None = None,
+    ) -> Filled:
+        """The `top_k` likeliest tokens under every mask, each mask by itself; scores are of the whole vocabulary.
+
+        targets: consider these tokens alone, as the vocabulary writes them or as words of one token; their scores stay
+        those of the whole vocabulary, as in `transformers`. A text longer than the model is read in overlapping passes,
+        each mask in the pass where it lies furthest from an edge; passes without a mask are left out. `long`,
+        `batch_tokens` and `progress` are as in the task embed.
+
+        Raises InputError for a text without mask, a mask that truncation cuts off, and targets that are no one token.
+        """
+        self._check(long, batch_tokens)
+        check_number("top_k", top_k, "a whole number of tokens, 1 or more")
+        chosen = None if targets is None else [self._target(one) for one in list_texts("targets", targets)]
+        listed = list_texts("texts", texts)
+        readings = self._readings(listed)
+        tokens = [len(one.ids) for one in readings]
+        places = [self._places(i, one, long) for i, one in enumerate(readings)]
+        notes = self._fit(readings, long)
+        ranked = self._rank(
+            readings, places, None if chosen is None else sorted(set(chosen)), top_k, batch_tokens, progress
+        )
+        return Filled(
+            masks=[
+                [self._mask(text, one.offsets[place], best) for place, best in zip(found, ranks, strict=True)]
+                for text, one, found, ranks in zip(listed, readings, places, ranked, strict=True)
+            ],
+            tokens=tokens,
+            passes=[one.passes for one in readings],
+            notes=notes,
+        )
+
+    def _target(self, target: object) -> int:
+        if not isinstance(target, str):
+            raise InputError(f"targets holds {quote(target)}; give words of the vocabulary")
+        tokenizer = self.model.tokenizer
+        known = tokenizer.token_id(target)
+        if known is not None:
+            return known
+        ids, _ = tokenizer.encode_plain(target)
+        if len(ids) == 1 and ids[0] != tokenizer.unk_id:
+            return ids[0]
+        pieces = ", ".join(tokenizer.tokens(ids)[:6]) or "nothing"
+        raise InputError(
+            f"target {quote(target)} is no token of the vocabulary: it is read as {pieces}; give words of one token"
+        )
+
+    def _places(self, i: int, one: Reading, long: str) -> list[int]:
+        """Which tokens of a text are masks."""
+        places = [place for place, token in enumerate(one.ids) if token == self.mask_id]
+        if not places:
+            raise InputError(f"text {i} has no mask: write {self.model.tokenizer.mask_token} where a token is wanted")
+        if long == "truncate" and places[-1] >= room(self.model, one.frame):
+            raise InputError(
+                f"text {i} has a mask at character {one.offsets[places[-1]][0]}, behind what the model reads: shorten "
+                "the text, or give long='chunk'"
+            )
+        return places
+
+    def _rank(
+        self,
+        readings: Sequence[Reading],
+        places: Sequence[Sequence[int]],
+        targets: list[int] | None,
+        top_k: int,
+        batch_tokens: int,
+        progress: Progress | None,
+    ) -> list[list[list[tuple[int, float]]]]:
+        """For each text and mask, tokens with their probabilities, the likeliest first."""
+        kept = {
+            part: [place for place in places[part.reading] if part.keep_start <= place < part.keep_stop]
+            for part in plan_passes(self.model, readings)
+        }
+        wanted = [part for part, inside in kept.items() if inside]
+        ranked: list[dict[int, list[tuple[int, float]]]] = [{} for _ in readings]
+        with evaluating(self.model), evaluating(self._body):
+            read = read_passes(self._body, readings, wanted, lambda out: out.last_hidden_state, batch_tokens, progress)
+            for one, part, row in read:
+                first = len(one.frame.before) - part.start
+                states = row[[first + place for place in kept[part]]]
+                best = [rank for some in states.split(MASKS_AT_ONCE) for rank in self._best(some, targets, top_k)]
+                ranked[part.reading].update(zip(kept[part], best, strict=True))
+        return [[ranks[place] for place in found] for ranks, found in zip(ranked, places, strict=True)]
+
+    def _best(
+        self, states: Float[Tensor, "masks hidden"], targets: list[int] | None, top_k: int
+    ) -> list[list[tuple[int, float]]]:
+        table = self.model.embeddings.word.weight
+        head = cast(HeadModule, self.model.head)
+        logits = head(states[None].to(table), table).logits[0]
+        scores = logits.float().softmax(dim=-1).cpu()
+        ids = torch.arange(scores.shape[1]) if targets is None else torch.tensor(targets)
+        found = scores[:, ids].topk(min(top_k, len(ids)))
+        return [
+            list(zip(ids[which].tolist(), values.tolist(), strict=True))
+            for values, which in zip(found.values, found.indices, strict=True)
+        ]
+
+    def _mask(self, text: str, span: tuple[int, int], best: list[tuple[int, float]]) -> Mask:
+        start, end = trim(text, *span)
+        fills = [self._fill(text, span, token, score) for token, score in best]
+        return Mask(start=start, end=end, fills=fills)
+
+    def _fill(self, text: str, span: tuple[int, int], token: int, score: float) -> Fill:
+        tokenizer = self.model.tokenizer
+        (written,), prefix = tokenizer.tokens([token]), tokenizer.subword_prefix
+        said = tokenizer.decode([token], skip_special=False) if written else ""
+        before, after = text[: span[0]], text[span[1] :]
+        piece = said
+        if prefix and written.startswith(prefix):
+            before, piece = before.rstrip(), written.removeprefix(prefix)
+        elif not prefix:
+            # The mask may have taken the space before it; a byte-level or unigram token says itself whether it has one.
+            spaced = written.startswith(("\u0120", "\u2581")) and before != "" and not before[-1].isspace()
+            piece = " " * spaced + said.lstrip()
+        return Fill(token=token, token_str=said, score=score, sequence=before + piece + after)
+
+    def _chunked(self) -> str:
+        return f"{super()._chunked()}, each mask where it lies furthest from an edge"
+
+
+def _without_head(model: Model) -> Model:
+    """The same weights without the head: its scores of every token under a large vocabulary would fill the memory."""
+    with torch.device("meta"):
+        body = Model(replace(model.architecture, head=None, pooler=False), tokenizer=model.tokenizer)
+    body.embeddings, body.attention, body.feed_forward = model.embeddings, model.attention, model.feed_forward
+    return body

@@ -1,0 +1,168 @@
+"""The task tag: names, parts of speech or other labels of a text's tokens, joined to entities."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+
+from gossamer.errors import InputError, quote
+from gossamer.models.encoder import Model
+from gossamer.models.evaluation import evaluating
+from gossamer.models.head_settings import TokenClassification
+from gossamer.tasks.base import Long, Task, list_texts
+from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
+from gossamer.tasks.words import continues_word, trim
+
+__all__ = ["Aggregation", "Entity", "Tag", "Tagged"]
+
+Aggregation = Literal["none", "simple", "first", "average", "max"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entity:
+    """A label of a stretch of text: `text` is what stands from character `start` to `end`. `score`: its probability."""
+
+    label: str
+    score: float
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagged:
+    """The entities of each text, in order.
+
+    `tokens` and `passes` are, for each text, how long it is and in how many passes it was read; `notes` are remarks, a
+    line each.
+    """
+
+    entities: list[list[Entity]]
+    tokens: list[int]
+    passes: list[int]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A token, or a word, with its label."""
+
+    label: str
+    score: float
+    start: int
+    end: int
+
+
+class Tag(Task):
+    """Label tokens with a model that has a token-classification head. Raises InputError for other models."""
+
+    heads, load_with, doing = (TokenClassification,), "token-classification", "tag"
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.labels = cast(TokenClassification, model.architecture.head).labels
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        aggregation: Aggregation = "simple",
+        ignore_labels: Sequence[str] = ("O",),
+        long: Long = "chunk",
+        batch_tokens: int = 4096,
+        progress: Progress | None = None,
+    ) -> Tagged:
+        """The entities of each text, but those of `ignore_labels`.
+
+        aggregation: "none" one entity a token; "simple" joins neighbours of one label ("B-" begins another entity,
+        "I-" goes on; neither is part of the label then); the others label whole words before they join them, by the
+        word's "first" token, the "average" of its tokens' probabilities, or its token of the highest ("max"). An
+        entity's score is the mean over its tokens or words. A text longer than the model is read in overlapping passes,
+        each token's scores kept once, and joined afterwards: an entity on a border comes out whole. `long`,
+        `batch_tokens` and `progress` are as in the task embed.
+
+        Raises InputError for empty texts and for an unknown aggregation.
+        """
+        self._check(long, batch_tokens)
+        if not isinstance(aggregation, str) or aggregation not in get_args(Aggregation):
+            raise InputError(
+                f"aggregation is {quote(aggregation)}; it must be one of {', '.join(get_args(Aggregation))}"
+            )
+        ignored = {ignore_labels} if isinstance(ignore_labels, str) else set(ignore_labels)
+        listed = list_texts("texts", texts)
+        readings = self._readings(listed)
+        tokens = [len(one.ids) for one in readings]
+        notes = self._fit(readings, long)
+        entities: list[list[Entity]] = []
+        with evaluating(self.model):
+            for group, report in in_groups(readings, progress):
+                read_states(self.model, group, batch_tokens, report, choose=lambda out: out.logits)
+                for one in group:
+                    found = self._entities(listed[one.text], one, aggregation)
+                    entities.append([entity for entity in found if entity.label not in ignored])
+                    one.forget()
+        return Tagged(entities=entities, tokens=tokens, passes=[one.passes for one in readings], notes=notes)
+
+    def _entities(self, text: str, one: Reading, aggregation: Aggregation) -> Iterator[Entity]:
+        scores = one.states.softmax(dim=-1).numpy()
+        if aggregation in ("none", "simple"):
+            pieces = [self._piece(row, *span) for row, span in zip(scores, one.offsets, strict=True)]
+        else:
+            pieces = self._words(text, one, scores, aggregation)
+        for piece in pieces if aggregation == "none" else _join(pieces):
+            start, end = trim(text, piece.start, piece.end)
+            yield Entity(label=piece.label, score=piece.score, start=start, end=end, text=text[start:end])
+
+    def _piece(self, scores: np.ndarray, start: int, end: int) -> _Piece:
+        best = int(scores.argmax())
+        return _Piece(self.labels[best], float(scores[best]), start, end)
+
+    def _words(self, text: str, one: Reading, scores: np.ndarray, aggregation: Aggregation) -> list[_Piece]:
+        goes_on = continues_word(self.model.tokenizer, text, one.ids, one.offsets)
+        starts = [i for i, on in enumerate(goes_on) if not on or i == 0]
+        pieces = []
+        for start, stop in zip(starts, [*starts[1:], len(goes_on)], strict=True):
+            rows = scores[start:stop]
+            if aggregation == "first":
+                row = rows[0]
+            elif aggregation == "average":
+                row = rows.mean(axis=0)
+            else:
+                row = rows[int(rows.max(axis=1).argmax())]
+            pieces.append(self._piece(row, one.offsets[start][0], one.offsets[stop - 1][1]))
+        return pieces
+
+    def _chunked(self) -> str:
+        return f"{super()._chunked()}, each token's scores kept once"
+
+
+def _join(pieces: Sequence[_Piece]) -> Iterator[_Piece]:
+    """Neighbours of one label as one piece, its score the mean of theirs."""
+    group: list[_Piece] = []
+    for piece in pieces:
+        begins, label = _parts(piece.label)
+        if group and (begins or label != _parts(group[-1].label)[1]):
+            yield _joined(group)
+            group = []
+        group.append(piece)
+    if group:
+        yield _joined(group)
+
+
+def _joined(group: Sequence[_Piece]) -> _Piece:
+    score = sum(one.score for one in group) / len(group)
+    return _Piece(_parts(group[0].label)[1], score, group[0].start, group[-1].end)
+
+
+def _parts(label: str) -> tuple[bool, str]:
+    """Whether a label begins an entity ("B-PER"), and which entity that is; without prefix it goes on."""
+    return label.startswith("B-"), label[2:] if label.startswith(("B-", "I-")) else label
