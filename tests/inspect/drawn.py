@@ -1,4 +1,4 @@
-"""Drawn architectures: sizes, sharing, patterns, heads."""
+"""Drawn architectures: sizes, narrow embeddings, sharing, patterns, every head."""
 
 from hypothesis import strategies as st
 
@@ -9,21 +9,43 @@ from gossamer.models import (
     FeedForward,
     Layer,
     MaskedLM,
+    MultipleChoice,
+    NextSentence,
     Positions,
+    PreTraining,
+    QuestionAnswering,
     SentenceEmbedding,
+    SequenceClassification,
+    TokenClassification,
 )
 from gossamer.patterns import Full, Global, Pattern, PerHead, Window
 
 LENGTH = 40
+LABELS = ("no", "yes", "who knows")
+HEADS = [
+    None,
+    MaskedLM(),
+    MaskedLM(tied=False),
+    PreTraining(),
+    PreTraining(tied=False),
+    NextSentence(),
+    SequenceClassification(labels=LABELS),
+    TokenClassification(labels=LABELS[:2]),
+    QuestionAnswering(),
+    MultipleChoice(),
+    SentenceEmbedding(),
+]
 
 
 @st.composite
 def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
     hidden, layers = draw(st.integers(2, 24)), draw(st.integers(1, 5))
+    projection = draw(st.booleans())
     positions = Positions(length=LENGTH, offset=draw(st.integers(0, 2)))
     embeddings = Embeddings(
         vocabulary_size=draw(st.integers(5, 60)),
-        size=hidden,
+        size=draw(st.integers(1, 24)) if projection else hidden,
+        projection=projection,
         positions=positions,
         token_types=draw(st.integers(0, 3)),
     )
@@ -42,7 +64,7 @@ def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
         )
         for attention, feed_forward in zip(draw(_sets(layers)), draw(_sets(layers)), strict=True)
     )
-    head = draw(st.sampled_from([None, MaskedLM(), MaskedLM(tied=False), SentenceEmbedding()]))
+    head = draw(st.sampled_from(HEADS))
     pooler = draw(st.booleans())
     return Architecture(hidden_size=hidden, embeddings=embeddings, layers=applied, pooler=pooler, head=head)
 

@@ -16,14 +16,30 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.errors import InputError
 from gossamer.inspect import cost
-from gossamer.models import Architecture, Attention, Embeddings, FeedForward, Layer, MaskedLM, Model, Positions
+from gossamer.models import (
+    Architecture,
+    Attention,
+    Embeddings,
+    FeedForward,
+    Layer,
+    MaskedLM,
+    Model,
+    MultipleChoice,
+    Positions,
+    PreTraining,
+    QuestionAnswering,
+    SequenceClassification,
+    TokenClassification,
+)
 from gossamer.patterns import Full, Global, Pattern, PerHead, Window
 
 
-def small(pattern: Pattern, *, layers: int = 4, length: int = 2048, **fields: Any) -> Architecture:
+def small(
+    pattern: Pattern, *, layers: int = 4, length: int = 2048, projections: bool = False, width: int = 256, **fields: Any
+) -> Architecture:
     one = Layer(
-        attention=Attention(pattern=pattern, heads=4, head_size=16, weights=0),
-        feed_forward=FeedForward(width=256, weights=0),
+        attention=Attention(pattern=pattern, heads=4, head_size=16, weights=0, global_projections=projections),
+        feed_forward=FeedForward(width=width, weights=0),
     )
     return Architecture(
         hidden_size=64,
@@ -52,9 +68,12 @@ def test_parts_are_the_modules_of_the_model(architecture: Architecture) -> None:
 def test_flops_are_those_torch_counts(architecture: Architecture, length: int, flagged: int) -> None:
     flagged = min(flagged, length)
     global_mask = torch.arange(length)[None] < flagged
+    ids = torch.ones(1, length, dtype=torch.int64)
+    if isinstance(architecture.head, MultipleChoice):
+        ids, global_mask = ids[:, None], global_mask[:, None]
     # The plain composition of matrix products: the fused CPU kernel has no formula in torch's counter.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        Model(architecture).eval()(torch.ones(1, length, dtype=torch.int64), global_mask=global_mask)
+        Model(architecture).eval()(ids, global_mask=global_mask)
     assert cost(architecture, length, global_tokens=flagged).flops == counter.get_total_flops()
 
 
@@ -108,8 +127,15 @@ class LiveBytes(TorchDispatchMode):
         (small(Window(8, 8) | Window(4, 4, 3)), 256, "reference"),
         (small(Full(), head=MaskedLM()), 512, "dense"),
         (small(Full(), layers=1, length=64), 64, "dense"),
+        (small(Full(), head=PreTraining()), 512, "dense"),
+        (small(Full(), head=SequenceClassification(labels=("a", "b"))), 512, "dense"),
+        (small(Full(), head=TokenClassification(labels=tuple(map(str, range(900))))), 512, "dense"),
+        (small(Full(), head=QuestionAnswering()), 512, "dense"),
     ],
-    ids=["full", "windowed", "masked", "per-head", "reference", "logits", "one-layer"],
+    ids=[
+        *("full", "windowed", "masked", "per-head", "reference", "logits", "one-layer"),
+        *("pre-training", "classified", "many-labels", "answers"),
+    ],
 )
 def test_memory_is_about_what_is_alive(architecture: Architecture, length: int, backend: str) -> None:
     found = cost(architecture, length)
@@ -119,6 +145,17 @@ def test_memory_is_about_what_is_alive(architecture: Architecture, length: int, 
     assert found.backends == (backend,)
     assert found.activations == pytest.approx(live.most, rel=0.15)
     assert found.peak == found.weights + found.activations
+
+
+def test_memory_with_a_global_token_of_its_own_projections() -> None:
+    """A lengthened classifier: its first token is flagged, and every token's key and value are taken once more."""
+    head = SequenceClassification(labels=("a", "b"))
+    long = small(Window(32, 32) | Global(), projections=True, width=64, head=head)
+    model, ids = Model(long).eval(), torch.ones(1, 2048, dtype=torch.int64)
+    with torch.no_grad(), LiveBytes(model) as live:
+        model(ids)
+    assert cost(long, 2048, global_tokens=1).activations == pytest.approx(live.most, rel=0.15)
+    assert cost(long, 2048).activations < 0.9 * live.most
 
 
 def test_memory_of_a_window_grows_linearly_and_flops_too() -> None:

@@ -13,9 +13,9 @@ from rich.console import Console
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.inspect import Node, summary
+from gossamer.inspect import Node, cost, summary
 from gossamer.inspect.page import flops_text, size_text
-from gossamer.models import Architecture, Model
+from gossamer.models import Architecture, Model, SequenceClassification
 from gossamer.patterns import Full, Global, PerHead, Window
 
 
@@ -99,6 +99,41 @@ def test_shared_weights_are_said_to_be(model: Model) -> None:
     found = summary(dataclasses.replace(model.architecture, layers=layers), lengths=(8,))
     assert "feed-forward: 1 weight set for 6 layers" in str(found)
     assert found.parameters == 22_713_216 - 5 * 1_182_336
+
+
+def shared(architecture: Architecture, sets: list[int]) -> Architecture:
+    layers = tuple(
+        dataclasses.replace(
+            one,
+            attention=dataclasses.replace(one.attention, weights=number),
+            feed_forward=dataclasses.replace(one.feed_forward, weights=number),
+        )
+        for one, number in zip(architecture.layers, sets, strict=True)
+    )
+    return dataclasses.replace(architecture, layers=layers)
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"), [([0] * 6, "6 alike, 1 weight set for 6 layers"), ([0, 0, 0, 1, 1, 1], "6 alike, 2 weight sets")]
+)
+def test_layers_that_share_all_their_weights_say_so_once(model: Model, sets: list[int], said: str) -> None:
+    found = summary(shared(model.architecture, sets), lengths=(8,))
+    assert said in str(found)
+    assert str(found).count("weight set") == 1
+    assert "shared" not in names(found.root)
+
+
+def test_a_windowed_classifier_counts_its_global_token(model: Model) -> None:
+    head = SequenceClassification(labels=("bad", "good"))
+    plain = dataclasses.replace(model.architecture, head=head, pooler=False)
+    long = windowed(plain, Window(32, 32) | Global())
+    found = summary(long, lengths=(256,))
+    assert "sequence-classification, 2 labels: bad, good" in str(found)
+    assert "one text, its first token global; 2 FLOPs" in str(found)
+    assert found.costs[0] == cost(long, 256, global_tokens=1)
+    assert found.to_dict()["costs"][0]["global_tokens"] == 1
+    assert found.full_costs[0].flops == summary(plain, lengths=(256,)).costs[0].flops
+    assert "its first token global" not in str(summary(plain, lengths=(256,)))
 
 
 def test_bytes_follow_the_dtype(model: Model) -> None:

@@ -49,15 +49,19 @@ class PartCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """A forward pass of one text of `length` tokens. FLOPs count 2 a multiply-add; sizes are in bytes.
+    """A forward pass of one text of `length` tokens, `global_tokens` of them flagged.
+
+    FLOPs count 2 a multiply-add; sizes are in bytes. With a multiple-choice head a text is one choice.
 
     `peak` estimates the memory of inference: all weights, the input of the layer at work, and the largest
     step, which is one of: attention (query, key, value and output of all heads, the projected output, the residual
-    sum, and what the dense and reference backends take for masks and scores), feed-forward (the inner layer before
+    sum, what flagged tokens are read with, and what the dense and reference backends take for masks and scores),
+    feed-forward (the inner layer before
     and after its activation) or the head's (logits, and what they are made of). `backends` are what attention runs on.
     """
 
     length: int
+    global_tokens: int
     dtype: str
     parts: tuple[PartCost, ...]
     weights: int
@@ -104,10 +108,11 @@ def cost(
     backends = _backends(architecture, length, dtype)
     return Cost(
         length=length,
+        global_tokens=global_tokens,
         dtype=str(dtype).removeprefix("torch."),
         parts=parts,
         weights=sum(part.parameters for part in parts) * dtype.itemsize,
-        activations=_activations(architecture, length, dtype.itemsize, backends),
+        activations=_activations(architecture, length, global_tokens, dtype.itemsize, backends),
         backends=tuple(sorted(set(backends.values()))),
     )
 
@@ -232,15 +237,20 @@ def _backends(architecture: Architecture, n: int, dtype: torch.dtype) -> dict[Pa
     return found
 
 
-def _activations(architecture: Architecture, n: int, itemsize: int, backends: dict[Pattern, str]) -> int:
+def _activations(architecture: Architecture, n: int, flagged: int, itemsize: int, backends: dict[Pattern, str]) -> int:
     """Bytes of activations at the peak: see `Cost`."""
     hidden = architecture.hidden_size
     steps = [n * (2 * one.feed_forward.width + hidden) * itemsize for one in architecture.layers]
     for attention in {one.attention for one in architecture.layers}:
         square = _square_bytes(attention, n, itemsize, backends[attention.pattern])
-        steps.append(n * (4 * attention.heads * attention.head_size + 2 * hidden) * itemsize + square)
+        inner = attention.heads * attention.head_size
+        # Flagged rows: every token's key and value once more, and a copy of the output to write theirs into.
+        widest = max(4 * inner + 2 * hidden, 7 * inner if attention.global_projections and flagged else 0)
+        steps.append(n * widest * itemsize + square)
     if isinstance(architecture.head, MaskedLM | PreTraining):
         steps.append(n * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size) * itemsize)
+    if isinstance(architecture.head, TokenClassification | QuestionAnswering):
+        steps.append(n * head_outputs(architecture.head) * itemsize)
     return n * hidden * itemsize + max(steps)
 
 

@@ -86,7 +86,8 @@ def cost_table(costs: Sequence[Cost], full: Sequence[Cost], limit: int) -> Group
         if full:
             row.append(flops_text(full[i].flops))
         table.add_row(*row, style="dim" if beyond else "")
-    notes = ["one text; 2 FLOPs a multiply-add; memory is estimated, weights included"]
+    first = ", its first token global" * any(one.global_tokens for one in costs)
+    notes = [f"one text{first}; 2 FLOPs a multiply-add; memory is estimated, weights included"]
     longest = max((one.length for one in costs), default=0)
     if longest > limit:
         remedy = (

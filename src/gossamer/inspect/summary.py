@@ -16,7 +16,8 @@ from gossamer.errors import InputError
 from gossamer.inspect.cost import Cost, cost
 from gossamer.inspect.page import as_text, cost_table, picture_text, size_text, tree_table
 from gossamer.inspect.tree import Node, architecture_tree
-from gossamer.models import Architecture, Model
+from gossamer.models import Architecture, Model, NextSentence, SequenceClassification
+from gossamer.models.global_tokens import takes_global_tokens
 from gossamer.patterns import Full, Pattern
 
 __all__ = ["Node", "Summary", "summary"]
@@ -93,12 +94,15 @@ def summary(
 ) -> Summary:
     """The parts of a model and its costs at some `lengths` in tokens, longer ones than it reads included.
 
+    Where the head has the first token global (classification), costs count it; a question's length nobody knows.
+
     dtype: of the weights; a model's own, float32 for an architecture. Raises InputError for an impossible length.
     """
     _check_lengths(lengths)
     architecture = model.architecture if isinstance(model, Model) else model
     kind = dtype or (next(model.parameters()).dtype if isinstance(model, Model) else torch.float32)
-    costs = tuple(cost(architecture, n, dtype=kind) for n in lengths)
+    flagged = _global_tokens(architecture)
+    costs = tuple(cost(architecture, n, dtype=kind, global_tokens=flagged) for n in lengths)
     full = _with_full_attention(architecture)
     compared = () if full == architecture else tuple(cost(full, n, dtype=kind) for n in lengths)
     return Summary(
@@ -121,6 +125,11 @@ def _check_lengths(lengths: Sequence[int]) -> None:
     for n in lengths:
         if type(n) is not int or not 1 <= n <= LONGEST:
             raise InputError(f"lengths has {n!r}; each must be a number of tokens from 1 to {LONGEST:,}")
+
+
+def _global_tokens(architecture: Architecture) -> int:
+    first = isinstance(architecture.head, SequenceClassification | NextSentence)
+    return int(first and takes_global_tokens(architecture))
 
 
 def _with_full_attention(architecture: Architecture) -> Architecture:

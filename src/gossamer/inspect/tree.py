@@ -83,18 +83,31 @@ def _layers(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[
     numbered = enumerate(architecture.layers)
     for _, run in groupby(numbered, key=lambda item: _without_weights(item[1])):
         members = list(run)
-        (first, layer), (last, _) = members[0], members[-1]
-        halves = []
+        layer = members[0][1]
+        halves, shared = [], []
         for half in ("attention", "feed_forward"):
             sets = [f"{half}.{getattr(one, half).weights}" for _, one in members]
             fresh = len(set(sets) - seen)
             seen.update(sets)
             node = _attention(architecture, layer) if half == "attention" else _feed_forward(architecture, layer)
+            halves.append(_scaled(node, fresh))
             # A group with fewer weight sets than layers says so: the parameters below are those of its own sets.
-            shared = _sharing(len(members), len(set(sets)), fresh, sets[0])
-            halves += [_scaled(node, fresh), *([Node(name="shared", text=shared)] if shared else [])]
-        name = f"layer {first}" if first == last else f"layers {first}–{last}"
-        yield _parent(name, "" if first == last else f"{len(members)} alike", halves)
+            shared.append(_sharing(len(members), len(set(sets)), fresh, sets[0]))
+        yield _run(members, halves, shared)
+
+
+def _run(members: Sequence[tuple[int, Layer]], halves: Sequence[Node], shared: Sequence[str]) -> Node:
+    """Layers that are alike; how both halves are shared (as ALBERT's are) stands beside their number."""
+    first, last = members[0][0], members[-1][0]
+    alike = "" if first == last else f"{len(members)} alike"
+    children: Sequence[Node] = halves
+    if shared[0] == shared[1] and all(one.attention.weights == one.feed_forward.weights for _, one in members):
+        alike = ", ".join(part for part in (alike, shared[0]) if part)
+    else:
+        names = [one.name for one in halves]
+        notes = [Node(name="shared", text=f"{name}: {text}") for name, text in zip(names, shared, strict=True) if text]
+        children = [*halves, *notes]
+    return _parent(f"layer {first}" if first == last else f"layers {first}–{last}", alike, children)
 
 
 def _without_weights(layer: Layer) -> Layer:
@@ -103,15 +116,11 @@ def _without_weights(layer: Layer) -> Layer:
 
 
 def _sharing(layers: int, sets: int, fresh: int, first: str) -> str:
-    half, number = first.split(".")
-    what = half.replace("_", "-")
     if fresh == sets == layers:
         return ""
     if fresh == sets:
-        return f"{what}: {sets} weight set{'s' * (sets > 1)} for {layers} layers"
-    return (
-        f"{what}: weights of earlier layers, from set {number}" if not fresh else f"{what}: partly shared, {fresh} new"
-    )
+        return f"{sets} weight set{'s' * (sets > 1)} for {layers} layers"
+    return f"weights of earlier layers, from set {first.split('.')[1]}" if not fresh else f"partly shared, {fresh} new"
 
 
 def _scaled(node: Node, times: int) -> Node:
