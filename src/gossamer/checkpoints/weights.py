@@ -19,6 +19,7 @@ from gossamer.errors import InputError, quote
 __all__ = ["WeightFiles", "open_weights"]
 
 _AGAIN = "copy or download it again"
+_LONGEST_NAME = 300
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -85,6 +86,8 @@ class WeightFiles:
         self._homes: dict[str, WeightFile] = {}
         for file in files:
             for name, shape in file.shapes.items():
+                if not name.isprintable() or len(name) > _LONGEST_NAME:
+                    raise InputError(f"{file.path}: names a tensor {quote(name)}; the file is damaged: {_AGAIN}")
                 if name in self._homes:
                     raise InputError(f"{file.path}: tensor {name!r} is also in {self._homes[name].path.name}; keep one")
                 self.shapes[name], self._homes[name] = shape, file

@@ -1,6 +1,7 @@
 """Text to token ids and back, on Hugging Face's `tokenizers`: the same ids as `transformers`, without it."""
 
 import json
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ class Tokenizer:
         """
         directory = Path(directory)
         settings = read_settings(directory)
-        if not (directory / "tokenizer.json").exists() and has_vocabulary_files(directory):
+        if not os.path.lexists(directory / "tokenizer.json") and has_vocabulary_files(directory):
             return cls(build_backend(directory, settings, model_type, rows), settings)
         return cls(read_backend(directory), settings)
 

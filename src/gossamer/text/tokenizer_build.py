@@ -1,5 +1,6 @@
 """A tokenizer from the vocabulary files of its family, for a checkpoint that has no tokenizer.json."""
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ Declared = Mapping[str, tuple[int, AddedToken]]
 
 def has_vocabulary_files(directory: Path) -> bool:
     """Whether any file is there that a tokenizer could be built from."""
-    return any((directory / name).exists() for name in _FILES)
+    return any(os.path.lexists(directory / name) for name in _FILES)
 
 
 def build_backend(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,7 @@ def read_backend(directory: Path) -> tokenizers.Tokenizer:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; {} where there is no such file."""
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere is a file that was lost
         return {}
     try:
         value = json.loads(read_text(path))
