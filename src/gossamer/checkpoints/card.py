@@ -4,6 +4,7 @@ import re
 
 from gossamer.families import Family
 from gossamer.models.encoder import Model
+from gossamer.models.head_settings import SentenceEmbedding
 
 __all__ = ["model_card"]
 
@@ -17,9 +18,10 @@ def model_card(model: Model, family: Family) -> str:
     head = "no head" if architecture.head is None else f"head {architecture.head.kind}"
     patterns = list(dict.fromkeys(str(layer.attention.pattern) for layer in architecture.layers))
     base = _base(model)
+    library, others = _readers(model, family)
     lines = [
         "---",
-        f"library_name: {'transformers' if family.public else 'gossamer'}",
+        f"library_name: {library}",
         "tags: [gossamer]",
         "---",
         "",
@@ -31,9 +33,19 @@ def model_card(model: Model, family: Family) -> str:
         *([f"Made from: {model.source}.", ""] if model.source else []),
         *([f"Base that its config.json names: {base}.", ""] if base else []),
         *(["## What was changed", "", _receipt(model.receipt), ""] if model.receipt is not None else []),
-        "Load it with `gossamer.load(...)`" + (" or `transformers.AutoModel`." if family.public else "."),
+        f"Load it with `gossamer.load(...)`{others}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _readers(model: Model, family: Family) -> tuple[str, str]:
+    """The library that the hub should name, and what reads the directory beside Gossamer, in words."""
+    if not family.public:
+        return "gossamer", ""
+    others = f" or `transformers.{family.architecture_name(model.architecture)}`"
+    if not isinstance(model.architecture.head, SentenceEmbedding):
+        return "transformers", others
+    return "sentence-transformers", f", `sentence_transformers.SentenceTransformer`{others}"
 
 
 def _base(model: Model) -> str | None:
