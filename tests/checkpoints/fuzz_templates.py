@@ -52,7 +52,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
 NAMES = (*FAMILIES, "sentence", "gossamer")
 
 Files = dict[str, Any]
-"""A checkpoint in memory: file name to bytes, or to the word for something that is no plain file."""
+"""A checkpoint in memory: file name to bytes, to a file that is linked to, or to the word for what is no plain file."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def write(files: Files, directory: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
             path.write_bytes(content)
+        elif isinstance(content, Path):  # a large file that stays as it is
+            path.symlink_to(content)
         else:
             make_odd(path, content)
 

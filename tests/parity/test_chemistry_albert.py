@@ -16,6 +16,7 @@ from transformers import AlbertForMaskedLM
 
 import gossamer as gs
 from gossamer.models import Model
+from gossamer.text import Tokenizer
 
 # Schwaller et al. 2021 (doi:10.1126/sciadv.abe4166): an atom in brackets, or one letter, digit, bond or sign.
 TOKEN = re.compile(
@@ -53,6 +54,12 @@ def reactions(chemistry_albert: Path) -> list[Tensor]:
 @pytest.fixture(scope="module")
 def model(chemistry_albert: Path) -> Model:
     return gs.load(chemistry_albert)
+
+
+def test_its_vocabulary_is_of_no_public_tokenizer(model: Model, chemistry_albert: Path) -> None:
+    assert model.tokenizer is None
+    with pytest.raises(gs.InputError, match="spiece"):
+        Tokenizer.load(chemistry_albert)
 
 
 def every_token_masked(ids: Tensor, mask: int) -> Tensor:

@@ -285,11 +285,12 @@ def _tokenizer(
     directory: Path, encoder: Path, architecture: Architecture, sentence: SentenceFiles | None
 ) -> Tokenizer | None:
     """The tokenizer beside the weights or above them, for no more tokens than model and sentence files allow."""
-    homes = [one for one in (encoder, directory) if is_there(one / "tokenizer.json") or has_vocabulary_files(one)]
-    home = next(iter(homes), None)
+    family = read_json(encoder / "config.json").get("model_type")
+    places = (encoder, directory)
+    homes = (one for one in places if is_there(one / "tokenizer.json") or has_vocabulary_files(one, family))
+    home = next(homes, None)
     if home is None:
         return None
-    family = read_json(encoder / "config.json").get("model_type")
     tokenizer = Tokenizer.load(home, family, rows=architecture.embeddings.vocabulary_size)
     longest = architecture.length
     if sentence is not None and sentence.settings is not None:

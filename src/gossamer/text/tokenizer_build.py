@@ -36,9 +36,15 @@ Declared = Mapping[str, tuple[int, AddedToken]]
 """Tokens that a config file lists one by one: their ids, and how they are cut out of a text."""
 
 
-def has_vocabulary_files(directory: Path) -> bool:
-    """Whether any file is there that a tokenizer could be built from."""
-    return any(os.path.lexists(directory / name) for name in _FILES)
+def has_vocabulary_files(directory: Path, model_type: str | None = None) -> bool:
+    """Whether any file is there that a tokenizer could be built from.
+
+    model_type: look for that family's own files alone, unless tokenizer_config.json names a class. A model with a
+    tokenizer of nobody's but its authors' has other ones, such as the vocab.txt of an ALBERT that reads molecules.
+    """
+    of_family = model_type in LAYOUTS and "tokenizer_class" not in read_object(directory / "tokenizer_config.json")
+    names = LAYOUTS[model_type].files if model_type is not None and of_family else _FILES
+    return any(os.path.lexists(directory / name) for name in names)
 
 
 def build_backend(
