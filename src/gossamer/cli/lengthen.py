@@ -26,8 +26,8 @@ def lengthen(
     """Make a pretrained encoder read longer texts.
 
     Full attention becomes a window with global tokens, positions are repeated, no weight is trained. Short texts give
-    the outputs they gave before; the receipt says how closely. A BERT is saved as a longformer, which transformers
-    reads too.
+    the outputs they gave before; the receipt says how closely. Any head is kept, with its labels. What a longformer can
+    hold (BERT, RoBERTa, most DistilBERTs) is saved as one, which transformers reads too.
     """
     windows = _windows(window)
     if to < 1:
