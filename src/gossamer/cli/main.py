@@ -33,6 +33,7 @@ VERBS = {
     "classify": "Label texts, or pairs of texts, of any length.",
     "tag": "Names, parts of speech or other labels in texts of any length.",
     "answer": "Answer a question from texts of any length.",
+    "tokenizer": "Train a tokenizer, or see how one cuts a text.",
     "env": "Versions, processor, devices, folders: for a bug report.",
 }
 
@@ -49,9 +50,14 @@ class LazyVerbs(Verbs):
 
 
 def load_verb(name: str) -> Any:
-    """The command in `gossamer.cli.<name>`, - read as _: its function of that name, of its COMMAND class, if any."""
+    """The command in `gossamer.cli.<name>`, - read as _: its function of that name, of its COMMAND class, if any.
+
+    A verb of several commands builds its own with a function `several`.
+    """
     own_name = name.replace("-", "_")
     module = import_module(f"gossamer.cli.{own_name}")
+    if hasattr(module, "several"):
+        return module.several()
     alone = typer.Typer(add_completion=False)
     alone.command(name, cls=getattr(module, "COMMAND", Verb), no_args_is_help=name not in ("demo", "env"))(
         getattr(module, own_name)

@@ -81,7 +81,7 @@ class Tokenizer:
         settings.update({role: token for role, token in self._tokens.items() if settings.get(role) is None})
         settings = {name: value for name, value in settings.items() if value is not None or name in self._settings}
         if self.max_length is None:
-            del settings["model_max_length"]
+            settings.pop("model_max_length", None)
         with _BACKEND_STATE:
             self._backend.no_truncation()
             vocabulary = self._backend.to_str(pretty=True)
@@ -202,11 +202,16 @@ class Tokenizer:
         """The text of one row of ids; InputError for ids that the vocabulary does not have."""
         values = ids.tolist() if isinstance(ids, (Tensor, np.ndarray)) else list(ids)
         for value in values:
-            if not isinstance(value, int) or not 0 <= value < 2**32 or self._backend.id_to_token(value) is None:
-                raise InputError(
-                    f"token id {shorten(value)} is not in the vocabulary of {self.vocabulary_size:,} tokens"
-                )
+            self.token(value)
         return self._backend.decode(values, skip_special_tokens=skip_special)
+
+    def token(self, number: int) -> str:
+        """The token of an id, as the vocabulary spells it; InputError for an id that it does not have."""
+        known = isinstance(number, int) and 0 <= number < 2**32
+        token = self._backend.id_to_token(number) if known else None
+        if token is None:
+            raise InputError(f"token id {shorten(number)} is not in the vocabulary of {self.vocabulary_size:,} tokens")
+        return token
 
     def _id(self, role: str) -> int | None:
         token = self._tokens[role]
