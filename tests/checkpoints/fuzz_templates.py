@@ -72,7 +72,7 @@ def template(name: str) -> Template:
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place) / "model"
         if name in FAMILIES:
-            _from_transformers(name, directory)
+            from_transformers(name, directory, FAMILIES[name][2])
         else:
             base = template("bert").model
             head = SentenceEmbedding(pooling="mean", normalized=True) if name == "sentence" else None
@@ -129,8 +129,9 @@ def make_odd(path: Path, kind: str) -> None:
             path.symlink_to(device)
 
 
-def _from_transformers(name: str, directory: Path) -> None:
-    kind, settings, storage = FAMILIES[name]
+def from_transformers(name: str, directory: Path, storage: str) -> None:
+    """A family's checkpoint as transformers saves it, its weights in one of the kinds of `store`."""
+    kind, settings, _ = FAMILIES[name]
     config = getattr(transformers, kind.split("For")[0] + "Config")(**settings)
     model = getattr(transformers, kind)(config)
     with torch.no_grad():
