@@ -71,8 +71,9 @@ class AnswerTask(Task):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self.pair = find_pair_frame(model.tokenizer)
-        # The model finds the question by its separator, or must be told where it is.
-        self._flags_question = takes_global_tokens(model.architecture) and model.architecture.separator_id is None
+        # The model finds the question by the separator behind it, or must be told where it is.
+        finds_it = model.architecture.separator_id in self.pair.between
+        self._flags_question = takes_global_tokens(model.architecture) and not finds_it
 
     @torch.inference_mode()
     def __call__(

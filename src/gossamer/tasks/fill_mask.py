@@ -22,6 +22,9 @@ from gossamer.tasks.words import trim
 
 __all__ = ["Fill", "FillMask", "Filled", "Mask"]
 
+SPACES = ("\u0120", "\u2581")
+"""How byte-level and unigram tokens write the space before a word."""
+
 MASKS_AT_ONCE = 64
 """The scores of the whole vocabulary are held for so many masks."""
 
@@ -81,6 +84,8 @@ class FillMask(Task):
         if self.mask_id is None:
             raise InputError("the tokenizer has no mask token: name one as mask_token in tokenizer_config.json")
         self._body = _without_head(model)
+        tokenizer = model.tokenizer
+        self._marks_spaces = any(one.startswith(SPACES) for one in tokenizer.tokens(tokenizer.encode_plain("a a")[0]))
 
     @torch.inference_mode()
     def __call__(
@@ -114,7 +119,7 @@ class FillMask(Task):
         )
         return Filled(
             masks=[
-                [self._mask(text, one.offsets[place], best) for place, best in zip(found, ranks, strict=True)]
+                [self._mask(text, one.offsets, place, best) for place, best in zip(found, ranks, strict=True)]
                 for text, one, found, ranks in zip(listed, readings, places, ranked, strict=True)
             ],
             tokens=tokens,
@@ -188,22 +193,22 @@ class FillMask(Task):
             for values, which in zip(found.values, found.indices, strict=True)
         ]
 
-    def _mask(self, text: str, span: tuple[int, int], best: list[tuple[int, float]]) -> Mask:
-        start, end = trim(text, *span)
-        fills = [self._fill(text, span, token, score) for token, score in best]
+    def _mask(self, text: str, offsets: list[tuple[int, int]], place: int, best: list[tuple[int, float]]) -> Mask:
+        start, end = trim(text, *offsets[place])
+        # White space that no token has is the mask's own where tokens write spaces: RoBERTa's mask takes it along.
+        before = min(offsets[place - 1][1] if place else 0, start)
+        taken = self._marks_spaces and not text[before:start].strip()
+        fills = [self._fill(text[: before if taken else start], text[end:], token, score) for token, score in best]
         return Mask(start=start, end=end, fills=fills)
 
-    def _fill(self, text: str, span: tuple[int, int], token: int, score: float) -> Fill:
+    def _fill(self, before: str, after: str, token: int, score: float) -> Fill:
         tokenizer = self.model.tokenizer
         (written,), prefix = tokenizer.tokens([token]), tokenizer.subword_prefix
-        said = tokenizer.decode([token], skip_special=False) if written else ""
-        before, after = text[: span[0]], text[span[1] :]
-        piece = said
+        said = piece = tokenizer.decode([token], skip_special=False) if written else ""
         if prefix and written.startswith(prefix):
             before, piece = before.rstrip(), written.removeprefix(prefix)
-        elif not prefix:
-            # The mask may have taken the space before it; a byte-level or unigram token says itself whether it has one.
-            spaced = written.startswith(("\u0120", "\u2581")) and before != "" and not before[-1].isspace()
+        elif self._marks_spaces:
+            spaced = written.startswith(SPACES) and before != "" and not before[-1].isspace()
             piece = " " * spaced + said.lstrip()
         return Fill(token=token, token_str=said, score=score, sequence=before + piece + after)
 

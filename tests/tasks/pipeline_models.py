@@ -1,0 +1,120 @@
+"""Small models of `transformers`, drawn so that answers differ, saved with real tokenizers, and its pipelines."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    LongformerConfig,
+    LongformerForQuestionAnswering,
+    LongformerForSequenceClassification,
+    LongformerForTokenClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
+    RobertaForTokenClassification,
+    pipeline,
+)
+
+import gossamer as gs
+from gossamer.models import Model
+
+CLASSES = {
+    ("bert", "fill-mask"): BertForMaskedLM,
+    ("bert", "text-classification"): BertForSequenceClassification,
+    ("bert", "token-classification"): BertForTokenClassification,
+    ("bert", "question-answering"): BertForQuestionAnswering,
+    ("roberta", "fill-mask"): RobertaForMaskedLM,
+    ("roberta", "text-classification"): RobertaForSequenceClassification,
+    ("roberta", "token-classification"): RobertaForTokenClassification,
+    ("longformer", "text-classification"): LongformerForSequenceClassification,
+    ("longformer", "token-classification"): LongformerForTokenClassification,
+    ("longformer", "question-answering"): LongformerForQuestionAnswering,
+}
+LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
+CORPUS = [
+    "Ada Lovelace wrote to Charles Babbage in London about the engine, and he answered from Turin.",
+    "The river runs from the mountains to the sea; nobody in Paris had seen it, says Zoë.",
+    "Don't stop: “naïve” readers of 東京 weren't there, were they? 1,234.5 times.",
+]
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "initializer_range": 0.5,
+}
+
+
+def save_pipeline_model(family: str, task: str, directory: Path, minilm: Path, **config: Any) -> Path:
+    """A model of this family with the head of this task, drawn afresh, with its tokenizer, in `directory`."""
+    tokenizer = AutoTokenizer.from_pretrained(minilm) if family == "bert" else byte_level_tokenizer()
+    size = {**SIZES, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    if task == "token-classification":
+        size |= {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    if family == "bert":
+        made: Any = BertConfig(**size | {"max_position_embeddings": 128} | config)
+    elif family == "roberta":
+        made = RobertaConfig(**size | {"max_position_embeddings": 130, "type_vocab_size": 1} | config)
+    else:
+        longer = {"max_position_embeddings": 130, "type_vocab_size": 1, "attention_window": 8}
+        made = LongformerConfig(**size | longer | {"sep_token_id": tokenizer.sep_token_id} | config)
+    torch.manual_seed(0)
+    CLASSES[family, task](made).save_pretrained(directory)
+    tokenizer.model_max_length = 128
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """RoBERTa's kind, learnt from the corpus: byte-level, a space being part of the word after it."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    mask = tokenizers.AddedToken("<mask>", lstrip=True, special=True)
+    backend.add_special_tokens([mask])
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token=mask,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+class Both:
+    """One saved model, in `transformers`' pipeline and in Gossamer."""
+
+    def __init__(self, family: str, task: str, directory: Path, minilm: Path, **config: Any) -> None:
+        save_pipeline_model(family, task, directory, minilm, **config)
+        self.model: Model = gs.load(directory)
+        self._pipeline = None if task == "question-answering" else pipeline(task, model=str(directory), device="cpu")
+
+    def theirs(self, *args: Any, **options: Any) -> Any:
+        """What the pipeline gives; its remarks about tokenizers and devices are not ours."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._pipeline(*args, **options)  # type: ignore[misc]

@@ -1,0 +1,194 @@
+"""Labels: transformers' pipeline on short texts, the weighted mean of the passes' logits on long ones."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pipeline_models import CORPUS, Both
+from tiny_embedders import FRAME, VOCABULARY, embedder
+
+import gossamer as gs
+from gossamer.errors import InputError
+from gossamer.models import Model, SequenceClassification
+from gossamer.patterns import Global, Window
+from gossamer.tasks import Classified, Classify
+from gossamer.tasks.frames import find_pair_frame
+from gossamer.tasks.passes import _plan
+
+NAMES = ("no", "maybe", "yes")
+HEAD = SequenceClassification(labels=NAMES)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("bert", None, 3),
+        ("bert", "multi_label_classification", 3),
+        ("bert", "regression", 2),
+        ("bert", None, 1),
+        ("roberta", None, 3),
+        ("longformer", None, 3),
+    ],
+    ids=lambda one: f"{one[0]}-{one[1]}-{one[2]}",
+)
+def both(request: pytest.FixtureRequest, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    family, problem, count = request.param
+    directory = tmp_path_factory.mktemp("classify")
+    return Both(family, "text-classification", directory, minilm, problem_type=problem, num_labels=count)
+
+
+@given(text=st.sampled_from(CORPUS), pair=st.sampled_from([None, *CORPUS]), top_k=st.sampled_from([None, 1, 2, 9]))
+@settings(max_examples=8)
+def test_what_the_pipeline_gives(both: Both, text: str, pair: str | None, top_k: int | None) -> None:
+    given_texts = text if pair is None else {"text": text, "text_pair": pair}
+    expected = both.theirs(given_texts, top_k=top_k)
+    found = gs.task("classify", both.model)(text, pair, top_k=top_k)
+    assert [one.label for one in found.labels[0]] == [one["label"] for one in expected]
+    assert [one.score for one in found.labels[0]] == pytest.approx([one["score"] for one in expected], rel=1e-4)
+    assert (found.passes, found.notes) == ([1], [])
+
+
+def test_many_texts_are_those_of_the_pipeline(both: Both) -> None:
+    found = gs.task("classify", both.model)(CORPUS * 3)
+    for labels, expected in zip(found.labels, both.theirs(CORPUS, top_k=None) * 3, strict=True):
+        assert {one.label: one.score for one in labels} == pytest.approx(
+            {one["label"]: one["score"] for one in expected}, rel=1e-4
+        )
+
+
+def logits(model: Model, first: str, second: str | None = None) -> torch.Tensor:
+    with torch.no_grad():
+        batch = model.tokenizer(first, text_pair=second, truncation=False)
+        return model(**batch).logits[0].double()
+
+
+@given(text=st.text("abcdefgh", min_size=1, max_size=90), batch=st.sampled_from([1, 40, 4096]))
+def test_long_texts_are_the_weighted_mean_of_their_passes(text: str, batch: int) -> None:
+    model = embedder(HEAD)
+    plan = list(_plan(0, len(text), 14))
+    weights = torch.tensor([part.keep_stop - part.keep_start for part in plan], dtype=torch.float64)
+    each = torch.stack([logits(model, text[part.start : part.stop]) for part in plan])
+    expected = ((weights / weights.sum()) @ each).softmax(dim=0)
+    found = Classify(model)(text, batch_tokens=batch)
+    scores = {one.label: one.score for one in found.labels[0]}
+    assert [scores[name] for name in NAMES] == pytest.approx(expected.tolist(), rel=1e-4)
+    assert (found.tokens, found.passes) == ([len(text)], [len(plan)])
+    assert len(found.notes) == (len(plan) > 1)
+
+
+@given(
+    first=st.text("abcdefgh", min_size=1, max_size=60),
+    second=st.text("abcdefgh", min_size=1, max_size=9),
+    exchanged=st.booleans(),
+)
+def test_of_a_pair_the_longer_text_is_read_in_passes(first: str, second: str, exchanged: bool) -> None:
+    model = embedder(HEAD)
+    long, short = max(second, first, key=len), min(first, second, key=len)
+    exchanged = exchanged and len(long) > len(short)
+    both = (long, short) if exchanged else (short, long)
+    plan = list(_plan(0, len(long), 16 - 3 - len(short)))
+    each = []
+    for part in plan:
+        piece = long[part.start : part.stop]
+        each.append(
+            logits(model, *((piece, short) if exchanged else (short, piece))) * (part.keep_stop - part.keep_start)
+        )
+    expected = (torch.stack(each).sum(dim=0) / len(long)).softmax(dim=0)
+    found = Classify(model)(*both)
+    scores = {one.label: one.score for one in found.labels[0]}
+    assert [scores[name] for name in NAMES] == pytest.approx(expected.tolist(), rel=1e-4)
+    assert (found.tokens, found.passes) == ([len(long) + len(short)], [len(plan)])
+    if len(plan) > 1:
+        length = len(long) + len(short) + 3
+        assert found.notes[0].startswith(f"text 0 with its pair is {length} tokens long, the model reads 16: read in")
+
+
+def test_the_first_token_is_global_in_every_pass() -> None:
+    model = embedder(HEAD, pattern=Window(1, 1) | Global())
+    text = "abcdefghijklmnopqrstuvwxyz"
+    found = Classify(model)(text[:14])
+    ids = torch.tensor([[2, *(VOCABULARY[letter] for letter in text[:14]), 3]])
+    flagged = torch.zeros_like(ids).bool()
+    for first in (True, False):
+        flagged[0, 0] = first
+        with torch.no_grad():
+            expected = model(ids, global_mask=flagged).logits[0].softmax(dim=0)
+        scores = {one.label: one.score for one in found.labels[0]}
+        same = [scores[name] for name in NAMES] == pytest.approx(expected.tolist(), rel=1e-4)
+        assert same == first
+
+
+def test_long_texts_are_cut_or_refused_when_asked() -> None:
+    classify = Classify(embedder(HEAD))
+    text = "abcdefghijklmnopqrst"
+    cut = classify(["ab", text], long="truncate")
+    assert cut.labels[1] == classify(text[:14]).labels[0]
+    assert (cut.tokens, cut.passes) == ([2, 20], [1, 1])
+    assert cut.notes[0].startswith("text 1 is 22 tokens long, the model reads 16: cut; lengthen")
+    with pytest.raises(InputError, match="text 1 is 22 tokens long"):
+        classify(["ab", text], long="error")
+
+
+def test_the_model_stays_as_it_is_and_progress_reaches_its_end() -> None:
+    model = embedder(HEAD)
+    model.train()
+    seen: list[tuple[int, int]] = []
+    found = Classify(model)(["abc", "abcdefghijklmnopqrst"], progress=lambda *step: seen.append(step))
+    assert model.training
+    assert seen[-1] == (23, 23)
+    assert found == Classify(model)(["abc", "abcdefghijklmnopqrst"])
+
+
+def test_results_are_frozen_and_json() -> None:
+    found = Classify(embedder(HEAD))(iter(["a", "b"]), top_k=2)
+    assert isinstance(found, Classified)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.labels = []  # type: ignore[misc]
+    data = json.loads(json.dumps(found.to_dict()))
+    assert [len(labels) for labels in data["labels"]] == [2, 2]
+    assert set(data["labels"][0][0]) == {"label", "score"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "said"),
+    [
+        ("", {}, "^text 0 is empty"),
+        (["a", "b"], {"text_pair": ["c"]}, "^there are 2 texts and 1 in text_pair: give one for each text$"),
+        ("a", {"text_pair": ""}, "^text_pair 0 is empty"),
+        ("a", {"text_pair": 5}, "^text_pair is 5"),
+        (
+            "a" * 13,
+            {"text_pair": "b" * 13},
+            "^both texts of pair 0 are long, the shorter 13 tokens, and the model reads 16",
+        ),
+        ("a", {"top_k": 0}, "^top_k is 0; it must be a whole number of labels, 1 or more, or None$"),
+        ("a", {"long": "cut"}, "^long is 'cut'"),
+    ],
+)
+def test_what_cannot_be_classified(texts: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        Classify(embedder(HEAD))(texts, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_that_cannot_classify() -> None:
+    with pytest.raises(
+        InputError, match="head is 'embed', so it cannot classify texts: take a model with the head 'seq"
+    ):
+        Classify(embedder())
+
+
+@pytest.mark.parametrize("frame", [FRAME, "$A", "[CLS] $A", "[CLS] [SEP] $A [SEP]"])
+def test_the_frame_of_a_pair(frame: str) -> None:
+    model = embedder(HEAD, frame=frame)
+    pair = find_pair_frame(model.tokenizer)
+    a, b = [4, 5], [6, 7, 8]
+    batch = model.tokenizer("ab", text_pair="cde", truncation=False)
+    for one, inner in ((pair.around_second(a), b), (pair.around_first(b), a)):
+        assert [*one.before, *inner, *one.after] == batch["input_ids"][0].tolist()
+        assert one.types(len(batch["input_ids"][0])) == batch["token_type_ids"][0].tolist()
