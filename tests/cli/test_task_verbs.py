@@ -1,0 +1,149 @@
+"""The verbs fill-mask, classify, tag and answer on small models: pages, JSON, files, and what they refuse."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gossamer as gs
+from gossamer.models import Head, MaskedLM, QuestionAnswering, SequenceClassification, TokenClassification
+
+Command = Callable[..., Any]
+HEADS: dict[str, Head] = {
+    "fill-mask": MaskedLM(),
+    "classify": SequenceClassification(labels=("no", "yes")),
+    "tag": TokenClassification(labels=("B-PER", "I-PER")),
+    "answer": QuestionAnswering(),
+}
+LONG = "word " * 60
+TEXT = {"fill-mask": "a [MASK] cat", "classify": "a cat", "tag": "Ada wrote", "answer": "Ada wrote to Charles"}
+
+
+@pytest.fixture(scope="session")
+def with_head(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The small model with the head of a task, saved."""
+    made: dict[str, Path] = {}
+
+    def make(verb: str) -> Path:
+        if verb not in made:
+            torch.manual_seed(0)
+            model = gs.load(small, head=HEADS[verb])
+            made[verb] = gs.save(model, tmp_path_factory.mktemp("heads") / verb)
+        return made[verb]
+
+    return make
+
+
+def asked(verb: str) -> list[str]:
+    """The arguments before the texts."""
+    return ["who wrote"] if verb == "answer" else []
+
+
+@pytest.mark.parametrize("verb", HEADS)
+def test_json_holds_what_the_task_gives(gossamer: Command, with_head: Callable[[str], Path], verb: str) -> None:
+    path = with_head(verb)
+    done = gossamer(verb, path, *asked(verb), TEXT[verb], TEXT[verb] + " too", "--json")
+    assert (done.code, done.err) == (0, "")
+    found = gs.task(verb, gs.load(path))(*asked(verb), [TEXT[verb], TEXT[verb] + " too"]).to_dict()
+    field = {"fill-mask": "masks", "classify": "labels", "tag": "entities", "answer": "answers"}[verb]
+    assert json.loads(json.dumps([one[field] for one in done.json["texts"]])) == json.loads(json.dumps(found[field]))
+    assert [one["tokens"] for one in done.json["texts"]] == found["tokens"]
+    assert [one["source"] for one in done.json["texts"]] == ["argument 1", "argument 2"]
+    assert ("null_score" in done.json["texts"][0]) == (verb == "answer")
+
+
+@pytest.mark.parametrize("verb", HEADS)
+def test_pages(gossamer: Command, with_head: Callable[[str], Path], verb: str) -> None:
+    done = gossamer(verb, with_head(verb), *asked(verb), TEXT[verb])
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == TEXT[verb]
+    assert lines[1].endswith("tokens, 1 pass")
+    assert "score" in lines[2]
+    assert len(lines) > 4
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("verb", HEADS)
+def test_long_texts_are_read_and_said_to_be(gossamer: Command, with_head: Callable[[str], Path], verb: str) -> None:
+    text = f"{LONG} {TEXT[verb]}"
+    done = gossamer(verb, with_head(verb), *asked(verb), text, "--json")
+    assert done.code == 0
+    assert done.error.startswith("gossamer: argument 1 ")
+    assert "the model reads 32: read in overlapping passes" in done.error
+    assert done.json["notes"][0] in done.error
+    assert done.json["texts"][0]["passes"] > (0 if verb == "fill-mask" else 1)
+    refused = gossamer(verb, with_head(verb), *asked(verb), text, "--long", "error", "--json")
+    assert (refused.code, refused.json["error"]["type"]) == (2, "InputError")
+
+
+@pytest.mark.parametrize("verb", HEADS)
+def test_texts_come_from_files(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path, verb: str) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"body": TEXT[verb] + more}) + "\n" for more in ("", " b")))
+    (tmp_path / "b.txt").write_text(TEXT[verb])
+    files = ("--file", tmp_path / "a.jsonl", tmp_path / "b.txt")
+    done = gossamer(verb, with_head(verb), *asked(verb), *files, "--field", "body", "--json")
+    assert done.code == 0
+    assert [one["source"].rpartition("/")[2] for one in done.json["texts"]] == ["a.jsonl:1", "a.jsonl:2", "b.txt"]
+
+
+def test_options_reach_the_tasks(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path) -> None:
+    fill = with_head("fill-mask")
+    data = gossamer("fill-mask", fill, "a [MASK]", "--target", "cat", "--target", "dog", "--json").json
+    assert {one["token_str"] for one in data["texts"][0]["masks"][0]["fills"]} == {"cat", "dog"}
+    data = gossamer("fill-mask", fill, "a [MASK]", "--top-k", 2, "--dtype", "bfloat16", "--json").json
+    assert len(data["texts"][0]["masks"][0]["fills"]) == 2
+    data = gossamer("tag", with_head("tag"), "Ada wrote it", "--aggregation", "none", "--json").json
+    assert len(data["texts"][0]["entities"]) == 3
+    answers = ("answer", with_head("answer"), "who", "Ada wrote it", "--top-k", 99, "--json")
+    several = gossamer(*answers, "--max-answer-tokens", 1).json["texts"][0]["answers"]
+    assert sorted(one["text"] for one in several) == ["Ada", "it", "wrote"]
+    assert "" in [one["text"] for one in gossamer(*answers, "--impossible").json["texts"][0]["answers"]]
+
+
+def test_pairs(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path) -> None:
+    path = with_head("classify")
+    expected = gs.task("classify", gs.load(path))(["a cat", "a dog"], ["it sleeps"] * 2).to_dict()["labels"]
+    done = gossamer("classify", path, "a cat", "a dog", "--pair", "it sleeps", "--json")
+    assert [one["labels"] for one in done.json["texts"]] == expected
+    rows = [{"text": text, "other": "it sleeps"} for text in ("a cat", "a dog")]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = gossamer("classify", path, "--file", tmp_path / "pairs.jsonl", "--pair-field", "other", "--json")
+    assert [one["labels"] for one in done.json["texts"]] == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["fill-mask", "{small}", "[MASK]"], "the model's head is 'embed', so it cannot fill masks in texts"),
+        (["fill-mask", "{fill-mask}", "a cat"], "text 0 has no mask: write [MASK] where a token is wanted"),
+        (["fill-mask", "{fill-mask}", "a [MASK]", "--target", "qqzz"], "target 'qqzz' is no token of the vocabulary"),
+        (["fill-mask", "/nowhere", "a [MASK]", "--top-k", "0"], "--top-k is 0; it must be a whole number, 1 or more"),
+        (["fill-mask", "/nowhere"], "there is no text; give TEXT, or --file FILE"),
+        (["classify", "{small}", "a"], "the model's head is 'embed', so it cannot classify texts"),
+        (["classify", "/nowhere", "a", "--pair-field", "b"], "--pair-field is 'b', and TEXT has no fields"),
+        (
+            ["classify", "/nowhere", "a", "--pair", "b", "--pair-field", "b"],
+            "--pair 'b' and --pair-field 'b' were both",
+        ),
+        (["classify", "/nowhere", "a", "--top-k", "x"], "--top-k is 'x'; it must be a whole number"),
+        (["tag", "/nowhere", "a", "--aggregation", "mean"], "'mean' is not one of"),
+        (["tag", "{small}", "a"], "so it cannot tag texts"),
+        (["answer", "/nowhere"], "Missing argument 'QUESTION'"),
+        (["answer", "/nowhere", " ", "a"], "QUESTION is ' '; ask something"),
+        (["answer", "/nowhere", "who"], "there is no text; give TEXT"),
+        (["answer", "/nowhere", "who", "a", "--max-answer-tokens", "0"], "--max-answer-tokens is 0"),
+        (["answer", "{answer}", "who " * 40, "a"], "question 0 is 40 tokens long, which leaves no room"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_mistakes_are_told_in_one_line(
+    gossamer: Command, small: Path, with_head: Callable[[str], Path], args: list[str], said: str
+) -> None:
+    paths = {"{small}": small} | {f"{{{verb}}}": with_head(verb) for verb in HEADS if f"{{{verb}}}" in args}
+    done = gossamer(*[paths.get(one, one) for one in args])
+    assert (done.code, done.out) == (2, "")
+    assert said in done.error
