@@ -1,38 +1,70 @@
 """The key tables against the names that `transformers` itself gives its tensors, none missing, none left over."""
 
+from typing import Any
+
 import pytest
 import torch
 import transformers
+from transformers import AutoConfig
 
+import gossamer as gs
 from gossamer.families import FAMILIES, get_family
 from gossamer.models import Model
 
-SMALL = {
-    "vocab_size": 11,
-    "hidden_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 6,
-    "max_position_embeddings": 20,
+SMALL = {"vocab_size": 11, "max_position_embeddings": 20}
+WIDE = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 6}
+OWN = {
+    "longformer": {**WIDE, "attention_window": [4, 6]},
+    "distilbert": {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6},
+    "albert": {**WIDE, "num_hidden_layers": 3, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 5},
 }
-CONTRACTS = [
-    ("bert", "BertConfig", "BertModel", None),
-    ("bert", "BertConfig", "BertForMaskedLM", "masked-lm"),
-    ("longformer", "LongformerConfig", "LongformerModel", None),
-    ("longformer", "LongformerConfig", "LongformerForMaskedLM", "masked-lm"),
-]
+HEADS_THERE = {
+    "masked-lm": "ForMaskedLM",
+    "pre-training": "ForPreTraining",
+    "next-sentence": "ForNextSentencePrediction",
+    "sequence-classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
+    "question-answering": "ForQuestionAnswering",
+    "multiple-choice": "ForMultipleChoice",
+}
+PUBLIC = [form.model_type for form in FAMILIES.values() if form.public]
+CONTRACTS = [(family, head) for family in PUBLIC for head in (None, *get_family(family).heads)]
+EACH = pytest.mark.parametrize(("family", "head"), CONTRACTS)
+LABELLED = [(family, head) for family, head in CONTRACTS if head in ("sequence-classification", "token-classification")]
+
+
+def small(family: str, **changes: Any) -> Any:
+    return AutoConfig.for_model(family, **SMALL, **OWN.get(family, WIDE), **changes)
+
+
+def their_name(family: str, head: str | None) -> str:
+    form = get_family(family)
+    return form.bare if head is None else form.heads[head].architectures[0]
+
+
+@pytest.mark.parametrize("family", PUBLIC)
+def test_heads_are_those_of_transformers(family: str) -> None:
+    stem = type(AutoConfig.for_model(family)).__name__.removesuffix("Config")
+    there = {head: f"{stem}{end}" for head, end in HEADS_THERE.items() if hasattr(transformers, f"{stem}{end}")}
+    assert {head: form.architectures[0] for head, form in get_family(family).heads.items()} == there
+    assert get_family(family).bare == f"{stem}Model"
+    assert [get_family(family).head_of([name]) for name in there.values()] == list(there)
+    assert get_family(family).head_of([f"{stem}Model"]) is None
+    with pytest.raises(gs.InputError, match=r"ForCausalLM.*head='none'"):
+        get_family(family).head_of([f"{stem}ForCausalLM"])
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize(("family", "config", "theirs", "head"), CONTRACTS)
-def test_names_and_shapes_are_those_of_transformers(
-    family: str, config: str, theirs: str, head: str | None, tied: bool
-) -> None:
-    settings = getattr(transformers, config)(**SMALL, tie_word_embeddings=tied)
+@EACH
+def test_names_and_shapes_are_those_of_transformers(family: str, head: str | None, tied: bool) -> None:
+    # transformers sizes question answering by num_labels too, and reads nothing but 2 there.
+    labels = {"num_labels": 3} if (family, head) in LABELLED else {}
+    settings = small(family, tie_word_embeddings=tied, **labels)
     with torch.device("meta"):
-        reference = getattr(transformers, theirs)(settings)
+        reference = getattr(transformers, their_name(family, head))(settings)
         form = get_family(family)
-        model = Model(form.read(settings.to_dict(), head=head, pooler=head is None))
+        pooler = head is None and "pooler" in form.keys
+        model = Model(form.read(settings.to_dict(), head=head, pooler=pooler))
     ours = {name: tuple(one.shape) for name, one in model.state_dict().items()}
     written = {
         form.file_name(name, model.architecture): ours[own]
@@ -41,26 +73,79 @@ def test_names_and_shapes_are_those_of_transformers(
     }
     expected = {name: tuple(one.shape) for name, one in reference.state_dict().items()}
     tied_copies = set(form.tied_names(model.architecture))
+    assert bool(tied_copies) == (tied and head in ("masked-lm", "pre-training"))
     assert written == {name: shape for name, shape in expected.items() if form.canonical(name) not in tied_copies}
 
 
-@pytest.mark.parametrize(("family", "config", "theirs", "head"), CONTRACTS)
-def test_config_is_written_as_it_was_read(family: str, config: str, theirs: str, head: str | None) -> None:
-    form, settings = get_family(family), getattr(transformers, config)(**SMALL).to_dict()
-    architecture = form.read(settings, head=head, pooler=head is None)
+@EACH
+def test_config_is_written_as_it_was_read(family: str, head: str | None) -> None:
+    form, settings = get_family(family), small(family, num_labels=3).to_dict()
+    architecture = form.read(settings, head=head, pooler=head is None and "pooler" in form.keys)
     written = form.write(architecture)
     known = {name: settings[name] for name in written}
-    if family == "longformer" and isinstance(known["attention_window"], list):
-        known["attention_window"] = known["attention_window"][0]
+    if "id2label" in known:
+        known["id2label"] = {str(number): name for number, name in known["id2label"].items()}
     assert written == known
-    assert form.architecture_name(architecture) == theirs
-    assert form.head_of([theirs]) == head
+    assert ("id2label" in written) == (head in ("sequence-classification", "token-classification"))
+    assert form.architecture_name(architecture) == their_name(family, head)
 
 
-@pytest.mark.parametrize(("family", "config"), [("bert", "BertConfig"), ("longformer", "LongformerConfig")])
-def test_defaults_are_those_of_transformers(family: str, config: str) -> None:
-    settings = getattr(transformers, config)().to_dict()
-    assert get_family(family).read({}) == get_family(family).read(settings)
+@EACH
+def test_defaults_are_those_of_transformers(family: str, head: str | None) -> None:
+    settings = AutoConfig.for_model(family).to_dict()
+    assert get_family(family).read({}, head=head) == get_family(family).read(settings, head=head)
+
+
+@pytest.mark.parametrize("labels", [("good",), ("no", "yes"), ("LABEL_0", "LABEL_1"), ("a", "b", "ü"), None])
+@pytest.mark.parametrize(("family", "head"), LABELLED)
+def test_labels_go_to_transformers_and_back(family: str, head: str, labels: tuple[str, ...] | None) -> None:
+    form = get_family(family)
+    named = {} if labels is None else {"id2label": dict(enumerate(labels))}
+    settings = small(family, **named)
+    architecture = form.read(settings.to_dict(), head=head)
+    expected = labels or ("LABEL_0", "LABEL_1")
+    assert architecture.head.labels == expected  # type: ignore[union-attr]
+    again = AutoConfig.for_model(family, **form.write(architecture))
+    assert again.id2label == dict(enumerate(expected))
+    assert again.label2id == {name: i for i, name in enumerate(expected)}
+    assert again.num_labels == len(expected)
+    assert form.read(again.to_dict(), head=head) == architecture
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("family", PUBLIC)
+def test_labels_may_be_a_number_alone(family: str, count: int) -> None:
+    """Old files of two labels say nothing at all, others `num_labels`."""
+    form = get_family(family)
+    config = {} if count == 2 else {"num_labels": count}
+    read = form.read(config, head="sequence-classification").head
+    assert read.labels == tuple(AutoConfig.for_model(family, **config).id2label.values())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("problem", ["regression", "single_label_classification", "multi_label_classification", None])
+@pytest.mark.parametrize("family", PUBLIC)
+def test_problem_type_is_kept(family: str, problem: str | None) -> None:
+    form = get_family(family)
+    settings = small(family, num_labels=3, problem_type=problem).to_dict()
+    architecture = form.read(settings, head="sequence-classification")
+    assert architecture.head.problem_type == problem  # type: ignore[union-attr]
+    assert form.write(architecture)["problem_type"] == problem
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"id2label": {"0": "a", "2": "b"}}, "id2label"),
+        ({"id2label": {}}, "id2label"),
+        ({"id2label": ["a", "b"]}, "id2label"),
+        ({"num_labels": 0}, "num_labels is 0"),
+        ({"problem_type": "ranking"}, "problem_type is 'ranking'"),
+        ({"problem_type": "single_label_classification", "num_labels": 1}, "two or more"),
+    ],
+)
+def test_bad_labels_are_refused(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(gs.InputError, match=said):
+        get_family("roberta").read(config, head="sequence-classification")
 
 
 def test_every_place_has_one_name_and_every_name_one_place() -> None:

@@ -26,6 +26,7 @@ class SelfAttention(nn.Module):
 
     With `global_projections`, tokens flagged in `masks.global_mask` are read with query, key and value projections of
     their own and see every real token (Longformer, section 3.1); the keys the others see in them stay the local ones.
+    Padding then reads nothing, as in `transformers`: its states count in the loss of question answering.
     Returns the sublayer's output; the caller adds the residual and applies `norm`.
     """
 
@@ -58,6 +59,8 @@ class SelfAttention(nn.Module):
         if self.global_projections and masks.global_mask is not None:
             read = self._read_globals_compiled if torch.compiler.is_compiling() else self._read_globals
             out = read(out, hidden, masks, masks.global_mask, rate)
+        if self.global_projections and masks.key_mask is not None:
+            out = out.masked_fill(~masks.key_mask[:, None, :, None], 0)
         return self.output(out.transpose(1, 2).flatten(2))
 
     def _split(self, projected: Float[Tensor, "batch length inner"]) -> Float[Tensor, "batch heads length head_size"]:

@@ -1,0 +1,191 @@
+"""Drawn configurations of every family and head, and batches and labels for them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedConfig
+
+from gossamer.families import FAMILIES
+
+EVERY = [(form.model_type, head) for form in FAMILIES.values() if form.public for head in (None, *form.heads)]
+FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer")
+SEPARATOR = 2
+IGNORED = -100
+PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+
+
+@dataclass
+class Case:
+    """One drawn model and batch.
+
+    `batch`: what both libraries take under one name. `labels`: as Gossamer takes them. `embedded`: rows of the word
+    table are handed over instead of ids.
+    """
+
+    family: str
+    head: str | None
+    config: PreTrainedConfig
+    batch: dict[str, Tensor]
+    seed: int
+    labels: Any = None
+    global_mask: Tensor | None = None
+    embedded: bool = False
+    random: torch.Generator = field(default_factory=torch.Generator)
+
+
+@st.composite
+def cases(draw: st.DrawFn, family: str, head: str | None) -> Case:
+    length, rows = draw(st.integers(1, 45) | st.sampled_from([4, 16, 32, 48])), draw(st.integers(1, 3))
+    seed = draw(st.integers(0, 2**31))
+    config = _config(draw, family, head, length)
+    case = Case(family, head, config, {}, seed, random=torch.Generator().manual_seed(seed))
+    shape = (rows, draw(st.integers(1, 3)), length) if head == "multiple-choice" else (rows, length)
+    _fill(draw, case, shape)
+    if family == "longformer":
+        _choose_global_tokens(draw, case, shape)
+    case.embedded = draw(st.sampled_from([False, False, True])) and not _needs_ids(case)
+    case.labels = _labels(draw, case, shape)
+    return case
+
+
+def _config(draw: st.DrawFn, family: str, head: str | None, length: int) -> PreTrainedConfig:
+    heads, layers = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    least = -(-8 // heads)
+    pad = draw(st.integers(0, 3))
+    rows = length + draw(st.integers(0, 3)) + (pad + 1 if family in FROM_PADDING else 0)
+    wide = {
+        "hidden_size": heads * max(least, draw(st.sampled_from([3, 4, 8, 16]))),
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "intermediate_size": draw(st.integers(1, 40)),
+        "hidden_act": draw(st.sampled_from(["gelu", "gelu_new", "relu", "silu"])),
+    }
+    fields = {
+        "vocab_size": draw(st.integers(6, 60)),
+        "max_position_embeddings": rows,
+        "pad_token_id": pad if family in FROM_PADDING or draw(st.booleans()) else None,
+        "tie_word_embeddings": draw(st.booleans()),
+        **_label_fields(draw, head),
+    }
+    if family == "distilbert":
+        names = ("dim", "n_heads", "n_layers", "hidden_dim", "activation")
+        fields |= dict(zip(names, wide.values(), strict=True))
+    else:
+        fields |= wide
+        fields["type_vocab_size"] = draw(st.integers(1, 3))
+        fields["layer_norm_eps"] = draw(st.sampled_from([1e-12, 1e-5]))
+    config = AutoConfig.for_model(family, **fields, **_own_fields(draw, family, layers))
+    if family != "longformer":
+        config._attn_implementation = "eager"
+    return config
+
+
+def _own_fields(draw: st.DrawFn, family: str, layers: int) -> dict[str, Any]:
+    if family == "longformer":
+        # transformers pads to the largest window and needs every other one to divide it; 2 it cannot compute.
+        windows = draw(st.lists(st.sampled_from([4, 8, 16]), min_size=layers, max_size=layers))
+        return {"attention_window": windows, "sep_token_id": SEPARATOR}
+    if family == "albert":
+        return {
+            "embedding_size": draw(st.integers(3, 12)),
+            "num_hidden_groups": draw(st.integers(1, layers)),
+            "inner_group_num": draw(st.integers(1, 3)),
+        }
+    return {}
+
+
+def _label_fields(draw: st.DrawFn, head: str | None) -> dict[str, Any]:
+    if head == "token-classification":
+        return {"num_labels": draw(st.integers(1, 4))}
+    if head != "sequence-classification":
+        return {}
+    count = draw(st.integers(1, 4))
+    allowed = [one for one in (None, *PROBLEMS) if count > 1 or one != "single_label_classification"]
+    return {"num_labels": count, "problem_type": draw(st.sampled_from(allowed))}
+
+
+def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
+    config, random, length = case.config, case.random, shape[-1]
+    batch = case.batch
+    batch["input_ids"] = torch.randint(config.vocab_size, shape, generator=random)
+    if case.family != "distilbert" and draw(st.booleans()):
+        batch["token_type_ids"] = torch.randint(config.type_vocab_size, shape, generator=random)
+    # transformers' DistilBERT does not flatten the positions of choices.
+    if draw(st.sampled_from([False, False, True])) and (case.family != "distilbert" or len(shape) == 2):
+        batch["position_ids"] = torch.randint(config.max_position_embeddings, shape, generator=random)
+    padding = draw(st.sampled_from(["none", "right", "left", "anywhere"]))
+    if padding == "none":
+        return
+    kept = torch.randint(1, length + 1, (*shape[:-1], 1), generator=random)
+    order = torch.arange(length).expand(shape)
+    order = order.flip(-1) if padding == "left" else order
+    order = torch.rand(shape, generator=random).argsort(-1) if padding == "anywhere" else order
+    batch["attention_mask"] = (order < kept).long()
+    if draw(st.booleans()):
+        batch["input_ids"] = batch["input_ids"].where(batch["attention_mask"].bool(), config.pad_token_id or 0)
+
+
+def _choose_global_tokens(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
+    """A drawn mask, or none: then the texts get the three separators that transformers' own choice asks for."""
+    by_separator = case.head in ("question-answering", "multiple-choice")
+    if draw(st.booleans()) or (by_separator and shape[-1] < 4):
+        share = draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
+        case.global_mask = torch.rand(shape, generator=case.random) < share
+    elif by_separator:
+        ids = case.batch["input_ids"]
+        other = 3 if case.config.pad_token_id != 3 else 4
+        ids[ids == SEPARATOR] = other
+        for row in ids.view(-1, shape[-1]):
+            first = int(torch.randint(shape[-1] - 2, (), generator=case.random))
+            last = int(torch.randint(first + 2, shape[-1], (), generator=case.random))
+            row[[first, first + 1, last]] = SEPARATOR
+
+
+def _needs_ids(case: Case) -> bool:
+    """transformers' Longformer chooses global tokens by ids alone, and positions of given states run past the table."""
+    return case.family == "longformer" and (case.global_mask is None or "position_ids" not in case.batch)
+
+
+def _labels(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> Any:
+    config, rows = case.config, shape[:1]
+    match case.head:
+        case None:
+            return None
+        case "masked-lm":
+            return _classes(case, shape, config.vocab_size)
+        case "pre-training":
+            return _classes(case, shape, config.vocab_size), _classes(case, rows, 2)
+        case "next-sentence":
+            return _classes(case, rows, 2)
+        case "token-classification":
+            return _classes(case, shape, config.num_labels)
+        case "multiple-choice":
+            return _classes(case, rows, shape[1])
+        case "question-answering":
+            places = torch.randint(-1, shape[-1] + 3, (*rows, 2), generator=case.random)
+            places[0] %= shape[-1]
+            return places
+        case _:
+            return _sequence_labels(draw, case, rows)
+
+
+def _classes(case: Case, shape: tuple[int, ...], count: int) -> Tensor:
+    """Labels, about a third of them ignored, but not the first: the mean over none is NaN on both sides."""
+    labels = torch.randint(count, shape, generator=case.random)
+    left_out = torch.rand(shape, generator=case.random) < 0.3
+    left_out.view(-1)[0] = False
+    return labels.masked_fill(left_out, IGNORED)
+
+
+def _sequence_labels(draw: st.DrawFn, case: Case, rows: tuple[int, ...]) -> Tensor:
+    count, problem = case.config.num_labels, case.config.problem_type
+    if problem is None:
+        problem = "regression" if count == 1 else draw(st.sampled_from(PROBLEMS[1:]))
+    if problem == "single_label_classification":
+        return _classes(case, rows, count)
+    shape = rows if problem == "regression" and count == 1 and draw(st.booleans()) else (*rows, count)
+    numbers = torch.randn(shape, generator=case.random, dtype=torch.float64)
+    return numbers if problem == "regression" else (numbers > 0).double()
