@@ -1,0 +1,102 @@
+"""Loading and saving every family and head: bit for bit, nothing lost, a head that is not there refused or drawn."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gossamer as gs
+from gossamer.families import FAMILIES, get_family
+from gossamer.models import Model, QuestionAnswering, SequenceClassification
+
+EVERY = [(form.model_type, head) for form in FAMILIES.values() if form.public for head in (None, *form.heads)]
+PUBLIC = [form.model_type for form in FAMILIES.values() if form.public]
+WIDE = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 6}
+OWN: dict[str, dict[str, Any]] = {
+    "distilbert": {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6},
+    "albert": {**WIDE, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 5},
+    "longformer": {**WIDE, "attention_window": [4, 6, 2]},
+}
+LABELS = {"id2label": {"0": "low", "1": "mid", "2": "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}}
+KEPT = {"bos_token_id": 0, "an_unknown_field": {"nested": [1, None, "ü"]}}
+
+
+def build(family: str, head: str | None) -> Model:
+    form = get_family(family)
+    config = {"vocab_size": 20, "max_position_embeddings": 30, **OWN.get(family, WIDE), **LABELS}
+    model = Model(form.read(config, head=head, pooler=head is None and "pooler" in form.keys), family=family)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    model.extra_config = dict(KEPT)
+    return model
+
+
+def same(one: Model, other: Model) -> bool:
+    left, right = one.state_dict(), other.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize(("family", "head"), EVERY)
+def test_load_save_load_is_bitwise(family: str, head: str | None, tmp_path: Path) -> None:
+    model = build(family, head)
+    first = gs.load(gs.save(model, tmp_path / "first"))
+    second = gs.load(gs.save(first, tmp_path / "second"))
+    for again in (first, second):
+        assert (again.family, again.architecture) == (family, model.architecture)
+        assert same(again, model)
+        assert {name: again.extra_config[name] for name in KEPT} == KEPT
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("family", PUBLIC)
+def test_labels_survive_an_encoder_that_has_none(family: str, tmp_path: Path) -> None:
+    gs.save(build(family, "sequence-classification"), tmp_path / "first")
+    bare = gs.load(tmp_path / "first", head="none")
+    assert bare.architecture.head is None
+    config = json.loads((gs.save(bare, tmp_path / "second") / "config.json").read_text())
+    assert {name: config[name] for name in LABELS} == LABELS
+    assert config["architectures"] == [get_family(family).bare]
+
+
+@pytest.mark.parametrize("family", PUBLIC)
+def test_a_head_that_is_not_there_is_refused_with_the_remedy(family: str, tmp_path: Path) -> None:
+    gs.save(build(family, None), tmp_path / "bare")
+    with pytest.raises(gs.InputError) as caught:
+        gs.load(tmp_path / "bare", head="question-answering")
+    assert "2 missing: qa_outputs.weight, qa_outputs.bias" in str(caught.value)
+    assert "head=gossamer.models.QuestionAnswering(...)" in str(caught.value)
+
+
+@pytest.mark.parametrize("family", PUBLIC)
+def test_a_new_head_is_drawn_from_torchs_generator(family: str, tmp_path: Path) -> None:
+    model = build(family, None)
+    gs.save(model, tmp_path / "bare")
+    new = SequenceClassification(labels=("a", "b"), pooler_activation="relu" if family == "distilbert" else "tanh")
+    loaded = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        loaded.append(gs.load(tmp_path / "bare", head=new))
+    one, again, other = (net.state_dict() for net in loaded)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["head.output.weight"], other["head.output.weight"])
+    assert one["head.output.bias"].abs().sum() == 0
+    encoder = {name: value for name, value in model.state_dict().items() if not name.startswith("pooler")}
+    assert all(torch.equal(one[name], encoder[name]) for name in encoder)
+    # BERT's and ALBERT's classifiers read the encoder's pooler, which the file has.
+    kept = family in ("bert", "albert")
+    assert torch.equal(one["head.dense.weight"], other["head.dense.weight"]) == kept
+    if kept:
+        assert torch.equal(one["head.dense.weight"], model.state_dict()["pooler.weight"])
+    assert same(gs.load(gs.save(loaded[0], tmp_path / "new")), loaded[0])
+
+
+def test_a_new_head_takes_the_place_of_another(tmp_path: Path) -> None:
+    gs.save(build("roberta", "masked-lm"), tmp_path / "model")
+    torch.manual_seed(3)
+    net = gs.load(tmp_path / "model", head=QuestionAnswering())
+    assert net.architecture.head == QuestionAnswering()
+    assert net.state_dict()["head.output.weight"].std() > 0
