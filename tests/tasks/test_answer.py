@@ -197,6 +197,7 @@ def test_long_contexts_are_cut_or_refused_when_asked() -> None:
     answer = AnswerTask(embedder(HEAD))
     cut = answer("ab", "c" * 30, long="truncate", whole_words=False, top_k=99)
     assert (max(one.end for one in cut.answers[0]), cut.passes, cut.tokens) == (11, [1], [32])
+    assert answer("ab", "c" * 30, long="truncate").answers[0][0].text == "c" * 11
     assert cut.notes[0].startswith("text 0 with its question is 35 tokens long, the model reads 16: cut")
     with pytest.raises(InputError, match="text 0 with its question is 35 tokens long"):
         answer("ab", "c" * 30, long="error")

@@ -154,10 +154,11 @@ class AnswerTask(Task):
     ) -> list[Answer]:
         """The best of different characters."""
         found: dict[tuple[int, int], Answer] = {}
+        offsets = one.reading.offsets
+        goes_on = one.goes_on[: len(offsets)]  # a context that was cut has fewer tokens now
         for first, last, score in ranked:
             if whole_words:
-                first, last = _to_word_ends(one.goes_on, first, last)
-            offsets = one.reading.offsets
+                first, last = _to_word_ends(goes_on, first, last)
             start, end = trim(one.text, offsets[first][0], offsets[last][1])
             found.setdefault((start, end), Answer(text=one.text[start:end], score=score, start=start, end=end))
             if len(found) == top_k:
