@@ -34,8 +34,9 @@ def check(case: Case, dtype: torch.dtype, bound: float) -> None:
     assert ("loss" in reference) == (case.head is not None)
     for name, expected in reference.items():
         assert distance(outputs[name], expected) <= bound, name
-    whole = sorted(reference.keys() - {"loss"})
-    for names in (whole, ["loss"] if "loss" in reference else whole[:1]):
+    # The loss alone may have gradients that are nothing but cancelled terms: float64 resolves them, float32 does not.
+    parts = [reference.keys() - {"loss"}, reference.keys() & {"loss"}] if dtype == torch.float64 else [reference.keys()]
+    for names in filter(None, parts):
         mine = gradients({name: outputs[name] for name in names}, ours, case.seed)
         expected = gradients({name: reference[name] for name in names}, theirs, case.seed)
         check_gradients(case, *in_their_names(mine, ours, expected, case.config.to_dict()), bound)
