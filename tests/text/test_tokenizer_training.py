@@ -6,6 +6,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import transformers
 from torture import PAIRS, TORTURE, check_same
@@ -96,6 +97,18 @@ def test_odd_texts_are_no_trouble():
         made = train_tokenizer(texts, family=family, vocabulary_size=SIZE)
         assert SIZE * 0.6 < made.vocabulary_size <= SIZE
         assert made("日本 x")["input_ids"].shape[0] == 1
+
+
+def test_text_without_spaces_is_learnt_from():
+    """Chinese is written so; trainers cut it where the letters end, if at all."""
+    rng = np.random.default_rng(0)
+    words = ["美国", "人民", "国会", "政府", "和平", "自由"]
+    text = "".join(words[i] for i in rng.integers(0, len(words), 4000))
+    for family in ("roberta", "albert"):
+        made = train_tokenizer([text], family=family, vocabulary_size=320)
+        ids = made("美国人民", truncation=False)["input_ids"][0]
+        assert made.unk_id not in ids
+        assert len(ids) <= 2 + 3
 
 
 def test_few_words_give_few_tokens():

@@ -1,6 +1,7 @@
 """A new tokenizer from texts: WordPiece, byte-level BPE or unigram, in the form of a family that reads it."""
 
 import io
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ _FIRST = {
 }
 # sentencepiece leaves longer lines out, without a word.
 _LINE_BYTES = 4000
+# Trainers take a time that grows with the square of a word's length, and Chinese has no spaces: such a run is cut here.
+_LONG_RUN = re.compile(r"\S{900}(?=\S)")
 # What a family adds to the pieces that sentencepiece trains, and how the file it reads is trained.
 _ADDED = {"albert": 0, "xlm-roberta": 2, "camembert": 5}
 _PIECES: dict[str, dict[str, Any]] = {
@@ -64,12 +67,14 @@ def train_tokenizer(
     (bpe), albert, xlm-roberta, camembert (unigram); one of the two is enough. lower_case: the family's habit unless
     given: bert, distilbert and albert do, and take accents off as well. max_length: tokens the model to come will read.
 
-    Few or short texts give fewer tokens than asked for. Raises InputError for no texts, a kind that the family does not
-    read, and a vocabulary too small for the characters of the texts.
+    Few or short texts give fewer tokens than asked for. After 900 characters without white space a text is cut.
+    Raises InputError for no texts, a kind that the family does not read, and a vocabulary too small for the characters
+    of the texts.
     """
     layout = LAYOUTS[_family(kind, family)]
     name = next(one for one, other in LAYOUTS.items() if other is layout)
-    lines = [line for text in check_texts("texts", texts) for line in text.split("\n") if line.strip()]
+    whole = (_LONG_RUN.sub(r"\g<0>\n", text) for text in check_texts("texts", texts))
+    lines = [line for text in whole for line in text.split("\n") if line.strip()]
     if not lines:
         raise InputError("the texts are empty; there is nothing to learn from")
     check_count(
@@ -201,14 +206,12 @@ def _train_pieces(family: str, lines: list[str], size: int, steps: tokenizers.To
 
 
 def _parts(line: str) -> Iterator[str]:
-    """A line as pieces of whole words, short enough for sentencepiece; words that no line holds are left out."""
+    """A line as pieces of whole words, short enough for sentencepiece."""
     part: list[str] = []
     length = 0
     for word in line.split():
         size = len(word.encode()) + 1
-        if size > _LINE_BYTES:
-            continue
-        if length + size > _LINE_BYTES:
+        if part and length + size > _LINE_BYTES:
             yield " ".join(part)
             part, length = [], 0
         part.append(word)
