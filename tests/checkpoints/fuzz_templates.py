@@ -90,7 +90,7 @@ def outputs(model: Model) -> dict[str, Tensor]:
     """Everything that the model computes of a short input."""
     with torch.no_grad():
         out = model(IDS)
-    found = {name: getattr(out, name) for name in ("last_hidden_state", "logits", "pooled")}
+    found = {name: getattr(out, name) for name in ("last_hidden_state", "logits", "pair_logits", "pooled")}
     return {name: one for name, one in found.items() if one is not None}
 
 
