@@ -17,6 +17,7 @@ from oracle import (
     their_outputs,
     through_disk,
 )
+from transformers import PreTrainedModel
 
 PAIRS = pytest.mark.parametrize(("family", "head"), EVERY, ids=[f"{family}-{head}" for family, head in EVERY])
 
@@ -26,42 +27,49 @@ def examples(share: float) -> settings:
     return settings(max_examples=max(1, round(settings.default.max_examples * share)))
 
 
-def check(case: Case, dtype: torch.dtype, bound: float) -> None:
-    theirs = build(case, dtype)
+Compared = dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+def compared(theirs: PreTrainedModel, case: Case) -> Compared:
+    """Ours and theirs by name: all outputs, the gradients of a random function of them, those of the loss."""
     ours = through_disk(theirs)
     reference, outputs = their_outputs(theirs, case), our_outputs(ours, case)
     assert outputs.keys() == reference.keys()
     assert ("loss" in reference) == (case.head is not None)
-    for name, expected in reference.items():
-        assert distance(outputs[name], expected) <= bound, name
-    # The loss alone may have gradients that are nothing but cancelled terms: float64 resolves them, float32 does not.
-    parts = [reference.keys() - {"loss"}, reference.keys() & {"loss"}] if dtype == torch.float64 else [reference.keys()]
-    for names in filter(None, parts):
+    pairs = {name: (outputs[name], expected) for name, expected in reference.items()}
+    for names in filter(None, (reference.keys() - {"loss"}, reference.keys() & {"loss"})):
         mine = gradients({name: outputs[name] for name in names}, ours, case.seed)
         expected = gradients({name: reference[name] for name in names}, theirs, case.seed)
-        check_gradients(case, *in_their_names(mine, ours, expected, case.config.to_dict()), bound)
-
-
-def check_gradients(case: Case, mine: torch.Tensor, expected: torch.Tensor, bound: float) -> None:
-    assert mine.isfinite().all()
-    # In float64 transformers' Longformer has NaN gradients whenever it pads: its mask overflows its float32 softmax.
-    if case.family == "longformer" and expected.dtype == torch.float64 and not expected.isfinite().all():
-        return
-    assert distance(mine, expected) <= bound
+        what = "gradients of the loss" if "loss" in names else "gradients"
+        pairs[what] = in_their_names(mine, ours, expected, case.config.to_dict())
+        assert pairs[what][0].isfinite().all()
+    return pairs
 
 
 @PAIRS
 @given(data=st.data())
 @examples(0.16)
 def test_outputs_and_gradients_in_float64(family: str, head: str | None, data: st.DataObject) -> None:
-    check(data.draw(cases(family, head)), torch.float64, double_bound(family))
+    case = data.draw(cases(family, head))
+    for name, (mine, expected) in compared(build(case, torch.float64), case).items():
+        # transformers' Longformer has NaN gradients whenever it pads: its mask overflows its float32 softmax.
+        overflows = family == "longformer" and name.startswith("gradients") and not expected.isfinite().all()
+        assert overflows or distance(mine, expected) <= double_bound(family), name
 
 
 @PAIRS
 @given(data=st.data())
 @examples(0.08)
 def test_outputs_and_gradients_in_float32(family: str, head: str | None, data: st.DataObject) -> None:
-    check(data.draw(cases(family, head)), torch.float32, BOUND)
+    """Within the bound; where cancelled terms lose more than that in `transformers` too, no further from float64."""
+    case = data.draw(cases(family, head))
+    theirs = build(case, torch.float32)
+    pairs = compared(theirs, case)
+    wide = {name: pair for name, pair in pairs.items() if not distance(*pair) <= BOUND}
+    exact = compared(theirs.double(), case) if wide else {}
+    for name, (mine, expected) in wide.items():
+        truth = exact[name][1]
+        assert distance(mine, truth) <= max(BOUND, 4 * distance(expected, truth)), name
 
 
 @PAIRS
