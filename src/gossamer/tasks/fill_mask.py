@@ -213,7 +213,7 @@ class FillMask(Task):
         return Fill(token=token, token_str=said, score=score, sequence=before + piece + after)
 
     def _chunked(self) -> str:
-        return f"{super()._chunked()}, each mask where it lies furthest from an edge"
+        return f"{super()._chunked()} (those without a mask left out), each mask where it lies furthest from an edge"
 
 
 def _without_head(model: Model) -> Model:
