@@ -123,7 +123,7 @@ def json_text(random: Random, files: Files, others: Files, trace: Path) -> str:
         case "utf-16":
             files[name] = text.encode("utf-16")
         case "latin":
-            files[name] = text.replace('": "', '": "é', 1).encode("latin-1")
+            files[name] = text.replace('": "', '": "é', 1).encode("latin-1", "replace")
         case "mark":
             files[name] = text.encode("utf-8-sig")
         case "deep":
