@@ -24,6 +24,9 @@ def by_hand(attention: SelfAttention, hidden: Tensor, pattern: Pattern, masks: M
     out = torch.zeros(rows, length, HEADS * SIZE, dtype=hidden.dtype)
     for row in range(rows):
         for i in range(length):
+            is_padding = masks.key_mask is not None and not masks.key_mask[row, i]
+            if attention.global_projections and is_padding:
+                continue  # as in transformers' Longformer, padding reads nothing
             is_global = attention.global_projections and bool(flagged[row, i])
             suffix = "_global" if is_global else ""
             q, k, v = (getattr(attention, name + suffix)(hidden[row]) for name in ("query", "key", "value"))
