@@ -54,6 +54,11 @@ def test_heads_are_those_of_transformers(family: str) -> None:
         get_family(family).head_of([f"{stem}ForCausalLM"])
 
 
+@pytest.mark.parametrize("family", PUBLIC)
+def test_aliases_are_those_of_transformers(family: str) -> None:
+    assert get_family(family).aliases == AutoConfig.for_model(family).attribute_map
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @EACH
 def test_names_and_shapes_are_those_of_transformers(family: str, head: str | None, tied: bool) -> None:

@@ -1,11 +1,13 @@
 """Loading and saving every family and head: bit for bit, nothing lost, a head that is not there refused or drawn."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import gossamer as gs
 from gossamer.families import FAMILIES, get_family
@@ -50,6 +52,37 @@ def test_load_save_load_is_bitwise(family: str, head: str | None, tmp_path: Path
         assert {name: again.extra_config[name] for name in KEPT} == KEPT
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+
+def test_a_setting_may_have_its_alias_for_a_name(tmp_path: Path) -> None:
+    model = build("distilbert", None)
+    path = gs.save(model, tmp_path / "model") / "config.json"
+    config = json.loads(path.read_text())
+    heads = config.pop("n_heads")
+    path.write_text(json.dumps({**config, "num_attention_heads": heads, "hidden_size": config["dim"]}))
+    again = gs.load(tmp_path / "model")
+    assert again.architecture == model.architecture
+    # Written under one name: another one would count in transformers, whatever a recipe made of the first.
+    assert (
+        not {"num_attention_heads", "hidden_size"}
+        & json.loads((gs.save(again, tmp_path / "again") / "config.json").read_text()).keys()
+    )
+    path.write_text(json.dumps({**config, "n_heads": heads, "num_attention_heads": 4}))
+    with pytest.raises(gs.InputError, match="num_attention_heads is 4, but n_heads, the same setting, is 2; keep one"):
+        gs.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("family", PUBLIC)
+def test_old_names_of_norms_are_understood(family: str, tmp_path: Path) -> None:
+    model = build(family, "masked-lm")
+    path = gs.save(model, tmp_path / "model") / "model.safetensors"
+    (tmp_path / "model" / "gossamer.json").unlink()
+    old = {".LayerNorm.weight": ".LayerNorm.gamma", ".LayerNorm.bias": ".LayerNorm.beta"}
+    tensors = load_file(path)
+    aged = {re.sub(r"\.LayerNorm\.(weight|bias)$", lambda m: old[m[0]], name): one for name, one in tensors.items()}
+    assert aged.keys() != tensors.keys()
+    save_file(aged, path)
+    assert same(gs.load(tmp_path / "model"), model)
 
 
 @pytest.mark.parametrize("family", PUBLIC)

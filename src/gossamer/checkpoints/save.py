@@ -163,4 +163,4 @@ def _config(model: Model, family: Family) -> dict[str, Any]:
 
 
 def _may_keep(name: str, value: Any, family: Family) -> bool:
-    return name not in family.required or value in family.required[name]
+    return name not in family.aliases and (name not in family.required or value in family.required[name])

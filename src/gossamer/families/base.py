@@ -25,6 +25,9 @@ __all__ = ["OMITTED", "Config", "Family", "Field", "HeadForm"]
 
 Config = Mapping[str, Any]
 
+OLD_NORMS = ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias"))
+"""What TensorFlow called the two tensors of a norm, and so do files converted from it."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -101,7 +104,8 @@ class Family:
     `given`: architecture values that no field holds, constants or functions of the config. `required`: fields that
     change the mathematics, with the values that can be read. `keys`: our module or tensor name to theirs; several names
     are copies of one tensor, the first that is there is read, all are written. `slots` turns the number of a weight set
-    into what the keys' braces hold. `renamed`: endings of old files' names; `ignored`: names known to be harmless.
+    into what the keys' braces hold. `aliases`: other names that a field may have in a file, to its own. `renamed`:
+    endings of old files' names; `ignored`: names known to be harmless.
     """
 
     model_type: str
@@ -113,7 +117,8 @@ class Family:
     given: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     slots: Callable[[int, Config], Mapping[str, int]] = lambda number, config: {"layer": number}
-    renamed: tuple[tuple[str, str], ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    renamed: tuple[tuple[str, str], ...] = OLD_NORMS
     ignored: tuple[str, ...] = ()
     public: bool = True
 
@@ -142,8 +147,9 @@ class Family:
         return {name: value for name, value in values.items() if value is not OMITTED}
 
     def held(self, architecture: Architecture) -> set[str]:
-        """The names of all lines whose meaning this architecture holds."""
-        return {one.name for one in self.fields if any(_pick(architecture, to) is not OMITTED for to in one.to)}
+        """The names of all lines whose meaning this architecture holds, under whichever name."""
+        names = {one.name for one in self.fields if any(_pick(architecture, to) is not OMITTED for to in one.to)}
+        return names | {alias for alias, name in self.aliases.items() if name in names}
 
     def obstacles(self, architecture: Architecture) -> list[str]:
         """What this format cannot hold: [] where writing and reading back gives an equal architecture."""
@@ -230,7 +236,15 @@ class Family:
 
     def _full(self, config: Config) -> Config:
         known = {one.name: one.default for one in self.fields}
-        return {**known, **{name: value for name, value in config.items() if name in known}}
+        given = {name: value for name, value in config.items() if name in known}
+        for alias, name in self.aliases.items():
+            value = config.get(alias, given.get(name))
+            if given.get(name, value) != value:
+                raise InputError(
+                    f"{alias} is {quote(value)}, but {name}, the same setting, is {quote(given[name])}; keep one"
+                )
+            given |= {name: value} if alias in config else {}
+        return known | given
 
     def _check_required(self, config: Config) -> None:
         for name, allowed in self.required.items():

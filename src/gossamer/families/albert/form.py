@@ -164,6 +164,5 @@ FAMILY = Family(
     keys=KEYS,
     heads=HEADS,
     slots=_slots,
-    renamed=((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")),
     ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
 )

@@ -125,6 +125,5 @@ FAMILY = Family(
     required={"position_embedding_type": ("absolute", None), "is_decoder": (False,), "add_cross_attention": (False,)},
     keys=KEYS,
     heads=HEADS,
-    renamed=((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")),
     ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
 )

@@ -109,5 +109,6 @@ FAMILY = Family(
     },
     keys=KEYS,
     heads=HEADS,
+    aliases={"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"},
     ignored=("embeddings.position_ids",),
 )

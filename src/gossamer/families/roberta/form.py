@@ -101,7 +101,6 @@ def _family(model_type: str, name: str, vocabulary: int) -> Family:
         },
         keys=KEYS,
         heads=heads(name),
-        renamed=((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")),
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
     )
 
