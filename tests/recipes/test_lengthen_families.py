@@ -136,12 +136,16 @@ def test_the_receipt_tells_every_change() -> None:
     assert receipt.changes[3:] == (
         "rows of the table before position 0, for padding: 0 became 2",
         "positions count the tokens that are no padding, no longer all of them",
-        "a token type, a row of zeros: Longformer's format has one at least",
+        "two token types, rows of zeros: Longformer's format has such a table",
         "the token between two texts, which ends a question: id 2",
         "while training: layers.attention.residual_dropout: 0.0 became 0.1",
         "while training: head.dropout: 0.1 became 0.0",
     )
     assert not new.embeddings.token_type.weight.any()
+    # A tokenizer types the second of two texts, which DistilBERT does not read and a longer one need not refuse.
+    ids = torch.tensor([[5, 6, SEPARATOR, 7, 8, SEPARATOR]])
+    types = torch.tensor([[0, 0, 0, 1, 1, 1]])
+    assert torch.equal(new(ids, token_type_ids=types).logits, new(ids).logits)
     _, plain = gs.lengthen(ours("roberta", "masked-lm"), to=50, window=8)
     assert not [one for one in plain.changes if "training" in one or "token type" in one or "padding" in one]
 

@@ -207,3 +207,68 @@ def test_nothing_is_run(checkpoint: Path):
     (checkpoint / "tokenization_evil.py").write_text("raise SystemExit('ran')")
     configure(checkpoint, auto_map={"AutoTokenizer": ["tokenization_evil.Evil", None]})
     assert Tokenizer.load(checkpoint)("a")["input_ids"].tolist() == [[101, 1037, 102]]
+
+
+ODD = ["newtok [unused1] <e1> Wörld 日本", "a  [MASK] b", "The [unused1]"]
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+
+
+@pytest.mark.parametrize(
+    ("config", "added"),
+    [
+        ({"additional_special_tokens": ["[unused1]", "<e1>"]}, None),
+        ({"extra_special_tokens": ["<e1>"]}, None),
+        ({}, {"newtok": 30522}),
+        ({"added_tokens_decoder": {"30522": {**FLAGS, "content": "newtok", "special": False}}}, None),
+        ({"added_tokens_decoder": {"103": {**FLAGS, "content": "[MASK]", "lstrip": True}}}, None),
+        ({"do_lower_case": False}, None),
+        ({"strip_accents": False}, None),
+        ({"tokenize_chinese_chars": False}, None),
+        ({"do_lower_case": False, "tokenizer_class": "BertTokenizerFast"}, None),
+        ({"do_lower_case": False, "tokenizer_class": "PreTrainedTokenizerFast"}, None),
+    ],
+)
+def test_files_beside_tokenizer_json_count(checkpoint: Path, tmp_path: Path, config: dict, added: dict | None):
+    configure(checkpoint, **config)
+    if added is not None:
+        (checkpoint / "added_tokens.json").write_text(json.dumps(added))
+    (checkpoint / "config.json").write_text('{"model_type": "bert"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    ours = Tokenizer.load(checkpoint)
+    again = save_beside_config(ours, tmp_path / "saved", model_type="bert")
+    for text in ODD:
+        wanted = theirs(text, return_offsets_mapping=True)
+        got = ours(text, return_offsets=True)
+        assert got["input_ids"][0].tolist() == wanted["input_ids"] == again(text)["input_ids"]
+        assert [tuple(one) for one in got["offsets"][0].tolist()] == wanted["offset_mapping"]
+
+
+def test_a_special_token_that_tokenizer_json_does_not_list(checkpoint: Path):
+    path = checkpoint / "tokenizer.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "added_tokens": []}))
+    assert Tokenizer.load(checkpoint)("[MASK] x")["input_ids"][0, 1] == 103
+
+
+def test_an_id_that_contradicts_tokenizer_json_is_refused(checkpoint: Path):
+    (checkpoint / "added_tokens.json").write_text('{"newtok": 40000}')
+    with pytest.raises(InputError, match=r"puts 'newtok' at id 40000, tokenizer.json at 30522; take all files"):
+        Tokenizer.load(checkpoint)
+
+
+def test_types_that_the_config_leaves_out_are_zero(checkpoint: Path):
+    configure(checkpoint, model_input_names=["input_ids", "attention_mask"])
+    batch = Tokenizer.load(checkpoint)("a", "b")
+    assert batch["token_type_ids"].tolist() == [[0] * 5]
+    configure(checkpoint, model_input_names="input_ids")
+    with pytest.raises(InputError, match="model_input_names is 'input_ids'; it must be a list of names"):
+        Tokenizer.load(checkpoint)
+
+
+@pytest.mark.parametrize("types", [True, False])
+def test_transformers_types_pairs_for_a_model_that_reads_types(minilm: Path, tmp_path: Path, types: bool):
+    shutil.copy(minilm / "tokenizer.json", tmp_path)
+    Tokenizer.load(tmp_path).save(tmp_path, types=types)
+    (tmp_path / "config.json").write_text('{"model_type": "longformer"}')
+    batch = transformers.AutoTokenizer.from_pretrained(tmp_path)("a", "b")
+    assert batch.get("token_type_ids") == ([0, 0, 0, 1, 1] if types else None)

@@ -120,7 +120,7 @@ def _write(model: Model, family: Family, new: Path) -> None:
     config = json.dumps(_config(model, family), indent=2, sort_keys=True, allow_nan=False)
     (new / "config.json").write_text(config + "\n", encoding="utf-8")
     if model.tokenizer is not None:
-        model.tokenizer.save(new)
+        model.tokenizer.save(new, types=model.architecture.embeddings.token_types > 1)
     head = model.architecture.head
     if family.public and isinstance(head, SentenceEmbedding):
         write_sentence_files(new, head, model.architecture.hidden_size, _longest(model))

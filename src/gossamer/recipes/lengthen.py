@@ -159,7 +159,8 @@ def _fitted(new: Architecture) -> tuple[Architecture, list[str]]:
         )
         for one in new.layers
     )
-    embeddings = dataclasses.replace(new.embeddings, token_types=max(new.embeddings.token_types, 1))
+    # A tokenizer gives the second of two texts type 1, whether or not the model had types to read.
+    embeddings = dataclasses.replace(new.embeddings, token_types=new.embeddings.token_types or 2)
     fitted = dataclasses.replace(new, layers=layers, embeddings=embeddings, head=_with_dropout(new.head, rate))
     obstacles = get_family("longformer").obstacles(fitted)
     return (new if obstacles else fitted), obstacles
@@ -251,7 +252,7 @@ def _changes(old: Architecture, new: Architecture) -> tuple[str, ...]:
     if before.from_padding != after.from_padding:
         changes.append("positions count the tokens that are no padding, no longer all of them")
     if old.embeddings.token_types != new.embeddings.token_types:
-        changes.append("a token type, a row of zeros: Longformer's format has one at least")
+        changes.append("two token types, rows of zeros: Longformer's format has such a table")
     if old.separator_id != new.separator_id:
         changes.append(f"the token between two texts, which ends a question: id {new.separator_id}")
     return (*changes, *_rates(old, new))

@@ -21,7 +21,7 @@ from gossamer.text.tokenizer_arguments import (
     check_texts,
     kept_of_pair,
 )
-from gossamer.text.tokenizer_build import build_backend, has_vocabulary_files
+from gossamer.text.tokenizer_build import build_backend, complete_backend, has_vocabulary_files
 from gossamer.text.tokenizer_files import (
     SPECIAL_ROLES,
     read_backend,
@@ -50,11 +50,12 @@ class Tokenizer:
         self._tokens = {role: special_token(self._settings, backend, role) for role in SPECIAL_ROLES}
         self._padding_left = self._settings.get("padding_side", "right") == "left"
         self._truncation_side = self._settings.get("truncation_side", "right")
+        self._has_types = "token_type_ids" in self._settings.get("model_input_names", ["token_type_ids"])
         backend.no_padding()
 
     @classmethod
     def load(cls, directory: str | Path, model_type: str | None = None, rows: int | None = None) -> "Tokenizer":
-        """Read a checkpoint's tokenizer: tokenizer.json as it is, else built from the vocabulary files of its family.
+        """Read a checkpoint's tokenizer: tokenizer.json, else built from the vocabulary files of its family.
 
         Those are vocab.txt (BERT, DistilBERT), vocab.json and merges.txt (RoBERTa, Longformer), spiece.model (ALBERT)
         or sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT), put together as `transformers` 5 does.
@@ -67,17 +68,23 @@ class Tokenizer:
         settings = read_settings(directory)
         if not os.path.lexists(directory / "tokenizer.json") and has_vocabulary_files(directory):
             return cls(build_backend(directory, settings, model_type, rows), settings)
-        return cls(read_backend(directory), settings)
+        backend = read_backend(directory)
+        complete_backend(backend, directory, settings)
+        return cls(backend, settings)
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | Path, *, types: bool = False) -> None:
         """Write tokenizer.json and tokenizer_config.json, readable by `transformers.AutoTokenizer` with the same ids.
 
-        The original config's fields are kept; `model_max_length` is this tokenizer's. OSError passes to the caller.
+        The original config's fields are kept; `model_max_length` is this tokenizer's. types: the model tells two texts
+        by their types. OSError passes to the caller.
         """
         settings = {**self._settings, "model_max_length": self.max_length}
         # Without a class transformers goes by the model type, and would read a lengthened BERT as a RoBERTa tokenizer.
         if settings.get("tokenizer_class") is None:
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+            # That class gives no types of its own accord.
+            if types:
+                settings.setdefault("model_input_names", ["input_ids", "token_type_ids", "attention_mask"])
         settings.update({role: token for role, token in self._tokens.items() if settings.get(role) is None})
         settings = {name: value for name, value in settings.items() if value is not None or name in self._settings}
         if self.max_length is None:
@@ -163,6 +170,7 @@ class Tokenizer:
     ) -> dict[str, Tensor]:
         """Texts (and their pairs) to `input_ids`, `attention_mask`, `token_type_ids`, each int64 [rows, length].
 
+        The types are 0 where tokenizer_config.json's `model_input_names` leaves them out.
         padding: True or "longest", "max_length", or False (rows must then be of one length). truncation: True
         ("longest_first"), "only_first", "only_second" or False. max_length: in tokens, special ones included; the
         model's unless given. stride > 0: what is cut off goes on in further rows that repeat `stride` tokens, and
@@ -284,6 +292,8 @@ class Tokenizer:
             "attention_mask": column("attention_mask", 0),
             "token_type_ids": column("type_ids", 0),
         }
+        if not self._has_types:
+            batch["token_type_ids"].zero_()
         if offsets:
             batch["offsets"] = column("offsets", 0, (2,))
             batch["special_tokens_mask"] = column("special_tokens_mask", 1)

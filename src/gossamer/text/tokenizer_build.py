@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken
+from tokenizers import AddedToken, normalizers
 
 from gossamer.errors import InputError
 from gossamer.text.layouts import LAYOUTS, Layout
 from gossamer.text.tokenizer_files import check_token, read_object, rust_errors, shorten
 from gossamer.text.vocabularies import Vocabulary
 
-__all__ = ["assemble", "build_backend", "has_vocabulary_files", "read_switches"]
+__all__ = ["assemble", "build_backend", "complete_backend", "has_vocabulary_files", "read_switches"]
 
 _FILES = tuple(dict.fromkeys(name for layout in LAYOUTS.values() for name in layout.files))
 _FAMILY_OF_CLASS = {
@@ -27,7 +27,16 @@ _FAMILY_OF_CLASS = {
     "CamembertTokenizer": "camembert",
 }
 # Classes of transformers that say nothing about the family.
-_ANY_FAMILY = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "PythonBackend")
+_ANY_FAMILY = (
+    *("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "TokenizersBackendFast"),
+    *("PythonBackend", "PythonBackendFast"),
+)
+# What BERT's switches are called in the normalizer of tokenizer.json.
+_STEPS = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 ROLES = tuple(dict.fromkeys(role for layout in LAYOUTS.values() for role in layout.special))
 # A table is often a little longer than its vocabulary, for the hardware's sake, and never by a tenth.
 _LEAST_FILLED = 0.9
@@ -65,17 +74,48 @@ def build_backend(
     _check_rows(source, len(vocabulary.ids), rows)
     _check_needed(source, layout, roles, vocabulary.ids.keys() | declared.keys())
     known = [token for token in roles.values() if token.content in vocabulary.ids or token.content in declared]
-    tokens = [*(token for _, token in sorted(declared.values(), key=lambda one: one[0])), *known]
-    tokens += _extra(path, settings, vocabulary)
+    tokens = [*_in_order(declared), *known, *_extra(path, settings, vocabulary.symbols)]
     with rust_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
         backend = assemble(layout, vocabulary, roles, read_switches(path, layout, settings), tokens)
+    _check_ids(path, source, backend, declared)
+    return backend
+
+
+def complete_backend(backend: tokenizers.Tokenizer, directory: Path, settings: Mapping[str, Any]) -> None:
+    """Do to tokenizer.json's backend what the files beside it say of tokens and letters, as `transformers` does.
+
+    Tokens that only those files list are cut out of a text whole too. Fields such as do_lower_case decide over
+    tokenizer.json, unless tokenizer_class says that it alone counts. Raises InputError where ids contradict it.
+    """
+    path, source = directory / "tokenizer_config.json", directory / "tokenizer.json"
+    declared = _declared(directory, settings)
+    there = {token.content: token for token in backend.get_added_tokens_decoder().values()}
+    named = [_token(path, role, settings[role], special=True) for role in ROLES if settings.get(role) is not None]
+    known = [one for one in named if one.content in declared or backend.token_to_id(one.content) is not None]
+    new = [one for one in (*known, *_extra(path, settings, ())) if one.content not in there]
+    changed = [one for one in _in_order(declared) if repr(there.get(one.content)) != repr(one)]
+    with rust_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
+        backend.add_tokens(list({one.content: one for one in (*new, *changed)}.values()))
+    _check_ids(path, source, backend, declared)
+    normalizer = backend.normalizer
+    if isinstance(normalizer, normalizers.BertNormalizer) and not _is_any_family(settings.get("tokenizer_class")):
+        for name, value in read_switches(path, LAYOUTS["bert"], settings).items():
+            if name in settings:
+                setattr(normalizer, _STEPS[name], value)
+        backend.normalizer = normalizer
+
+
+def _in_order(declared: Declared) -> list[AddedToken]:
+    return [token for _, token in sorted(declared.values(), key=lambda one: one[0])]
+
+
+def _check_ids(path: Path, source: Path, backend: tokenizers.Tokenizer, declared: Declared) -> None:
     for token, (number, _) in declared.items():
         if backend.token_to_id(token) != number:
             raise InputError(
                 f"{path} or added_tokens.json puts {shorten(token)} at id {number}, {source.name} at "
                 f"{backend.token_to_id(token)}; take all files from one checkpoint"
             )
-    return backend
 
 
 def assemble(
@@ -111,7 +151,7 @@ def _choose(directory: Path, settings: Mapping[str, Any], model_type: str | None
     config = read_object(directory / "config.json") if model_type is None else {}
     named = settings.get("tokenizer_class") or config.get("tokenizer_class")
     family = model_type or config.get("model_type")
-    if isinstance(named, str) and named.removesuffix("Fast") not in (one.removesuffix("Fast") for one in _ANY_FAMILY):
+    if isinstance(named, str) and not _is_any_family(named):
         family = _FAMILY_OF_CLASS.get(named.removesuffix("Fast"))
     elif named is not None and not isinstance(named, str):
         family = None
@@ -125,6 +165,10 @@ def _choose(directory: Path, settings: Mapping[str, Any], model_type: str | None
         )
     _check_files(directory, family)
     return LAYOUTS[family]
+
+
+def _is_any_family(tokenizer_class: object) -> bool:
+    return tokenizer_class in _ANY_FAMILY
 
 
 def _check_files(directory: Path, family: str) -> None:
@@ -204,12 +248,12 @@ def _id(path: Path, token: str, number: object) -> int:
     return number
 
 
-def _extra(path: Path, settings: Mapping[str, Any], vocabulary: Vocabulary) -> list[AddedToken]:
+def _extra(path: Path, settings: Mapping[str, Any], symbols: Iterable[tuple[str, bool]]) -> list[AddedToken]:
     """Special tokens without a role: those the config lists, else the symbols of a sentencepiece file."""
     name = "extra_special_tokens" if "extra_special_tokens" in settings else "additional_special_tokens"
     listed = settings.get(name)
     if listed is None:
-        return [AddedToken(one, normalized=False, special=control) for one, control in vocabulary.symbols]
+        return [AddedToken(one, normalized=False, special=control) for one, control in symbols]
     if isinstance(listed, dict):
         listed = list(listed.values())
     if not isinstance(listed, list):
