@@ -1,12 +1,17 @@
 """Answers: brute force over all spans, in one pass or several; planted answers; exact places."""
 
 import dataclasses
+import itertools
 import json
+import math
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +24,7 @@ from gossamer.models import Model, QuestionAnswering
 from gossamer.patterns import Global, Window
 from gossamer.tasks import Answers, AnswerTask
 from gossamer.tasks.passes import _plan
+from gossamer.tasks.spans import likeliest_spans
 
 HEAD = QuestionAnswering()
 
@@ -197,7 +203,7 @@ def test_long_contexts_are_cut_or_refused_when_asked() -> None:
     answer = AnswerTask(embedder(HEAD))
     cut = answer("ab", "c" * 30, long="truncate", whole_words=False, top_k=99)
     assert (max(one.end for one in cut.answers[0]), cut.passes, cut.tokens) == (11, [1], [32])
-    assert answer("ab", "c" * 30, long="truncate").answers[0][0].text == "c" * 11
+    assert answer("ab", "c" * 30, long="truncate", max_answer_tokens=11).answers[0][0].text == "c" * 11
     assert cut.notes[0].startswith("text 0 with its question is 35 tokens long, the model reads 16: cut")
     with pytest.raises(InputError, match="text 0 with its question is 35 tokens long"):
         answer("ab", "c" * 30, long="error")
@@ -251,3 +257,53 @@ def test_what_cannot_be_answered(question: Any, context: Any, options: dict[str,
 def test_models_that_cannot_answer() -> None:
     with pytest.raises(InputError, match="head is 'embed', so it cannot answer questions about texts: take a model"):
         AnswerTask(embedder())
+
+
+@given(
+    scores=st.lists(st.tuples(st.integers(-9, 0), st.integers(-9, 0)), min_size=1, max_size=40),
+    longest=st.integers(1, 50),
+)
+def test_spans_come_in_order_and_none_is_missing(scores: list[tuple[int, int]], longest: int) -> None:
+    start, end = np.array(scores, dtype=float).T
+    found = list(likeliest_spans(start, end, longest))
+    probabilities = {(i, j): math.exp(start[i] + end[j]) for i in range(len(start)) for j in range(i, len(end))}
+    wanted = {span: value for span, value in probabilities.items() if span[1] - span[0] < longest}
+    assert {(first, last): value for first, last, value in found} == pytest.approx(wanted)
+    assert len(found) == len(wanted)
+    assert [one[2] for one in found] == sorted((one[2] for one in found), reverse=True)
+
+
+def test_the_memory_of_spans_grows_with_the_tokens() -> None:
+    """All spans of 5,000 tokens would be 200 MB of scores; of a book, more than a machine has."""
+    drawn = np.random.default_rng(0).normal(size=(2, 5_000))
+    tracemalloc.start()
+    try:
+        found = list(itertools.islice(likeliest_spans(drawn[0], drawn[1], 100_000), 100))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (len(found), peak < 10e6) == (100, True)
+
+
+def test_what_has_no_spaces_is_no_single_word() -> None:
+    answer = AnswerTask(rule_model(HEAD, {"x": 0, "y": 1, "a": 2}, length=20))
+    context = "a" * 30 + "xaay" + "a" * 30
+    assert answer("q", context).answers[0][0].text == "xaay"
+    assert answer("q", context, max_answer_tokens=64).answers[0][0].text == context
+
+
+def test_a_word_and_the_space_token_before_it_are_one() -> None:
+    """A unigram tokenizer may cut " xb" into the space and pieces: no answer is the space alone."""
+    vocabulary = [("[UNK]", 0.0), ("[CLS]", 0.0), ("[SEP]", 0.0), ("\u2581", -2.0), ("x", -1.0), ("b", -1.0)]
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, unk_id=0))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    model = embedder(HEAD, length=32)
+    model.tokenizer._backend = backend
+    assert [one for one, _ in zip(*model.tokenizer.encode_plain("b xb"), strict=True)] == [3, 5, 3, 4, 5]
+    answers = AnswerTask(model)("b", "b xb bx", top_k=99).answers[0]
+    assert {one.text for one in answers} == {"b", "xb", "bx", "b xb", "xb bx", "b xb bx"}
+    pieces = AnswerTask(model)("b", "b xb bx", top_k=99, whole_words=False).answers[0]
+    assert all(one.text.strip() for one in pieces)

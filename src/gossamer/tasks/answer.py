@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from gossamer.models.head_settings import QuestionAnswering
 from gossamer.tasks.base import Long, Task, check_number, list_texts
 from gossamer.tasks.frames import find_pair_frame
 from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.spans import likeliest_spans
 from gossamer.tasks.words import continues_word, trim
 
 __all__ = ["Answer", "AnswerTask", "Answers"]
@@ -95,8 +96,8 @@ class AnswerTask(Task):
         model is read in overlapping passes that all hold the whole question; each token's scores are kept once, "no
         answer" is that of the pass where it is least likely (Devlin et al. 2019, section 4.3), and the softmax goes
         over the whole context, so that scores compare across passes and with those of one pass. `impossible`: "" is
-        among the answers. `whole_words`: answers go to the ends of their words. `long`, `batch_tokens` and `progress`
-        are as in the task embed.
+        among the answers. `whole_words`: answers go to the ends of their words, but of words of more than
+        `max_answer_tokens` (what has no spaces). `long`, `batch_tokens` and `progress` are as in the task embed.
 
         Raises InputError for empty texts, for numbers of questions and contexts that do not fit, and for a question
         that leaves no room for its context.
@@ -115,8 +116,8 @@ class AnswerTask(Task):
         for one, null in zip(read, nulls, strict=True):
             start, end = (_log_softmax(one.reading.states[:, i], null[i]) for i in (0, 1))
             null_scores.append(float((start[-1] + end[-1]).exp()))
-            ranked = _rank(start[:-1], end[:-1], max_answer_tokens)
-            answers = self._answers(one, ranked, top_k, whole_words)
+            ranked = likeliest_spans(start[:-1].numpy(), end[:-1].numpy(), max_answer_tokens)
+            answers = self._answers(one, ranked, top_k, max_answer_tokens if whole_words else 1)
             none = [Answer(text="", score=null_scores[-1], start=0, end=0)] if impossible else []
             found.append(sorted([*answers, *none], key=lambda answer: -answer.score)[:top_k])
         passes = [one.passes for one in readings]
@@ -131,9 +132,11 @@ class AnswerTask(Task):
                 f"question {i} is {len(asked)} tokens long, which leaves no room for its context, as the model reads "
                 f"{self.model.architecture.length}: shorten the question, or {self._remedy(len(ids) + len(frame))}"
             )
-        return _Context(
-            context, Reading(i, ids, offsets, frame), continues_word(self.model.tokenizer, context, ids, offsets)
-        )
+        goes_on = continues_word(self.model.tokenizer, context, ids, offsets)
+        for i, (earlier, later) in enumerate(pairwise(offsets), 1):
+            # A word behind a space that is a token of its own; a piece of a character that began before.
+            goes_on[i] |= later[0] < earlier[1] or not context[slice(*earlier)].strip()
+        return _Context(context, Reading(i, ids, offsets, frame), goes_on)
 
     def _read(
         self, readings: Sequence[Reading], batch_tokens: int, progress: Progress | None
@@ -150,16 +153,18 @@ class AnswerTask(Task):
         return nulls if self.pair.before else [torch.full((2,), -torch.inf) for _ in readings]
 
     def _answers(
-        self, one: _Context, ranked: Iterator[tuple[int, int, float]], top_k: int, whole_words: bool
+        self, one: _Context, ranked: Iterator[tuple[int, int, float]], top_k: int, longest_word: int
     ) -> list[Answer]:
-        """The best of different characters."""
+        """The best of different characters, to the ends of words of at most so many tokens."""
         found: dict[tuple[int, int], Answer] = {}
         offsets = one.reading.offsets
-        goes_on = one.goes_on[: len(offsets)]  # a context that was cut has fewer tokens now
+        # A context that was cut has fewer tokens now.
+        words = _words(one.goes_on[: len(offsets)], longest_word)
         for first, last, score in ranked:
-            if whole_words:
-                first, last = _to_word_ends(goes_on, first, last)
+            first, last = words[first].start, words[last].stop - 1
             start, end = trim(one.text, offsets[first][0], offsets[last][1])
+            if not one.text[start:end].strip():
+                continue
             found.setdefault((start, end), Answer(text=one.text[start:end], score=score, start=start, end=end))
             if len(found) == top_k:
                 break
@@ -185,28 +190,8 @@ def _log_softmax(scores: Float[Tensor, " tokens"], null: Tensor) -> Float[Tensor
     return torch.cat([scores, null[None]]).double().log_softmax(dim=0)
 
 
-def _rank(
-    start: Float[Tensor, " tokens"], end: Float[Tensor, " tokens"], longest: int
-) -> Iterator[tuple[int, int, float]]:
-    """(first token, last token, probability) of all spans of at most `longest` tokens, the likeliest first."""
-    longest = min(longest, len(start))
-    padded = torch.cat([end, end.new_full((longest - 1,), -torch.inf)])
-    scores = (start[:, None] + padded.unfold(0, longest, 1)).flatten()
-    seen, wanted = 0, 32
-    while seen < len(scores):
-        wanted = min(8 * wanted, len(scores))
-        best = scores.topk(wanted)
-        for value, place in zip(best.values[seen:].tolist(), best.indices[seen:].tolist(), strict=True):
-            if value == -torch.inf:
-                return
-            first, length = divmod(place, longest)
-            yield first, first + length, math.exp(value)
-        seen = wanted
-
-
-def _to_word_ends(goes_on: Sequence[bool], first: int, last: int) -> tuple[int, int]:
-    while first > 0 and goes_on[first]:
-        first -= 1
-    while last + 1 < len(goes_on) and goes_on[last + 1]:
-        last += 1
-    return first, last
+def _words(goes_on: Sequence[bool], longest: int) -> list[range]:
+    """The tokens of each token's word; a token of a longer word stands alone."""
+    starts = [i for i, on in enumerate(goes_on) if not on or i == 0]
+    words = [range(*both) for both in pairwise([*starts, len(goes_on)])]
+    return [word if len(word) <= longest else range(i, i + 1) for word in words for i in word]
