@@ -134,6 +134,19 @@ def test_long_texts_are_cut_or_refused_when_asked() -> None:
         classify(["ab", text], long="error")
 
 
+@given(first=st.text("abcdefgh", min_size=1, max_size=40), second=st.text("ijklmnop", min_size=1, max_size=40))
+def test_pairs_are_cut_as_the_tokenizer_cuts_them(first: str, second: str) -> None:
+    model = embedder(HEAD)
+    found = Classify(model)(first, text_pair=second, long="truncate")
+    with torch.no_grad():
+        logits = model(**model.tokenizer(first, text_pair=second, max_length=16)).logits[0]
+    scores = {one.label: one.score for one in found.labels[0]}
+    assert [scores[name] for name in NAMES] == pytest.approx(logits.softmax(dim=0).tolist(), rel=1e-4)
+    length = len(first) + len(second)
+    assert (found.tokens, found.passes, bool(found.notes)) == ([length], [1], length + 3 > 16)
+    assert all(one.startswith(f"text 0 with its pair is {length + 3} tokens long") for one in found.notes)
+
+
 def test_the_model_stays_as_it_is_and_progress_reaches_its_end() -> None:
     model = embedder(HEAD)
     model.train()
@@ -161,6 +174,8 @@ def test_results_are_frozen_and_json() -> None:
         (["a", "b"], {"text_pair": ["c"]}, "^there are 2 texts and 1 in text_pair: give one for each text$"),
         ("a", {"text_pair": ""}, "^text_pair 0 is empty"),
         ("a", {"text_pair": 5}, "^text_pair is 5"),
+        (["a", "b\udcff"], {}, "^text 1 holds half a surrogate pair at character 1, which is no character"),
+        ("a", {"text_pair": "\udcff"}, "^text_pair 0 holds half a surrogate pair at character 0"),
         (
             "a" * 13,
             {"text_pair": "b" * 13},
@@ -177,6 +192,8 @@ def test_what_cannot_be_classified(texts: Any, options: dict[str, Any], said: st
 
 
 def test_models_that_cannot_classify() -> None:
+    with pytest.raises(InputError, match=r"^model is 'a-directory', no model"):
+        gs.task("classify", "a-directory")  # type: ignore[call-overload]
     with pytest.raises(
         InputError, match="head is 'embed', so it cannot classify texts: take a model with the head 'seq"
     ):

@@ -139,6 +139,9 @@ def test_results_are_frozen_and_json() -> None:
         ("a", {"aggregation": "mean"}, "^aggregation is 'mean'; it must be one of none, simple, first, average, max$"),
         ("a", {"aggregation": None}, "^aggregation is None"),
         ("a", {"aggregation": ["none"]}, "^aggregation is"),
+        ("a", {"ignore_labels": None}, r"^ignore_labels is None; give a label or a list of them, or \(\) to keep"),
+        ("a", {"ignore_labels": 3}, "^ignore_labels is 3"),
+        ("a", {"ignore_labels": ["O", None]}, "^ignore_labels is"),
         ("a", {"batch_tokens": 0}, "^batch_tokens is 0"),
     ],
 )

@@ -55,7 +55,9 @@ def task(name: Literal["tag"], model: Model) -> Tag: ...
 @overload
 def task(name: str, model: Model) -> Task: ...
 def task(name: str, model: Model) -> Task:
-    """The task of this name, ready to be called with text. Raises InputError for an unknown name."""
+    """The task of this name, ready to be called with text. Raises InputError for an unknown name or no model."""
     if not isinstance(name, str) or name not in TASKS:
         raise InputError(f"task is {quote(name)}; it must be one of {', '.join(sorted(TASKS))}")
+    if not isinstance(model, Model):
+        raise InputError(f"model is {quote(model)}, no model; give what gossamer.load or gossamer.lengthen returned")
     return TASKS[name](model)

@@ -68,17 +68,29 @@ class Task:
         """Ids and character offsets."""
         if not isinstance(text, str):
             raise InputError(f"{what} {i} is {quote(text)}, a {type(text).__name__}; it must be a string")
+        try:
+            text.encode()
+        except UnicodeEncodeError as problem:
+            raise InputError(
+                f"{what} {i} holds half a surrogate pair at character {problem.start}, which is no character: read the "
+                "text as UTF-8, with errors='replace' where it is damaged"
+            ) from None
         ids, offsets = self.model.tokenizer.encode_plain(text)
         if not ids:
             raise InputError(f"{what} {i} is empty ({text[:20]!r}): there is nothing to {self.doing}; leave it out")
         return ids, offsets
 
-    def _fit(self, readings: Sequence[Reading], long: str, beside: str = "") -> list[str]:
-        """Refuse, cut or announce the texts that are longer than the model. `beside`: what is read along with each."""
+    def _fit(
+        self, readings: Sequence[Reading], long: str, beside: str = "", lengths: Sequence[int] | None = None
+    ) -> list[str]:
+        """Refuse, cut or announce the texts that are longer than the model.
+
+        beside: what is read along with each. lengths: theirs, frame included, where that was cut already.
+        """
         most = self.model.architecture.length
         notes = []
         for i, one in enumerate(readings):
-            length = len(one.ids) + len(one.frame)
+            length = len(one.ids) + len(one.frame) if lengths is None else lengths[i]
             if length <= most:
                 continue
             said = f"text {i}{beside} is {length} tokens long, the model reads {most}"

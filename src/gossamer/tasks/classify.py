@@ -78,7 +78,8 @@ class Classify(Task):
         Scores are, as in `transformers`, the softmax over the labels; the sigmoid of each under a head of several
         labels at once or of one; the numbers themselves under a regression head. A text longer than the model is read
         in overlapping passes and their logits are averaged, weighted by the tokens that each pass keeps; of a pair, the
-        longer text is, and every pass holds the whole shorter one. `long`, `batch_tokens` and `progress` are as in the
+        longer text is, and every pass holds the whole shorter one ("truncate" cuts the longer text first, then both
+        alike). `long`, `batch_tokens` and `progress` are as in the
         task embed.
 
         Raises InputError for empty texts, for as many texts as pairs not being given, and for a pair whose shorter text
@@ -88,9 +89,13 @@ class Classify(Task):
         if top_k is not None:
             check_number("top_k", top_k, "a whole number of labels, 1 or more, or None")
         first = list_texts("texts", texts)
-        readings = self._readings(first) if text_pair is None else self._pairs(first, text_pair)
-        tokens = [len(one.ids) + len(one.frame) - self._special(text_pair is not None) for one in readings]
-        notes = self._fit(readings, long, "" if text_pair is None else " with its pair")
+        if text_pair is None:
+            readings = self._readings(first)
+            tokens = [len(one.ids) for one in readings]
+            notes = self._fit(readings, long)
+        else:
+            readings, tokens = self._pairs(first, text_pair, long)
+            notes = self._fit(readings, long, " with its pair", [one + len(self.pair) for one in tokens])
         logits = self._logits(readings, batch_tokens, progress)
         return Classified(
             labels=[self._labels(row)[:top_k] for row in logits],
@@ -99,30 +104,32 @@ class Classify(Task):
             notes=notes,
         )
 
-    def _special(self, paired: bool) -> int:
-        return len(self.pair) if paired else len(self.frame)
-
-    def _pairs(self, first: Sequence[object], text_pair: object) -> list[Reading]:
+    def _pairs(self, first: Sequence[object], text_pair: object, long: Long) -> tuple[list[Reading], list[int]]:
+        """Each pair's reading, and how many tokens both texts are."""
         second = list_texts("text_pair", text_pair)
         if len(first) != len(second):
             raise InputError(f"there are {len(first)} texts and {len(second)} in text_pair: give one for each text")
-        return [self._pair(i, *both) for i, both in enumerate(zip(first, second, strict=True))]
+        pairs = [self._pair(i, *both, long) for i, both in enumerate(zip(first, second, strict=True))]
+        return [one for one, _ in pairs], [tokens for _, tokens in pairs]
 
-    def _pair(self, i: int, first: object, second: object) -> Reading:
-        """The longer text in the frame of the shorter one."""
+    def _pair(self, i: int, first: object, second: object, long: Long) -> tuple[Reading, int]:
+        """The longer text in the frame of the shorter one, and how many tokens both are."""
         ids, offsets = self._tokenize("text", i, first)
         pair_ids, pair_offsets = self._tokenize("text_pair", i, second)
+        most, tokens = self.model.architecture.length, len(ids) + len(pair_ids)
+        shorter = min(len(ids), len(pair_ids))
+        if long == "truncate" and tokens + len(self.pair) > most:  # the longer first, then both alike
+            shorter = min(shorter, (most - len(self.pair)) // 2)
         if len(ids) > len(pair_ids):
-            reading = Reading(i, ids, offsets, self.pair.around_first(pair_ids))
+            reading = Reading(i, ids, offsets, self.pair.around_first(pair_ids[:shorter]))
         else:
-            reading = Reading(i, pair_ids, pair_offsets, self.pair.around_second(ids))
-        if room(self.model, reading.frame) < 1:
-            most = self.model.architecture.length
+            reading = Reading(i, pair_ids, pair_offsets, self.pair.around_second(ids[:shorter]))
+        if not shorter or room(self.model, reading.frame) < 1:
             raise InputError(
                 f"both texts of pair {i} are long, the shorter {min(len(ids), len(pair_ids))} tokens, and the model "
-                f"reads {most}: {self._remedy(len(ids) + len(pair_ids) + len(self.pair))}, or shorten one of them"
+                f"reads {most}: {self._remedy(tokens + len(self.pair))}, or shorten one of them"
             )
-        return reading
+        return reading, tokens
 
     def _logits(
         self, readings: Sequence[Reading], batch_tokens: int, progress: Progress | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -90,14 +90,14 @@ class Tag(Task):
         each token's scores kept once, and joined afterwards: an entity on a border comes out whole. `long`,
         `batch_tokens` and `progress` are as in the task embed.
 
-        Raises InputError for empty texts and for an unknown aggregation.
+        Raises InputError for empty texts, an unknown aggregation, and labels to ignore that are no names.
         """
         self._check(long, batch_tokens)
         if not isinstance(aggregation, str) or aggregation not in get_args(Aggregation):
             raise InputError(
                 f"aggregation is {quote(aggregation)}; it must be one of {', '.join(get_args(Aggregation))}"
             )
-        ignored = {ignore_labels} if isinstance(ignore_labels, str) else set(ignore_labels)
+        ignored = _names(ignore_labels)
         listed = list_texts("texts", texts)
         readings = self._readings(listed)
         tokens = [len(one.ids) for one in readings]
@@ -143,6 +143,14 @@ class Tag(Task):
 
     def _chunked(self) -> str:
         return f"{super()._chunked()}, each token's scores kept once"
+
+
+def _names(ignored: object) -> set[str]:
+    """Labels to ignore, one or several."""
+    names = [ignored] if isinstance(ignored, str) else list(ignored) if isinstance(ignored, Iterable) else [None]
+    if not all(isinstance(one, str) for one in names):
+        raise InputError(f"ignore_labels is {quote(ignored)}; give a label or a list of them, or () to keep them all")
+    return set(names)
 
 
 def _join(pieces: Sequence[_Piece]) -> Iterator[_Piece]:
