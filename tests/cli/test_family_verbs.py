@@ -78,3 +78,10 @@ def test_a_long_model_is_refused(gossamer: Command, tmp_path: Path) -> None:
     assert done.code == 2
     assert "lengthen replaces full attention only" in done.error
     assert not (tmp_path / "longer").exists()
+
+
+def test_lines_of_a_receipt_are_whole(gossamer: Command, tmp_path: Path) -> None:
+    """A path that is broken into two lines cannot be copied."""
+    out = tmp_path / ("long" * 20) / "model"
+    done = gossamer("lengthen", saved(tmp_path, "bert", None), "--to", 64, "--window", 8, "--out", out)
+    assert f"saved in {out}\n" in done.out

@@ -119,7 +119,7 @@ def test_pairs(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Pa
     ("args", "said"),
     [
         (["fill-mask", "{small}", "[MASK]"], "the model's head is 'embed', so it cannot fill masks in texts"),
-        (["fill-mask", "{fill-mask}", "a cat"], "text 0 has no mask: write [MASK] where a token is wanted"),
+        (["fill-mask", "{fill-mask}", "a cat"], "argument 1 has no mask: write [MASK] where a token is wanted"),
         (["fill-mask", "{fill-mask}", "a [MASK]", "--target", "qqzz"], "target 'qqzz' is no token of the vocabulary"),
         (["fill-mask", "/nowhere", "a [MASK]", "--top-k", "0"], "--top-k is 0; it must be a whole number, 1 or more"),
         (["fill-mask", "/nowhere"], "there is no text; give TEXT, or --file FILE"),
@@ -136,7 +136,7 @@ def test_pairs(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Pa
         (["answer", "/nowhere", " ", "a"], "QUESTION is ' '; ask something"),
         (["answer", "/nowhere", "who"], "there is no text; give TEXT"),
         (["answer", "/nowhere", "who", "a", "--max-answer-tokens", "0"], "--max-answer-tokens is 0"),
-        (["answer", "{answer}", "who " * 40, "a"], "question 0 is 40 tokens long, which leaves no room"),
+        (["answer", "{answer}", "who " * 40, "a"], "QUESTION is 40 tokens long, which leaves no room"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -147,3 +147,31 @@ def test_mistakes_are_told_in_one_line(
     done = gossamer(*[paths.get(one, one) for one in args])
     assert (done.code, done.out) == (2, "")
     assert said in done.error
+
+
+def test_refusals_name_the_place_and_the_option(
+    gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a [MASK]"}\n{"text": "a", "other": null}\n')
+    assert f"{file}:2 has no mask" in gossamer("fill-mask", with_head("fill-mask"), "--file", file).error
+    refused = gossamer("tag", with_head("tag"), "a", LONG, "--long", "error").error
+    assert refused.startswith("gossamer: argument 2 is ")
+    assert "gossamer lengthen MODEL --to 64 --out DIR, or give --long chunk or --long truncate" in refused
+    pairs = ("classify", with_head("classify"), "--file", file, "--pair-field", "other")
+    assert (
+        f"{file}:1: has no text in the field 'other' (it has: text); name one with --pair-field"
+        in gossamer(*pairs).error
+    )
+    nothing = gossamer("tag", with_head("tag"), "--file", file, "--field", "other").error
+    assert f"{file}:1: has no text" in nothing
+    file.write_text('{"text": null}\n')
+    assert "the field 'text' is null, no text; name another" in gossamer("tag", with_head("tag"), "--file", file).error
+    pair = gossamer("classify", with_head("classify"), "a", "--pair", " ").error
+    assert "argument 1: the second text is empty" in pair
+
+
+def test_small_scores_are_no_zeros(gossamer: Command, with_head: Callable[[str], Path]) -> None:
+    done = gossamer("fill-mask", with_head("fill-mask"), "a [MASK]", "--target", "cat")
+    assert "e-0" in done.out
+    assert "0.0000" not in done.out

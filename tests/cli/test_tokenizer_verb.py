@@ -125,3 +125,8 @@ def test_wrong_places(gossamer: Command, corpus: Path, minilm: Path, tmp_path: P
     assert gossamer("tokenizer", "fly").code == 2
     assert gossamer("tokenizer").out.startswith("Usage: gossamer tokenizer VERB")
     assert corpus.exists()
+
+
+def test_help_names_the_families(gossamer: Command) -> None:
+    assert "xlm-roberta, camembert (unigram)" in " ".join(gossamer("tokenizer", "train", "--help").out.split())
+    assert "  train        Train a new one from texts.\n" in gossamer("tokenizer", "--help").out

@@ -6,8 +6,21 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from gossamer.cli.output import progress, working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, check_top_k, report
+from gossamer.cli.output import working
+from gossamer.cli.task_pages import (
+    AsJson,
+    Dtype,
+    Field,
+    Files,
+    HowLong,
+    Long,
+    ModelName,
+    Texts,
+    check_top_k,
+    reading,
+    report,
+    score,
+)
 from gossamer.cli.texts import TakesFiles, read_texts
 from gossamer.errors import InputError
 
@@ -41,7 +54,7 @@ def answer(
         from gossamer.tasks import task
 
         reply = task("answer", load(model, dtype=dtype))
-    with progress("reading") as told:
+    with reading(read) as told:
         found = reply(
             question,
             [one.text for one in read],
@@ -52,7 +65,7 @@ def answer(
             progress=told,
         )
     rows = [
-        [[one.text or "(no answer)", f"{one.score:.4f}", f"{one.start}–{one.end}"] for one in answers]
+        [[one.text or "(no answer)", score(one.score), f"{one.start}–{one.end}"] for one in answers]
         for answers in found.answers
     ]
     report(read, found, ("answer", "score", "characters"), rows, as_json)

@@ -8,8 +8,21 @@ from typing import Annotated
 
 from typer import Option
 
-from gossamer.cli.output import progress, working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, check_top_k, report
+from gossamer.cli.output import working
+from gossamer.cli.task_pages import (
+    AsJson,
+    Dtype,
+    Field,
+    Files,
+    HowLong,
+    Long,
+    ModelName,
+    Texts,
+    check_top_k,
+    reading,
+    report,
+    score,
+)
 from gossamer.cli.texts import TakesFiles, read_texts
 from gossamer.errors import InputError
 
@@ -43,9 +56,9 @@ def classify(
         from gossamer.tasks import task
 
         label = task("classify", load(model, dtype=dtype))
-    with progress("reading") as told:
+    with reading(read) as told:
         found = label([one.text for one in read], pairs, top_k=top_k, long=long.value, progress=told)
-    rows = [[[one.label, f"{one.score:.4f}"] for one in labels] for labels in found.labels]
+    rows = [[[one.label, score(one.score)] for one in labels] for labels in found.labels]
     report(read, found, ("label", "score"), rows, as_json)
 
 
@@ -56,4 +69,4 @@ def _pairs(arguments: Sequence[str], files: Sequence[Path], pair_field: str, pai
         raise InputError(f"--pair {pair!r} and --pair-field {pair_field!r} were both given; give one of them")
     if other is not None or not files:
         raise InputError(f"--pair-field is {pair_field!r}, and {other} has no fields; give .jsonl files alone")
-    return [one.text for one in read_texts([], files, pair_field)]
+    return [one.text for one in read_texts([], files, pair_field, "--pair-field")]

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Argument, Option
 
-from gossamer.cli.output import check_target, print_json, progress, show, working, write_whole
-from gossamer.cli.task_pages import Long, named, remark
+from gossamer.cli.output import check_target, print_json, show, working, write_whole
+from gossamer.cli.task_pages import Long, named, reading, remark
 from gossamer.cli.texts import TakesFiles, Text, read_texts
 from gossamer.errors import InputError
 
@@ -56,7 +56,7 @@ def embed(
         from gossamer.tasks import task
 
         embedder = task("embed", load(model, dtype=dtype))
-    with progress("reading") as report:
+    with reading(read) as report:
         found = embedder([one.text for one in read], spans=spans, long=long.value, progress=report)
     remark(named(found.notes, read))
     if out is not None:

@@ -6,8 +6,21 @@ from typing import Annotated
 
 from typer import Option
 
-from gossamer.cli.output import progress, working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, check_top_k, report
+from gossamer.cli.output import working
+from gossamer.cli.task_pages import (
+    AsJson,
+    Dtype,
+    Field,
+    Files,
+    HowLong,
+    Long,
+    ModelName,
+    Texts,
+    check_top_k,
+    reading,
+    report,
+    score,
+)
 from gossamer.cli.texts import TakesFiles, read_texts
 
 __all__ = ["COMMAND", "fill_mask"]
@@ -36,11 +49,11 @@ def fill_mask(
         from gossamer.tasks import task
 
         fill = task("fill-mask", load(model, dtype=dtype))
-    with progress("reading") as told:
+    with reading(read) as told:
         found = fill([one.text for one in read], top_k=top_k, targets=target or None, long=long.value, progress=told)
     rows = [
         [
-            [f"{mask.start}–{mask.end}", fill.token_str, f"{fill.score:.4f}", _around(fill.sequence, mask.start)]
+            [f"{mask.start}–{mask.end}", fill.token_str, score(fill.score), _around(fill.sequence, mask.start)]
             for mask in masks
             for fill in mask.fills
         ]

@@ -34,7 +34,9 @@ class Verbs(TyperGroup):
     """The command: what it is for, and its verbs."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        verbs = [(Text(name, "bold cyan"), Text(one.help or "")) for name, one in self.commands.items()]
+        verbs = [
+            (Text(name, "bold cyan"), Text(one.short_help or one.help or "")) for name, one in self.commands.items()
+        ]
         rows = _rows(self.get_params(ctx))
         _show(f"{ctx.command_path} VERB ...", self.help, [verbs, rows], self.epilog)
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -62,12 +62,13 @@ def _finite(value: Any) -> Any:
 def show(page: RenderableType, most: int | None = None) -> None:
     """Print a result for people on stdout, at most so many columns wide, without trailing blanks in a file or pipe."""
     out = _console(sys.stdout)
+    page = Group(page)  # rich joins bare texts, and forgets that they may not wrap
     width = out.width if most is None else min(out.width, most)
     if out.is_terminal:
-        out.print(page, width=width)
+        out.print(page, width=width, crop=False)
         return
     with out.capture() as captured:
-        out.print(page, width=width)
+        out.print(page, width=width, crop=False)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from typer import Option
 
-from gossamer.cli.output import progress, working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, report
+from gossamer.cli.output import working
+from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, reading, report, score
 from gossamer.cli.texts import TakesFiles, read_texts
 
 __all__ = ["COMMAND", "tag"]
@@ -45,10 +45,10 @@ def tag(
         from gossamer.tasks import task
 
         label = task("tag", load(model, dtype=dtype))
-    with progress("reading") as told:
+    with reading(read) as told:
         found = label([one.text for one in read], aggregation.value, long=long.value, progress=told)
     rows = [
-        [[one.text, one.label, f"{one.score:.4f}", f"{one.start}–{one.end}"] for one in entities]
+        [[one.text, one.label, score(one.score), f"{one.start}–{one.end}"] for one in entities]
         for entities in found.entities
     ]
     report(read, found, ("text", "label", "score", "characters"), rows, as_json)

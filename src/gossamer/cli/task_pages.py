@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Argument, Option
 
-from gossamer.cli.output import note, print_json, show
+from gossamer.cli.output import note, print_json, progress, show
 from gossamer.cli.texts import Text
 from gossamer.errors import InputError
 
@@ -29,8 +30,10 @@ __all__ = [
     "Texts",
     "check_top_k",
     "named",
+    "reading",
     "remark",
     "report",
+    "score",
 ]
 
 _OF_ONE = {"null_scores": "null_score"}
@@ -64,9 +67,33 @@ def check_top_k(top_k: int | None) -> None:
         raise InputError(f"--top-k is {top_k}; it must be a whole number, 1 or more")
 
 
-def named(notes: list[str], texts: Sequence[Text]) -> list[str]:
-    """The task's remarks, with where a text came from in place of its number."""
-    return [re.sub(r"^text (\d+)\b", lambda number: texts[int(number[1])].source, one) for one in notes]
+def named(notes: Sequence[str], texts: Sequence[Text]) -> list[str]:
+    """The task's remarks, with where a text came from in place of its number, and options in place of arguments."""
+    return [_named(one, texts) for one in notes]
+
+
+def _named(said: str, texts: Sequence[Text]) -> str:
+    said = re.sub(r"^(?:text|context) (\d+)\b", lambda number: texts[int(number[1])].source, said)
+    said = re.sub(r"^text_pair (\d+)\b", lambda number: f"{texts[int(number[1])].source}: the second text", said)
+    said = re.sub(r"\bof pair (\d+)\b", lambda number: f"of {texts[int(number[1])].source}", said)
+    said = re.sub(r"^question \d+\b", "QUESTION", said)
+    said = re.sub(r"\blong='(\w+)'", r"--long \1", said)
+    return re.sub(r"gossamer\.lengthen\(model, to=(\d+)\)", r"gossamer lengthen MODEL --to \1 --out DIR", said)
+
+
+@contextmanager
+def reading(texts: Sequence[Text]) -> Iterator[Callable[[int, int], None]]:
+    """The progress of a task; what it refuses is said in the command line's words."""
+    try:
+        with progress("reading") as told:
+            yield told
+    except InputError as problem:
+        raise InputError(_named(str(problem), texts)) from problem
+
+
+def score(value: float) -> str:
+    """For a table; small ones as "4.9e-05"."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def remark(notes: list[str]) -> None:

@@ -46,13 +46,13 @@ def _spread(args: Sequence[str], names: tuple[str, ...]) -> list[str]:
     return spread
 
 
-def read_texts(arguments: Sequence[str], files: Sequence[Path], field: str) -> list[Text]:
+def read_texts(arguments: Sequence[str], files: Sequence[Path], field: str, option: str = "--field") -> list[Text]:
     """All texts in order, arguments first. Raises InputError for unreadable or empty ones, and where there are none."""
     texts = [Text(f"argument {i}", text) for i, text in enumerate(arguments, 1)]
     if sum(str(one) == "-" for one in files) > 1:
         raise InputError("--file names '-' twice; standard input can be read once")
     for file in files:
-        texts.extend(_read(file, field))
+        texts.extend(_read(file, field, option))
     for one in texts:
         if not one.text.strip():
             raise InputError(f"{one.source}: the text is empty; leave it out, or write something in it")
@@ -61,7 +61,7 @@ def read_texts(arguments: Sequence[str], files: Sequence[Path], field: str) -> l
     return texts
 
 
-def _read(file: Path, field: str) -> Iterator[Text]:
+def _read(file: Path, field: str, option: str) -> Iterator[Text]:
     name = "stdin" if str(file) == "-" else str(file)
     if name == "stdin" and sys.stdin is None:
         raise InputError("--file is '-', but standard input is closed; pipe a text in, or name a file")
@@ -83,10 +83,10 @@ def _read(file: Path, field: str) -> Iterator[Text]:
     # Split at line feeds alone: str.splitlines would also break inside strings, at U+2028 and others.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield Text(f"{name}:{number}", _field(line, field, f"{name}:{number}"))
+            yield Text(f"{name}:{number}", _field(line, field, f"{name}:{number}", option))
 
 
-def _field(line: str, field: str, where: str) -> str:
+def _field(line: str, field: str, where: str, option: str) -> str:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as problem:
@@ -94,5 +94,8 @@ def _field(line: str, field: str, where: str) -> str:
     value = data.get(field) if isinstance(data, dict) else None
     if not isinstance(value, str):
         fields = ", ".join(map(str, data)) if isinstance(data, dict) else "no object"
-        raise InputError(f"{where}: has no text in the field {field!r} (it has: {fields[:80]}); name one with --field")
+        if isinstance(data, dict) and field in data:
+            found = json.dumps(value)[:40]
+            raise InputError(f"{where}: the field {field!r} is {found}, no text; name another with {option}")
+        raise InputError(f"{where}: has no text in the field {field!r} (it has: {fields[:80]}); name one with {option}")
     return value

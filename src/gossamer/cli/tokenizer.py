@@ -49,8 +49,8 @@ def several() -> Any:
 
     app.callback(no_args_is_help=True)(lambda: None)
 
-    app.command("train", cls=TakesFiles, no_args_is_help=True, help="Train a new one from texts.")(train)
-    app.command("show", cls=Verb, no_args_is_help=True, help="Show the tokens of a text.")(show_tokens)
+    app.command("train", cls=TakesFiles, no_args_is_help=True, short_help="Train a new one from texts.")(train)
+    app.command("show", cls=Verb, no_args_is_help=True, short_help="Show the tokens of a text.")(show_tokens)
     return typer.main.get_command(app)
 
 
