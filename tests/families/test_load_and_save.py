@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import gossamer as gs
 from gossamer.families import FAMILIES, get_family
-from gossamer.models import Model, QuestionAnswering, SequenceClassification
+from gossamer.models import MaskedLM, Model, QuestionAnswering, SequenceClassification
 
 EVERY = [(form.model_type, head) for form in FAMILIES.values() if form.public for head in (None, *form.heads)]
 PUBLIC = [form.model_type for form in FAMILIES.values() if form.public]
@@ -133,3 +133,11 @@ def test_a_new_head_takes_the_place_of_another(tmp_path: Path) -> None:
     net = gs.load(tmp_path / "model", head=QuestionAnswering())
     assert net.architecture.head == QuestionAnswering()
     assert net.state_dict()["head.output.weight"].std() > 0
+
+
+@pytest.mark.parametrize("family", PUBLIC)
+def test_a_table_untied_by_hand_starts_as_the_word_table(family: str, tmp_path: Path) -> None:
+    model = build(family, "masked-lm")
+    again = gs.load(gs.save(model, tmp_path), head=MaskedLM(tied=False, activation=model.architecture.head.activation))  # type: ignore[union-attr]
+    ids = torch.arange(3, 12)[None]
+    assert torch.equal(again(ids).logits, model.eval()(ids).logits)

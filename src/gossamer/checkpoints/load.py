@@ -156,6 +156,9 @@ def _build(
     homes = _match(shapes, architecture, family, weights, names)
     tensors = {name: weights.read(home) for name, home in homes.items()}
     _check_tied(tensors, architecture, family, weights, names)
+    if "head.decoder.weight" in drawn:
+        # A table of its own starts as the one it was tied to.
+        drawn["head.decoder.weight"] = tensors["embeddings.word.weight"].clone()
     common = dtype or _common_dtype(tensors)
     converted = {
         name: _convert(f"{weights.where}: tensor {homes[name]!r}", one, common) for name, one in tensors.items()

@@ -1,7 +1,7 @@
 """How each family cuts text: its files, special tokens, switches, and the steps around its vocabulary."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,7 @@ def _sentencepiece(
 
 LAYOUTS: Mapping[str, Layout] = {
     "bert": _BERT,
-    "distilbert": _BERT,
+    "distilbert": replace(_BERT, tokenizer_class="DistilBertTokenizer"),
     "roberta": _ROBERTA,
     "longformer": _ROBERTA,
     "albert": _ALBERT,
