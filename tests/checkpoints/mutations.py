@@ -73,7 +73,8 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def json_value(random: Random, files: Files, others: Files, trace: Path) -> str:
     """One change inside a JSON file."""
     # The tokenizer's thousand places would leave few changes for the rest.
-    name = random.choice([one for one in json_names(files) for _ in range(1 if "token" in one else 4)])
+    full = [one for one in json_names(files) if places(json.loads(files[one]))]
+    name = random.choice([one for one in full for _ in range(1 if "token" in one else 4)])
     data = json.loads(files[name])
     path = random.choice(places(data))
     home = data

@@ -61,16 +61,23 @@ def test_outputs_and_gradients_in_float64(family: str, head: str | None, data: s
 @given(data=st.data())
 @examples(0.08)
 def test_outputs_and_gradients_in_float32(family: str, head: str | None, data: st.DataObject) -> None:
-    """Within the bound; gradients whose terms cancel, and lose more than that in `transformers` too, near float64's."""
+    """Within the bound; where terms cancel, and `transformers` loses more than that too, near float64's values.
+
+    Gradients: within 4 times its own distance. A few scores, or a loss, that come out near 0: within the bound of a
+    tenth, which is small beside what they are sums of.
+    """
     case = data.draw(cases(family, head))
     theirs = build(case, torch.float32)
     pairs = compared(theirs, case)
     wide = {name: pair for name, pair in pairs.items() if not distance(*pair) <= BOUND}
     exact = compared(theirs.double(), case) if wide else {}
     for name, (mine, expected) in wide.items():
-        assert name.startswith("gradients"), name
-        truth = exact[name][1]
-        assert distance(mine, truth) <= max(BOUND, 4 * distance(expected, truth)), name
+        ours, truth = exact[name]
+        truth = truth if truth.isfinite().all() else ours  # transformers' Longformer overflows where it pads
+        if name.startswith("gradients"):
+            assert distance(mine, truth) <= max(BOUND, 4 * distance(expected, truth)), name
+        else:
+            assert float((mine - truth).norm()) <= BOUND * max(0.1, float(truth.norm())), name
 
 
 @PAIRS
