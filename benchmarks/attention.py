@@ -25,6 +25,7 @@ from contestants import (
     AUTO,
     BLOCKED,
     CONTESTANTS,
+    CPU,
     DENSE,
     FLEX,
     HEAD_SIZE,
@@ -75,8 +76,8 @@ PLANS = {
         one_thread_lengths=(1024, 4096),
         layer_lengths=(4096,),
         memory={
-            "forward": (AUTO, BLOCKED, SDPA, DENSE, FLEX, LONGFORMER),
-            "forward + backward": (AUTO, BLOCKED, SDPA, LONGFORMER),
+            "forward": (CPU, BLOCKED, SDPA, DENSE, FLEX, LONGFORMER),
+            "forward + backward": (CPU, BLOCKED, SDPA, LONGFORMER),
         },
         memory_lengths=(2048, 4096, 8192, 16384),
     )
@@ -86,7 +87,7 @@ QUICK = Plan(
     lengths=(256, 512),
     rounds=2,
     patience=1.0,
-    names=(AUTO, BLOCKED, SDPA, DENSE, LONGFORMER),
+    names=(AUTO, CPU, BLOCKED, SDPA, DENSE, LONGFORMER),
     settle_at=512,
     half_lengths=(256,),
     one_thread_lengths=(256,),

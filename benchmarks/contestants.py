@@ -171,13 +171,15 @@ def layers(n: int, seed: int) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
-AUTO, BLOCKED, SDPA, DENSE = "gossamer auto", "gossamer blocked", "SDPA, same mask", "SDPA, no mask"
+AUTO, CPU, BLOCKED = "gossamer auto", "gossamer cpu", "gossamer blocked"
+SDPA, DENSE = "SDPA, same mask", "SDPA, no mask"
 FLEX, LONGFORMER = "FlexAttention, compiled", "transformers Longformer"
 
 CONTESTANTS = {
     one.name: one
     for one in (
         Contestant(name=AUTO, prepare=partial(gossamer, "auto")),
+        Contestant(name=CPU, prepare=partial(gossamer, "cpu")),
         Contestant(name=BLOCKED, prepare=partial(gossamer, "blocked")),
         Contestant(name=SDPA, prepare=sdpa_masked, settings=("boolean", "additive"), held=mask_bytes),
         Contestant(name=DENSE, prepare=sdpa_dense, pattern=gs.Full(), longest=8192),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from contestants import AUTO, BLOCKED, DENSE, FLEX, LONGFORMER, SDPA
+from contestants import AUTO, BLOCKED, CPU, DENSE, FLEX, LONGFORMER, SDPA
 from harness import table
 from verdicts import DIRECTIONS, Verdict, ratios
 
@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, which differ for every kind of colour vision.
 COLOURS = {
-    AUTO: "#000000", BLOCKED: "#D55E00", SDPA: "#0072B2", DENSE: "#56B4E9", FLEX: "#009E73", LONGFORMER: "#CC79A7",
+    AUTO: "#000000", CPU: "#E69F00", BLOCKED: "#D55E00", SDPA: "#0072B2", DENSE: "#56B4E9", FLEX: "#009E73",
+    LONGFORMER: "#CC79A7",
 }  # fmt: skip
 MIB = 2**20
 
@@ -61,7 +62,7 @@ def _rates(times: Records) -> str:
 
 
 def _ratios(times: Records, direction: str) -> Iterator[str]:
-    for fast in (BLOCKED, AUTO):
+    for fast in (CPU, BLOCKED, AUTO):
         cells = {
             (slow, n): f"{ratio:.2f}"
             for slow in (SDPA, DENSE, FLEX, LONGFORMER)

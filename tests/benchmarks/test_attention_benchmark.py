@@ -7,7 +7,7 @@ import attention
 import contestants
 import pytest
 import torch
-from contestants import AUTO, BLOCKED, CONTESTANTS, FLEX, LONGFORMER, SDPA, Contestant, make_problem, prepare
+from contestants import AUTO, BLOCKED, CONTESTANTS, CPU, FLEX, LONGFORMER, SDPA, Contestant, make_problem, prepare
 from gate import ParityError, require_parity
 from peak_memory import exponent
 from torch.nn.attention.flex_attention import create_block_mask
@@ -21,7 +21,7 @@ def check(contestant: Contestant, n: int = 600, whole: bool = False):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("name", [AUTO, BLOCKED, SDPA, contestants.DENSE, LONGFORMER])
+@pytest.mark.parametrize("name", [AUTO, CPU, BLOCKED, SDPA, contestants.DENSE, LONGFORMER])
 def test_gate_lets_right_outputs_pass(name, whole):
     assert all(found.error <= found.tolerance for found in check(CONTESTANTS[name], whole=whole))
 
@@ -113,15 +113,24 @@ def words(times, memory=()):
 
 def test_verdicts_name_every_goal_even_unmeasured():
     found = words([])
-    assert len(found) == 9
+    assert len(found) == 14
     assert set(found.values()) == {"not measured"}
 
 
-@pytest.mark.parametrize(("peer", "seconds", "goal"), [(LONGFORMER, 4.0, "4x"), (FLEX, 0.95, "0.95x")])
-def test_speed_verdicts_turn_at_their_goal(peer, seconds, goal):
+@pytest.mark.parametrize(
+    ("name", "peer", "seconds", "goal"),
+    [
+        (BLOCKED, LONGFORMER, 4.0, "blocked at least 4x"),
+        (BLOCKED, FLEX, 0.95, "blocked at least 0.95x"),
+        (CPU, LONGFORMER, 14.0, "cpu at least 14x"),
+        (CPU, FLEX, 2.5, "cpu at least 2.5x"),
+    ],
+)
+def test_speed_verdicts_turn_at_their_goal(name, peer, seconds, goal):
     for factor, word in ((1.001, "holds"), (0.999, "falls short")):
-        found = words([timed(BLOCKED, 1.0), timed(peer, seconds * factor)])
-        assert {w for g, w in found.items() if f"at least {goal}" in g} == {word}
+        found = words([timed(name, 1.0), timed(peer, seconds * factor)])
+        forward = {g: w for g, w in found.items() if "backward" not in g}
+        assert {w for g, w in forward.items() if g.startswith(goal)} == {word}
 
 
 @pytest.mark.parametrize("direction", ["forward", "forward + backward"])

@@ -114,11 +114,11 @@ def test_the_sample_model_does_the_job(minilm: Path, tmp_path: Path) -> None:
     assert receipt["lengthen"]["source"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert receipt["unchanged"]["texts"] == 12
     unchanged = receipt["unchanged"]
-    assert unchanged["backends"] == ["dense"]
+    assert unchanged["backends"] == ["cpu"]
     assert unchanged["relative_difference"] <= unchanged["allowed"] == 1e-5
     assert unchanged["relative_difference_windowed_kernel"] <= 1e-5
-    assert "as it runs (dense attention on text so short)" in done.printed
-    assert "windowed kernel forced" in done.printed
+    assert "as it runs (backend cpu)" in done.printed
+    assert "by the backend blocked" in done.printed
     assert "token states at 257 tokens, covered by the window" in done.printed
     assert "token states at 512 tokens, beyond the window: expected to differ" in done.printed
     assert done.row("retrieval", "chunk 128")["recall_at_1"]["value"] > 0.9

@@ -12,7 +12,7 @@ from kernel_cases import random_call
 
 from gossamer import Full, Global, PerHead, Window, attend, explain
 from gossamer.errors import InputError
-from gossamer.kernels import BACKENDS
+from gossamer.kernels import BACKENDS, select
 from gossamer.kernels.tiles import band_area, band_tiles
 
 x = torch.zeros(1, 2, 10, 4)
@@ -20,6 +20,21 @@ long = torch.zeros(1, 2, 5000, 4)
 INEXACT = Window(2, 2) | Window(3, 3, 2)
 
 
+@pytest.fixture
+def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "why_no_library", lambda: "it was not compiled")
+
+
+def test_auto_takes_the_compiled_kernel_unless_the_call_is_tiny() -> None:
+    tiny = explain(x, x, x, Window(2, 2))
+    assert (tiny.backend, tiny.others["cpu"]) == ("dense", "slower to start")
+    found = explain(long, long, long, Window(2, 2))
+    assert (found.backend, found.reason) == ("cpu", "compiled for this processor")
+    assert found.others["blocked"] == "slower than the compiled kernel"
+    assert explain(x, x, x, Full(), dropout=0.5).backend == "cpu"
+
+
+@pytest.mark.usefixtures("without_kernel")
 def test_auto_takes_dense_for_short_texts_and_blocked_for_long_ones() -> None:
     short = explain(x, x, x, Window(2, 2))
     assert (short.backend, short.others["blocked"]) == ("dense", "slower on so short an input")
@@ -27,9 +42,11 @@ def test_auto_takes_dense_for_short_texts_and_blocked_for_long_ones() -> None:
     assert (found.backend, found.others["dense"]) == ("blocked", "slower: it computes every pair")
     assert "pairs in tiles" in found.reason
     assert str(found).splitlines()[0] == f"blocked: {found.reason}"
-    assert {line.split(":")[0] for line in str(found).splitlines()[1:]} == {"not reference", "not dense"}
+    lines = {line.split(":")[0] for line in str(found).splitlines()[1:]}
+    assert lines == {"not reference", "not dense", "not cpu"}
 
 
+@pytest.mark.usefixtures("without_kernel")
 @pytest.mark.parametrize("pattern", [Full(), Full(causal=True), Window(5000, 5000)])
 def test_auto_takes_dense_where_hardly_a_pair_is_left_out(pattern: Any) -> None:
     assert explain(long, long, long, pattern).backend == "dense"

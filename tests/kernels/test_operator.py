@@ -1,4 +1,4 @@
-"""`blocked` as an operator of torch: its registration, torch.compile, checkpointing, and what it refuses."""
+"""`blocked` and `cpu` as operators of torch: its registration, torch.compile, checkpointing, and what it refuses."""
 
 from collections.abc import Callable
 
@@ -12,8 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from gossamer import Full, Global, PerHead, Window, attend
 from gossamer.errors import InputError
-from gossamer.kernels.blocked import _attention, operands
+from gossamer.kernels.blocked import OPERATOR as BLOCKED
+from gossamer.kernels.cpu.attention import OPERATOR as CPU
 from gossamer.kernels.inputs import make_inputs
+from gossamer.kernels.operator import Operator
 
 COMPILED = {
     "window": Window(5, 3),
@@ -42,10 +44,13 @@ def padded_call(pattern: object, length: int) -> Call:
     ],
     ids=["plain", "padding and dropout", "segments and global"],
 )
-def test_opcheck(options: dict[str, object]) -> None:
-    call = random_call(Window(3, 2) | Global(), 20, **options)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("operator", "dtype"), [(BLOCKED, torch.float64), (CPU, torch.float32)], ids=["blocked", "cpu"]
+)
+def test_opcheck(operator: Operator, dtype: torch.dtype, options: dict[str, object]) -> None:
+    call = random_call(Window(3, 2) | Global(), 20, **options).to(dtype)  # type: ignore[arg-type]
     inputs = make_inputs(*(x.requires_grad_() for x in (call.q, call.k, call.v)), call.pattern, **call.options)
-    torch.library.opcheck(_attention, operands(inputs))
+    torch.library.opcheck(operator.attention, operator.operands(inputs))
 
 
 def test_all_optional_tensors_at_once() -> None:

@@ -7,9 +7,10 @@ that nothing of the real one is touched.
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,7 @@ SOURCES = Path(gossamer.kernels.__file__).parent
 
 @dataclass(frozen=True)
 class Mutant:
-    """In `module`, `old` becomes `new`; "blocked", "portable" or "dense" must notice."""
+    """In `module`, `old` becomes `new`; "blocked", "portable", "dense" or "cpu" must notice."""
 
     module: str
     old: str
@@ -107,10 +108,25 @@ MUTANTS = {
     "empty rows take part backward": Mutant(
         "blocked", "rows.lse.masked_fill(rows.lse.isneginf(), SKIPPED)", "rows.lse"
     ),
-    "NaN in the padding let in": Mutant("blocked", "if key_mask is None:", "if True:"),
+    "NaN in the padding let in": Mutant("blocked", 'if "key_mask" not in call.extras:', "if True:"),
     "heads of the keys tiled, not repeated": Mutant(
         "inputs", "self.k.repeat_interleave(group, 1)", "self.k.repeat(1, group, 1, 1)"
     ),
+    "cpu: key mask dropped": Mutant("rows", "tokens.real is None else tokens.real", "True else tokens.real", "cpu"),
+    "cpu: flagged keys seen twice": Mutant(
+        "rows", "_chosen(one, batch, False if flagged else None)", "_chosen(one, batch, None)", "cpu"
+    ),
+    "cpu: flagged rows see flagged keys only": Mutant(
+        "rows", "_chosen(keys, batch, None))", "_chosen(keys, batch, True))", "cpu"
+    ),
+    "cpu: residue classes meet": Mutant("rows", "one.at.remainder(dilation)", "one.at * 0", "cpu"),
+    "cpu: documents meet": Mutant("rows", "span = widest + 1 + max", "span = 1 + 0 * max", "cpu"),
+    "cpu: query_start forgotten": Mutant("attention", "start=call.query_start,", "start=0,", "cpu"),
+    "cpu: pieces written over one another": Mutant("attention", "one.resume = not direct", "one.resume = False", "cpu"),
+    "cpu: gradient of the log-sum-exp forgotten": Mutant("attention", "delta -= grad_lse", "pass", "cpu"),
+    "cpu: scale forgotten": Mutant("attention", "scale=call.scale,", "scale=1.0,", "cpu"),
+    "cpu: seed forgotten": Mutant("attention", 'int(call.extras["seed"]) % 2**32', "int(0)", "cpu"),
+    "cpu: heads of a group shifted": Mutant("attention", "first_head=piece.start,", "first_head=0,", "cpu"),
     "portable: key mask dropped": Mutant("portable", "near & real.mT &", "near &", "portable"),
     "portable: window one too far": Mutant(
         "portable", "distance <= band.high - band.low", "distance <= band.high - band.low + 1", "portable"
@@ -156,6 +172,10 @@ class Call:
     pattern: Pattern
     options: dict[str, Any]
 
+    def rounded(self) -> Call:
+        """In float32, which is what the compiled kernel computes in."""
+        return replace(self, q=self.q.float(), k=self.k.float(), v=self.v.float())
+
     def qkv(self) -> list[Tensor]:
         return [x.clone().requires_grad_() for x in (self.q, self.k, self.v)]
 
@@ -163,18 +183,18 @@ class Call:
 def calls(backend: str) -> list[Call]:
     """A few calls that between them use everything the backend can do."""
     window, mixed = Window(9, 5), PerHead((Window(9, 5) | Global(), 2), (Window(3, 4, 3), 2))
-    drop = ("dropout", "seed") if backend == "blocked" else ()
+    drop = ("dropout", "seed") if backend in ("blocked", "cpu") else ()
     chosen = [
         call(window, 2, 2, 90, "key_mask", "scale", dtype=torch.float32),
         call(mixed, 4, 2, 100, "key_mask", "global_mask", "scale", *drop),
         call(window | Global(), 2, 2, 80, "global_mask", "segments", "scale", dtype=torch.float32),
         call(PerHead((window, 1), (Window(2, 2, 2), 1)), 2, 2, 77, "query_start"),
     ]
-    if backend == "blocked":
+    if backend in ("blocked", "cpu"):
         chosen.append(call(window, 2, 2, 80, "positions"))
     if backend == "dense":
         chosen.append(call(Full(causal=True), 2, 2, 40, "bias", "key_mask"))
-    return chosen
+    return [one.rounded() for one in chosen] if backend == "cpu" else chosen
 
 
 def call(
@@ -202,15 +222,15 @@ def outcome(compute: Callable[[Inputs], Any], inputs: Inputs, with_lse: bool) ->
 def copied(directory: Path, name: str, backend: str, mutant: Mutant | None = None) -> ModuleType:
     """A copy of the package under another name, with operators of its own, and one module broken."""
     package = directory / name
-    package.mkdir()
-    for path in SOURCES.glob("*.py"):
+    shutil.copytree(SOURCES, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in package.rglob("*.py"):
         source = path.read_text()
         if mutant is not None and path.stem == mutant.module:
             found = source.count(mutant.old)
             assert found == 1, f"{path.name} holds {mutant.old!r} {found} times; bring the mutant up to date"
             source = source.replace(mutant.old, mutant.new)
         source = source.replace("gossamer.kernels", name).replace('"gossamer::', f'"{name}::')
-        (package / path.name).write_text(source)
+        path.write_text(source)
     return importlib.import_module(f"{name}.{backend}")
 
 
@@ -228,7 +248,7 @@ def test_the_mutant_is_noticed(name: str, workshop: Path) -> None:
     assert notices(workshop, f"kernel_mutant_{list(MUTANTS).index(name)}", mutant.backend, mutant)
 
 
-@pytest.mark.parametrize("backend", ["blocked", "portable", "dense"])
+@pytest.mark.parametrize("backend", ["blocked", "portable", "dense", "cpu"])
 def test_the_unbroken_copy_passes(backend: str, workshop: Path) -> None:
     assert not notices(workshop, f"kernel_mutant_none_{backend}", backend)
 

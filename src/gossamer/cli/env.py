@@ -29,7 +29,7 @@ FLAGS = (
 # Named one by one: an environment holds secrets too.
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE"),
-    *("TOKENIZERS_PARALLELISM", "GOSSAMER_DEBUG", "GOSSAMER_REQUIRE_NATIVE", "NO_COLOR"),
+    *("TOKENIZERS_PARALLELISM", "GOSSAMER_DEBUG", "GOSSAMER_REQUIRE_NATIVE", "GOSSAMER_CPU_KERNEL", "NO_COLOR"),
 )
 
 
@@ -120,9 +120,11 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _backends() -> list[str]:
+    """The names; of the compiled kernel also what it is compiled for, or why it is not there."""
     from gossamer.kernels import BACKENDS
+    from gossamer.kernels.cpu import instruction_set, why_no_library
 
-    return list(BACKENDS)
+    return [f"cpu ({instruction_set() or why_no_library()})" if name == "cpu" else name for name in BACKENDS]
 
 
 def _folders() -> dict[str, str]:

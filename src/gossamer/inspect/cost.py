@@ -232,7 +232,7 @@ def _backends(architecture: Architecture, n: int, dtype: torch.dtype) -> dict[Pa
     shapes = {one.attention.pattern: one.attention for one in architecture.layers}
     found = {}
     for pattern, one in shapes.items():
-        q = torch.empty(1, one.heads, n, one.head_size, dtype=dtype, device="meta")
+        q = torch.empty(1, 1, 1, 1, dtype=dtype).expand(1, one.heads, n, one.head_size)
         found[pattern] = explain(q, q, q, pattern).backend
     return found
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.blocked import blocked
+from gossamer.kernels.cpu import cpu
 from gossamer.kernels.dense import dense
 from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
 from gossamer.kernels.portable import portable
@@ -70,7 +71,7 @@ def attend(
         scale: of the scores; 1 / sqrt(head_size) unless given.
         dropout: rate at which probabilities are dropped; which ones depends on (seed, batch, head, query, key) alone.
         seed: of the dropout; drawn from torch's generator unless given.
-        backend: "auto", "reference", "dense" or "blocked"; see `explain`.
+        backend: "auto", "reference", "dense", "blocked" or "cpu"; see `explain`.
         return_lse: also return each row's log-sum-exp, [batch, heads, queries], in float32 or wider, differentiable.
 
     A row with nothing to see gives zeros, log-sum-exp -inf and zero gradients.
@@ -119,6 +120,8 @@ def _run(inputs: Inputs, backend: str, return_lse: bool) -> Tensor | tuple[Tenso
         return dense(inputs)
     if backend == "reference":
         out, lse = reference(inputs)
+    elif backend == "cpu":
+        out, lse = cpu(inputs)
     elif in_plain_operations(inputs):
         out, lse = portable(inputs)
     else:

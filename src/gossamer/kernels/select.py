@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
+from gossamer.kernels.cpu import CPU_TYPES, why_no_library
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, compile_pattern, why_not_pieces
 from gossamer.kernels.tiles import band_area, block_size
@@ -15,13 +16,20 @@ from gossamer.patterns import Full
 
 __all__ = ["BACKENDS", "Explanation", "choose", "in_plain_operations"]
 
-BACKENDS = ("reference", "dense", "blocked")
+BACKENDS = ("reference", "dense", "blocked", "cpu")
 
 # What blocked attention costs beside its pairs, in pairs of dense attention; fitted by benchmarks/crossover.py on two
 # cores of a Xeon with AVX-512 (docs/LOG.md, 2026-11-23), where the choice then costs at most 6% over the faster one.
 CALL = 200_000
 GROUP_OF_TILES = 16_000
 NARROW_TILE = 45
+
+# Pairs of all heads up to which torch's own attention is faster than starting the compiled kernel; measured as above.
+CPU_CALL_PLAIN = 1_000_000
+CPU_CALL_LISTED = 300_000
+"""Where rows are listed first: padding, documents, positions."""
+CPU_CALL_PATTERN = 100_000
+"""Where torch's own needs a mask of the pattern."""
 """A tile of k keys runs at k / (k + NARROW_TILE) of the rate of dense attention."""
 
 
@@ -48,9 +56,12 @@ def choose(inputs: Inputs, backend: str = "auto", return_lse: bool = False) -> E
     if backend != "auto":
         others = {name: impossible.get(name, "not asked for") for name in BACKENDS if name != backend}
         return Explanation(backend=backend, reason="asked for by name", others=others)
+    others = {"reference": "slow: it is the definition, for tests"}
+    if "cpu" not in impossible:
+        return _cpu_or_dense(inputs, others | impossible)
+    others["cpu"] = impossible["cpu"]
     if "blocked" in impossible and "dense" in impossible:
         return Explanation(backend="reference", reason="the only one that can", others=impossible)
-    others = {"reference": "slow: it is the definition, for tests"}
     if "blocked" in impossible:
         return Explanation(backend="dense", reason="blocked cannot", others=others | impossible)
     if "dense" in impossible:
@@ -61,6 +72,23 @@ def choose(inputs: Inputs, backend: str = "auto", return_lse: bool = False) -> E
 def in_plain_operations(inputs: Inputs) -> bool:
     """Whether `blocked` means its formulation in plain operations: while exporting, and on devices such as MPS, XLA."""
     return torch.compiler.is_exporting() or inputs.q.device.type not in ("cpu", "cuda")
+
+
+def _cpu_or_dense(inputs: Inputs, others: dict[str, str]) -> Explanation:
+    """Gossamer's kernel, unless the call is so small that starting it takes longer than dense attention."""
+    others = {"blocked": "slower than the compiled kernel"} | others
+    if "dense" in others:
+        return Explanation(backend="cpu", reason="dense cannot", others=others)
+    if tracing():
+        return Explanation(backend="cpu", reason="compiled for this processor", others=others | {"dense": "slower"})
+    plain = inputs.key_mask is None and inputs.q_segments is None and inputs.q_positions is None
+    batch, heads, queries, _ = inputs.q.shape
+    pairs = batch * heads * queries * inputs.keys
+    full = inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start)
+    least = CPU_CALL_LISTED if not plain else CPU_CALL_PLAIN if full else CPU_CALL_PATTERN
+    if pairs <= least:
+        return Explanation(backend="dense", reason="so small a call", others=others | {"cpu": "slower to start"})
+    return Explanation(backend="cpu", reason="compiled for this processor", others=others | {"dense": "slower"})
 
 
 def _faster(inputs: Inputs, others: dict[str, str]) -> Explanation:
@@ -113,9 +141,21 @@ def _why_not(backend: str, inputs: Inputs, return_lse: bool) -> str | None:
         return "it gives no log-sum-exp" if return_lse else None
     if inputs.bias is not None:
         return "it takes no bias"
+    if backend == "cpu":
+        return _why_not_cpu(inputs)
     if in_plain_operations(inputs) and (inputs.dropout or inputs.q_positions is not None):
         return "in plain operations (while exporting, and on this device) it has neither dropout nor positions"
     return _why_not_positions(inputs)
+
+
+def _why_not_cpu(inputs: Inputs) -> str | None:
+    if inputs.q.device.type != "cpu":
+        return "it is for the CPU"
+    if inputs.q.dtype not in CPU_TYPES:
+        return f"it computes no {str(inputs.q.dtype).removeprefix('torch.')}"
+    if torch.compiler.is_exporting():
+        return "an exported program may run where it is not"
+    return why_no_library()
 
 
 def _why_not_positions(inputs: Inputs) -> str | None:

@@ -160,8 +160,7 @@ def _chunks(tokens: Sequence[Tokens], size: int) -> list[TextReading]:
 def unchanged(short: Model, long: Model, material: Material, window: int) -> dict[str, Any]:
     """Embeddings of the passages that a window covers, by both models: the relative difference of all of them.
 
-    Twice: as it runs, by the backends told, which on text so short may be dense attention for both; and with the
-    windowed kernel forced for the long model.
+    Twice: as it runs, by the backends told; and by `blocked`, whose tiles nothing in the short model shares.
     """
     fits = [one for one in material.passage_tokens if len(one[0]) + 2 <= window // 2 + 1]
     exact = next(long.parameters()).dtype in (torch.float32, torch.float64)

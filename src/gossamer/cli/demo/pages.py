@@ -114,12 +114,12 @@ def _tables(receipt: dict[str, Any]) -> list[Section]:
 
 
 def _unchanged(found: dict[str, Any]) -> Rows:
-    backends = " and ".join("windowed" if one == "blocked" else one for one in found["backends"])
-    as_it_runs = f"as it runs ({backends} attention on text so short)" if backends else "as it runs"
+    backends = " and ".join(found["backends"])
+    as_it_runs = f"as it runs (backend {backends})" if backends else "as it runs"
     return [
         ("passages that the window covers", f"{found['texts']:,}"),
         (as_it_runs, _small(found["relative_difference"])),
-        ("windowed kernel forced", _small(found["relative_difference_windowed_kernel"])),
+        ("by the backend blocked", _small(found["relative_difference_windowed_kernel"])),
     ]
 
 

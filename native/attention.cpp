@@ -1,0 +1,61 @@
+// One library for each instruction set: this file, compiled with its flags. Nothing but the C interface is visible, so that
+// no code of one set can stand in for that of another.
+#include <atomic>
+#include <cstring>
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
+#include "backward.hpp"
+#include "forward.hpp"
+
+#if defined(_WIN32)
+#define VISIBLE extern "C" __declspec(dllexport)
+#else
+#define VISIBLE extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+std::atomic<bool> forked{false};
+
+#if defined(__unix__) || defined(__APPLE__)
+// OpenMP's threads do not survive a fork, and a child that waits for them waits for ever.
+const int watching = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+#endif
+
+gs_attention checked(const gs_attention *call) {
+    gs_attention own = *call;
+    if (forked) own.threads = 1;
+    return own;
+}
+
+// Narrow bands waste what a wide tile computes beside them.
+bool is_narrow(const gs_attention &call) { return call.band_high - call.band_low < 160; }
+
+}  // namespace
+
+VISIBLE int gs_forward(const gs_attention *given) {
+    gs_attention call = checked(given);
+    return is_narrow(call) ? forward<2>(call) : forward<3>(call);
+}
+
+VISIBLE int gs_backward(const gs_attention *given) {
+    gs_attention call = checked(given);
+    return is_narrow(call) ? backward<2>(call) : backward<3>(call);
+}
+
+VISIBLE int gs_supports(const char *instructions) {
+    if (std::strcmp(instructions, "baseline") == 0) return 1;
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (std::strcmp(instructions, "avx2") == 0) return avx2;
+    if (std::strcmp(instructions, "avx512") == 0)
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+    return 0;
+}
+
+VISIBLE int64_t gs_call_bytes(void) { return sizeof(gs_attention); }

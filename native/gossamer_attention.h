@@ -1,0 +1,57 @@
+// The C interface of Gossamer's CPU attention: no torch headers, no C++ in it, loaded with ctypes.
+#pragma once
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum gs_type { GS_FLOAT32 = 0, GS_BFLOAT16 = 1, GS_FLOAT16 = 2 };
+
+// A [batch, heads, rows, size] tensor: strides of the first three dimensions, in elements; the last one is contiguous.
+typedef struct {
+    void *data;
+    int64_t batch_stride, head_stride, row_stride;
+} gs_tensor;
+
+// Some rows of each text, in the order in which their coordinates rise. `index` 0: all rows, coordinate = row + start.
+// Otherwise offsets[b] .. offsets[b + 1] are those of text b, or offsets[0] .. offsets[1] those of every text.
+typedef struct {
+    const int32_t *index;
+    const int32_t *band;      // the first coordinate, never falling
+    const int32_t *second;    // the second coordinate, in any order; 0: there is none
+    const int64_t *offsets;
+    int64_t rows;             // of the tensor
+    int64_t start;            // where `index` is 0: coordinate of row 0
+    int32_t shared;           // one list for all texts
+} gs_rows;
+
+// Block-band attention: a query sees a key when band_low <= key.band - query.band <= band_high and
+// second_low <= key.second - query.second <= second_high.
+typedef struct {
+    int32_t type, out_type, threads, resume;  // resume: `out` and `lse` hold what other pieces gave
+    int64_t batch, heads, key_heads, size;
+    int64_t first_head;                       // number of head 0, which dropout depends on
+    gs_tensor q, k, v, out;
+    float *lse;                               // [batch, heads, query rows]
+    int64_t lse_batch_stride, lse_head_stride;
+    gs_rows queries, keys;
+    int64_t band_low, band_high, second_low, second_high;
+    float scale, dropout;
+    uint32_t seed;
+    // Backward only; dq, dk, dv are float32 and are added to.
+    gs_tensor dout, dq, dk, dv;
+    const float *delta;                       // laid out like lse: sum(dout * out) - dlse
+} gs_attention;
+
+// Both return 0. Safe after fork: a child then works in one thread, as the threads of its parent are not there.
+int gs_forward(const gs_attention *call);
+int gs_backward(const gs_attention *call);
+// Whether this processor and operating system run code for "avx512", "avx2" or "baseline".
+int gs_supports(const char *instructions);
+// Bytes of the call's description, so that the caller can tell whether both mean the same.
+int64_t gs_call_bytes(void);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,138 @@
+"""Finds and loads the compiled kernel for this processor; the C interface is native/gossamer_attention.h."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import c_char_p, c_float, c_int, c_int32, c_int64, c_uint32, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from gossamer.errors import InputError, quote
+
+__all__ = ["CRows", "CTensor", "Call", "instruction_set", "library", "why_no_library"]
+
+INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
+"""The best first."""
+VARIABLE = "GOSSAMER_CPU_KERNEL"
+"""Names an instruction set to take, or "none"; for tests and comparisons."""
+
+
+class CTensor(ctypes.Structure):
+    """gs_tensor: strides in elements."""
+
+    _fields_ = (
+        ("data", c_void_p),
+        ("batch_stride", c_int64),
+        ("head_stride", c_int64),
+        ("row_stride", c_int64),
+    )
+
+
+class CRows(ctypes.Structure):
+    """gs_rows: some rows of each text and their coordinates."""
+
+    _fields_ = (
+        ("index", c_void_p),
+        ("band", c_void_p),
+        ("second", c_void_p),
+        ("offsets", c_void_p),
+        ("rows", c_int64),
+        ("start", c_int64),
+        ("shared", c_int32),
+    )
+
+
+class Call(ctypes.Structure):
+    """gs_attention: one piece of a pattern."""
+
+    _fields_ = (
+        ("type", c_int32),
+        ("out_type", c_int32),
+        ("threads", c_int32),
+        ("resume", c_int32),
+        ("batch", c_int64),
+        ("heads", c_int64),
+        ("key_heads", c_int64),
+        ("size", c_int64),
+        ("first_head", c_int64),
+        ("q", CTensor),
+        ("k", CTensor),
+        ("v", CTensor),
+        ("out", CTensor),
+        ("lse", c_void_p),
+        ("lse_batch_stride", c_int64),
+        ("lse_head_stride", c_int64),
+        ("queries", CRows),
+        ("keys", CRows),
+        ("band_low", c_int64),
+        ("band_high", c_int64),
+        ("second_low", c_int64),
+        ("second_high", c_int64),
+        ("scale", c_float),
+        ("dropout", c_float),
+        ("seed", c_uint32),
+        ("dout", CTensor),
+        ("dq", CTensor),
+        ("dk", CTensor),
+        ("dv", CTensor),
+        ("delta", c_void_p),
+    )
+
+
+def library() -> ctypes.CDLL:
+    """The kernel for this processor. Raises InputError where there is none: see `why_no_library`."""
+    found = _load()
+    if isinstance(found, str):
+        raise InputError(f"the CPU kernel is not there: {found}")
+    return found[1]
+
+
+def instruction_set() -> str | None:
+    """What the kernel was compiled for: "avx512", "avx2" or "baseline"; None where it is not there."""
+    found = _load()
+    return None if isinstance(found, str) else found[0]
+
+
+@torch.compiler.assume_constant_result
+def why_no_library() -> str | None:
+    """Why the kernel is not there, in words; None where it is."""
+    found = _load()
+    return found if isinstance(found, str) else None
+
+
+@cache
+def _load() -> tuple[str, ctypes.CDLL] | str:
+    """The instruction set and its library, or why there is none."""
+    asked = os.environ.get(VARIABLE, "")
+    if asked == "none":
+        return f"{VARIABLE} is 'none'"
+    if asked and asked not in INSTRUCTION_SETS:
+        raise InputError(f"{VARIABLE} is {quote(asked)}; it must be one of {', '.join(INSTRUCTION_SETS)}, none")
+    try:
+        baseline = _open("baseline")
+        if baseline is None:
+            return "it was not compiled when Gossamer was installed; install again with a C++ compiler there"
+        for name in (asked,) if asked else INSTRUCTION_SETS:
+            if baseline.gs_supports(name.encode()) and (found := _open(name)) is not None:
+                return name, found
+    except (OSError, AttributeError) as problem:
+        return f"it does not load ({problem}); install Gossamer again"
+    return f"this processor has no {asked}"
+
+
+def _open(name: str) -> ctypes.CDLL | None:
+    path = Path(__file__).parent / f"gossamer_attention_{name}.so"
+    if not path.is_file():
+        return None
+    opened = ctypes.CDLL(str(path))
+    opened.gs_supports.argtypes = [c_char_p]
+    opened.gs_call_bytes.restype = c_int64
+    for function in (opened.gs_forward, opened.gs_backward):
+        function.argtypes = [ctypes.POINTER(Call)]
+        function.restype = c_int
+    if opened.gs_call_bytes() != ctypes.sizeof(Call):
+        raise OSError("it belongs to another version")
+    return opened

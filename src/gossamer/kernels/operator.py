@@ -1,0 +1,138 @@
+"""A backend as one differentiable operator of torch over a whole pattern, which torch.compile sees as one opaque node.
+
+The operator saves q, k, v, the final output and the final log-sum-exp; the backward pass runs each piece's backward
+with them (Liu et al. 2023, ring attention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.kernels.autocast import autocast_off
+from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.pieces import HeadGroup, compile_pattern, pieces_from_numbers, pieces_to_numbers
+from gossamer.kernels.tile_attention import wide
+
+__all__ = ["PER_TOKEN", "Arguments", "Operator", "empty_outputs"]
+
+PER_TOKEN = ("key_mask", "q_segments", "k_segments", "q_positions", "k_positions", "q_flags", "k_flags")
+EXTRAS = (*PER_TOKEN, "seed")
+"""The optional tensors; the operators take a list of those that are given, and their names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """What an operator was given; `extras` by name."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    extras: dict[str, Tensor]
+    groups: tuple[HeadGroup, ...]
+    query_start: int
+    scale: float
+    dropout: float
+
+
+Forward = Callable[[Arguments], tuple[Tensor, Tensor]]
+Backward = Callable[[Arguments, Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]]
+
+
+class Operator:
+    """`gossamer::NAME_attention` and its backward.
+
+    `forward(arguments)` gives the output and the log-sum-exp; `backward(arguments, out, lse, grad_out, grad_lse)` the
+    gradients of q, k and v. `shares_heads`: it reads fewer key/value heads than query heads as they are, where all
+    heads have one pattern; otherwise they are repeated.
+    """
+
+    def __init__(self, name: str, forward: Forward, backward: Backward, *, shares_heads: bool = False) -> None:
+        self.name, self._forward, self._backward = name, forward, backward
+        self.shares_heads = shares_heads
+        self.attention = torch.library.custom_op(f"gossamer::{name}_attention", self._run, mutates_args=())
+        self.attention_backward = torch.library.custom_op(
+            f"gossamer::{name}_attention_backward", self._run_backward, mutates_args=()
+        )
+        self.attention.register_fake(lambda q, *rest: empty_outputs(q))
+        self.attention_backward.register_fake(_empty_gradients)
+        self.attention.register_autograd(self._differentiate, setup_context=_save)
+        self.attention_backward.register_autograd(self._refuse, setup_context=lambda ctx, inputs, output: None)
+
+    def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Output [batch, heads, queries, size] and log-sum-exp [batch, heads, queries] of the whole pattern."""
+        out, lse = self.attention(*self.operands(inputs))
+        return out, lse
+
+    def operands(self, inputs: Inputs) -> tuple[Any, ...]:
+        """The arguments of the operator."""
+        groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
+        if not self.shares_heads or len(groups) > 1:
+            inputs = inputs.with_repeated_heads()
+        extras = {name: x for name in EXTRAS if (x := getattr(inputs, name)) is not None}
+        settings = (",".join(extras), pieces_to_numbers(groups), inputs.query_start, inputs.scale, inputs.dropout)
+        return (inputs.q, inputs.k, inputs.v, list(extras.values()), *settings)
+
+    # No shapes in these types: torch reads the operators' signatures from them.
+    def _run(
+        self, q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
+        names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        with autocast_off(q):
+            return self._forward(_arguments(q, k, v, extras, names, pieces, query_start, scale, dropout))
+
+    def _run_backward(
+        self, grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor,
+        q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
+        names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        with autocast_off(q):
+            call = _arguments(q, k, v, extras, names, pieces, query_start, scale, dropout)
+            return self._backward(call, out, lse, grad_out, grad_lse)
+
+    def _differentiate(self, ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Any, ...]:
+        out, lse, q, k, v, *extras = ctx.saved_tensors
+        grads: tuple[Tensor | None, ...] = (None, None, None)
+        if grad_out is not None or grad_lse is not None:
+            grad_out = torch.zeros_like(out) if grad_out is None else grad_out
+            grads = self.attention_backward(grad_out, grad_lse, out, lse, q, k, v, extras, *ctx.settings)
+        return (*grads, [None for _ in extras], *(None for _ in ctx.settings))
+
+    def _refuse(self, ctx: Any, *grads: Tensor | None) -> None:
+        raise InputError(
+            f"backend {self.name!r} has no second derivative; use backend='reference', which has all of them"
+        )
+
+
+def empty_outputs(q: Tensor) -> tuple[Tensor, Tensor]:
+    """Uninitialised output and log-sum-exp; the output lies as layers want it, [batch, queries, heads, size]."""
+    batch, heads, queries, size = q.shape
+    out = q.new_empty(batch, queries, heads, size).transpose(1, 2)
+    return out, q.new_empty(batch, heads, queries, dtype=wide(q))
+
+
+def _arguments(
+    q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
+    names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
+) -> Arguments:  # fmt: skip
+    return Arguments(
+        q=q, k=k, v=v, extras=dict(zip(names.split(",") if names else (), extras, strict=True)),
+        groups=pieces_from_numbers(pieces), query_start=query_start, scale=scale, dropout=dropout,
+    )  # fmt: skip
+
+
+def _empty_gradients(
+    grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: object
+) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, extras, *ctx.settings = inputs
+    ctx.save_for_backward(*output, q, k, v, *extras)
+    ctx.set_materialize_grads(False)
