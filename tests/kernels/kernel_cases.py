@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +23,14 @@ OUTPUT_ERROR = {torch.float64: 1e-12, torch.float32: 3e-6}
 GRADIENT_ERROR = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tokens first": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "every second": lambda x: x.repeat_interleave(2, 2)[:, :, ::2],
+    "expanded": lambda x: x[:1, :1].expand(x.shape),
+    "transposed size": lambda x: x.mT.contiguous().mT,
+}
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of `attend`, in float64, with the gradients that come back to it."""
@@ -40,6 +48,11 @@ class Call:
         rounded = {name: getattr(self, name) for name in ("q", "k", "v", "grad_out")}
         rounded = {name: None if x is None else x.to(dtype) for name, x in rounded.items()}
         return replace(self, **rounded)
+
+    def laid_out(self, layout: str) -> Call:
+        """The same numbers, lying in memory in another way; "expanded" repeats those of the first head."""
+        change = LAYOUTS[layout]
+        return replace(self, **{name: change(getattr(self, name)) for name in ("q", "k", "v", "grad_out")})
 
     def with_options(self, **options: Any) -> Call:
         return replace(self, options={**self.options, **options})

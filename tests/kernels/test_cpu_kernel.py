@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Call, assert_same, calls, check, poisoned, random_call, relative_error, run
+from kernel_cases import LAYOUTS, Call, assert_same, calls, check, poisoned, random_call, relative_error, run
 from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer import Full, Global, PerHead, Window, attend, explain
@@ -131,20 +131,11 @@ def test_rows_that_see_nothing_and_numbers_that_are_none() -> None:
     assert out.isfinite().all()
 
 
-@pytest.mark.parametrize("layout", ["tokens first", "every second", "expanded", "transposed size"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_are_read_in_place(layout: str) -> None:
     call = random_call(Window(20, 20) | Global(), 130, size=16, global_mask=torch.arange(130).expand(2, -1) == 3)
 
-    def laid_out(x: torch.Tensor) -> torch.Tensor:
-        if layout == "tokens first":
-            return x.transpose(1, 2).contiguous().transpose(1, 2)
-        if layout == "every second":
-            return x.repeat_interleave(2, 2)[:, :, ::2]
-        if layout == "transposed size":
-            return x.mT.contiguous().mT
-        return x[:1, :1].expand(x.shape)
-
-    compare(replace(call, **{name: laid_out(getattr(call, name)) for name in ("q", "k", "v", "grad_out")}))
+    compare(call.laid_out(layout))
 
 
 def test_bitwise_the_same_again_and_for_any_number_of_threads() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from hypothesis import given
-from kernel_cases import Call, calls, check, random_call, relative_error, run
+from kernel_cases import LAYOUTS, Call, calls, check, random_call, relative_error, run
 from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer import Full, Global, PerHead, Window, attend
@@ -115,20 +115,11 @@ def test_bfloat16_is_no_worse_than_torch(pattern: object) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("layout", ["tokens first", "every second", "expanded", "transposed size"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(layout: str, dtype: torch.dtype) -> None:
     call = random_call(Window(20, 20) | Global(), 130, global_mask=torch.arange(130).expand(2, -1) == 3).to(dtype)
 
-    def laid_out(x: torch.Tensor) -> torch.Tensor:
-        if layout == "tokens first":
-            return x.transpose(1, 2).contiguous().transpose(1, 2)
-        if layout == "every second":
-            return x.repeat_interleave(2, 2)[:, :, ::2]
-        if layout == "transposed size":
-            return x.mT.contiguous().mT
-        return x[:1, :1].expand(x.shape)
-
-    other = replace(call, **{name: laid_out(getattr(call, name)) for name in ("q", "k", "v", "grad_out")})
+    other = call.laid_out(layout)
     for backend in ("blocked", "dense"):
         check(other, backend, dtype, return_lse=backend == "blocked")
     check(replace(other, grad_out=torch.ones((), dtype=torch.float64).expand(call.q.shape)), "blocked", dtype)
