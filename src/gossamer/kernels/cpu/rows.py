@@ -63,8 +63,9 @@ class Tokens:
     positions: Tensor | None = None
 
     @property
-    def plain(self) -> bool:
-        return self.real is None and self.flags is None and self.segments is None and self.positions is None
+    def unmarked(self) -> bool:
+        """Whether nothing but flags tells these rows from one another."""
+        return self.real is None and self.segments is None and self.positions is None
 
 
 def pieces_of(group: HeadGroup, queries: Tokens, keys: Tokens, batch: int) -> Iterator[Piece]:
@@ -72,8 +73,7 @@ def pieces_of(group: HeadGroup, queries: Tokens, keys: Tokens, batch: int) -> It
     flagged = group.flagged and keys.flags is not None
     band = group.band
     if band is not None:
-        plain = (queries.plain and keys.plain) or (not flagged and _without_flags_plain(queries, keys))
-        if plain and band.dilation == 1:
+        if not flagged and queries.unmarked and keys.unmarked and band.dilation == 1:
             yield Piece(
                 start=group.start,
                 stop=group.stop,
@@ -87,10 +87,6 @@ def pieces_of(group: HeadGroup, queries: Tokens, keys: Tokens, batch: int) -> It
         alike = Band(low=None, high=None)
         yield _listed(group, alike, _chosen(queries, batch, False), _chosen(keys, batch, True))
         yield _listed(group, alike, _chosen(queries, batch, True), _chosen(keys, batch, None))
-
-
-def _without_flags_plain(queries: Tokens, keys: Tokens) -> bool:
-    return all(x is None for one in (queries, keys) for x in (one.real, one.segments, one.positions))
 
 
 def _bounds(band: Band) -> Bounds:
