@@ -18,6 +18,8 @@ INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """The best first."""
 VARIABLE = "GOSSAMER_CPU_KERNEL"
 """Names an instruction set to take, or "none"; for tests and comparisons."""
+FOLDER = "GOSSAMER_CPU_KERNEL_DIR"
+"""Names another folder to take the libraries from; for tests, such as those under sanitizers."""
 
 
 class CTensor(ctypes.Structure):
@@ -124,7 +126,7 @@ def _load() -> tuple[str, ctypes.CDLL] | str:
 
 
 def _open(name: str) -> ctypes.CDLL | None:
-    path = Path(__file__).parent / f"gossamer_attention_{name}.so"
+    path = Path(os.environ.get(FOLDER) or Path(__file__).parent) / f"gossamer_attention_{name}.so"
     if not path.is_file():
         return None
     opened = ctypes.CDLL(str(path))
