@@ -8,6 +8,7 @@
 
 #include "backward.hpp"
 #include "forward.hpp"
+#include "peak.hpp"
 
 #if defined(_WIN32)
 #define VISIBLE extern "C" __declspec(dllexport)
@@ -56,6 +57,10 @@ VISIBLE int gs_supports(const char *instructions) {
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #endif
     return 0;
+}
+
+VISIBLE double gs_peak(int type, double seconds) {
+    return type == GS_FLOAT32 ? float32_peak(seconds) : type == GS_BFLOAT16 ? bfloat16_peak(seconds) : 0;
 }
 
 VISIBLE int64_t gs_call_bytes(void) { return sizeof(gs_attention); }

@@ -49,6 +49,9 @@ int gs_forward(const gs_attention *call);
 int gs_backward(const gs_attention *call);
 // Whether this processor and operating system run code for "avx512", "avx2" or "baseline".
 int gs_supports(const char *instructions);
+// GFLOP/s of one thread's multiply-adds on registers, measured for so many seconds of processor time: in float32 (fused
+// where the library's instruction set has that), or bfloat16's dot product, 0 where that has none.
+double gs_peak(int type, double seconds);
 // Bytes of the call's description, so that the caller can tell whether both mean the same.
 int64_t gs_call_bytes(void);
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import c_char_p, c_float, c_int, c_int32, c_int64, c_uint32, c_void_p
+from ctypes import c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from gossamer.errors import InputError, quote
 
-__all__ = ["CRows", "CTensor", "Call", "instruction_set", "library", "why_no_library"]
+__all__ = ["CRows", "CTensor", "Call", "instruction_set", "library", "peak_rate", "why_no_library"]
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """The best first."""
@@ -96,6 +96,20 @@ def instruction_set() -> str | None:
     """What the kernel was compiled for: "avx512", "avx2" or "baseline"; None where it is not there."""
     found = _load()
     return None if isinstance(found, str) else found[0]
+
+
+def peak_rate(dtype: torch.dtype, seconds: float) -> float | None:
+    """GFLOP/s of one thread's multiply-adds on registers, over so many seconds of its processor time.
+
+    In float32, or of bfloat16's dot product; None where the kernel's instruction set has none (float32's serves there).
+    Raises InputError for other dtypes, and where the kernel is not there.
+    """
+    types = {torch.float32: 0, torch.bfloat16: 1}
+    if dtype not in types:
+        raise InputError(f"dtype is {dtype}; peaks are measured in {' and '.join(map(str, types))}")
+    measure = library().gs_peak
+    measure.argtypes, measure.restype = [c_int, c_double], c_double
+    return measure(types[dtype], seconds) or None
 
 
 @torch.compiler.assume_constant_result
