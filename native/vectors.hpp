@@ -76,7 +76,8 @@ INLINE vf exp2_below_one(vf x) {
 #if defined(__AVX512F__)
     return (vf)_mm512_scalef_ps((__m512)p, (__m512)whole);
 #else
-    vf scaled = reinterpret(reinterpret(p) + (reinterpret(shifted) << 23));
+    // Unsigned: far below, where the result is 0 anyway, this runs over.
+    vf scaled = reinterpret(vi(vu(reinterpret(p)) + (vu(reinterpret(shifted)) << 23)));
     return choose(whole < -126.0f, vf{}, scaled);
 #endif
 }
