@@ -1,0 +1,187 @@
+"""The scores of chosen queries block by block, each chunk of queries against the keys that one of them may see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.tile_attention import wide
+from gossamer.patterns import Full, Global, Pattern, PerHead, Union, Window
+
+__all__ = ["BLOCK_SCORES", "CHUNK", "Block", "walk"]
+
+CHUNK = 256
+"""Queries that look for their keys together."""
+
+BLOCK_SCORES = 2**20
+"""Scores, or numbers of gathered keys, that are held at once, all heads of a block together."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Scores [heads, rows, keys] of one text, -inf where a query does not see the key, in float32 or wider.
+
+    `rows` are places among the chosen queries, `keys` key indices in rising order. A pair is in one block at most.
+    """
+
+    heads: slice
+    rows: Tensor
+    keys: Tensor
+    scores: Tensor
+
+
+def walk(inputs: Inputs, batch: int, chosen: Tensor) -> Iterator[Block]:
+    """All visible pairs of the queries `chosen` (indices, [rows]) of one text; rows that see nothing are in no block.
+
+    A part of a pattern asks for its queries in the order in which neighbours share most keys: a dilated window by
+    residue, flagged queries apart from others.
+    """
+    text = _Text.of(inputs, batch, chosen)
+    first = 0
+    for pattern, heads in _groups(inputs):
+        parts = pattern.parts if isinstance(pattern, Union) else (pattern,)
+        for i, part in enumerate(parts):
+            for rows in text.chunks(part):
+                for keys in text.keys_of(part, rows).split(_room(inputs, len(rows))):
+                    allowed = text.allowed(part, rows, keys)
+                    for earlier in parts[:i]:
+                        allowed &= ~text.allowed(earlier, rows, keys)
+                    yield from _blocks(inputs, batch, text, slice(first, first + heads), rows, keys, allowed)
+        first += heads
+
+
+def _groups(inputs: Inputs) -> tuple[tuple[Pattern, int], ...]:
+    pattern = inputs.pattern
+    return pattern.groups if isinstance(pattern, PerHead) else ((pattern, inputs.q.shape[1]),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Text:
+    """One text's values a token: of the chosen queries, [rows], and of all keys, [keys]."""
+
+    chosen: Tensor
+    q_positions: Tensor
+    k_positions: Tensor
+    q_segments: Tensor | None
+    k_segments: Tensor | None
+    q_flags: Tensor | None
+    k_flags: Tensor | None
+    key_mask: Tensor | None
+
+    @classmethod
+    def of(cls, inputs: Inputs, batch: int, chosen: Tensor) -> _Text:
+        def of_queries(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[batch, chosen]
+
+        def of_keys(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[batch]
+
+        q_positions, k_positions = of_queries(inputs.q_positions), of_keys(inputs.k_positions)
+        if q_positions is None or k_positions is None:
+            q_positions = chosen + inputs.query_start
+            k_positions = torch.arange(inputs.keys, device=chosen.device)
+        return cls(
+            chosen=chosen, q_positions=q_positions, k_positions=k_positions,
+            q_segments=of_queries(inputs.q_segments), k_segments=of_keys(inputs.k_segments),
+            q_flags=of_queries(inputs.q_flags), k_flags=of_keys(inputs.k_flags), key_mask=of_keys(inputs.key_mask),
+        )  # fmt: skip
+
+    def chunks(self, part: Pattern) -> Iterator[Tensor]:
+        """Places among the chosen queries, a chunk at a time."""
+        order = self.q_positions.argsort(stable=True)
+        if isinstance(part, Window) and part.dilation > 1:
+            order = order[(self.q_positions[order] % part.dilation).argsort(stable=True)]
+        if self.q_segments is not None:
+            order = order[self.q_segments[order].argsort(stable=True)]
+        if isinstance(part, Global):
+            if self.q_flags is None:
+                return
+            flagged = self.q_flags[order]
+            yield from _split(order[flagged])
+            order = order[~flagged]
+        yield from _split(order)
+
+    def keys_of(self, part: Pattern, rows: Tensor) -> Tensor:
+        """Indices of the keys that one of these queries may see, rising; few too many do no harm."""
+        found = self._reach(part, rows)
+        if self.q_segments is not None and self.k_segments is not None:
+            found = found & torch.isin(self.k_segments, self.q_segments[rows])
+        if self.key_mask is not None:
+            found = found & self.key_mask
+        return found.nonzero()[:, 0]
+
+    def _reach(self, part: Pattern, rows: Tensor) -> Tensor:
+        """Boolean [keys]. A pattern without a rule of its own is asked about every pair, which costs time alone."""
+        at, keys = self.q_positions[rows], self.k_positions
+        if isinstance(part, Full):
+            return keys <= at.max() if part.causal else torch.ones_like(keys, dtype=torch.bool)
+        if isinstance(part, Window):
+            step = part.dilation
+            near = (keys >= at.min() - part.before * step) & (keys <= at.max() + part.after * step)
+            return near if step == 1 else near & torch.isin(keys % step, at % step)
+        if isinstance(part, Global) and self.q_flags is not None and self.k_flags is not None:
+            return torch.ones_like(self.k_flags) if bool(self.q_flags[rows].any()) else self.k_flags
+        every = torch.arange(len(keys), device=keys.device)
+        found = torch.zeros_like(keys, dtype=torch.bool)
+        for few in rows.split(max(1, BLOCK_SCORES // max(1, len(keys)))):
+            found |= self._by_pattern(part, few, every).any(0)
+        return found
+
+    def allowed(self, part: Pattern, rows: Tensor, keys: Tensor) -> Tensor:
+        """Boolean [rows, keys]: the definition, for keys that are real."""
+        seen = self._by_pattern(part, rows, keys)
+        if self.q_segments is None or self.k_segments is None:
+            return seen
+        return seen & (self.q_segments[rows][:, None] == self.k_segments[keys])
+
+    def _by_pattern(self, part: Pattern, rows: Tensor, keys: Tensor) -> Tensor:
+        q_flags, k_flags = self.q_flags, self.k_flags
+        return part.allowed(
+            self.q_positions[rows],
+            self.k_positions[keys],
+            None if q_flags is None else q_flags[rows],
+            None if k_flags is None else k_flags[keys],
+        )
+
+
+def _room(inputs: Inputs, rows: int) -> int:
+    """How many keys of one head fit into a block: neither their scores nor the keys themselves may be too many."""
+    return max(1, BLOCK_SCORES // max(rows, inputs.q.shape[-1]))
+
+
+def _split(order: Tensor) -> Iterator[Tensor]:
+    if len(order):
+        yield from order.split(CHUNK)
+
+
+def _blocks(
+    inputs: Inputs, batch: int, text: _Text, heads: slice, rows: Tensor, keys: Tensor, allowed: Tensor
+) -> Iterator[Block]:
+    """The same pairs for so many heads at a time as fit into a block."""
+    if not len(keys):
+        return
+    step = max(1, _room(inputs, len(rows)) // len(keys))
+    hidden, group = ~allowed, inputs.q.shape[1] // inputs.k.shape[1]
+    for first in range(heads.start, heads.stop, step):
+        some = slice(first, min(first + step, heads.stop))
+        shared = torch.arange(some.start, some.stop, device=keys.device) // group
+        q, k = inputs.q[batch, some][:, text.chosen[rows]], inputs.k[batch][shared[:, None], keys]
+        scores = (q.to(wide(q)) @ k.to(wide(k)).mT).mul_(inputs.scale)
+        if inputs.bias is None:
+            yield Block(some, rows, keys, scores.masked_fill_(hidden, float("-inf")))
+            continue
+        bias = _bias(inputs.bias, batch, some, text.chosen[rows], keys)
+        unseen = hidden | (bias == float("-inf"))
+        yield Block(some, rows, keys, scores.add_(bias).masked_fill_(unseen, float("-inf")))
+
+
+def _bias(bias: Tensor, batch: int, heads: slice, queries: Tensor, keys: Tensor) -> Tensor:
+    """[heads or 1, rows or 1, keys or 1]."""
+    part = bias[batch if bias.shape[0] > 1 else 0]
+    part = part[heads] if part.shape[0] > 1 else part
+    part = part[:, queries] if part.shape[1] > 1 else part
+    return part[:, :, keys] if part.shape[2] > 1 else part
