@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint format bench clean
+.PHONY: help setup demo test test-all sanitize lint format bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,20 @@ test: $(STAMP)  ## the tests, without those marked slow
 
 test-all: $(STAMP)  ## all tests, with many more drawn examples
 	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" --hypothesis-profile=all $(ARGS)
+
+# The libraries lie in a folder of their own. The sanitizers' run-time library has to be the first in the process; leaks are
+# Python's own. In one process, where torch and the kernel compute in several threads. The report comes with the process's
+# end, past what pytest captures.
+SANITIZED = build/sanitize/gossamer/kernels/cpu
+sanitize: export GOSSAMER_REQUIRE_NATIVE = 1
+sanitize: export PIP_CONSTRAINT = constraints.txt
+sanitize: $(STAMP)  ## the kernel's tests, its code compiled to stop at bad reads, bad writes and undefined behaviour (needs GCC)
+	$(PIP) install -q --no-deps --upgrade --target build/sanitize \
+	  --config-settings=cmake.define.GOSSAMER_SANITIZE=ON --config-settings=install.strip=false .
+	@export GOSSAMER_CPU_KERNEL_DIR='$(CURDIR)/$(SANITIZED)' ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)"; \
+	set -x; $(BIN)/python tests/kernels/cpu_sanitizers.py \
+	  && $(BIN)/python -m pytest -n 0 --capture=sys tests/kernels tests/mutants tests/layers $(ARGS)
 
 lint: $(STAMP)  ## ruff (lint and format) and mypy, changing nothing
 	$(BIN)/ruff check .
