@@ -191,11 +191,14 @@ def test_rows_of_their_own_for_each_text() -> None:
 
 def test_nan_stays_where_it_belongs() -> None:
     real = torch.arange(40) < 33
+    bias = torch.zeros(1, 1, 1, 40, dtype=torch.float64)
+    bias[..., 20] = float("-inf")
+    flags = torch.arange(40)[None] == 2
     call = random_call(
-        Window(5, 5) | Global(), 40, batch=1, key_mask=real[None], global_mask=torch.arange(40)[None] == 2
+        Window(5, 5) | Global(), 40, batch=1, key_mask=real[None], global_mask=flags, bias=bias, key_heads=1
     )
     wanted = defined(call)
-    call.k[:, :, 33:] = float("nan")
+    call.k[:, :, 33:] = call.k[:, :, 20] = float("nan")
     call.q[:, :, 7] = float("nan")
     found = attention_rows(call.q, call.k, call.pattern, range(40), **call.options)
     assert found[:, :, 7].isnan().any()
@@ -204,6 +207,7 @@ def test_nan_stays_where_it_belongs() -> None:
     assert (found[wanted == 0] == 0).all()
     best = top_keys(call.q, call.k, call.pattern, 3, **call.options)
     assert best.weights[:, :, 7].isnan().all()
+    assert best.keys[0, :, 7].tolist() == [[2, 3, 4]] * 2
     torch.testing.assert_close(best.weights[:, :, others], wanted[:, :, others].topk(3).values)
     assert (best.keys < 33).all()
 
@@ -262,12 +266,12 @@ def test_work_is_that_of_the_visible_pairs() -> None:
     assert sum(block.scores.numel() for block in walk.walk(documents, 0, torch.arange(n))) == n * 512
 
 
-def peak_bytes(pattern: Pattern, length: int, dtype: torch.dtype) -> int:
+def peak_bytes(pattern: Pattern, length: int, dtype: torch.dtype, size: int = 64, rows: Any = None) -> int:
     """The most that torch's allocator held at once beyond the inputs."""
-    q = torch.randn(1, 2, length, 64, dtype=dtype)
+    q = torch.randn(1, 2, length, size, dtype=dtype)
     flags = torch.arange(length)[None] % 100 == 3
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        top_keys(q, q, pattern, 4, global_mask=flags)
+        top_keys(q, q, pattern, 4, rows=rows, global_mask=flags)
     held = peak = 0
     for event in sorted(record.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
@@ -282,4 +286,8 @@ def test_memory_is_linear(pattern: Pattern, dtype: torch.dtype) -> None:
     """A result of 12 bytes a place, held a few times, and one block."""
     for length in (2048, 6144):
         result = 2 * length * 4 * 12
-        assert peak_bytes(pattern, length, dtype) <= 40 * 2**20 + 3 * result
+        assert peak_bytes(pattern, length, dtype) <= 20 * 2**20 + 3 * result
+
+
+def test_memory_of_one_row_is_not_that_of_all_keys() -> None:
+    assert peak_bytes(Full(), 2**14, torch.bfloat16, size=256, rows=[5]) <= 20 * 2**20

@@ -33,6 +33,7 @@ VERBS = {
     "classify": "Label texts, or pairs of texts, of any length.",
     "tag": "Names, parts of speech or other labels in texts of any length.",
     "answer": "Answer a question from texts of any length.",
+    "attention": "What the tokens of a text attend to, by layer and head.",
     "tokenizer": "Train a tokenizer, or see how one cuts a text.",
     "env": "Versions, processor, devices, folders: for a bug report.",
 }

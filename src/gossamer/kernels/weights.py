@@ -16,7 +16,7 @@ from gossamer.kernels.tile_attention import wide
 from gossamer.kernels.walk import walk
 from gossamer.patterns import Pattern
 
-__all__ = ["TopKeys", "attention_rows", "top_keys"]
+__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "top_keys"]
 
 Queries = Float[Tensor, "batch heads queries size"]
 Keys = Float[Tensor, "batch key_heads keys size"]
@@ -62,7 +62,7 @@ def attention_rows(
 
     Returns [batch, heads, rows, keys] in float32 (float64 for float64), detached. A key that is not seen has weight 0,
     a query that sees nothing a row of zeros; other rows sum to 1. Dropout is never applied to weights that are shown.
-    Beside the result, 2 times a text's part of it and some 40 MiB are held (`walk.BLOCK_SCORES`).
+    Beside the result, 2 times a text's part of it and some 20 MiB (`walk.BLOCK_SCORES`; float64: twice that) are held.
 
     Raises InputError for what `attend` refuses, for rows that there are not, and for an lse of another shape.
     Source: Vaswani et al. 2017, section 3.2.1; weights from the log-sum-exp: Dao et al. 2022, FlashAttention, 3.1.
@@ -108,15 +108,14 @@ def top_keys(
     follow. Weights are computed for the pairs that are shown alone, without dropout; without `lse` all visible pairs
     are summed up in the same pass.
 
-    Work grows with the visible pairs, memory with the result: beside it, some 40 MiB and `count` times 60 bytes for
-    each of 256 queries and head (`walk.CHUNK`, `walk.BLOCK_SCORES`), whatever the length.
+    Work grows with the visible pairs, memory with the result: beside it, some 20 MiB (`walk.BLOCK_SCORES`; float64:
+    twice that) and 60 bytes for each of `count` places, `walk.CHUNK` queries and heads, whatever the length.
     """
     inputs = make_inputs(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, scale=scale,
     )  # fmt: skip
-    if type(count) is not int or count < 1:
-        raise InputError(f"count is {quote(count)}; it must be a whole number of keys, 1 or more")
+    check_count(count)
     chosen = _chosen(range(inputs.queries) if rows is None else rows, inputs)
     _check_lse(lse, inputs)
     batch, heads = inputs.q.shape[:2]
@@ -144,7 +143,6 @@ def _collect(
         if summing:
             sums = block.scores.logsumexp(-1)
             lse[block.heads, block.rows] = torch.logaddexp(lse[block.heads][:, block.rows], sums)
-    keys.masked_fill_(scores == NOTHING, -1)
     return lse
 
 
@@ -164,7 +162,7 @@ def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _ranked(scores: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """By falling score, equal ones by rising key."""
+    """By falling score, equal ones by rising key; of those not seen, places that hold no key (-1) come first."""
     keys, order = keys.sort(dim=-1)
     scores, by_score = scores.gather(-1, order).sort(dim=-1, descending=True, stable=True)
     return scores, keys.gather(-1, by_score)
@@ -180,6 +178,12 @@ def _to_weights(scores: Tensor, lse: Tensor) -> None:
     """exp(score - lse) in place, 0 for what is not seen."""
     hidden = scores == NOTHING
     scores.sub_(lse[..., None]).exp_().masked_fill_(hidden, 0)
+
+
+def check_count(count: int) -> None:
+    """Refuse what is no number of keys."""
+    if type(count) is not int or count < 1:
+        raise InputError(f"count is {quote(count)}; it must be a whole number of keys, 1 or more")
 
 
 def _chosen(rows: Rows | range, inputs: Inputs) -> Int[Tensor, "batch rows"]:

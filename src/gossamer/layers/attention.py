@@ -1,6 +1,8 @@
 """Multi-head self-attention: one layer that is handed a pattern and asks the kernels to compute it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,7 +11,10 @@ from torch import Tensor, nn
 from gossamer.kernels import attend
 from gossamer.patterns import Full, Global, Pattern
 
-__all__ = ["Masks", "SelfAttention"]
+__all__ = ["Masks", "SelfAttention", "Watcher"]
+
+Attend = Callable[..., Tensor]
+"""`attend`, or what stands in for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +26,16 @@ class Masks:
     global_mask: Bool[Tensor, "batch length"] | None = None
 
 
+class Watcher(Protocol):
+    """Somebody who looks at attention calls (`gossamer.inspect`) and must not change what they give."""
+
+    def attending(self, masks: Masks, flagged: bool) -> Attend:
+        """What is called in place of `attend`: for all rows of a layer, or (`flagged`) for those of global projections.
+
+        All layers of one forward pass hand over the same `masks`, in their order.
+        """
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, section 3.2) under any pattern.
 
@@ -29,6 +44,8 @@ class SelfAttention(nn.Module):
     Padding then reads nothing, as in `transformers`: its states count in the loss of question answering.
     Returns the sublayer's output; the caller adds the residual and applies `norm`.
     """
+
+    watcher: Watcher | None = None
 
     def __init__(
         self, hidden_size: int, heads: int, head_size: int, *, norm_eps: float, global_projections: bool = False
@@ -52,7 +69,7 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "batch length hidden"]:
         rate = dropout if self.training else 0.0
         q, k, v = (self._split(project(hidden)) for project in (self.query, self.key, self.value))
-        out = attend(
+        out = self._attend(masks)(
             q, k, v, pattern,
             key_mask=masks.key_mask, segments=masks.segments, global_mask=masks.global_mask, dropout=rate,
         )  # fmt: skip
@@ -62,6 +79,11 @@ class SelfAttention(nn.Module):
         if self.global_projections and masks.key_mask is not None:
             out = out.masked_fill(~masks.key_mask[:, None, :, None], 0)
         return self.output(out.transpose(1, 2).flatten(2))
+
+    def _attend(self, masks: Masks, flagged: bool = False) -> Attend:
+        if torch.compiler.is_compiling() or self.watcher is None:
+            return attend
+        return self.watcher.attending(masks, flagged)
 
     def _split(self, projected: Float[Tensor, "batch length inner"]) -> Float[Tensor, "batch heads length head_size"]:
         return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -84,7 +106,8 @@ class SelfAttention(nn.Module):
         gathered = hidden.gather(1, rows[..., None].expand(-1, -1, hidden.shape[-1]))
         q = self._split(self.query_global(gathered))
         k, v = self._split(self.key_global(hidden)), self._split(self.value_global(hidden))
-        new = attend(q, k, v, Full(), key_mask=masks.key_mask, segments=segments, dropout=rate)
+        read = self._attend(masks, flagged=True)
+        new = read(q, k, v, Full(), key_mask=masks.key_mask, segments=segments, dropout=rate)
         where = rows[:, None, :, None].expand(-1, *local.shape[1:2], -1, local.shape[-1])
         is_flagged = (torch.arange(most, device=rows.device) < count[:, None])[:, None, :, None]
         return local.scatter(2, where, torch.where(is_flagged, new, local.gather(2, where)))

@@ -1,0 +1,141 @@
+"""gossamer attention: what the tokens of a text attend to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text as Styled
+from typer import Option
+
+from gossamer.cli.output import print_json, show, working
+from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, Texts, named
+from gossamer.cli.texts import TakesFiles, Text, read_texts
+from gossamer.errors import InputError
+
+__all__ = ["COMMAND", "attention"]
+
+COMMAND = TakesFiles
+SHOWN = 20
+
+
+def attention(
+    model: ModelName,
+    text: Texts = None,
+    file: Files = None,
+    field: Field = "text",
+    layer: Annotated[int, Option(metavar="N", help="The layer, from 0; -1 is the last.")] = -1,
+    head: Annotated[int | None, Option(metavar="N", help="One head, from 0; the mean of all unless given.")] = None,
+    token: Annotated[
+        list[str] | None,
+        Option(
+            metavar="TOKEN", help="Tell this token (as the vocabulary writes it) or place; may be given several times."
+        ),
+    ] = None,
+    top: Annotated[int, Option(metavar="N", help="Tokens that each one attends to most.")] = 5,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the tokens of one text attend to: the exact weights of a layer, of one head or averaged over all."""
+    if top < 1:
+        raise InputError(f"--top is {top}; it must be a whole number, 1 or more")
+    texts = read_texts(text or [], file or [], field)
+    if len(texts) > 1:
+        raise InputError(f"there are {len(texts)} texts; give one at a time")
+    with working("reading the model"):
+        from gossamer.checkpoints import load
+
+        loaded = load(model, dtype=dtype)
+    with working("reading the text"):
+        try:
+            found = _read(loaded, texts[0], layer, head, token or [], top)
+        except InputError as problem:
+            raise InputError(named([str(problem)], texts)[0]) from problem
+    if as_json:
+        print_json(found)
+    else:
+        show(_page(texts[0], found))
+
+
+def _read(model: Any, text: Text, layer: int, head: int | None, wanted: Sequence[str], top: int) -> dict[str, Any]:
+    import torch
+
+    from gossamer.inspect import capture
+    from gossamer.kernels import TopKeys
+    from gossamer.models.evaluation import evaluating
+
+    if model.tokenizer is None:
+        raise InputError("the model has no tokenizer: put tokenizer.json into its directory to read texts")
+    batch = model.tokenizer(text.text, truncation=False)
+    tokens = model.tokenizer.tokens(batch["input_ids"][0].tolist())
+    rows = _rows(tokens, wanted)
+    with torch.no_grad(), evaluating(model), capture(model, [layer]) as seen:
+        _check_head(model, layer, head)
+        model(**batch)
+    if head is None:
+        found = seen.mean_top_keys(layer, top, rows)
+    else:
+        every = seen.top_keys(layer, top, rows)
+        found = TopKeys(weights=every.weights[:, [head]], keys=every.keys[:, [head]])
+    (told,) = seen.in_words(found, batch["input_ids"], rows)
+    attends = [{"row": one["row"], "token": one["token"], "attends_to": one["heads"][0]} for one in told]
+    backends = list(seen.backends[seen.layers[0]])
+    return {
+        "source": text.source,
+        "layer": seen.layers[0],
+        "head": head,
+        "backends": backends,
+        "tokens": tokens,
+        "rows": attends,
+    }
+
+
+def _check_head(model: Any, layer: int, head: int | None) -> None:
+    heads = model.architecture.layers[layer].attention.heads
+    if head is not None and not 0 <= head < heads:
+        raise InputError(f"--head is {head}; the layer has {heads}, numbered from 0 to {heads - 1}")
+
+
+def _rows(tokens: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Places of the tokens that were asked for, in the text's order; all where none were."""
+    places: set[int] = set()
+    for one in wanted:
+        if one.isdecimal() and int(one) < len(tokens):
+            places.add(int(one))
+            continue
+        same = [i for i, token in enumerate(tokens) if token == one]
+        if not same:
+            shown = " ".join(tokens[:SHOWN]) + (" ..." if len(tokens) > SHOWN else "")
+            raise InputError(
+                f"--token is {one!r}, no token of this text nor a place from 0 to {len(tokens) - 1}: {shown}"
+            )
+        places.update(same)
+    return sorted(places) if wanted else list(range(len(tokens)))
+
+
+def _page(text: Text, found: dict[str, Any]) -> Group:
+    shown = text.text if text.source.startswith("argument") else text.source
+    which = "the mean of all heads" if found["head"] is None else f"head {found['head']}"
+    told = f"{len(found['tokens']):,} tokens, layer {found['layer']}, {which}"
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    table.add_column("place", justify="right")
+    table.add_column("token", no_wrap=True)
+    table.add_column("attends to (place) with weight")
+    for row in found["rows"][:SHOWN]:
+        keys = [f"{one['token']} ({one['key']}) {one['weight']:.2f}" for one in row["attends_to"]]
+        table.add_row(str(row["row"]), Styled(row["token"]), Styled("  ".join(keys)))
+    more = len(found["rows"]) - SHOWN
+    rest = (
+        [Styled(f"and {more:,} more tokens: name some with --token, or see them with --json", "dim")]
+        if more > 0
+        else []
+    )
+    return Group(
+        Styled(" ".join(shown[:200].split()), "bold", no_wrap=True, overflow="ellipsis"),
+        Styled(told, "dim"),
+        table,
+        *rest,
+    )
