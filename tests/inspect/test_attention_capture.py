@@ -214,6 +214,7 @@ def test_a_pass_that_failed_halfway_is_forgotten() -> None:
     with torch.no_grad():
         states = model(**batch, output_hidden_states=True).hidden_states
     with torch.no_grad(), capture(model) as attention:
+        model(**{name: one[:1] for name, one in batch.items()})
         failing = patch.object(model.feed_forward[0], "forward", side_effect=RuntimeError("on purpose"))
         with failing, pytest.raises(RuntimeError, match="on purpose"):
             model(**batch)

@@ -66,7 +66,7 @@ def check_top(call: Call, weights: Tensor, seen: Tensor, count: int, **options: 
     assert ((ordered.diff(dim=-1) > 0) | (ordered[..., 1:] < 0)).all(), "a key is listed twice"
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(call=calls(dropout=False, bias=True), data=st.data())
 def test_rows_and_top_keys_are_their_definition(call: Call, data: st.DataObject) -> None:
     wanted = defined(call)

@@ -71,7 +71,7 @@ def check_layer(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=max(4, settings.default.max_examples // 3))
+@settings(max_examples=max(4, settings.default.max_examples // 5))
 @given(data=st.data())
 def test_weights_of_every_layer(family: str, data: st.DataObject) -> None:
     case = data.draw(cases(family, None))
