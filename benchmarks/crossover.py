@@ -23,8 +23,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from contestants import HEADS, make_problem
 from harness import Entry, conditions, interleave, progress, spread, table, write_json
+from shapes import HEADS, SHAPES, make_problem
 
 import gossamer as gs
 from gossamer.kernels import select
@@ -69,7 +69,7 @@ def measure(lengths: Sequence[int], windows: Sequence[int], rounds: int, seed: i
         if window >= 2 * n:
             continue
         progress(f"n = {n:,}, window {window}")
-        inputs = (*make_problem(n, torch.float32, seed).qkv, gs.Window.from_attention_window(window))
+        inputs = (*make_problem(SHAPES["dense"], n, torch.float32, seed).qkv, gs.Window.from_attention_window(window))
         entries = [Entry(name, partial(gs.attend, *inputs, backend=name)) for name in BACKENDS]
         for entry in entries:
             entry.call()

@@ -1,23 +1,26 @@
-"""The parity gate: nothing is timed that does not compute the same attention as the float64 reference."""
+"""The parity gate: nothing is timed that does not compute the same attention as its definition in float64."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from contestants import SIDE, Contestant, Prepared, Problem
+from contestants import Prepared
+from shapes import DIRECTIONS, HEAD_SIZE, HEADS, Problem
 from torch import Tensor
-
-import gossamer as gs
-from gossamer.patterns import Full
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 """Largest ||a - b|| / ||b||: outputs, and the gradients of q, k and v together."""
 
 STRIP = 8
 """At long lengths this many neighbouring rows are looked at in each of a few places."""
+
+MOST_PAIRS = 2**26
+"""Of queries, keys and heads that are computed for the gradients of keys: a second or two."""
+
+CHUNK = 128
 
 
 class ParityError(Exception):
@@ -26,10 +29,11 @@ class ParityError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One comparison with the reference."""
+    """One comparison with the definition."""
 
     name: str
     setting: str
+    shape: str
     n: int
     dtype: str
     what: str
@@ -37,8 +41,21 @@ class Check:
     tolerance: float
 
     def __str__(self) -> str:
-        where = f"{self.name} ({self.setting}), {self.what}, n = {self.n}, {self.dtype}"
+        where = f"{self.name} ({self.setting}), {self.what}, {self.shape}, n = {self.n}, {self.dtype}"
         return f"{where}: relative error {self.error:.1e}, allowed {self.tolerance:.0e}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expected:
+    """What is right: outputs and gradients of q at `rows`, gradients of k and v at `keys`, for the first `heads`."""
+
+    rows: Tensor
+    out: Tensor
+    dq: Tensor
+    keys: Tensor
+    heads: int
+    dk: Tensor
+    dv: Tensor
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
@@ -47,32 +64,35 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     return float(error) if error.isfinite() else float("inf")
 
 
-def require_parity(
-    prepared: Prepared, *, whole: bool = False, directions: Sequence[str] = ("forward", "forward + backward")
-) -> list[Check]:
-    """Run a contestant, forward and (where it can) backward, and compare: all rows if `whole`, else strips of rows.
+def require_parity(prepared: Prepared, *, whole: bool = False, directions: Sequence[str] = DIRECTIONS) -> list[Check]:
+    """Run a contestant in the directions that it can, and compare: all rows if `whole`, else strips of rows.
 
     Raises ParityError naming the first comparison that is beyond its tolerance.
     """
-    outputs = {"forward": (prepared.forward(),)}
-    if prepared.contestant.has_backward and "forward + backward" in directions:
-        outputs["forward + backward"] = prepared.both()
-    compare = _against_whole if whole else _against_strips
-    checks = [
-        _check(prepared, f"{direction}, {what}", got, expected)
-        for direction, tensors in outputs.items()
-        for what, got, expected in compare(prepared.contestant, prepared.problem, tensors)
-    ]
+    expected, checks = right(prepared.problem, whole), []
+    if prepared.can(DIRECTIONS[0]):
+        out = prepared.forward()
+        checks.append(_check(prepared, "forward, output", [out[:, :, expected.rows]], [expected.out]))
+    if DIRECTIONS[1] in directions and prepared.can(DIRECTIONS[1]):
+        checks += _gradients(prepared, expected)
     for check in checks:
         if not check.error <= check.tolerance:
             raise ParityError(str(check))
     return checks
 
 
+def _gradients(prepared: Prepared, right: Expected) -> Iterator[Check]:
+    out, dq, dk, dv = prepared.both()
+    yield _check(prepared, "forward + backward, output", [out[:, :, right.rows]], [right.out])
+    got = [dq[:, :, right.rows], *(x[:, : right.heads, right.keys] for x in (dk, dv))]
+    yield _check(prepared, "forward + backward, gradients", got, [right.dq, right.dk, right.dv])
+
+
 def _check(prepared: Prepared, what: str, got: list[Tensor], expected: list[Tensor]) -> Check:
-    dtype = prepared.problem.q.dtype
+    dtype, shape = prepared.problem.dtype, prepared.problem.shape.name
     return Check(
-        name=prepared.contestant.name, setting=prepared.setting, n=prepared.problem.n, dtype=str(dtype)[6:], what=what,
+        name=prepared.contestant.name, setting=prepared.setting, shape=shape, n=prepared.problem.n,
+        dtype=str(dtype).removeprefix("torch."), what=what,
         error=relative_error(_joined(got), _joined(expected)), tolerance=TOLERANCES[dtype],
     )  # fmt: skip
 
@@ -81,77 +101,73 @@ def _joined(tensors: list[Tensor]) -> Tensor:
     return torch.cat([x.flatten() for x in tensors])
 
 
-Comparison = tuple[str, list[Tensor], list[Tensor]]
-
-
-def _against_whole(contestant: Contestant, p: Problem, tensors: tuple[Tensor, ...]) -> list[Comparison]:
-    expected = _expected(p, contestant.pattern)
-    compared: list[Comparison] = [("output", [tensors[0]], [expected[0]])]
-    if len(tensors) > 1:
-        compared.append(("gradients", list(tensors[1:]), list(expected[1:])))
-    return compared
-
-
-def _against_strips(contestant: Contestant, p: Problem, tensors: tuple[Tensor, ...]) -> list[Comparison]:
-    got: dict[str, list[Tensor]] = {}
-    expected: dict[str, list[Tensor]] = {}
-    for what, which, rows, right in _expected_strips(p, contestant.pattern):
-        if which < len(tensors):
-            got.setdefault(what, []).append(tensors[which][:, :, rows])
-            expected.setdefault(what, []).append(right)
-    return [(what, got[what], expected[what]) for what in got]
-
-
 @lru_cache(maxsize=2)
-def _expected(p: Problem, pattern: gs.Full | gs.Window) -> tuple[Tensor, ...]:
-    return reference(p, pattern, slice(0, p.n), slice(0, p.n))
+def right(p: Problem, whole: bool) -> Expected:
+    """By the pattern's own definition, densely, in float64. One computation serves all contestants."""
+    places = [(0, p.n)] if whole else strips(p.n)
+    rows = torch.cat([torch.arange(start, stop) for start, stop in places])
+    parts = [_attend(p, some, HEADS) for some in rows.split(CHUNK)]
+    keys, queries, heads = affordable_keys(p, places)
+    dk = torch.zeros(1, heads, len(keys), HEAD_SIZE, dtype=torch.float64)
+    dv = torch.zeros_like(dk)
+    for some in queries.split(CHUNK):
+        part = _attend(p, some, heads)
+        at = torch.searchsorted(keys, part.seen).clamp(max=max(len(keys) - 1, 0))
+        wanted = keys[at] == part.seen
+        dk.index_add_(2, at[wanted], part.dk[:, :, wanted])
+        dv.index_add_(2, at[wanted], part.dv[:, :, wanted])
+    out, dq = (torch.cat([getattr(part, name) for part in parts], 2) for name in ("out", "dq"))
+    return Expected(rows=rows, out=out, dq=dq, keys=keys, heads=heads, dk=dk, dv=dv)
 
 
-@lru_cache(maxsize=2)
-def _expected_strips(p: Problem, pattern: gs.Full | gs.Window) -> list[tuple[str, int, slice, Tensor]]:
-    """What is compared, in which tensor (output, gradients of q, k, v), at which rows, and the right values there.
+def affordable_keys(p: Problem, places: list[tuple[int, int]]) -> tuple[Tensor, Tensor, int]:
+    """Keys whose gradients are compared, the queries that see them, and in how many heads.
 
-    A window's keys and queries are near by. Gradients of full attention depend on everybody: there, outputs alone.
+    A key's gradient needs every query that sees it, and all that those see: places are added from the last on while
+    that can be paid for, and as many heads as can.
     """
-    found = []
-    for start, stop in strips(p.n):
-        rows = slice(start, stop)
-        if isinstance(pattern, Full):
-            found.append(("output", 0, rows, reference(p, pattern, rows, slice(0, p.n))[0]))
-            continue
-        queries, keys = _around(rows, SIDE, p.n), _around(rows, 2 * SIDE, p.n)
-        right = reference(p, pattern, queries, keys)
-        for which, first in enumerate((queries.start, queries.start, keys.start, keys.start)):
-            what = "gradients" if which else "output"
-            found.append((what, which, rows, right[which][:, :, start - first : stop - first]))
-    return found
+    chosen, queries = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
+    for start, stop in reversed(places):
+        keys = torch.cat([torch.arange(start, stop), chosen])
+        seeing = _allowed(p, torch.arange(p.n), keys).any(1).nonzero()[:, 0]
+        if len(seeing) * p.n > 2 * MOST_PAIRS:
+            break
+        chosen, queries = keys, seeing
+    return chosen, queries, max(1, min(HEADS, MOST_PAIRS // max(1, len(queries) * p.n)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """Some queries' outputs and gradients, and what they add to the gradients of the keys that they see."""
+
+    out: Tensor
+    dq: Tensor
+    seen: Tensor
+    dk: Tensor
+    dv: Tensor
+
+
+def _attend(p: Problem, rows: Tensor, heads: int) -> _Part:
+    """Vaswani et al. 2017, section 3.2.1, and its derivatives."""
+    allowed = _allowed(p, rows, torch.arange(p.n))
+    seen = allowed.any(0).nonzero()[:, 0]
+    q, grad = (x[:, :heads, rows].double() for x in (p.q, p.grad))
+    k, v = (x[:, :heads, seen].double() for x in (p.k, p.v))
+    scale = HEAD_SIZE**-0.5
+    probabilities = (q @ k.mT * scale).masked_fill(~allowed[:, seen], float("-inf")).softmax(-1)
+    toward = grad @ v.mT
+    scores = probabilities * (toward - (toward * probabilities).sum(-1, keepdim=True)) * scale
+    return _Part(out=probabilities @ v, dq=scores @ k, seen=seen, dk=scores.mT @ q, dv=probabilities.mT @ grad)
+
+
+def _allowed(p: Problem, rows: Tensor, keys: Tensor) -> Tensor:
+    flags = (None, None) if p.flags is None else (p.flags[0][rows], p.flags[0][keys])
+    return p.pattern.allowed(rows, keys, *flags)
 
 
 def strips(n: int) -> list[tuple[int, int]]:
-    """Rows at both ends, in the middle and at a drawn place."""
-    drawn = int(torch.randint(0, n - STRIP + 1, (), generator=torch.Generator().manual_seed(n)))
-    return [(at, at + STRIP) for at in sorted({0, n // 2 - STRIP // 2, drawn, n - STRIP})]
-
-
-def _around(rows: slice, reach: int, n: int) -> slice:
-    return slice(max(rows.start - reach, 0), min(rows.stop + reach, n))
-
-
-def reference(p: Problem, pattern: gs.Full | gs.Window, queries: slice, keys: slice) -> tuple[Tensor, ...]:
-    """Output and gradients of q, k, v for some of the queries and keys, in float64, by Gossamer's definition."""
-    q, k, v = (x[:, :, rows].double().requires_grad_() for x, rows in ((p.q, queries), (p.k, keys), (p.v, keys)))
-    out = gs.attend(q, k, v, pattern, query_start=queries.start - keys.start, backend="reference")
-    grads = torch.autograd.grad(out, (q, k, v), p.grad[:, :, queries].double())
-    return (out.detach(), *grads)
-
-
-def require_layer_parity(outputs: dict[str, Tensor], n: int, dtype: torch.dtype) -> Check:
-    """The two whole layers agree with each other. Raises ParityError."""
-    (_, ours), (name, theirs) = outputs.items()
-    check = Check(
-        name=name, setting="default", n=n, dtype=str(dtype)[6:], what="output against Gossamer's layer",
-        error=relative_error(theirs, ours.double()), tolerance=TOLERANCES[dtype],
-    )  # fmt: skip
-    if not check.error <= check.tolerance:
-        raise ParityError(str(check))
-    return check
+    """Rows at both ends, in the middle and at a drawn place, none twice."""
+    if n <= 8 * STRIP:
+        return [(0, n)]
+    drawn = int(torch.randint(STRIP, n // 2 - 2 * STRIP, (), generator=torch.Generator().manual_seed(n)))
+    return [(at, at + STRIP) for at in (0, drawn, n // 2 - STRIP // 2, n - STRIP)]

@@ -1,8 +1,4 @@
-"""Peak memory of one contestant in a process of its own.
-
-As a script, `peak_memory.py NAME SETTING DIRECTION DTYPE SEED N [N ...]`, it prints one JSON line a length: the most
-resident memory during a call, beyond what was resident before it.
-"""
+"""Peak memory of a call, in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,23 +10,17 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import torch
-from contestants import CONTESTANTS, Prepared, make_problem, prepare
+from typing import Any
 
 MIB = 2**20
-WARM_UP = 512
 
 
-def peak_memory(
-    name: str, setting: str, direction: str, dtype: torch.dtype, lengths: Sequence[int], seed: int
-) -> Iterator[dict[str, float | int]]:
-    """One record a length, from one child process. glibc is told to hand every large block back at once."""
+def in_child(script: Path, arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The JSON lines that a script prints. glibc is told to hand every large block back at once."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    arguments = [name, setting, direction, str(dtype).removeprefix("torch."), str(seed), *map(str, lengths)]
-    command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+    command = [sys.executable, str(script), *arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
         try:
             for line in child.stdout or ():
@@ -39,18 +29,20 @@ def peak_memory(
             child.kill()
             raise
     if child.returncode:
-        raise RuntimeError(f"measuring the memory of {name} ended with status {child.returncode}")
+        raise RuntimeError(
+            f"measuring memory, {script.name} {' '.join(arguments)} ended with status {child.returncode}"
+        )
 
 
-def extra_memory(prepared: Prepared, direction: str) -> int:
+def extra_memory(call: Callable[[], object]) -> int:
     """Bytes that a call needs at its peak beyond what was resident before it."""
     _give_back()
     before = _resident("VmRSS")
     if _forget_peak():
-        result = prepared.run(direction)
+        result = call()
         peak = _resident("VmHWM")
     else:  # without /proc the highest mark of the whole process serves, as lengths rise
-        result = prepared.run(direction)
+        result = call()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     del result
     return max(peak - before, 0)
@@ -85,20 +77,3 @@ def exponent(lengths: Sequence[int], extra: Sequence[float]) -> float:
     xs, ys = [math.log(n) for n in lengths], [math.log(b) for b in extra]
     x, y = sum(xs) / len(xs), sum(ys) / len(ys)
     return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
-
-
-def main(name: str, setting: str, direction: str, dtype: str, seed: str, *lengths: str) -> None:
-    contestant, precision = CONTESTANTS[name], getattr(torch, dtype)
-    prepare(contestant, make_problem(WARM_UP, precision, int(seed)), setting).run(direction)
-    for n in map(int, lengths):
-        prepared = prepare(contestant, make_problem(n, precision, int(seed)), setting)
-        if contestant.compiles:
-            prepared.run(direction)
-        held = contestant.held(n, precision, setting)
-        extra = extra_memory(prepared, direction)
-        print(json.dumps({"n": n, "extra": extra, "held": held}), flush=True)
-        del prepared
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,45 +1,97 @@
-"""benchmarks/attention.py: its gate refuses wrong peers, its verdicts say what was measured, and it runs to the end."""
+"""benchmarks/attention.py: its gate refuses wrong peers, its masks are the patterns, and it runs, resumes and ends."""
 
 import json
 from dataclasses import replace
+from functools import lru_cache
 
 import attention
-import contestants
+import flex
+import gate
+import grid
 import pytest
+import shapes
 import torch
-from contestants import AUTO, BLOCKED, CONTESTANTS, CPU, FLEX, LONGFORMER, SDPA, Contestant, make_problem, prepare
+from contestants import AUTO, BLOCKED, CONTESTANTS, CPU, FLEX, LONGFORMER, SDPA, Contestant, mask_bytes, prepare, sdpa
+from flex import band_block_mask, mask_mod_of
 from gate import ParityError, require_parity
-from peak_memory import exponent
+from grid import PLANS, Case, GateCase, only
+from peaks import PEAKS, peak_names, seconds_a_gflop
+from shapes import DENSE, DILATED, HEAD_SIZE, HEADS, SHAPES, WITH_GLOBAL, make_problem
 from torch.nn.attention.flex_attention import create_block_mask
-from verdicts import verdicts
 
 import gossamer as gs
 
+WINDOW = "window 512"
+OTHERS = [name for name in SHAPES if not name.startswith("window") or name in ("window 64", WITH_GLOBAL)]
 
-def check(contestant: Contestant, n: int = 600, whole: bool = False):
-    return require_parity(prepare(contestant, make_problem(n, torch.float32, seed=1)), whole=whole)
+
+@lru_cache
+def problem_of(shape: str, n: int = 600):
+    return make_problem(SHAPES[shape], n, torch.float32, seed=1)
+
+
+def check(contestant: Contestant, shape: str = WINDOW, n: int = 600, whole: bool = False):
+    return require_parity(prepare(contestant, problem_of(shape, n)), whole=whole)
 
 
 @pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("name", [AUTO, CPU, BLOCKED, SDPA, contestants.DENSE, LONGFORMER])
+@pytest.mark.parametrize("name", [AUTO, CPU, BLOCKED, SDPA, LONGFORMER])
 def test_gate_lets_right_outputs_pass(name, whole):
-    assert all(found.error <= found.tolerance for found in check(CONTESTANTS[name], whole=whole))
+    found = check(CONTESTANTS[name], whole=whole)
+    assert [one.what for one in found] == [
+        "forward, output", "forward + backward, output", "forward + backward, gradients",
+    ]  # fmt: skip
+    assert all(one.error <= one.tolerance for one in found)
 
 
-def shifted_window(n, dtype, setting):
+@pytest.mark.parametrize("name", [CPU, SDPA])
+@pytest.mark.parametrize("shape", OTHERS)
+def test_gate_lets_every_pattern_pass(shape, name):
+    assert all(one.error <= one.tolerance for one in check(CONTESTANTS[name], shape, n=300))
+
+
+@pytest.mark.parametrize("shape", OTHERS)
+def test_the_gate_is_gossamers_reference(shape):
+    """Its definition is written out for some rows and keys; here it is compared with the library's, for all."""
+    p = problem_of(shape, 90)
+    right = gate.right(p, True)
+    q, k, v = (x.double().requires_grad_() for x in p.qkv)
+    out = gs.attend(q, k, v, p.pattern, global_mask=p.flags, backend="reference")
+    grads = torch.autograd.grad(out, (q, k, v), p.grad.double())
+    for mine, expected in zip((right.out, right.dq, right.dk, right.dv), (out, *grads), strict=True):
+        torch.testing.assert_close(mine, expected.detach(), rtol=1e-11, atol=1e-12)
+
+
+def test_strips_of_the_gate_are_rows_of_the_whole():
+    p = problem_of(WITH_GLOBAL, 200)
+    some, whole = gate.right(p, False), gate.right(p, True)
+    assert len(some.rows) == len(some.keys) == 4 * gate.STRIP
+    torch.testing.assert_close(some.out, whole.out[:, :, some.rows])
+    torch.testing.assert_close(some.dk, whole.dk[:, :, some.keys])
+
+
+def test_keys_that_cost_too_much_are_not_compared(monkeypatch):
+    monkeypatch.setattr(gate, "MOST_PAIRS", 200 * 200 // 4)
+    p = problem_of(DENSE, 200)
+    assert len(gate.affordable_keys(p, gate.strips(200))[0]) == 0
+    monkeypatch.setattr(gate, "MOST_PAIRS", 3 * 200 * 200)
+    assert [len(x) if torch.is_tensor(x) else x for x in gate.affordable_keys(p, gate.strips(200))] == [32, 200, 3]
+
+
+def shifted_window(problem, setting):
     return lambda q, k, v: gs.attend(q, k, v, gs.Window(256, 255))
 
 
-def poisoned(n, dtype, setting):
+def poisoned(problem, setting):
     def call(q, k, v):
-        out = gs.attend(q, k, v, contestants.WINDOW)
-        return torch.where(torch.arange(n)[:, None] == n - 1, torch.nan, out)
+        out = gs.attend(q, k, v, problem.pattern)
+        return torch.where(torch.arange(problem.n)[:, None] == problem.n - 1, torch.nan, out)
 
     return call
 
 
-def detached_values(n, dtype, setting):
-    return lambda q, k, v: gs.attend(q, k, v.detach() + 0 * v, contestants.WINDOW)
+def detached_values(problem, setting):
+    return lambda q, k, v: gs.attend(q, k, v.detach() + 0 * v, problem.pattern)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -51,116 +103,171 @@ def test_gate_refuses_corrupted_outputs_and_gradients(wrong, what, whole):
         check(replace(CONTESTANTS[AUTO], name="culprit", prepare=wrong), whole=whole)
 
 
-def test_red_parity_ends_the_run_without_results(monkeypatch, capsys, tmp_path):
-    wrong = replace(CONTESTANTS[BLOCKED], prepare=shifted_window)
-    monkeypatch.setitem(CONTESTANTS, BLOCKED, wrong)
+TINY = Case(shape="window 64", n=96, names=(CPU, FLEX, LONGFORMER), rounds=2, patience=0.2, directions=("forward",))
+
+
+@pytest.fixture
+def tiny_plan(monkeypatch):
+    """Two cases of milliseconds in place of the smoke test's."""
+    plan = replace(PLANS["smoke"], cases=(replace(TINY, names=(CPU, SDPA)), replace(TINY, shape=DENSE, names=(CPU,))))
+    monkeypatch.setitem(attention.PLANS, "smoke", plan)
+
+
+@pytest.mark.usefixtures("tiny_plan")
+def test_red_parity_keeps_nothing_of_its_case(monkeypatch, capsys, tmp_path):
+    def wrong(problem, setting):
+        return lambda q, k, v: 1.01 * gs.attend(q, k, v, problem.pattern)
+
+    monkeypatch.setitem(CONTESTANTS, SDPA, replace(CONTESTANTS[SDPA], prepare=wrong))
     out = tmp_path / "results.json"
-    assert attention.main(["--quick", "--out", str(out)]) == 1
+    assert attention.main(["--budget", "smoke", "--out", str(out)]) == 1
     printed = capsys.readouterr()
-    assert f"parity is red, so nothing is reported: {BLOCKED}" in printed.err
+    assert f"parity is red, so nothing of this case is kept or reported: {SDPA}" in printed.err
     assert printed.out == ""
     assert not out.exists()
 
 
-def test_interrupt_writes_what_was_measured(monkeypatch, tmp_path):
-    def interrupted(self):
-        raise KeyboardInterrupt
+@pytest.mark.usefixtures("tiny_plan")
+def test_an_interrupted_run_keeps_what_it_has_and_is_resumed(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    given, time = ["--budget", "smoke", "--out", str(out)], attention.Benchmark.time
 
-    monkeypatch.setattr(attention.Benchmark, "run", interrupted)
-    out, plot = tmp_path / "results.json", tmp_path / "plot.svg"
-    assert attention.main(["--quick", "--out", str(out), "--plot", str(plot)]) == 130
-    assert json.loads(out.read_text())["complete"] is False
-    assert plot.stat().st_size > 0
+    def interrupted(self, case):
+        if case.shape == DENSE:
+            raise KeyboardInterrupt
+        return time(self, case)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attention.Benchmark, "time", interrupted)
+        assert attention.main([*given, "--plots", str(tmp_path)]) == 130
+    first = json.loads(out.read_text())
+    assert not first["complete"]
+    assert first["done"] == ["window 64, n = 96, float32, wall time"]
+    assert {t["name"] for t in first["times"]} == {CPU, SDPA, *PEAKS.values()} - absent_peaks()
+    assert attention.main([*given, "--resume"]) == 0
+    second = json.loads(out.read_text())
+    assert second["complete"]
+    assert len(second["runs"]) == 2
+    assert {(t["shape"], t["run"]) for t in second["times"]} == {("window 64", 0), (DENSE, 1)}
+    assert second["times"][: len(first["times"])] == first["times"]
+    assert "verdicts" in capsys.readouterr().out
+
+
+def absent_peaks():
+    return {name for dtype, name in PEAKS.items() if dtype == torch.bfloat16 and not has_dot_product()}
+
+
+def has_dot_product():
+    from gossamer.kernels.cpu.library import peak_rate
+
+    return peak_rate(torch.bfloat16, 0.001) is not None
+
+
+def test_results_of_another_kind_are_not_gone_on_from(tmp_path):
+    out = tmp_path / "results.json"
+    out.write_text('{"benchmark": "attention", "times": []}')
+    with pytest.raises(SystemExit, match=r"holds no results of benchmarks/attention\.py"):
+        attention.main(["--budget", "smoke", "--out", str(out), "--resume"])
+
+
+@pytest.mark.parametrize("given", [["--only", "windows"], ["--resume"], ["--again", "--out", "x.json"]])
+def test_options_that_make_no_sense_are_refused(given, capsys):
+    with pytest.raises(SystemExit):
+        attention.main(given)
+    assert "error: --" in capsys.readouterr().err
+
+
+def test_those_who_cannot_are_listed_with_the_reason():
+    found = attention.left_out(replace(TINY, shape=WITH_GLOBAL, directions=shapes.DIRECTIONS))
+    assert {(one["name"], one["direction"]) for one in found} == {
+        (FLEX, "forward + backward"), (LONGFORMER, "forward"), (LONGFORMER, "forward + backward"),
+    }  # fmt: skip
+    assert all(one["why"] for one in found)
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 64), (600, 64), (777, 128), (2048, 128)])
 def test_block_mask_is_the_one_torch_finds(n, size):
-    ours = contestants.band_block_mask(n, size)
-    theirs = create_block_mask(contestants.in_band, None, None, n, n, device="cpu", BLOCK_SIZE=size)
+    mod = mask_mod_of(SHAPES[WINDOW], n)
+    ours, theirs = band_block_mask(n, size, 256, mod), create_block_mask(mod, None, None, n, n, "cpu", BLOCK_SIZE=size)
     assert torch.equal(ours.to_dense(), theirs.to_dense())
     assert torch.equal(ours.full_kv_num_blocks, theirs.full_kv_num_blocks)
     assert ours.shape[-2:] == theirs.shape[-2:]
 
 
+@pytest.mark.parametrize("shape", [name for name in SHAPES if name != DENSE])
+def test_what_flex_is_told_is_the_pattern(shape):
+    p = problem_of(shape)
+    i, j = torch.arange(p.n)[:, None], torch.arange(p.n)
+    flags = None if p.flags is None else p.flags[0]
+    assert torch.equal(mask_mod_of(p.shape, p.n)(0, 0, i, j), p.pattern.mask(p.n, flags=flags))
+
+
+def test_only_plain_windows_get_the_written_down_mask():
+    assert flex.is_plain_window(SHAPES["window 64"])
+    assert not any(flex.is_plain_window(SHAPES[name]) for name in (DILATED, WITH_GLOBAL, DENSE))
+
+
 @pytest.mark.parametrize("setting", ["boolean", "additive"])
-def test_mask_for_sdpa_is_the_window(setting):
-    mask = contestants.sdpa_masked(600, torch.float32, setting).keywords["attn_mask"]
-    assert torch.equal(mask if setting == "boolean" else mask == 0, contestants.WINDOW.mask(600))
-    assert mask.nbytes == contestants.mask_bytes(600, torch.float32, setting)
+def test_mask_for_sdpa_is_the_pattern(setting):
+    p = problem_of(WITH_GLOBAL)
+    mask = sdpa(p, setting).keywords["attn_mask"]
+    assert torch.equal(mask if setting == "boolean" else mask == 0, p.pattern.mask(p.n, flags=p.flags[0]))
+    assert mask.nbytes == mask_bytes(p, setting)
 
 
 def test_useful_work_counts_allowed_pairs_only():
-    pairs = int(contestants.WINDOW.mask(700).sum())
-    assert contestants.useful_flops(700, "forward") == 4 * pairs * 12 * 64
-    assert contestants.useful_flops(700, "forward + backward") == 14 * pairs * 12 * 64
+    p = problem_of(WITH_GLOBAL, 700)
+    pairs = int(p.pattern.mask(700, flags=p.flags[0]).sum())
+    assert p.useful_flops("forward") == 4 * pairs * HEADS * HEAD_SIZE
+    assert p.useful_flops("forward + backward") == 14 * pairs * HEADS * HEAD_SIZE
 
 
-@pytest.mark.parametrize("power", [1, 2])
-def test_exponent_of_a_power_is_found(power):
-    lengths = [2048, 4096, 8192]
-    assert exponent(lengths, [3 * n**power for n in lengths]) == pytest.approx(power)
+@pytest.mark.parametrize(("n", "expected"), [(256, 16), (4096, 64), (16384, 128), (65536, 256), (777, 32)])
+def test_strides_grow_as_the_root_of_the_length(n, expected):
+    assert shapes.stride(n) == expected
 
 
-def timed(name, seconds, n=4096, direction="forward"):
-    return {
-        "section": "wall", "dtype": "float32", "direction": direction, "name": name, "n": n, "samples": {0: seconds},
-    }  # fmt: skip
+@pytest.mark.parametrize("budget", sorted(PLANS))
+def test_a_plan_names_no_case_twice(budget):
+    keys = [case.key for case in PLANS[budget].cases]
+    assert len(keys) == len(set(keys))
 
 
-def words(times, memory=()):
-    return {verdict.goal: verdict.word for verdict in verdicts(times, memory)}
+def test_the_measurement_covers_what_was_promised():
+    cases = [case for case in PLANS["cpu"].cases if isinstance(case, Case)]
+    assert {case.shape for case in cases} == set(SHAPES)
+    assert {case.n for case in cases if case.shape == WINDOW} == {256, 512, 1024, 2048, 4096, 8192, 16384, 65536}
+    for shape in grid.GROWING:
+        assert {4096, 16384, 65536} <= {c.n for c in cases if (c.shape, c.clock, c.dtype) == (shape, "wall", "float32")}
+        assert {c.dtype for c in cases if (c.shape, c.clock) == (shape, "CPU")} == {"float32", "bfloat16"}
+    gated = {case.shape for case in PLANS["cpu"].cases if isinstance(case, GateCase)}
+    assert gated >= {WINDOW, DENSE, DILATED, WITH_GLOBAL}
 
 
-def test_verdicts_name_every_goal_even_unmeasured():
-    found = words([])
-    assert len(found) == 14
-    assert set(found.values()) == {"not measured"}
+def test_only_picks_parts():
+    cases = PLANS["cpu"].cases
+    assert only(cases, []) == list(cases)
+    assert {case.shape for case in only(cases, ["dense", "global"])} == {DENSE, WITH_GLOBAL}
+    assert {type(case).__name__ for case in only(cases, ["memory"])} == {"MemoryCase"}
+    assert {case.family for case in cases} == set(grid.families())
 
 
-@pytest.mark.parametrize(
-    ("name", "peer", "seconds", "goal"),
-    [
-        (BLOCKED, LONGFORMER, 4.0, "blocked at least 4x"),
-        (BLOCKED, FLEX, 0.95, "blocked at least 0.95x"),
-        (CPU, LONGFORMER, 14.0, "cpu at least 14x"),
-        (CPU, FLEX, 2.5, "cpu at least 2.5x"),
-    ],
-)
-def test_speed_verdicts_turn_at_their_goal(name, peer, seconds, goal):
-    for factor, word in ((1.001, "holds"), (0.999, "falls short")):
-        found = words([timed(name, 1.0), timed(peer, seconds * factor)])
-        forward = {g: w for g, w in found.items() if "backward" not in g}
-        assert {w for g, w in forward.items() if g.startswith(goal)} == {word}
-
-
-@pytest.mark.parametrize("direction", ["forward", "forward + backward"])
-def test_one_slow_length_is_enough_to_fall_short(direction):
-    times = [timed(name, 1.0, n, direction) for name in (AUTO, SDPA) for n in (512, 1024)]
-    goal = f"auto never over 10% slower than SDPA given the same mask, {direction}, every n"
-    assert words(times)[goal] == "holds"
-    slow = [timed(AUTO, 1.11, 2048, direction), timed(SDPA, 1.0, 2048, direction)]
-    assert words(times + slow)[goal] == "falls short"
-
-
-@pytest.mark.parametrize(("power", "word"), [(1, "holds"), (1.5, "falls short")])
-def test_memory_verdict_reads_the_growth(power, word):
-    memory = [
-        {"name": BLOCKED, "direction": "forward", "n": n, "extra": 10 * n**power, "held": 0} for n in (2048, 4096, 8192)
-    ]
-    assert words([], memory)["blocked: peak memory linear in n, forward"] == word
+def test_peaks_are_told_in_seconds_a_gflop(monkeypatch):
+    monkeypatch.setattr("peaks.peak_rate", lambda dtype, seconds: 100.0)
+    assert seconds_a_gflop(torch.float32) == pytest.approx(1 / (100 * torch.get_num_threads()))
+    assert peak_names("float32") == (PEAKS[torch.float32],)
+    assert set(peak_names("bfloat16")) == set(PEAKS.values())
 
 
 @pytest.mark.slow
-def test_quick_run_goes_to_the_end(tmp_path, capsys):
-    out, plot = tmp_path / "results.json", tmp_path / "plot.png"
-    assert attention.main(["--quick", "--out", str(out), "--plot", str(plot)]) == 0
+def test_smoke_run_goes_to_the_end(tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert attention.main(["--budget", "smoke", "--out", str(out), "--plots", str(tmp_path)]) == 0
     results = json.loads(out.read_text())
     assert results["complete"]
-    assert results["conditions"]["torch"] == torch.__version__
+    assert results["runs"][0]["torch"] == torch.__version__
     assert all(found["error"] <= found["tolerance"] for found in results["parity"])
-    assert {t["name"] for t in results["times"]} >= {AUTO, BLOCKED, SDPA, LONGFORMER}
+    assert {t["name"] for t in results["times"]} >= {AUTO, CPU, BLOCKED, SDPA, LONGFORMER}
     assert all(0 < t["least"] <= t["median"] for t in results["times"])
     assert [m["n"] for m in results["memory"]] == [512, 1024]
-    assert len(results["verdicts"]) == 9
     assert "verdicts" in capsys.readouterr().out
-    assert plot.stat().st_size > 0
