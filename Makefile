@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all sanitize lint format bench clean
+.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -64,8 +64,11 @@ format: $(STAMP)  ## let ruff repair and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## attention side by side with its peers, on the CPU
-	$(BIN)/python benchmarks/attention.py --budget cpu $(ARGS)
+bench: $(STAMP)  ## attention side by side with its peers, on the CPU (half an hour; ARGS="--budget quick": 6 minutes)
+	$(BIN)/python benchmarks/attention.py --budget cpu --out build/attention.json $(ARGS)
+
+bench-encoder: $(STAMP)  ## a whole model side by side with transformers (a quarter of an hour)
+	$(BIN)/python benchmarks/encoder.py --budget cpu --out build/encoder.json $(ARGS)
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

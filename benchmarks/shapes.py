@@ -77,8 +77,8 @@ SHAPES = {
     for shape in (
         *(Shape(name=f"window {size}", make=partial(_window, size), attention_window=size) for size in WINDOWS),
         Shape(name=DILATED, make=_dilated),
-        *((Shape(name=STRIDED, make=_strided),) if hasattr(gs, "Strided") else ()),
-        *((Shape(name=FIXED, make=_fixed),) if hasattr(gs, "Fixed") else ()),
+        Shape(name=STRIDED, make=_strided),
+        Shape(name=FIXED, make=_fixed),
         Shape(name=WITH_GLOBAL, make=_global, flagged=GLOBAL_TOKENS),
         Shape(name=DENSE, make=_dense),
     )
