@@ -17,6 +17,10 @@ __all__ = ["Inputs", "make_inputs", "readable", "tracing"]
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FURTHEST = 2**30
+"""The largest query_start: distances of tokens then fit into 32 bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
@@ -122,6 +126,8 @@ def _check_numbers(query_start: int, dropout: float, scale: float | None) -> Non
         raise InputError(
             f"query_start is {quote(query_start)}; it must be a whole number, 0 or more: where the first query stands"
         )
+    if query_start > FURTHEST:
+        raise InputError(f"query_start is {query_start}; it must be at most {FURTHEST}")
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise InputError(f"dropout is {quote(dropout)}; it must be from 0 up to, not including, 1")
     is_number = scale is None or isinstance(scale, int | float | torch.SymFloat)
@@ -151,14 +157,17 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
 def _check_tensor(name: str, x: object) -> None:
     if not isinstance(x, Tensor):
         raise InputError(f"{name} is {quote(x)}, a {type(x).__name__}; it must be a tensor")
+    if x.is_nested or x.layout != torch.strided:
+        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
+        raise InputError(f"{name} is a tensor of layout {kind}; it must be an ordinary, dense one")
 
 
 def _check_kinds(q: Tensor, k: Tensor, v: Tensor) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
-        if x.dtype != q.dtype or x.device != q.device or not x.dtype.is_floating_point:
+        if x.dtype != q.dtype or x.device != q.device or x.dtype not in DTYPES:
             raise InputError(
                 f"{name} is {x.dtype} on {x.device} and q {q.dtype} on {q.device}; "
-                "they must share one floating-point dtype and one device"
+                "they must share one device and one of float16, bfloat16, float32 and float64"
             )
 
 
