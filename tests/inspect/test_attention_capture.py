@@ -281,6 +281,10 @@ def test_mistakes_are_told() -> None:
         attention.rows(0, [40])
     with pytest.raises(InputError, match="rows is 3; it must list"):
         attention.top_keys(0, rows=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="rows is 3; it must list"):
+        attention.mean_top_keys(0, rows=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="rows is float32"):
+        attention.mean_top_keys(0, rows=[0.5])  # type: ignore[list-item]
     with pytest.raises(InputError, match="count is 0"):
         attention.mean_top_keys(0, 0)
     with pytest.raises(InputError, match="layer is 'x'"):
@@ -325,6 +329,8 @@ def test_a_long_text_in_words(minilm: Path) -> None:
     ((first, second),) = attention.in_words(found, batch["input_ids"], [0, 700])
     assert (first["row"], first["token"], second["row"]) == (0, "[CLS]", 700)
     assert len(second["heads"]) == 12
+    ((row,),) = attention.in_words(attention.top_keys(5, 70, [700]), batch["input_ids"], [700])
+    assert {len(head) for head in row["heads"]} == {66}, "as many as are seen"
     tokens = long.tokenizer.tokens(batch["input_ids"][0].tolist())
     for head, weights in zip(second["heads"], rows[0, :, 1], strict=True):
         assert [one["token"] for one in head] == [tokens[one["key"]] for one in head]

@@ -51,16 +51,19 @@ def attention(
         loaded = load(model, dtype=dtype)
     with working("reading the text"):
         try:
-            found = _read(loaded, texts[0], layer, head, token or [], top)
+            found, more = _read(loaded, texts[0], layer, head, token or [], top, None if as_json else SHOWN)
         except InputError as problem:
             raise InputError(named([str(problem)], texts)[0]) from problem
     if as_json:
         print_json(found)
     else:
-        show(_page(texts[0], found))
+        show(_page(texts[0], found, more))
 
 
-def _read(model: Any, text: Text, layer: int, head: int | None, wanted: Sequence[str], top: int) -> dict[str, Any]:
+def _read(
+    model: Any, text: Text, layer: int, head: int | None, wanted: Sequence[str], top: int, most: int | None
+) -> tuple[dict[str, Any], int]:
+    """What is told of at most so many tokens, and how many more there are."""
     import torch
 
     from gossamer.inspect import capture
@@ -72,6 +75,7 @@ def _read(model: Any, text: Text, layer: int, head: int | None, wanted: Sequence
     batch = model.tokenizer(text.text, truncation=False)
     tokens = model.tokenizer.tokens(batch["input_ids"][0].tolist())
     rows = _rows(tokens, wanted)
+    rows, more = rows[:most], 0 if most is None else len(rows[most:])
     with torch.no_grad(), evaluating(model), capture(model, [layer]) as seen:
         _check_head(model, layer, head)
         model(**batch)
@@ -83,14 +87,8 @@ def _read(model: Any, text: Text, layer: int, head: int | None, wanted: Sequence
     (told,) = seen.in_words(found, batch["input_ids"], rows)
     attends = [{"row": one["row"], "token": one["token"], "attends_to": one["heads"][0]} for one in told]
     backends = list(seen.backends[seen.layers[0]])
-    return {
-        "source": text.source,
-        "layer": seen.layers[0],
-        "head": head,
-        "backends": backends,
-        "tokens": tokens,
-        "rows": attends,
-    }
+    where = {"source": text.source, "layer": seen.layers[0], "head": head, "backends": backends}
+    return {**where, "tokens": tokens, "rows": attends}, more
 
 
 def _check_head(model: Any, layer: int, head: int | None) -> None:
@@ -116,7 +114,7 @@ def _rows(tokens: Sequence[str], wanted: Sequence[str]) -> list[int]:
     return sorted(places) if wanted else list(range(len(tokens)))
 
 
-def _page(text: Text, found: dict[str, Any]) -> Group:
+def _page(text: Text, found: dict[str, Any], more: int) -> Group:
     shown = text.text if text.source.startswith("argument") else text.source
     which = "the mean of all heads" if found["head"] is None else f"head {found['head']}"
     told = f"{len(found['tokens']):,} tokens, layer {found['layer']}, {which}"
@@ -124,10 +122,9 @@ def _page(text: Text, found: dict[str, Any]) -> Group:
     table.add_column("place", justify="right")
     table.add_column("token", no_wrap=True)
     table.add_column("attends to (place) with weight")
-    for row in found["rows"][:SHOWN]:
+    for row in found["rows"]:
         keys = [f"{one['token']} ({one['key']}) {one['weight']:.2f}" for one in row["attends_to"]]
         table.add_row(str(row["row"]), Styled(row["token"]), Styled("  ".join(keys)))
-    more = len(found["rows"]) - SHOWN
     rest = (
         [Styled(f"and {more:,} more tokens: name some with --token, or see them with --json", "dim")]
         if more > 0

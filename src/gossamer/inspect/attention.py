@@ -16,7 +16,7 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.kernels import attend, explain
 from gossamer.kernels.autocast import in_autocast_dtype
-from gossamer.kernels.weights import Rows, TopKeys, attention_rows, check_count, top_keys
+from gossamer.kernels.weights import Rows, TopKeys, attention_rows, check_count, choose_rows, top_keys
 from gossamer.layers import Masks, SelfAttention
 from gossamer.models import Model
 from gossamer.patterns import Pattern
@@ -61,7 +61,7 @@ class _Layer:
 
     def indices(self, rows: Rows | None) -> Int[Tensor, "batch rows"]:
         q = self.every.q
-        return _indices(rows, q.shape[0], q.shape[2]).to(q.device)
+        return choose_rows(rows, q.shape[0], q.shape[2], q.device)
 
     def calls(self) -> list[_Call]:
         return [self.every] if self.flagged is None else [self.every, self.flagged]
@@ -157,7 +157,7 @@ class CapturedAttention:
         """
         if self._tokenizer is None:
             raise InputError("the model has no tokenizer, so its tokens have no strings; read found.keys")
-        chosen = _indices(rows, *input_ids.shape).tolist()
+        chosen = choose_rows(rows, input_ids.shape[0], input_ids.shape[1], input_ids.device).tolist()
         return [
             _in_words(self._tokenizer.tokens(ids), found.weights[i], found.keys[i], at)
             for i, (ids, at) in enumerate(zip(input_ids.tolist(), chosen, strict=True))
@@ -255,13 +255,6 @@ def capture(model: Model, layers: Sequence[int] | None = None) -> Iterator[Captu
     finally:
         for one in watched:
             del one.watcher
-
-
-def _indices(rows: Rows | None, texts: int, length: int) -> Int[Tensor, "batch rows"]:
-    """Chosen rows, or all of them, for each text."""
-    chosen = range(length) if rows is None else rows
-    x = torch.as_tensor(chosen if isinstance(chosen, Tensor) else list(chosen))
-    return x.long().expand(texts, -1)
 
 
 def _flagged(layer: _Layer, at: Int[Tensor, "batch rows"]) -> tuple[Tensor, Tensor]:

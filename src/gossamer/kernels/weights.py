@@ -16,7 +16,7 @@ from gossamer.kernels.tile_attention import wide
 from gossamer.kernels.walk import walk
 from gossamer.patterns import Pattern
 
-__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "top_keys"]
+__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "top_keys"]
 
 Queries = Float[Tensor, "batch heads queries size"]
 Keys = Float[Tensor, "batch key_heads keys size"]
@@ -71,7 +71,7 @@ def attention_rows(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, scale=scale,
     )  # fmt: skip
-    chosen = _chosen(rows, inputs)
+    chosen = choose_rows(rows, inputs.q.shape[0], inputs.queries, inputs.q.device)
     _check_lse(lse, inputs)
     batch, heads = inputs.q.shape[:2]
     found = inputs.q.new_full((batch, heads, chosen.shape[1], inputs.keys), NOTHING, dtype=wide(inputs.q))
@@ -116,7 +116,7 @@ def top_keys(
         query_start=query_start, bias=bias, scale=scale,
     )  # fmt: skip
     check_count(count)
-    chosen = _chosen(range(inputs.queries) if rows is None else rows, inputs)
+    chosen = choose_rows(rows, inputs.q.shape[0], inputs.queries, inputs.q.device)
     _check_lse(lse, inputs)
     batch, heads = inputs.q.shape[:2]
     shape = (batch, heads, chosen.shape[1], count)
@@ -186,22 +186,23 @@ def check_count(count: int) -> None:
         raise InputError(f"count is {quote(count)}; it must be a whole number of keys, 1 or more")
 
 
-def _chosen(rows: Rows | range, inputs: Inputs) -> Int[Tensor, "batch rows"]:
+def choose_rows(rows: Rows | None, batch: int, queries: int, device: torch.device) -> Int[Tensor, "batch rows"]:
+    """Indices of the chosen queries, of all for None, for each text. Raises InputError for others than there are."""
+    listed = range(queries) if rows is None else rows
     try:
-        x = torch.as_tensor(rows if isinstance(rows, Tensor) else list(rows), device=inputs.q.device)
+        x = torch.as_tensor(listed if isinstance(listed, Tensor) else list(listed), device=device)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"rows is {quote(rows)}; it must list the indices of queries") from None
     x = x.long() if x.numel() == 0 else x
-    batch, last = inputs.q.shape[0], inputs.queries - 1
     fits = x.ndim == 1 or (x.ndim == 2 and x.shape[0] == batch)
     if not fits or x.dtype == torch.bool or x.dtype.is_floating_point or x.dtype.is_complex:
         raise InputError(
             f"rows is {str(x.dtype).removeprefix('torch.')} of shape {list(x.shape)}; it must be integers, [rows] or "
             f"[batch, rows], here batch {batch}"
         )
-    if x.numel() and not 0 <= int(x.min()) <= int(x.max()) <= last:
+    if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < queries:
         bad = int(x.min()) if int(x.min()) < 0 else int(x.max())
-        raise InputError(f"rows holds {bad}; the queries go from 0 to {last}")
+        raise InputError(f"rows holds {bad}; the queries go from 0 to {queries - 1}")
     return x.long().expand(batch, -1)
 
 
