@@ -1,6 +1,6 @@
 // Attention backward: weights again from the log-sum-exp, five products a tile of queries and block of keys (Dao 2023).
 #pragma once
-#include "tiles.hpp"
+#include "products.hpp"
 
 namespace {
 
@@ -52,58 +52,83 @@ inline void add_gradients(const float *weights, int64_t stride, int count, const
 }
 
 template <int V>
-struct Backward : Tiles<V> {
-    using Base = Tiles<V>;
-    using typename Base::Dropout;
-    using typename Base::Tile;
+struct Backward : Products<V> {
+    using Base = Products<V>;
+    using Base::KEYS;
     using Base::TILE;
 
     const gs_attention &call;
     const int64_t padded;
-    std::vector<float> query_columns, query_room, gradient_columns, gradient_room, dq, weights, changes;
+    Floats query_columns, query_room, gradient_columns, gradient_room, dq, weights, changes;
     const float *query_rows[TILE], *gradient_rows[TILE];
     Block keys_block, values_block;
+    Ahead<V, 7> ahead;
     vf lse[V], delta[V];
 
     explicit Backward(const gs_attention &call)
         : call(call), padded(round_up(call.size)), query_columns(padded * TILE), query_room(padded * TILE),
-          gradient_columns(padded * TILE), gradient_room(padded * TILE), dq(padded * TILE), weights(BLOCK * TILE),
-          changes(BLOCK * TILE), keys_block(padded), values_block(padded) {}
+          gradient_columns(padded * TILE), gradient_room(padded * TILE), dq(padded * TILE),
+          weights((BLOCK + SPARE) * TILE), changes((BLOCK + SPARE) * TILE), keys_block(padded), values_block(padded) {}
 
-    // Scores become weights, and gradients of weights those of scores, both as the products after them need them.
-    INLINE void change(const Tile &tile, const Rows &keys, int64_t first, int count, bool masked,
-                       const Dropout &dropout) {
-        const vf scale = splat(exponent_scale(call));
-        for (int k = 0; k < count; k++) {
-            uint32_t column = dropout.any ? Dropout::column(keys.row(first + k)) : 0;
-            UNROLL for (int v = 0; v < V; v++) {
-                float *weight = weights.data() + k * TILE + v * LANES, *gradient = changes.data() + k * TILE + v * LANES;
-                vf p = exp2_below_one(load(weight) * scale - lse[v]);
+    // Of a span: scores become weights, and gradients of weights those of scores, both as the products after them need them.
+    template <int F, int A>
+    INLINE void change(const Tile<V> &tile, const Span &span, int64_t block, const Dropout<V> &dropout) {
+        products<F, A>(span, keys_block.rows, query_columns.data(), weights.data());
+        products<F, A>(span, values_block.rows, gradient_columns.data(), changes.data());
+        if (dropout.any) {
+            turn<F, A, true>(tile, span, block, dropout);
+        } else {
+            turn<F, A, false>(tile, span, block, dropout);
+        }
+    }
+
+    template <int F, int A>
+    INLINE void products(const Span &span, const float *const *rows, const float *columns, float *to) {
+        for (int k = span.first; k < span.last; k += KEYS) {
+            ahead.ask();
+            const float *some[KEYS];
+            UNROLL for (int i = 0; i < KEYS; i++) some[i] = rows[std::min(k + i, span.last - 1)];
+            vf found[KEYS][A];
+            Base::template dot<A>(some, columns + F * LANES, call.size, found);
+            UNROLL for (int i = 0; i < KEYS; i++)
+                UNROLL for (int v = 0; v < A; v++) store(to + (k + i) * TILE + (F + v) * LANES, found[i][v]);
+        }
+    }
+
+    template <int F, int A, bool DROPS>
+    INLINE void turn(const Tile<V> &tile, const Span &span, int64_t block, const Dropout<V> &dropout) {
+        const vf scale = splat(exponent_scale(call)), outer = splat(call.scale);
+        float *const at = weights.data() + F * LANES, *const gradients = changes.data() + F * LANES;
+        for (int k = span.first; k < span.last; k++) {
+            const uint32_t column = DROPS ? Dropout<V>::column(tile.keys.row(block + k)) : 0;
+            const bool clear = span.clear(k, k + 1);
+            UNROLL for (int v = 0; v < A; v++) {
+                float *weight = at + k * TILE + v * LANES, *gradient = gradients + k * TILE + v * LANES;
+                vf p = exp2_below_one(load(weight) * scale - lse[F + v]);
                 vf dp = load(gradient);
-                if (masked) {
-                    // What nobody may see was not computed: there is anything there.
-                    const vi sees = tile.sees(call, keys, first + k, v);
+                if (!clear) {
+                    const vi sees = tile.sees(block + k, F + v);
                     p = choose(sees, p, vf{});
                     dp = choose(sees, dp, vf{});
                 }
                 vf kept = p;
-                if (dropout.any) {
-                    vi keep = dropout.kept(column, v);
+                if constexpr (DROPS) {
+                    vi keep = dropout.kept(column, F + v);
                     dp = choose(keep, dp * dropout.factor, vf{});
                     kept = choose(keep, p * dropout.factor, vf{});
                 }
                 store(weight, kept);
-                store(gradient, p * (dp - delta[v]) * call.scale);
+                store(gradient, p * (dp - delta[F + v]) * outer);
             }
         }
     }
 
-    void begin(const Rows &queries, const Tile &tile, int64_t b, int64_t h) {
+    void begin(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
         const int64_t row = lse_row(call, b, h);
         float lses[TILE], deltas[TILE];
         for (int i = 0; i < TILE; i++) {
             int64_t place = row + queries.row(tile.first + std::min(i, tile.lanes - 1));
-            bool empty = i >= tile.lanes || call.lse[place] == -std::numeric_limits<float>::infinity();
+            bool empty = i >= tile.lanes || call.lse[place] == -INFINITE;
             lses[i] = empty ? -LOWEST : call.lse[place] * LOG2E;
             deltas[i] = i < tile.lanes ? call.delta[place] : 0.0f;
         }
@@ -119,46 +144,60 @@ struct Backward : Tiles<V> {
         std::fill(dq.begin(), dq.end(), 0.0f);
     }
 
+    void look_ahead(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
+        const int64_t key_head = h / (call.heads / call.key_heads), next = tile.first + TILE, last = tile.key_last;
+        ahead.count = ahead.asked = 0;
+        ahead.add(call.dq, GS_FLOAT32, call.size, b, h, queries, tile.first, next);
+        ahead.add(call.q, call.type, call.size, b, h, queries, next, next + TILE);
+        ahead.add(call.dout, call.out_type, call.size, b, h, queries, next, next + TILE);
+        for (const gs_tensor *x : {&call.k, &call.v})
+            ahead.add(*x, call.type, call.size, b, key_head, tile.keys, last, last + TILE);
+        for (const gs_tensor *x : {&call.dk, &call.dv})
+            ahead.add(*x, GS_FLOAT32, call.size, b, key_head, tile.keys, last, last + TILE);
+        ahead.spread(2 * (last - tile.key_first) / KEYS);
+    }
+
     void run(const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first) {
         const int64_t key_head = h / (call.heads / call.key_heads);
-        Tile tile(call, queries, keys, first);
+        const Tile<V> tile(call, queries, keys, first);
         if (tile.key_first == tile.key_last) return;
-        Dropout dropout(call, queries, tile, b, h);
+        const Dropout<V> dropout(call, queries, tile, b, h);
         begin(queries, tile, b, h);
-        vf one[V], unused[V];
-        UNROLL for (int v = 0; v < V; v++) one[v] = splat(1.0f), unused[v] = vf{};
-        for (int64_t key = tile.key_first; key < tile.key_last; key += BLOCK) {
-            int count = int(std::min<int64_t>(BLOCK, tile.key_last - key));
-            Meeting met = tile.meets(call, keys, key, key + count);
-            if (met == NEVER) continue;
-            keys_block.read(call.k, call.type, keys, b, key_head, key, count, call.size, padded);
-            values_block.read(call.v, call.type, keys, b, key_head, key, count, call.size, padded);
-            typename Base::Span spans[BLOCK];
-            const int parts = Base::spans(call, tile, keys, key, count, met == SOMETIMES, spans);
-            Base::dots(spans, parts, keys_block.rows, query_columns.data(), call.size, weights.data(), unused);
-            Base::dots(spans, parts, values_block.rows, gradient_columns.data(), call.size, changes.data(), unused);
-            change(tile, keys, key, count, met == SOMETIMES, dropout);
+        look_ahead(queries, tile, b, h);
+        vf one[V];
+        UNROLL for (int v = 0; v < V; v++) one[v] = splat(1.0f);
+        for (int64_t block = tile.key_first; block < tile.key_last; block += BLOCK) {
+            const int count = int(std::min<int64_t>(BLOCK, tile.key_last - block));
+            Span spans[Tile<V>::MOST_SPANS];
+            const int parts = tile.spans(block, count, spans);
+            if (parts == 0) continue;
+            keys_block.read(call.k, call.type, keys, b, key_head, block, count, call.size, padded);
+            values_block.read(call.v, call.type, keys, b, key_head, block, count, call.size, padded);
             float *dk[BLOCK], *dv[BLOCK];
             for (int k = 0; k < count; k++) {
-                dk[k] = float_row(call.dk, b, key_head, keys.row(key + k));
-                dv[k] = float_row(call.dv, b, key_head, keys.row(key + k));
+                dk[k] = float_row(call.dk, b, key_head, keys.row(block + k));
+                dv[k] = float_row(call.dv, b, key_head, keys.row(block + k));
             }
             for (int s = 0; s < parts; s++) {
-                const auto &span = spans[s];
+                const Span &span = spans[s];
+                Base::with_vectors(span, [&](auto first, auto vectors) __attribute__((always_inline)) {
+                    change<first(), vectors()>(tile, span, block, dropout);
+                });
                 const int lane = span.vector * LANES, lanes = std::min(span.vectors * LANES, tile.lanes - lane);
                 const int at = span.first * TILE + lane, keys_here = span.last - span.first;
-                if (lanes <= 0) continue;
                 add_gradients(weights.data() + at, TILE, keys_here, gradient_rows + lane, padded, lanes, call.size,
                               dv + span.first);
                 add_gradients(changes.data() + at, TILE, keys_here, query_rows + lane, padded, lanes, call.size,
                               dk + span.first);
             }
-            Base::add_spans(spans, parts, keys_block.rows, changes.data(), padded, one, dq.data());
+            Base::add_weighted(spans, parts, keys_block.rows, changes.data(), padded, one, dq.data());
         }
-        Base::to_rows(dq.data(), padded, query_room.data());
+        float *rows[TILE];
+        for (int i = 0; i < TILE; i++) rows[i] = query_room.data() + i * padded;
+        Base::to_rows(dq.data(), padded, rows);
         for (int i = 0; i < tile.lanes; i++) {
             float *to = float_row(call.dq, b, h, queries.row(first + i));
-            for (int64_t d = 0; d < call.size; d++) to[d] += query_room[i * padded + d];
+            for (int64_t d = 0; d < call.size; d++) to[d] += rows[i][d];
         }
     }
 
@@ -168,8 +207,8 @@ struct Backward : Tiles<V> {
         for (int64_t size = 8; size < tiles; size *= 2) {
             bool apart = true;
             for (int64_t next = 2 * size; next < tiles && apart; next += size) {
-                Tile before(call, queries, keys, (next - size - 1) * TILE);
-                apart = before.key_last <= Tile(call, queries, keys, next * TILE).key_first;
+                const Tile<V> before(call, queries, keys, (next - size - 1) * TILE);
+                apart = before.key_last <= Tile<V>(call, queries, keys, next * TILE).key_first;
             }
             if (apart) return size;
         }

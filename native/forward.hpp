@@ -1,62 +1,105 @@
 // Attention forward: a tile of queries in the lanes, keys in blocks, softmax as it goes (Dao et al. 2022).
 #pragma once
-#include "tiles.hpp"
+#include "products.hpp"
 
 namespace {
 
 template <int V>
-struct Forward : Tiles<V> {
-    using Base = Tiles<V>;
-    using typename Base::Dropout;
-    using typename Base::Tile;
+struct Forward : Products<V> {
+    using Base = Products<V>;
+    using Base::KEYS;
     using Base::TILE;
 
     const gs_attention &call;
     const int64_t padded;
-    std::vector<float> columns, out, scores, room;
+    Floats columns, out, scores, room;
     Block keys_block, values_block;
+    Ahead<V, 4> ahead;
     vf most[V], sum[V];  // the largest score so far, in powers of two, and the sum of 2^(score - most)
 
     explicit Forward(const gs_attention &call)
-        : call(call), padded(round_up(call.size)), columns(padded * TILE), out(padded * TILE), scores(BLOCK * TILE),
-          room(padded * TILE), keys_block(padded), values_block(padded) {}
+        : call(call), padded(round_up(call.size)), columns(padded * TILE), out(padded * TILE),
+          scores((BLOCK + SPARE) * TILE), room(padded * TILE), keys_block(padded), values_block(padded) {}
 
-    // Scores of one block become weights; `factor` is what the sums so far shrink by.
-    INLINE void weigh(const Tile &tile, const Rows &keys, int64_t first, int count, bool masked,
-                      const Dropout &dropout, vf *largest, vf *factor) {
-        const vf scale = splat(exponent_scale(call)), nothing = splat(-std::numeric_limits<float>::infinity());
-        if (masked) {
-            UNROLL for (int v = 0; v < V; v++) largest[v] = nothing;
-            for (int k = 0; k < count; k++) {
-                UNROLL for (int v = 0; v < V; v++) {
-                    float *place = scores.data() + k * TILE + v * LANES;
-                    vf s = choose(tile.sees(call, keys, first + k, v), load(place), nothing);
-                    store(place, s);
-                    largest[v] = maximum(largest[v], s);
-                }
+    // Scores of a span: of pairs that do not see each other -infinity. `largest` grows to the largest of each lane.
+    template <int F, int A>
+    INLINE void score(const Tile<V> &tile, const Span &span, int64_t block, vf *largest) {
+        int k = span.first;
+        for (; k + KEYS <= span.last; k += KEYS) {
+            ahead.ask();
+            if (span.clear(k, k + KEYS)) {
+                score_keys<F, A, false>(tile, keys_block.rows + k, k, block, KEYS, largest);
+            } else {
+                score_keys<F, A, true>(tile, keys_block.rows + k, k, block, KEYS, largest);
             }
         }
+        if (k == span.last) return;
+        const float *rows[KEYS];
+        for (int i = 0; i < KEYS; i++) rows[i] = keys_block.rows[std::min(k + i, span.last - 1)];
+        score_keys<F, A, true>(tile, rows, k, block, span.last - k, largest);
+    }
+
+    // KEYS keys; of those behind the first `count`, which nobody reads, the last of these is written.
+    template <int F, int A, bool MASKED>
+    INLINE void score_keys(const Tile<V> &tile, const float *const *rows, int k, int64_t block, int count, vf *largest) {
+        vf found[KEYS][A];
+        Base::template dot<A>(rows, columns.data() + F * LANES, call.size, found);
+        float *to = scores.data() + k * TILE + F * LANES;
+        UNROLL for (int i = 0; i < KEYS; i++) {
+            UNROLL for (int v = 0; v < A; v++) {
+                if constexpr (MASKED) {
+                    const vi sees = tile.sees(block + k + std::min(i, count - 1), F + v);
+                    found[i][v] = choose(sees, found[i][v], splat(-INFINITE));
+                }
+                store(to + i * TILE + v * LANES, found[i][v]);
+            }
+        }
+        UNROLL for (int v = 0; v < A; v++) {
+            UNROLL for (int i = 1; i < KEYS; i++) found[0][v] = maximum(found[0][v], found[i][v]);
+            largest[F + v] = maximum(largest[F + v], found[0][v]);
+        }
+    }
+
+    // Scores become weights; `factor` is what the sums so far shrink by.
+    INLINE void weigh(const Tile<V> &tile, const Span *spans, int parts, int64_t block, const Dropout<V> &dropout,
+                      const vf *largest, vf *factor) {
         UNROLL for (int v = 0; v < V; v++) {
-            vf next = maximum(most[v], largest[v] * scale);
+            vf next = maximum(most[v], largest[v] * splat(exponent_scale(call)));
             factor[v] = exp2_below_one(most[v] - next);
             most[v] = next;
+            sum[v] *= factor[v];
         }
-        vf added[V] = {};
-        for (int k = 0; k < count; k++) {
-            uint32_t column = dropout.any ? Dropout::column(keys.row(first + k)) : 0;
+        for (int s = 0; s < parts; s++)
+            Base::with_vectors(spans[s], [&](auto first, auto vectors) __attribute__((always_inline)) { weigh_span<first(), vectors()>(spans[s]); });
+        if (!dropout.any) return;
+        for (int k = 0; k < spans[parts - 1].last; k++) {
+            const uint32_t column = Dropout<V>::column(tile.keys.row(block + k));
             UNROLL for (int v = 0; v < V; v++) {
                 float *place = scores.data() + k * TILE + v * LANES;
-                vf p = exp2_below_one(load(place) * scale - most[v]);
+                store(place, choose(dropout.kept(column, v), load(place) * dropout.factor, vf{}));
+            }
+        }
+    }
+
+    template <int F, int A>
+    INLINE void weigh_span(const Span &span) {
+        const vf scale = splat(exponent_scale(call));
+        float *const at = scores.data() + F * LANES;
+        vf highest[A], added[A];
+        UNROLL for (int v = 0; v < A; v++) highest[v] = most[F + v], added[v] = vf{};
+        for (int k = span.first; k < span.last; k++) {
+            UNROLL for (int v = 0; v < A; v++) {
+                float *place = at + k * TILE + v * LANES;
+                vf p = exp2_below_one(load(place) * scale - highest[v]);
                 added[v] += p;
-                if (dropout.any) p = choose(dropout.kept(column, v), p * dropout.factor, vf{});
                 store(place, p);
             }
         }
-        UNROLL for (int v = 0; v < V; v++) sum[v] = sum[v] * factor[v] + added[v];
+        UNROLL for (int v = 0; v < A; v++) sum[F + v] += added[v];
     }
 
     // A tile begins with nothing, or with what other pieces of the pattern gave.
-    void begin(const Rows &queries, const Tile &tile, int64_t b, int64_t h) {
+    void begin(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
         UNROLL for (int v = 0; v < V; v++) most[v] = splat(LOWEST), sum[v] = vf{};
         if (!call.resume) {
             std::fill(out.begin(), out.end(), 0.0f);
@@ -66,7 +109,7 @@ struct Forward : Tiles<V> {
         float old_most[TILE], old_sum[TILE];
         for (int i = 0; i < TILE; i++) {
             float old = lse[queries.row(tile.first + std::min(i, tile.lanes - 1))];
-            bool is_new = old == -std::numeric_limits<float>::infinity();
+            bool is_new = old == -INFINITE;
             old_most[i] = is_new ? LOWEST : old * LOG2E;
             old_sum[i] = is_new ? 0.0f : 1.0f;
         }
@@ -77,7 +120,7 @@ struct Forward : Tiles<V> {
         Base::to_columns(rows, padded, out.data());
     }
 
-    void finish(const Rows &queries, const Tile &tile, int64_t b, int64_t h) {
+    void finish(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
         float *lse = call.lse + lse_row(call, b, h);
         float lses[TILE];
         vf inverse[V];
@@ -86,46 +129,66 @@ struct Forward : Tiles<V> {
             inverse[v] = choose(empty, vf{}, splat(1.0f) / sum[v]);
             vf value = (most[v] + log2_of(sum[v])) * LN2;
             value = choose(sum[v] == sum[v], value, sum[v]);
-            store(lses + v * LANES, choose(empty, splat(-std::numeric_limits<float>::infinity()), value));
+            store(lses + v * LANES, choose(empty, splat(-INFINITE), value));
         }
         for (int64_t d = 0; d < call.size; d++)
             UNROLL for (int v = 0; v < V; v++) {
                 float *place = out.data() + d * TILE + v * LANES;
                 store(place, load(place) * inverse[v]);
             }
-        Base::to_rows(out.data(), padded, room.data());
-        for (int i = 0; i < tile.lanes; i++) {
-            int64_t row = queries.row(tile.first + i);
+        const bool in_place = call.out_type == GS_FLOAT32 && call.size == padded;
+        float *rows[TILE];
+        for (int i = 0; i < TILE; i++) {
+            rows[i] = room.data() + i * padded;
+            if (i >= tile.lanes) continue;
+            const int64_t row = queries.row(tile.first + i);
             lse[row] = lses[i];
-            write_row(room.data() + i * padded, call.out_type, call.size,
-                      const_cast<char *>(row_of(call.out, call.out_type, b, h, row)));
+            if (in_place) rows[i] = float_row(call.out, b, h, row);
         }
+        Base::to_rows(out.data(), padded, rows);
+        if (in_place) return;
+        for (int i = 0; i < tile.lanes; i++)
+            write_row(rows[i], call.out_type, call.size,
+                      const_cast<char *>(row_of(call.out, call.out_type, b, h, queries.row(tile.first + i))));
+    }
+
+    void look_ahead(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
+        const int64_t key_head = h / (call.heads / call.key_heads), next = tile.first + TILE;
+        ahead.count = ahead.asked = 0;
+        ahead.add(call.out, call.out_type, call.size, b, h, queries, tile.first, next);
+        ahead.add(call.q, call.type, call.size, b, h, queries, next, next + TILE);
+        ahead.add(call.k, call.type, call.size, b, key_head, tile.keys, tile.key_last, tile.key_last + TILE);
+        ahead.add(call.v, call.type, call.size, b, key_head, tile.keys, tile.key_last, tile.key_last + TILE);
+        ahead.spread((tile.key_last - tile.key_first) / KEYS);
     }
 
     void run(const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first) {
         const int64_t key_head = h / (call.heads / call.key_heads);
-        Tile tile(call, queries, keys, first);
+        const Tile<V> tile(call, queries, keys, first);
         if (call.resume && tile.key_first == tile.key_last) return;
-        Dropout dropout(call, queries, tile, b, h);
+        const Dropout<V> dropout(call, queries, tile, b, h);
         const float *rows[TILE];
         begin(queries, tile, b, h);
         Base::read_rows(call.q, call.type, queries, tile, b, h, call.size, padded, room.data(), rows);
         Base::to_columns(rows, padded, columns.data());
         if (sign_of(call) != 1.0f)
             for (float &x : columns) x *= sign_of(call);
-        for (int64_t key = tile.key_first; key < tile.key_last; key += BLOCK) {
-            int count = int(std::min<int64_t>(BLOCK, tile.key_last - key));
-            Meeting met = tile.meets(call, keys, key, key + count);
-            if (met == NEVER) continue;
-            keys_block.read(call.k, call.type, keys, b, key_head, key, count, call.size, padded);
-            values_block.read(call.v, call.type, keys, b, key_head, key, count, call.size, padded);
+        look_ahead(queries, tile, b, h);
+        for (int64_t block = tile.key_first; block < tile.key_last; block += BLOCK) {
+            const int count = int(std::min<int64_t>(BLOCK, tile.key_last - block));
+            Span spans[Tile<V>::MOST_SPANS];
+            const int parts = tile.spans(block, count, spans);
+            if (parts == 0) continue;
+            keys_block.read(call.k, call.type, keys, b, key_head, block, count, call.size, padded);
+            values_block.read(call.v, call.type, keys, b, key_head, block, count, call.size, padded);
             vf largest[V], factor[V];
-            UNROLL for (int v = 0; v < V; v++) largest[v] = splat(-std::numeric_limits<float>::infinity());
-            typename Base::Span spans[BLOCK];
-            const int parts = Base::spans(call, tile, keys, key, count, met == SOMETIMES, spans);
-            Base::dots(spans, parts, keys_block.rows, columns.data(), call.size, scores.data(), largest);
-            weigh(tile, keys, key, count, met == SOMETIMES, dropout, largest, factor);
-            Base::add_spans(spans, parts, values_block.rows, scores.data(), padded, factor, out.data());
+            UNROLL for (int v = 0; v < V; v++) largest[v] = splat(-INFINITE);
+            for (int s = 0; s < parts; s++)
+                Base::with_vectors(spans[s], [&](auto first, auto vectors) __attribute__((always_inline)) {
+                    score<first(), vectors()>(tile, spans[s], block, largest);
+                });
+            weigh(tile, spans, parts, block, dropout, largest, factor);
+            Base::add_weighted(spans, parts, values_block.rows, scores.data(), padded, factor, out.data());
         }
         finish(queries, tile, b, h);
     }
