@@ -8,18 +8,20 @@ from gossamer.errors import GossamerError, InputError
 if TYPE_CHECKING:
     from gossamer.checkpoints import load, save
     from gossamer.kernels import attend, explain
-    from gossamer.patterns import Full, Global, PerHead, Window
+    from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window
     from gossamer.recipes import lengthen
     from gossamer.tasks import task
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Fixed",
     "Full",
     "Global",
     "GossamerError",
     "InputError",
     "PerHead",
+    "Strided",
     "Window",
     "__version__",
     "attend",
@@ -31,9 +33,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Fixed": "gossamer.patterns",
     "Full": "gossamer.patterns",
     "Global": "gossamer.patterns",
     "PerHead": "gossamer.patterns",
+    "Strided": "gossamer.patterns",
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
     "explain": "gossamer.kernels",

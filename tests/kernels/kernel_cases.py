@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gossamer import Full, Global, PerHead, Window, attend
+from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.portable import portable
 from gossamer.patterns import Pattern, Union
@@ -163,11 +164,25 @@ def windows(dilation: bool = True) -> st.SearchStrategy[Window]:
     return st.builds(Window, reach, reach, st.sampled_from([1, 1, 1, 2, 3, 7]) if dilation else st.just(1))
 
 
+def strided() -> st.SearchStrategy[Strided]:
+    return st.builds(Strided, st.integers(1, 20) | st.just(64), st.sampled_from(["both", "local", "column"]))
+
+
+@st.composite
+def fixed(draw: st.DrawFn) -> Fixed:
+    stride = draw(st.integers(1, 20) | st.sampled_from([64, 100]))
+    summary = draw(st.integers(1, min(stride, 5)) | st.just(stride))
+    part = draw(st.sampled_from(["both", "both", "block", "summary"]))
+    return Fixed(stride, summary, part, draw(st.integers(0, stride - summary)))
+
+
 def exact_patterns(dilation: bool = True) -> st.SearchStrategy[Pattern]:
-    """Patterns that every backend can compute."""
+    """Patterns that every backend can compute; without `dilation`: with positions, too."""
     window = windows(dilation)
     unions = window.filter(lambda w: not w.causal).map(lambda w: w | Global())
-    return st.one_of(st.builds(Full, st.booleans()), window, window, unions, unions, st.just(Global()))
+    causal = st.one_of(fixed(), strided()) if dilation else fixed()
+    beside = st.builds(operator.or_, window, causal)
+    return st.one_of(st.builds(Full, st.booleans()), window, unions, unions, st.just(Global()), causal, causal, beside)
 
 
 @st.composite
@@ -237,7 +252,11 @@ def _lengths(draw: st.DrawFn, pattern: Pattern) -> tuple[int, int, int]:
     """Queries, keys and query_start: the same text, a cache before it, or another text."""
     part = pattern.groups[0][0] if isinstance(pattern, PerHead) else pattern
     part = part.parts[0] if isinstance(part, Union) else part
-    around = part.before + part.after + 1 if isinstance(part, Window) else 32
+    around = 32
+    if isinstance(part, Window):
+        around = part.before + part.after + 1
+    elif isinstance(part, Fixed | Strided):
+        around = part.stride
     length = st.sampled_from([1, max(1, around - 1), around, around + 1, 63, 111, 300]) | st.integers(1, 200)
     queries = draw(length)
     kind = draw(st.sampled_from(["same", "same", "cache", "other"]))

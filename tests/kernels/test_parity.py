@@ -8,7 +8,7 @@ from hypothesis import given
 from kernel_cases import LAYOUTS, Call, calls, check, random_call, relative_error, run
 from torch.nn.functional import scaled_dot_product_attention
 
-from gossamer import Full, Global, PerHead, Window, attend
+from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.visible import visible
 
@@ -22,6 +22,15 @@ PATTERNS = {
     "wide": Window(120, 90),
     "global": Window(10, 5) | Global(),
     "per head": PerHead((Window(10, 5) | Global(), 1), (Window(3, 3, 2), 1)),
+    "strided": Strided(WINDOW),
+    "strided, its parts": PerHead((Strided(WINDOW, "local"), 1), (Strided(WINDOW, "column"), 1)),
+    "strided and window": PerHead((Strided(WINDOW) | Window(40, 3), 1), (Strided(WINDOW, "column") | Window(4, 2), 1)),
+    "strided and dilated": PerHead((Strided(WINDOW) | Window(9, 1, 6), 1), (Strided(6, "column") | Window(9, 9, 4), 1)),
+    "fixed": Fixed(WINDOW, 3),
+    "fixed, its parts": PerHead((Fixed(WINDOW, 3, "block"), 1), (Fixed(WINDOW, 3, "summary"), 1)),
+    "fixed, offsets": PerHead((Fixed(WINDOW, 2, offset=2), 1), (Fixed(WINDOW, 2, "summary", 14), 1)),
+    "fixed and window": PerHead((Fixed(WINDOW, 3) | Window(4, 2), 1), (Fixed(WINDOW, 1, "summary") | Window(40, 0), 1)),
+    "fixed and dilated": PerHead((Fixed(WINDOW, 3) | Window(9, 1, 3), 1), (Fixed(40, 3) | Window(2, 0, 7), 1)),
 }
 LENGTHS = (1, WINDOW - 1, WINDOW, WINDOW + 1, 63, 111, 300)
 

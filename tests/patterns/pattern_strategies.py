@@ -7,10 +7,21 @@ import torch
 from hypothesis import strategies as st
 
 from gossamer.errors import InputError
-from gossamer.patterns import Full, Global, Pattern, PerHead, Window
+from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Window
 
 windows = st.builds(Window, st.integers(0, 6), st.integers(0, 6), st.sampled_from([1, 1, 2, 3, 7, 40]))
-singles = st.one_of(st.builds(Full, st.booleans()), windows, windows, st.just(Global()))
+strided = st.builds(Strided, st.integers(1, 9), st.sampled_from(["both", "local", "column"]))
+
+
+@st.composite
+def fixed(draw: st.DrawFn) -> Fixed:
+    stride = draw(st.integers(1, 9))
+    summary = draw(st.integers(1, stride))
+    part = draw(st.sampled_from(["both", "block", "summary"]))
+    return Fixed(stride, summary, part, draw(st.integers(0, stride - summary)))
+
+
+singles = st.one_of(st.builds(Full, st.booleans()), windows, windows, st.just(Global()), strided, fixed())
 
 
 @st.composite
@@ -23,7 +34,9 @@ def unions(draw: st.DrawFn) -> Pattern:
         return functools.reduce(operator.or_, [part for part in parts if part != Global()])
 
 
-flat = st.one_of(singles, unions(), st.builds(lambda window: window | Global(), windows.filter(lambda w: w.after)))
+beside_a_window = st.builds(operator.or_, windows, st.one_of(strided, fixed()))
+with_global = st.builds(lambda window: window | Global(), windows.filter(lambda w: w.after))
+flat = st.one_of(singles, unions(), with_global, beside_a_window)
 groups = st.lists(st.tuples(flat, st.integers(1, 3)), min_size=1, max_size=3)
 patterns = st.one_of(flat, flat, groups.map(lambda drawn: PerHead(*drawn)))
 

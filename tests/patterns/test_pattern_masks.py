@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pattern_strategies import flat, groups, patterns, places, singles, windows
 
-from gossamer.patterns import Full, Global, Pattern, PerHead, Union, Window
+from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Union, Window
 
 
 def sees(pattern: Pattern, i: int, j: int, flagged: set[int]) -> bool:
@@ -17,6 +17,15 @@ def sees(pattern: Pattern, i: int, j: int, flagged: set[int]) -> bool:
             return any(j - i == dilation * m for m in range(-before, after + 1))
         case Global():
             return i in flagged or j in flagged
+        case Strided(stride, part):
+            local = set(range(max(0, i - stride), i + 1))
+            column = {j for j in range(i + 1) if (i - j) % stride == 0}
+            return j in {"local": local, "column": column, "both": local | column}[part]
+        case Fixed(stride, summary, part, offset):
+            cells = [stride - offset - n for n in range(1, summary + 1)]
+            block = {j for j in range(i + 1) if j // stride == i // stride}
+            cell = {j for j in range(i + 1) if j % stride in cells}
+            return j in {"block": block, "summary": cell, "both": block | cell}[part]
         case Union(parts):
             return any(sees(part, i, j, flagged) for part in parts)
     raise AssertionError(pattern)
@@ -42,6 +51,10 @@ def test_masks_by_hand():
     assert Window(1, 1, dilation=2).mask(1, keys=5, query_start=2).tolist() == [[True, False, True, False, True]]
     assert Window(2, 0).mask(2, query_start=2).tolist() == [[True, True, True, False], [False, True, True, True]]
     assert Full(causal=True).mask(2).tolist() == [[True, False], [True, True]]
+    assert Strided(2).mask(1, keys=7, query_start=5).long().tolist() == [[0, 1, 0, 1, 1, 1, 0]]
+    assert Strided(2, "column").mask(1, query_start=4).long().tolist() == [[1, 0, 1, 0, 1]]
+    assert Fixed(4, 1).mask(1, keys=12, query_start=9).long().tolist() == [[0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 0, 0]]
+    assert Fixed(4, 2, "summary", 1).mask(1, query_start=9).long().tolist() == [[0, 1, 1, 0, 0, 1, 1, 0, 0, 1]]
     flags = torch.tensor([False, True, False])
     assert Global().mask(3, flags=flags).tolist() == [[False, True, False], [True, True, True], [False, True, False]]
 
@@ -100,7 +113,7 @@ def test_covers_means_a_full_mask(pattern, queries, keys, start):
     """Exact, except that parts of a union may cover together without either covering alone."""
     everything = bool(pattern.mask(queries, keys, start).all())
     members = [part for part, _ in pattern.groups] if isinstance(pattern, PerHead) else [pattern]
-    if all(not isinstance(member, Union) or member.exact for member in members):
+    if all(not isinstance(member, Union) or (Global() in member.parts and member.exact) for member in members):
         assert pattern.covers(queries, keys, start) == everything
     assert everything or not pattern.covers(queries, keys, start)
 
@@ -114,7 +127,12 @@ def test_a_window_wider_than_the_text_is_full(window):
 
 @pytest.mark.parametrize(
     "pattern",
-    [Full(causal=True), Window(2, 1, dilation=2) | Global(), PerHead((Window(1, 1), 2), (Window(2, 2) | Global(), 1))],
+    [
+        Full(causal=True),
+        Window(2, 1, dilation=2) | Global(),
+        PerHead((Window(1, 1), 2), (Window(2, 2) | Global(), 1)),
+        PerHead((Strided(3) | Window(1, 1), 1), (Fixed(4, 1, "summary", 2), 1)),
+    ],
     ids=str,
 )
 def test_allowed_is_traced_without_a_break(pattern):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from pattern_strategies import patterns, places
 
-from gossamer.patterns import Full, Global, PerHead, Window, grid
+from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window, grid
 
 
 @settings(max_examples=400)
@@ -31,10 +31,22 @@ def test_known_counts():
     assert Window(1, 1).pairs(10) == 28
     assert Window(256, 256).pairs(8192) == 8192 * 513 - 256 * 257
     assert PerHead((Full(), 3), (Window(0, 0), 2)).pairs(10) == 320
+    # Local: 1 to 129 keys; columns before them: 0 to 62 of those 128 apart from 256 tokens on.
+    assert Strided(128).pairs(8192) == 8192 * 129 - 128 * 129 // 2 + 128 * 62 * 63 // 2
+    # Blocks: a triangle each; summaries: 8 of each of 0 to 63 blocks before.
+    assert Fixed(128, 8).pairs(8192) == 64 * 128 * 129 // 2 + 128 * 8 * 63 * 64 // 2
 
 
 @pytest.mark.parametrize(
-    "pattern", [Full(causal=True), Window(500, 500, dilation=3), Window(256, 256) | Global()], ids=str
+    "pattern",
+    [
+        Full(causal=True),
+        Window(500, 500, dilation=3),
+        Window(256, 256) | Global(),
+        Strided(1024) | Window(9, 9, 7),
+        Fixed(1024, 32) | Window(2000, 0),
+    ],
+    ids=str,
 )
 def test_a_million_tokens_are_counted_without_their_mask(pattern):
     length = 2**20
@@ -48,3 +60,5 @@ def test_large_counts_do_not_overflow():
     assert Full().pairs(length) == length**2
     assert Window(length, length, dilation=length).pairs(length) == length
     assert Full(causal=True).pairs(length) == length * (length + 1) // 2
+    assert Strided(1).pairs(length) == Strided(length, "local").pairs(length) == length * (length + 1) // 2
+    assert Strided(length, "column").pairs(length) == length

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pattern_strategies import flat, places
 
-from gossamer.patterns import Full, Global, PerHead, Window
+from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -29,6 +29,29 @@ def test_a_small_text_picture():
         " ████ ",
         " █ ███",
         " █  ██",
+    ]
+
+
+def test_the_pictures_of_the_sparse_transformer():
+    assert Strided(3).text(8).split("\n") == [
+        "█       ",
+        "██      ",
+        "███     ",
+        "████    ",
+        " ████   ",
+        "  ████  ",
+        "█  ████ ",
+        " █  ████",
+    ]
+    assert Fixed(3, 1).text(8).split("\n") == [
+        "█       ",
+        "██      ",
+        "███     ",
+        "  ██    ",
+        "  ███   ",
+        "  ████  ",
+        "  █  ██ ",
+        "  █  ███",
     ]
 
 
@@ -67,6 +90,8 @@ def test_the_svg_of_a_long_text_is_small():
 def test_the_busiest_svg_is_small(length):
     assert len((Window(99, 99, dilation=2) | Global()).svg(length, flags=flagged(length, 3))) < 100_000
     assert len(PerHead(*[(Window(99, 99, dilation=2), 1)] * 16).svg(length)) < 100_000
+    assert len(Strided(2, "column").svg(length)) < 100_000
+    assert len(Fixed(2, 1, "summary").svg(length)) < 100_000
 
 
 def test_an_svg_says_nothing_of_global_tokens_that_are_not_there():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pattern_strategies import patterns
 
 from gossamer.errors import InputError
-from gossamer.patterns import Full, Global, Pattern, PerHead, Union, Window, pattern_from_dict
+from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Union, Window, pattern_from_dict
 
 
 @given(patterns)
@@ -26,14 +26,19 @@ def test_a_pattern_survives_json_pickle_and_copy(pattern):
 
 @pytest.mark.parametrize(
     "pattern",
-    [Full(), Window(1, 2, dilation=3), Global() | Window(1, 1), PerHead((Full(), 2), (Window(1, 1), 1))],
+    [
+        Full(),
+        Window(1, 2, dilation=3),
+        Global() | Window(1, 1),
+        PerHead((Full(), 2), (Window(1, 1), 1)),
+        Strided(4, "local") | Window(1, 1),
+        Fixed(4, 2, "summary", 1),
+    ],
     ids=str,
 )
 def test_a_pattern_prints_its_own_source(pattern):
-    assert (
-        eval(repr(pattern), {"Full": Full, "Global": Global, "PerHead": PerHead, "Union": Union, "Window": Window})
-        == pattern
-    )
+    names = {one.__name__: one for one in (Fixed, Full, Global, PerHead, Strided, Union, Window)}
+    assert eval(repr(pattern), names) == pattern
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,11 @@ def test_a_pattern_prints_its_own_source(pattern):
         (Window(1, 1, dilation=11), "window 1+1, every 11th"),
         (Window(1, 1, dilation=23), "window 1+1, every 23rd"),
         (Global() | Window(256, 256), "window 256+256 | global"),
+        (Strided(128), "strided 128"),
+        (Strided(128, "column"), "strided 128 (column)"),
+        (Fixed(128, 8), "fixed 128, 8 in summary"),
+        (Fixed(128, 8, "summary", 16), "fixed 128, 8 in summary 16 before the end (summary)"),
+        (Fixed(128, 8, "block") | Window(4, 0), "fixed 128, 8 in summary (block) | window 4+0"),
         (PerHead((Window(32, 32), 4), (Full(), 8)), "per head: 4 x window 32+32, 8 x full"),
     ],
 )
@@ -78,6 +88,13 @@ def test_longformer_attention_windows():
         (lambda: Window(10**30, 2), r"Window: before is 10*; .* to 2147483647"),
         (lambda: Window(10**5000, 2), r"before is of type int, too large to show"),
         (lambda: Full(causal=1), r"Full: causal is 1; it must be True or False"),
+        (lambda: Strided(0), r"Strided: stride is 0; it must be an integer from 1"),
+        (lambda: Strided(4, "rows"), r"Strided: part is 'rows'; it must be one of 'both', 'local', 'column'"),
+        (lambda: Strided(4, None), r"Strided: part is None"),
+        (lambda: Fixed(4, 0), r"Fixed: summary is 0; it must be an integer from 1"),
+        (lambda: Fixed(4, 1, "column"), r"Fixed: part is 'column'; it must be one of 'both', 'block', 'summary'"),
+        (lambda: Fixed(4, 1, offset=-1), r"Fixed: offset is -1; it must be an integer from 0"),
+        (lambda: Fixed(4, 3, offset=2), r"summary is 3 and offset 2; together they must fit into the block of 4"),
         (lambda: PerHead(), r"no groups"),
         (lambda: PerHead(Window(1, 1)), r"a group is Window.*must be \(pattern, heads\)"),
         (lambda: PerHead((Window(1, 1), 0)), r"PerHead: heads is 0"),
@@ -110,7 +127,7 @@ WINDOW = {"pattern": "window", "before": 1, "after": 1, "dilation": 1}
         (None, "description is None"),
         ([WINDOW], "description is \\["),
         ("window", "description is 'window'"),
-        ({}, "type is None; it must be one of full, global"),
+        ({}, "type is None; it must be one of fixed, full, global"),
         ({"pattern": "windw"}, "type is 'windw'"),
         ({"pattern": ["window"]}, "type is \\["),
         ({"pattern": "window", "before": 1}, "missing field 'after', missing field 'dilation'"),
@@ -124,6 +141,9 @@ WINDOW = {"pattern": "window", "before": 1, "after": 1, "dilation": 1}
         ({**WINDOW, "before": "1" * 100_000}, "before is '1"),
         ({**WINDOW, "before": None}, "before is None"),
         ({"pattern": "full", "causal": 0}, "causal is 0"),
+        ({"pattern": "strided", "stride": 4, "part": "rows"}, "part is 'rows'"),
+        ({"pattern": "strided", "stride": 4, "part": ["both"]}, "part is \\["),
+        ({"pattern": "fixed", "stride": 4, "summary": 5, "part": "both", "offset": 0}, "fit into the block of 4"),
         ({"pattern": "union", "parts": [WINDOW]}, "two patterns or more"),
         ({"pattern": "union", "parts": {"0": WINDOW}}, "parts is"),
         ({"pattern": "union", "parts": [WINDOW, 3]}, "description is 3"),
@@ -150,7 +170,9 @@ junk = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.sampled_from(sorted(Pattern.kinds)),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["pattern", "parts", "groups", "before", "after", "dilation"]), inner)
+        | st.dictionaries(
+            st.sampled_from(["pattern", "parts", "groups", "before", "after", "dilation", "stride", "part"]), inner
+        )
     ),
 )
 

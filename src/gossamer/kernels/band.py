@@ -14,7 +14,7 @@ from gossamer.kernels.pieces import Band
 from gossamer.kernels.sequence import Gradients, Sequence
 from gossamer.kernels.tile_attention import MASKED, Rows, backward_tiles, forward_tiles, has_fused
 from gossamer.kernels.tile_masks import band_mask, kept, own_masks
-from gossamer.kernels.tiles import Tiles, band_tiles, block_size
+from gossamer.kernels.tiles import Tiles, band_tiles, block_size, block_tiles, gathered_tiles
 
 __all__ = ["band_backward", "band_forward"]
 
@@ -73,12 +73,25 @@ def _residues(s: Sequence, dilation: int) -> Iterator[tuple[Sequence, slice, sli
 
 def _masked_tiles(s: Sequence, band: Band, fused: bool, backward: bool) -> Iterator[tuple[Tiles, Tensor | None]]:
     """Tiles of the band with what is added to their scores; those in which nobody sees anybody have no keys."""
-    rows = _rows(s, band, fused, backward)
-    for group in band_tiles(s.q.shape[1], s.k.shape[1], band.low, band.high, s.query_start, rows):
+    for group in _tiles(s, band, _rows(s, band, fused, backward)):
         for tiles, alike in _alike(s, group):
             shared = band_mask(s, band, tiles) if alike and tiles.keys else None
             for some in tiles.at_most(_at_once(s, tiles, fused, backward, masks=not alike)):
                 yield some, shared if alike else own_masks(s, band, some)
+
+
+def _tiles(s: Sequence, band: Band, rows: int) -> Iterator[Tiles]:
+    queries, keys, low, high = s.q.shape[1], s.k.shape[1], band.low, band.high
+    if s.q_positions is not None and high is not None and high < 0:
+        # Positions may jump: all that is known of an earlier one is that its index is lower.
+        high = -1
+    if s.gathered is not None:
+        return gathered_tiles(s.gathered, queries, low, high, s.query_start, rows)
+    if band.own_block and s.q_positions is None:
+        assert low is not None
+        assert high is not None
+        return block_tiles(queries, keys, low, high, s.query_start, band.stride, rows)
+    return band_tiles(queries, keys, low, high, s.query_start, rows)
 
 
 def _rows(s: Sequence, band: Band, fused: bool, backward: bool) -> int:

@@ -30,16 +30,15 @@ class _Piece:
 
 def group_forward(s: Sequence, group: HeadGroup, out: Tensor, lse: Tensor) -> None:
     """Write `out` [heads, queries, size] and `lse` [heads, queries]; rows that see nothing as in `band_forward`."""
-    if group.band is None:
-        out.zero_()
-        lse.fill_(MASKED)
-    if s.q_flags is None or not group.flagged:
-        if group.band is not None:
-            band_forward(s, group.band, out, lse)
+    pieces = list(_pieces(s, group))
+    if len(pieces) == 1 and pieces[0].rows is None:
+        band_forward(pieces[0].sequence, pieces[0].band, out, lse)
         return
     total = out.to(lse.dtype)
-    for piece in _pieces(s, group):
-        if piece.rows is None and piece.columns is None:
+    total.zero_()
+    lse.fill_(MASKED)
+    for number, piece in enumerate(pieces):
+        if number == 0 and piece.rows is None:
             band_forward(piece.sequence, piece.band, total, lse)
             continue
         q = piece.sequence.q
@@ -55,11 +54,9 @@ def group_forward(s: Sequence, group: HeadGroup, out: Tensor, lse: Tensor) -> No
 
 def group_backward(s: Sequence, group: HeadGroup, rows: Rows, grads: Gradients) -> None:
     """Add the gradients of all pieces to `grads`, each with the final output and log-sum-exp in `rows`."""
-    if s.q_flags is None or not group.flagged:
-        if group.band is not None:
-            band_backward(s, group.band, rows, grads)
-        return
-    unflagged = replace(rows, lse=rows.lse.masked_fill(s.q_flags, SKIPPED))
+    unflagged = rows
+    if s.q_flags is not None and group.flagged:
+        unflagged = replace(rows, lse=rows.lse.masked_fill(s.q_flags, SKIPPED))
     for piece in _pieces(s, group):
         if piece.rows is not None:
             _backward_rows(piece.sequence, piece.band, piece.rows, rows, grads)
@@ -70,18 +67,22 @@ def group_backward(s: Sequence, group: HeadGroup, rows: Rows, grads: Gradients) 
 
 
 def _pieces(s: Sequence, group: HeadGroup) -> Iterator[_Piece]:
-    """The band without flagged keys, all queries against the flagged keys, and the flagged queries against all keys.
+    """The bands, then all queries against the flagged keys, and the flagged queries against all keys.
 
-    The last one replaces what the first two gave for its rows.
+    Bands leave out flagged keys. The last piece replaces what the others gave for its rows.
     """
-    assert s.q_flags is not None
-    assert s.k_flags is not None
-    rows, columns = s.q_flags.nonzero()[:, 0], s.k_flags.nonzero()[:, 0]
-    if group.band is not None:
-        yield _Piece(s.without_keys(columns) if len(columns) else s, group.band)
-    if len(columns):
+    flagged = group.flagged and s.q_flags is not None
+    rows, columns = (x.nonzero()[:, 0] if flagged and x is not None else None for x in (s.q_flags, s.k_flags))
+    near = s if columns is None or not len(columns) else s.without_keys(columns)
+    for band in group.bands:
+        if band.stride and not band.own_block:
+            cells, at = near.cells(band.stride, band.first, band.stop)
+            yield _Piece(cells, replace(band, stride=0, first=0, stop=0), columns=at)
+        else:
+            yield _Piece(near.placed() if band.stride else near, band)
+    if columns is not None and len(columns):
         yield _Piece(replace(s.some_keys(columns), key_mask=None), EVERYTHING, columns=columns)
-    if len(rows):
+    if rows is not None and len(rows):
         yield _Piece(s.some_queries(rows), EVERYTHING, rows=rows)
 
 

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
-from gossamer.patterns import Pattern, PerHead
+from gossamer.patterns import Fixed, Pattern, PerHead, Union
 
 __all__ = ["Inputs", "make_inputs", "readable", "tracing"]
 
@@ -24,7 +24,10 @@ FURTHEST = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """One call: q [batch, heads, queries, size], k, v [batch, key heads, keys, size], and one value a token."""
+    """One call: q [batch, heads, queries, size], k, v [batch, key heads, keys, size], and one value a token.
+
+    Places are there for patterns that count blocks in documents, where no positions are given: see `read_positions`.
+    """
 
     q: Tensor
     k: Tensor
@@ -35,6 +38,8 @@ class Inputs:
     k_segments: Tensor | None = None
     q_positions: Tensor | None = None
     k_positions: Tensor | None = None
+    q_places: Tensor | None = None
+    k_places: Tensor | None = None
     q_flags: Tensor | None = None
     k_flags: Tensor | None = None
     query_start: int = 0
@@ -50,6 +55,19 @@ class Inputs:
     @property
     def keys(self) -> int:
         return self.k.shape[2]
+
+    @property
+    def read_positions(self) -> tuple[Tensor, Tensor]:
+        """What the pattern reads, [batch or 1, queries] and [batch or 1, keys]: positions, else places, else indices.
+
+        A token's place is its index less that of its document's first token: packed documents are as separate ones.
+        """
+        for q, k in ((self.q_positions, self.k_positions), (self.q_places, self.k_places)):
+            if q is not None and k is not None:
+                return q, k
+        device = self.q.device
+        queries = torch.arange(self.queries, device=device)[None] + self.query_start
+        return queries, torch.arange(self.keys, device=device)[None]
 
     def with_repeated_heads(self) -> Inputs:
         """The same call with as many key/value heads as query heads."""
@@ -100,6 +118,9 @@ def make_inputs(
     q_positions, k_positions = (
         None if x is None else x.long() for x in _pair("positions", positions, batch, queries, keys, query_start, q)
     )
+    q_places = k_places = None
+    if q_segments is not None and k_segments is not None and q_positions is None and _counts_blocks(pattern):
+        q_places, k_places = _places(q_segments, k_segments, query_start)
     k_flags = global_mask if global_mask is None or key_mask is None else global_mask & key_mask
     return Inputs(
         q=q,
@@ -111,6 +132,8 @@ def make_inputs(
         k_segments=k_segments,
         q_positions=q_positions,
         k_positions=k_positions,
+        q_places=q_places,
+        k_places=k_places,
         q_flags=None if k_flags is None else _query_flags(k_flags, query_start, queries),
         k_flags=k_flags,
         query_start=query_start,
@@ -203,6 +226,31 @@ def _pair(
     for part, length in zip(x, (queries, keys), strict=True):
         _check_rows(name, part, batch, length, q)
     return x
+
+
+def _counts_blocks(pattern: Pattern) -> bool:
+    """Whether it matters where position 0 is."""
+    if isinstance(pattern, PerHead):
+        return any(_counts_blocks(part) for part, _ in pattern.groups)
+    parts = pattern.parts if isinstance(pattern, Union) else (pattern,)
+    return any(isinstance(part, Fixed) for part in parts)
+
+
+def _places(q_segments: Tensor, k_segments: Tensor, query_start: int) -> tuple[Tensor, Tensor]:
+    """Indices less those of the first key of the same document, [batch, queries] and [batch, keys].
+
+    A query whose document has no key sees nothing, wherever it stands.
+    """
+    keys = k_segments.shape[1]
+    ids, order = k_segments.long().sort(dim=1, stable=True)
+    places = []
+    for segments, start in ((q_segments, query_start), (k_segments, 0)):
+        index = torch.arange(segments.shape[1], device=segments.device) + start
+        if keys:
+            run = torch.searchsorted(ids, segments.long().contiguous()).clamp(max=keys - 1)
+            index = index - order.gather(1, run)
+        places.append(index.expand(segments.shape))
+    return places[0], places[1]
 
 
 def _query_flags(k_flags: Tensor, query_start: int, queries: int) -> Tensor:

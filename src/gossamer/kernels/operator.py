@@ -21,7 +21,9 @@ from gossamer.kernels.tile_attention import wide
 
 __all__ = ["PER_TOKEN", "Arguments", "Operator", "empty_outputs"]
 
-PER_TOKEN = ("key_mask", "q_segments", "k_segments", "q_positions", "k_positions", "q_flags", "k_flags")
+PER_TOKEN = (
+    "key_mask", "q_segments", "k_segments", "q_positions", "k_positions", "q_places", "k_places", "q_flags", "k_flags"
+)  # fmt: skip
 EXTRAS = (*PER_TOKEN, "seed")
 """The optional tensors; the operators take a list of those that are given, and their names."""
 

@@ -1,12 +1,14 @@
 """Blocked attention in plain differentiable operations of fixed structure: what torch.export, XLA and MPS can take.
 
-No branch depends on a length or a value, so one exported graph serves every length, in linear memory: a band becomes
-gathered blocks, and flagged tokens are gathered by their (unbacked) count.
+No branch depends on a length or a value, so one exported graph serves every length. A bounded band becomes gathered
+blocks, in linear memory; columns and summary cells take memory for about all their pairs, as full attention does.
+Flagged tokens and summary cells are gathered by their (unbacked) count.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch.nn.functional import pad
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.pieces import Band, HeadGroup, compile_pattern
 from gossamer.kernels.tile_attention import MASKED, NOTHING_SEEN, wide
+from gossamer.kernels.tile_masks import by_positions, in_own_block
 
 __all__ = ["portable"]
 
@@ -32,6 +35,8 @@ class _Tokens:
     real: Tensor
     q_segments: Tensor
     k_segments: Tensor
+    q_positions: Tensor
+    k_positions: Tensor
     scale: float
 
 
@@ -43,9 +48,11 @@ def portable(inputs: Inputs) -> tuple[Tensor, Tensor]:
     if inputs.key_mask is not None:
         real = inputs.key_mask[:, None, :, None]
         k, v = k.masked_fill(~real, 0), v.masked_fill(~real, 0)
+    q_positions, k_positions = inputs.read_positions
     tokens = _Tokens(
         q=q, k=k, v=v, real=real, scale=inputs.scale,
         q_segments=_segments(inputs.q_segments, q), k_segments=_segments(inputs.k_segments, k),
+        q_positions=q_positions[:, None, :, None], k_positions=k_positions[:, None, :, None],
     )  # fmt: skip
     parts = [_group(tokens, group, inputs) for group in compile_pattern(inputs.pattern, q.shape[1])]
     out, lse = (torch.cat(one, 1) for one in zip(*parts, strict=True))
@@ -60,12 +67,25 @@ def _segments(x: Tensor | None, like: Tensor) -> Tensor:
 def _group(tokens: _Tokens, group: HeadGroup, inputs: Inputs) -> tuple[Tensor, Tensor]:
     heads = slice(group.start, group.stop)
     s = replace(tokens, q=tokens.q[:, heads], k=tokens.k[:, heads], v=tokens.v[:, heads])
-    band = group.band or Band(low=0, high=-1)
+    bands = group.bands or (Band(low=0, high=-1),)
     if not group.flagged or inputs.q_flags is None or inputs.k_flags is None:
-        return _band(s, band, inputs.query_start)
+        return _all(s, bands, inputs)
     q_flags, k_flags = (x[:, None, :, None] for x in (inputs.q_flags, inputs.k_flags))
-    near = _band(replace(s, real=s.real & ~k_flags), band, inputs.query_start)
+    near = _all(replace(s, real=s.real & ~k_flags), bands, inputs)
     return _with_rows(s, q_flags, *_merged(near, _columns(s, k_flags)))
+
+
+def _all(s: _Tokens, bands: tuple[Band, ...], inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """The pieces of all bands, merged."""
+    return reduce(_merged, (_piece(s, band, inputs) for band in bands))
+
+
+def _piece(s: _Tokens, band: Band, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    if band.stride and not band.own_block:
+        return _cells(s, band)
+    if band.low is not None and band.high is not None:
+        return _band(s, band, band.low, band.high, inputs.query_start)
+    return _unbounded(s, band, inputs.query_start) if band.dilation == 1 else _classes(s, band, inputs.query_start)
 
 
 def _merged(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -100,31 +120,64 @@ def _with_rows(s: _Tokens, flags: Tensor, out: Tensor, lse: Tensor) -> tuple[Ten
     return out.index_copy(2, at, rows), lse.index_copy(2, at, rows_lse)
 
 
-def _band(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor]:
+def _band(s: _Tokens, band: Band, low: int, high: int, query_start: int) -> tuple[Tensor, Tensor]:
     """A band by blocks of ROWS queries, each gathered with all keys that one of them may see.
 
     A dilated band is `step` plain bands: token i of the queries is number (i + shift) // step of class (i + shift) %
     step. Everything is index arithmetic, since slices and views would tie an exported graph to its example's lengths.
     """
-    if band.low is None or band.high is None:
-        return _unbounded(s, band, query_start)
     step, shift, device = band.dilation, query_start % band.dilation, s.q.device
-    queries, width = s.q.shape[2], band.high - band.low + ROWS
+    queries, width = s.q.shape[2], high - low + ROWS
     # One block more than needed: a graph exported with a single block would serve no other number of them.
     blocks = (queries + shift + step * ROWS - 1) // (step * ROWS) + 1
     classes = torch.arange(step, device=device)[:, None, None]
     first = torch.arange(blocks, device=device)[:, None] * ROWS
     rows, columns = torch.arange(ROWS, device=device), torch.arange(width, device=device)
     at_queries = classes + step * (first + rows) - shift
-    at_keys = classes + step * (first + columns + band.low + query_start // step)
+    at_keys = classes + step * (first + columns + low + query_start // step)
     q, q_segments = (_gathered(x, at_queries) for x in (s.q, s.q_segments))
     k, v, real, k_segments = (_gathered(x, at_keys) for x in (s.k, s.v, s.real, s.k_segments))
     distance = columns - rows[:, None]
-    near = (distance >= 0) & (distance <= band.high - band.low)
+    near = (distance >= 0) & (distance <= high - low)
+    if band.apart:
+        near = near & ((distance + low) * step % band.apart != 0)
+    if band.own_block:
+        near = near & in_own_block(band, _gathered(s.q_positions, at_queries), _gathered(s.k_positions, at_keys).mT)
     out, lse = _attention(q, k, v, near & real.mT & (q_segments == k_segments.mT), s.scale)
     slots = torch.arange(queries, device=device) + shift
     slots = slots % step * (blocks * ROWS) + slots // step
     return out.flatten(2, 4)[:, :, slots], lse.flatten(2, 4)[:, :, slots]
+
+
+def _classes(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor]:
+    """A dilated band without a lower bound: each residue class whole, as many pairs as the band has, about twice."""
+    step, shift, device = band.dilation, query_start % band.dilation, s.q.device
+    queries = s.q.shape[2]
+    # One more than needed: see `_band`.
+    rows, columns = ((length + step - 1) // step + 1 for length in (queries + shift, s.k.shape[2]))
+    classes = torch.arange(step, device=device)[:, None]
+    at_rows, at_columns = torch.arange(rows, device=device), torch.arange(columns, device=device)
+    q, q_segments = (_gathered(x, classes + step * at_rows - shift) for x in (s.q, s.q_segments))
+    k, v, real, k_segments = (_gathered(x, classes + step * at_columns) for x in (s.k, s.v, s.real, s.k_segments))
+    distance = at_columns - at_rows[:, None] - query_start // step
+    assert band.high is not None
+    near = distance <= band.high
+    if band.apart:
+        near = near & (distance * step % band.apart != 0)
+    out, lse = _attention(q, k, v, near & real.mT & (q_segments == k_segments.mT), s.scale)
+    slots = torch.arange(queries, device=device) + shift
+    slots = slots % step * rows + slots // step
+    return out.flatten(2, 3)[:, :, slots], lse.flatten(2, 3)[:, :, slots]
+
+
+def _cells(s: _Tokens, band: Band) -> tuple[Tensor, Tensor]:
+    """All queries against the keys in the cells of their blocks."""
+    place = s.k_positions.remainder(band.stride)
+    is_cell = (place >= band.first) & (place < band.stop)
+    at = _some(is_cell)
+    allowed = by_positions(replace(band, stride=0), s.q_positions, s.k_positions[:, :, at].mT) & is_cell[:, :, at].mT
+    allowed = allowed & s.real[:, :, at].mT & (s.q_segments == s.k_segments[:, :, at].mT)
+    return _attention(s.q, s.k[:, :, at], s.v[:, :, at], allowed, s.scale)
 
 
 def _gathered(x: Tensor, at: Tensor) -> Tensor:

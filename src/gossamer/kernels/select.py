@@ -10,7 +10,7 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.kernels.cpu import CPU_TYPES, why_no_library
 from gossamer.kernels.inputs import Inputs, tracing
-from gossamer.kernels.pieces import HeadGroup, compile_pattern, why_not_pieces
+from gossamer.kernels.pieces import Band, HeadGroup, compile_pattern, why_not_pieces
 from gossamer.kernels.tiles import band_area, block_size
 from gossamer.patterns import Full
 
@@ -94,7 +94,9 @@ def _cpu_or_dense(inputs: Inputs, others: dict[str, str]) -> Explanation:
 def _faster(inputs: Inputs, others: dict[str, str]) -> Explanation:
     """Blocked or dense, where both can."""
     if torch.compiler.is_exporting() and not isinstance(inputs.pattern, Full):
-        reason = "exporting: plain operations in linear memory"
+        groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
+        linear = all(band.low is not None for group in groups for band in group.bands)
+        reason = f"exporting: plain operations {'in linear memory' if linear else 'on little more than its pairs'}"
         return Explanation(backend="blocked", reason=reason, others=others | {"dense": "quadratic"})
     plain = inputs.key_mask is None and inputs.q_segments is None and inputs.q_positions is None
     full = torch.compiler.is_exporting() or inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start)
@@ -122,12 +124,16 @@ def _blocked_cost(inputs: Inputs) -> int:
 
 
 def _group_cost(inputs: Inputs, group: HeadGroup) -> int:
-    if group.band is None:
-        return 0
-    low, high, step = group.band.low, group.band.high, group.band.dilation
+    return sum(_band_cost(inputs, band, group.stop - group.start) for band in group.bands)
+
+
+def _band_cost(inputs: Inputs, band: Band, heads: int) -> int:
+    low, high, step = band.low, band.high, band.dilation
     queries, keys = (inputs.queries + step - 1) // step, (inputs.keys + step - 1) // step
     groups, pairs = band_area(queries, keys, low, high, inputs.query_start // step, block_size(low, high))
-    return step * ((pairs + NARROW_TILE * queries) * (group.stop - group.start) + GROUP_OF_TILES * groups)
+    if band.stride and not band.own_block:
+        pairs = pairs * (band.stop - band.first) // band.stride
+    return step * ((pairs + NARROW_TILE * queries) * heads + GROUP_OF_TILES * groups)
 
 
 def _why_not(backend: str, inputs: Inputs, return_lse: bool) -> str | None:
@@ -163,8 +169,8 @@ def _why_not_positions(inputs: Inputs) -> str | None:
     if inputs.q_positions is None or inputs.k_positions is None or inputs.pattern == Full():
         return None
     groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
-    if any(group.band is not None and group.band.dilation > 1 for group in groups):
-        return "a dilated window over positions is no band of indices"
+    if any(band.dilation > 1 for group in groups for band in group.bands):
+        return "a dilated window over positions, or a column of Strided, is no band of indices"
     if tracing():
         return "positions cannot be looked at while compiling"
     own = slice(inputs.query_start, inputs.query_start + inputs.queries)

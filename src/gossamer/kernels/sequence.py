@@ -29,8 +29,9 @@ class Gradients:
 class Sequence:
     """q [heads, queries, size], k and v [heads, keys, size], and one value a token, [queries] or [keys].
 
-    `q_index` and `k_index` number the tokens for dropout. Where `key_mask`, segments and positions are None, tiles
-    inside the sequence are all alike.
+    `q_index` and `k_index` number the tokens for dropout; places are what blocks are counted in. `gathered` holds the
+    rising indices of keys that were picked out of a text, whose places positions then tell. Where `key_mask`, segments
+    and positions are None, tiles inside the sequence are all alike.
     """
 
     q: Tensor
@@ -45,6 +46,9 @@ class Sequence:
     k_segments: Tensor | None = None
     q_positions: Tensor | None = None
     k_positions: Tensor | None = None
+    q_places: Tensor | None = None
+    k_places: Tensor | None = None
+    gathered: Tensor | None = None
     q_flags: Tensor | None = None
     k_flags: Tensor | None = None
     dropout: float = 0.0
@@ -65,6 +69,23 @@ class Sequence:
             self, k=self.k[:, at], v=self.v[:, at], key_mask=_at(self.key_mask, at),
             k_segments=_at(self.k_segments, at), k_index=_at(self.k_index, at), q_positions=None, k_positions=None,
         )  # fmt: skip
+
+    def placed(self) -> Sequence:
+        """The same sequence with places for positions, where there are any."""
+        if self.q_places is None or self.k_places is None:
+            return self
+        return replace(self, q_positions=self.q_places, k_positions=self.k_places)
+
+    def cells(self, stride: int, first: int, stop: int) -> tuple[Sequence, Tensor]:
+        """All queries against the keys at places first to stop of their blocks; also returns which keys those are."""
+        s = self.placed()
+        q_at, k_at = s.q_positions, s.k_positions
+        if q_at is None or k_at is None:
+            q_at = torch.arange(s.q.shape[1], device=s.q.device) + s.query_start
+            k_at = torch.arange(s.k.shape[1], device=s.q.device)
+        place = k_at.remainder(stride)
+        at = ((place >= first) & (place < stop)).nonzero()[:, 0]
+        return replace(s.some_keys(at), q_positions=q_at, k_positions=k_at[at], gathered=at), at
 
     def without_keys(self, at: Tensor) -> Sequence:
         """The same sequence in which nobody sees these keys."""

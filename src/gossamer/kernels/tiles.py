@@ -7,29 +7,27 @@ strided views; blocks at the edges get exactly the keys that exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-__all__ = ["Tiles", "band_area", "band_tiles", "block_size"]
+__all__ = ["Tiles", "band_area", "band_tiles", "block_size", "block_tiles", "gathered_tiles"]
 
 UNBOUNDED_BLOCK = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """`blocks` tiles: number b is queries query_start + b*rows + [0, rows) by keys key_start + b*rows + [0, keys)."""
+    """`blocks` tiles: number b is queries query_start + b*step + [0, rows) by keys key_start + b*step + [0, keys)."""
 
     query_start: int
     rows: int
     key_start: int
     keys: int
+    step: int
     blocks: int = 1
-
-    @property
-    def query_stop(self) -> int:
-        return self.query_start + self.blocks * self.rows
 
     def query_view(self, x: Tensor) -> Tensor:
         """[heads, length, size] as [heads, blocks, rows, size], in place."""
@@ -40,22 +38,22 @@ class Tiles:
         return self._view(x, self.key_start, self.keys)
 
     def _view(self, x: Tensor, start: int, length: int) -> Tensor:
-        step = x.stride(1)
+        stride = x.stride(1)
         return x.as_strided(
             (x.shape[0], self.blocks, length, *x.shape[2:]),
-            (x.stride(0), self.rows * step, step, *x.stride()[2:]),
-            x.storage_offset() + start * step,
+            (x.stride(0), self.step * stride, stride, *x.stride()[2:]),
+            x.storage_offset() + start * stride,
         )
 
     def add_keys(self, into: Tensor, grads: Tensor) -> None:
         """Add the gradients of the overlapping key view, [heads, blocks, keys, size], into [heads, length, size]."""
-        for first in range(0, self.keys, self.rows):
-            part = grads[:, :, first : first + self.rows]
+        for first in range(0, self.keys, self.step):
+            part = grads[:, :, first : first + self.step]
             replace(self, key_start=self.key_start + first, keys=part.shape[2]).key_view(into).add_(part)
 
     def split(self, first: int, last: int) -> Tiles:
         """The tiles first to last alone."""
-        shift = first * self.rows
+        shift = first * self.step
         return replace(
             self, query_start=self.query_start + shift, key_start=self.key_start + shift, blocks=last - first
         )
@@ -73,26 +71,77 @@ def band_tiles(
 
     A query block that can see no key at all comes as a tile with keys = 0.
     """
-    inner: Tiles | None = None
+    yield from _joined(_band_tiles(queries, keys, low, high, query_start, rows), rows)
+
+
+def _band_tiles(
+    queries: int, keys: int, low: int | None, high: int | None, query_start: int, rows: int
+) -> Iterator[tuple[Tiles, bool]]:
+    """Single tiles, and whether they look like all others inside the sequence."""
     for start in range(0, queries, rows):
         count = min(rows, queries - start)
         first = 0 if low is None else start + query_start + low
         last = keys if high is None else start + query_start + count + high
         inside = low is not None and high is not None and count == rows and first >= 0 and last <= keys
-        if inside and inner is not None:
+        yield _tile(start, count, first, last, keys, rows), inside
+
+
+def _tile(start: int, count: int, first: int, last: int, keys: int, step: int) -> Tiles:
+    """Queries start to start + count by keys first to last, as far as these exist."""
+    first, last = min(max(first, 0), keys), max(min(last, keys), 0)
+    return Tiles(query_start=start, rows=count, key_start=first, keys=max(last - first, 0), step=step)
+
+
+def _joined(tiles: Iterable[tuple[Tiles, bool]], step: int) -> Iterator[Tiles]:
+    """Tiles that look alike and follow each other as one group."""
+    inner: Tiles | None = None
+    for tile, inside in tiles:
+        if inside and inner is not None and tile.query_start == inner.query_start + inner.blocks * step:
             inner = replace(inner, blocks=inner.blocks + 1)
             continue
         if inner is not None:
             yield inner
-            inner = None
-        first, last = min(max(first, 0), keys), max(min(last, keys), 0)
-        tile = Tiles(query_start=start, rows=count, key_start=first, keys=max(last - first, 0))
-        if inside:
-            inner = tile
-        else:
+        inner = tile if inside else None
+        if not inside:
             yield tile
     if inner is not None:
         yield inner
+
+
+def block_tiles(
+    queries: int, keys: int, low: int, high: int, query_start: int, stride: int, rows: int
+) -> Iterator[Tiles]:
+    """Tiles that cover every query once and every pair of the band that lies in one block of `stride`.
+
+    No tile holds queries or keys of two blocks; the same rows of all blocks form one group.
+    """
+    yield from _joined(_block_tiles(queries, keys, low, high, query_start, stride, rows), stride)
+
+
+def _block_tiles(
+    queries: int, keys: int, low: int, high: int, query_start: int, stride: int, rows: int
+) -> Iterator[tuple[Tiles, bool]]:
+    for place in range(0, min(stride, query_start + queries), rows):
+        count = min(rows, stride - place)
+        first, last = max(place + low, 0), min(place + count + high, stride)
+        for block in range(query_start // stride * stride, query_start + queries, stride):
+            start, stop = block + place - query_start, block + place + count - query_start
+            inside = start >= 0 and stop <= queries and block + last <= keys and first < last
+            start, stop = max(start, 0), min(stop, queries)
+            if start < stop:
+                yield _tile(start, stop - start, block + first, block + last, keys, stride), inside
+
+
+def gathered_tiles(
+    at: Tensor, queries: int, low: int | None, high: int | None, query_start: int, rows: int
+) -> Iterator[Tiles]:
+    """Tiles over keys that were picked out, at rising indices `at`; low and high bound differences of indices."""
+    starts = torch.arange(0, queries, rows, device=at.device)
+    ends = (starts + rows).clamp(max=queries)
+    first = torch.zeros_like(starts) if low is None else torch.searchsorted(at, starts + query_start + low)
+    last = torch.full_like(starts, len(at)) if high is None else torch.searchsorted(at, ends + query_start + high)
+    for start, end, one, other in zip(*(x.tolist() for x in (starts, ends, first, last)), strict=True):
+        yield _tile(start, end - start, one, other, len(at), rows)
 
 
 def band_area(

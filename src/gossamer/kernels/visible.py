@@ -27,9 +27,5 @@ def _pattern_mask(inputs: Inputs) -> Tensor:
     device = inputs.q.device
     if inputs.pattern == Full():
         return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
-    q_positions, k_positions = inputs.q_positions, inputs.k_positions
-    if q_positions is None or k_positions is None:
-        q_positions = torch.arange(inputs.queries, device=device)[None] + inputs.query_start
-        k_positions = torch.arange(inputs.keys, device=device)[None]
-    allowed = inputs.pattern.allowed(q_positions, k_positions, inputs.q_flags, inputs.k_flags)
+    allowed = inputs.pattern.allowed(*inputs.read_positions, inputs.q_flags, inputs.k_flags)
     return allowed if isinstance(inputs.pattern, PerHead) else allowed[:, None]

@@ -6,7 +6,7 @@ import torch
 
 from gossamer.errors import InputError, quote
 
-__all__ = ["LARGEST", "check_boolean", "check_integer"]
+__all__ = ["LARGEST", "check_boolean", "check_choice", "check_integer"]
 
 LARGEST = 2**31 - 1
 """No size, distance or count is larger: products of two of them still fit into 64 bits."""
@@ -23,3 +23,9 @@ def check_boolean(owner: str, field: str, value: Any) -> None:
     """Refuse anything but True or False."""
     if not isinstance(value, bool):
         raise InputError(f"{owner}: {field} is {quote(value)}; it must be True or False")
+
+
+def check_choice(owner: str, field: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse anything but one of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{owner}: {field} is {quote(value)}; it must be one of {', '.join(map(repr, choices))}")

@@ -1,11 +1,27 @@
 """Sums over bands of a mask, without the mask."""
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from gossamer.patterns.grid import Grid
 
-__all__ = ["band_pairs", "band_row_sums", "offsets"]
+__all__ = ["Steps", "band_pairs", "band_row_sums", "offsets"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The places 0, size, 2 * size .. before * size back."""
+
+    before: int
+    size: int
+
+    def common(self, other: "Steps") -> "Steps":
+        """The places that both have."""
+        size = math.lcm(self.size, other.size)
+        return Steps(min(self.before * self.size, other.before * other.size) // size, size)
 
 
 def offsets(query_positions: Tensor, key_positions: Tensor) -> Tensor:
@@ -32,10 +48,13 @@ def _ramp_sum(offset: int, before: int, after: int, dilation: int) -> int:
     return count * offset + dilation * count * (first + after) // 2
 
 
-def band_row_sums(grid: Grid, values: Tensor, before: int, after: int, dilation: int) -> Tensor:
+def band_row_sums(
+    grid: Grid, values: Tensor, before: int, after: int, dilation: int, least: Tensor | None = None
+) -> Tensor:
     """Sum of `values` [..., keys] over the keys each query sees in a band: [..., queries], in O(keys + queries).
 
-    A dilated band is a plain band in every residue class, so the running sums are taken along the classes.
+    With `least`, [queries], a query sees no key before that position, which is at most its own. A dilated band is a
+    plain band in every residue class, so the running sums are taken along the classes.
     """
     extent = max(1, grid.keys, grid.query_start + grid.queries)
     dilation, before, after = min(dilation, extent), min(before, extent), min(after, extent)
@@ -44,5 +63,8 @@ def band_row_sums(grid: Grid, values: Tensor, before: int, after: int, dilation:
     running = padded.reshape(*values.shape[:-1], steps + 1, dilation).cumsum(-2).flatten(-2)
     step, residue = grid.query_positions // dilation, grid.query_positions % dilation
     upper = (step + after + 1).clamp(0, steps) * dilation + residue
-    lower = (step - before).clamp(0, steps) * dilation + residue
+    lowest = step - before
+    if least is not None:
+        lowest = torch.maximum(lowest, -((residue - least) // dilation))
+    lower = lowest.clamp(0, steps) * dilation + residue
     return running.index_select(-1, upper) - running.index_select(-1, lower)

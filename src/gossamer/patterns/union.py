@@ -12,9 +12,12 @@ from torch import Tensor
 
 from gossamer.errors import InputError, quote
 from gossamer.patterns.base import Pattern
+from gossamer.patterns.fixed import Fixed
 from gossamer.patterns.global_tokens import Global
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.per_head import PerHead
+from gossamer.patterns.strided import Strided
+from gossamer.patterns.window import Window
 
 __all__ = ["Union", "unite"]
 
@@ -77,13 +80,20 @@ class Union(Pattern, kind="union"):
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
         """With global tokens: everything for a flagged query; else the flagged keys and the rest's unflagged ones."""
         if Global() not in self.parts:
-            return super()._row_sums(grid, values)
+            return self._row_sums_without_flags(grid, values)
         rest = reduce(or_, (part for part in self.parts if part != Global()))
         if grid.flags is None or grid.query_flags is None:
             return rest._row_sums(grid, values)
         flagged = (values * grid.flags).sum(-1, keepdim=True)
         others = flagged + rest._row_sums(grid, values * ~grid.flags)
         return torch.where(grid.query_flags, values.sum(-1, keepdim=True), others)
+
+    def _row_sums_without_flags(self, grid: Grid, values: Tensor) -> Tensor:
+        """A window, and what the other part sees beside it."""
+        one, other = self.parts[0], self.parts[-1]
+        if len(self.parts) == 2 and isinstance(one, Fixed | Strided) and isinstance(other, Window):
+            return other._row_sums(grid, values) + one._row_sums_beside(other, grid, values)
+        return super()._row_sums(grid, values)
 
 
 def unite(one: Pattern, other: Pattern) -> Pattern:
@@ -99,9 +109,12 @@ def _parts(pattern: Pattern) -> tuple[Pattern, ...]:
 
 
 def _canonical(parts: Iterable[Pattern]) -> tuple[Pattern, ...]:
-    merged: list[Pattern] = []
-    for part in parts:
+    given = list(parts)
+    for part in given:
         _check_part(part)
+    merged: list[Pattern] = []
+    # In one order whatever it was: where several merge, the result may depend on it.
+    for part in sorted(given, key=lambda part: part._sort_key()):
         merged = _with(merged, part)
     causal = [part for part in merged if part.causal]
     if Global() in merged and causal:

@@ -29,7 +29,9 @@ def _forward(call: Arguments) -> tuple[Tensor, Tensor]:
     out, lse = empty_outputs(call.q)
     pieces = list(_pieces(call))
     # Written once each where one piece has all rows of its heads.
-    direct = all(one.queries.index is None for one in pieces) and sum(p.stop - p.start for p in pieces) == out.shape[1]
+    direct = all(one.queries.index is None for one in pieces) and (
+        sum(p.stop - p.start for p in pieces) == out.shape[1] and len({p.start for p in pieces}) == len(pieces)
+    )
     # Several pieces add up in float32; rounding each of them would show.
     total = out if direct or out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
     if not direct:
@@ -89,6 +91,7 @@ def _pieces(call: Arguments) -> Iterator[Piece]:
         flags=given.get("q_flags"),
         segments=given.get("q_segments"),
         positions=given.get("q_positions"),
+        places=given.get("q_places"),
     )
     keys = Tokens(
         rows=call.k.shape[2],
@@ -96,6 +99,7 @@ def _pieces(call: Arguments) -> Iterator[Piece]:
         flags=given.get("k_flags"),
         segments=given.get("k_segments"),
         positions=given.get("k_positions"),
+        places=given.get("k_places"),
     )
     for group in call.groups:
         for piece in pieces_of(group, queries, keys, call.q.shape[0]):
@@ -143,4 +147,4 @@ def _rows(rows: RowList) -> CRows:
     index, band, second, offsets = (
         None if x is None else x.data_ptr() for x in (rows.index, rows.band, rows.second, rows.offsets)
     )
-    return CRows(index, band, second, offsets, rows.rows, rows.start, 0)
+    return CRows(index, band, second, offsets, rows.rows, rows.start, rows.shared)

@@ -1,14 +1,15 @@
 """Who meets whom, as the kernel reads it: lists of rows in rising coordinates, and bounds on their differences.
 
 A key is seen when the differences of two coordinates lie within bounds. The first coordinate rises along the lists, so
-that a query's keys are one run. Documents and the residue classes of a dilation are stretches of it that lie too far
-apart to meet.
+that a query's keys are one run. Documents, blocks and the residue classes of a dilation are stretches of it that lie
+too far apart to meet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ FAR = 2**40
 """Stands for no bound; what native/tiles.hpp calls FAR."""
 MOST = 2**31 - 1
 """The largest coordinate."""
+CACHED_LISTS = 8
+"""Lists that depend on lengths alone are kept from call to call."""
 
 Bounds = tuple[int, int]
 EVERYWHERE: Bounds = (-FAR, FAR)
@@ -29,7 +32,10 @@ EVERYWHERE: Bounds = (-FAR, FAR)
 
 @dataclass(frozen=True, kw_only=True)
 class RowList:
-    """Rows of every text one after the other, int32, and where each text's begin, int64. `index` None: all rows."""
+    """Rows of every text one after the other, int32, and where each text's begin, int64. `index` None: all rows.
+
+    `shared`: one list for all texts.
+    """
 
     rows: int
     start: int = 0
@@ -37,6 +43,7 @@ class RowList:
     band: Tensor | None = None
     second: Tensor | None = None
     offsets: Tensor | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,10 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """What is known of the rows on one side, each [batch, rows]; None where nothing is."""
+    """What is known of the rows on one side, each [batch, rows]; None where nothing is.
+
+    `places` are what blocks are counted in: positions unless given.
+    """
 
     rows: int
     start: int = 0
@@ -61,6 +71,7 @@ class Tokens:
     flags: Tensor | None = None
     segments: Tensor | None = None
     positions: Tensor | None = None
+    places: Tensor | None = None
 
     @property
     def unmarked(self) -> bool:
@@ -68,25 +79,55 @@ class Tokens:
         return self.real is None and self.segments is None and self.positions is None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Lists:
+    """Both sides of a band, the bounds of the first coordinate and those of the second: a piece for each of these."""
+
+    queries: RowList
+    keys: RowList
+    band: Bounds
+    seconds: tuple[Bounds, ...] = (EVERYWHERE,)
+
+    def pieces(self, group: HeadGroup) -> Iterator[Piece]:
+        for second in self.seconds:
+            yield Piece(
+                start=group.start, stop=group.stop, queries=self.queries, keys=self.keys, band=self.band, second=second
+            )
+
+
 def pieces_of(group: HeadGroup, queries: Tokens, keys: Tokens, batch: int) -> Iterator[Piece]:
     """The pieces of a group of heads; disjoint, and together all pairs that see each other."""
     flagged = group.flagged and keys.flags is not None
-    band = group.band
-    if band is not None:
-        if not flagged and queries.unmarked and keys.unmarked and band.dilation == 1:
-            yield Piece(
-                start=group.start,
-                stop=group.stop,
-                queries=RowList(rows=queries.rows, start=queries.start),
-                keys=RowList(rows=keys.rows),
-                band=_bounds(band),
-            )
+    for band in group.bands:
+        if not flagged and queries.unmarked and keys.unmarked:
+            yield from _unmarked(band, queries.rows, queries.start, keys.rows).pieces(group)
         else:
-            yield _listed(group, band, *(_chosen(one, batch, False if flagged else None) for one in (queries, keys)))
+            sides = (_chosen(one, batch, band, False if flagged else None) for one in (queries, keys))
+            yield from _listed(band, *sides).pieces(group)
     if flagged:
         alike = Band(low=None, high=None)
-        yield _listed(group, alike, _chosen(queries, batch, False), _chosen(keys, batch, True))
-        yield _listed(group, alike, _chosen(queries, batch, True), _chosen(keys, batch, None))
+        yield from _listed(alike, _chosen(queries, batch, alike, False), _chosen(keys, batch, alike, True)).pieces(
+            group
+        )
+        yield from _listed(alike, _chosen(queries, batch, alike, True), _chosen(keys, batch, alike, None)).pieces(group)
+
+
+def _unmarked(band: Band, queries: int, start: int, keys: int) -> _Lists:
+    """Where only their number is known of the rows: as few lists as possible, and those kept."""
+    if band.plain:
+        return _Lists(queries=RowList(rows=queries, start=start), keys=RowList(rows=keys), band=_bounds(band))
+    return _cached(band, queries, start, keys)
+
+
+@lru_cache(maxsize=CACHED_LISTS)
+def _cached(band: Band, queries: int, start: int, keys: int) -> _Lists:
+    sides = [_chosen(one, 1, band, None) for one in (Tokens(rows=queries, start=start), Tokens(rows=keys))]
+    if band.stride and not band.own_block and not band.apart:
+        cells = _in_reach(band, sides[1])
+        listed = replace(_sorted(cells, cells.at, None), shared=True)
+        return _Lists(queries=RowList(rows=queries, start=start), keys=listed, band=_bounds(band))
+    found = _listed(band, *sides)
+    return replace(found, queries=replace(found.queries, shared=True), keys=replace(found.keys, shared=True))
 
 
 def _bounds(band: Band) -> Bounds:
@@ -105,60 +146,97 @@ class _Chosen:
     segment: Tensor | None
 
 
-def _chosen(tokens: Tokens, batch: int, flagged: bool | None) -> _Chosen:
+def _chosen(tokens: Tokens, batch: int, band: Band, flagged: bool | None) -> _Chosen:
     """The real rows of all texts; `flagged`: those that are, or are not."""
     chosen = torch.ones(batch, tokens.rows, dtype=torch.bool) if tokens.real is None else tokens.real
     if flagged is not None:
         assert tokens.flags is not None
         chosen = chosen & (tokens.flags if flagged else ~tokens.flags)
     text, index = chosen.nonzero(as_tuple=True)
-    at = index + tokens.start if tokens.positions is None else tokens.positions[text, index].long()
+    positions = tokens.places if band.stride and tokens.places is not None else tokens.positions
+    at = index + tokens.start if positions is None else positions[text, index].long()
     segment = None if tokens.segments is None else tokens.segments[text, index].long()
     return _Chosen(tokens, batch, text, index, at, segment)
 
 
-def _listed(group: HeadGroup, band: Band, queries: _Chosen, keys: _Chosen) -> Piece:
-    """Both sides in stretches of (document, residue class), and in them by position."""
-    numbers, count = _stretches(band.dilation, queries, keys)
+def _in_reach(band: Band, keys: _Chosen) -> _Chosen:
+    """The keys that the band's cells leave."""
+    if not band.stride or not band.stop:
+        return keys
+    place = keys.at.remainder(band.stride)
+    kept = ((place >= band.first) & (place < band.stop)) != band.own_block
+    text, index, at = keys.text[kept], keys.index[kept], keys.at[kept]
+    return _Chosen(keys.tokens, keys.batch, text, index, at, None if keys.segment is None else keys.segment[kept])
+
+
+def _listed(band: Band, queries: _Chosen, keys: _Chosen) -> _Lists:
+    """Both sides in stretches of (document, residue class or block), and in them by position."""
+    sides = (queries, _in_reach(band, keys))
+    numbers, count = _stretches(band, *sides)
     if band.low is None and band.high is None:
-        first, second, bounds = numbers, None, ((0, 0), EVERYWHERE)
+        lists = [_sorted(side, first, None) for side, first in zip(sides, numbers, strict=True)]
+        return _Lists(queries=lists[0], keys=lists[1], band=(0, 0))
+    if band.own_block:
+        steps = [one.at.remainder(band.stride) for one in sides]
     else:
-        steps = [torch.div(one.at, band.dilation, rounding_mode="floor") for one in (queries, keys)]
-        first, second, bounds = _coordinates(numbers, count, steps, _bounds(band))
-    lists = [_sorted(side, first[i], None if second is None else second[i]) for i, side in enumerate((queries, keys))]
-    return Piece(start=group.start, stop=group.stop, queries=lists[0], keys=lists[1], band=bounds[0], second=bounds[1])
+        steps = [torch.div(one.at, band.dilation, rounding_mode="floor") for one in sides]
+    first, second, bounds, seconds = _coordinates(numbers, count, steps, _bounds(band))
+    if band.apart:
+        if second is not None:
+            raise InputError("positions are too far apart for this union on the CPU kernel; try backend='reference'")
+        # Another residue is a greater one or a smaller one.
+        second = [one.at.remainder(band.apart) for one in sides]
+        seconds = ((1 - band.apart, -1), (1, band.apart - 1))
+    lists = [_sorted(side, first[i], None if second is None else second[i]) for i, side in enumerate(sides)]
+    return _Lists(queries=lists[0], keys=lists[1], band=bounds, seconds=seconds)
 
 
-def _stretches(dilation: int, queries: _Chosen, keys: _Chosen) -> tuple[list[Tensor], int]:
+def _stretches(band: Band, queries: _Chosen, keys: _Chosen) -> tuple[list[Tensor], int]:
     """For each row the number of its stretch, and how many stretches there are."""
     sides = (queries, keys)
-    residues = [one.at.remainder(dilation) for one in sides]
-    if queries.segment is None or keys.segment is None:
-        return residues, dilation
-    together = torch.cat([queries.segment, keys.segment])
-    found, number = together.unique(return_inverse=True)
-    numbers = number.split([len(queries.segment), len(keys.segment)])
-    return [n * dilation + r for n, r in zip(numbers, residues, strict=True)], max(1, len(found)) * dilation
+    numbers, count = [one.at.remainder(band.dilation) for one in sides], band.dilation
+    if band.own_block:
+        numbers = [torch.div(one.at, band.stride, rounding_mode="floor") for one in sides]
+        least, most = _ends(numbers)
+        numbers, count = [one - least for one in numbers], most - least + 1
+    if queries.segment is not None and keys.segment is not None:
+        documents, found = _numbered([queries.segment, keys.segment])
+        numbers = [d * count + n for d, n in zip(documents, numbers, strict=True)]
+        count *= found
+    return numbers, count
+
+
+def _numbered(values: list[Tensor]) -> tuple[list[Tensor], int]:
+    """The rank of each value among those of both sides, and how many there are."""
+    found, number = torch.cat(values).unique(return_inverse=True)
+    return list(number.split([len(one) for one in values])), max(1, len(found))
+
+
+def _ends(values: list[Tensor]) -> tuple[int, int]:
+    together = torch.cat(values)
+    return (int(together.min()), int(together.max())) if len(together) else (0, 0)
 
 
 def _coordinates(
     numbers: list[Tensor], count: int, steps: list[Tensor], bounds: Bounds
-) -> tuple[list[Tensor], list[Tensor] | None, tuple[Bounds, Bounds]]:
+) -> tuple[list[Tensor], list[Tensor] | None, Bounds, tuple[Bounds, ...]]:
     """First and second coordinates of both sides and their bounds; one is enough where stretches can be laid apart."""
-    together = torch.cat(steps)
-    least, most = (int(together.min()), int(together.max())) if len(together) else (0, 0)
+    least, most = _ends(steps)
     if most - least > MOST:
         raise InputError(f"positions reach from {least} to {most}; the CPU kernel takes at most {MOST} between any two")
     steps = [one - least for one in steps]
     if count == 1:
-        return steps, None, (bounds, EVERYWHERE)
+        return steps, None, bounds, (EVERYWHERE,)
     # No two steps are further apart than this, so bounds beyond it say the same.
     widest = most - least
     low, high = max(bounds[0], -widest), min(bounds[1], widest)
     span = widest + 1 + max(abs(low), abs(high))
+    if count * span > MOST:
+        numbers, count = _numbered(numbers)
     if count * span <= MOST:
-        return [n * span + step for n, step in zip(numbers, steps, strict=True)], None, ((low, high), EVERYWHERE)
-    return numbers, steps, ((0, 0), bounds)
+        first = [n * span + step for n, step in zip(numbers, steps, strict=True)]
+        return first, None, (low, high), (EVERYWHERE,)
+    return numbers, steps, (0, 0), (bounds,)
 
 
 def _sorted(side: _Chosen, band: Tensor, second: Tensor | None) -> RowList:

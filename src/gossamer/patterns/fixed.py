@@ -1,0 +1,137 @@
+"""Everybody sees its own block, and the last few tokens of every block before it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.patterns.base import Pattern
+from gossamer.patterns.checks import check_choice, check_integer
+from gossamer.patterns.grid import Grid
+from gossamer.patterns.strided import Strided
+from gossamer.patterns.sums import band_row_sums, offsets
+from gossamer.patterns.window import Window
+
+__all__ = ["Fixed"]
+
+PARTS = ("both", "block", "summary")
+
+
+@dataclass(frozen=True)
+class Fixed(Pattern, kind="fixed"):
+    """Causal; block: query i sees key j in the same block of `stride`; summary: when j mod stride is a summary cell.
+
+    The `summary` cells of a block end `offset` before the block does, so that heads can have cells of their own.
+    `part` is "both", "block" or "summary", for heads that share the work.
+    Source: Sparse Transformer (Child et al. 2019, arXiv 1904.10509), section 4.3, fixed attention; its l is `stride`,
+    its c `summary`; the offsets are the distinct subblocks of section 4.3's last paragraph.
+    """
+
+    stride: int
+    summary: int
+    part: str = "both"
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("Fixed", "stride", self.stride, 1)
+        check_integer("Fixed", "summary", self.summary, 1)
+        check_choice("Fixed", "part", self.part, PARTS)
+        check_integer("Fixed", "offset", self.offset, 0)
+        if self.summary + self.offset > self.stride:
+            raise InputError(
+                f"Fixed: summary is {self.summary} and offset {self.offset}; together they must fit into the block of"
+                f" {self.stride}: take a smaller one"
+            )
+
+    @property
+    def causal(self) -> bool:
+        return True
+
+    @property
+    def block(self) -> bool:
+        """Whether the own block is seen."""
+        return self.part != "summary"
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Places in a block of the first summary cell and behind the last; (0, 0) where none is seen."""
+        stop = self.stride - self.offset
+        return (0, 0) if self.part == "block" else (stop - self.summary, stop)
+
+    def allowed(
+        self,
+        query_positions: Tensor,
+        key_positions: Tensor,
+        query_flags: Tensor | None = None,
+        key_flags: Tensor | None = None,
+    ) -> Tensor:
+        seen = (query_positions[..., :, None] // self.stride == key_positions[..., None, :] // self.stride) & self.block
+        return (seen | self._is_cell(key_positions)[..., None, :]) & (offsets(query_positions, key_positions) <= 0)
+
+    def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:
+        if queries == 0 or keys == 0:
+            return True
+        own = query_start // self.stride
+        within = self.block and (query_start + queries - 1) // self.stride == own
+        # Of the keys before 'needed', none lies in the block of every query.
+        needed = min(keys, own * self.stride) if within else keys
+        first, stop = self.cells
+        cells = needed == 0 or (first == 0 and (needed <= stop or stop == self.stride))
+        return keys - 1 <= query_start and cells
+
+    def __str__(self) -> str:
+        offset = f" {self.offset} before the end" if self.offset else ""
+        return f"fixed {self.stride}, {self.summary} in summary{offset}" + (
+            "" if self.part == "both" else f" ({self.part})"
+        )
+
+    def _merged_with(self, other: Pattern) -> Pattern | None:
+        if isinstance(other, Window):
+            if self.block and other.before == other.after == 0:
+                return self
+            return other if self._within(other.before if other.dilation == 1 else 0) else None
+        if isinstance(other, Strided):
+            return other if self._within(other.stride if other.local else 0) else None
+        if not isinstance(other, Fixed) or self.stride != other.stride:
+            return None
+        return self._joined_with(other)
+
+    def _within(self, before: int) -> bool:
+        """Whether nobody sees further back than this, at any length."""
+        return self.part == "block" and before >= self.stride - 1
+
+    def _joined_with(self, other: "Fixed") -> "Fixed | None":
+        """Two of one stride, where their cells touch."""
+        with_cells = [one for one in (self, other) if one.part != "block"]
+        if not with_cells:
+            return min(self, other, key=lambda one: one._sort_key())
+        first, last = min(one.cells[0] for one in with_cells), max(one.cells[1] for one in with_cells)
+        if last - first > sum(one.summary for one in with_cells):
+            return None
+        part = "both" if self.block or other.block else "summary"
+        return Fixed(self.stride, last - first, part, self.stride - last)
+
+    def _exact_with(self, other: Pattern) -> bool:
+        return isinstance(other, Window)
+
+    def _is_cell(self, positions: Tensor) -> Tensor:
+        first, stop = self.cells
+        place = positions % self.stride
+        return (place >= first) & (place < stop)
+
+    def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
+        return self._row_sums_beside(None, grid, values)
+
+    def _row_sums_beside(self, window: Window | None, grid: Grid, values: Tensor) -> Tensor:
+        """Sums over the keys that this pattern sees and the window does not: cells before, others in the own block."""
+        is_cell = self._is_cell(grid.key_positions)
+        everything = grid.query_start + grid.queries + grid.keys
+        parts: list[tuple[Tensor, Tensor | None]] = [(values * is_cell, None)]
+        if self.block:
+            parts.append((values * ~is_cell, grid.query_positions // self.stride * self.stride))
+        sums = values.new_zeros((*values.shape[:-1], grid.queries))
+        for chosen, least in parts:
+            sums += band_row_sums(grid, chosen, everything, 0, 1, least)
+            if window is not None:
+                sums -= band_row_sums(grid, chosen, window.before, 0, window.dilation, least)
+        return sums
