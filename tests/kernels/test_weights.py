@@ -21,7 +21,7 @@ from gossamer.kernels.cpu import attention as cpu_attention
 from gossamer.kernels.cpu import library
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.visible import visible
-from gossamer.patterns import Pattern
+from gossamer.patterns import Fixed, Pattern, Strided
 
 SETS = [
     name
@@ -107,6 +107,27 @@ def test_positions_and_documents_in_any_order(data: st.DataObject) -> None:
         found = attention_rows(call.q, call.k, pattern, range(queries), **options)
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
         check_top(call, wanted, visible(make_inputs(call.q, call.k, call.v, pattern, **options)), 3)
+
+
+SPARSE = [
+    Strided(7), Strided(7, "local"), Strided(7, "column"), Fixed(10, 2), Fixed(10, 2, "block"),
+    Fixed(10, 2, "summary", offset=3), Strided(9) | Window(2, 4, 3),
+    PerHead((Fixed(8, 1), 1), (Strided(5, "column"), 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize("pattern", SPARSE, ids=str)
+def test_patterns_of_the_sparse_transformer(pattern: Pattern, documents: bool) -> None:
+    """Blocks are counted from each document's own start."""
+    options = {"segments": torch.arange(90).expand(2, -1) // 37} if documents else {}
+    call = random_call(pattern, 90, **options)
+    wanted = defined(call)
+    for blocks in ((256, 2**20), (8, 100)):
+        with small_blocks(*blocks):
+            found = attention_rows(call.q, call.k, pattern, range(90), **options)
+            check_top(call, wanted, wanted > 0, 4)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -258,6 +279,7 @@ def test_work_is_that_of_the_visible_pairs() -> None:
     q = torch.randn(1, 1, n, 4)
     for pattern, most in (
         (Window(256, 256), 1.6), (Window(64, 64, 8), 3.2), (Full(causal=True), 1.1), (Window(256, 256) | Global(), 1.6),
+        (Strided(128), 4.5), (Fixed(128, 8), 2.0),
     ):  # fmt: skip
         inputs = make_inputs(q, q, q, pattern, global_mask=flags)
         held = sum(block.scores.numel() for block in walk.walk(inputs, 0, torch.arange(n)))

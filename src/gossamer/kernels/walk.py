@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.tile_attention import wide
-from gossamer.patterns import Full, Global, Pattern, PerHead, Union, Window
+from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Union, Window
 
 __all__ = ["BLOCK_SCORES", "CHUNK", "Block", "walk"]
 
@@ -37,13 +37,13 @@ class Block:
 def walk(inputs: Inputs, batch: int, chosen: Tensor) -> Iterator[Block]:
     """All visible pairs of the queries `chosen` (indices, [rows]) of one text; rows that see nothing are in no block.
 
-    A part of a pattern asks for its queries in the order in which neighbours share most keys: a dilated window by
-    residue, flagged queries apart from others.
+    A part of a pattern asks for its queries in the order in which neighbours share most keys: a dilated window or a
+    column by residue, flagged queries apart from others.
     """
     text = _Text.of(inputs, batch, chosen)
     first = 0
     for pattern, heads in _groups(inputs):
-        parts = pattern.parts if isinstance(pattern, Union) else (pattern,)
+        parts = _parts(pattern)
         for i, part in enumerate(parts):
             for rows in text.chunks(part):
                 for keys in text.keys_of(part, rows).split(_room(inputs, len(rows))):
@@ -57,6 +57,25 @@ def walk(inputs: Inputs, batch: int, chosen: Tensor) -> Iterator[Block]:
 def _groups(inputs: Inputs) -> tuple[tuple[Pattern, int], ...]:
     pattern = inputs.pattern
     return pattern.groups if isinstance(pattern, PerHead) else ((pattern, inputs.q.shape[1]),)
+
+
+def _parts(pattern: Pattern) -> list[Pattern]:
+    """What the pattern is the union of, each with an order of queries of its own."""
+    if isinstance(pattern, Union):
+        return [single for part in pattern.parts for single in _parts(part)]
+    if isinstance(pattern, Strided):
+        local, column = Window(pattern.stride, 0), Strided(pattern.stride, "column")
+        return [local] * pattern.local + [column] * pattern.column
+    if isinstance(pattern, Fixed) and pattern.part == "both":
+        return [replace(pattern, part="block"), replace(pattern, part="summary")]
+    return [pattern]
+
+
+def _step(part: Pattern) -> int:
+    """Queries so many tokens apart share keys."""
+    if isinstance(part, Strided):
+        return part.stride
+    return part.dilation if isinstance(part, Window) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +99,9 @@ class _Text:
         def of_keys(x: Tensor | None) -> Tensor | None:
             return None if x is None else x[batch]
 
-        q_positions, k_positions = of_queries(inputs.q_positions), of_keys(inputs.k_positions)
-        if q_positions is None or k_positions is None:
-            q_positions = chosen + inputs.query_start
-            k_positions = torch.arange(inputs.keys, device=chosen.device)
+        q_positions, k_positions = (x.expand(inputs.q.shape[0], -1) for x in inputs.read_positions)
         return cls(
-            chosen=chosen, q_positions=q_positions, k_positions=k_positions,
+            chosen=chosen, q_positions=q_positions[batch, chosen], k_positions=k_positions[batch],
             q_segments=of_queries(inputs.q_segments), k_segments=of_keys(inputs.k_segments),
             q_flags=of_queries(inputs.q_flags), k_flags=of_keys(inputs.k_flags), key_mask=of_keys(inputs.key_mask),
         )  # fmt: skip
@@ -93,8 +109,8 @@ class _Text:
     def chunks(self, part: Pattern) -> Iterator[Tensor]:
         """Places among the chosen queries, a chunk at a time."""
         order = self.q_positions.argsort(stable=True)
-        if isinstance(part, Window) and part.dilation > 1:
-            order = order[(self.q_positions[order] % part.dilation).argsort(stable=True)]
+        if _step(part) > 1:
+            order = order[(self.q_positions[order] % _step(part)).argsort(stable=True)]
         if self.q_segments is not None:
             order = order[self.q_segments[order].argsort(stable=True)]
         if isinstance(part, Global):
@@ -119,8 +135,15 @@ class _Text:
         at, keys = self.q_positions[rows], self.k_positions
         if isinstance(part, Full):
             return keys <= at.max() if part.causal else torch.ones_like(keys, dtype=torch.bool)
+        step = _step(part)
+        if isinstance(part, Strided):
+            return (keys <= at.max()) & torch.isin(keys % step, at % step)
+        if isinstance(part, Fixed):
+            first, stop = part.cells
+            place, block = keys % part.stride, keys // part.stride
+            cells = torch.isin(block, at // part.stride) if part.block else (first <= place) & (place < stop)
+            return cells & (keys <= at.max())
         if isinstance(part, Window):
-            step = part.dilation
             near = (keys >= at.min() - part.before * step) & (keys <= at.max() + part.after * step)
             return near if step == 1 else near & torch.isin(keys % step, at % step)
         if isinstance(part, Global) and self.q_flags is not None and self.k_flags is not None:
