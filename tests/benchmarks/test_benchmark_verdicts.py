@@ -101,6 +101,18 @@ def test_cases_of_different_times_are_compared_by_their_peaks():
     assert words(times)[goal] == "falls short"
 
 
+@pytest.mark.parametrize("shape", [WINDOW, DENSE])
+def test_bfloat16_backward_is_held_against_float32s(shape):
+    """By the float32 peak of both cases, whatever the dot product reaches."""
+    where = {"clock": "CPU", "direction": "forward + backward", "shape": shape}
+    single = [timed(MULTIPLY_ADD, 0.01, **where), timed(CPU, 0.016, **where)]
+    half = {**where, "dtype": "bfloat16"}
+    peaks = [timed(MULTIPLY_ADD, 0.02, **half), timed(DOT_PRODUCT, 0.01, **half)]
+    for seconds, word in ((0.0199, "holds"), (0.0201, "falls short")):
+        found = words([*single, *peaks, timed(CPU, seconds, **half)])
+        assert the_only(found, f"bfloat16 forward + backward, {shape}, n = 4,096: at least 1.6x") == word
+
+
 def test_a_pattern_that_densifies_falls_short():
     for factor, word in ((1.4, "holds"), (1.6, "falls short")):
         times = [timed(CPU, 1.0), timed(CPU, 16 * factor, n=65536)]
