@@ -60,9 +60,20 @@ INLINE vi reinterpret(vf x) {
     return out;
 }
 
-// 2^x to a relative error of 2e-7 for x <= 0, 0 where that is below float32's numbers. A NaN stays one. 2^0 is 1 exactly: sums
-// are multiplied by it block after block, and another number would grow with the text.
+// Keeps the compiler from knowing what a pointer was computed from.
+INLINE void hide(const float *&p) { asm("" : "+r"(p)); }
+
+// 2^x to a relative error of 3e-7 for x <= 0, 0 where that is below float32's numbers. A NaN stays one.
 INLINE vf exp2_below_one(vf x) {
+#if defined(__AVX512F__)
+    vf f = (vf)_mm512_reduce_ps((__m512)x, 0x09);  // x less its floor, and 0 for infinities
+    vf p = f * splat(1.8775767e-03f) + splat(8.989341e-03f);
+    p = p * f + splat(5.5826318e-02f);
+    p = p * f + splat(2.4015361e-01f);
+    p = p * f + splat(6.931531e-01f);
+    p = p * f + splat(9.9999994e-01f);
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)x);  // takes the floor itself
+#else
     const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to whole numbers
     x = maximum(splat(-126.0f * 2), x);
     vf shifted = x + magic;
@@ -74,9 +85,6 @@ INLINE vf exp2_below_one(vf x) {
     p = p * f + splat(2.402224690e-01f);
     p = p * f + splat(6.931470037e-01f);
     p = p * f + splat(1.0f);
-#if defined(__AVX512F__)
-    return (vf)_mm512_scalef_ps((__m512)p, (__m512)whole);
-#else
     // Unsigned: far below, where the result is 0 anyway, this runs over.
     vf scaled = reinterpret(vi(vu(reinterpret(p)) + (vu(reinterpret(shifted)) << 23)));
     return choose(whole < -126.0f, vf{}, scaled);
@@ -97,33 +105,49 @@ INLINE vf log2_of(vf x) {
     return p * s + __builtin_convertvector(exponent, vf);
 }
 
-// `rows` as columns: to[d * stride + i] = from[i][d], for LANES rows and LANES numbers of each.
-INLINE void transpose(const float *const *from, float *to, int64_t stride) {
 #if defined(__AVX512F__)
-    __m512 r[16], t[16];
-    UNROLL for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_ps(from[i]);
-    UNROLL for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-    }
-    UNROLL for (int i = 0; i < 16; i += 4) {
-        UNROLL for (int j = 0; j < 2; j++) {
-            r[i + 2 * j] = (__m512)_mm512_unpacklo_pd((__m512d)t[i + j], (__m512d)t[i + j + 2]);
-            r[i + 2 * j + 1] = (__m512)_mm512_unpackhi_pd((__m512d)t[i + j], (__m512d)t[i + j + 2]);
-        }
-    }
-    // r[4 * q + j] holds column j of every group of four, of rows 4 q to 4 q + 3.
-    UNROLL for (int j = 0; j < 4; j++) {
-        __m512 a = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x44), b = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x44);
-        __m512 c = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xee), d = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xee);
-        _mm512_storeu_ps(to + (0 + j) * stride, _mm512_shuffle_f32x4(a, b, 0x88));
-        _mm512_storeu_ps(to + (4 + j) * stride, _mm512_shuffle_f32x4(a, b, 0xdd));
-        _mm512_storeu_ps(to + (8 + j) * stride, _mm512_shuffle_f32x4(c, d, 0x88));
-        _mm512_storeu_ps(to + (12 + j) * stride, _mm512_shuffle_f32x4(c, d, 0xdd));
+INLINE vf interleave_low(vf a, vf b) { return (vf)_mm512_unpacklo_ps((__m512)a, (__m512)b); }
+INLINE vf interleave_high(vf a, vf b) { return (vf)_mm512_unpackhi_ps((__m512)a, (__m512)b); }
+INLINE vf pair_low(vf a, vf b) { return (vf)_mm512_unpacklo_pd((__m512d)a, (__m512d)b); }
+INLINE vf pair_high(vf a, vf b) { return (vf)_mm512_unpackhi_pd((__m512d)a, (__m512d)b); }
+
+template <typename From>
+INLINE vf every_fourth(From from, int i, int d) {
+    __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(from(i) + d));
+    x = _mm512_mask_broadcast_f32x4(x, 0x00f0, _mm_loadu_ps(from(i + 4) + d));
+    x = _mm512_mask_broadcast_f32x4(x, 0x0f00, _mm_loadu_ps(from(i + 8) + d));
+    return (vf)_mm512_mask_broadcast_f32x4(x, 0xf000, _mm_loadu_ps(from(i + 12) + d));
+}
+#elif defined(__AVX2__)
+INLINE vf interleave_low(vf a, vf b) { return (vf)_mm256_unpacklo_ps((__m256)a, (__m256)b); }
+INLINE vf interleave_high(vf a, vf b) { return (vf)_mm256_unpackhi_ps((__m256)a, (__m256)b); }
+INLINE vf pair_low(vf a, vf b) { return (vf)_mm256_unpacklo_pd((__m256d)a, (__m256d)b); }
+INLINE vf pair_high(vf a, vf b) { return (vf)_mm256_unpackhi_pd((__m256d)a, (__m256d)b); }
+
+template <typename From>
+INLINE vf every_fourth(From from, int i, int d) {
+    return (vf)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from(i) + d)), _mm_loadu_ps(from(i + 4) + d), 1);
+}
+#endif
+
+// LANES rows of LANES numbers as columns: to(d)[i] = from(i)[d]. Both tell where a row begins.
+template <typename From, typename To>
+INLINE void transpose(From from, To to) {
+#if defined(__AVX2__)
+    // Four numbers of every fourth row side by side; then fours are turned within their places.
+    UNROLL for (int d = 0; d < LANES; d += 4) {
+        vf x[4], y[4];
+        UNROLL for (int i = 0; i < 4; i++) x[i] = every_fourth(from, i, d);
+        y[0] = interleave_low(x[0], x[1]), y[1] = interleave_high(x[0], x[1]);
+        y[2] = interleave_low(x[2], x[3]), y[3] = interleave_high(x[2], x[3]);
+        store(to(d), pair_low(y[0], y[2]));
+        store(to(d + 1), pair_high(y[0], y[2]));
+        store(to(d + 2), pair_low(y[1], y[3]));
+        store(to(d + 3), pair_high(y[1], y[3]));
     }
 #else
     for (int i = 0; i < LANES; i++)
-        UNROLL for (int d = 0; d < LANES; d++) to[d * stride + i] = from[i][d];
+        UNROLL for (int d = 0; d < LANES; d++) to(d)[i] = from(i)[d];
 #endif
 }
 
