@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_cases import OUTPUT_ERROR, Call, assert_same, check, poisoned, random_call, relative_error, run
 
-from gossamer import Full, Global, PerHead, Window, attend
+from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
 from gossamer.patterns import Pattern
 
 BACKENDS = ("reference", "dense", "blocked", "portable")
@@ -19,6 +19,9 @@ PATTERNS = (
     Window(3, 3, 2),
     Window(9, 4) | Global(),
     Global(),
+    Strided(9) | Window(4, 4, 3),
+    Fixed(9, 2) | Window(4, 4),
+    PerHead((Fixed(16, 3, "summary"), 1), (Strided(7, "column"), 1)),
     PerHead((Full(), 1), (Window(40, 40) | Global(), 1)),
 )
 every_pattern = pytest.mark.parametrize("pattern", PATTERNS, ids=str)

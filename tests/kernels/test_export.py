@@ -6,7 +6,7 @@ from kernel_cases import relative_error
 from torch import Tensor, nn
 from torch.export import Dim, export
 
-from gossamer import Full, Global, PerHead, Window, attend
+from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
 from gossamer.patterns import Pattern
 
 LENGTHS = (2, 9, 17, 64, 129, 300)
@@ -19,6 +19,8 @@ PATTERNS = {
     "per head": PerHead((Window(5, 3) | Global(), 1), (Window(3, 3, 2), 1)),
     "full": Full(),
     "causal": Full(causal=True),
+    "strided": PerHead((Strided(7), 1), (Strided(5, "column") | Window(3, 3, 2), 1)),
+    "fixed": PerHead((Fixed(9, 2), 1), (Fixed(9, 2, "summary", 2) | Window(3, 3), 1)),
 }
 
 
