@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import gossamer.kernels
-from gossamer import Full, Global, PerHead, Window
+from gossamer import Fixed, Full, Global, PerHead, Strided, Window
 from gossamer.kernels.inputs import Inputs, make_inputs
 from gossamer.kernels.reference import reference
 from gossamer.patterns import Pattern
@@ -42,13 +42,15 @@ class Mutant:
 MUTANTS = {
     "key mask dropped": Mutant("tile_masks", "allowed &= _of_keys(tiles, s.key_mask)", "pass"),
     "padded tiles taken for real": Mutant("band", "n in (0, tiles.keys)", "n in (0, tiles.keys, tiles.keys - 1)"),
-    "window one too far back": Mutant("pieces", "low=-pattern.before", "low=-pattern.before - 1"),
-    "window one too short ahead": Mutant("pieces", "high=pattern.after", "high=pattern.after - 1"),
+    "window one too far back": Mutant("pieces", "low=-window.before", "low=-window.before - 1"),
+    "window one too short ahead": Mutant("pieces", "high=window.after", "high=window.after - 1"),
     "mask low off by one": Mutant("tile_masks", "tril(low - 1)", "tril(low)"),
     "mask high off by one": Mutant("tile_masks", "triu(high + 1)", "triu(high + 2)"),
     "query_start forgotten": Mutant("tile_masks", "- tiles.query_start - s.query_start", "- tiles.query_start"),
-    "query_start forgotten by tiles": Mutant("band", "band.low, band.high, s.query_start", "band.low, band.high, 0"),
-    "dilation ignored": Mutant("pieces", "dilation=pattern.dilation", "dilation=1"),
+    "query_start forgotten by tiles": Mutant(
+        "band", "band_tiles(queries, keys, low, high, s.query_start", "band_tiles(queries, keys, low, high, 0"
+    ),
+    "dilation ignored": Mutant("pieces", "dilation=window.dilation)", "dilation=1)"),
     "residue of the keys wrong": Mutant("sequence", "slice(residue, None, dilation)", "slice(first, None, dilation)"),
     "segments ignored": Mutant(
         "tile_masks", "_of_queries(tiles, s.q_segments) == _of_keys(tiles, s.k_segments)", "True"
@@ -65,14 +67,14 @@ MUTANTS = {
     ),
     "log-sum-exp merge forgotten": Mutant("groups", "lse.copy_(total)", "pass"),
     "merge without weights": Mutant("groups", "piece * (piece_lse - total).exp_()[..., None]", "piece"),
-    "flagged columns seen twice": Mutant("groups", "s.without_keys(columns) if len(columns) else s", "s"),
+    "flagged columns seen twice": Mutant("groups", "s.without_keys(columns)", "s"),
     "flagged rows merged as well": Mutant(
         "groups", "replace(rows, lse=rows.lse.masked_fill(s.q_flags, SKIPPED))", "rows"
     ),
-    "flagged rows forgotten": Mutant("groups", "if len(rows):", "if False:"),
+    "flagged rows forgotten": Mutant("groups", "if rows is not None and len(rows):", "if False:"),
     "flags of padding count": Mutant("inputs", "global_mask & key_mask", "global_mask"),
     "a tile's keys not added": Mutant(
-        "tiles", "for first in range(0, self.keys, self.rows):", "for first in range(self.rows, self.keys, self.rows):"
+        "tiles", "for first in range(0, self.keys, self.step):", "for first in range(self.step, self.keys, self.step):"
     ),
     "the first tile skipped backward": Mutant(
         "band",
@@ -114,12 +116,12 @@ MUTANTS = {
     ),
     "cpu: key mask dropped": Mutant("rows", "tokens.real is None else tokens.real", "True else tokens.real", "cpu"),
     "cpu: flagged keys seen twice": Mutant(
-        "rows", "_chosen(one, batch, False if flagged else None)", "_chosen(one, batch, None)", "cpu"
+        "rows", "_chosen(one, batch, band, False if flagged else None)", "_chosen(one, batch, band, None)", "cpu"
     ),
     "cpu: flagged rows see flagged keys only": Mutant(
-        "rows", "_chosen(keys, batch, None))", "_chosen(keys, batch, True))", "cpu"
+        "rows", "_chosen(keys, batch, alike, None))", "_chosen(keys, batch, alike, True))", "cpu"
     ),
-    "cpu: residue classes meet": Mutant("rows", "one.at.remainder(dilation)", "one.at * 0", "cpu"),
+    "cpu: residue classes meet": Mutant("rows", "one.at.remainder(band.dilation)", "one.at * 0", "cpu"),
     "cpu: documents meet": Mutant("rows", "span = widest + 1 + max", "span = 1 + 0 * max", "cpu"),
     "cpu: query_start forgotten": Mutant("attention", "start=call.query_start,", "start=0,", "cpu"),
     "cpu: pieces written over one another": Mutant("attention", "one.resume = not direct", "one.resume = False", "cpu"),
@@ -129,17 +131,76 @@ MUTANTS = {
     "cpu: heads of a group shifted": Mutant("attention", "first_head=piece.start,", "first_head=0,", "cpu"),
     "portable: key mask dropped": Mutant("portable", "near & real.mT &", "near &", "portable"),
     "portable: window one too far": Mutant(
-        "portable", "distance <= band.high - band.low", "distance <= band.high - band.low + 1", "portable"
+        "portable", "distance <= high - low", "distance <= high - low + 1", "portable"
     ),
-    "portable: query_start forgotten": Mutant("portable", "band.low + query_start // step", "band.low", "portable"),
+    "portable: query_start forgotten": Mutant(
+        "portable", "columns + low + query_start // step", "columns + low", "portable"
+    ),
     "portable: classes mixed up": Mutant("portable", "slots % step * (blocks * ROWS)", "slots * 0", "portable"),
     "portable: flagged keys seen twice": Mutant("portable", "replace(s, real=s.real & ~k_flags)", "s", "portable"),
     "portable: flagged rows forgotten": Mutant(
         "portable", "torch.where(flagged, rows, out[:, :, at])", "out[:, :, at]", "portable"
     ),
     "portable: segments of columns ignored": Mutant(
-        "portable", " & (s.q_segments == s.k_segments[:, :, at].mT)", "", "portable"
+        "portable",
+        "allowed = flags[:, :, at].mT & (s.q_segments == s.k_segments[:, :, at].mT)",
+        "allowed = flags[:, :, at].mT",
+        "portable",
     ),
+    "strided: column meets the local band": Mutant("pieces", "high=-2 if pattern.local", "high=-1 if pattern.local"),
+    "fixed: cells of the own block seen twice": Mutant(
+        "pieces", "own_block=True, first=first, stop=stop", "own_block=True"
+    ),
+    "union: the window's farthest key seen twice": Mutant("pieces", "-reach - 1", "-reach"),
+    "union: gaps of a dilated window forgotten": Mutant("pieces", "gaps >= -band.high", "False"),
+    "union: gaps taken for everything": Mutant("pieces", "apart=window.dilation", "apart=0"),
+    "union: the first gap seen twice": Mutant("pieces", "replace(band, low=-gaps,", "replace(band, low=-gaps, high=0,"),
+    "places of documents forgotten": Mutant("inputs", "index = index - order.gather(1, run)", "pass"),
+    "places of queries without query_start": Mutant("inputs", "((q_segments, query_start), ", "((q_segments, 0), "),
+    "blocks: keys of the first one for all": Mutant("tiles", "block + first, block + last,", "first, last,"),
+    "blocks: query_start forgotten": Mutant("tiles", "block + place - query_start, block", "block + place, block"),
+    "blocks: cells of the own block let in": Mutant(
+        "tile_masks", "outside[:, max(cells[0], 0)", "outside[:, max(cells[1], 0)"
+    ),
+    "blocks: documents' own block forgotten": Mutant("tile_masks", "same & ~((place", "~((place"),
+    "blocks: gaps forgotten": Mutant("tile_masks", "if apart[0]:", "if False:"),
+    "blocks: gaps at the wrong place": Mutant("tile_masks", "(steps, shift % steps)", "(steps, 1)"),
+    "blocks: gaps forgotten among cells": Mutant("tile_masks", "(distance % band.apart != 0)", "True"),
+    "cells: one too many": Mutant("sequence", "(place < stop)", "(place <= stop)"),
+    "cells: query_start forgotten by tiles": Mutant("tiles", "ends + query_start + high", "ends + high"),
+    "cells: places forgotten": Mutant("sequence", "s = self.placed()", "s = self"),
+    "cells: gradients of other keys": Mutant(
+        "groups", "grads.k.index_add_(1, at, part.k)", "grads.k.index_add_(1, at + 1, part.k)"
+    ),
+    "cpu: cells forgotten": Mutant("rows", "if not band.stride or not band.stop:", "if True:", "cpu"),
+    "cpu: cells and others swapped": Mutant("rows", "!= band.own_block", "== band.own_block", "cpu"),
+    "cpu: blocks meet": Mutant(
+        "rows", "    if band.own_block:\n        numbers", "    if False:\n        numbers", "cpu"
+    ),
+    "cpu: places forgotten": Mutant("rows", "tokens.places if band.stride", "tokens.positions if band.stride", "cpu"),
+    "cpu: one half of the gaps": Mutant(
+        "rows", "((1 - band.apart, -1), (1, band.apart - 1))", "((1 - band.apart, -1),)", "cpu"
+    ),
+    "cpu: keys of few queries in other classes": Mutant(
+        "rows", "(start + torch.arange(queries))", "torch.arange(queries)", "cpu"
+    ),
+    "cpu: last keys of a decoder left out": Mutant("rows", "start + queries + band.high", "queries + band.high", "cpu"),
+    "cpu: cells listed without the last block": Mutant(
+        "rows", "torch.arange(-(-max(stop, 0) // band.stride))", "torch.arange(max(stop, 0) // band.stride)", "cpu"
+    ),
+    "portable: columns one too far": Mutant(
+        "portable", "(distance <= band.high) &", "(distance <= band.high + 1) &", "portable"
+    ),
+    "portable: columns without query_start": Mutant(
+        "portable", "at_rows[:, None] - query_start // step", "at_rows[:, None]", "portable"
+    ),
+    "portable: gaps at the wrong place": Mutant(
+        "portable", "((distance + low) * step %", "(distance * step %", "portable"
+    ),
+    "portable: blocks meet": Mutant("portable", "if band.own_block:\n", "if False:\n", "portable"),
+    "portable: all keys are cells": Mutant("portable", " & is_cell[:, :, at].mT\n", "\n", "portable"),
+    "portable: padded cells": Mutant("portable", "allowed & s.real[:, :, at].mT &", "allowed &", "portable"),
+    "dense: places of documents forgotten": Mutant("inputs", "index = index - order.gather(1, run)", "pass", "dense"),
     "dense: mask dropped": Mutant("dense", "torch.where(allowed, bias", "torch.where(allowed | True, bias", "dense"),
     "dense: scale forgotten": Mutant("dense", "attn_mask=added, scale=inputs.scale", "attn_mask=added", "dense"),
     "dense: bias forgotten": Mutant("dense", "if inputs.bias is None else inputs.bias.to(q.dtype)", "", "dense"),
@@ -154,6 +215,7 @@ def options(batch: int, length: int, *names: str) -> dict[str, Any]:
         "key_mask": real,
         "global_mask": torch.rand(batch, length, generator=generator) < 0.1,
         "segments": (torch.arange(length) // 17).expand(batch, -1),
+        "documents": (torch.arange(length) // 17).expand(batch, -1),
         "positions": (torch.arange(length) * 2).expand(batch, -1),
         "query_start": 7,
         "dropout": 0.3,
@@ -176,8 +238,8 @@ class Call:
         """In float32, which is what the compiled kernel computes in."""
         return replace(self, q=self.q.float(), k=self.k.float(), v=self.v.float())
 
-    def qkv(self) -> list[Tensor]:
-        return [x.clone().requires_grad_() for x in (self.q, self.k, self.v)]
+    def qkv(self, dtype: torch.dtype | None = None) -> list[Tensor]:
+        return [x.to(dtype or x.dtype, copy=True).requires_grad_() for x in (self.q, self.k, self.v)]
 
 
 def calls(backend: str) -> list[Call]:
@@ -190,6 +252,15 @@ def calls(backend: str) -> list[Call]:
         call(window | Global(), 2, 2, 80, "global_mask", "segments", "scale", dtype=torch.float32),
         call(PerHead((window, 1), (Window(2, 2, 2), 1)), 2, 2, 77, "query_start"),
     ]
+    chosen += [
+        call(PerHead((Strided(7), 1), (Fixed(9, 2) | Window(4, 2), 1)), 2, 2, 90, "key_mask", "segments", *drop),
+        call(
+            PerHead((Fixed(9, 2, offset=1), 1), (Strided(4) | Window(5, 1, 3), 1)), 2, 2, 77, "query_start", queries=20
+        ),
+        call(Fixed(9, 2), 2, 2, 80, "query_start", "documents", queries=60),
+        call(PerHead((Fixed(8, 2) | Window(3, 1, 3), 1), (Strided(7, "column"), 1)), 2, 1, 90, "scale"),
+        call(PerHead((Strided(9, "column"), 1), (Fixed(9, 2, "summary", 7), 1)), 2, 2, 77, "query_start", queries=5),
+    ]
     if backend in ("blocked", "cpu"):
         chosen.append(call(window, 2, 2, 80, "positions"))
     if backend == "dense":
@@ -198,11 +269,21 @@ def calls(backend: str) -> list[Call]:
 
 
 def call(
-    pattern: Pattern, heads: int, key_heads: int, length: int, *given: str, dtype: torch.dtype = torch.float64
+    pattern: Pattern,
+    heads: int,
+    key_heads: int,
+    length: int,
+    *given: str,
+    queries: int | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Call:
     generator = torch.Generator().manual_seed(length)
-    q, k, v = (torch.randn(3, h, length, 4, generator=generator, dtype=dtype) for h in (heads, key_heads, key_heads))
+    shapes = ((heads, queries or length), (key_heads, length), (key_heads, length))
+    q, k, v = (torch.randn(3, *shape, 4, generator=generator, dtype=dtype) for shape in shapes)
     chosen = options(3, length, *given)
+    if "documents" in given:
+        keys = chosen.pop("documents")
+        chosen["segments"] = (keys[:, 7 : 7 + q.shape[2]], keys)
     if "key_mask" in given:
         k = k.masked_fill(~chosen["key_mask"][:, None, :, None], float("nan"))
     return Call(q, k, v, pattern, chosen)
@@ -264,7 +345,8 @@ def notices(directory: Path, name: str, backend: str, mutant: Mutant | None = No
     make = importlib.import_module(f"{name}.inputs").make_inputs
     compute = getattr(module, backend)
     for call in calls(backend):
-        wanted = outcome(reference, make_inputs(*call.qkv(), call.pattern, **call.options), backend != "dense")
+        exact = make_inputs(*call.qkv(torch.float64), call.pattern, **call.options)
+        wanted = outcome(reference, exact, backend != "dense")
         try:
             with patch.object(torch.Tensor, "new_empty", filled_with_nan):
                 found = outcome(compute, make(*call.qkv(), call.pattern, **call.options), backend != "dense")
@@ -273,6 +355,7 @@ def notices(directory: Path, name: str, backend: str, mutant: Mutant | None = No
                 raise
             return True
         error = 1e-10 if found.dtype == torch.float64 else 2e-5
-        if not torch.allclose(found, wanted, rtol=0, atol=error):
+        # Beside it, the last place of a large number.
+        if not torch.allclose(found.double(), wanted, rtol=torch.finfo(found.dtype).eps, atol=error):
             return True
     return False

@@ -161,10 +161,8 @@ def _classes(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor]:
     k, v, real, k_segments = (_gathered(x, classes + step * at_columns) for x in (s.k, s.v, s.real, s.k_segments))
     distance = at_columns - at_rows[:, None] - query_start // step
     assert band.high is not None
-    near = distance <= band.high
-    if band.apart:
-        near = near & (distance * step % band.apart != 0)
-    out, lse = _attention(q, k, v, near & real.mT & (q_segments == k_segments.mT), s.scale)
+    allowed = (distance <= band.high) & real.mT & (q_segments == k_segments.mT)
+    out, lse = _attention(q, k, v, allowed, s.scale)
     slots = torch.arange(queries, device=device) + shift
     slots = slots % step * rows + slots // step
     return out.flatten(2, 3)[:, :, slots], lse.flatten(2, 3)[:, :, slots]

@@ -121,13 +121,32 @@ def _unmarked(band: Band, queries: int, start: int, keys: int) -> _Lists:
 
 @lru_cache(maxsize=CACHED_LISTS)
 def _cached(band: Band, queries: int, start: int, keys: int) -> _Lists:
-    sides = [_chosen(one, 1, band, None) for one in (Tokens(rows=queries, start=start), Tokens(rows=keys))]
+    of_keys = _all_of(Tokens(rows=keys), _candidates(band, queries, start, keys))
     if band.stride and not band.own_block and not band.apart:
-        cells = _in_reach(band, sides[1])
-        listed = replace(_sorted(cells, cells.at, None), shared=True)
+        listed = replace(_sorted(of_keys, of_keys.at, None), shared=True)
         return _Lists(queries=RowList(rows=queries, start=start), keys=listed, band=_bounds(band))
-    found = _listed(band, *sides)
+    found = _listed(band, _all_of(Tokens(rows=queries, start=start), torch.arange(queries)), of_keys)
     return replace(found, queries=replace(found.queries, shared=True), keys=replace(found.keys, shared=True))
+
+
+def _candidates(band: Band, queries: int, start: int, keys: int) -> Tensor:
+    """Indices of the keys that some query may see, without looking at the others: a decoder asks for one row a time."""
+    stop = keys if band.high is None else min(keys, start + queries + band.high * band.dilation)
+    if band.stride and not band.own_block:
+        blocks = torch.arange(-(-max(stop, 0) // band.stride))[:, None] * band.stride
+        found = (blocks + torch.arange(band.first, band.stop)).flatten()
+    elif band.dilation > queries:
+        classes = (start + torch.arange(queries)) % band.dilation
+        found = (classes[:, None] + torch.arange(0, max(stop, 0), band.dilation)).flatten()
+    else:
+        first = 0 if band.low is None else start + band.low * band.dilation
+        found = torch.arange(max(first, 0), max(first, stop, 0))
+    return found[found < stop]
+
+
+def _all_of(tokens: Tokens, index: Tensor) -> _Chosen:
+    """These rows of one text that is not marked."""
+    return _Chosen(tokens, 1, torch.zeros_like(index), index, index + tokens.start, None)
 
 
 def _bounds(band: Band) -> Bounds:
