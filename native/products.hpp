@@ -80,13 +80,16 @@ struct Products {
         for (int64_t d = 0; d < padded; d += COLUMNS) {
             vf sum[COLUMNS][V];
             UNROLL for (int i = 0; i < COLUMNS; i++)
-                UNROLL for (int v = 0; v < V; v++) sum[i][v] = load(columns + (d + i) * TILE + v * LANES) * factor[v];
+                UNROLL for (int v = 0; v < V; v++) sum[i][v] = vf{};  // of this block alone: long sums lose digits
             for (int s = 0; s < parts; s++)
                 with_vectors(spans[s], [&](auto first, auto vectors) __attribute__((always_inline)) {
                     accumulate<first(), vectors()>(rows, spans[s], weights, d, sum);
                 });
             UNROLL for (int i = 0; i < COLUMNS; i++)
-                UNROLL for (int v = 0; v < V; v++) store(columns + (d + i) * TILE + v * LANES, sum[i][v]);
+                UNROLL for (int v = 0; v < V; v++) {
+                    float *place = columns + (d + i) * TILE + v * LANES;
+                    store(place, load(place) * factor[v] + sum[i][v]);
+                }
         }
     }
 
