@@ -1,5 +1,6 @@
 """Pictures for terminals and pages."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -53,6 +54,12 @@ def test_the_pictures_of_the_sparse_transformer():
         "  █  ██ ",
         "  █  ███",
     ]
+
+
+def test_the_pictures_of_the_docs_are_the_code_s():
+    images = Path(__file__).parents[2] / "docs" / "images"
+    for name, pattern in (("strided", Strided(8)), ("fixed", Fixed(8, 2))):
+        assert (images / f"{name}.svg").read_text() == pattern.svg(48, size=240) + "\n"
 
 
 @given(flat, places(lead=False))
