@@ -18,7 +18,7 @@ from gossamer.models import (
     SequenceClassification,
     TokenClassification,
 )
-from gossamer.patterns import Full, Global, Pattern, PerHead, Window
+from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Window
 
 LENGTH = 40
 LABELS = ("no", "yes", "who knows")
@@ -71,7 +71,9 @@ def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
 
 def patterns(heads: int) -> st.SearchStrategy[Pattern]:
     windows = st.builds(Window, st.integers(0, 9), st.integers(1, 9), st.just(1))
-    single = st.just(Full()) | windows | windows.map(lambda one: one | Global())
+    strides = st.integers(2, 9)
+    causal = st.builds(Strided, strides) | st.builds(Fixed, strides, st.integers(1, 2))
+    single = st.just(Full()) | windows | windows.map(lambda one: one | Global()) | causal
     return single | single.map(lambda one: PerHead((one, heads)))
 
 

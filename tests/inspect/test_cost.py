@@ -31,7 +31,7 @@ from gossamer.models import (
     SequenceClassification,
     TokenClassification,
 )
-from gossamer.patterns import Full, Global, Pattern, PerHead, Window
+from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Window
 
 
 def small(
@@ -125,6 +125,8 @@ class LiveBytes(TorchDispatchMode):
         (small(Window(32, 32)), 96, "dense"),
         (small(PerHead((Window(32, 32), 2), (Window(8, 8), 2))), 96, "dense"),
         (small(Window(8, 8) | Window(4, 4, 3)), 256, "reference"),
+        (small(Strided(32)), 2048, "cpu"),
+        (small(PerHead((Strided(32), 2), (Fixed(16, 2), 2))), 96, "dense"),
         (small(Full(), head=MaskedLM()), 512, "cpu"),
         (small(Full(), layers=1, length=64), 64, "dense"),
         (small(Full(), head=PreTraining()), 512, "cpu"),
@@ -133,7 +135,7 @@ class LiveBytes(TorchDispatchMode):
         (small(Full(), head=QuestionAnswering()), 512, "cpu"),
     ],
     ids=[
-        *("full", "windowed", "masked", "per-head", "reference", "logits", "one-layer"),
+        *("full", "windowed", "masked", "per-head", "reference", "strided", "strided-and-fixed", "logits", "one-layer"),
         *("pre-training", "classified", "many-labels", "answers"),
     ],
 )

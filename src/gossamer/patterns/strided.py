@@ -52,7 +52,8 @@ class Strided(Pattern, kind="strided"):
         key_flags: Tensor | None = None,
     ) -> Tensor:
         distance = offsets(query_positions, key_positions)
-        near, column = distance >= -self.stride, distance % self.stride == 0
+        near = distance >= -self.stride
+        column = (query_positions % self.stride)[..., :, None] == (key_positions % self.stride)[..., None, :]
         seen = near | column if self.part == "both" else near if self.local else column
         return seen & (distance <= 0)
 
