@@ -50,6 +50,24 @@ def test_exported_once_for_all_lengths(name: str, strict: bool) -> None:
         assert relative_error(program(*call), attend_reference(module.pattern, *call)) < 1e-12
 
 
+class Packed(nn.Module):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, segments: Tensor) -> Tensor:
+        return attend(q, k, v, PATTERNS["fixed"], segments=segments)
+
+
+def test_places_in_documents_are_exported() -> None:
+    """Where a document begins is part of the input: blocks are counted from there."""
+    length = Dim("length", min=2, max=4096)
+    q, k, v, *_ = arguments(40)
+    ids = torch.arange(40).expand(2, -1) // 13
+    program = export(Packed(), (q, k, v, ids), dynamic_shapes=({2: length}, {2: length}, {2: length}, {1: length}))
+    for other in LENGTHS:
+        q, k, v, *_ = arguments(other)
+        ids = torch.stack([torch.arange(other) // 10, torch.arange(other) // 31])
+        wanted = attend(q, k, v, PATTERNS["fixed"], segments=ids, backend="reference")
+        assert relative_error(program.module()(q, k, v, ids), wanted) < 1e-12
+
+
 def attend_reference(pattern: Pattern, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor, flags: Tensor) -> Tensor:
     return attend(q, k, v, pattern, key_mask=key_mask, global_mask=flags, backend="reference")
 
