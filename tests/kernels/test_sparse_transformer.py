@@ -266,6 +266,19 @@ def test_auto_takes_the_compiled_kernel_and_explains_the_rest() -> None:
         attend(q, q, q, Strided(4), positions=torch.arange(5000)[None], backend="blocked")
 
 
+@pytest.mark.parametrize(
+    "other", [Window(3, 3), Fixed(9, 2, "summary"), Fixed(9, 2, "summary") | Window(3, 3)], ids=str
+)
+def test_heads_without_any_piece_see_nothing(other: Pattern) -> None:
+    """Also without gradients and when asked again: who writes a piece's rows alone must not forget the other heads."""
+    call = random_call(PerHead((other, 1), (Global(), 1)), 200).to(torch.float32)
+    wanted = attend(call.q, call.k, call.v, call.pattern, backend="reference")
+    with torch.no_grad(), poisoned():
+        for _ in range(3):
+            found = attend(call.q, call.k, call.v, call.pattern, backend="cpu")
+            assert relative_error(found, wanted) < 3e-6
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, pattern: Pattern) -> Tensor:
     return attend(q, k, v, pattern, segments=segments)
 
