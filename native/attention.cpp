@@ -31,8 +31,10 @@ gs_attention checked(const gs_attention *call) {
     return own;
 }
 
-// Narrow bands waste what a wide tile computes beside them.
-bool is_narrow(const gs_attention &call) { return call.band_high - call.band_low < 160; }
+// Narrow bands and few queries waste what a wide tile computes beside them.
+bool is_narrow(const gs_attention &call) {
+    return call.band_high - call.band_low < 160 || call.queries.rows <= 2 * LANES;
+}
 
 }  // namespace
 

@@ -68,7 +68,8 @@ struct Backward : Products<V> {
     explicit Backward(const gs_attention &call)
         : call(call), padded(round_up(call.size)), query_columns(padded * TILE), query_room(padded * TILE),
           gradient_columns(padded * TILE), gradient_room(padded * TILE), dq(padded * TILE),
-          weights((BLOCK + SPARE) * TILE), changes((BLOCK + SPARE) * TILE), keys_block(padded), values_block(padded) {}
+          weights((BLOCK + SPARE) * TILE), changes((BLOCK + SPARE) * TILE), keys_block(call.k, call.type, call.size),
+          values_block(call.v, call.type, call.size) {}
 
     // Of a span: scores become weights, and gradients of weights those of scores, both as the products after them need them.
     template <int F, int A>
@@ -147,6 +148,7 @@ struct Backward : Products<V> {
     void look_ahead(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
         const int64_t key_head = h / (call.heads / call.key_heads), next = tile.first + TILE, last = tile.key_last;
         ahead.count = ahead.asked = 0;
+        if (next >= queries.count) return;
         ahead.add(call.dq, GS_FLOAT32, call.size, b, h, queries, tile.first, next);
         ahead.add(call.q, call.type, call.size, b, h, queries, next, next + TILE);
         ahead.add(call.dout, call.out_type, call.size, b, h, queries, next, next + TILE);
@@ -164,6 +166,8 @@ struct Backward : Products<V> {
         const Dropout<V> dropout(call, queries, tile, b, h);
         begin(queries, tile, b, h);
         look_ahead(queries, tile, b, h);
+        for (Block *one : {&keys_block, &values_block})
+            one->hold(keys, b, key_head, tile.key_first, tile.key_last, queries.count > TILE);
         vf one[V];
         UNROLL for (int v = 0; v < V; v++) one[v] = splat(1.0f);
         for (int64_t block = tile.key_first; block < tile.key_last; block += BLOCK) {
@@ -171,8 +175,8 @@ struct Backward : Products<V> {
             Span spans[Tile<V>::MOST_SPANS];
             const int parts = tile.spans(block, count, spans);
             if (parts == 0) continue;
-            keys_block.read(call.k, call.type, keys, b, key_head, block, count, call.size, padded);
-            values_block.read(call.v, call.type, keys, b, key_head, block, count, call.size, padded);
+            keys_block.read(block, count);
+            values_block.read(block, count);
             float *dk[BLOCK], *dv[BLOCK];
             for (int k = 0; k < count; k++) {
                 dk[k] = float_row(call.dk, b, key_head, keys.row(block + k));

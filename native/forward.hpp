@@ -19,7 +19,8 @@ struct Forward : Products<V> {
 
     explicit Forward(const gs_attention &call)
         : call(call), padded(round_up(call.size)), columns(padded * TILE), out(padded * TILE),
-          scores((BLOCK + SPARE) * TILE), room(padded * TILE), keys_block(padded), values_block(padded) {}
+          scores((BLOCK + SPARE) * TILE), room(padded * TILE), keys_block(call.k, call.type, call.size),
+          values_block(call.v, call.type, call.size) {}
 
     // Scores of a span: of pairs that do not see each other -infinity. `largest` grows to the largest of each lane.
     template <int F, int A>
@@ -155,6 +156,7 @@ struct Forward : Products<V> {
     void look_ahead(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
         const int64_t key_head = h / (call.heads / call.key_heads), next = tile.first + TILE;
         ahead.count = ahead.asked = 0;
+        if (next >= queries.count) return;
         ahead.add(call.out, call.out_type, call.size, b, h, queries, tile.first, next);
         ahead.add(call.q, call.type, call.size, b, h, queries, next, next + TILE);
         ahead.add(call.k, call.type, call.size, b, key_head, tile.keys, tile.key_last, tile.key_last + TILE);
@@ -174,13 +176,15 @@ struct Forward : Products<V> {
         if (sign_of(call) != 1.0f)
             for (float &x : columns) x *= sign_of(call);
         look_ahead(queries, tile, b, h);
+        for (Block *one : {&keys_block, &values_block})
+            one->hold(keys, b, key_head, tile.key_first, tile.key_last, queries.count > TILE);
         for (int64_t block = tile.key_first; block < tile.key_last; block += BLOCK) {
             const int count = int(std::min<int64_t>(BLOCK, tile.key_last - block));
             Span spans[Tile<V>::MOST_SPANS];
             const int parts = tile.spans(block, count, spans);
             if (parts == 0) continue;
-            keys_block.read(call.k, call.type, keys, b, key_head, block, count, call.size, padded);
-            values_block.read(call.v, call.type, keys, b, key_head, block, count, call.size, padded);
+            keys_block.read(block, count);
+            values_block.read(block, count);
             vf largest[V], factor[V];
             UNROLL for (int v = 0; v < V; v++) largest[v] = splat(-INFINITE);
             for (int s = 0; s < parts; s++)

@@ -13,13 +13,15 @@ constexpr int REGISTERS = 12;
 template <int V>
 struct Products {
     static constexpr int TILE = V * LANES;
-    static constexpr int KEYS = std::min(12, REGISTERS / V);  // keys at once, so that their sums fit into registers
+    // Keys at once, so that their sums fit into registers; spans are mostly multiples of so many.
+    static constexpr int KEYS = REGISTERS / V >= 8 ? 8 : 4;
     static constexpr int COLUMNS = REGISTERS / V >= 16 ? 16 : REGISTERS / V >= 8 ? 8 : 4;  // of values, at once
 
-    // Rows of a tile as float32, [TILE][padded], zeros behind the last one; read in place where that is possible.
+    // Rows of a tile as float32, [TILE][padded], zeros behind the last one; read in place where they lie next to each other
+    // (rows further apart share a few lines of the caches).
     static void read_rows(const gs_tensor &x, int type, const Rows &rows, const Tile<V> &tile, int64_t b, int64_t h,
                           int64_t size, int64_t padded, float *room, const float **to) {
-        const bool in_place = type == GS_FLOAT32 && size == padded;
+        const bool in_place = type == GS_FLOAT32 && size == padded && x.row_stride == size;
         for (int i = 0; i < TILE; i++) {
             to[i] = room + i * padded;
             if (i >= tile.lanes) {

@@ -17,9 +17,12 @@ struct CacheLines {
     using value_type = T;
     T *allocate(size_t n) { return static_cast<T *>(::operator new(n * sizeof(T), std::align_val_t(64))); }
     void deallocate(T *p, size_t) { ::operator delete(p, std::align_val_t(64)); }
+    void construct(T *) {}  // everything is written before it is read
     bool operator==(const CacheLines &) const { return true; }
 };
 using Floats = std::vector<float, CacheLines<float>>;
+
+INLINE int64_t round_up(int64_t size) { return (size + 15) / 16 * 16; }
 
 INLINE const char *row_of(const gs_tensor &x, int type, int64_t b, int64_t h, int64_t row) {
     return static_cast<const char *>(x.data) +
@@ -67,31 +70,66 @@ INLINE int32_t bounded(int64_t x) {
     return int32_t(std::clamp<int64_t>(x, -(int64_t(1) << 31), (int64_t(1) << 31) - 1));
 }
 
-// Keys or values of a block: pointers to rows of float32, `padded` numbers long, read in place where that is possible.
-struct Block {
+// Keys or values of a block: pointers to rows of float32, `padded` numbers long. Rows that do not lie next to each other as
+// such are copied first, and kept, since the next tile of queries reads most of them again.
+class Block {
+  public:
     const float *rows[BLOCK];
-    const char *places[BLOCK];
-    Floats room;
 
-    explicit Block(int64_t padded) : room(BLOCK * padded) {}
-    void read(const gs_tensor &x, int type, const Rows &keys, int64_t b, int64_t h, int64_t first, int count,
-              int64_t size, int64_t padded) {
-        const int64_t step = x.row_stride * type_size(type);
-        const char *base = row_of(x, type, b, h, 0);
-        if (keys.index == nullptr) {
-            for (int j = 0; j < count; j++) places[j] = base + (first + j) * step;
+    Block(const gs_tensor &x, int type, int64_t size) : x(x), type(type), size(size), padded(round_up(size)) {}
+
+    // Before blocks of keys from .. to are read, again and again: by `tiles` tiles of queries.
+    void hold(const Rows &list, int64_t text, int64_t head, int64_t from, int64_t to, bool again) {
+        const bool same = keys != nullptr && b == text && h == head;
+        keys = &list, b = text, h = head;
+        in_place = type == GS_FLOAT32 && size == padded && list.index == nullptr && x.row_stride == size;
+        held = !in_place && again && to - from <= MOST;
+        if (!held) return;
+        if (to - from > places) {
+            places = 2 * (to - from);
+            room.resize(places * padded);
+            first = last = from;
+        }
+        if (!same || from < first || from > last) first = last = from;
+        for (; last < to; last++) copy(last, slot(last));
+        first = std::max(first, last - places);
+    }
+
+    void read(int64_t block, int count) {
+        if (in_place) {
+            const float *at = static_cast<const float *>(row(block));
+            for (int j = 0; j < count; j++) rows[j] = at + j * padded;
+        } else if (held) {
+            const float *at = slot(block), *end = room.data() + places * padded;
+            for (int j = 0; j < count; j++) {
+                rows[j] = at;
+                at = at + padded == end ? room.data() : at + padded;
+            }
         } else {
-            for (int j = 0; j < count; j++) places[j] = base + keys.index[first + j] * step;
-        }
-        if (type == GS_FLOAT32 && size == padded) {
-            std::memcpy(rows, places, count * sizeof *rows);
-            return;
-        }
-        for (int j = 0; j < count; j++) {
-            rows[j] = room.data() + j * padded;
-            read_row(places[j], type, size, padded, room.data() + j * padded);
+            if (places < BLOCK) room.resize(BLOCK * padded), places = BLOCK;
+            first = last = 0;
+            for (int j = 0; j < count; j++) {
+                copy(block + j, room.data() + j * padded);
+                rows[j] = room.data() + j * padded;
+            }
         }
     }
+
+  private:
+    static constexpr int64_t MOST = 16384;  // rows that are kept
+
+    const gs_tensor &x;
+    const int type;
+    const int64_t size, padded;
+    const Rows *keys = nullptr;
+    int64_t b = 0, h = 0;
+    bool in_place = false, held = false;
+    int64_t first = 0, last = 0, places = 0;  // `room` holds the keys first .. last, each at its number modulo `places`
+    Floats room;
+
+    INLINE const void *row(int64_t place) const { return row_of(x, type, b, h, keys->row(place)); }
+    INLINE float *slot(int64_t place) { return room.data() + place % places * padded; }
+    INLINE void copy(int64_t place, float *to) const { read_row(row(place), type, size, padded, to); }
 };
 
 }  // namespace

@@ -213,8 +213,6 @@ struct FlushToZero {
 #endif
 };
 
-INLINE int64_t round_up(int64_t size) { return (size + 15) / 16 * 16; }
-
 // 1 for a positive scale; a negative one turns maxima into minima and 0 makes infinities NaN, so the queries take those.
 INLINE float sign_of(const gs_attention &call) { return call.scale > 0.0f ? 1.0f : call.scale < 0.0f ? -1.0f : 0.0f; }
 

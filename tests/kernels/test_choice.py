@@ -26,7 +26,9 @@ def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auto_takes_the_compiled_kernel_unless_the_call_is_tiny() -> None:
-    tiny = explain(x, x, x, Window(2, 2))
+    assert explain(x, x, x, Window(2, 2)).backend == "cpu"  # nobody watches: it starts at once
+    watched = x.clone().requires_grad_()
+    tiny = explain(watched, x, x, Window(2, 2))
     assert (tiny.backend, tiny.others["cpu"]) == ("dense", "slower to start")
     found = explain(long, long, long, Window(2, 2))
     assert (found.backend, found.reason) == ("cpu", "compiled for this processor")

@@ -123,12 +123,13 @@ MUTANTS = {
     ),
     "cpu: residue classes meet": Mutant("rows", "one.at.remainder(band.dilation)", "one.at * 0", "cpu"),
     "cpu: documents meet": Mutant("rows", "span = widest + 1 + max", "span = 1 + 0 * max", "cpu"),
-    "cpu: query_start forgotten": Mutant("attention", "start=call.query_start,", "start=0,", "cpu"),
+    "cpu: query_start forgotten": Mutant("attention", "queries, call.query_start, call.k", "queries, 0, call.k", "cpu"),
+    "cpu: query_start forgotten by lists": Mutant("attention", "start=call.query_start,", "start=0,", "cpu"),
     "cpu: pieces written over one another": Mutant("attention", "one.resume = not direct", "one.resume = False", "cpu"),
     "cpu: gradient of the log-sum-exp forgotten": Mutant("attention", "delta -= grad_lse", "pass", "cpu"),
-    "cpu: scale forgotten": Mutant("attention", "scale=call.scale,", "scale=1.0,", "cpu"),
+    "cpu: scale forgotten": Mutant("attention", "= call.scale, call.dropout", "= 1.0, call.dropout", "cpu"),
     "cpu: seed forgotten": Mutant("attention", 'int(call.extras["seed"]) % 2**32', "int(0)", "cpu"),
-    "cpu: heads of a group shifted": Mutant("attention", "first_head=piece.start,", "first_head=0,", "cpu"),
+    "cpu: heads of a group shifted": Mutant("attention", "key_heads), piece.start", "key_heads), 0", "cpu"),
     "portable: key mask dropped": Mutant("portable", "near & real.mT &", "near &", "portable"),
     "portable: window one too far": Mutant(
         "portable", "distance <= high - low", "distance <= high - low + 1", "portable"

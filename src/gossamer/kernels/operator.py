@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocast_off
-from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.bystanders import nobody_reads_along
+from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, compile_pattern, pieces_from_numbers, pieces_to_numbers
 from gossamer.kernels.tile_attention import wide
 
@@ -26,6 +28,9 @@ PER_TOKEN = (
 )  # fmt: skip
 EXTRAS = (*PER_TOKEN, "seed")
 """The optional tensors; the operators take a list of those that are given, and their names."""
+
+
+_compiled = lru_cache(maxsize=256)(compile_pattern)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +73,25 @@ class Operator:
 
     def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Output [batch, heads, queries, size] and log-sum-exp [batch, heads, queries] of the whole pattern."""
-        out, lse = self.attention(*self.operands(inputs))
+        call = self.call(inputs)
+        if nobody_reads_along(call.q, call.k, call.v):
+            return self._forward(call)
+        out, lse = self.attention(*_operands(call))
         return out, lse
 
     def operands(self, inputs: Inputs) -> tuple[Any, ...]:
         """The arguments of the operator."""
-        groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
+        return _operands(self.call(inputs))
+
+    def call(self, inputs: Inputs) -> Arguments:
+        """What the kernel is given."""
+        groups = (compile_pattern if tracing() else _compiled)(inputs.pattern, inputs.q.shape[1])
         if not self.shares_heads or len(groups) > 1:
             inputs = inputs.with_repeated_heads()
-        extras = {name: x for name in EXTRAS if (x := getattr(inputs, name)) is not None}
-        settings = (",".join(extras), pieces_to_numbers(groups), inputs.query_start, inputs.scale, inputs.dropout)
-        return (inputs.q, inputs.k, inputs.v, list(extras.values()), *settings)
+        return Arguments(
+            q=inputs.q, k=inputs.k, v=inputs.v, groups=groups, query_start=inputs.query_start, scale=inputs.scale,
+            dropout=inputs.dropout, extras={name: x for name in EXTRAS if (x := getattr(inputs, name)) is not None},
+        )  # fmt: skip
 
     # No shapes in these types: torch reads the operators' signatures from them.
     def _run(
@@ -116,6 +129,11 @@ def empty_outputs(q: Tensor) -> tuple[Tensor, Tensor]:
     batch, heads, queries, size = q.shape
     out = q.new_empty(batch, queries, heads, size).transpose(1, 2)
     return out, q.new_empty(batch, heads, queries, dtype=wide(q))
+
+
+def _operands(call: Arguments) -> tuple[Any, ...]:
+    settings = (",".join(call.extras), pieces_to_numbers(call.groups), call.query_start, call.scale, call.dropout)
+    return (call.q, call.k, call.v, list(call.extras.values()), *settings)
 
 
 def _arguments(

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
+from gossamer.kernels.bystanders import nobody_reads_along
 from gossamer.kernels.cpu import CPU_TYPES, why_no_library
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import Band, HeadGroup, compile_pattern, why_not_pieces
 from gossamer.kernels.tiles import band_area, block_size
 from gossamer.patterns import Full
 
-__all__ = ["BACKENDS", "Explanation", "choose", "in_plain_operations"]
+__all__ = ["BACKENDS", "Explanation", "choose", "in_plain_operations", "kernel_is_there"]
 
 BACKENDS = ("reference", "dense", "blocked", "cpu")
 
@@ -69,6 +70,11 @@ def choose(inputs: Inputs, backend: str = "auto", return_lse: bool = False) -> E
     return _faster(inputs, others)
 
 
+def kernel_is_there() -> bool:
+    """Whether the compiled kernel can be used at all."""
+    return why_no_library() is None
+
+
 def in_plain_operations(inputs: Inputs) -> bool:
     """Whether `blocked` means its formulation in plain operations: while exporting, and on devices such as MPS, XLA."""
     return torch.compiler.is_exporting() or inputs.q.device.type not in ("cpu", "cuda")
@@ -82,6 +88,8 @@ def _cpu_or_dense(inputs: Inputs, others: dict[str, str]) -> Explanation:
     if tracing():
         return Explanation(backend="cpu", reason="compiled for this processor", others=others | {"dense": "slower"})
     plain = inputs.key_mask is None and inputs.q_segments is None and inputs.q_positions is None
+    if plain and inputs.k_flags is None and nobody_reads_along(inputs.q, inputs.k, inputs.v):
+        return Explanation(backend="cpu", reason="compiled for this processor", others=others | {"dense": "slower"})
     batch, heads, queries, _ = inputs.q.shape
     pairs = batch * heads * queries * inputs.keys
     full = inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start)

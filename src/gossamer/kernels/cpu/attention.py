@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,8 +14,9 @@ from gossamer.kernels.cpu.library import Call, CRows, CTensor, library
 from gossamer.kernels.cpu.rows import Piece, RowList, Tokens, pieces_of
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.operator import Arguments, Operator, empty_outputs
+from gossamer.kernels.pieces import HeadGroup
 
-__all__ = ["CPU_TYPES", "cpu"]
+__all__ = ["CPU_TYPES", "Prepared", "cpu", "prepare"]
 
 CPU_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
@@ -27,7 +29,7 @@ def cpu(inputs: Inputs) -> tuple[Tensor, Tensor]:
 def _forward(call: Arguments) -> tuple[Tensor, Tensor]:
     call = _readable(call)
     out, lse = empty_outputs(call.q)
-    pieces = list(_pieces(call))
+    pieces = _pieces(call)
     # Written once each where one piece has all rows of its heads.
     direct = all(one.queries.index is None for one in pieces) and (
         sum(p.stop - p.start for p in pieces) == out.shape[1] and len({p.start for p in pieces}) == len(pieces)
@@ -54,12 +56,8 @@ def _backward(
     grads = [torch.zeros(x.shape, dtype=torch.float32) for x in (call.q, call.k, call.v)]
     for piece in _pieces(call):
         one = _describe(call, piece, grad_out, lse)
-        heads, key_heads = slice(piece.start, piece.stop), _key_heads(call, piece)
-        one.dout = _tensor(grad_out[:, heads])
-        one.delta = delta[:, heads].data_ptr()
-        one.dq, one.dk, one.dv = (
-            _tensor(x[:, part]) for x, part in zip(grads, (heads, key_heads, key_heads), strict=True)
-        )
+        one.dout, one.delta = _tensor(grad_out, piece.start), _from_head(delta, piece.start)
+        one.dq, one.dk, one.dv = (_tensor(x, piece.start) for x in grads)
         library().gs_backward(ctypes.byref(one))
     dq, dk, dv = (x.to(call.q.dtype) for x in grads)
     return dq, dk, dv
@@ -68,32 +66,59 @@ def _backward(
 OPERATOR = Operator("cpu", _forward, _backward, shares_heads=True)
 
 
+class Prepared:
+    """A call of one piece that depends on nothing but the tensors' layout: described once, then only places change."""
+
+    def __init__(self, call: Arguments, piece: Piece) -> None:
+        out, lse = empty_outputs(call.q)
+        self._call = bytes(_describe(call, piece, out, lse))
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Output and log-sum-exp of tensors laid out like those that it was made of."""
+        out, lse = empty_outputs(q)
+        one = Call.from_buffer_copy(self._call)
+        one.threads = torch.get_num_threads()
+        one.q.data, one.k.data, one.v.data = q.data_ptr(), k.data_ptr(), v.data_ptr()
+        one.out.data, one.lse = out.data_ptr(), lse.data_ptr()
+        library().gs_forward(ctypes.byref(one))
+        return out, lse
+
+
+def prepare(inputs: Inputs) -> Prepared | None:
+    """The call prepared for others like it, or None where its pieces depend on more than the tensors' layout."""
+    call = OPERATOR.call(inputs)
+    if call.extras or _readable(call) is not call or call.k.shape[1] != inputs.k.shape[1]:
+        return None
+    pieces = _pieces(call)
+    whole = len(pieces) == 1 and (pieces[0].start, pieces[0].stop) == (0, call.q.shape[1])
+    return Prepared(call, pieces[0]) if whole and not pieces[0].listed else None
+
+
 def _readable(call: Arguments) -> Arguments:
     """The last dimension in one piece."""
     q, k, v = (_last_contiguous(x) for x in (call.q, call.k, call.v))
-    return replace(call, q=q, k=k, v=v)
+    return call if q is call.q and k is call.k and v is call.v else replace(call, q=q, k=k, v=v)
 
 
 def _last_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def _key_heads(call: Arguments, piece: Piece) -> slice:
-    group = call.q.shape[1] // call.k.shape[1]
-    return slice(piece.start // group, piece.stop // group)
-
-
-def _pieces(call: Arguments) -> Iterator[Piece]:
+def _pieces(call: Arguments) -> tuple[Piece, ...]:
+    batch, _, queries, _ = call.q.shape
+    plain = all(band.plain for group in call.groups for band in group.bands)
+    if plain and not call.extras.keys() - {"seed"}:
+        return _unmarked_pieces(call.groups, queries, call.query_start, call.k.shape[2])
     given = call.extras
-    queries = Tokens(
-        rows=call.q.shape[2],
+    of_queries = Tokens(
+        rows=queries,
         start=call.query_start,
         flags=given.get("q_flags"),
         segments=given.get("q_segments"),
         positions=given.get("q_positions"),
         places=given.get("q_places"),
     )
-    keys = Tokens(
+    of_keys = Tokens(
         rows=call.k.shape[2],
         real=given.get("key_mask"),
         flags=given.get("k_flags"),
@@ -101,46 +126,48 @@ def _pieces(call: Arguments) -> Iterator[Piece]:
         positions=given.get("k_positions"),
         places=given.get("k_places"),
     )
-    for group in call.groups:
-        for piece in pieces_of(group, queries, keys, call.q.shape[0]):
+    return tuple(_pieces_of(call.groups, of_queries, of_keys, batch))
+
+
+@lru_cache(maxsize=64)
+def _unmarked_pieces(groups: tuple[HeadGroup, ...], queries: int, start: int, keys: int) -> tuple[Piece, ...]:
+    """Where only the numbers of rows are known, which is the same for every text."""
+    return tuple(_pieces_of(groups, Tokens(rows=queries, start=start), Tokens(rows=keys), 1))
+
+
+def _pieces_of(groups: tuple[HeadGroup, ...], queries: Tokens, keys: Tokens, batch: int) -> Iterator[Piece]:
+    for group in groups:
+        for piece in pieces_of(group, queries, keys, batch):
             if all(one.index is None or len(one.index) for one in (piece.queries, piece.keys)):
                 yield piece
 
 
 def _describe(call: Arguments, piece: Piece, out: Tensor, lse: Tensor) -> Call:
-    heads, key_heads = slice(piece.start, piece.stop), _key_heads(call, piece)
-    q, k, v = call.q[:, heads], call.k[:, key_heads], call.v[:, key_heads]
-    own = lse[:, heads]
-    return Call(
-        type=CPU_TYPES[q.dtype],
-        out_type=CPU_TYPES[out.dtype],
-        threads=torch.get_num_threads(),
-        batch=q.shape[0],
-        heads=q.shape[1],
-        key_heads=k.shape[1],
-        size=q.shape[3],
-        first_head=piece.start,
-        q=_tensor(q),
-        k=_tensor(k),
-        v=_tensor(v),
-        out=_tensor(out[:, heads]),
-        lse=own.data_ptr(),
-        lse_batch_stride=own.stride(0),
-        lse_head_stride=own.stride(1),
-        queries=_rows(piece.queries),
-        keys=_rows(piece.keys),
-        band_low=piece.band[0],
-        band_high=piece.band[1],
-        second_low=piece.second[0],
-        second_high=piece.second[1],
-        scale=call.scale,
-        dropout=call.dropout,
-        seed=int(call.extras["seed"]) % 2**32 if call.dropout else 0,
-    )
+    heads, key_heads = piece.stop - piece.start, call.k.shape[1]
+    one = Call(type=CPU_TYPES[call.q.dtype], out_type=CPU_TYPES[out.dtype], threads=torch.get_num_threads())
+    one.batch, one.size = call.q.shape[0], call.q.shape[3]
+    # Only where all heads have one pattern are there fewer key heads.
+    one.heads, one.key_heads, one.first_head = heads, min(heads, key_heads), piece.start
+    one.q, one.k, one.v = (_tensor(x, piece.start) for x in (call.q, call.k, call.v))
+    one.out = _tensor(out, piece.start)
+    one.lse = _from_head(lse, piece.start)
+    one.lse_batch_stride, one.lse_head_stride = lse.stride(0), lse.stride(1)
+    one.queries, one.keys = _rows(piece.queries), _rows(piece.keys)
+    one.band_low, one.band_high = piece.band
+    one.second_low, one.second_high = piece.second
+    one.scale, one.dropout = call.scale, call.dropout
+    one.seed = int(call.extras["seed"]) % 2**32 if call.dropout else 0
+    return one
 
 
-def _tensor(x: Tensor) -> CTensor:
-    return CTensor(x.data_ptr(), x.stride(0), x.stride(1), x.stride(2))
+def _tensor(x: Tensor, head: int) -> CTensor:
+    """The tensor from a head on."""
+    batch, heads, rows, _ = x.stride()
+    return CTensor(x.data_ptr() + head * heads * x.itemsize, batch, heads, rows)
+
+
+def _from_head(x: Tensor, head: int) -> int:
+    return x.data_ptr() + head * x.stride(1) * x.itemsize
 
 
 def _rows(rows: RowList) -> CRows:

@@ -57,6 +57,11 @@ class Piece:
     band: Bounds = EVERYWHERE
     second: Bounds = EVERYWHERE
 
+    @property
+    def listed(self) -> bool:
+        """Whether rows of either side are listed."""
+        return self.queries.index is not None or self.keys.index is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:

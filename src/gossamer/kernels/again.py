@@ -1,0 +1,46 @@
+"""Calls like earlier ones: to check, choose and describe them again would take longer than a short text's attention.
+
+Only calls of q, k, v and a pattern, with nothing else given, are remembered, by everything that their checks read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.kernels.bystanders import nobody_reads_along
+from gossamer.kernels.cpu import Prepared, prepare
+from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.select import kernel_is_there
+from gossamer.patterns import Pattern
+
+__all__ = ["find", "kept", "remember"]
+
+MOST = 256
+"""Calls that are remembered at once."""
+
+_PREPARED: dict[Any, Prepared] = {}
+
+
+def kept(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float | None, backend: str, lse: bool) -> Any:
+    """What tells this call from others, or None where it cannot be remembered."""
+    if not isinstance(pattern, Pattern) or torch.is_autocast_enabled("cpu") or not nobody_reads_along(q, k, v):
+        return None
+    tensors = tuple((x.dtype, x.shape, x.stride()) for x in (q, k, v))
+    return (pattern, tensors, scale, type(scale), backend, lse)
+
+
+def find(key: Any) -> Prepared | None:
+    """The earlier call, unless the kernel is no longer to be used."""
+    found = _PREPARED.get(key)
+    return found if found is None or kernel_is_there() else None
+
+
+def remember(key: Any, inputs: Inputs) -> None:
+    """Keep a call that the compiled kernel computes."""
+    if len(_PREPARED) >= MOST:
+        _PREPARED.clear()
+    if (one := prepare(inputs)) is not None:
+        _PREPARED[key] = one

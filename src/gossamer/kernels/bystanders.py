@@ -1,0 +1,38 @@
+"""Whether anything of torch's reads along when a kernel is called; if not, the call can leave torch out.
+
+Going through torch's operators takes longer than the attention of a short text.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+__all__ = ["nobody_reads_along"]
+
+
+def nobody_reads_along(*tensors: Tensor) -> bool:
+    """Whether these are plain tensors in main memory, and no gradient, trace, transform, mode or profile is made."""
+    return (
+        not torch.compiler.is_compiling()
+        and all(map(_plain, tensors))
+        and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+        and torch._C._get_tracing_state() is None
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._len_torch_function_stack()
+        and torch._C._functorch.maybe_current_level() is None
+        and forward_ad._current_level < 0
+        and not torch._C._autograd._profiler_enabled()
+    )
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether the numbers lie where `data_ptr` says, as they are."""
+    return (
+        type(x) in (Tensor, Parameter)
+        and x.is_cpu
+        and x.layout is torch.strided
+        and not (x.is_nested or x.is_neg() or x.is_conj() or x._is_zerotensor())
+    )
