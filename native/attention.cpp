@@ -36,16 +36,32 @@ bool is_narrow(const gs_attention &call) {
     return call.band_high - call.band_low < 160 || call.queries.rows <= 2 * LANES;
 }
 
+template <typename Element>
+int forward_of(const gs_attention &call) {
+    return is_narrow(call) ? forward<2, Element>(call) : forward<3, Element>(call);
+}
+
+template <typename Element>
+int backward_of(const gs_attention &call) {
+    return is_narrow(call) ? backward<2, Element>(call) : backward<3, Element>(call);
+}
+
 }  // namespace
 
 VISIBLE int gs_forward(const gs_attention *given) {
     gs_attention call = checked(given);
-    return is_narrow(call) ? forward<2>(call) : forward<3>(call);
+#if defined(__AVX512BF16__)
+    if (call.type == GS_BFLOAT16) return forward_of<Pair>(call);
+#endif
+    return forward_of<Single>(call);
 }
 
 VISIBLE int gs_backward(const gs_attention *given) {
     gs_attention call = checked(given);
-    return is_narrow(call) ? backward<2>(call) : backward<3>(call);
+#if defined(__AVX512BF16__)
+    if (call.type == GS_BFLOAT16 && call.out_type == GS_BFLOAT16) return backward_of<Pair>(call);
+#endif
+    return backward_of<Single>(call);
 }
 
 VISIBLE int gs_supports(const char *instructions) {
@@ -54,9 +70,10 @@ VISIBLE int gs_supports(const char *instructions) {
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     if (std::strcmp(instructions, "avx2") == 0) return avx2;
-    if (std::strcmp(instructions, "avx512") == 0)
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (std::strcmp(instructions, "avx512") == 0) return avx512;
+    if (std::strcmp(instructions, "avx512_bf16") == 0) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
     return 0;
 }

@@ -4,19 +4,21 @@
 
 namespace {
 
-// to[key][d] += sum over lanes of weights[key][lane] * rows[lane][d], for `keys` keys and N vectors of columns from d.
-template <int N, int K>
-INLINE void add_outer(const float *weights, int64_t stride, int keys, const float *const *rows, int64_t d, int lanes,
+// to[key][d] += sum over lanes of weights[key][lane] * rows[lane][d], for `keys` keys and N vectors of columns from d;
+// rows are EACH lanes joined.
+template <int N, int K, typename Element, typename Number = typename Element::Number>
+INLINE void add_outer(const Number *weights, int64_t stride, int keys, const Number *const *rows, int64_t d, int lanes,
                       float *const *to, int64_t size) {
+    constexpr int EACH = Element::EACH;
     vf sum[K][N] = {};
-    const float *w[K];
+    const Number *w[K];
     UNROLL for (int k = 0; k < K; k++) w[k] = weights + std::min(k, keys - 1) * stride;
-    for (int i = 0; i < lanes; i++) {
-        vf x[N];
-        UNROLL for (int v = 0; v < N; v++) x[v] = load(rows[i] + d + v * LANES);
+    for (int i = 0; i * EACH < lanes; i++) {
+        decltype(Element::steps(nullptr)) x[N];
+        UNROLL for (int v = 0; v < N; v++) x[v] = Element::steps(rows[i] + (d + v * LANES) * EACH);
         UNROLL for (int k = 0; k < K; k++) {
-            vf y = splat(w[k][i]);
-            UNROLL for (int v = 0; v < N; v++) sum[k][v] += y * x[v];
+            const auto y = Element::step(w[k] + i * EACH);
+            UNROLL for (int v = 0; v < N; v++) sum[k][v] = Element::multiply_add(y, x[v], sum[k][v]);
         }
     }
     UNROLL for (int k = 0; k < K; k++) {
@@ -33,49 +35,69 @@ INLINE void add_outer(const float *weights, int64_t stride, int keys, const floa
     }
 }
 
-inline void add_gradients(const float *weights, int64_t stride, int count, const float *const *rows, int64_t padded,
+template <typename Element, typename Number = typename Element::Number>
+inline void add_gradients(const Number *weights, int64_t stride, int count, const Number *const *rows, int64_t padded,
                           int lanes, int64_t size, float *const *to) {
     constexpr int N = 4, K = REGISTERS / N;
     for (int64_t d = 0; d < padded; d += N * LANES) {
         int64_t vectors = std::min<int64_t>(N, (padded - d) / LANES);
         for (int k = 0; k < count; k += K) {
             int keys = std::min(K, count - k);
-            const float *w = weights + k * stride;
+            const Number *w = weights + k * stride;
             switch (vectors) {
-                case 1: add_outer<1, K>(w, stride, keys, rows, d, lanes, to + k, size); break;
-                case 2: add_outer<2, K>(w, stride, keys, rows, d, lanes, to + k, size); break;
-                case 3: add_outer<3, K>(w, stride, keys, rows, d, lanes, to + k, size); break;
-                default: add_outer<4, K>(w, stride, keys, rows, d, lanes, to + k, size);
+                case 1: add_outer<1, K, Element>(w, stride, keys, rows, d, lanes, to + k, size); break;
+                case 2: add_outer<2, K, Element>(w, stride, keys, rows, d, lanes, to + k, size); break;
+                case 3: add_outer<3, K, Element>(w, stride, keys, rows, d, lanes, to + k, size); break;
+                default: add_outer<4, K, Element>(w, stride, keys, rows, d, lanes, to + k, size);
             }
         }
     }
 }
 
-template <int V>
-struct Backward : Products<V> {
-    using Base = Products<V>;
+template <int V, typename Element>
+struct Backward : Products<V, Element> {
+    using Base = Products<V, Element>;
+    using typename Base::Number;
+    using Base::EACH;
     using Base::KEYS;
     using Base::TILE;
 
+    // Rows of a tile in both ways that they are multiplied: as columns, and EACH rows joined.
+    struct Operand {
+        const int64_t size, padded;
+        Numbers<Number> columns, room, steps_room;
+        const Number *rows[TILE], *steps[TILE / EACH];
+
+        explicit Operand(int64_t size)
+            : size(size), padded(round_up(size, 16 * EACH)), columns(padded * TILE), room(padded * TILE),
+              steps_room(EACH == 1 ? 0 : padded * TILE) {}
+        void read(const gs_tensor &x, int type, const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h, float sign) {
+            Base::read_rows(x, type, queries, tile, b, h, size, padded, room.data(), rows);
+            Base::to_columns(rows, padded, sign, columns);
+            Element::join(rows, TILE, size, padded, steps_room.data(), steps);
+        }
+    };
+
     const gs_attention &call;
     const int64_t padded;
-    Floats query_columns, query_room, gradient_columns, gradient_room, dq, weights, changes;
-    const float *query_rows[TILE], *gradient_rows[TILE];
-    Block keys_block, values_block;
+    Floats dq, weights, changes, room;
+    Numbers<Number> rounded, joined;
+    Operand queries_tile, gradients_tile;
+    Block<Element> keys_block, values_block;
     Ahead<V, 7> ahead;
     vf lse[V], delta[V];
 
     explicit Backward(const gs_attention &call)
-        : call(call), padded(round_up(call.size)), query_columns(padded * TILE), query_room(padded * TILE),
-          gradient_columns(padded * TILE), gradient_room(padded * TILE), dq(padded * TILE),
-          weights((BLOCK + SPARE) * TILE), changes((BLOCK + SPARE) * TILE), keys_block(call.k, call.type, call.size),
+        : call(call), padded(round_up(call.size, 16)), dq(padded * TILE), weights((BLOCK + SPARE) * TILE),
+          changes((BLOCK + SPARE) * TILE), room(padded * TILE), rounded(EACH == 1 ? 0 : BLOCK * TILE),
+          joined(rounded.size()), queries_tile(call.size), gradients_tile(call.size), keys_block(call.k, call.type, call.size),
           values_block(call.v, call.type, call.size) {}
 
     // Of a span: scores become weights, and gradients of weights those of scores, both as the products after them need them.
     template <int F, int A>
     INLINE void change(const Tile<V> &tile, const Span &span, int64_t block, const Dropout<V> &dropout) {
-        products<F, A>(span, keys_block.rows, query_columns.data(), weights.data());
-        products<F, A>(span, values_block.rows, gradient_columns.data(), changes.data());
+        products<F, A>(span, keys_block.rows, queries_tile.columns.data(), weights.data());
+        products<F, A>(span, values_block.rows, gradients_tile.columns.data(), changes.data());
         if (dropout.any) {
             turn<F, A, true>(tile, span, block, dropout);
         } else {
@@ -84,13 +106,13 @@ struct Backward : Products<V> {
     }
 
     template <int F, int A>
-    INLINE void products(const Span &span, const float *const *rows, const float *columns, float *to) {
+    INLINE void products(const Span &span, const Number *const *rows, const Number *columns, float *to) {
         for (int k = span.first; k < span.last; k += KEYS) {
             ahead.ask();
-            const float *some[KEYS];
+            const Number *some[KEYS];
             UNROLL for (int i = 0; i < KEYS; i++) some[i] = rows[std::min(k + i, span.last - 1)];
             vf found[KEYS][A];
-            Base::template dot<A>(some, columns + F * LANES, call.size, found);
+            Base::template dot<A>(some, columns + F * LANES * EACH, call.size, found);
             UNROLL for (int i = 0; i < KEYS; i++)
                 UNROLL for (int v = 0; v < A; v++) store(to + (k + i) * TILE + (F + v) * LANES, found[i][v]);
         }
@@ -135,13 +157,8 @@ struct Backward : Products<V> {
         }
         std::memcpy(lse, lses, sizeof lses);
         std::memcpy(delta, deltas, sizeof deltas);
-        Base::read_rows(call.q, call.type, queries, tile, b, h, call.size, padded, query_room.data(), query_rows);
-        Base::to_columns(query_rows, padded, query_columns.data());
-        if (sign_of(call) != 1.0f)
-            for (float &x : query_columns) x *= sign_of(call);
-        Base::read_rows(call.dout, call.out_type, queries, tile, b, h, call.size, padded, gradient_room.data(),
-                        gradient_rows);
-        Base::to_columns(gradient_rows, padded, gradient_columns.data());
+        queries_tile.read(call.q, call.type, queries, tile, b, h, sign_of(call));
+        gradients_tile.read(call.dout, call.out_type, queries, tile, b, h, 1.0f);
         std::fill(dq.begin(), dq.end(), 0.0f);
     }
 
@@ -161,12 +178,12 @@ struct Backward : Products<V> {
 
     void run(const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first) {
         const int64_t key_head = h / (call.heads / call.key_heads);
-        const Tile<V> tile(call, queries, keys, first);
+        const Tile<V> tile(call, queries, keys, first, EACH);
         if (tile.key_first == tile.key_last) return;
         const Dropout<V> dropout(call, queries, tile, b, h);
         begin(queries, tile, b, h);
         look_ahead(queries, tile, b, h);
-        for (Block *one : {&keys_block, &values_block})
+        for (Block<Element> *one : {&keys_block, &values_block})
             one->hold(keys, b, key_head, tile.key_first, tile.key_last, queries.count > TILE);
         vf one[V];
         UNROLL for (int v = 0; v < V; v++) one[v] = splat(1.0f);
@@ -176,6 +193,7 @@ struct Backward : Products<V> {
             const int parts = tile.spans(block, count, spans);
             if (parts == 0) continue;
             keys_block.read(block, count);
+            keys_block.join(count);
             values_block.read(block, count);
             float *dk[BLOCK], *dv[BLOCK];
             for (int k = 0; k < count; k++) {
@@ -189,15 +207,16 @@ struct Backward : Products<V> {
                 });
                 const int lane = span.vector * LANES, lanes = std::min(span.vectors * LANES, tile.lanes - lane);
                 const int at = span.first * TILE + lane, keys_here = span.last - span.first;
-                add_gradients(weights.data() + at, TILE, keys_here, gradient_rows + lane, padded, lanes, call.size,
-                              dv + span.first);
-                add_gradients(changes.data() + at, TILE, keys_here, query_rows + lane, padded, lanes, call.size,
-                              dk + span.first);
+                add_gradients<Element>(Base::by_lane(span, weights.data(), rounded) + at, TILE, keys_here,
+                                       gradients_tile.steps + lane / EACH, padded, lanes, call.size, dv + span.first);
+                add_gradients<Element>(Base::by_lane(span, changes.data(), rounded) + at, TILE, keys_here,
+                                       queries_tile.steps + lane / EACH, padded, lanes, call.size, dk + span.first);
             }
-            Base::add_weighted(spans, parts, keys_block.rows, changes.data(), padded, one, dq.data());
+            const Number *changed = Base::by_key(spans, parts, changes.data(), joined);
+            Base::add_weighted(spans, parts, keys_block.steps, changed, padded, one, dq.data());
         }
         float *rows[TILE];
-        for (int i = 0; i < TILE; i++) rows[i] = query_room.data() + i * padded;
+        for (int i = 0; i < TILE; i++) rows[i] = room.data() + i * padded;
         Base::to_rows(dq.data(), padded, rows);
         for (int i = 0; i < tile.lanes; i++) {
             float *to = float_row(call.dq, b, h, queries.row(first + i));
@@ -220,7 +239,7 @@ struct Backward : Products<V> {
     }
 };
 
-template <int V>
+template <int V, typename Element>
 int backward(const gs_attention &call) {
     constexpr int TILE = V * LANES;
     const int64_t group = call.heads / call.key_heads;
@@ -228,13 +247,13 @@ int backward(const gs_attention &call) {
     int64_t most = 0;
     for (int64_t b = 0; b < call.batch; b++) {
         Rows queries(call.queries, b), keys(call.keys, b);
-        chunk[b] = Backward<V>::chunk_tiles(call, queries, keys) * TILE;
+        chunk[b] = Backward<V, Element>::chunk_tiles(call, queries, keys) * TILE;
         most = std::max(most, (queries.count + chunk[b] - 1) / chunk[b]);
     }
 #pragma omp parallel num_threads(call.threads) if (call.threads > 1)
     {
         FlushToZero mode;
-        Backward<V> work(call);
+        Backward<V, Element> work(call);
         for (int64_t colour = 0; colour < 2; colour++) {
             const int64_t chunks = (most + 1 - colour) / 2, tasks = call.batch * call.key_heads * chunks;
 #pragma omp for schedule(dynamic)

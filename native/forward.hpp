@@ -4,22 +4,27 @@
 
 namespace {
 
-template <int V>
-struct Forward : Products<V> {
-    using Base = Products<V>;
+template <int V, typename Element>
+struct Forward : Products<V, Element> {
+    using Base = Products<V, Element>;
+    using Floating = Products<V, Single>;
+    using typename Base::Number;
+    using Base::EACH;
     using Base::KEYS;
     using Base::TILE;
 
     const gs_attention &call;
-    const int64_t padded;
-    Floats columns, out, scores, room;
-    Block keys_block, values_block;
+    const int64_t padded, row_size;
+    Floats out, scores, room;
+    Numbers<Number> columns, query_room, joined;
+    Block<Element> keys_block, values_block;
     Ahead<V, 4> ahead;
     vf most[V], sum[V];  // the largest score so far, in powers of two, and the sum of 2^(score - most)
 
     explicit Forward(const gs_attention &call)
-        : call(call), padded(round_up(call.size)), columns(padded * TILE), out(padded * TILE),
-          scores((BLOCK + SPARE) * TILE), room(padded * TILE), keys_block(call.k, call.type, call.size),
+        : call(call), padded(round_up(call.size, 16)), row_size(round_up(call.size, 16 * EACH)), out(padded * TILE),
+          scores((BLOCK + SPARE) * TILE), room(padded * TILE), columns(row_size * TILE), query_room(row_size * TILE),
+          joined(EACH == 1 ? 0 : BLOCK * TILE), keys_block(call.k, call.type, call.size),
           values_block(call.v, call.type, call.size) {}
 
     // Scores of a span: of pairs that do not see each other -infinity. `largest` grows to the largest of each lane.
@@ -35,16 +40,16 @@ struct Forward : Products<V> {
             }
         }
         if (k == span.last) return;
-        const float *rows[KEYS];
+        const Number *rows[KEYS];
         for (int i = 0; i < KEYS; i++) rows[i] = keys_block.rows[std::min(k + i, span.last - 1)];
         score_keys<F, A, true>(tile, rows, k, block, span.last - k, largest);
     }
 
     // KEYS keys; of those behind the first `count`, which nobody reads, the last of these is written.
     template <int F, int A, bool MASKED>
-    INLINE void score_keys(const Tile<V> &tile, const float *const *rows, int k, int64_t block, int count, vf *largest) {
+    INLINE void score_keys(const Tile<V> &tile, const Number *const *rows, int k, int64_t block, int count, vf *largest) {
         vf found[KEYS][A];
-        Base::template dot<A>(rows, columns.data() + F * LANES, call.size, found);
+        Base::template dot<A>(rows, columns.data() + F * LANES * EACH, call.size, found);
         float *to = scores.data() + k * TILE + F * LANES;
         UNROLL for (int i = 0; i < KEYS; i++) {
             UNROLL for (int v = 0; v < A; v++) {
@@ -117,8 +122,8 @@ struct Forward : Products<V> {
         std::memcpy(most, old_most, sizeof most);
         std::memcpy(sum, old_sum, sizeof sum);
         const float *rows[TILE];
-        Base::read_rows(call.out, call.out_type, queries, tile, b, h, call.size, padded, room.data(), rows);
-        Base::to_columns(rows, padded, out.data());
+        Floating::read_rows(call.out, call.out_type, queries, tile, b, h, call.size, padded, room.data(), rows);
+        Floating::to_columns(rows, padded, 1.0f, out);
     }
 
     void finish(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
@@ -166,17 +171,15 @@ struct Forward : Products<V> {
 
     void run(const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first) {
         const int64_t key_head = h / (call.heads / call.key_heads);
-        const Tile<V> tile(call, queries, keys, first);
+        const Tile<V> tile(call, queries, keys, first, EACH);
         if (call.resume && tile.key_first == tile.key_last) return;
         const Dropout<V> dropout(call, queries, tile, b, h);
-        const float *rows[TILE];
+        const Number *rows[TILE];
         begin(queries, tile, b, h);
-        Base::read_rows(call.q, call.type, queries, tile, b, h, call.size, padded, room.data(), rows);
-        Base::to_columns(rows, padded, columns.data());
-        if (sign_of(call) != 1.0f)
-            for (float &x : columns) x *= sign_of(call);
+        Base::read_rows(call.q, call.type, queries, tile, b, h, call.size, row_size, query_room.data(), rows);
+        Base::to_columns(rows, row_size, sign_of(call), columns);
         look_ahead(queries, tile, b, h);
-        for (Block *one : {&keys_block, &values_block})
+        for (Block<Element> *one : {&keys_block, &values_block})
             one->hold(keys, b, key_head, tile.key_first, tile.key_last, queries.count > TILE);
         for (int64_t block = tile.key_first; block < tile.key_last; block += BLOCK) {
             const int count = int(std::min<int64_t>(BLOCK, tile.key_last - block));
@@ -185,6 +188,7 @@ struct Forward : Products<V> {
             if (parts == 0) continue;
             keys_block.read(block, count);
             values_block.read(block, count);
+            values_block.join(count);
             vf largest[V], factor[V];
             UNROLL for (int v = 0; v < V; v++) largest[v] = splat(-INFINITE);
             for (int s = 0; s < parts; s++)
@@ -192,7 +196,8 @@ struct Forward : Products<V> {
                     score<first(), vectors()>(tile, spans[s], block, largest);
                 });
             weigh(tile, spans, parts, block, dropout, largest, factor);
-            Base::add_weighted(spans, parts, values_block.rows, scores.data(), padded, factor, out.data());
+            const Number *weights = Base::by_key(spans, parts, scores.data(), joined);
+            Base::add_weighted(spans, parts, values_block.steps, weights, padded, factor, out.data());
         }
         finish(queries, tile, b, h);
     }
@@ -206,14 +211,14 @@ inline int64_t longest(const gs_attention &call) {
     return most;
 }
 
-template <int V>
+template <int V, typename Element>
 int forward(const gs_attention &call) {
     constexpr int TILE = V * LANES;
     const int64_t tiles = (longest(call) + TILE - 1) / TILE, tasks = call.batch * call.heads * tiles;
 #pragma omp parallel num_threads(call.threads) if (call.threads > 1 && tasks > 1)
     {
         FlushToZero mode;
-        Forward<V> work(call);
+        Forward<V, Element> work(call);
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < tasks; task++) {
             int64_t b = task / (call.heads * tiles), h = task / tiles % call.heads, first = task % tiles * TILE;

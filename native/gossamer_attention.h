@@ -47,7 +47,7 @@ typedef struct {
 // Both return 0. Safe after fork: a child then works in one thread, as the threads of its parent are not there.
 int gs_forward(const gs_attention *call);
 int gs_backward(const gs_attention *call);
-// Whether this processor and operating system run code for "avx512", "avx2" or "baseline".
+// Whether this processor and operating system run code for "avx512_bf16", "avx512", "avx2" or "baseline".
 int gs_supports(const char *instructions);
 // GFLOP/s of one thread's multiply-adds on registers, measured for so many seconds of processor time: in float32 (fused
 // where the library's instruction set has that), or bfloat16's dot product, 0 where that has none.

@@ -1,28 +1,13 @@
 // Rows of texts: which take part, where they lie, and blocks of them as float32.
 #pragma once
 #include <algorithm>
-#include <new>
-#include <vector>
 
-#include "numbers.hpp"
+#include "elements.hpp"
 
 namespace {
 
 constexpr int BLOCK = 96;  // keys whose scores are held at once
 constexpr int SPARE = 16;  // rows behind them that may be read or written, though nobody looks at them
-
-// Numbers that begin where a cache line does: a vector across two lines takes twice as long.
-template <typename T>
-struct CacheLines {
-    using value_type = T;
-    T *allocate(size_t n) { return static_cast<T *>(::operator new(n * sizeof(T), std::align_val_t(64))); }
-    void deallocate(T *p, size_t) { ::operator delete(p, std::align_val_t(64)); }
-    void construct(T *) {}  // everything is written before it is read
-    bool operator==(const CacheLines &) const { return true; }
-};
-using Floats = std::vector<float, CacheLines<float>>;
-
-INLINE int64_t round_up(int64_t size) { return (size + 15) / 16 * 16; }
 
 INLINE const char *row_of(const gs_tensor &x, int type, int64_t b, int64_t h, int64_t row) {
     return static_cast<const char *>(x.data) +
@@ -70,19 +55,24 @@ INLINE int32_t bounded(int64_t x) {
     return int32_t(std::clamp<int64_t>(x, -(int64_t(1) << 31), (int64_t(1) << 31) - 1));
 }
 
-// Keys or values of a block: pointers to rows of float32, `padded` numbers long. Rows that do not lie next to each other as
+// Keys or values of a block: pointers to rows, `padded` numbers long, and to EACH of them joined. Rows that do not lie next to each other as
 // such are copied first, and kept, since the next tile of queries reads most of them again.
+template <typename Element>
 class Block {
   public:
-    const float *rows[BLOCK];
+    using Number = typename Element::Number;
+    static constexpr int EACH = Element::EACH;
 
-    Block(const gs_tensor &x, int type, int64_t size) : x(x), type(type), size(size), padded(round_up(size)) {}
+    const Number *rows[BLOCK], *steps[BLOCK / EACH];
+
+    Block(const gs_tensor &x, int type, int64_t size) : x(x), type(type), size(size), columns(round_up(size, 16)),
+          padded(EACH == 1 ? columns : round_up(size, EACH)), steps_room(EACH == 1 ? 0 : BLOCK * columns) {}
 
     // Before blocks of keys from .. to are read, again and again: by `tiles` tiles of queries.
     void hold(const Rows &list, int64_t text, int64_t head, int64_t from, int64_t to, bool again) {
         const bool same = keys != nullptr && b == text && h == head;
         keys = &list, b = text, h = head;
-        in_place = type == GS_FLOAT32 && size == padded && list.index == nullptr && x.row_stride == size;
+        in_place = Element::in_place(type, size, padded) && list.index == nullptr && x.row_stride == size;
         held = !in_place && again && to - from <= MOST;
         if (!held) return;
         if (to - from > places) {
@@ -97,10 +87,10 @@ class Block {
 
     void read(int64_t block, int count) {
         if (in_place) {
-            const float *at = static_cast<const float *>(row(block));
+            const Number *at = static_cast<const Number *>(row(block));
             for (int j = 0; j < count; j++) rows[j] = at + j * padded;
         } else if (held) {
-            const float *at = slot(block), *end = room.data() + places * padded;
+            const Number *at = slot(block), *end = room.data() + places * padded;
             for (int j = 0; j < count; j++) {
                 rows[j] = at;
                 at = at + padded == end ? room.data() : at + padded;
@@ -114,22 +104,23 @@ class Block {
             }
         }
     }
+    void join(int count) { Element::join(rows, count, size, columns, steps_room.data(), steps); }
 
   private:
     static constexpr int64_t MOST = 16384;  // rows that are kept
 
     const gs_tensor &x;
     const int type;
-    const int64_t size, padded;
+    const int64_t size, columns, padded;  // columns: of joined rows
     const Rows *keys = nullptr;
     int64_t b = 0, h = 0;
     bool in_place = false, held = false;
     int64_t first = 0, last = 0, places = 0;  // `room` holds the keys first .. last, each at its number modulo `places`
-    Floats room;
+    Numbers<Number> room, steps_room;
 
     INLINE const void *row(int64_t place) const { return row_of(x, type, b, h, keys->row(place)); }
-    INLINE float *slot(int64_t place) { return room.data() + place % places * padded; }
-    INLINE void copy(int64_t place, float *to) const { read_row(row(place), type, size, padded, to); }
+    INLINE Number *slot(int64_t place) { return room.data() + place % places * padded; }
+    INLINE void copy(int64_t place, Number *to) const { Element::read(row(place), type, size, padded, to); }
 };
 
 }  // namespace

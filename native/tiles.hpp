@@ -46,7 +46,8 @@ struct Tile {
     int64_t from[V], to[V];       // and any query of one vector
     int64_t clear_from[V], clear_to[V];  // and that every query of the vector sees, as far as the first coordinate goes
 
-    Tile(const gs_attention &call, const Rows &queries, const Rows &keys, int64_t start)
+    // `each`: of so many keys, counted from the first, a vector sees all or none, though it may not see them in truth.
+    Tile(const gs_attention &call, const Rows &queries, const Rows &keys, int64_t start, int each = 1)
         : call(call), keys(keys), first(start), lanes(int(std::min<int64_t>(TILE, queries.count - start))) {
         int32_t bands[TILE], seconds[TILE];
         read(queries, queries.band, bands);
@@ -58,6 +59,7 @@ struct Tile {
             second_most = *std::max_element(seconds, seconds + lanes);
         }
         find_keys(bands);
+        if (each > 1) widen_to(each);
     }
 
     // Which queries of one vector see the key at a place. The caller sees to it that differences fit 32 bits.
@@ -118,6 +120,14 @@ struct Tile {
         }
         key_first = *std::min_element(from, from + (lanes + LANES - 1) / LANES);
         key_last = *std::max_element(to, to + V);
+    }
+
+    void widen_to(int each) {
+        for (int v = 0; v < V; v++) {
+            if (from[v] == to[v]) continue;
+            from[v] -= (from[v] - key_first) % each;
+            to[v] = std::min(key_first + round_up(to[v] - key_first, each), key_last);
+        }
     }
 
     // The first key that lies at `bound` or more from a coordinate.

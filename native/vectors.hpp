@@ -61,7 +61,8 @@ INLINE vi reinterpret(vf x) {
 }
 
 // Keeps the compiler from knowing what a pointer was computed from.
-INLINE void hide(const float *&p) { asm("" : "+r"(p)); }
+template <typename T>
+INLINE void hide(const T *&p) { asm("" : "+r"(p)); }
 
 // 2^x to a relative error of 2e-7 for x <= 0, 0 where that is below float32's numbers. A NaN stays one. 2^0 is exactly 1: sums
 // are multiplied by it block after block, and an error would grow with the text.

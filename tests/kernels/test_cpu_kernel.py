@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kernel_cases import LAYOUTS, Call, assert_same, calls, check, poisoned, random_call, relative_error, run
 from torch.nn.functional import scaled_dot_product_attention
 
-from gossamer import Full, Global, PerHead, Window, attend, explain
+from gossamer import Fixed, Full, Global, PerHead, Window, attend, explain
 from gossamer.errors import InputError
 from gossamer.kernels.cpu import attention as cpu_attention
 from gossamer.kernels.cpu import library
@@ -28,6 +28,8 @@ SETS = [
     if library.library().gs_supports(name.encode()) and library._open(name) is not None
 ]
 OUTPUT, GRADIENT = 2e-6, 5e-6
+BFLOAT16_ERROR = 2**-8
+"""The result's rounding, and that of weights: 2^-9 each at most."""
 PATTERNS = [Full(), Full(causal=True), Window(10, 5), Window(5, 2, 3), Window(90, 90), Window(10, 5) | Global()]
 
 
@@ -111,6 +113,61 @@ def test_half_precision_is_no_worse_than_torch(pattern: Any, dtype: torch.dtype)
     ours = run(call, "cpu")
     assert relative_error(ours.out, wanted.out) <= 1.05 * relative_error(out.detach(), wanted.out)
     assert relative_error(ours.gradient, wanted.gradient) <= 1.05 * relative_error(theirs, wanted.gradient)
+
+
+BFLOAT16 = [
+    (Window(20, 30), 1), (Window(3, 4), 2), (Window(5, 2, 3), 15), (Window(90, 91), 17), (Full(), 31),
+    (Full(causal=True), 33), (Window(33, 0), 48), (Window(7, 7) | Global(), 65), (Window(100, 101), 100),
+    (Window(9, 8), 512),
+]  # fmt: skip
+
+
+def no_worse_than_torch(call: Call) -> None:
+    """Output and gradients in bfloat16, against the float64 reference of the same numbers."""
+    call = replace(call.to(torch.bfloat16), grad_lse=None)
+    wanted = run(call.to(torch.float64), "reference")
+    options = {name: x for name, x in call.options.items() if name != "scale"}
+    mask = visible(make_inputs(call.q, call.k, call.v, call.pattern, **options))
+    q, k, v = (x.detach().requires_grad_() for x in (call.q, call.k, call.v))
+    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=call.options.get("scale"))
+    theirs = torch.autograd.grad(out, (q, k, v), call.grad_out)
+    with poisoned():
+        ours = run(call, "cpu")
+    pairs = [(ours.out, out, wanted.out), *zip(ours.grads, theirs, wanted.grads, strict=True)]
+    for mine, their, exact in pairs:
+        assert relative_error(mine, exact) <= 1.05 * relative_error(their.detach(), exact)
+
+
+@pytest.mark.parametrize(("pattern", "size"), BFLOAT16, ids=str)
+def test_bfloat16_sizes_and_spans_are_no_worse_than_torch(pattern: Any, size: int) -> None:
+    flags = torch.arange(277).expand(2, -1) % 91 == 7
+    for scale in (None, -0.3):
+        no_worse_than_torch(random_call(pattern, 277, size=size, heads=2, key_heads=2, scale=scale, global_mask=flags))
+
+
+def test_bfloat16_of_every_length() -> None:
+    for length in range(1, 301):
+        call = replace(random_call(Window(10, 5), length, batch=1, heads=1, size=9).to(torch.bfloat16), grad_out=None)
+        wanted, found = run(call.to(torch.float64), "reference"), run(call, "cpu")
+        assert relative_error(found.out, wanted.out) <= BFLOAT16_ERROR
+        assert found.lse is not None
+        assert (found.lse - wanted.lse).abs().max() <= BFLOAT16_ERROR
+
+
+def test_bfloat16_dropout_coordinates_and_continued_pieces() -> None:
+    real = torch.arange(150) < torch.tensor([[149], [77]])
+    documents = torch.arange(150).expand(2, -1) // 37
+    flags = torch.arange(150).expand(2, -1) % 31 == 3
+    options: dict[str, Any] = {"key_mask": real, "segments": documents, "global_mask": flags}
+    for pattern in (Window(9, 4) | Global(), PerHead((Window(5, 4, 3), 2), (Fixed(11, 3), 2))):
+        call = random_call(pattern, 150, heads=4, key_heads=2, size=20, **options).with_options(dropout=0.3, seed=5)
+        call = replace(call.to(torch.bfloat16), grad_lse=None)
+        wanted = run(call.to(torch.float64), "reference")
+        hidden = ~real[:, None, :, None]
+        k, v = (x.masked_fill(hidden, float("nan")) for x in (call.k, call.v))
+        found = run(replace(call, k=k, v=v), "cpu")
+        assert relative_error(found.out, wanted.out) <= BFLOAT16_ERROR
+        assert relative_error(found.gradient, wanted.gradient) <= 2 * BFLOAT16_ERROR
 
 
 def test_rows_that_see_nothing_and_numbers_that_are_none() -> None:
@@ -213,7 +270,9 @@ def test_the_variable_chooses_and_bad_values_are_refused() -> None:
     ]
     assert "GOSSAMER_CPU_KERNEL is 'none'" in done[0].stdout
     assert done[1].stdout.startswith("cpu: ")
-    assert "GOSSAMER_CPU_KERNEL is 'sse9'; it must be one of avx512, avx2, baseline, none" in done[2].stderr
+    assert (
+        "GOSSAMER_CPU_KERNEL is 'sse9'; it must be one of avx512_bf16, avx512, avx2, baseline, none" in done[2].stderr
+    )
 
 
 def environment(value: str) -> dict[str, str]:

@@ -12,10 +12,21 @@ import torch
 
 from gossamer.errors import InputError, quote
 
-__all__ = ["CRows", "CTensor", "Call", "instruction_set", "library", "peak_rate", "why_no_library"]
+__all__ = [
+    "CRows",
+    "CTensor",
+    "Call",
+    "instruction_set",
+    "library",
+    "peak_rate",
+    "why_instruction_set",
+    "why_no_library",
+]
 
-INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
-"""The best first."""
+INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "baseline")
+"""The best first; the first one only where it pays, see `_pays`."""
+GAIN, SECONDS = 1.2, 0.001
+"""How much faster than float32 bfloat16's dot products must be to be taken, and for how long each is measured."""
 VARIABLE = "GOSSAMER_CPU_KERNEL"
 """Names an instruction set to take, or "none"; for tests and comparisons."""
 FOLDER = "GOSSAMER_CPU_KERNEL_DIR"
@@ -93,9 +104,19 @@ def library() -> ctypes.CDLL:
 
 
 def instruction_set() -> str | None:
-    """What the kernel was compiled for: "avx512", "avx2" or "baseline"; None where it is not there."""
+    """What the kernel was compiled for: one of `INSTRUCTION_SETS`; None where it is not there."""
     found = _load()
     return None if isinstance(found, str) else found[0]
+
+
+def why_instruction_set() -> str | None:
+    """Why it is that one, in words, where there was a choice; None where there was none."""
+    if instruction_set() is None:
+        return None
+    if os.environ.get(VARIABLE):
+        return f"{VARIABLE} names it"
+    gain = _dot_product_gain()
+    return None if gain is None else f"bfloat16's dot products run at {gain:.1f} times float32's rate"
 
 
 def peak_rate(dtype: torch.dtype, seconds: float) -> float | None:
@@ -107,9 +128,7 @@ def peak_rate(dtype: torch.dtype, seconds: float) -> float | None:
     types = {torch.float32: 0, torch.bfloat16: 1}
     if dtype not in types:
         raise InputError(f"dtype is {dtype}; peaks are measured in {' and '.join(map(str, types))}")
-    measure = library().gs_peak
-    measure.argtypes, measure.restype = [c_int, c_double], c_double
-    return measure(types[dtype], seconds) or None
+    return library().gs_peak(types[dtype], seconds) or None
 
 
 @torch.compiler.assume_constant_result
@@ -132,11 +151,29 @@ def _load() -> tuple[str, ctypes.CDLL] | str:
         if baseline is None:
             return "it was not compiled when Gossamer was installed; install again with a C++ compiler there"
         for name in (asked,) if asked else INSTRUCTION_SETS:
-            if baseline.gs_supports(name.encode()) and (found := _open(name)) is not None:
+            if not baseline.gs_supports(name.encode()) or (found := _open(name)) is None:
+                continue
+            if asked or name != "avx512_bf16" or _pays():
                 return name, found
     except (OSError, AttributeError) as problem:
         return f"it does not load ({problem}); install Gossamer again"
     return f"this processor has no {asked}"
+
+
+def _pays() -> bool:
+    """Whether dot products beat widening bfloat16 to float32: some processors run them at half float32's rate."""
+    gain = _dot_product_gain()
+    return gain is not None and gain > GAIN
+
+
+@cache
+def _dot_product_gain() -> float | None:
+    """Rate of bfloat16's dot products over that of float32's multiply-adds; None where there is no kernel with them."""
+    baseline, found = _open("baseline"), _open("avx512_bf16")
+    if baseline is None or found is None or not baseline.gs_supports(b"avx512_bf16"):
+        return None
+    single, pair = (found.gs_peak(number, SECONDS) for number in (0, 1))
+    return float(pair / single)
 
 
 def _open(name: str) -> ctypes.CDLL | None:
@@ -146,6 +183,7 @@ def _open(name: str) -> ctypes.CDLL | None:
     opened = ctypes.CDLL(str(path))
     opened.gs_supports.argtypes = [c_char_p]
     opened.gs_call_bytes.restype = c_int64
+    opened.gs_peak.argtypes, opened.gs_peak.restype = [c_int, c_double], c_double
     for function in (opened.gs_forward, opened.gs_backward):
         function.argtypes = [ctypes.POINTER(Call)]
         function.restype = c_int
