@@ -12,6 +12,7 @@ import torch
 from kernel_cases import Call, Outcome, assert_same, random_call, relative_error, run
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
 from torch.utils.data import DataLoader, Dataset
 
 from gossamer import Full, Global, PerHead, Window, attend
@@ -127,6 +128,40 @@ def test_twice_in_one_graph() -> None:
     assert relative_error(gradients(twice, call), wanted) < 2e-6
     compiled = torch.compile(twice, fullgraph=True, backend="aot_eager")
     assert torch.equal(gradients(compiled, call), gradients(twice, call))
+
+
+Tensors = tuple[Tensor, Tensor, Tensor]
+TRANSFORMS: dict[str, Callable[[Callable[..., Tensor], Tensors], Tensor]] = {
+    "grad": lambda f, x: torch.func.grad(lambda q: f(q, *x[1:]).square().sum())(x[0]),
+    "vmap": lambda f, x: torch.vmap(f)(*(torch.stack([one, 2 * one]) for one in x)),
+    "vmap of grad": lambda f, x: torch.vmap(torch.func.grad(lambda q: f(q, *x[1:]).sum()))(torch.stack([x[0]] * 2)),
+    "jvp": lambda f, x: torch.func.jvp(f, x, x)[1],
+    "forward mode": lambda f, x: tangent(f, x),
+}
+
+
+def tangent(function: Callable[..., Tensor], inputs: Tensors) -> Tensor:
+    with forward_ad.dual_level():
+        q = forward_ad.make_dual(inputs[0], torch.ones_like(inputs[0]))
+        return forward_ad.unpack_dual(function(q, *inputs[1:])).tangent
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:DeprecationWarning")  # torch's own, as it loads the rules
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # torch's own, of its attention in vmap
+@pytest.mark.parametrize("length", [LENGTH, 1100])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_work_or_are_refused(name: str, length: int) -> None:
+    """`auto` leaves them to backends in torch's own operations; the compiled ones say that they cannot."""
+    call = call_of(length=length)
+    inputs = (call.q, call.k, call.v)
+    found, wanted = (
+        TRANSFORMS[name](lambda q, k, v, b=backend: attend(q, k, v, call.pattern, backend=b, **call.options), inputs)
+        for backend in ("auto", "reference")
+    )
+    assert relative_error(found, wanted) < 2e-6
+    for backend in ("cpu", "blocked"):
+        with pytest.raises(InputError, match=f"{backend}' cannot compute this call: it has no (rules|forward-mode)"):
+            TRANSFORMS[name](lambda q, k, v, b=backend: attend(q, k, v, Window(5, 3), backend=b), inputs)
 
 
 def test_a_graph_is_walked_twice() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gossamer.errors import InputError
 from gossamer.kernels.bystanders import nobody_reads_along
@@ -152,14 +153,35 @@ def _why_not(backend: str, inputs: Inputs, return_lse: bool) -> str | None:
     if backend == "dense":
         if inputs.dropout:
             return "torch's dropout is not the counter-based one"
+        if _forward_mode(inputs):
+            return "torch's has no forward-mode derivative"
         return "it gives no log-sum-exp" if return_lse else None
     if inputs.bias is not None:
         return "it takes no bias"
+    if not in_plain_operations(inputs) and (why := _why_no_operator(inputs)):
+        return why
     if backend == "cpu":
         return _why_not_cpu(inputs)
     if in_plain_operations(inputs) and (inputs.dropout or inputs.q_positions is not None):
         return "in plain operations (while exporting, and on this device) it has neither dropout nor positions"
     return _why_not_positions(inputs)
+
+
+def _why_no_operator(inputs: Inputs) -> str | None:
+    """What is made of the call that operators of our own have no rules for: torch would fail, or drop a derivative."""
+    if tracing():
+        return None
+    if torch._C._functorch.maybe_current_level() is not None:
+        return "it has no rules for the transforms of torch.func"
+    if _forward_mode(inputs):
+        return "it has no forward-mode derivative"
+    return None if torch._C._get_tracing_state() is None else "torch.jit cannot trace it"
+
+
+def _forward_mode(inputs: Inputs) -> bool:
+    if tracing() or forward_ad._current_level < 0:
+        return False
+    return any(forward_ad.unpack_dual(x).tangent is not None for x in (inputs.q, inputs.k, inputs.v))
 
 
 def _why_not_cpu(inputs: Inputs) -> str | None:
