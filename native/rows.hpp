@@ -68,13 +68,16 @@ class Block {
     Block(const gs_tensor &x, int type, int64_t size) : x(x), type(type), size(size), columns(round_up(size, 16)),
           padded(EACH == 1 ? columns : round_up(size, EACH)), steps_room(EACH == 1 ? 0 : BLOCK * columns) {}
 
-    // Before blocks of keys from .. to are read, again and again: by `tiles` tiles of queries.
+    // Before blocks of the keys from .. to are read, of which the next tile will read most again. A text has one list in a call.
     void hold(const Rows &list, int64_t text, int64_t head, int64_t from, int64_t to, bool again) {
         const bool same = keys != nullptr && b == text && h == head;
         keys = &list, b = text, h = head;
         in_place = Element::in_place(type, size, padded) && list.index == nullptr && x.row_stride == size;
         held = !in_place && again && to - from <= MOST;
-        if (!held) return;
+        if (!held) {
+            first = last = 0;
+            return;
+        }
         if (to - from > places) {
             places = 2 * (to - from);
             room.resize(places * padded);

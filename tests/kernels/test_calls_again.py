@@ -91,10 +91,25 @@ def test_options_of_a_later_call_count() -> None:
         torch.testing.assert_close(out, definition(q, k, v, pattern, **options), rtol=0, atol=2e-6)
     with torch.autocast("cpu", torch.bfloat16):
         assert gs.attend(q, k, v, pattern).dtype == torch.bfloat16
-    with pytest.raises(InputError, match="scale is nan"):
-        gs.attend(q, k, v, pattern, scale=float("nan"))
-    with pytest.raises(InputError, match="backend is 'fast'"):
-        gs.attend(q, k, v, pattern, backend="fast")
+
+
+BAD: dict[str, list[Any]] = {
+    "query_start": [False, 0.0, torch.zeros(2), "0"],
+    "dropout": [torch.tensor(0.0), "0", None],
+    "scale": [[0.3], float("nan"), "1", torch.zeros(2)],
+    "backend": [["cpu"], "fast", None],
+}
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_refused_is_refused_whatever_went_before(name: str, warm: bool) -> None:
+    q, k, v = (draw(1, 2, 40, 16, seed=i) for i in range(3))
+    for value in BAD[name]:
+        if warm:
+            gs.attend(q, k, v, gs.Window(3, 5))
+        with pytest.raises(InputError, match=f"{name} is "):
+            gs.attend(q, k, v, gs.Window(3, 5), **{name: value})
 
 
 def test_every_call_has_an_output_of_its_own() -> None:
@@ -132,6 +147,7 @@ def test_negated_views_are_read_as_what_they_are() -> None:
     assert not nobody_reads_along(q, negated, v)
     gs.attend(q, k, v, gs.Full())
     torch.testing.assert_close(gs.attend(q, negated, v, gs.Full()), definition(q, -k, v, gs.Full()), rtol=0, atol=2e-6)
+    assert not nobody_reads_along(torch._to_functional_tensor(q), k, v)
 
 
 def test_without_the_kernel_nothing_is_taken_from_earlier(monkeypatch: pytest.MonkeyPatch) -> None:

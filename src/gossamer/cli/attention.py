@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Option
 
-from gossamer.cli.output import print_json, show, working
+from gossamer.cli.output import print_json, printable, show, working
 from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, Texts, named
 from gossamer.cli.texts import TakesFiles, Text, read_texts
 from gossamer.errors import InputError
@@ -32,7 +32,8 @@ def attention(
     token: Annotated[
         list[str] | None,
         Option(
-            metavar="TOKEN", help="Tell this token (as the vocabulary writes it) or place; may be given several times."
+            metavar="TOKEN",
+            help="Tell this token (as the vocabulary writes it), or else place; may be given several times.",
         ),
     ] = None,
     top: Annotated[int, Option(metavar="N", help="Tokens that each one attends to most.")] = 5,
@@ -74,7 +75,7 @@ def _read(
         raise InputError("the model has no tokenizer: put tokenizer.json into its directory to read texts")
     batch = model.tokenizer(text.text, truncation=False)
     tokens = model.tokenizer.tokens(batch["input_ids"][0].tolist())
-    rows = _rows(tokens, wanted)
+    rows, top = _rows(tokens, wanted), min(top, len(tokens))
     rows, more = rows[:most], 0 if most is None else len(rows[most:])
     with torch.no_grad(), evaluating(model), capture(model, [layer]) as seen:
         _check_head(model, layer, head)
@@ -101,10 +102,9 @@ def _rows(tokens: Sequence[str], wanted: Sequence[str]) -> list[int]:
     """Places of the tokens that were asked for, in the text's order; all where none were."""
     places: set[int] = set()
     for one in wanted:
-        if one.isdecimal() and int(one) < len(tokens):
-            places.add(int(one))
-            continue
         same = [i for i, token in enumerate(tokens) if token == one]
+        if not same and one.isascii() and one.isdecimal() and int(one) < len(tokens):
+            same = [int(one)]
         if not same:
             shown = " ".join(tokens[:SHOWN]) + (" ..." if len(tokens) > SHOWN else "")
             raise InputError(
@@ -123,15 +123,15 @@ def _page(text: Text, found: dict[str, Any], more: int) -> Group:
     table.add_column("token", no_wrap=True)
     table.add_column("attends to (place) with weight")
     for row in found["rows"]:
-        keys = [f"{one['token']} ({one['key']}) {one['weight']:.2f}" for one in row["attends_to"]]
-        table.add_row(str(row["row"]), Styled(row["token"]), Styled("  ".join(keys)))
+        joined = ", ".join(f"{one['token']} ({one['key']}) {one['weight']:.2f}" for one in row["attends_to"])
+        table.add_row(str(row["row"]), Styled(printable(row["token"])), Styled(printable(joined)))
     rest = (
         [Styled(f"and {more:,} more tokens: name some with --token, or see them with --json", "dim")]
         if more > 0
         else []
     )
     return Group(
-        Styled(" ".join(shown[:200].split()), "bold", no_wrap=True, overflow="ellipsis"),
+        Styled(printable(shown[:200]), "bold", no_wrap=True, overflow="ellipsis"),
         Styled(told, "dim"),
         table,
         *rest,

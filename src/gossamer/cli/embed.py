@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Argument, Option
 
-from gossamer.cli.output import check_target, print_json, show, working, write_whole
+from gossamer.cli.output import check_target, print_json, printable, show, working, write_whole
 from gossamer.cli.task_pages import Long, named, reading, remark
 from gossamer.cli.texts import TakesFiles, Text, read_texts
 from gossamer.errors import InputError
@@ -128,7 +128,7 @@ def _table(texts: list[Text], found: Embeddings) -> Table:
         cosines = [f"{value:.2f}" for value in (units @ units[i]).tolist()] if compared else []
         named = one.text if one.source.startswith("argument") else one.source
         # Cut by the cell: a column that may not wrap takes the room of the numbers.
-        shown = Styled(" ".join(named[:200].split()), no_wrap=True, overflow="ellipsis")
+        shown = Styled(printable(named[:200]), no_wrap=True, overflow="ellipsis")
         numbers = (found.tokens[i], found.passes[i], found.text_of_row.count(i))
         table.add_row(str(i + 1), shown, *(f"{number:,}" for number in numbers), *cosines)
     return table

@@ -25,6 +25,7 @@ __all__ = [
     "check_target",
     "note",
     "print_json",
+    "printable",
     "progress",
     "show",
     "wants_json",
@@ -70,6 +71,11 @@ def show(page: RenderableType, most: int | None = None) -> None:
     with out.capture() as captured:
         out.print(page, width=width, crop=False)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def printable(text: str) -> str:
+    """A text in one line, without what would move a terminal's cursor or change its colours."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in " ".join(text.split()))
 
 
 def _console(stream: TextIO) -> Console:

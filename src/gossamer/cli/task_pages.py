@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Argument, Option
 
-from gossamer.cli.output import note, print_json, progress, show
+from gossamer.cli.output import note, print_json, printable, progress, show
 from gossamer.cli.texts import Text
 from gossamer.errors import InputError
 
@@ -130,7 +130,7 @@ def _heading(one: Text, tokens: int, passes: int) -> list[Styled]:
     shown = one.text if one.source.startswith("argument") else one.source
     count = f"{tokens:,} token{'s' * (tokens != 1)}, {passes:,} pass{'es' * (passes != 1)}"
     return [
-        Styled(" ".join(shown[:200].split()), "bold", no_wrap=True, overflow="ellipsis"),
+        Styled(printable(shown[:200]), "bold", no_wrap=True, overflow="ellipsis"),
         Styled(count, "dim"),
     ]
 
@@ -140,7 +140,7 @@ def _table(columns: Sequence[str], rows: Sequence[list[str]]) -> Table:
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if column in ("score", "characters") else "left", no_wrap=i > 0)
     for row in rows[:SHOWN]:
-        table.add_row(*[Styled(" ".join(cell.split()), overflow="ellipsis", no_wrap=True) for cell in row])
+        table.add_row(*[Styled(printable(cell), overflow="ellipsis", no_wrap=True) for cell in row])
     if len(rows) > SHOWN:
         table.add_row(*[Styled(f"and {len(rows) - SHOWN:,} more", style="dim")], *[""] * (len(columns) - 1))
     return table

@@ -15,7 +15,7 @@ from rich.text import Text as Styled
 from typer import Argument, Option
 
 from gossamer.cli.help_page import Verb, Verbs
-from gossamer.cli.output import check_directory, note, print_json, show, working
+from gossamer.cli.output import check_directory, note, print_json, printable, show, working
 from gossamer.cli.texts import TakesFiles, read_texts
 from gossamer.errors import InputError
 
@@ -179,7 +179,7 @@ def _table(text: str, rows: list[dict[str, Any]]) -> Group:
     for row in rows[:SHOWN]:
         span = row["span"]
         where = ("", "") if span is None else (f"{span[0]}:{span[1]}", repr(text[span[0] : span[1]]))
-        table.add_row(Styled(row["token"]), str(row["id"]), where[0], Styled(where[1]))
+        table.add_row(Styled(printable(row["token"])), str(row["id"]), where[0], Styled(where[1]))
     more = [Styled(f"and {len(rows) - SHOWN:,} more; --json has them all", "dim")] if len(rows) > SHOWN else []
     count = f"{len(rows):,} tokens, {len(text):,} characters"
     return Group(Styled(count, "bold"), table, *more, "")

@@ -16,12 +16,24 @@ from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.select import kernel_is_there
 from gossamer.patterns import Pattern
 
-__all__ = ["find", "kept", "remember"]
+__all__ = ["find", "is_plain", "kept", "remember"]
 
 MOST = 256
 """Calls that are remembered at once."""
 
 _PREPARED: dict[Any, Prepared] = {}
+
+
+def is_plain(query_start: object, dropout: object, scale: object, backend: object) -> bool:
+    """Whether these are as they should be, and the first two 0; all others are for the checks of a call."""
+    return (
+        type(query_start) is int
+        and type(dropout) in (int, float)
+        and query_start == 0
+        and dropout == 0
+        and (scale is None or type(scale) in (int, float))
+        and type(backend) is str
+    )
 
 
 def kept(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float | None, backend: str, lse: bool) -> Any:

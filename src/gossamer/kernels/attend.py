@@ -83,7 +83,8 @@ def attend(
     Source: Vaswani et al. 2017, section 3.2.1; windows and global tokens: Longformer (arXiv 2004.05150), section 3.1.
     """
     key = None
-    if _nothing_else(key_mask, segments, positions, global_mask, bias, seed) and (query_start, dropout) == (0, 0.0):
+    others = (key_mask, segments, positions, global_mask, bias, seed)
+    if all(one is None for one in others) and again.is_plain(query_start, dropout, scale, backend):
         key = again.kept(q, k, v, pattern, scale, backend, return_lse)
         if key is not None and (prepared := again.find(key)) is not None:
             out, lse = prepared(q, k, v)
@@ -123,10 +124,6 @@ def explain(
         query_start=query_start, bias=bias, scale=scale, dropout=dropout, seed=seed,
     )  # fmt: skip
     return choose(inputs, backend, return_lse)
-
-
-def _nothing_else(*options: object) -> bool:
-    return all(one is None for one in options)
 
 
 def _run(inputs: Inputs, backend: str, return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:

@@ -34,5 +34,5 @@ def _plain(x: Tensor) -> bool:
         type(x) in (Tensor, Parameter)
         and x.is_cpu
         and x.layout is torch.strided
-        and not (x.is_nested or x.is_neg() or x.is_conj() or x._is_zerotensor())
+        and not (x.is_nested or x.is_neg() or x.is_conj() or x._is_zerotensor() or torch._is_functional_tensor(x))
     )

@@ -25,14 +25,15 @@ BACKENDS = ("reference", "dense", "blocked", "cpu")
 CALL = 200_000
 GROUP_OF_TILES = 16_000
 NARROW_TILE = 45
+"""A tile of k keys runs at k / (k + NARROW_TILE) of the rate of dense attention."""
 
-# Pairs of all heads up to which torch's own attention is faster than starting the compiled kernel; measured as above.
+# Pairs of all heads up to which torch's own attention is faster than starting the compiled kernel through torch, as
+# calls with gradients or lists of rows do; measured as above.
 CPU_CALL_PLAIN = 1_000_000
 CPU_CALL_LISTED = 300_000
 """Where rows are listed first: padding, documents, positions."""
 CPU_CALL_PATTERN = 100_000
 """Where torch's own needs a mask of the pattern."""
-"""A tile of k keys runs at k / (k + NARROW_TILE) of the rate of dense attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
