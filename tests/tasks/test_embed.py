@@ -152,7 +152,8 @@ def test_long_texts_are_cut_or_refused_when_asked(spans: int | None) -> None:
     model = embedder(length=16)
     text = "abcdefghijklmnopqrst"
     cut = Embed(model)(["ab", text], spans=spans, long="truncate")
-    assert torch.equal(cut.vectors[1:], Embed(model)(text[:14], spans=spans).vectors)
+    # Padding beside it may mean another backend, so the last digits may differ.
+    torch.testing.assert_close(cut.vectors[1:], Embed(model)(text[:14], spans=spans).vectors, rtol=0, atol=1e-6)
     assert (cut.tokens, cut.passes, cut.spans[-1][1]) == ([2, 20], [1, 1], 14)
     said = "text 1 is 22 tokens long, the model reads 16"
     remedy = "lengthen the model to read it at once: gossamer.lengthen(model, to=32)"
