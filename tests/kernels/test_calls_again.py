@@ -57,8 +57,8 @@ def test_first_and_later_calls_are_the_definition(name: str) -> None:
         q, k, v = (draw(1, 2, 40, 16, seed=seed + i) for i in (0, 10, 20))
         out, lse = gs.attend(q, k, v, pattern, return_lse=True, **options)
         expected, expected_lse = gs.attend(q, k, v, pattern, return_lse=True, backend="reference", **options)
-        torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
-        torch.testing.assert_close(lse, expected_lse, rtol=0, atol=2e-6)
+        torch.testing.assert_close(out, expected, rtol=0, atol=5e-6)
+        torch.testing.assert_close(lse, expected_lse, rtol=0, atol=5e-6)
 
 
 def test_calls_that_differ_in_one_thing_are_told_apart() -> None:
@@ -69,7 +69,7 @@ def test_calls_that_differ_in_one_thing_are_told_apart() -> None:
             for options in ({}, {"scale": 0.7}, {"scale": 1}):
                 for keys in (k, turned):
                     out = gs.attend(q, keys, v, pattern, **options)
-                    torch.testing.assert_close(out, definition(q, k, v, pattern, **options), rtol=0, atol=2e-6)
+                    torch.testing.assert_close(out, definition(q, k, v, pattern, **options), rtol=0, atol=5e-6)
     half = [x.bfloat16() for x in (q, k, v)]
     assert gs.attend(*half, gs.Full()).dtype == torch.bfloat16
     assert gs.attend(q[:, :1], k[:, :1], v[:, :1], gs.Full()).shape == (2, 1, 40, 16)
@@ -88,7 +88,7 @@ def test_options_of_a_later_call_count() -> None:
         {"query_start": 2},
     ):
         out = gs.attend(q, k, v, pattern, **options)
-        torch.testing.assert_close(out, definition(q, k, v, pattern, **options), rtol=0, atol=2e-6)
+        torch.testing.assert_close(out, definition(q, k, v, pattern, **options), rtol=0, atol=5e-6)
     with torch.autocast("cpu", torch.bfloat16):
         assert gs.attend(q, k, v, pattern).dtype == torch.bfloat16
 
@@ -146,7 +146,7 @@ def test_negated_views_are_read_as_what_they_are() -> None:
     assert nobody_reads_along(q, k, v)
     assert not nobody_reads_along(q, negated, v)
     gs.attend(q, k, v, gs.Full())
-    torch.testing.assert_close(gs.attend(q, negated, v, gs.Full()), definition(q, -k, v, gs.Full()), rtol=0, atol=2e-6)
+    torch.testing.assert_close(gs.attend(q, negated, v, gs.Full()), definition(q, -k, v, gs.Full()), rtol=0, atol=5e-6)
     assert not nobody_reads_along(torch._to_functional_tensor(q), k, v)
 
 
@@ -155,7 +155,7 @@ def test_without_the_kernel_nothing_is_taken_from_earlier(monkeypatch: pytest.Mo
     expected = gs.attend(q, k, v, gs.Full())
     monkeypatch.setattr(select, "why_no_library", lambda: "it was not compiled")
     monkeypatch.setattr("gossamer.kernels.cpu.attention.library", lambda: pytest.fail("the kernel was called"))
-    torch.testing.assert_close(gs.attend(q, k, v, gs.Full()), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(gs.attend(q, k, v, gs.Full()), expected, rtol=0, atol=5e-6)
 
 
 def test_only_so_many_calls_are_remembered() -> None:
