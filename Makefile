@@ -42,8 +42,7 @@ test-all: $(STAMP)  ## all tests, with many more drawn examples
 	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" --hypothesis-profile=all $(ARGS)
 
 # The libraries lie in a folder of their own. The sanitizers' run-time library has to be the first in the process; leaks are
-# Python's own. In one process, where torch and the kernel compute in several threads. The report comes with the process's
-# end, past what pytest captures.
+# Python's own. A report ends the process, past what pytest captures.
 SANITIZED = build/sanitize/gossamer/kernels/cpu
 sanitize: export GOSSAMER_REQUIRE_NATIVE = 1
 sanitize: export PIP_CONSTRAINT = constraints.txt
@@ -53,7 +52,7 @@ sanitize: $(STAMP)  ## the kernel's tests, its code compiled to stop at bad read
 	@export GOSSAMER_CPU_KERNEL_DIR='$(CURDIR)/$(SANITIZED)' ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)"; \
 	set -x; $(BIN)/python tests/kernels/cpu_sanitizers.py \
-	  && $(BIN)/python -m pytest -n 0 --capture=sys tests/kernels tests/mutants tests/layers $(ARGS)
+	  && $(BIN)/python -m pytest -n $(WORKERS) --capture=sys tests/kernels tests/mutants tests/layers $(ARGS)
 
 lint: $(STAMP)  ## ruff (lint and format) and mypy, changing nothing
 	$(BIN)/ruff check .
