@@ -78,30 +78,43 @@ struct Backward : Products<V, Element> {
         }
     };
 
+    // A tile of queries under way.
+    struct Query {
+        std::optional<Tile<V>> tile;
+        std::optional<Dropout<V>> dropout;
+        Operand queries, gradients;
+        Floats dq;
+        vf lse[V], delta[V];
+
+        explicit Query(int64_t size) : queries(size), gradients(size), dq(round_up(size, 16) * TILE) {}
+    };
+
     const gs_attention &call;
     const int64_t padded;
-    Floats dq, weights, changes, room;
+    Floats weights, changes, room;
     Numbers<Number> rounded, joined;
-    Operand queries_tile, gradients_tile;
     Block<Element> keys_block, values_block;
-    Ahead<V, 7> ahead;
-    vf lse[V], delta[V];
+    Ahead<V, 8> ahead;
+    std::vector<Query> tiles;
 
-    explicit Backward(const gs_attention &call)
-        : call(call), padded(round_up(call.size, 16)), dq(padded * TILE), weights((BLOCK + SPARE) * TILE),
-          changes((BLOCK + SPARE) * TILE), room(padded * TILE), rounded(EACH == 1 ? 0 : BLOCK * TILE),
-          joined(rounded.size()), queries_tile(call.size), gradients_tile(call.size), keys_block(call.k, call.type, call.size),
-          values_block(call.v, call.type, call.size) {}
+    // Works on up to `together` tiles at once.
+    Backward(const gs_attention &call, int together)
+        : call(call), padded(round_up(call.size, 16)), weights((BLOCK + SPARE) * TILE), changes((BLOCK + SPARE) * TILE),
+          room(padded * TILE), rounded(EACH == 1 ? 0 : BLOCK * TILE), joined(rounded.size()),
+          keys_block(call.k, call.type, call.size), values_block(call.v, call.type, call.size) {
+        tiles.reserve(together);
+        while (tiles.size() < tiles.capacity()) tiles.emplace_back(call.size);
+    }
 
     // Of a span: scores become weights, and gradients of weights those of scores, both as the products after them need them.
     template <int F, int A>
-    INLINE void change(const Tile<V> &tile, const Span &span, int64_t block, const Dropout<V> &dropout) {
-        products<F, A>(span, keys_block.rows, queries_tile.columns.data(), weights.data());
-        products<F, A>(span, values_block.rows, gradients_tile.columns.data(), changes.data());
-        if (dropout.any) {
-            turn<F, A, true>(tile, span, block, dropout);
+    INLINE void change(const Query &query, const Span &span, int64_t block) {
+        products<F, A>(span, keys_block.rows, query.queries.columns.data(), weights.data());
+        products<F, A>(span, values_block.rows, query.gradients.columns.data(), changes.data());
+        if (query.dropout->any) {
+            turn<F, A, true>(query, span, block);
         } else {
-            turn<F, A, false>(tile, span, block, dropout);
+            turn<F, A, false>(query, span, block);
         }
     }
 
@@ -119,7 +132,9 @@ struct Backward : Products<V, Element> {
     }
 
     template <int F, int A, bool DROPS>
-    INLINE void turn(const Tile<V> &tile, const Span &span, int64_t block, const Dropout<V> &dropout) {
+    INLINE void turn(const Query &query, const Span &span, int64_t block) {
+        const Tile<V> &tile = *query.tile;
+        const Dropout<V> &dropout = *query.dropout;
         const vf scale = splat(exponent_scale(call)), outer = splat(call.scale);
         float *const at = weights.data() + F * LANES, *const gradients = changes.data() + F * LANES;
         for (int k = span.first; k < span.last; k++) {
@@ -127,7 +142,7 @@ struct Backward : Products<V, Element> {
             const bool clear = span.clear(k, k + 1);
             UNROLL for (int v = 0; v < A; v++) {
                 float *weight = at + k * TILE + v * LANES, *gradient = gradients + k * TILE + v * LANES;
-                vf p = exp2_below_one(load(weight) * scale - lse[F + v]);
+                vf p = exp2_below_one(load(weight) * scale - query.lse[F + v]);
                 vf dp = load(gradient);
                 if (!clear) {
                     const vi sees = tile.sees(block + k, F + v);
@@ -141,34 +156,46 @@ struct Backward : Products<V, Element> {
                     kept = choose(keep, p * dropout.factor, vf{});
                 }
                 store(weight, kept);
-                store(gradient, p * (dp - delta[F + v]) * outer);
+                store(gradient, p * (dp - query.delta[F + v]) * outer);
             }
         }
     }
 
-    void begin(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
+    // What the gradients of a row's weights have in common: sum(dout * out) - dlse.
+    float delta_of(int64_t row, int64_t place, int64_t b, int64_t h) const {
+        const int type = call.out_type;
+        const float sum = dot_rows(row_of(call.out, type, b, h, row), row_of(call.dout, type, b, h, row), type, call.size);
+        return call.dlse == nullptr ? sum : sum - call.dlse[place];
+    }
+
+    const Tile<V> &open(Query &query, const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first) {
+        const Tile<V> &tile = query.tile.emplace(call, queries, keys, first, EACH);
+        if (call.resume && tile.key_first == tile.key_last) return tile;
+        query.dropout.emplace(call, queries, tile, b, h);
         const int64_t row = lse_row(call, b, h);
         float lses[TILE], deltas[TILE];
         for (int i = 0; i < TILE; i++) {
             int64_t place = row + queries.row(tile.first + std::min(i, tile.lanes - 1));
             bool empty = i >= tile.lanes || call.lse[place] == -INFINITE;
             lses[i] = empty ? -LOWEST : call.lse[place] * LOG2E;
-            deltas[i] = i < tile.lanes ? call.delta[place] : 0.0f;
+            deltas[i] = i < tile.lanes ? delta_of(queries.row(tile.first + i), place, b, h) : 0.0f;
         }
-        std::memcpy(lse, lses, sizeof lses);
-        std::memcpy(delta, deltas, sizeof deltas);
-        queries_tile.read(call.q, call.type, queries, tile, b, h, sign_of(call));
-        gradients_tile.read(call.dout, call.out_type, queries, tile, b, h, 1.0f);
-        std::fill(dq.begin(), dq.end(), 0.0f);
+        std::memcpy(query.lse, lses, sizeof lses);
+        std::memcpy(query.delta, deltas, sizeof deltas);
+        query.queries.read(call.q, call.type, queries, tile, b, h, sign_of(call));
+        query.gradients.read(call.dout, call.out_type, queries, tile, b, h, 1.0f);
+        std::fill(query.dq.begin(), query.dq.end(), 0.0f);
+        return tile;
     }
 
     void look_ahead(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
         const int64_t key_head = h / (call.heads / call.key_heads), next = tile.first + TILE, last = tile.key_last;
         ahead.count = ahead.asked = 0;
         if (next >= queries.count) return;
-        ahead.add(call.dq, GS_FLOAT32, call.size, b, h, queries, tile.first, next);
+        ahead.add(call.dq, call.resume ? int(GS_FLOAT32) : call.type, call.size, b, h, queries, tile.first, next);
         ahead.add(call.q, call.type, call.size, b, h, queries, next, next + TILE);
         ahead.add(call.dout, call.out_type, call.size, b, h, queries, next, next + TILE);
+        ahead.add(call.out, call.out_type, call.size, b, h, queries, next, next + TILE);
         for (const gs_tensor *x : {&call.k, &call.v})
             ahead.add(*x, call.type, call.size, b, key_head, tile.keys, last, last + TILE);
         for (const gs_tensor *x : {&call.dk, &call.dv})
@@ -176,51 +203,83 @@ struct Backward : Products<V, Element> {
         ahead.spread(2 * (last - tile.key_first) / KEYS);
     }
 
-    void run(const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first) {
+    // `some` queries from `first` on, whose tiles see keys from the same one on where there are several.
+    void run(const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first, int64_t some) {
         const int64_t key_head = h / (call.heads / call.key_heads);
-        const Tile<V> tile(call, queries, keys, first, EACH);
-        if (tile.key_first == tile.key_last) return;
-        const Dropout<V> dropout(call, queries, tile, b, h);
-        begin(queries, tile, b, h);
-        look_ahead(queries, tile, b, h);
+        int count = 0;
+        int64_t key_first = keys.count, key_last = 0;
+        for (; count < int(tiles.size()) && count * TILE < some; count++) {
+            const Tile<V> &tile = open(tiles[count], queries, keys, b, h, first + count * TILE);
+            key_first = std::min(key_first, tile.key_first);
+            key_last = std::max(key_last, tile.key_last);
+        }
+        look_ahead(queries, *tiles[count - 1].tile, b, h);
         for (Block<Element> *one : {&keys_block, &values_block})
-            one->hold(keys, b, key_head, tile.key_first, tile.key_last, queries.count > TILE);
+            one->hold(keys, b, key_head, key_first, key_last, queries.count > TILE);
+        for (int64_t block = key_first; block < key_last; block += BLOCK) {
+            const int keys_here = int(std::min<int64_t>(BLOCK, key_last - block));
+            bool is_read = false;
+            for (int i = 0; i < count; i++) is_read = meet(tiles[i], keys, b, key_head, block, keys_here, is_read);
+        }
+        for (int i = 0; i < count; i++) finish(tiles[i], queries, b, h);
+    }
+
+    // A tile meets a block of keys, which is read when the first one needs it; returns whether it is read.
+    bool meet(Query &query, const Rows &keys, int64_t b, int64_t key_head, int64_t block, int keys_here, bool is_read) {
+        const Tile<V> &tile = *query.tile;
+        const int count = int(std::min<int64_t>(keys_here, tile.key_last - block));
+        if (count <= 0) return is_read;
+        Span spans[Tile<V>::MOST_SPANS];
+        const int parts = tile.spans(block, count, spans);
+        if (parts == 0) return is_read;
+        if (!is_read) {
+            keys_block.read(block, keys_here);
+            keys_block.join(keys_here);
+            values_block.read(block, keys_here);
+        }
+        float *dk[BLOCK], *dv[BLOCK];
+        for (int k = 0; k < count; k++) {
+            dk[k] = float_row(call.dk, b, key_head, keys.row(block + k));
+            dv[k] = float_row(call.dv, b, key_head, keys.row(block + k));
+        }
+        for (int s = 0; s < parts; s++) {
+            const Span &span = spans[s];
+            Base::with_vectors(span, [&](auto first, auto vectors) __attribute__((always_inline)) {
+                change<first(), vectors()>(query, span, block);
+            });
+            const int lane = span.vector * LANES, lanes = std::min(span.vectors * LANES, tile.lanes - lane);
+            const int at = span.first * TILE + lane, wide = span.last - span.first;
+            add_gradients<Element>(Base::by_lane(span, weights.data(), rounded) + at, TILE, wide,
+                                   query.gradients.steps + lane / EACH, padded, lanes, call.size, dv + span.first);
+            add_gradients<Element>(Base::by_lane(span, changes.data(), rounded) + at, TILE, wide,
+                                   query.queries.steps + lane / EACH, padded, lanes, call.size, dk + span.first);
+        }
         vf one[V];
         UNROLL for (int v = 0; v < V; v++) one[v] = splat(1.0f);
-        for (int64_t block = tile.key_first; block < tile.key_last; block += BLOCK) {
-            const int count = int(std::min<int64_t>(BLOCK, tile.key_last - block));
-            Span spans[Tile<V>::MOST_SPANS];
-            const int parts = tile.spans(block, count, spans);
-            if (parts == 0) continue;
-            keys_block.read(block, count);
-            keys_block.join(count);
-            values_block.read(block, count);
-            float *dk[BLOCK], *dv[BLOCK];
-            for (int k = 0; k < count; k++) {
-                dk[k] = float_row(call.dk, b, key_head, keys.row(block + k));
-                dv[k] = float_row(call.dv, b, key_head, keys.row(block + k));
-            }
-            for (int s = 0; s < parts; s++) {
-                const Span &span = spans[s];
-                Base::with_vectors(span, [&](auto first, auto vectors) __attribute__((always_inline)) {
-                    change<first(), vectors()>(tile, span, block, dropout);
-                });
-                const int lane = span.vector * LANES, lanes = std::min(span.vectors * LANES, tile.lanes - lane);
-                const int at = span.first * TILE + lane, keys_here = span.last - span.first;
-                add_gradients<Element>(Base::by_lane(span, weights.data(), rounded) + at, TILE, keys_here,
-                                       gradients_tile.steps + lane / EACH, padded, lanes, call.size, dv + span.first);
-                add_gradients<Element>(Base::by_lane(span, changes.data(), rounded) + at, TILE, keys_here,
-                                       queries_tile.steps + lane / EACH, padded, lanes, call.size, dk + span.first);
-            }
-            const Number *changed = Base::by_key(spans, parts, changes.data(), joined);
-            Base::add_weighted(spans, parts, keys_block.steps, changed, padded, one, dq.data());
-        }
+        const Number *changed = Base::by_key(spans, parts, changes.data(), joined);
+        Base::add_weighted(spans, parts, keys_block.steps, changed, padded, one, query.dq.data());
+        return true;
+    }
+
+    void finish(Query &query, const Rows &queries, int64_t b, int64_t h) {
+        const Tile<V> &tile = *query.tile;
+        if (call.resume && tile.key_first == tile.key_last) return;
+        const bool in_place = !call.resume && call.type == GS_FLOAT32 && call.size == padded;
         float *rows[TILE];
-        for (int i = 0; i < TILE; i++) rows[i] = room.data() + i * padded;
-        Base::to_rows(dq.data(), padded, rows);
+        for (int i = 0; i < TILE; i++) {
+            rows[i] = room.data() + i * padded;
+            if (in_place && i < tile.lanes) rows[i] = float_row(call.dq, b, h, queries.row(tile.first + i));
+        }
+        Base::to_rows(query.dq.data(), padded, rows);
+        if (in_place) return;
         for (int i = 0; i < tile.lanes; i++) {
-            float *to = float_row(call.dq, b, h, queries.row(first + i));
-            for (int64_t d = 0; d < call.size; d++) to[d] += rows[i][d];
+            const int64_t row = queries.row(tile.first + i);
+            if (call.resume) {
+                float *to = float_row(call.dq, b, h, row);
+                for (int64_t d = 0; d < call.size; d++) to[d] += rows[i][d];
+            } else {
+                write_row(rows[i], call.type, call.size, const_cast<char *>(row_of(call.dq, call.type, b, h, row)));
+            }
         }
     }
 
@@ -242,6 +301,8 @@ struct Backward : Products<V, Element> {
 template <int V, typename Element>
 int backward(const gs_attention &call) {
     constexpr int TILE = V * LANES;
+    const int together = tiles_together<Element>(call);
+    const int64_t step = int64_t(together) * TILE;
     const int64_t group = call.heads / call.key_heads;
     std::vector<int64_t> chunk(call.batch);
     int64_t most = 0;
@@ -253,7 +314,7 @@ int backward(const gs_attention &call) {
 #pragma omp parallel num_threads(call.threads) if (call.threads > 1)
     {
         FlushToZero mode;
-        Backward<V, Element> work(call);
+        Backward<V, Element> work(call, together);
         for (int64_t colour = 0; colour < 2; colour++) {
             const int64_t chunks = (most + 1 - colour) / 2, tasks = call.batch * call.key_heads * chunks;
 #pragma omp for schedule(dynamic)
@@ -263,7 +324,8 @@ int backward(const gs_attention &call) {
                 int64_t start = (task % chunks * 2 + colour) * chunk[b];
                 int64_t stop = std::min(start + chunk[b], queries.count);
                 for (int64_t h = key_head * group; h < (key_head + 1) * group; h++)
-                    for (int64_t first = start; first < stop; first += TILE) work.run(queries, keys, b, h, first);
+                    for (int64_t first = start; first < stop; first += step)
+                        work.run(queries, keys, b, h, first, std::min(step, stop - first));
             }
         }
     }

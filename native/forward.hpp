@@ -13,48 +13,60 @@ struct Forward : Products<V, Element> {
     using Base::KEYS;
     using Base::TILE;
 
+    // A tile of queries under way.
+    struct Query {
+        std::optional<Tile<V>> tile;
+        std::optional<Dropout<V>> dropout;
+        Floats out;
+        Numbers<Number> columns;
+        vf most[V], sum[V];  // the largest score so far, in powers of two, and the sum of 2^(score - most)
+    };
+
     const gs_attention &call;
     const int64_t padded, row_size;
-    Floats out, scores, room;
-    Numbers<Number> columns, query_room, joined;
+    Floats scores, room;
+    Numbers<Number> query_room, joined;
     Block<Element> keys_block, values_block;
     Ahead<V, 4> ahead;
-    vf most[V], sum[V];  // the largest score so far, in powers of two, and the sum of 2^(score - most)
+    std::vector<Query> tiles;
 
-    explicit Forward(const gs_attention &call)
-        : call(call), padded(round_up(call.size, 16)), row_size(round_up(call.size, 16 * EACH)), out(padded * TILE),
-          scores((BLOCK + SPARE) * TILE), room(padded * TILE), columns(row_size * TILE), query_room(row_size * TILE),
+    // Works on up to `together` tiles at once.
+    Forward(const gs_attention &call, int together)
+        : call(call), padded(round_up(call.size, 16)), row_size(round_up(call.size, 16 * EACH)),
+          scores((BLOCK + SPARE) * TILE), room(padded * TILE), query_room(row_size * TILE),
           joined(EACH == 1 ? 0 : BLOCK * TILE), keys_block(call.k, call.type, call.size),
-          values_block(call.v, call.type, call.size) {}
+          values_block(call.v, call.type, call.size), tiles(together) {
+        for (Query &one : tiles) one.out = Floats(padded * TILE), one.columns = Numbers<Number>(row_size * TILE);
+    }
 
     // Scores of a span: of pairs that do not see each other -infinity. `largest` grows to the largest of each lane.
     template <int F, int A>
-    INLINE void score(const Tile<V> &tile, const Span &span, int64_t block, vf *largest) {
+    INLINE void score(const Query &query, const Span &span, int64_t block, vf *largest) {
         int k = span.first;
         for (; k + KEYS <= span.last; k += KEYS) {
             ahead.ask();
             if (span.clear(k, k + KEYS)) {
-                score_keys<F, A, false>(tile, keys_block.rows + k, k, block, KEYS, largest);
+                score_keys<F, A, false>(query, keys_block.rows + k, k, block, KEYS, largest);
             } else {
-                score_keys<F, A, true>(tile, keys_block.rows + k, k, block, KEYS, largest);
+                score_keys<F, A, true>(query, keys_block.rows + k, k, block, KEYS, largest);
             }
         }
         if (k == span.last) return;
         const Number *rows[KEYS];
         for (int i = 0; i < KEYS; i++) rows[i] = keys_block.rows[std::min(k + i, span.last - 1)];
-        score_keys<F, A, true>(tile, rows, k, block, span.last - k, largest);
+        score_keys<F, A, true>(query, rows, k, block, span.last - k, largest);
     }
 
     // KEYS keys; of those behind the first `count`, which nobody reads, the last of these is written.
     template <int F, int A, bool MASKED>
-    INLINE void score_keys(const Tile<V> &tile, const Number *const *rows, int k, int64_t block, int count, vf *largest) {
+    INLINE void score_keys(const Query &query, const Number *const *rows, int k, int64_t block, int count, vf *largest) {
         vf found[KEYS][A];
-        Base::template dot<A>(rows, columns.data() + F * LANES * EACH, call.size, found);
+        Base::template dot<A>(rows, query.columns.data() + F * LANES * EACH, call.size, found);
         float *to = scores.data() + k * TILE + F * LANES;
         UNROLL for (int i = 0; i < KEYS; i++) {
             UNROLL for (int v = 0; v < A; v++) {
                 if constexpr (MASKED) {
-                    const vi sees = tile.sees(block + k + std::min(i, count - 1), F + v);
+                    const vi sees = query.tile->sees(block + k + std::min(i, count - 1), F + v);
                     found[i][v] = choose(sees, found[i][v], splat(-INFINITE));
                 }
                 store(to + i * TILE + v * LANES, found[i][v]);
@@ -67,8 +79,9 @@ struct Forward : Products<V, Element> {
     }
 
     // Scores become weights; `factor` is what the sums so far shrink by.
-    INLINE void weigh(const Tile<V> &tile, const Span *spans, int parts, int64_t block, const Dropout<V> &dropout,
-                      const vf *largest, vf *factor) {
+    INLINE void weigh(Query &query, const Span *spans, int parts, int64_t block, const vf *largest, vf *factor) {
+        vf *const most = query.most, *const sum = query.sum;
+        const Dropout<V> &dropout = *query.dropout;
         UNROLL for (int v = 0; v < V; v++) {
             vf next = maximum(most[v], largest[v] * splat(exponent_scale(call)));
             factor[v] = exp2_below_one(most[v] - next);
@@ -76,10 +89,10 @@ struct Forward : Products<V, Element> {
             sum[v] *= factor[v];
         }
         for (int s = 0; s < parts; s++)
-            Base::with_vectors(spans[s], [&](auto first, auto vectors) __attribute__((always_inline)) { weigh_span<first(), vectors()>(spans[s]); });
+            Base::with_vectors(spans[s], [&](auto first, auto vectors) __attribute__((always_inline)) { weigh_span<first(), vectors()>(query, spans[s]); });
         if (!dropout.any) return;
         for (int k = 0; k < spans[parts - 1].last; k++) {
-            const uint32_t column = Dropout<V>::column(tile.keys.row(block + k));
+            const uint32_t column = Dropout<V>::column(query.tile->keys.row(block + k));
             UNROLL for (int v = 0; v < V; v++) {
                 float *place = scores.data() + k * TILE + v * LANES;
                 store(place, choose(dropout.kept(column, v), load(place) * dropout.factor, vf{}));
@@ -88,11 +101,11 @@ struct Forward : Products<V, Element> {
     }
 
     template <int F, int A>
-    INLINE void weigh_span(const Span &span) {
+    INLINE void weigh_span(Query &query, const Span &span) {
         const vf scale = splat(exponent_scale(call));
         float *const at = scores.data() + F * LANES;
         vf highest[A], added[A];
-        UNROLL for (int v = 0; v < A; v++) highest[v] = most[F + v], added[v] = vf{};
+        UNROLL for (int v = 0; v < A; v++) highest[v] = query.most[F + v], added[v] = vf{};
         for (int k = span.first; k < span.last; k++) {
             UNROLL for (int v = 0; v < A; v++) {
                 float *place = at + k * TILE + v * LANES;
@@ -101,11 +114,14 @@ struct Forward : Products<V, Element> {
                 store(place, p);
             }
         }
-        UNROLL for (int v = 0; v < A; v++) sum[F + v] += added[v];
+        UNROLL for (int v = 0; v < A; v++) query.sum[F + v] += added[v];
     }
 
     // A tile begins with nothing, or with what other pieces of the pattern gave.
-    void begin(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
+    void begin(Query &query, const Rows &queries, int64_t b, int64_t h) {
+        const Tile<V> &tile = *query.tile;
+        vf *const most = query.most, *const sum = query.sum;
+        Floats &out = query.out;
         UNROLL for (int v = 0; v < V; v++) most[v] = splat(LOWEST), sum[v] = vf{};
         if (!call.resume) {
             std::fill(out.begin(), out.end(), 0.0f);
@@ -119,14 +135,17 @@ struct Forward : Products<V, Element> {
             old_most[i] = is_new ? LOWEST : old * LOG2E;
             old_sum[i] = is_new ? 0.0f : 1.0f;
         }
-        std::memcpy(most, old_most, sizeof most);
-        std::memcpy(sum, old_sum, sizeof sum);
+        std::memcpy(most, old_most, sizeof old_most);
+        std::memcpy(sum, old_sum, sizeof old_sum);
         const float *rows[TILE];
         Floating::read_rows(call.out, call.out_type, queries, tile, b, h, call.size, padded, room.data(), rows);
         Floating::to_columns(rows, padded, 1.0f, out);
     }
 
-    void finish(const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
+    void finish(Query &query, const Rows &queries, int64_t b, int64_t h) {
+        const Tile<V> &tile = *query.tile;
+        const vf *const most = query.most, *const sum = query.sum;
+        Floats &out = query.out;
         float *lse = call.lse + lse_row(call, b, h);
         float lses[TILE];
         vf inverse[V];
@@ -169,37 +188,61 @@ struct Forward : Products<V, Element> {
         ahead.spread((tile.key_last - tile.key_first) / KEYS);
     }
 
+    // Tiles from `first` on; several of them see keys from the same one on.
     void run(const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first) {
         const int64_t key_head = h / (call.heads / call.key_heads);
-        const Tile<V> tile(call, queries, keys, first, EACH);
-        if (call.resume && tile.key_first == tile.key_last) return;
-        const Dropout<V> dropout(call, queries, tile, b, h);
-        const Number *rows[TILE];
-        begin(queries, tile, b, h);
-        Base::read_rows(call.q, call.type, queries, tile, b, h, call.size, row_size, query_room.data(), rows);
-        Base::to_columns(rows, row_size, sign_of(call), columns);
-        look_ahead(queries, tile, b, h);
-        for (Block<Element> *one : {&keys_block, &values_block})
-            one->hold(keys, b, key_head, tile.key_first, tile.key_last, queries.count > TILE);
-        for (int64_t block = tile.key_first; block < tile.key_last; block += BLOCK) {
-            const int count = int(std::min<int64_t>(BLOCK, tile.key_last - block));
-            Span spans[Tile<V>::MOST_SPANS];
-            const int parts = tile.spans(block, count, spans);
-            if (parts == 0) continue;
-            keys_block.read(block, count);
-            values_block.read(block, count);
-            values_block.join(count);
-            vf largest[V], factor[V];
-            UNROLL for (int v = 0; v < V; v++) largest[v] = splat(-INFINITE);
-            for (int s = 0; s < parts; s++)
-                Base::with_vectors(spans[s], [&](auto first, auto vectors) __attribute__((always_inline)) {
-                    score<first(), vectors()>(tile, spans[s], block, largest);
-                });
-            weigh(tile, spans, parts, block, dropout, largest, factor);
-            const Number *weights = Base::by_key(spans, parts, scores.data(), joined);
-            Base::add_weighted(spans, parts, values_block.steps, weights, padded, factor, out.data());
+        int count = 0;
+        int64_t key_first = keys.count, key_last = 0;
+        for (; count < int(tiles.size()) && first + count * TILE < queries.count; count++) {
+            open(tiles[count], queries, keys, b, h, first + count * TILE);
+            key_first = std::min(key_first, tiles[count].tile->key_first);
+            key_last = std::max(key_last, tiles[count].tile->key_last);
         }
-        finish(queries, tile, b, h);
+        look_ahead(queries, *tiles[count - 1].tile, b, h);
+        for (Block<Element> *one : {&keys_block, &values_block})
+            one->hold(keys, b, key_head, key_first, key_last, queries.count > TILE);
+        for (int64_t block = key_first; block < key_last; block += BLOCK) {
+            const int keys_here = int(std::min<int64_t>(BLOCK, key_last - block));
+            bool is_read = false;
+            for (int i = 0; i < count; i++) is_read = meet(tiles[i], block, keys_here, is_read);
+        }
+        for (int i = 0; i < count; i++)
+            if (!call.resume || tiles[i].tile->key_first < tiles[i].tile->key_last) finish(tiles[i], queries, b, h);
+    }
+
+    void open(Query &query, const Rows &queries, const Rows &keys, int64_t b, int64_t h, int64_t first) {
+        const Tile<V> &tile = query.tile.emplace(call, queries, keys, first, EACH);
+        if (call.resume && tile.key_first == tile.key_last) return;
+        query.dropout.emplace(call, queries, tile, b, h);
+        const Number *rows[TILE];
+        begin(query, queries, b, h);
+        Base::read_rows(call.q, call.type, queries, tile, b, h, call.size, row_size, query_room.data(), rows);
+        Base::to_columns(rows, row_size, sign_of(call), query.columns);
+    }
+
+    // A tile meets a block of keys, which is read when the first one needs it; returns whether it is read.
+    bool meet(Query &query, int64_t block, int keys_here, bool is_read) {
+        const Tile<V> &tile = *query.tile;
+        const int count = int(std::min<int64_t>(keys_here, tile.key_last - block));
+        if (count <= 0) return is_read;
+        Span spans[Tile<V>::MOST_SPANS];
+        const int parts = tile.spans(block, count, spans);
+        if (parts == 0) return is_read;
+        if (!is_read) {
+            keys_block.read(block, keys_here);
+            values_block.read(block, keys_here);
+            values_block.join(keys_here);
+        }
+        vf largest[V], factor[V];
+        UNROLL for (int v = 0; v < V; v++) largest[v] = splat(-INFINITE);
+        for (int s = 0; s < parts; s++)
+            Base::with_vectors(spans[s], [&](auto first, auto vectors) __attribute__((always_inline)) {
+                score<first(), vectors()>(query, spans[s], block, largest);
+            });
+        weigh(query, spans, parts, block, largest, factor);
+        const Number *weights = Base::by_key(spans, parts, scores.data(), joined);
+        Base::add_weighted(spans, parts, values_block.steps, weights, padded, factor, query.out.data());
+        return true;
     }
 };
 
@@ -213,15 +256,16 @@ inline int64_t longest(const gs_attention &call) {
 
 template <int V, typename Element>
 int forward(const gs_attention &call) {
-    constexpr int TILE = V * LANES;
-    const int64_t tiles = (longest(call) + TILE - 1) / TILE, tasks = call.batch * call.heads * tiles;
+    const int together = tiles_together<Element>(call);
+    const int64_t step = together * V * LANES;
+    const int64_t steps = (longest(call) + step - 1) / step, tasks = call.batch * call.heads * steps;
 #pragma omp parallel num_threads(call.threads) if (call.threads > 1 && tasks > 1)
     {
         FlushToZero mode;
-        Forward<V, Element> work(call);
+        Forward<V, Element> work(call, together);
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < tasks; task++) {
-            int64_t b = task / (call.heads * tiles), h = task / tiles % call.heads, first = task % tiles * TILE;
+            int64_t b = task / (call.heads * steps), h = task / steps % call.heads, first = task % steps * step;
             Rows queries(call.queries, b), keys(call.keys, b);
             if (first < queries.count) work.run(queries, keys, b, h, first);
         }

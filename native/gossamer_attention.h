@@ -29,7 +29,8 @@ typedef struct {
 // Block-band attention: a query sees a key when band_low <= key.band - query.band <= band_high and
 // second_low <= key.second - query.second <= second_high.
 typedef struct {
-    int32_t type, out_type, threads, resume;  // resume: `out` and `lse` hold what other pieces gave
+    // resume: `out` and `lse` hold what other pieces gave; backward: dq is float32 and added to, else of `type` and written
+    int32_t type, out_type, threads, resume;
     int64_t batch, heads, key_heads, size;
     int64_t first_head;                       // number of head 0, which dropout depends on
     gs_tensor q, k, v, out;
@@ -39,9 +40,9 @@ typedef struct {
     int64_t band_low, band_high, second_low, second_high;
     float scale, dropout;
     uint32_t seed;
-    // Backward only; dq, dk, dv are float32 and are added to.
+    // Backward only. `dout` is of out_type; dk and dv are float32 and added to.
     gs_tensor dout, dq, dk, dv;
-    const float *delta;                       // laid out like lse: sum(dout * out) - dlse
+    const float *dlse;                        // laid out like lse; 0: none
 } gs_attention;
 
 // Both return 0. Safe after fork: a child then works in one thread, as the threads of its parent are not there.

@@ -5,6 +5,8 @@
 
 namespace {
 
+INLINE int type_size(int type) { return type == GS_FLOAT32 ? 4 : 2; }
+
 INLINE float from_bfloat16(uint16_t x) {
     uint32_t bits = uint32_t(x) << 16;
     float out;
@@ -72,6 +74,24 @@ inline void write_row(const float *from, int type, int64_t size, char *to) {
     }
 }
 
-INLINE int type_size(int type) { return type == GS_FLOAT32 ? 4 : 2; }
+// The sum of the products of two rows' numbers.
+INLINE float dot_rows(const void *left, const void *right, int type, int64_t size) {
+    const char *x = static_cast<const char *>(left), *y = static_cast<const char *>(right);
+    const int64_t step = LANES * type_size(type), whole = size / LANES * LANES;
+    const auto full = [type](const char *at) __attribute__((always_inline)) {
+        return type == GS_FLOAT32 ? load(reinterpret_cast<const float *>(at)) : widen(reinterpret_cast<const uint16_t *>(at), type);
+    };
+    vf sums{};
+    for (int64_t d = 0; d < whole; d += LANES, x += step, y += step) sums += full(x) * full(y);
+    if (whole < size) {
+        float a[LANES], b[LANES];
+        read_row(x, type, size - whole, LANES, a);
+        read_row(y, type, size - whole, LANES, b);
+        sums += load(a) * load(b);
+    }
+    float sum = 0.0f;
+    for (int i = 0; i < LANES; i++) sum += sums[i];
+    return sum;
+}
 
 }  // namespace

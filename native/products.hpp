@@ -1,5 +1,7 @@
 // The products of a tile of queries, V vectors in the lanes, with a block of keys or values.
 #pragma once
+#include <optional>
+
 #include "tiles.hpp"
 
 namespace {
@@ -176,5 +178,14 @@ struct Products {
         work(std::integral_constant<int, F>{}, std::integral_constant<int, A>{});
     }
 };
+
+// How many tiles share each block of keys: several where all of them see all keys, more than a core's cache holds. In
+// pairs, a key that not all of them see would be joined with one that they do.
+template <typename Element>
+int tiles_together(const gs_attention &call) {
+    constexpr int64_t MUCH = 1 << 20;
+    const bool from_first = call.band_low <= -FAR, to_last = call.band_high >= FAR || Element::EACH == 1;
+    return from_first && to_last && 2 * call.keys.rows * call.size * type_size(call.type) > MUCH ? 4 : 1;
+}
 
 }  // namespace

@@ -125,8 +125,15 @@ MUTANTS = {
     "cpu: documents meet": Mutant("rows", "span = widest + 1 + max", "span = 1 + 0 * max", "cpu"),
     "cpu: query_start forgotten": Mutant("attention", "queries, call.query_start, call.k", "queries, 0, call.k", "cpu"),
     "cpu: query_start forgotten by lists": Mutant("attention", "start=call.query_start,", "start=0,", "cpu"),
-    "cpu: pieces written over one another": Mutant("attention", "one.resume = not direct", "one.resume = False", "cpu"),
-    "cpu: gradient of the log-sum-exp forgotten": Mutant("attention", "delta -= grad_lse", "pass", "cpu"),
+    "cpu: pieces written over one another": Mutant(
+        "attention", "one.resume = not direct\n        library", "one.resume = False\n        library", "cpu"
+    ),
+    "cpu: gradients of pieces written over one another": Mutant(
+        "attention", "one.resume = not direct\n        one.dout", "one.resume = False\n        one.dout", "cpu"
+    ),
+    "cpu: gradient of the log-sum-exp forgotten": Mutant(
+        "attention", "None if grad_lse is None else _from", "None and _from", "cpu"
+    ),
     "cpu: scale forgotten": Mutant("attention", "= call.scale, call.dropout", "= 1.0, call.dropout", "cpu"),
     "cpu: seed forgotten": Mutant("attention", 'int(call.extras["seed"]) % 2**32', "int(0)", "cpu"),
     "cpu: heads of a group shifted": Mutant("attention", "key_heads), piece.start", "key_heads), 0", "cpu"),

@@ -30,10 +30,7 @@ def _forward(call: Arguments) -> tuple[Tensor, Tensor]:
     call = _readable(call)
     out, lse = empty_outputs(call.q)
     pieces = _pieces(call)
-    # Written once each where one piece has all rows of its heads.
-    direct = all(one.queries.index is None for one in pieces) and (
-        sum(p.stop - p.start for p in pieces) == out.shape[1] and len({p.start for p in pieces}) == len(pieces)
-    )
+    direct = _written_once(pieces, out.shape[1])
     # Several pieces add up in float32; rounding each of them would show.
     total = out if direct or out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
     if not direct:
@@ -49,17 +46,23 @@ def _forward(call: Arguments) -> tuple[Tensor, Tensor]:
 def _backward(
     call: Arguments, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    call, grad_out = _readable(call), _last_contiguous(grad_out)
-    delta = (out.float() * grad_out.float()).sum(-1)
-    if grad_lse is not None:
-        delta -= grad_lse
-    grads = [torch.zeros(x.shape, dtype=torch.float32) for x in (call.q, call.k, call.v)]
-    for piece in _pieces(call):
-        one = _describe(call, piece, grad_out, lse)
-        one.dout, one.delta = _tensor(grad_out, piece.start), _from_head(delta, piece.start)
-        one.dq, one.dk, one.dv = (_tensor(x, piece.start) for x in grads)
+    call, grad_out, out = _readable(call), _last_contiguous(grad_out), _last_contiguous(out)
+    grad_lse = None if grad_lse is None else grad_lse.contiguous()
+    pieces = _pieces(call)
+    direct = _written_once(pieces, out.shape[1])
+    dq = torch.empty(call.q.shape, dtype=call.q.dtype if direct else torch.float32)
+    # Several queries add to the gradients of a key.
+    dk, dv = (torch.zeros(x.shape, dtype=torch.float32) for x in (call.k, call.v))
+    if not direct:
+        dq.zero_()
+    for piece in pieces:
+        one = _describe(call, piece, out, lse)
+        one.resume = not direct
+        one.dout = _tensor(grad_out, piece.start)
+        one.dlse = None if grad_lse is None else _from_head(grad_lse, piece.start)
+        one.dq, one.dk, one.dv = (_tensor(x, piece.start) for x in (dq, dk, dv))
         library().gs_backward(ctypes.byref(one))
-    dq, dk, dv = (x.to(call.q.dtype) for x in grads)
+    dq, dk, dv = (x.to(call.q.dtype) for x in (dq, dk, dv))
     return dq, dk, dv
 
 
@@ -92,6 +95,12 @@ def prepare(inputs: Inputs) -> Prepared | None:
     pieces = _pieces(call)
     whole = len(pieces) == 1 and (pieces[0].start, pieces[0].stop) == (0, call.q.shape[1])
     return Prepared(call, pieces[0]) if whole and not pieces[0].listed else None
+
+
+def _written_once(pieces: tuple[Piece, ...], heads: int) -> bool:
+    """Whether one piece has all rows of its heads, and every head its piece."""
+    whole = all(one.queries.index is None for one in pieces)
+    return whole and sum(p.stop - p.start for p in pieces) == heads and len({p.start for p in pieces}) == len(pieces)
 
 
 def _readable(call: Arguments) -> Arguments:

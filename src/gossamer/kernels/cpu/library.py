@@ -91,7 +91,7 @@ class Call(ctypes.Structure):
         ("dq", CTensor),
         ("dk", CTensor),
         ("dv", CTensor),
-        ("delta", c_void_p),
+        ("dlse", c_void_p),
     )
 
 
