@@ -40,8 +40,8 @@ def kept(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float | None,
     """What tells this call from others, or None where it cannot be remembered."""
     if not isinstance(pattern, Pattern) or torch.is_autocast_enabled("cpu") or not nobody_reads_along(q, k, v):
         return None
-    tensors = tuple((x.dtype, x.shape, x.stride()) for x in (q, k, v))
-    return (pattern, tensors, scale, type(scale), backend, lse)
+    shapes, strides = (q.shape, k.shape, v.shape), (q.stride(), k.stride(), v.stride())
+    return (pattern, q.dtype, k.dtype, v.dtype, shapes, strides, scale, type(scale), backend, lse)
 
 
 def find(key: Any) -> Prepared | None:

@@ -83,8 +83,8 @@ def attend(
     Source: Vaswani et al. 2017, section 3.2.1; windows and global tokens: Longformer (arXiv 2004.05150), section 3.1.
     """
     key = None
-    others = (key_mask, segments, positions, global_mask, bias, seed)
-    if all(one is None for one in others) and again.is_plain(query_start, dropout, scale, backend):
+    nothing_else = key_mask is segments is positions is global_mask is bias is seed is None
+    if nothing_else and again.is_plain(query_start, dropout, scale, backend):
         key = again.kept(q, k, v, pattern, scale, backend, return_lse)
         if key is not None and (prepared := again.find(key)) is not None:
             out, lse = prepared(q, k, v)

@@ -29,10 +29,18 @@ def nobody_reads_along(*tensors: Tensor) -> bool:
 
 
 def _plain(x: Tensor) -> bool:
-    """Whether the numbers lie where `data_ptr` says, as they are."""
-    return (
-        type(x) in (Tensor, Parameter)
-        and x.is_cpu
-        and x.layout is torch.strided
-        and not (x.is_nested or x.is_neg() or x.is_conj() or x._is_zerotensor() or torch._is_functional_tensor(x))
-    )
+    """Whether the numbers lie where `data_ptr` says, as they are: torch lists what else it does in a tensor's keys."""
+    return type(x) in (Tensor, Parameter) and _keys(x) in _PLAIN_KEYS
+
+
+def _keys(x: Tensor) -> int:
+    return int(torch._C._dispatch_keys(x).raw_repr())
+
+
+def _keys_of_plain_tensors() -> frozenset[int]:
+    with torch.inference_mode():
+        inferred = torch.empty(0)
+    return frozenset({_keys(torch.empty(0)), _keys(inferred)})
+
+
+_PLAIN_KEYS = _keys_of_plain_tensors()
