@@ -1,0 +1,139 @@
+"""Optimizers: AdamW and Adafactor from torch, LAMB from its paper; which weights decay is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import InputError
+from gossamer.models.checks import require, require_choice, require_positive
+
+__all__ = ["Lamb", "OptimizerName", "OptimizerSettings", "build_optimizer", "decays"]
+
+OptimizerName = Literal["adamw", "adafactor", "lamb"]
+FUSED_DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """An optimizer and its numbers. `learning_rate` is the highest one: the schedule multiplies it.
+
+    `betas`: of the running means of the gradient and its square; (0.9, 0.999) unless given; Adafactor has none.
+    `eps`: 1e-8 for AdamW, 1e-6 for LAMB and float32's resolution, 1.2e-7, for Adafactor unless given. Adafactor's rate
+    is relative to the size of the weights: 0.01 is its paper's.
+    """
+
+    name: OptimizerName = "adamw"
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] | None = None
+    eps: float | None = None
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_choice(self, OptimizerName, "name")
+        require_positive(self, "learning_rate")
+        require_positive(self, "weight_decay", zero=True)
+        if self.eps is not None:
+            require_positive(self, "eps")
+        if self.betas is not None:
+            require(self.name != "adafactor", "betas", self.betas, "left out: adafactor has none")
+            pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
+            fits = pair and all(type(one) in (int, float) and 0 <= one < 1 for one in self.betas)
+            require(fits, "betas", self.betas, "two numbers from 0 up to, not including, 1")
+            object.__setattr__(self, "betas", tuple(self.betas))  # YAML has lists
+
+
+def build_optimizer(
+    settings: OptimizerSettings, named_parameters: Iterable[tuple[str, nn.Parameter]]
+) -> torch.optim.Optimizer:
+    """The optimizer of those parameters that take gradients, in two groups: with and without weight decay.
+
+    Matrices and tables decay, embeddings too, as in BERT and GPT-2; biases and norms do not: they have one dimension.
+    Every update is a fixed sequence of operations: the same weights, gradients and state give the same weights, bit for
+    bit, on the same device with the same number of threads. All state is in `state_dict`: tensors and plain numbers.
+    Raises InputError where no parameter takes gradients.
+    """
+    parameters = [one for _, one in named_parameters if one.requires_grad]
+    if not parameters:
+        raise InputError("no parameter takes gradients; train at least one part of the model")
+    groups: list[dict[str, Any]] = [
+        {"params": [one for one in parameters if decays(one) is wanted], "weight_decay": decay}
+        for wanted, decay in ((True, settings.weight_decay), (False, 0.0))
+    ]
+    if settings.name == "lamb":
+        groups = [{**group, "adapt": wanted} for group, wanted in zip(groups, (True, False), strict=True)]
+    return _build(settings, [group for group in groups if group["params"]], parameters)
+
+
+def decays(parameter: Tensor) -> bool:
+    """Whether weight decay reaches it: anything but biases and norms, which have one dimension."""
+    return parameter.dim() > 1
+
+
+def _build(settings: OptimizerSettings, groups: list[dict[str, Any]], parameters: list[Any]) -> torch.optim.Optimizer:
+    rate, eps = settings.learning_rate, settings.eps
+    if settings.name == "adafactor":
+        # eps: its first; the second, 0.001, is the least size of weights that rates are relative to.
+        return torch.optim.Adafactor(groups, lr=rate, eps=(eps, 1e-3), foreach=False)
+    betas = settings.betas or (0.9, 0.999)
+    if settings.name == "lamb":
+        return Lamb(groups, lr=rate, betas=betas, eps=eps or 1e-6)
+    # One pass over each tensor and no copies; where torch has no such kernel, its plain loop.
+    fused = all(one.device.type in FUSED_DEVICES and one.is_floating_point() for one in parameters)
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=eps or 1e-8, fused=fused or None)
+
+
+class Lamb(torch.optim.Optimizer):
+    """LAMB, Algorithm 2 of You et al. 2020 (arXiv 1904.00962v5), its phi being the identity.
+
+    With m and v Adam's means, corrected for their start at 0, and r = m / (sqrt(v) + eps), each tensor x moves by
+    -lr ||x|| / ||r + decay x|| (r + decay x); by -lr (r + decay x) where one of the norms is 0, and in groups with
+    `adapt=False`: as in the authors' code, biases and norms. None of the libraries that have it will do: one leaves the
+    correction out and the decay outside the norm, the other brings torchvision.
+    """
+
+    def __init__(
+        self, params: Any, *, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": True}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for one in group["params"]:
+                if one.grad is not None:
+                    self._update(one, one.grad, group)
+        return loss
+
+    def _update(self, x: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[x]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(x), torch.zeros_like(x)
+        state["step"] += 1
+        steps, (beta1, beta2) = float(state["step"]), group["betas"]
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        m.lerp_(gradient, 1 - beta1)
+        v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        root = (v / (1 - beta2**steps)).sqrt_().add_(group["eps"])
+        move = (m / (1 - beta1**steps)).div_(root).add_(x, alpha=group["weight_decay"])
+        if group["adapt"]:
+            move *= _trust(x, move)
+        x.add_(move, alpha=-group["lr"])
+
+
+def _trust(x: Tensor, move: Tensor) -> Tensor:
+    """||x|| / ||move||, or 1 where one of them is 0."""
+    of_x, of_move = torch.linalg.vector_norm(x), torch.linalg.vector_norm(move)
+    return torch.where((of_x > 0) & (of_move > 0), of_x / of_move, 1.0)
