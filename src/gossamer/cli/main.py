@@ -35,6 +35,7 @@ VERBS = {
     "answer": "Answer a question from texts of any length.",
     "attention": "What the tokens of a text attend to, by layer and head.",
     "tokenizer": "Train a tokenizer, or see how one cuts a text.",
+    "tokenize": "Turn texts into a token file to train on.",
     "env": "Versions, processor, devices, folders: for a bug report.",
 }
 

@@ -1,0 +1,1 @@
+"""Training: data, objectives, optimizers, the loop and its state."""

@@ -1,0 +1,321 @@
+"""What each step of training reads: a pure function of the seed and the step."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.models.checks import MOST_ROWS, require, require_choice, require_count, require_flag
+from gossamer.text import Split, TokenFile, Tokenizer, read_documents, tokenize
+from gossamer.training.masking import IGNORED, Masker
+from gossamer.training.objectives import Objective
+from gossamer.training.packing import Corpus, Frame, Line, Rows, Stream, Windows
+
+__all__ = ["Batches", "HeldOutBy", "open_tokens"]
+
+HeldOutBy = Literal["hash", "last"]
+_TRAINING, _HELD_OUT = 2, 3  # what is masked
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batches:
+    """The batches of a training, and of what is held out from it.
+
+    file, tokenizer: the tokens, and what they were made with. length: tokens of a row. batch: rows of a step, those of
+    all processes together; process `rank` of `world` gets every world-th one. pack: rows hold several documents and no
+    padding; else each holds one document, or a part of one. held_out: so many documents, or that share of them, are
+    kept for `evaluation`: those with the smallest hashes of their numbers, whatever the seed, or the "last" ones.
+    held_out_file: is evaluated instead. vocabulary_size: of the model.
+
+    A causal language model reads each document between two end tokens, a masked one what its tokenizer puts around a
+    text, around each piece too where a document is cut. Documents and rows come in a new order each epoch; the row in
+    which an epoch ends goes on with the next one. Raises InputError for values that do not fit each other or the data.
+    """
+
+    file: TokenFile
+    tokenizer: Tokenizer
+    objective: Objective = Objective()  # noqa: RUF009 - it is frozen
+    length: int = 512
+    batch: int = 8
+    seed: int = 0
+    pack: bool = True
+    held_out: int | float = 0
+    held_out_by: HeldOutBy = "hash"
+    held_out_file: TokenFile | None = None
+    vocabulary_size: int | None = None
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        require_count(self, "length", "batch", "world", most=MOST_ROWS)
+        require_count(self, "rank", least=0, most=self.world - 1)
+        require(
+            type(self.seed) is int and 0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 below 2**63"
+        )
+        require(self.batch % self.world == 0, "batch", self.batch, f"a multiple of the {self.world} processes")
+        require_flag(self, "pack")
+        require_choice(self, HeldOutBy, "held_out_by")
+        self._check_files()
+        if not self._causal:
+            _ = self._masker  # which refuses what does not fit
+        least = len(self._frame) + (2 if self._causal else 1)
+        require(self.length >= least, "length", self.length, f"at least {least}, special tokens and one to predict")
+        rows = self._training.rows_per_epoch
+        if rows < self.batch:
+            raise InputError(
+                f"the data have {self._training.corpus.total:,} tokens, or {rows:.1f} rows of {self.length:,}, "
+                f"but a step takes {self.batch:,}; give more text, a smaller batch or a shorter length"
+            )
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """This process's rows of a step, from 0: each int64 [batch / world, length].
+
+        `input_ids`; `labels`, -100 where nothing is learnt, so at the first token of each document; `segments`, the
+        documents within each row; `attention_mask` where there is padding.
+        """
+        slots = self._slots(step)
+        return self._tensors(self._training.rows(slots), [(_TRAINING, self.seed, step, i) for i in self._mine])
+
+    def ids(self, step: int) -> list[str]:
+        """Where the documents in this process's rows of a step came from, each once."""
+        documents = self._training.rows(self._slots(step)).document
+        return [self.file.name_of(i) for i in dict.fromkeys(documents[documents >= 0].tolist())]
+
+    def evaluation(self) -> Iterator[dict[str, Tensor]]:
+        """Batches like those of training that cover what is held out once, in order; the last may have fewer rows.
+
+        `bytes`, an int beside the tensors, counts the UTF-8 bytes that this process's rows cover: of the tokens that
+        are predicted, or for masked models of all; with end tokens around documents that is every byte. Rows of a
+        causal model overlap by one token, so that each is predicted once. Every process gets equally many batches,
+        with a row or more; rows that only fill up have no labels. What is masked does not depend on the seed. Raises
+        InputError where nothing is held out.
+        """
+        if self._held is None:
+            raise InputError("held_out is 0; hold documents out, or give a held_out_file, to evaluate")
+        return self._evaluate(self.held_out_file or self.file, self._held)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every document is read once, rounded up."""
+        return self.steps(1)
+
+    def steps(self, epochs: float) -> int:
+        """Steps in which every document is read so many times, rounded up."""
+        return math.ceil(epochs * self._training.rows_per_epoch / self.batch)
+
+    def epoch(self, step: int) -> float:
+        """How many times every document has been read before a step."""
+        return step * self.batch / self._training.rows_per_epoch
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Of all processes, special tokens and padding included."""
+        return self.batch * self.length
+
+    @property
+    def documents(self) -> int:
+        """Documents to train on."""
+        return len(self._split[0])
+
+    @property
+    def held_out_documents(self) -> int:
+        """Documents to evaluate on."""
+        return 0 if self._held is None else len(self._held.corpus.numbers)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that changes with the data."""
+        if self.held_out_file is None:
+            return self.file.digest
+        return hashlib.sha256((self.file.digest + self.held_out_file.digest).encode()).hexdigest()
+
+    def check(self) -> None:
+        """Read all data once and compare digests; InputError for a file that was altered or is damaged."""
+        for file in self._files:
+            file.check()
+
+    def _check_files(self) -> None:
+        for file in self._files:
+            file.check_tokenizer(self.tokenizer)
+            if self.vocabulary_size is not None and file.vocabulary_size > self.vocabulary_size:
+                raise InputError(
+                    f"the tokens are of a vocabulary of {file.vocabulary_size:,}, the model's has "
+                    f"{self.vocabulary_size:,}; take the model's own tokenizer, or a model with a larger vocabulary"
+                )
+        require(self.held_out_file is None or not self.held_out, "held_out", self.held_out, "0 where there is a file")
+        share = type(self.held_out) is float and 0 <= self.held_out < 1
+        count = type(self.held_out) is int and 0 <= self.held_out < self.file.documents
+        least = f"a share below 1, or fewer than the {self.file.documents:,} documents"
+        require(share or count, "held_out", self.held_out, least)
+        require(self.documents > 0, "held_out", self.held_out, f"{least}; none is left to train on")
+
+    @property
+    def _files(self) -> list[TokenFile]:
+        return [self.file, *([] if self.held_out_file is None else [self.held_out_file])]
+
+    @property
+    def _causal(self) -> bool:
+        return self.objective.kind == "causal-lm"
+
+    @cached_property
+    def _split(self) -> tuple[np.ndarray, np.ndarray]:
+        """The documents to train on and those held out, in the file's order."""
+        everything = np.arange(self.file.documents)
+        share = self.held_out
+        count = max(1, round(share * len(everything))) if isinstance(share, float) and share else int(share)
+        ranks = everything[::-1] if self.held_out_by == "last" else np.argsort(_hash(everything), kind="stable")
+        held = np.zeros(len(everything), dtype=bool)
+        held[ranks[:count]] = True
+        return everything[~held], everything[held]
+
+    @cached_property
+    def _frame(self) -> Frame:
+        """Special tokens around each row; none for a causal model, and where the tokenizer has none."""
+        return Frame() if self._causal else _frame_of(self.tokenizer)
+
+    @cached_property
+    def _masker(self) -> Masker:
+        return Masker(self.objective, self.tokenizer)
+
+    @cached_property
+    def _mine(self) -> np.ndarray:
+        """This process's rows of each step."""
+        return np.arange(self.rank, self.batch, self.world)
+
+    @cached_property
+    def _training(self) -> Stream | Windows:
+        if not self.pack:
+            return self._windows(self.file, self._split[0])
+        return Stream(
+            corpus=self._corpus(self.file, self._split[0]),
+            length=self.length,
+            frame=self._frame,
+            pad_id=self._pad_id,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def _held(self) -> Line | Windows | None:
+        file = self.held_out_file or self.file
+        numbers = np.arange(file.documents) if self.held_out_file else self._split[1]
+        if not len(numbers):
+            return None
+        if not self.pack:
+            return self._windows(file, numbers)
+        overlap = 1 if self._causal else 0
+        corpus = self._corpus(file, numbers)
+        return Line(corpus=corpus, length=self.length, frame=self._frame, pad_id=self._pad_id, overlap=overlap)
+
+    def _corpus(self, file: TokenFile, numbers: np.ndarray) -> Corpus:
+        """Packed documents: each has its special tokens, and the rows those of the pieces that they cut."""
+        end = () if file.end_id is None else (file.end_id,)
+        return Corpus(file, numbers, self._frame if len(self._frame) else Frame(before=end, after=end))
+
+    def _windows(self, file: TokenFile, numbers: np.ndarray) -> Windows:
+        corpus = Corpus(file, numbers, Frame()) if len(self._frame) else self._corpus(file, numbers)
+        return Windows(
+            corpus=corpus,
+            length=self.length,
+            frame=self._frame,
+            pad_id=self._pad_id,
+            overlap=1 if self._causal else 0,
+            seed=self.seed,
+        )
+
+    @property
+    def _pad_id(self) -> int:
+        pad = self.tokenizer.pad_id
+        return (self.file.end_id or 0) if pad is None else pad
+
+    def _slots(self, step: int) -> np.ndarray:
+        require(type(step) is int and step >= 0, "step", step, "a whole number, 0 or more")
+        return step * self.batch + self._mine
+
+    def _tensors(self, rows: Rows, seeds: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
+        ids, labels = (rows.ids, _next_tokens(rows)) if self._causal else self._masked(rows, seeds)
+        batch = {"input_ids": ids, "labels": labels, "segments": rows.segments}
+        if not rows.real.all():
+            batch["attention_mask"] = rows.real.astype(np.int64)
+        return {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in batch.items()}
+
+    def _masked(self, rows: Rows, seeds: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
+        each = zip(rows.ids, rows.place >= 0, rows.segments, seeds, strict=True)
+        masked = [self._masker(ids, text, parts, np.random.default_rng(seed)) for ids, text, parts, seed in each]
+        return np.stack([ids for ids, _ in masked]), np.stack([labels for _, labels in masked])
+
+    def _evaluate(self, file: TokenFile, layout: Line | Windows) -> Iterator[dict[str, Tensor]]:
+        for start in range(0, layout.count, self.batch):
+            rows = np.arange(start, min(start + self.batch, layout.count))
+            filled = np.arange(start, start + -(-len(rows) // self.world) * self.world)
+            mine = filled[self.rank :: self.world]
+            found = layout.in_order(np.minimum(mine, rows[-1]))
+            batch = self._tensors(found, [(_HELD_OUT, int(row)) for row in mine])
+            batch["labels"][torch.from_numpy(mine > rows[-1])] = IGNORED
+            counted = (found.place >= 0) & (mine <= rows[-1])[:, None]
+            if self._causal:
+                counted &= batch["labels"].numpy() != IGNORED
+            yield {**batch, "bytes": _bytes(file, found.document[counted], found.place[counted])}  # type: ignore[dict-item]
+
+
+def open_tokens(
+    inputs: str | Path | Sequence[str | Path],
+    tokenizer: Tokenizer,
+    *,
+    field: str = "text",
+    split: Split = "file",
+    name: str = "",
+) -> TokenFile:
+    """A token file, mapped; or texts (see `gossamer.text.read_documents`), tokenized in memory.
+
+    name: what the tokenizer is called. Raises InputError for a token file among others, or of another tokenizer.
+    """
+    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    ready = [one for one in listed if Path(one).suffix == ".tokens"]
+    if not ready:
+        return tokenize(read_documents(listed, field=field, split=split), tokenizer, name=name)
+    if len(listed) > 1:
+        raise InputError(f"{ready[0]} is one of {len(listed)} inputs; give one token file alone, or texts")
+    file = TokenFile.open(ready[0])
+    file.check_tokenizer(tokenizer)
+    return file
+
+
+def _frame_of(tokenizer: Tokenizer) -> Frame:
+    """What a tokenizer puts before and after a text."""
+    batch = tokenizer("a", truncation=False, return_offsets=True)
+    ids, special = batch["input_ids"][0].tolist(), batch["special_tokens_mask"][0].tolist()
+    if all(special):
+        return Frame()
+    before, after = special.index(0), special[::-1].index(0)
+    return Frame(before=tuple(ids[:before]), after=tuple(ids[len(ids) - after :]))
+
+
+def _next_tokens(rows: Rows) -> np.ndarray:
+    """The labels of a causal model: all tokens but the first of each document, which nothing comes before."""
+    labels = np.where(rows.real, rows.ids, IGNORED)
+    labels[:, 0] = IGNORED
+    labels[:, 1:][rows.segments[:, 1:] != rows.segments[:, :-1]] = IGNORED
+    return labels
+
+
+def _hash(numbers: np.ndarray) -> np.ndarray:
+    """Whole numbers, mixed well (the finalizer of SplitMix64: Steele et al. 2014)."""
+    mixed = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _bytes(file: TokenFile, documents: np.ndarray, places: np.ndarray) -> int:
+    """UTF-8 bytes that these tokens stand for: of each document's bytes its tokens have equal shares, the sum exact."""
+    sizes = np.diff(file.ends, prepend=0)[documents]
+    whole = file.byte_counts[documents]
+    return int((whole * (places + 1) // sizes - whole * places // sizes).sum())

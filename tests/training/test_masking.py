@@ -1,0 +1,218 @@
+"""Masking: the right share of tokens, whole words whole, spans of words as ALBERT draws them."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+
+from gossamer.errors import InputError
+from gossamer.text import Document, Tokenizer, byte_tokenizer, speeches, tokenize, train_tokenizer
+from gossamer.training.data import Batches
+from gossamer.training.masking import Masker
+from gossamer.training.objectives import Masking, Objective
+
+KINDS = ("token", "whole-word", "n-gram")
+TEXTS = [speech.text[:6000] for speech in speeches()[:12]]
+
+
+@pytest.fixture(scope="module")
+def cutters(minilm: Path) -> Mapping[str, Tokenizer]:
+    return {
+        "wordpiece": Tokenizer.load(minilm),
+        "bpe": train_tokenizer(TEXTS, family="roberta", vocabulary_size=500),
+        "unigram": train_tokenizer(TEXTS, family="albert", vocabulary_size=400),
+        "bytes": byte_tokenizer(mask=True),
+    }
+
+
+def objective(masking: str, **more: Any) -> Objective:
+    kind: Masking = masking  # type: ignore[assignment]
+    return Objective(kind="masked-lm", masking=kind, **more)
+
+
+def row(tokenizer: Tokenizer, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ids = np.array(tokenizer.encode_plain(text)[0])
+    return ids, np.ones(len(ids), dtype=bool), np.zeros(len(ids), dtype=np.int64)
+
+
+@pytest.mark.parametrize("masking", KINDS)
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram", "bytes"])
+def test_the_share_of_tokens_is_exact_in_expectation(cutters: Mapping[str, Tokenizer], kind: str, masking: str) -> None:
+    tokenizer = cutters[kind]
+    file = tokenize([Document(source="made", number=i, parts=[one]) for i, one in enumerate(TEXTS)], tokenizer)
+    one = Batches(file=file, tokenizer=tokenizer, objective=objective(masking), length=128, batch=16)
+    tokens = taken = 0
+    fates: Counter[str] = Counter()
+    for step in range(60):
+        batch = one.at(step)
+        ids, labels = batch["input_ids"].numpy(), batch["labels"].numpy()
+        here = labels != -100
+        taken += int(here.sum())
+        original = np.where(here, labels, ids)
+        special = np.isin(original, [tokenizer.cls_id, tokenizer.sep_id] if kind != "bytes" else [256])
+        assert not (special & here).any()
+        tokens += int((~special).sum())
+        assert (ids[here] != tokenizer.pad_id).all()
+        masks = int((ids[here] == tokenizer.mask_id).sum())
+        kept = int((ids[here] == labels[here]).sum())
+        fates += Counter(mask=masks, kept=kept, other=int(here.sum()) - masks - kept)
+        assert (ids[~here] != tokenizer.mask_id).all()
+    # Tokens of a word go together: at most 5.5 standard deviations, a word (or three) counting as one draw.
+    together = (
+        {"token": 1, "whole-word": 12, "n-gram": 36}[masking]
+        if kind == "bytes"
+        else {"token": 1, "whole-word": 3, "n-gram": 9}[masking]
+    )
+    assert abs(taken / tokens - 0.15) < 5.5 * math.sqrt(0.15 * 0.85 * together / tokens)
+    for fate, share in (("mask", 0.8), ("other", 0.1), ("kept", 0.1)):
+        allowed = 5.5 * math.sqrt(share * (1 - share) / taken)
+        # A random token is by chance the one that was there, of bytes with a probability of 1 in 256.
+        chance = 0.1 / (tokenizer.vocabulary_size - 3) * (-1 if fate == "other" else fate == "kept")
+        assert abs(fates[fate] / taken - share - chance) < allowed
+
+
+@pytest.mark.parametrize("masking", KINDS)
+@pytest.mark.parametrize("place", [0, 1, 2, -1])
+def test_every_word_of_a_document_goes_equally_often(
+    cutters: Mapping[str, Tokenizer], masking: str, place: int
+) -> None:
+    """Also the first and the last ones, which fewer spans reach, and those of documents of a word or two."""
+    mask = Masker(objective(masking, share=0.3), cutters["wordpiece"])
+    ids, text, _ = row(cutters["wordpiece"], "one two three four five six")
+    rng = np.random.default_rng(0)
+    for segments in (np.zeros(6, dtype=np.int64), np.array([0, 1, 1, 2, 2, 2])):
+        count = sum(int(mask(ids, text, segments, rng)[1][place] != -100) for _ in range(4000))
+        assert abs(count / 4000 - 0.3) < 4.5 * math.sqrt(0.21 / 4000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("wordpiece", "Unbelievably strange, naïve", ["unbelievably", "strange", ",", "naive"]),
+        (
+            "bpe",
+            "Unbelievably  strange, naïve\n\nyes it is",
+            ["Unbelievably", "", "strange,", "naïve", "\n", "\n", "yes", "it", "is"],
+        ),
+        ("unigram", "unbelievably strange, naive", ["unbelievably", "strange,", "naive"]),
+        ("bytes", "naïve  日本\tit\nis", ["naïve", " ", " 日本", "\t", "it", "\n", "is"]),
+    ],
+)
+def test_words_are_whole(cutters: Mapping[str, Tokenizer], kind: str, text: str, words: list[str]) -> None:
+    tokenizer = cutters[kind]
+    ids, all_text, segments = row(tokenizer, text)
+    numbers = Masker(objective("whole-word"), tokenizer).words(ids, all_text, segments)
+    assert numbers.tolist() == sorted(numbers.tolist())
+    found = [tokenizer.decode(ids[numbers == number]) for number in range(numbers.max() + 1)]
+    assert [one.replace(" ", "") for one in found] == [one.replace(" ", "") for one in words]
+    assert len(ids) > len(words)
+
+
+@pytest.mark.parametrize("masking", ["whole-word", "n-gram"])
+def test_all_pieces_of_a_word_go_together(cutters: Mapping[str, Tokenizer], masking: str) -> None:
+    for tokenizer in cutters.values():
+        mask = Masker(objective(masking), tokenizer)
+        ids, text, segments = row(tokenizer, TEXTS[0])
+        segments = np.arange(len(ids)) // 50
+        words = mask.words(ids, text, segments)
+        for seed in range(5):
+            taken = mask(ids, text, segments, np.random.default_rng(seed))[1] != -100
+            for number in np.unique(words[taken]):
+                assert taken[words == number].all()
+
+
+def test_spans_have_the_lengths_of_albert(cutters: Mapping[str, Tokenizer]) -> None:
+    """With few of them, so that hardly any two touch, spans of n words come in proportion to 1/n."""
+    tokenizer = cutters["wordpiece"]
+    ids, text, segments = row(tokenizer, "one two three four five six " * 2000)
+    counts: Counter[int] = Counter()
+    for seed in range(12):
+        labels = Masker(objective("n-gram", share=0.01), tokenizer)(ids, text, segments, np.random.default_rng(seed))[1]
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], labels != -100, [0]]).astype(int)))
+        counts.update((edges[1::2] - edges[::2]).tolist())
+    total = counts.total()
+    assert total > 700
+    for length, share in ((1, 6 / 11), (2, 3 / 11), (3, 2 / 11)):
+        assert abs(counts[length] / total - share) < 4 * math.sqrt(share * (1 - share) / total) + 0.015
+    assert sum(counts[length] for length in counts if length > 3) < 0.03 * total
+
+
+def test_no_span_crosses_documents(cutters: Mapping[str, Tokenizer]) -> None:
+    """A span that runs on would take the first word of the next document whenever it takes the last two."""
+    mask = Masker(objective("n-gram", share=0.2), cutters["wordpiece"])
+    ids, text, segments = row(cutters["wordpiece"], "one two three four")
+    segments = np.array([0, 0, 1, 1])
+    rng = np.random.default_rng(0)
+    both = Counter(
+        (bool(one[1]), bool(one[2])) for one in (mask(ids, text, segments, rng)[1] != -100 for _ in range(6000))
+    )
+    share = both[True, True] / (both[True, True] + both[True, False])
+    assert abs(share - 0.2) < 4 * math.sqrt(0.16 / 1200)
+
+
+def test_masks_are_drawn_anew_each_epoch_and_for_each_seed(cutters: Mapping[str, Tokenizer]) -> None:
+    tokenizer = cutters["wordpiece"]
+    file = tokenize([Document(source="made", parts=["one two three four " * 20])], tokenizer)
+
+    def labels(seed: int, step: int) -> str:
+        more: dict[str, Any] = {"length": 83, "batch": 1, "pack": False}
+        one = Batches(file=file, tokenizer=tokenizer, objective=objective("token"), seed=seed, **more)
+        return str(one.at(step)["labels"].tolist())
+
+    assert len({labels(seed, step) for seed in range(3) for step in range(4)}) == 12
+    assert labels(2, 3) == labels(2, 3)
+
+
+def test_special_tokens_spelt_in_a_text_stay(cutters: Mapping[str, Tokenizer]) -> None:
+    tokenizer = cutters["wordpiece"]
+    ids, text, segments = row(tokenizer, "a [SEP] b [MASK] c [PAD]")
+    mask = Masker(objective("token", share=0.99), tokenizer)
+    shown, labels = mask(ids, text, segments, np.random.default_rng(0))
+    assert (labels[1], labels[3], labels[5]) == (-100, -100, -100)
+    assert shown[1] == tokenizer.sep_id
+    nothing = mask(ids, np.zeros(6, dtype=bool), segments, np.random.default_rng(0))
+    assert (nothing[0] == ids).all()
+    assert (nothing[1] == -100).all()
+
+
+def test_what_replaces_a_token_is_an_ordinary_one(cutters: Mapping[str, Tokenizer]) -> None:
+    tokenizer = cutters["bytes"]
+    ids, text, segments = row(tokenizer, "a" * 50_000)
+    shown, labels = Masker(objective("token", share=0.9), tokenizer)(ids, text, segments, np.random.default_rng(0))
+    others = shown[(labels != -100) & (shown != tokenizer.mask_id)]
+    assert set(others.tolist()) == set(range(256))
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"kind": "mlm"}, "kind is 'mlm'; it must be one of 'causal-lm', 'masked-lm'"),
+        ({"masking": "word"}, "masking is 'word'; it must be one of 'token', 'whole-word', 'n-gram'"),
+        ({"share": 1}, "share is 1; it must be a rate from 0 up to, not including, 1"),
+        ({"longest": 0}, "longest is 0; it must be a whole number from 1 to 64"),
+    ],
+)
+def test_wrong_objectives(given: dict[str, Any], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        Objective(**given)
+
+
+def test_objectives_that_a_tokenizer_cannot_serve() -> None:
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[MASK]": 1}, unk_token="a"))
+    plain = Tokenizer(backend, {"mask_token": "[MASK]"})
+    with pytest.raises(
+        InputError, match=r"objective.masking is 'n-gram', but this tokenizer does not mark where words"
+    ):
+        Masker(objective("n-gram"), plain)
+    Masker(objective("token"), plain)
+    with pytest.raises(
+        InputError, match="the tokenizer has no token for what is taken out; take one that has, such as"
+    ):
+        Masker(objective("token"), byte_tokenizer())
+    with pytest.raises(InputError, match=r"objective.share is 0; it must be a rate above 0 and below 1"):
+        Masker(objective("token", share=0), plain)
