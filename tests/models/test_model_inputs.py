@@ -40,8 +40,8 @@ BAD = [
     ({"segments": torch.zeros(2, 21)}, "whole numbers"),
     ({"labels": torch.full((2, 21), 30)}, "labels (other than -100, ignored) go from 0 to 29"),
     ({"labels": torch.zeros(2, dtype=torch.long)}, "labels is int64 shaped [2]"),
-    ({"decoder_input_ids": IDS}, "this is an encoder"),
-    ({"cache": object()}, "this is an encoder"),
+    ({"decoder_input_ids": IDS}, "give input_ids"),
+    ({"cache": object()}, "a cache is for decoders"),
 ]
 
 

@@ -15,10 +15,12 @@ from gossamer.checkpoints.sentence_transformers import SentenceFiles, find_encod
 from gossamer.checkpoints.weights import WeightFiles, open_weights
 from gossamer.errors import InputError, quote
 from gossamer.families import Family, get_family
+from gossamer.families.stored import StoredTensor
 from gossamer.models.architecture import Architecture
-from gossamer.models.encoder import Model, initialise
+from gossamer.models.encoder import Model
 from gossamer.models.head_settings import HEADS, Head, SentenceEmbedding
 from gossamer.models.heads import build_head
+from gossamer.models.initial import initialise
 from gossamer.text import Tokenizer, has_vocabulary_files
 
 __all__ = ["load"]
@@ -153,8 +155,11 @@ def _build(
     shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
     drawn = _fresh_head(architecture, shapes, family, names) if fresh else {}
     shapes = {name: shape for name, shape in shapes.items() if name not in drawn}
-    homes = _match(shapes, architecture, family, weights, names)
-    tensors = {name: weights.read(home) for name, home in homes.items()}
+    matched = _match(shapes, architecture, family, weights, names)
+    homes = {ours: home for home, stored in matched.items() for ours in stored.ours}
+    tensors: dict[str, Tensor] = {}
+    for home, stored in matched.items():
+        tensors |= stored.split(weights.read(home), shapes)
     _check_tied(tensors, architecture, family, weights, names)
     if "head.decoder.weight" in drawn:
         # A table of its own starts as the one it was tied to.
@@ -208,18 +213,20 @@ def _match(
     family: Family,
     weights: WeightFiles,
     names: Mapping[str, str],
-) -> dict[str, str]:
-    """The file's tensor for each of ours. InputError lists all that is missing, unexpected or of the wrong shape."""
+) -> dict[str, StoredTensor]:
+    """The file's tensors that hold ours. InputError lists all that is missing, unexpected or of the wrong shape."""
     candidates = family.names(shapes, architecture)
     homes = {ours: next((names[one] for one in theirs if one in names), None) for ours, theirs in candidates.items()}
     found = {ours: home for ours, home in homes.items() if home is not None}
-    missing = [candidates[ours][0] for ours in shapes if ours not in found]
+    missing = list(dict.fromkeys(candidates[ours][0] for ours in shapes if ours not in found))
+    held = {names[one]: stored for one, stored in family.stored(shapes, architecture).items() if one in names}
+    matched = {home: held[home] for home in found.values()}
     known = {one for theirs in candidates.values() for one in theirs} | set(family.tied_names(architecture))
     unexpected = [names[one] for one in names if one not in known and not family.is_ignored(one, architecture)]
     wrong = [
-        f"{home} is {list(weights.shapes[home])}, not {list(shapes[ours])}"
-        for ours, home in found.items()
-        if weights.shapes[home] != shapes[ours]
+        f"{home} is {list(weights.shapes[home])}, not {list(stored.shape(shapes))}"
+        for home, stored in matched.items()
+        if weights.shapes[home] != stored.shape(shapes)
     ]
     if missing or unexpected or wrong:
         prefixed = bool(family.prefix) and any(one.startswith(f"{family.prefix}.") for one in names.values())
@@ -230,7 +237,7 @@ def _match(
             f"{weights.where}: does not fit its config.json: {listed}"
             f"{_strip(unexpected, known, family)}{_remedy(missing, architecture, family)}"
         )
-    return found
+    return matched
 
 
 def _list(what: str, names: list[str]) -> str:

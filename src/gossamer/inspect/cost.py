@@ -13,6 +13,7 @@ from gossamer.errors import InputError
 from gossamer.kernels import explain
 from gossamer.models.architecture import Architecture, Attention, Embeddings, FeedForward
 from gossamer.models.head_settings import (
+    CausalLM,
     Head,
     MaskedLM,
     MultipleChoice,
@@ -131,6 +132,8 @@ def _parts(architecture: Architecture, n: int, flagged: int) -> Iterator[PartCos
         yield _attention_part(f"attention.{i}", attentions, hidden, n, flagged)
     for i, networks in enumerate(_by_weights(one.feed_forward for one in architecture.layers)):
         yield _feed_forward_part(f"feed_forward.{i}", networks, hidden, n)
+    if architecture.final_norm_eps is not None:
+        yield PartCost(name="final_norm", parameters=_norm(hidden), applications=1, flops=0)
     if architecture.pooler:
         runs = architecture.head is None
         yield PartCost(
@@ -152,10 +155,11 @@ def _by_weights(applications: Iterable[Any]) -> list[list[Any]]:
 
 
 def _embeddings_part(embeddings: Embeddings, hidden: int, n: int) -> PartCost:
-    positions, size = embeddings.positions, embeddings.size
-    rows = embeddings.vocabulary_size + positions.offset + positions.length + embeddings.token_types
+    size = embeddings.size
+    rows = embeddings.vocabulary_size + embeddings.positions.rows + embeddings.token_types
     projection, flops = (_linear(size, hidden), 2 * n * size * hidden) if embeddings.projection else (0, 0)
-    return PartCost(name="embeddings", parameters=rows * size + _norm(size) + projection, applications=1, flops=flops)
+    parameters = rows * size + (_norm(size) if embeddings.norm else 0) + projection
+    return PartCost(name="embeddings", parameters=parameters, applications=1, flops=flops)
 
 
 def _attention_part(name: str, attentions: list[Attention], hidden: int, n: int, flagged: int) -> PartCost:
@@ -190,12 +194,16 @@ def _feed_forward_part(name: str, networks: list[FeedForward], hidden: int, n: i
 
 
 def _head_part(architecture: Architecture, head: Head, n: int) -> PartCost:
-    """A head's parts: the masked LM's, those that read the first token, those that read every token."""
+    """A head's parts: the masked or causal LM's, those that read the first token, those that read every token."""
     hidden, parameters, flops = architecture.hidden_size, 0, 0
     if isinstance(head, MaskedLM | PreTraining):
         size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
         parameters += _linear(hidden, size) + _norm(size) + vocabulary + (0 if head.tied else size * vocabulary)
         flops += 2 * n * (hidden * size + size * vocabulary)
+    if isinstance(head, CausalLM):
+        vocabulary = architecture.embeddings.vocabulary_size
+        parameters += 0 if head.tied else hidden * vocabulary
+        flops += 2 * n * hidden * vocabulary
     outputs = head_outputs(head)
     if isinstance(head, TokenClassification | QuestionAnswering):
         parameters += _linear(hidden, outputs)
@@ -249,6 +257,8 @@ def _activations(architecture: Architecture, n: int, flagged: int, itemsize: int
         steps.append(n * widest * itemsize + square)
     if isinstance(architecture.head, MaskedLM | PreTraining):
         steps.append(n * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size) * itemsize)
+    if isinstance(architecture.head, CausalLM):
+        steps.append(n * architecture.embeddings.vocabulary_size * itemsize)
     if isinstance(architecture.head, TokenClassification | QuestionAnswering):
         steps.append(n * head_outputs(architecture.head) * itemsize)
     return n * hidden * itemsize + max(steps)

@@ -10,6 +10,7 @@ from typing import Any
 from gossamer.inspect.cost import Cost, PartCost, head_outputs
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.head_settings import (
+    CausalLM,
     Head,
     MaskedLM,
     PreTraining,
@@ -20,6 +21,8 @@ from gossamer.models.head_settings import (
 from gossamer.patterns import Pattern, PerHead
 
 __all__ = ["Node", "architecture_tree"]
+
+_NORM_PLACES = {"post": "after the residual sum", "pre": "of what is read"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +57,15 @@ def _embeddings(architecture: Architecture) -> Node:
     settings = architecture.embeddings
     positions, size = settings.positions, settings.size
     rows = f"{positions.length:,}" if not positions.offset else f"({positions.offset:,} + {positions.length:,})"
+    rows = f"({' + '.join(f'{one:,}' for one in positions.axes)})" if positions.axes else rows
     tables = [
         _table("word", settings.vocabulary_size, size),
         replace(
-            _table("position", positions.offset + positions.length, size),
+            _table("position", positions.rows, size),
             text=f"{rows} × {size:,}, {positions.scheme}",
         ),
         *([_table("token type", settings.token_types, size)] if settings.token_types else []),
-        _norm(size, settings.norm_eps),
+        *([_norm(size, settings.norm_eps)] if settings.norm else []),
     ]
     if settings.projection:
         hidden = architecture.hidden_size
@@ -139,7 +143,7 @@ def _attention(architecture: Architecture, layer: Layer) -> Node:
         projection,
         *([extra] if one.global_projections else []),
         Node(name="output", text=f"{inner:,} → {hidden:,}", parameters=(inner + 1) * hidden),
-        _norm(hidden, layer.norm_eps, "after the residual sum"),
+        _norm(hidden, layer.norm_eps, _NORM_PLACES[layer.norm]),
     ]
     return _parent("attention", f"{one.heads} heads × {one.head_size}", children)
 
@@ -156,13 +160,15 @@ def _feed_forward(architecture: Architecture, layer: Layer) -> Node:
     children = [
         Node(name="up", text=f"{hidden:,} → {one.width:,}, {one.activation}", parameters=(hidden + 1) * one.width),
         Node(name="down", text=f"{one.width:,} → {hidden:,}", parameters=(one.width + 1) * hidden),
-        _norm(hidden, layer.norm_eps, "after the residual sum"),
+        _norm(hidden, layer.norm_eps, _NORM_PLACES[layer.norm]),
     ]
     return _parent("feed-forward", f"{one.width:,} wide", children)
 
 
 def _top(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Node]:
     head, hidden = architecture.head, architecture.hidden_size
+    if architecture.final_norm_eps is not None:
+        yield replace(_norm(hidden, architecture.final_norm_eps, "of the last states"), name="final norm")
     if architecture.pooler:
         unused = "" if parts["pooler"].applications else " (unused by head)"
         text = f"{hidden:,} → {hidden:,}, tanh{unused}"
@@ -174,7 +180,7 @@ def _top(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Nod
 
 
 def _head_text(head: Head) -> str:
-    if isinstance(head, MaskedLM | PreTraining):
+    if isinstance(head, CausalLM | MaskedLM | PreTraining):
         return f"{head.kind}, {'tied to the word table' if head.tied else 'a table of its own'}"
     outputs = head_outputs(head)
     if not isinstance(head, SequenceClassification | TokenClassification):

@@ -1,7 +1,17 @@
 """The bricks of a model: embeddings, attention that has a pattern, feed-forward."""
 
-from gossamer.layers.attention import Masks, SelfAttention
+from gossamer.layers.attention import Masks, Memory, SelfAttention
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
 from gossamer.layers.feed_forward import ACTIVATIONS, FeedForwardNetwork
+from gossamer.layers.residual import residual
 
-__all__ = ["ACTIVATIONS", "FeedForwardNetwork", "Masks", "SelfAttention", "TokenEmbeddings", "count_positions"]
+__all__ = [
+    "ACTIVATIONS",
+    "FeedForwardNetwork",
+    "Masks",
+    "Memory",
+    "SelfAttention",
+    "TokenEmbeddings",
+    "count_positions",
+    "residual",
+]

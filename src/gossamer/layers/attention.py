@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gossamer.kernels import attend
 from gossamer.patterns import Full, Global, Pattern
 
-__all__ = ["Masks", "SelfAttention", "Watcher"]
+__all__ = ["Masks", "Memory", "SelfAttention", "Watcher"]
 
 Attend = Callable[..., Tensor]
 """`attend`, or what stands in for it."""
@@ -36,12 +36,22 @@ class Watcher(Protocol):
         """
 
 
+class Memory(Protocol):
+    """The keys and values that a decoder keeps of one layer."""
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, masks: Masks, scale: float | None
+    ) -> Float[Tensor, "batch heads new head_size"]:
+        """Attention of new tokens, [batch, heads, new, head_size], over what is kept and themselves; keeps them."""
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, section 3.2) under any pattern.
 
     With `global_projections`, tokens flagged in `masks.global_mask` are read with query, key and value projections of
     their own and see every real token (Longformer, section 3.1); the keys the others see in them stay the local ones.
     Padding then reads nothing, as in `transformers`: its states count in the loss of question answering.
+    `scale` multiplies the scores, 1 / sqrt(head_size) unless given; with a `memory` the new tokens see what that keeps.
     Returns the sublayer's output; the caller adds the residual and applies `norm`.
     """
 
@@ -65,17 +75,26 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
 
     def forward(
-        self, hidden: Float[Tensor, "batch length hidden"], pattern: Pattern, masks: Masks, dropout: float = 0.0
+        self,
+        hidden: Float[Tensor, "batch length hidden"],
+        pattern: Pattern,
+        masks: Masks,
+        dropout: float = 0.0,
+        *,
+        scale: float | None = None,
+        memory: Memory | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
         rate = dropout if self.training else 0.0
         q, k, v = (self._split(project(hidden)) for project in (self.query, self.key, self.value))
+        if memory is not None:
+            return self.output(memory.attend(q, k, v, pattern, masks, scale).transpose(1, 2).flatten(2))
         out = self._attend(masks)(
-            q, k, v, pattern,
+            q, k, v, pattern, scale=scale,
             key_mask=masks.key_mask, segments=masks.segments, global_mask=masks.global_mask, dropout=rate,
         )  # fmt: skip
         if self.global_projections and masks.global_mask is not None:
             read = self._read_globals_compiled if torch.compiler.is_compiling() else self._read_globals
-            out = read(out, hidden, masks, masks.global_mask, rate)
+            out = read(out, hidden, masks, masks.global_mask, rate, scale)
         if self.global_projections and masks.key_mask is not None:
             out = out.masked_fill(~masks.key_mask[:, None, :, None], 0)
         return self.output(out.transpose(1, 2).flatten(2))
@@ -95,6 +114,7 @@ class SelfAttention(nn.Module):
         masks: Masks,
         flagged: Bool[Tensor, "batch length"],
         rate: float,
+        scale: float | None,
     ) -> Float[Tensor, "batch heads length head_size"]:
         """Replace the flagged rows of `local`: gather them (padded to the fullest text), attend, scatter back."""
         count = flagged.sum(dim=1)
@@ -107,7 +127,7 @@ class SelfAttention(nn.Module):
         q = self._split(self.query_global(gathered))
         k, v = self._split(self.key_global(hidden)), self._split(self.value_global(hidden))
         read = self._attend(masks, flagged=True)
-        new = read(q, k, v, Full(), key_mask=masks.key_mask, segments=segments, dropout=rate)
+        new = read(q, k, v, Full(), scale=scale, key_mask=masks.key_mask, segments=segments, dropout=rate)
         where = rows[:, None, :, None].expand(-1, *local.shape[1:2], -1, local.shape[-1])
         is_flagged = (torch.arange(most, device=rows.device) < count[:, None])[:, None, :, None]
         return local.scatter(2, where, torch.where(is_flagged, new, local.gather(2, where)))
@@ -119,10 +139,12 @@ class SelfAttention(nn.Module):
         masks: Masks,
         flagged: Bool[Tensor, "batch length"],
         rate: float,
+        scale: float | None,
     ) -> Float[Tensor, "batch heads length head_size"]:
         """The same without shapes that depend on data, for tracing: every row is read, the flagged ones are kept."""
         q, k, v = (self._split(one(hidden)) for one in (self.query_global, self.key_global, self.value_global))
         new = attend(
-            q, k, v, Global(), key_mask=masks.key_mask, segments=masks.segments, global_mask=flagged, dropout=rate
-        )
+            q, k, v, Global(), scale=scale,
+            key_mask=masks.key_mask, segments=masks.segments, global_mask=flagged, dropout=rate,
+        )  # fmt: skip
         return torch.where(flagged[:, None, :, None], new, local)

@@ -10,10 +10,11 @@ __all__ = ["TokenEmbeddings", "count_positions"]
 
 
 class TokenEmbeddings(nn.Module):
-    """The sum of a word, a position and (if `token_types`) a token-type row, normalised, then dropout.
+    """The sum of a word, a position and (if `token_types`) a token-type row, normalised (`norm_eps`), then dropout.
 
-    With `projected_size` a linear map follows (ALBERT's factorised embedding, Lan et al. 2020, section 3.1). Rows
-    `padding_id` of the word and `position_padding` of the position table get no gradient, as in `transformers`.
+    With `axes` positions have a table for each dimension. With `projected_size` a linear map follows (ALBERT's
+    factorised embedding, Lan et al. 2020, section 3.1). Rows `padding_id` of the word and `position_padding` of the
+    position table get no gradient, as in `transformers`.
     """
 
     def __init__(
@@ -25,15 +26,16 @@ class TokenEmbeddings(nn.Module):
         token_types: int,
         padding_id: int | None,
         position_padding: int | None,
-        norm_eps: float,
+        norm_eps: float | None,
         dropout: float,
         projected_size: int | None = None,
+        axes: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
-        self.position = nn.Embedding(positions, size, padding_idx=position_padding)
+        self.position = AxisPositions(axes, size) if axes else nn.Embedding(positions, size, position_padding)
         self.token_type = nn.Embedding(token_types, size) if token_types else None
-        self.norm = nn.LayerNorm(size, eps=norm_eps)
+        self.norm = None if norm_eps is None else nn.LayerNorm(size, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
         self.projection = None if projected_size is None else nn.Linear(size, projected_size)
 
@@ -50,8 +52,27 @@ class TokenEmbeddings(nn.Module):
         if self.token_type is not None:
             # Type 0 is the default: its row is a plain constant, no table look-up needed.
             total = total + (self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids))
-        summed = self.dropout(self.norm(total + self.position(position_ids)))
+        total = total + self.position(position_ids)
+        summed = self.dropout(total if self.norm is None else self.norm(total))
         return summed if self.projection is None else self.projection(summed)
+
+
+class AxisPositions(nn.ModuleList):
+    """One table for each dimension, whose rows are summed; positions count the last dimension fastest.
+
+    Source: Sparse Transformer (Child et al. 2019, arXiv 1904.10509), section 5.3.
+    """
+
+    def __init__(self, axes: tuple[int, ...], size: int) -> None:
+        super().__init__(nn.Embedding(rows, size) for rows in axes)
+        self.axes = axes
+
+    def forward(self, position_ids: Int[Tensor, "#batch length"]) -> Float[Tensor, "#batch length size"]:
+        rows, rest = [], position_ids
+        for count in reversed(self.axes):
+            rows.append(rest % count)
+            rest = rest // count
+        return torch.stack([table(row) for table, row in zip(self, reversed(rows), strict=True)]).sum(dim=0)
 
 
 def _check_type(inputs_embeds: Tensor, weight: Tensor) -> None:

@@ -9,8 +9,9 @@ from gossamer.models.architecture import (
     Positions,
     differences,
 )
-from gossamer.models.encoder import Model
+from gossamer.models.encoder import Cache, Model
 from gossamer.models.head_settings import (
+    CausalLM,
     Head,
     MaskedLM,
     MultipleChoice,
@@ -21,11 +22,14 @@ from gossamer.models.head_settings import (
     SequenceClassification,
     TokenClassification,
 )
+from gossamer.models.losses import count_labels
 from gossamer.models.output import Output
 
 __all__ = [
     "Architecture",
     "Attention",
+    "Cache",
+    "CausalLM",
     "Embeddings",
     "FeedForward",
     "Head",
@@ -41,5 +45,6 @@ __all__ = [
     "SentenceEmbedding",
     "SequenceClassification",
     "TokenClassification",
+    "count_labels",
     "differences",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,37 +19,59 @@ from gossamer.models.checks import (
     require_positive,
     require_rate,
 )
-from gossamer.models.head_settings import HEADS, LABELLED, Activation, Head
+from gossamer.models.head_settings import HEADS, LABELLED, Activation, CausalLM, Head
 from gossamer.patterns import Pattern, PerHead, pattern_from_dict
 
 __all__ = ["Architecture", "Attention", "Embeddings", "FeedForward", "Layer", "Positions", "differences"]
 
+Recompute = Literal["nothing", "attention", "feed_forward", "both"]
+Initializer = Literal["normal", "gpt2", "sparse-transformer"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """Where a token's position comes from: a learned table of `offset + length` rows.
+    """Where a token's position comes from: "learned", a table of `offset + length` rows, or "axes".
 
     The first `offset` rows lie before position 0 (RoBERTa and Longformer keep `pad_token_id + 1` of them). With
     `from_padding` only tokens other than padding are counted, and padding reads the row before position 0.
+    "axes" sums one row of a table for each dimension, the last one running fastest: (rows, columns, channels) of an
+    image, (blocks, places) of a stride (Sparse Transformer, section 5.3); `length` is their product.
     """
 
     length: int
-    scheme: Literal["learned"] = "learned"
+    scheme: Literal["learned", "axes"] = "learned"
     offset: int = 0
     from_padding: bool = False
+    axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require_count(self, "length", most=MOST_ROWS)
         require_count(self, "offset", least=0, most=MOST_ROWS)
-        require_choice(self, Literal["learned"], "scheme")
+        require_choice(self, Literal["learned", "axes"], "scheme")
         require_flag(self, "from_padding")
         require(not self.from_padding or self.offset > 0, "offset", self.offset, "at least 1 with from_padding")
+        self._check_axes()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all its tables."""
+        return sum(self.axes) if self.axes else self.offset + self.length
+
+    def _check_axes(self) -> None:
+        whole = isinstance(self.axes, tuple) and all(type(one) is int and one > 0 for one in self.axes)
+        require(whole, "axes", self.axes, "a tuple of sizes, such as (32, 32, 3)")
+        if self.scheme == "axes":
+            require(math.prod(self.axes) == self.length, "axes", self.axes, f"sizes whose product is {self.length}")
+            require(self.offset == 0, "offset", self.offset, "0 with axes")
+        else:
+            require(self.axes == (), "axes", self.axes, f"() with {self.scheme} positions")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """Word, position and token-type tables of `size` columns, summed and normalised. `token_types=0`: no such table.
+    """Word, position and token-type tables of `size` columns, summed and, with `norm`, normalised.
 
+    `token_types=0`: no such table.
     `projection`: a linear map takes the sum to the model's width (ALBERT's factorised embedding, Lan et al. 2020,
     section 3.1); without one `size` is that width.
     """
@@ -61,9 +84,10 @@ class Embeddings:
     norm_eps: float = 1e-12
     dropout: float = 0.1
     projection: bool = False
+    norm: bool = True
 
     def __post_init__(self) -> None:
-        require_flag(self, "projection")
+        require_flag(self, "projection", "norm")
         require_count(self, "vocabulary_size", most=MOST_ROWS)
         require_count(self, "size")
         require_count(self, "token_types", least=0, most=MOST_ROWS)
@@ -83,7 +107,7 @@ class Attention:
     `global_projections`: flagged rows are read with query, key and value projections of their own (Longformer, section
     3.1). `weights` names the weight set; applications that name the same set share it, whatever their pattern.
     `dropout` is that of the attention weights, `residual_dropout` that of the output before it is added (Vaswani et al.
-    2017, section 5.4).
+    2017, section 5.4). `scale` multiplies the scores; None is 1 / sqrt(head_size).
     """
 
     pattern: Pattern
@@ -93,8 +117,11 @@ class Attention:
     global_projections: bool = False
     dropout: float = 0.1
     residual_dropout: float = 0.1
+    scale: float | None = None
 
     def __post_init__(self) -> None:
+        if self.scale is not None:
+            require_positive(self, "scale")
         require(isinstance(self.pattern, Pattern), "pattern", self.pattern, "a pattern, such as Full()")
         require_count(self, "heads", "head_size")
         require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
@@ -124,23 +151,32 @@ class FeedForward:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One application of attention and feed-forward. `norm="post"` normalises after each residual sum, as BERT does."""
+    """One application of attention and feed-forward.
+
+    `norm="post"` normalises after each residual sum, as BERT does, "pre" what each part reads, as GPT-2 and the Sparse
+    Transformer (section 5.2) do. While training, `recompute` keeps only the input of the named part and computes it
+    once more in the backward pass (Sparse Transformer, section 5.4).
+    """
 
     attention: Attention
     feed_forward: FeedForward
-    norm: Literal["post"] = "post"
+    norm: Literal["post", "pre"] = "post"
     norm_eps: float = 1e-12
+    recompute: Recompute = "nothing"
 
     def __post_init__(self) -> None:
-        require_choice(self, Literal["post"], "norm")
+        require_choice(self, Literal["post", "pre"], "norm")
+        require_choice(self, Recompute, "recompute")
         require_positive(self, "norm_eps")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A whole encoder. `layers` lists the *applications* in order; `pooler` is BERT's tanh layer on the first token.
+    """A whole encoder or decoder. `layers` lists the *applications* in order.
 
-    `separator_id`: the token between two texts, by which global tokens are found where none are given.
+    `pooler` is BERT's tanh layer on the first token. `separator_id`: the token between two texts, by which global
+    tokens are found where none are given. With `final_norm_eps` the last states are normalised (where layers do so
+    before each part). `initializer` is how fresh weights are drawn: see `gossamer.models.initial`.
     """
 
     hidden_size: int
@@ -150,9 +186,14 @@ class Architecture:
     head: Head | None = None
     initializer_range: float = 0.02
     separator_id: int | None = None
+    final_norm_eps: float | None = None
+    initializer: Initializer = "normal"
 
     def __post_init__(self) -> None:
         require_count(self, "hidden_size")
+        require_choice(self, Initializer, "initializer")
+        if self.final_norm_eps is not None:
+            require_positive(self, "final_norm_eps")
         require_flag(self, "pooler")
         require_positive(self, "initializer_range", zero=True)
         require(0 < len(self.layers) <= MOST_LAYERS, "number of layers", len(self.layers), f"from 1 to {MOST_LAYERS}")
@@ -164,6 +205,23 @@ class Architecture:
         require(known, "separator_id", separator, f"a token id from 0 to {last}, or None")
         _check_sharing("attention", [_attention_shape(one) for one in self.layers])
         _check_sharing("feed_forward", [_feed_forward_shape(one) for one in self.layers])
+        if isinstance(self.head, CausalLM):
+            self._check_decoder(self.head)
+
+    def _check_decoder(self, head: CausalLM) -> None:
+        for i, layer in enumerate(self.layers):
+            if not layer.attention.pattern.causal:
+                raise InputError(
+                    f"layers[{i}].attention.pattern is {quote(str(layer.attention.pattern))}; with the head "
+                    "'causal-lm' it must be causal, such as Full(causal=True) or Window(255, 0)"
+                )
+        fits = not head.tied or self.embeddings.size == self.hidden_size
+        require(fits, "head.tied", head.tied, "false where embeddings have a size of their own")
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether it predicts the next token, each state from earlier ones alone."""
+        return isinstance(self.head, CausalLM)
 
     @property
     def length(self) -> int:
@@ -260,7 +318,10 @@ def _build(cls: Any, data: object, where: str) -> Any:
 
 def _embeddings(data: object) -> Embeddings:
     fields = _object(data, "embeddings")
-    positions = _build(Positions, fields.get("positions"), "embeddings.positions")
+    given = _object(fields.get("positions"), "embeddings.positions")
+    axes = given.get("axes")
+    given = {**given, "axes": tuple(axes)} if isinstance(axes, list) else given
+    positions = _build(Positions, given, "embeddings.positions")
     return _build(Embeddings, {**fields, "positions": positions}, "embeddings")
 
 

@@ -1,47 +1,50 @@
-"""The encoder: embeddings, the applied layers in order, and a head; built from an `Architecture` and nothing else."""
+"""The model: embeddings, the applied layers in order, and a head; built from an `Architecture` and nothing else."""
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gossamer.errors import InputError
-from gossamer.layers import FeedForwardNetwork, Masks, SelfAttention, TokenEmbeddings, count_positions
+from gossamer.layers import FeedForwardNetwork, Masks, Memory, SelfAttention, count_positions, residual
 from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.building import build_attention, build_embeddings, build_feed_forward
 from gossamer.models.global_tokens import default_global_mask
 from gossamer.models.head_settings import (
+    CausalLM,
     Head,
+    MaskedLM,
     MultipleChoice,
     NextSentence,
     PreTraining,
     SentenceEmbedding,
     SequenceClassification,
 )
-from gossamer.models.heads import build_head, pool
+from gossamer.models.heads import CausalLMHead, HeadModule, build_head, pool
+from gossamer.models.initial import draw_weights
 from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions, flatten_choices
 from gossamer.models.losses import Labels, check_labels, labels_loss
+from gossamer.models.next_token import next_token_loss, next_tokens
 from gossamer.models.output import Output
 
-__all__ = ["Model", "initialise"]
+__all__ = ["Cache", "Model"]
 
 _OF_WHOLE_TEXTS = (SequenceClassification, NextSentence, MultipleChoice)
 
 
-def initialise(module: nn.Module, width: float) -> None:
-    """Draw fresh weights for a module and its parts: normal of this width, biases and padding rows 0, norms 1."""
-    for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(part.weight, std=width)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
-        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
-            nn.init.zeros_(part.weight[part.padding_idx])
+class Cache(Protocol):
+    """What a decoder keeps of the tokens that it has read: one memory for each applied layer."""
+
+    memories: Sequence[Memory]
+
+    def position_ids(self, shape: torch.Size, attention_mask: Tensor | None) -> Int[Tensor, "batch new"]:
+        """Positions, from 0, of [batch, new] tokens that come next."""
 
 
 class Model(nn.Module):
-    """A transformer encoder with fresh weights, as `architecture` describes it.
+    """A transformer encoder or decoder with fresh weights, as `architecture` describes it.
 
     `attention` and `feed_forward` hold one module per weight set; layers that name the same set share it. `family` is
     the public format it was read from ("gossamer": none), `tokenizer` reads text for it, `receipt` says what a recipe
@@ -56,16 +59,18 @@ class Model(nn.Module):
         self.extra_config: dict[str, Any] = {}
         self.source: str | None = None
         self.receipt: Any = None
-        self.embeddings = _build_embeddings(architecture)
-        self.attention = nn.ModuleList(_build_attention(architecture))
-        self.feed_forward = nn.ModuleList(_build_feed_forward(architecture))
+        self.embeddings = build_embeddings(architecture)
+        self.attention = nn.ModuleList(build_attention(architecture))
+        self.feed_forward = nn.ModuleList(build_feed_forward(architecture))
+        eps = architecture.final_norm_eps
+        self.final_norm = None if eps is None else nn.LayerNorm(architecture.hidden_size, eps=eps)
         self.pooler = nn.Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
         self.head = build_head(architecture)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw fresh weights: normal of width `initializer_range`, biases and padding rows 0, norms 1, as BERT does."""
-        initialise(self, self.architecture.initializer_range)
+        """Draw fresh weights, as the architecture's `initializer` says: biases and padding rows 0, norms 1."""
+        draw_weights(self, self.architecture)
 
     def forward(
         self,
@@ -78,7 +83,7 @@ class Model(nn.Module):
         inputs_embeds: Float[Tensor, "batch length size"] | None = None,
         decoder_input_ids: None = None,
         decoder_attention_mask: None = None,
-        cache: None = None,
+        cache: Cache | None = None,
         labels: Labels | None = None,
         output_hidden_states: bool = False,
     ) -> Output:
@@ -90,11 +95,15 @@ class Model(nn.Module):
         those of `transformers`: the first (sequence classification), the question, all but the context (multiple
         choice), or none. `labels` give a loss, -100 being ignored: [batch, length] (masked LM, token classification),
         [batch] (one of the labels, choices), [batch, labels] (several labels, regression), [batch, 2] (first and last
-        token of the answer), or (tokens, pairs) for the pre-training head. Raises InputError for shapes, types, ids and
+        token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids:
+        each state is compared with the token that comes next in its document, in tiles, so that there are no logits
+        then. With a `cache` the tokens follow those that it holds. Raises InputError for shapes, types, ids and
         lengths this model cannot read.
         """
-        if decoder_input_ids is not None or decoder_attention_mask is not None or cache is not None:
-            raise InputError("decoder_input_ids, decoder_attention_mask and cache are for decoders; this is an encoder")
+        if decoder_input_ids is not None or decoder_attention_mask is not None:
+            raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")
+        if cache is not None:
+            self._check_cached(segments, labels)
         rows = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -114,14 +123,38 @@ class Model(nn.Module):
                     raise InputError(
                         "labels of pairs were given for packed texts (segments): give those of tokens alone"
                     )
-        masks, states = self._encode(rows, inputs_embeds, output_hidden_states)
-        out = self._read(states[-1], masks, choices)
+        masks, states = self._encode(rows, inputs_embeds, output_hidden_states, cache)
+        if labels is not None and isinstance(self.head, CausalLMHead):
+            out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments))
+        else:
+            out = self._read(states[-1], masks, choices)
+            out.loss = None if labels is None else labels_loss(cast(Head, self.architecture.head), out, labels)
+        out.last_hidden_state, out.cache = states[-1], cache
         out.hidden_states = tuple(states) if output_hidden_states else None
-        out.loss = None if labels is None else labels_loss(cast(Head, self.architecture.head), out, labels)
         return out
 
+    def scores(self, hidden: Float[Tensor, "*rest hidden"]) -> Float[Tensor, "*rest vocabulary"]:
+        """The logits of some states of a model with a head that scores tokens. Raises InputError for another."""
+        if not isinstance(self.architecture.head, CausalLM | MaskedLM):
+            raise InputError(
+                f"the model's head is {_kind(self.architecture.head)}; scores are those of causal-lm or masked-lm"
+            )
+        return cast(Tensor, cast(HeadModule, self.head)(hidden, self.embeddings.word.weight).logits)
+
+    def _next_token_loss(
+        self, head: CausalLMHead, hidden: Tensor, labels: Tensor, segments: Tensor | None
+    ) -> Float[Tensor, ""]:
+        return next_token_loss(hidden, head.table(self.embeddings.word.weight), next_tokens(labels, segments))
+
+    def _check_cached(self, segments: Tensor | None, labels: Labels | None) -> None:
+        if not self.architecture.is_decoder:
+            raise InputError(f"a cache is for decoders; this model's head is {_kind(self.architecture.head)}")
+        for name, given in (("segments", segments), ("labels", labels)):
+            if given is not None:
+                raise InputError(f"{name} were given with a cache, which holds one text a row; leave one of them out")
+
     def _encode(
-        self, rows: dict[str, Tensor | None], inputs_embeds: Tensor | None, keep: bool
+        self, rows: dict[str, Tensor | None], inputs_embeds: Tensor | None, keep: bool, cache: Cache | None
     ) -> tuple[Masks, list[Float[Tensor, "batch length hidden"]]]:
         """The masks of a batch and its states: the embeddings', then every layer's, or the last alone."""
         input_ids, segments = rows["input_ids"], rows["segments"]
@@ -130,22 +163,42 @@ class Model(nn.Module):
         if flagged is None:
             flagged = default_global_mask(self.architecture, input_ids, given)
         masks = _masks(rows["attention_mask"], segments, flagged)
-        position_ids = self._positions(input_ids, given, rows["position_ids"], segments)
+        position_ids = rows["position_ids"]
+        if cache is not None and position_ids is None:
+            position_ids = (
+                cache.position_ids(given.shape[:2], masks.key_mask) + self.architecture.embeddings.positions.offset
+            )
+        position_ids = self._positions(input_ids, given, position_ids, segments)
         states = [self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds)]
-        for layer in self.architecture.layers:
-            hidden = self._apply_layer(layer, states[-1], masks)
+        for i, layer in enumerate(self.architecture.layers):
+            hidden = self._apply_layer(layer, states[-1], masks, None if cache is None else cache.memories[i])
             states = [*states, hidden] if keep else [hidden]
+        if self.final_norm is not None:
+            states[-1] = self.final_norm(states[-1])
         return masks, states
 
     def _apply_layer(
-        self, layer: Layer, hidden: Float[Tensor, "batch length hidden"], masks: Masks
+        self, layer: Layer, hidden: Float[Tensor, "batch length hidden"], masks: Masks, memory: Memory | None
     ) -> Float[Tensor, "batch length hidden"]:
         attention = cast(SelfAttention, self.attention[layer.attention.weights])
-        out = attention(hidden, layer.attention.pattern, masks, layer.attention.dropout)
-        hidden = attention.norm(hidden + F.dropout(out, layer.attention.residual_dropout, self.training))
         feed_forward = cast(FeedForwardNetwork, self.feed_forward[layer.feed_forward.weights])
-        out = F.dropout(feed_forward(hidden), layer.feed_forward.residual_dropout, self.training)
-        return feed_forward.norm(hidden + out)
+        settings, before = layer.attention, layer.norm == "pre"
+
+        def attend(x: Tensor) -> Tensor:
+            return attention(x, settings.pattern, masks, settings.dropout, scale=settings.scale, memory=memory)
+
+        hidden = residual(
+            attend, attention.norm, hidden, before=before,
+            dropout=self._rate(settings.residual_dropout), recompute=layer.recompute in ("attention", "both"),
+        )  # fmt: skip
+        return residual(
+            feed_forward, feed_forward.norm, hidden, before=before,
+            dropout=self._rate(layer.feed_forward.residual_dropout),
+            recompute=layer.recompute in ("feed_forward", "both"),
+        )  # fmt: skip
+
+    def _rate(self, dropout: float) -> float:
+        return dropout if self.training else 0.0
 
     def _positions(
         self, input_ids: Tensor | None, main: Tensor, given: Tensor | None, segments: Tensor | None
@@ -182,8 +235,11 @@ class Model(nn.Module):
             out.pooled = torch.tanh(self.pooler(hidden[:, 0]))
         if choices is not None:
             out.logits = cast(Tensor, out.logits).view(-1, choices)
-        out.last_hidden_state = hidden
         return out
+
+
+def _kind(head: Head | None) -> str:
+    return "missing" if head is None else repr(head.kind)
 
 
 def _masks(
@@ -193,46 +249,3 @@ def _masks(
     if flagged is not None and key_mask is not None:
         flagged = flagged & key_mask
     return Masks(key_mask=key_mask, segments=segments, global_mask=flagged)
-
-
-def _build_embeddings(architecture: Architecture) -> TokenEmbeddings:
-    settings = architecture.embeddings
-    positions = settings.positions
-    return TokenEmbeddings(
-        settings.vocabulary_size,
-        settings.size,
-        positions=positions.offset + positions.length,
-        token_types=settings.token_types,
-        padding_id=settings.padding_id,
-        position_padding=positions.offset - 1 if positions.from_padding else None,
-        norm_eps=settings.norm_eps,
-        dropout=settings.dropout,
-        projected_size=architecture.hidden_size if settings.projection else None,
-    )
-
-
-def _build_attention(architecture: Architecture) -> list[SelfAttention]:
-    sets = {one.attention.weights: one for one in reversed(architecture.layers)}
-    return [
-        SelfAttention(
-            architecture.hidden_size,
-            layer.attention.heads,
-            layer.attention.head_size,
-            norm_eps=layer.norm_eps,
-            global_projections=layer.attention.global_projections,
-        )
-        for _, layer in sorted(sets.items(), key=lambda item: item[0])
-    ]
-
-
-def _build_feed_forward(architecture: Architecture) -> list[FeedForwardNetwork]:
-    sets = {one.feed_forward.weights: one for one in reversed(architecture.layers)}
-    return [
-        FeedForwardNetwork(
-            architecture.hidden_size,
-            layer.feed_forward.width,
-            activation=layer.feed_forward.activation,
-            norm_eps=layer.norm_eps,
-        )
-        for _, layer in sorted(sets.items(), key=lambda item: item[0])
-    ]

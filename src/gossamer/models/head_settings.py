@@ -1,4 +1,4 @@
-"""What is read off an encoder's states, as frozen settings: one class a head, `kind` is its name everywhere."""
+"""What is read off a model's states, as frozen settings: one class a head, `kind` is its name everywhere."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = [
     "HEADS",
     "LABELLED",
     "Activation",
+    "CausalLM",
     "Head",
     "MaskedLM",
     "MultipleChoice",
@@ -25,7 +26,7 @@ __all__ = [
     "TokenClassification",
 ]
 
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+Activation = Literal["gelu", "gelu_tanh", "gelu_sigmoid", "relu", "silu"]
 Pooling = Literal["mean", "cls", "max"]
 PoolerActivation = Literal["tanh", "relu"]
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
@@ -52,6 +53,17 @@ class MaskedLM:
     def __post_init__(self) -> None:
         require_choice(self, Activation, "activation")
         require_positive(self, "norm_eps")
+        require_flag(self, "tied")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLM:
+    """Which token comes next: the states against the (tied) word table (Radford et al. 2019)."""
+
+    tied: bool = True
+    kind: Literal["causal-lm"] = "causal-lm"
+
+    def __post_init__(self) -> None:
         require_flag(self, "tied")
 
 
@@ -159,6 +171,7 @@ class SentenceEmbedding:
 
 Head = (
     MaskedLM
+    | CausalLM
     | PreTraining
     | NextSentence
     | SequenceClassification
@@ -170,6 +183,7 @@ Head = (
 LABELLED = (SequenceClassification, TokenClassification)
 HEADS: dict[str, type] = {
     "masked-lm": MaskedLM,
+    "causal-lm": CausalLM,
     "pre-training": PreTraining,
     "next-sentence": NextSentence,
     "sequence-classification": SequenceClassification,

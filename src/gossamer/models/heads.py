@@ -1,4 +1,4 @@
-"""What is read off an encoder's states: tokens under masks, labels of texts and tokens, answers, one vector a text."""
+"""What is read off a model's states: tokens under masks, next tokens, labels, answers, one vector a text."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from gossamer.layers import ACTIVATIONS
 from gossamer.models.architecture import Architecture
 from gossamer.models.head_settings import (
+    CausalLM,
     MaskedLM,
     MultipleChoice,
     NextSentence,
@@ -19,7 +20,7 @@ from gossamer.models.head_settings import (
 )
 from gossamer.models.output import Output
 
-__all__ = ["HeadModule", "build_head", "pool"]
+__all__ = ["CausalLMHead", "HeadModule", "build_head", "pool"]
 
 
 class HeadModule(nn.Module):
@@ -52,6 +53,24 @@ class MaskedLMHead(HeadModule):
         table = word_table if self.decoder is None else self.decoder.weight
         states = self.norm(ACTIVATIONS[self.activation](self.dense(hidden)))
         return Output(logits=F.linear(states, table, self.bias))
+
+
+class CausalLMHead(HeadModule):
+    """Scores of the next token: the states against the word table, or a table of the head's own."""
+
+    def __init__(self, architecture: Architecture, settings: CausalLM) -> None:
+        super().__init__()
+        size, vocabulary = architecture.hidden_size, architecture.embeddings.vocabulary_size
+        self.decoder = None if settings.tied else nn.Linear(size, vocabulary, bias=False)
+
+    def table(self, word_table: Float[Tensor, "vocabulary size"]) -> Float[Tensor, "vocabulary hidden"]:
+        """What states are compared with."""
+        return word_table if self.decoder is None else self.decoder.weight
+
+    def forward(
+        self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
+    ) -> Output:
+        return Output(logits=F.linear(hidden, self.table(word_table)))
 
 
 class FirstTokenHead(HeadModule):
@@ -114,6 +133,8 @@ def build_head(architecture: Architecture) -> HeadModule | None:
             return PreTrainingHead(architecture, head)
         case MaskedLM():
             return MaskedLMHead(architecture, head)
+        case CausalLM():
+            return CausalLMHead(architecture, head)
         case NextSentence():
             return FirstTokenHead(hidden, 2, activation="tanh")
         case SequenceClassification():

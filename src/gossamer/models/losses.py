@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 from gossamer.models.head_settings import (
+    CausalLM,
     Head,
     MaskedLM,
     MultipleChoice,
@@ -20,9 +21,10 @@ from gossamer.models.head_settings import (
     TokenClassification,
 )
 from gossamer.models.inputs import check_range, describe
+from gossamer.models.next_token import IGNORED, next_tokens
 from gossamer.models.output import Output
 
-__all__ = ["Labels", "check_labels", "labels_loss"]
+__all__ = ["Labels", "check_labels", "count_labels", "labels_loss"]
 
 Labels = Tensor | tuple[Tensor, Tensor]
 """One tensor; for the pre-training head, (labels of tokens, labels of pairs) too."""
@@ -44,7 +46,7 @@ def check_labels(architecture: Architecture, labels: Labels, shape: torch.Size, 
             _check_classes("labels", several[0], tokens, most)
             for pairs in several[1:]:
                 _check_classes("labels[1]", pairs, torch.Size((rows,)), 1)
-        case MaskedLM():
+        case MaskedLM() | CausalLM():
             _check_classes("labels", labels, tokens, most)
         case NextSentence():
             _check_classes("labels", labels, torch.Size((rows,)), 1)
@@ -76,6 +78,12 @@ def labels_loss(head: Head, out: Output, labels: Labels) -> Float[Tensor, ""]:
             return _answer_loss(logits, _only(labels))
         case _:
             return _cross_entropy(logits, _only(labels))
+
+
+def count_labels(architecture: Architecture, labels: Tensor, segments: Tensor | None = None) -> int:
+    """How many labels of tokens a loss is the mean of: for a decoder, those that come next in their document."""
+    counted = next_tokens(labels, segments) if architecture.is_decoder else labels
+    return int((counted != IGNORED).sum())
 
 
 def _only(labels: Labels) -> Tensor:

@@ -1,0 +1,167 @@
+"""Decoders from a few numbers: the plain kind, and the Sparse Transformer of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from gossamer.errors import InputError, quote
+from gossamer.models.architecture import (
+    Architecture,
+    Attention,
+    Embeddings,
+    FeedForward,
+    Initializer,
+    Layer,
+    Positions,
+    Recompute,
+)
+from gossamer.models.checks import require
+from gossamer.models.head_settings import Activation, CausalLM
+from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided
+
+__all__ = ["decoder", "sparse_transformer"]
+
+Heads = Literal["merged", "interleaved", "separate"]
+
+
+def decoder(
+    *,
+    vocabulary_size: int,
+    length: int,
+    layers: int,
+    hidden_size: int,
+    heads: int,
+    patterns: Pattern | Sequence[Pattern] = Full(causal=True),  # noqa: B008 - a frozen value
+    head_size: int | None = None,
+    width: int | None = None,
+    activation: Activation = "gelu_tanh",
+    dropout: float = 0.0,
+    axes: tuple[int, ...] = (),
+    tied: bool = True,
+    initializer: Initializer = "gpt2",
+    recompute: Recompute = "nothing",
+    norm_eps: float = 1e-5,
+) -> Architecture:
+    """A decoder of pre-norm layers (GPT-2's, where nothing else is said).
+
+    patterns: one for all layers, or several that the layers take in turn. head_size: `hidden_size / heads` unless
+    given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
+    whose product is `length`. dropout: all kinds of it. Raises InputError for values that do not fit each other.
+    """
+    several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
+    require(len(several) > 0, "patterns", patterns, "one pattern or more")
+    if head_size is None:
+        require(
+            type(heads) is int and heads > 0 and hidden_size % heads == 0, "heads", heads, f"a divisor of {hidden_size}"
+        )
+        head_size = hidden_size // heads
+    applied = tuple(
+        Layer(
+            attention=Attention(
+                pattern=several[i % len(several)],
+                heads=heads,
+                head_size=head_size,
+                weights=i,
+                dropout=dropout,
+                residual_dropout=dropout,
+            ),
+            feed_forward=FeedForward(
+                width=width or 4 * hidden_size, weights=i, activation=activation, residual_dropout=dropout
+            ),
+            norm="pre",
+            norm_eps=norm_eps,
+            recompute=recompute,
+        )
+        for i in range(layers)
+    )
+    positions = Positions(length=length, scheme="axes" if axes else "learned", axes=axes)
+    embeddings = Embeddings(
+        vocabulary_size=vocabulary_size,
+        size=hidden_size,
+        positions=positions,
+        token_types=0,
+        padding_id=None,
+        dropout=dropout,
+        norm=False,
+    )
+    return Architecture(
+        hidden_size=hidden_size,
+        embeddings=embeddings,
+        layers=applied,
+        head=CausalLM(tied=tied),
+        final_norm_eps=norm_eps,
+        initializer=initializer,
+    )
+
+
+def sparse_transformer(
+    *,
+    vocabulary_size: int,
+    length: int,
+    layers: int,
+    hidden_size: int,
+    heads: int,
+    stride: int,
+    kind: Literal["strided", "fixed"] = "strided",
+    summary: int = 8,
+    integrated: Heads = "merged",
+    axes: tuple[int, ...] = (),
+    half_size: bool = False,
+    dropout: float = 0.0,
+    recompute: Recompute = "both",
+) -> Architecture:
+    """The Sparse Transformer (Child et al. 2019, arXiv 1904.10509, sections 4 to 6).
+
+    kind: "strided" (images, periodic data) or "fixed" (text) attention of the given `stride`, the latter with
+    `summary` cells a block (the paper's c). integrated (section 4.2): "merged", every head sees both parts;
+    "interleaved", the parts take turns from layer to layer; "separate", one half of the heads has each part. Heads of a
+    fixed pattern have summary cells of their own where the block has room (section 4.3). axes: positions of the data's
+    dimensions, such as (rows, columns, channels); those of the attention, (length / stride, stride), where the stride
+    divides the length. half_size: feed-forward 2 instead of 4 times as wide, heads half as wide. Initialisation,
+    activation (x sigmoid(1.702 x)), pre-norm residual blocks with recomputation and an untied output are the paper's.
+    """
+    for name, value, allowed in (("kind", kind, ("strided", "fixed")), ("integrated", integrated, get_args(Heads))):
+        if value not in allowed:
+            raise InputError(f"{name} is {quote(value)}; it must be one of {', '.join(allowed)}")
+    first, second = ("local", "column") if kind == "strided" else ("block", "summary")
+
+    def part(name: str, some: int) -> Pattern:
+        if kind == "strided":
+            return Strided(stride, part=name)
+        return _fixed(stride, summary, name, some)
+
+    if integrated == "merged":
+        patterns = [part("both", heads)]
+    elif integrated == "interleaved":
+        patterns = [part(first, heads), part(second, heads)]
+    else:
+        require(heads > 1, "heads", heads, "2 or more for separate heads")
+        patterns = [
+            _per_head(part(first, heads // 2), heads // 2, part(second, heads - heads // 2), heads - heads // 2)
+        ]
+    if not axes and length % stride == 0 and length > stride > 1:
+        axes = (length // stride, stride)
+    require(heads > 0 and hidden_size % heads == 0, "heads", heads, f"a divisor of the hidden_size, {hidden_size}")
+    return decoder(
+        vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads,
+        patterns=patterns, head_size=max(1, hidden_size // heads // (2 if half_size else 1)),
+        width=(2 if half_size else 4) * hidden_size, activation="gelu_sigmoid", dropout=dropout, axes=axes, tied=False,
+        initializer="sparse-transformer", recompute=recompute,
+    )  # fmt: skip
+
+
+def _fixed(stride: int, summary: int, part: str, heads: int) -> Pattern:
+    """Heads with cells of their own, as many as a block has room for; later heads start over."""
+    places = max(1, stride // summary)
+    offsets = [summary * (i % places) for i in range(heads)]
+    if part == "block" or len(set(offsets)) == 1:
+        return Fixed(stride, summary, part=part)
+    return PerHead(*((Fixed(stride, summary, part=part, offset=offset), 1) for offset in offsets))
+
+
+def _per_head(left: Pattern, left_heads: int, right: Pattern, right_heads: int) -> PerHead:
+    groups: list[tuple[Pattern, int]] = []
+    for pattern, heads in ((left, left_heads), (right, right_heads)):
+        groups += pattern.groups if isinstance(pattern, PerHead) else [(pattern, heads)]
+    return PerHead(*groups)

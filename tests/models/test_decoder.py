@@ -1,0 +1,243 @@
+"""The decoder: causality, the next token's loss in tiles, packing, recomputation, positions, initial weights."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from gossamer.errors import InputError
+from gossamer.models import Architecture, CausalLM, Model, Positions, count_labels
+from gossamer.models import next_token as tiles
+from gossamer.models.decoders import decoder, sparse_transformer
+from gossamer.models.next_token import next_token_loss, next_tokens
+from gossamer.patterns import Fixed, Full, PerHead, Strided, Window
+
+PATTERNS = {
+    "full": Full(causal=True),
+    "window": Window(5, 0),
+    "dilated": Window(4, 0, dilation=3),
+    "strided": Strided(4),
+    "fixed": Fixed(4, 1),
+    "heads": PerHead((Window(3, 0), 1), (Strided(5, part="column"), 1)),
+}
+
+
+def small(**changes: Any) -> Architecture:
+    return decoder(**{"vocabulary_size": 23, "length": 48, "layers": 3, "hidden_size": 16, "heads": 2, **changes})
+
+
+def made(architecture: Architecture, seed: int = 0) -> Model:
+    torch.manual_seed(seed)
+    model = Model(architecture).double()
+    with torch.no_grad():
+        for one in model.parameters():
+            one.add_(torch.randn_like(one) * 0.05)
+    return model.eval()
+
+
+def ids(rows: int = 2, length: int = 48, seed: int = 1) -> torch.Tensor:
+    return torch.randint(0, 23, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_no_state_depends_on_later_tokens(name: str) -> None:
+    model, given = made(small(patterns=PATTERNS[name])), ids(1)
+    changed = given.clone()
+    changed[0, 30:] = (given[0, 30:] + 1) % 23
+    before, after = (model(one).logits for one in (given, changed))
+    assert torch.equal(before[:, :30], after[:, :30])
+    assert not torch.equal(before[:, 30], after[:, 30])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_loss_is_that_of_all_logits(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "TILE_SCORES", 60)
+    monkeypatch.setattr(tiles, "TILE_COLUMNS", 7)
+    model, given = made(small(tied=tied)), ids()
+    labels = given.clone()
+    labels[0, 5:9] = -100
+    found = model(given, labels=labels)
+    assert found.logits is None
+    mine = torch.autograd.grad(found.loss, list(model.parameters()))
+    logits = model(given).logits
+    wanted = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    theirs = torch.autograd.grad(wanted, list(model.parameters()))
+    torch.testing.assert_close(found.loss, wanted, rtol=1e-12, atol=0)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-14)
+    assert count_labels(model.architecture, labels) == int((labels[:, 1:] != -100).sum())
+
+
+@settings(max_examples=30)
+@given(
+    rows=st.integers(1, 40), words=st.integers(1, 50), tile=st.integers(1, 300), columns=st.integers(1, 60),
+    ignored=st.integers(0, 40), seed=st.integers(0, 1000),
+)  # fmt: skip
+def test_tiles_of_any_size(rows: int, words: int, tile: int, columns: int, ignored: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(1, rows, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    table = (3 * torch.randn(words, 6, generator=generator, dtype=torch.float64)).requires_grad_()
+    targets = torch.randint(0, words, (1, rows), generator=generator)
+    targets[0, : min(ignored, rows - 1)] = -100
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE_SCORES", tile)
+        patch.setattr(tiles, "TILE_COLUMNS", columns)
+        found = next_token_loss(hidden, table, targets)
+        mine = torch.autograd.grad(found, (hidden, table))
+    wanted = F.cross_entropy((hidden @ table.T).flatten(0, 1), targets.flatten())
+    theirs = torch.autograd.grad(wanted, (hidden, table))
+    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_nothing_to_learn_is_nan_and_no_full_logits_are_made() -> None:
+    hidden, table = torch.randn(1, 5, 4), torch.randn(9, 4)
+    assert next_token_loss(hidden, table, torch.full((1, 5), -100)).isnan()
+    assert next_tokens(ids(), None)[:, -1].eq(-100).all()
+
+
+def test_the_loss_under_autocast_is_close_and_keeps_the_weights_type() -> None:
+    model, given = made(small()).float(), ids()
+    wanted = model(given, labels=given).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(given, labels=given).loss
+    assert abs(found - wanted) < 0.02 * wanted
+    grads = torch.autograd.grad(found, list(model.parameters()))
+    assert {one.dtype for one in grads} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_packed_documents_read_and_learn_as_separate_ones(name: str) -> None:
+    model, given = made(small(patterns=PATTERNS[name])), ids(1)
+    segments = (torch.arange(48) >= 19).long()[None]
+    packed = model(given, segments=segments).logits
+    parts = [model(given[:, part]).logits for part in (slice(0, 19), slice(19, 48))]
+    torch.testing.assert_close(packed, torch.cat(parts, dim=1), rtol=1e-9, atol=1e-11)
+    loss = model(given, segments=segments, labels=given).loss
+    apart = [model(given[:, part], labels=given[:, part]).loss for part in (slice(0, 19), slice(19, 48))]
+    torch.testing.assert_close(loss, (apart[0] * 18 + apart[1] * 28) / 46, rtol=1e-9, atol=0)
+    assert count_labels(model.architecture, given, segments) == 46
+
+
+@pytest.mark.parametrize("part", ["attention", "feed_forward", "both"])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_recomputing_changes_nothing_and_keeps_less(part: Any, norm: Any) -> None:
+    stored = small(dropout=0.1, hidden_size=32, patterns=Window(9, 0))
+    stored = replace(stored, layers=tuple(replace(one, norm=norm) for one in stored.layers))
+    found, saved = {}, {}
+    for name in ("nothing", part):
+        model = made(replace(stored, layers=tuple(replace(one, recompute=name) for one in stored.layers))).float()
+        kept: list[int] = []
+        torch.manual_seed(3)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
+            loss = model.train()(ids(), labels=ids()).loss
+        saved[name] = sum(kept)
+        found[name] = (loss, *torch.autograd.grad(loss, list(model.parameters())))
+    assert all(torch.equal(one, other) for one, other in zip(found["nothing"], found[part], strict=True))
+    assert saved[part] < saved["nothing"]
+
+
+def test_positions_by_axes_are_sums_of_rows() -> None:
+    model = made(small(length=24, axes=(2, 4, 3)))
+    table = model.embeddings.position
+    assert [one.num_embeddings for one in table] == [2, 4, 3]
+    wanted = [table[0].weight[p // 12] + table[1].weight[p // 3 % 4] + table[2].weight[p % 3] for p in range(24)]
+    torch.testing.assert_close(table(torch.arange(24)[None])[0], torch.stack(wanted))
+    assert model(ids(1, 24)).logits.shape == (1, 24, 23)
+    assert model(ids(1, 7)).logits.shape == (1, 7, 23)
+
+
+def test_the_architecture_survives_json() -> None:
+    for one in (small(length=24, axes=(2, 4, 3), recompute="both"), sparse_transformer(
+        vocabulary_size=9, length=64, layers=4, hidden_size=32, heads=4, stride=8, kind="fixed", summary=2,
+        integrated="separate",
+    )):  # fmt: skip
+        assert Architecture.from_dict(one.to_dict()) == one
+
+
+def test_initial_weights_of_gpt2() -> None:
+    torch.manual_seed(0)
+    model = Model(small(hidden_size=256, layers=8))
+    assert model.attention[3].query.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert model.attention[3].output.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)
+    assert model.feed_forward[7].down.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)
+    assert not model.feed_forward[7].down.bias.any()
+
+
+def test_initial_weights_of_the_sparse_transformer() -> None:
+    torch.manual_seed(0)
+    architecture = sparse_transformer(vocabulary_size=256, length=1024, layers=8, hidden_size=256, heads=4, stride=32)
+    model = Model(architecture)
+    assert architecture.embeddings.positions.axes == (32, 32)
+    for weight, width in (
+        (model.attention[0].query.weight, 0.125 / 16),
+        (model.attention[0].output.weight, 0.125 / 16 / 4),
+        (model.feed_forward[0].up.weight, 0.125 / 16),
+        (model.feed_forward[0].down.weight, 0.125 / 32 / 4),
+        (model.embeddings.word.weight, 0.125 / 16),
+        (model.embeddings.position[0].weight, 0.125 / math.sqrt(512)),
+    ):
+        assert weight.std().item() == pytest.approx(width, rel=0.03)
+    assert not model.head.decoder.weight.any()
+    given = torch.randint(0, 256, (1, 64))
+    assert model(given, labels=given).loss.item() == pytest.approx(math.log(256), rel=1e-5)
+
+
+@pytest.mark.parametrize("integrated", ["merged", "interleaved", "separate"])
+@pytest.mark.parametrize("kind", ["strided", "fixed"])
+def test_every_way_of_putting_the_parts_together(kind: Any, integrated: Any) -> None:
+    made_of = sparse_transformer(
+        vocabulary_size=23, length=48, layers=2, hidden_size=32, heads=4, stride=8, kind=kind, summary=2,
+        integrated=integrated,
+    )  # fmt: skip
+    patterns = [str(one.attention.pattern) for one in made_of.layers]
+    assert (patterns[0] == patterns[1]) == (integrated != "interleaved")
+    model = made(made_of)
+    assert model(ids(), labels=ids()).loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patterns": Window(3, 3)}, "with the head 'causal-lm' it must be causal"),
+        ({"patterns": []}, "patterns is []"),
+        ({"heads": 3}, "heads is 3; it must be a divisor of 16"),
+        ({"axes": (2, 3)}, "axes is (2, 3); it must be sizes whose product is 48"),
+        ({"recompute": "all"}, "recompute is 'all'; it must be one of 'nothing', 'attention'"),
+        ({"initializer": "xavier"}, "initializer is 'xavier'"),
+    ],
+)
+def test_impossible_decoders_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        small(**change)
+    assert message in str(refused.value)
+
+
+def test_impossible_uses_are_refused() -> None:
+    model, given = made(small()), ids()
+    for call, message in (
+        (lambda: model(given, labels=given[:, :5]), "labels is int64 shaped [2, 5]"),
+        (lambda: model(given.clone().fill_(23)), "input_ids holds 23"),
+        (lambda: model(ids(1, 49)), "49 tokens long, the model reads 48"),
+        (lambda: model(given, decoder_input_ids=given), "give input_ids"),
+        (lambda: Positions(length=6, axes=(2, 3)), "it must be () with learned positions"),
+        (lambda: Model(replace(small(), head=None)).scores(torch.zeros(1, 16)), "the model's head is missing"),
+    ):
+        with pytest.raises(InputError) as refused:
+            call()
+        assert message in str(refused.value)
+
+
+def test_scores_are_the_logits_of_states() -> None:
+    model, given = made(small(tied=False)), ids()
+    out = model(given, output_hidden_states=True)
+    torch.testing.assert_close(model.scores(out.last_hidden_state[:, -1]), out.logits[:, -1], rtol=1e-12, atol=1e-14)
+    assert len(out.hidden_states) == 4
+    assert torch.equal(out.hidden_states[-1], out.last_hidden_state)
+    assert isinstance(model.architecture.head, CausalLM)
