@@ -48,6 +48,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "albert": ("AlbertForPreTraining", SIZES | {"embedding_size": 4, "num_hidden_groups": 2}, "bin"),
     "longformer": ("LongformerForMaskedLM", SIZES | {"attention_window": [4, 8], "sep_token_id": 3}, "safetensors"),
+    "gpt2": (
+        "GPT2LMHeadModel",
+        {"vocab_size": VOCABULARY, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 12, "n_positions": 20}
+        | {"bos_token_id": 2, "eos_token_id": 3},
+        "sharded safetensors",
+    ),
 }
 NAMES = (*FAMILIES, "sentence", "gossamer")
 
@@ -132,7 +138,7 @@ def make_odd(path: Path, kind: str) -> None:
 def from_transformers(name: str, directory: Path, storage: str) -> None:
     """A family's checkpoint as transformers saves it, its weights in one of the kinds of `store`."""
     kind, settings, _ = FAMILIES[name]
-    config = getattr(transformers, kind.split("For")[0] + "Config")(**settings)
+    config = transformers.AutoConfig.for_model(name, **settings)
     model = getattr(transformers, kind)(config)
     with torch.no_grad():
         for weight in model.parameters():

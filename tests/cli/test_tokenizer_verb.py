@@ -100,7 +100,7 @@ def test_a_full_disk_or_an_interrupt_leaves_the_old_one(
     [
         ([], "give --kind (wordpiece, bpe or unigram) or --family, such as bert"),
         (["--kind", "char"], "'char' is not one of 'wordpiece', 'bpe', 'unigram'"),
-        (["--family", "gpt2"], "family is 'gpt2'; it must be one of bert"),
+        (["--family", "mamba"], "family is 'mamba'; it must be one of bert"),
         (["--kind", "bpe", "--family", "bert"], "kind is 'bpe', but 'bert' reads wordpiece"),
         (["--kind", "bpe", "--size", "9"], "but the characters of these texts and the special tokens are 261"),
         (["--kind", "bpe", "--size", "many"], "--size is 'many'; it must be a whole number such as 30000"),

@@ -15,6 +15,11 @@ FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer")
 SEPARATOR = 2
 IGNORED = -100
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+OWN_NAMES = {
+    "distilbert": ("dim", "n_heads", "n_layers", "hidden_dim", "activation"),
+    "gpt2": ("n_embd", "n_head", "n_layer", "n_inner", "activation_function"),
+}
+"""What the sizes of a layer are called, in the order of `_config`, where BERT's names are not used."""
 
 
 @dataclass
@@ -70,14 +75,13 @@ def _config(draw: st.DrawFn, family: str, head: str | None, length: int) -> PreT
         "tie_word_embeddings": draw(st.booleans()),
         **_label_fields(draw, head),
     }
-    if family == "distilbert":
-        names = ("dim", "n_heads", "n_layers", "hidden_dim", "activation")
-        fields |= dict(zip(names, wide.values(), strict=True))
+    if family in OWN_NAMES:
+        fields |= dict(zip(OWN_NAMES[family], wide.values(), strict=True))
     else:
         fields |= wide
         fields["type_vocab_size"] = draw(st.integers(1, 3))
         fields["layer_norm_eps"] = draw(st.sampled_from([1e-12, 1e-5]))
-    config = AutoConfig.for_model(family, **fields, **_own_fields(draw, family, layers))
+    config = AutoConfig.for_model(family, **{**fields, **_own_fields(draw, family, layers)})
     if family != "longformer":
         config._attn_implementation = "eager"
     return config
@@ -94,6 +98,14 @@ def _own_fields(draw: st.DrawFn, family: str, layers: int) -> dict[str, Any]:
             "num_hidden_groups": draw(st.integers(1, layers)),
             "inner_group_num": draw(st.integers(1, 3)),
         }
+    if family == "gpt2":
+        own = {
+            "layer_norm_epsilon": draw(st.sampled_from([1e-5, 1e-12])),
+            "scale_attn_weights": draw(st.booleans()),
+            "scale_attn_by_inverse_layer_idx": draw(st.booleans()),
+        }
+        own |= {"n_inner": None} if draw(st.booleans()) else {}
+        return own | ({"activation_function": "quick_gelu"} if draw(st.booleans()) else {})
     return {}
 
 
@@ -111,12 +123,14 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
     config, random, length = case.config, case.random, shape[-1]
     batch = case.batch
     batch["input_ids"] = torch.randint(config.vocab_size, shape, generator=random)
-    if case.family != "distilbert" and draw(st.booleans()):
+    if hasattr(config, "type_vocab_size") and draw(st.booleans()):
         batch["token_type_ids"] = torch.randint(config.type_vocab_size, shape, generator=random)
     # transformers' DistilBERT does not flatten the positions of choices.
     if draw(st.sampled_from([False, False, True])) and (case.family != "distilbert" or len(shape) == 2):
-        batch["position_ids"] = torch.randint(config.max_position_embeddings, shape, generator=random)
-    padding = draw(st.sampled_from(["none", "right", "left", "anywhere"]))
+        batch["position_ids"] = _position_ids(case, shape)
+    padding = draw(
+        st.sampled_from(["none", "right"] if case.family == "gpt2" else ["none", "right", "left", "anywhere"])
+    )
     if padding == "none":
         return
     kept = torch.randint(1, length + 1, (*shape[:-1], 1), generator=random)
@@ -126,6 +140,15 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
     batch["attention_mask"] = (order < kept).long()
     if draw(st.booleans()):
         batch["input_ids"] = batch["input_ids"].where(batch["attention_mask"].bool(), config.pad_token_id or 0)
+
+
+def _position_ids(case: Case, shape: tuple[int, ...]) -> Tensor:
+    """Any rows of the table; for a decoder a run of them: where rows jump, transformers takes them for another text."""
+    rows = case.config.max_position_embeddings
+    if case.family != "gpt2":
+        return torch.randint(rows, shape, generator=case.random)
+    start = int(torch.randint(rows - shape[-1] + 1, (), generator=case.random))
+    return torch.arange(start, start + shape[-1]).expand(shape).contiguous()
 
 
 def _choose_global_tokens(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
@@ -156,6 +179,11 @@ def _labels(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> Any:
             return None
         case "masked-lm":
             return _classes(case, shape, config.vocab_size)
+        case "causal-lm":
+            # None for one token, which has no next one; else the second token, which comes after the first, counts.
+            labels = _classes(case, shape, config.vocab_size)
+            labels.view(-1)[1:2] %= config.vocab_size
+            return labels if shape[-1] > 1 else None
         case "pre-training":
             return _classes(case, shape, config.vocab_size), _classes(case, rows, 2)
         case "next-sentence":

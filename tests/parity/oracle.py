@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 import gossamer as gs
 from gossamer.families import get_family
+from gossamer.families.stored import StoredTensor
 from gossamer.models import Model
 
 BOUND = 1e-5
@@ -67,23 +68,38 @@ def their_outputs(model: PreTrainedModel, case: Case) -> dict[str, Tensor]:
     if case.global_mask is not None:
         batch["global_attention_mask"] = case.global_mask.long()
     out = model(**batch, **_their_labels(case, model.dtype), output_hidden_states=True)
+    loss = getattr(out, "loss", None)
     match case.head:
         case None:
             found = {"pooled": getattr(out, "pooler_output", None)}
         case "question-answering":
             found = {"logits": torch.stack([out.start_logits, out.end_logits], dim=-1)}
+        case "causal-lm":
+            found, loss = {"logits": out.logits}, _next_token_loss(out.logits, case.labels, loss)
         case "pre-training":
             pairs = out.sop_logits if case.family == "albert" else out.seq_relationship_logits
             found = {"logits": out.prediction_logits, "pair_logits": pairs}
         case _:
             found = {"logits": out.logits}
-    return _named(found | {"loss": getattr(out, "loss", None)}, out.hidden_states)
+    return _named(found | {"loss": loss}, out.hidden_states)
+
+
+def _next_token_loss(logits: Tensor, labels: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+    """What transformers takes in float32, whatever the logits are, in the type of the logits."""
+    if labels is None or theirs is None:
+        return None
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    assert distance(loss, theirs) <= BOUND
+    return loss
 
 
 def our_outputs(model: Model, case: Case) -> dict[str, Tensor]:
     batch = _batch(case, model.embeddings.word)
     out = model(**batch, global_mask=case.global_mask, labels=case.labels, output_hidden_states=True)
     assert out.hidden_states is not None
+    if case.head == "causal-lm" and case.labels is not None:
+        assert out.logits is None  # all of them never exist where there is a loss
+        out.logits = model(**batch, global_mask=case.global_mask).logits
     found = {"logits": out.logits, "pair_logits": out.pair_logits, "loss": out.loss}
     return _named(found | ({"pooled": out.pooled} if case.head is None else {}), out.hidden_states)
 
@@ -97,9 +113,9 @@ def _batch(case: Case, table: torch.nn.Embedding) -> dict[str, Tensor]:
 
 def _their_labels(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
     labels = case.labels
+    if labels is None:
+        return {}
     match case.head:
-        case None:
-            return {}
         case "question-answering":
             return {"start_positions": labels[:, 0], "end_positions": labels[:, 1]}
         case "pre-training":
@@ -137,11 +153,14 @@ def in_their_names(
     """Both sides' gradients in one order, each as one vector; every one of theirs must have its counterpart."""
     family = get_family(model.family).numbered_by(config)
     copies = {own: name for name, own in family.tied_names(model.architecture).items()}
+    several: dict[StoredTensor, list[str]] = {}
+    for name, stored in family.stored(ours, model.architecture).items():
+        tied = [copies[own] for own in stored.ours if own in copies]
+        several.setdefault(stored, []).extend([name, *tied])
     pairs = {}
-    for own, names in family.names(ours, model.architecture).items():
-        several = (*names, copies[own]) if own in copies else names
-        spelled = [family.file_name(name, model.architecture) for name in several]
-        pairs[next((one for one in spelled if one in theirs), spelled[0])] = ours[own]
+    for stored, names in several.items():
+        spelled = [family.file_name(name, model.architecture) for name in names]
+        pairs[next((one for one in spelled if one in theirs), spelled[0])] = stored.join(ours)
     assert set(pairs) == set(theirs)
     mine, reference = ([one[name].flatten() for name in sorted(theirs)] for one in (pairs, theirs))
     return torch.cat(mine), torch.cat(reference)

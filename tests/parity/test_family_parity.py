@@ -35,7 +35,7 @@ def compared(theirs: PreTrainedModel, case: Case) -> Compared:
     ours = through_disk(theirs)
     reference, outputs = their_outputs(theirs, case), our_outputs(ours, case)
     assert outputs.keys() == reference.keys()
-    assert ("loss" in reference) == (case.head is not None)
+    assert ("loss" in reference) == (case.labels is not None)
     pairs = {name: (outputs[name], expected) for name, expected in reference.items()}
     for names in filter(None, (reference.keys() - {"loss"}, reference.keys() & {"loss"})):
         mine = gradients({name: outputs[name] for name in names}, ours, case.seed)

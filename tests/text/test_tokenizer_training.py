@@ -131,7 +131,7 @@ def wrong(match: str, texts: object = ("some text here",), **options):
         wrong("half a surrogate pair", ["a\ud800"], kind="bpe"),
         wrong("there is neither kind nor family"),
         wrong("kind is 'char'; it must be one of wordpiece, bpe, unigram", kind="char"),
-        wrong("family is 'gpt2'; it must be one of bert, distilbert, roberta", family="gpt2"),
+        wrong("family is 'mamba'; it must be one of bert, distilbert, roberta", family="mamba"),
         wrong("kind is 'bpe', but 'bert' reads wordpiece; of bpe are roberta, longformer", kind="bpe", family="bert"),
         wrong("vocabulary_size is 0; it must be a whole number of at least 6", kind="bpe", vocabulary_size=0),
         wrong("vocabulary_size is True", kind="bpe", vocabulary_size=True),

@@ -135,18 +135,16 @@ def _longest(model: Model) -> int:
 
 
 def _tensors(model: Model, family: Family) -> dict[str, Tensor]:
-    ours = model.state_dict()
+    ours = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     spoilt = [name for name, tensor in ours.items() if not torch.isfinite(tensor).all()]
     if spoilt:
         raise InputError(
             f"the model's tensor {spoilt[0]!r} holds NaN or infinity; nothing was saved: go back to sound weights"
         )
-    names = family.names(ours, model.architecture)
     # Copies of one tensor get memory of their own: safetensors stores no shared memory.
     return {
-        family.file_name(theirs, model.architecture): ours[name].detach().cpu().clone().contiguous()
-        for name, several in names.items()
-        for theirs in several
+        family.file_name(theirs, model.architecture): stored.join(ours)
+        for theirs, stored in family.stored(ours, model.architecture).items()
     }
 
 

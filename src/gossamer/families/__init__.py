@@ -1,7 +1,7 @@
 """Public checkpoint formats, one folder each; adding one is filling in a form (docs/families.md)."""
 
 from gossamer.errors import InputError, quote
-from gossamer.families import albert, bert, distilbert, longformer, native, roberta
+from gossamer.families import albert, bert, distilbert, gpt2, longformer, native, roberta
 from gossamer.families.base import Config, Family, Field, HeadForm
 from gossamer.models.architecture import Architecture
 
@@ -16,6 +16,7 @@ _ALL = (
     distilbert.FAMILY,
     albert.FAMILY,
     longformer.FAMILY,
+    gpt2.FAMILY,
     NATIVE,
 )
 FAMILIES: dict[str, Family] = {one.model_type: one for one in _ALL}

@@ -3,13 +3,14 @@
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Self
 
 from gossamer.errors import InputError, quote
 from gossamer.families.kinds import Kind
+from gossamer.families.stored import Stored, StoredTensor
 from gossamer.models.architecture import (
     Architecture,
     Attention,
@@ -21,9 +22,11 @@ from gossamer.models.architecture import (
 )
 from gossamer.models.head_settings import Head, SentenceEmbedding
 
-__all__ = ["OMITTED", "Config", "Family", "Field", "HeadForm"]
+__all__ = ["OMITTED", "Config", "Family", "Field", "HeadForm", "Key"]
 
 Config = Mapping[str, Any]
+Key = str | Stored | tuple[str | Stored, ...]
+"""Where a module of ours is in a file: its name there, or how it is stored; several are copies of one tensor."""
 
 OLD_NORMS = ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias"))
 """What TensorFlow called the two tensors of a norm, and so do files converted from it."""
@@ -93,7 +96,7 @@ class HeadForm:
 
     head: type
     architectures: tuple[str, ...]
-    keys: Mapping[str, str | tuple[str, ...]]
+    keys: Mapping[str, Key]
     tied: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,17 +105,17 @@ class Family:
     """The translation between `Architecture` and one public format, in both directions.
 
     `given`: architecture values that no field holds, constants or functions of the config. `required`: fields that
-    change the mathematics, with the values that can be read. `keys`: our module or tensor name to theirs; several names
-    are copies of one tensor, the first that is there is read, all are written. `slots` turns the number of a weight set
-    into what the keys' braces hold. `aliases`: other names that a field may have in a file, to its own. `renamed`:
-    endings of old files' names; `ignored`: names known to be harmless.
+    change the mathematics, with the values that can be read. `keys`: our module or tensor name to theirs, or to how it
+    is stored there (`Stored`); several are copies of one tensor, the first that is there is read, all are written.
+    `slots` turns the number of a weight set into what the keys' braces hold. `aliases`: other names that a field may
+    have in a file, to its own. `renamed`: endings of old files' names; `ignored`: names known to be harmless.
     """
 
     model_type: str
     prefix: str
     bare: str
     fields: tuple[Field, ...]
-    keys: Mapping[str, str | tuple[str, ...]]
+    keys: Mapping[str, Key]
     heads: Mapping[str, HeadForm] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -153,6 +156,10 @@ class Family:
 
     def obstacles(self, architecture: Architecture) -> list[str]:
         """What this format cannot hold: [] where writing and reading back gives an equal architecture."""
+        if self.public:
+            # What is computed twice in training changes no output, and public formats have no word for it.
+            layers = tuple(replace(one, recompute="nothing") for one in architecture.layers)
+            architecture = replace(architecture, layers=layers)
         head = architecture.head
         if head is not None and not self.has_head(head):
             return [f"head: the format {self.model_type!r} has no {head.kind}"]
@@ -190,11 +197,28 @@ class Family:
         form = self._form(architecture)
         return self.bare if form is None else form.architectures[0]
 
-    def names(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[str, ...]]:
-        """Their names, without prefix, for each of our tensors; the key table applied."""
+    def places(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[Stored, ...]]:
+        """Where a file holds each of our tensors, names without prefix; the key table applied."""
         form, config = self._form(architecture), self.write(architecture)
         table = {**self.keys, **({} if form is None else form.keys)}
         return {name: self._translate(name, table, config) for name in ours}
+
+    def names(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[str, ...]]:
+        """Their names, without prefix, for each of our tensors."""
+        return {own: tuple(one.name for one in found) for own, found in self.places(ours, architecture).items()}
+
+    def stored(self, ours: Iterable[str], architecture: Architecture) -> dict[str, StoredTensor]:
+        """The same the other way round: what each tensor of a file, by its name without prefix, holds of ours."""
+        held: dict[str, dict[int, str]] = {}
+        turned: dict[str, bool] = {}
+        for own, found in self.places(ours, architecture).items():
+            for one in found:
+                held.setdefault(one.name, {})[one.part] = own
+                turned[one.name] = one.transposed
+        return {
+            theirs: StoredTensor(ours=tuple(own for _, own in sorted(parts.items())), transposed=turned[theirs])
+            for theirs, parts in held.items()
+        }
 
     def file_name(self, theirs: str, architecture: Architecture, prefixed: bool | None = None) -> str:
         """A name as it is written: models with a head keep the encoder under the family's prefix.
@@ -219,9 +243,9 @@ class Family:
         """Whether a tensor the model does not need is known to be harmless: buffers, pooler, heads not asked for."""
         form = self._form(architecture)
         others = [one for one in self.heads.values() if one is not form]
-        tensors = [f"{name}*" for one in others for value in one.keys.values() for name in _as_tuple(value)]
+        tensors = [f"{name}*" for one in others for value in one.keys.values() for name in _names(value)]
         tied = [name for one in self.heads.values() for name in one.tied]
-        poolers = [] if architecture.pooler else [f"{name}.*" for name in _as_tuple(self.keys.get("pooler", ()))]
+        poolers = [] if architecture.pooler else [f"{name}.*" for name in _names(self.keys.get("pooler", ()))]
         return any(fnmatchcase(canonical, one) for one in (*self.ignored, *tensors, *tied, *poolers))
 
     def tied_names(self, architecture: Architecture) -> Mapping[str, str]:
@@ -232,7 +256,7 @@ class Family:
     def numbered_by(self, config: Config) -> Self:
         """This format with weight sets numbered as in one file, where several files say the same (ALBERT's groups)."""
         full, slots = self._full(config), self.slots
-        return dataclasses.replace(self, slots=lambda number, _: slots(number, full))
+        return replace(self, slots=lambda number, _: slots(number, full))
 
     def _full(self, config: Config) -> Config:
         known = {one.name: one.default for one in self.fields}
@@ -267,13 +291,13 @@ class Family:
         given = _under(values, "head") | _under(values, f"head.{head}")
         return form(**{name: value for name, value in given.items() if name in names})
 
-    def _translate(self, name: str, table: Mapping[str, str | tuple[str, ...]], config: Config) -> tuple[str, ...]:
+    def _translate(self, name: str, table: Mapping[str, Key], config: Config) -> tuple[Stored, ...]:
         for ours, theirs in table.items():
             found = _matcher(ours).fullmatch(name)
             if found:
                 number, rest = found.groupdict().get("layer"), found["rest"] or ""
                 slots = {} if number is None else self.slots(int(number), config)
-                return tuple(one.format(**slots) + rest for one in _as_tuple(theirs))
+                return tuple(replace(one, name=one.name.format(**slots) + rest) for one in _as_stored(theirs))
         raise InputError(f"the format {self.model_type!r} has no place for the tensor {name!r}")
 
 
@@ -281,13 +305,18 @@ OMITTED = object()
 """What a field's `write` returns for a line that is not to be written."""
 
 
-def _is_in(theirs: str, keys: Mapping[str, str | tuple[str, ...]]) -> bool:
-    names = [name for one in keys.values() for name in _as_tuple(one)]
+def _is_in(theirs: str, keys: Mapping[str, Key]) -> bool:
+    names = [name for one in keys.values() for name in _names(one)]
     return any(theirs == name or theirs.startswith(f"{name}.") for name in names)
 
 
-def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else value
+def _as_stored(key: Key) -> tuple[Stored, ...]:
+    several = key if isinstance(key, tuple) else (key,)
+    return tuple(Stored(name=one) if isinstance(one, str) else one for one in several)
+
+
+def _names(key: Key) -> list[str]:
+    return [one.name for one in _as_stored(key)]
 
 
 @cache

@@ -17,6 +17,7 @@ __all__ = [
     "LABEL_NUMBERS",
     "LAYERS",
     "NOT_NEGATIVE",
+    "OPTIONAL_COLUMNS",
     "OPTIONAL_COUNT",
     "OPTIONAL_RATE",
     "OPTIONAL_TOKEN",
@@ -74,6 +75,7 @@ _ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
+    "quick_gelu": "gelu_sigmoid",
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
@@ -84,6 +86,7 @@ COLUMNS = whole(1, MOST_COLUMNS)
 LAYERS = whole(1, MOST_LAYERS)
 TOKEN = whole(0, MOST_ROWS)
 OPTIONAL_TOKEN = Kind(allowed=f"{TOKEN.allowed}, or null", accepts=lambda v: v is None or TOKEN.accepts(v))
+OPTIONAL_COLUMNS = Kind(allowed=f"{COLUMNS.allowed}, or null", accepts=lambda v: v is None or COLUMNS.accepts(v))
 COUNT = whole(1, MOST_LABELS)
 OPTIONAL_COUNT = Kind(allowed=f"{COUNT.allowed}, or null", accepts=lambda v: v is None or COUNT.accepts(v))
 RATE = Kind(allowed="a rate from 0 up to, not including, 1", accepts=lambda v: _is_number(v) and 0 <= v < 1)
@@ -95,7 +98,7 @@ ACTIVATION = Kind(
     allowed="one of " + ", ".join(_ACTIVATIONS),
     accepts=lambda v: isinstance(v, str) and v in _ACTIVATIONS,
     read=_ACTIVATIONS.__getitem__,
-    write=lambda v: {"gelu_tanh": "gelu_new"}.get(v, v),
+    write=lambda v: {"gelu_tanh": "gelu_new", "gelu_sigmoid": "quick_gelu"}.get(v, v),
 )
 LABELS = Kind(allowed='an object that names each label, {"0": ..., "1": ...} without gaps, or null', accepts=_is_labels)
 LABEL_NUMBERS = Kind(allowed="an object, or null", accepts=lambda v: v is None or isinstance(v, dict))

@@ -103,6 +103,17 @@ def _close_bytes(opens: tuple[str, int], closes: tuple[str, int], switches: Swit
     return processors.RobertaProcessing(closes, opens, switches["trim_offsets"], switches["add_prefix_space"])
 
 
+def _close_open(opens: tuple[str, int], closes: tuple[str, int], switches: Switches) -> Any:
+    """No token around a text, unless the switches ask for one; all are of type 0."""
+    before = [opens[0]] if switches["add_bos_token"] else []
+    after = [closes[0]] if switches["add_eos_token"] else []
+    return processors.TemplateProcessing(
+        single=[*before, "$A", *after],
+        pair=[*before, "$A", *after, *before, "$B", *after],
+        special_tokens=list(dict.fromkeys((opens, closes))),
+    )
+
+
 def _read_albert(directory: Path, special: Special) -> Vocabulary:
     path = directory / "spiece.model"
     pieces = read_pieces(path)
@@ -172,6 +183,18 @@ _ROBERTA = Layout(
     prepare=_prepare_bytes,
     close=_close_bytes,
 )
+_GPT2 = Layout(
+    kind="bpe",
+    tokenizer_class="GPT2Tokenizer",
+    files=("vocab.json", "merges.txt"),
+    special=dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
+    needed=("eos_token",),
+    frame=("bos_token", "eos_token"),
+    switches={"add_prefix_space": False, "add_bos_token": False, "add_eos_token": False},
+    read=read_byte_pairs,
+    prepare=_prepare_bytes,
+    close=_close_open,
+)
 _ALBERT = Layout(
     kind="unigram",
     tokenizer_class="AlbertTokenizer",
@@ -217,6 +240,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "distilbert": replace(_BERT, tokenizer_class="DistilBertTokenizer"),
     "roberta": _ROBERTA,
     "longformer": _ROBERTA,
+    "gpt2": _GPT2,
     "albert": _ALBERT,
     "xlm-roberta": _sentencepiece("XLMRobertaTokenizer", _read_xlm_roberta),
     "camembert": _sentencepiece("CamembertTokenizer", _read_camembert, mask_takes_space=True),

@@ -22,6 +22,7 @@ _FAMILY_OF_CLASS = {
     "ElectraTokenizer": "bert",
     "RobertaTokenizer": "roberta",
     "LongformerTokenizer": "longformer",
+    "GPT2Tokenizer": "gpt2",
     "AlbertTokenizer": "albert",
     "XLMRobertaTokenizer": "xlm-roberta",
     "CamembertTokenizer": "camembert",

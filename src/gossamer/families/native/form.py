@@ -6,6 +6,7 @@ from typing import Any
 
 from gossamer.errors import InputError
 from gossamer.families.base import Config, Family
+from gossamer.families.stored import Stored
 from gossamer.models.architecture import Architecture
 from gossamer.models.head_settings import Head, SentenceEmbedding
 
@@ -35,9 +36,9 @@ class NativeFamily(Family):
         """Every head."""
         return True
 
-    def names(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[str, ...]]:
-        """Every name as it is."""
-        return {name: (name,) for name in ours}
+    def places(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[Stored, ...]]:
+        """Every tensor under its own name, as it is."""
+        return {name: (Stored(name=name),) for name in ours}
 
     def is_ignored(self, canonical: str, architecture: Architecture) -> bool:
         """Whether the tensor belongs to a head or pooler that was left out on purpose."""
