@@ -282,7 +282,7 @@ def test_masked_evaluation_covers_all_and_knows_no_seed(words: Tokenizer) -> Non
     held = evaluated(1)
     assert all(one["bytes"] == other["bytes"] for one, other in zip(held, evaluated(2), strict=True))
     assert str(held) == str(evaluated(2))
-    kept = Batches(file=file, tokenizer=words, objective=MASKED, length=64, batch=4, held_out=2)._split[1]
+    kept = Batches(file=file, tokenizer=words, objective=MASKED, length=64, batch=4, held_out=2).evaluated
     assert sum(int(batch["bytes"]) for batch in held) == sum(file.bytes_of(int(i)) for i in kept)
 
 
@@ -299,7 +299,7 @@ def test_held_out_documents_are_never_trained_on() -> None:
         seen[held_out] = held
     assert seen[4][:-1] == [33 + 56, 33 + 57, 33 + 58, 33 + 59]
     assert set(seen[0.001]) < set(seen[0.1]) < set(seen[7])  # more is held out, the same first
-    assert batches(file, held_out=7, seed=99)._split[1].tolist() == [one - 33 for one in seen[7][:-1]]
+    assert batches(file, held_out=7, seed=99).evaluated.tolist() == [one - 33 for one in seen[7][:-1]]
     assert seen[7][:-1] != list(range(33, 40))
 
 
@@ -344,6 +344,10 @@ def test_an_altered_file_is_found(tmp_path: Path) -> None:
         ({"held_out_by": "first"}, "held_out_by is 'first'; it must be one of 'hash', 'last'"),
         ({"pack": "yes"}, "pack is 'yes'; it must be true or false"),
         ({"vocabulary_size": 100}, "the tokens are of a vocabulary of 257, the model's has 100"),
+        (
+            {"objective": MASKED, "tokenizer": byte_tokenizer(mask=True), "vocabulary_size": 257},
+            "the tokens are of a vocabulary of 258, the model's has 257; take the model's own tokenizer",
+        ),
         ({"objective": MASKED}, "objective.kind is 'masked-lm', but the tokenizer has no token for what is taken out"),
     ],
 )

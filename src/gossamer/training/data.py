@@ -131,6 +131,11 @@ class Batches:
         return 0 if self._held is None else len(self._held.corpus.numbers)
 
     @property
+    def evaluated(self) -> np.ndarray:
+        """Which documents are held out, as their file numbers them."""
+        return np.arange(0) if self._held is None else self._held.corpus.numbers
+
+    @property
     def digest(self) -> str:
         """SHA-256 that changes with the data."""
         if self.held_out_file is None:
@@ -145,11 +150,13 @@ class Batches:
     def _check_files(self) -> None:
         for file in self._files:
             file.check_tokenizer(self.tokenizer)
-            if self.vocabulary_size is not None and file.vocabulary_size > self.vocabulary_size:
-                raise InputError(
-                    f"the tokens are of a vocabulary of {file.vocabulary_size:,}, the model's has "
-                    f"{self.vocabulary_size:,}; take the model's own tokenizer, or a model with a larger vocabulary"
-                )
+        mask = 0 if self._causal or self.tokenizer.mask_id is None else self.tokenizer.mask_id
+        needed = max(mask + 1, *(file.vocabulary_size for file in self._files))
+        if self.vocabulary_size is not None and needed > self.vocabulary_size:
+            raise InputError(
+                f"the tokens are of a vocabulary of {needed:,}, the model's has {self.vocabulary_size:,}; take the "
+                "model's own tokenizer, or a model with a larger vocabulary"
+            )
         require(self.held_out_file is None or not self.held_out, "held_out", self.held_out, "0 where there is a file")
         share = type(self.held_out) is float and 0 <= self.held_out < 1
         count = type(self.held_out) is int and 0 <= self.held_out < self.file.documents
