@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window
     from gossamer.recipes import lengthen
     from gossamer.tasks import task
+    from gossamer.training.loop import train
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "load",
     "save",
     "task",
+    "train",
 ]
 
 _HOMES = {
@@ -45,6 +47,7 @@ _HOMES = {
     "load": "gossamer.checkpoints",
     "save": "gossamer.checkpoints",
     "task": "gossamer.tasks",
+    "train": "gossamer.training.loop",
 }
 
 

@@ -36,6 +36,7 @@ VERBS = {
     "attention": "What the tokens of a text attend to, by layer and head.",
     "tokenizer": "Train a tokenizer, or see how one cuts a text.",
     "tokenize": "Turn texts into a token file to train on.",
+    "train": "Train a language model as a config says; stopped, it goes on exactly.",
     "env": "Versions, processor, devices, folders: for a bug report.",
 }
 

@@ -1,0 +1,80 @@
+"""gossamer train: a language model from a config, to be stopped and resumed at will."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.text import Text
+from typer import Argument, BadParameter, Exit, Option
+
+from gossamer.cli.output import check_directory, note, print_json, show, working
+
+__all__ = ["train"]
+
+
+class Resume(StrEnum):
+    """What is done where a run is there already."""
+
+    auto = "auto"
+    never = "never"
+    must = "must"
+
+
+def train(
+    config: Annotated[Path, Argument(metavar="CONFIG.yaml", help="Model, data and settings of the run.")],
+    out: Annotated[Path | None, Option(metavar="DIR", help="Where to write, instead of the config's output.")] = None,
+    change: Annotated[
+        list[str] | None, Option("--set", metavar="FIELD=VALUE", help="Another value: optimizer.learning_rate=1e-4.")
+    ] = None,
+    resume: Annotated[
+        Resume, Option(metavar="HOW", help="auto goes on with a run that is there; never; must.")
+    ] = Resume.auto,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Train a language model as a config says.
+
+    The run writes checkpoints; stopped by Ctrl-C or killed at any moment, the same command goes on to the very weights
+    of a run that was never stopped. Under torchrun or accelerate launch it runs in several processes. The output folder
+    gets the model (last, and best on held-out text), journal.jsonl, loss.svg and receipt.json.
+    """
+    changes = dict(map(_change, change or []))
+    if out is not None:
+        check_directory(out)
+        changes["output"] = str(out)
+    with working("reading the settings"):
+        from gossamer.training.config import TrainingConfig
+        from gossamer.training.loop import train as run
+        from gossamer.training.stops import RunStopped
+
+        settings = TrainingConfig.read(config, changes)
+    first = int(os.environ.get("RANK", "0")) == 0
+    try:
+        _, receipt = run(settings, resume=resume.value, remark=note)
+    except RunStopped as stop:
+        if first:
+            note(str(stop))
+            if as_json:
+                print_json({"out": settings.output, "stopped": str(stop), "signal": stop.signal})
+        raise Exit(128 + stop.signal) from None
+    if not first:
+        return
+    if as_json:
+        print_json({"out": settings.output, "receipt": receipt.to_dict()})
+    else:
+        where = Text.assemble("saved in ", (settings.output, "bold"), no_wrap=True, overflow="ignore")
+        show(Text.assemble(*([f"{receipt.sample}\n\n"] if receipt.sample else []), f"{receipt}\n", where))
+
+
+def _change(text: str) -> tuple[str, Any]:
+    import yaml  # type: ignore[import-untyped]
+
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise BadParameter(f"{text!r} is not of the form FIELD=VALUE, such as steps=100", param_hint="'--set'")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name, value

@@ -1,0 +1,282 @@
+"""What a training is: frozen settings from YAML, a dict or code, checked before anything is read or computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from gossamer.errors import InputError, quote
+from gossamer.models.architecture import Recompute
+from gossamer.models.checks import (
+    MOST_ROWS,
+    require,
+    require_choice,
+    require_count,
+    require_flag,
+    require_positive,
+)
+from gossamer.training.config_models import ModelSettings
+from gossamer.training.config_reading import changed, plain, read_settings, read_yaml
+from gossamer.training.objectives import Objective
+from gossamer.training.optimizers import OptimizerSettings
+from gossamer.training.schedules import Schedule
+
+__all__ = [
+    "BatchSettings",
+    "CheckpointSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "JournalSettings",
+    "SampleSettings",
+    "TrainingConfig",
+]
+
+Precision = Literal["float32", "bfloat16", "float16"]
+MOST_STEPS = 2**53
+# `model: gpt2` says `model: {checkpoint: gpt2}`, and so on.
+_SHORT = {
+    "model": "checkpoint",
+    "data": "train",
+    "objective": "kind",
+    "optimizer": "name",
+    "schedule": "name",
+    "sample": "prompt",
+}
+
+
+def _written_out(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {_SHORT[name]: value} if isinstance(value, str) and name in _SHORT else value
+        for name, value in fields.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What is learnt from: one token file (`gossamer tokenize`), or texts that are made into one in the output folder.
+
+    `train`: FILE.tokens, or texts, .jsonl files (their `field`), "speeches", or a list of those. `split`: what a
+    document of a text file is. `tokenizer`: "bytes", a directory, or an id on the hub; the model's own unless given,
+    bytes for fresh weights. `pack`: rows hold several documents and no padding.
+    """
+
+    train: str | tuple[str, ...]
+    tokenizer: str | None = None
+    field: str = "text"
+    split: Literal["file", "lines", "paragraphs"] = "file"
+    pack: bool = True
+
+    def __post_init__(self) -> None:
+        require(bool(self.train), "train", self.train, "a token file, texts, or speeches")
+        for name in self.inputs:
+            if name != "speeches" and not Path(name).is_file():
+                raise InputError(f"train is {quote(name)}: no such file; name a token file, texts, or speeches")
+        if any(Path(name).suffix == ".tokens" for name in self.inputs):
+            require(len(self.inputs) == 1, "train", list(self.inputs), "one token file alone, or texts")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The files, also where there is one."""
+        return (self.train,) if isinstance(self.train, str) else self.train
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """`rows` of `length` tokens a step, of all processes together.
+
+    `length`: as long as the model reads unless given. `accumulation`: the parts that each process cuts its rows into
+    and reads in turn.
+    """
+
+    rows: int = 8
+    length: int | None = None
+    accumulation: int = 1
+
+    def __post_init__(self) -> None:
+        require_count(self, "rows", "accumulation", most=MOST_ROWS)
+        if self.length is not None:
+            require_count(self, "length", least=2, most=MOST_ROWS)
+        fits = self.rows % self.accumulation == 0
+        require(fits, "accumulation", self.accumulation, f"a divisor of batch.rows, {self.rows}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Held-out text: some documents of the data (`held_out`: how many, or a share of them) or other files (`data`).
+
+    It is read every `every` steps and after the last one; after `patience` times in a row without a lower loss the run
+    ends. `held_out_by`: which documents are held out.
+    """
+
+    every: int | None = None
+    held_out: int | float = 0
+    held_out_by: Literal["hash", "last"] = "hash"
+    data: str | tuple[str, ...] | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "patience"):
+            if getattr(self, name) is not None:
+                require_count(self, name, most=MOST_STEPS)
+                require(self.has_text, name, getattr(self, name), "left out, or held_out or data given")
+        share = type(self.held_out) is float and 0 <= self.held_out < 1
+        count = type(self.held_out) is int and self.held_out >= 0
+        require(share or count, "held_out", self.held_out, "a number of documents, or a share of them below 1")
+        require(not (self.held_out and self.data), "held_out", self.held_out, "left out where there is data")
+        for name in self.inputs:
+            if name != "speeches" and not Path(name).is_file():
+                raise InputError(f"data is {quote(name)}: no such file; name a token file or texts")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The files of held-out text."""
+        return (self.data,) if isinstance(self.data, str) else self.data or ()
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self.held_out) or self.data is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """A checkpoint every `every` steps (and at the end, and when stopped); the newest `keep` stay."""
+
+    every: int = 500
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        require_count(self, "every", "keep", most=MOST_STEPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalSettings:
+    """journal.jsonl gets the loss of every `every`-th step; `live`: a line on stderr; `tensorboard`: its files too."""
+
+    every: int = 1
+    live: bool = True
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        require_count(self, "every", most=MOST_STEPS)
+        require_flag(self, "live", "tensorboard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """Text that the trained decoder goes on with, in the receipt and in sample.txt."""
+
+    prompt: str
+    tokens: int = 200
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 0.95
+
+    def __post_init__(self) -> None:
+        require(bool(self.prompt), "prompt", self.prompt, "a text to go on with")
+        require_count(self, "tokens", most=MOST_ROWS)
+        require_positive(self, "temperature", zero=True)
+        if self.top_k is not None:
+            require_count(self, "top_k", most=MOST_ROWS)
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "a share above 0, up to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything about one run. Its length: `steps` or `epochs` of the data, at most `minutes` of time.
+
+    `clipping`: the highest global norm of the gradients (Pascanu et al. 2013), None for none. `precision`: "bfloat16"
+    and "float16" are autocast, the latter with scaled losses. `recompute`: parts of every layer that are computed again
+    in the backward pass. `parallel`: how several processes share the work. `train_only`: beginnings of the names of the
+    parameters that are trained, all unless given; `frozen_rows`: of these parameters, the first rows that stay as they
+    are. `threads`: of this process, torch's own number unless given.
+    """
+
+    data: DataSettings
+    output: str
+    model: ModelSettings | None = None
+    objective: Objective = field(default_factory=Objective)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: Schedule = field(default_factory=Schedule)
+    clipping: float | None = 1.0
+    precision: Precision = "float32"
+    steps: int | None = None
+    epochs: float | None = None
+    minutes: float | None = None
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    recompute: Recompute | None = None
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    train_only: tuple[str, ...] = ()
+    frozen_rows: dict[str, int] = field(default_factory=dict)
+    seed: int = 0
+    sample: SampleSettings | None = None
+    threads: int | None = None
+    device: Literal["cpu", "cuda", "mps"] | None = None
+
+    @classmethod
+    def read(
+        cls, source: TrainingConfig | dict[str, Any] | str | Path, changes: Mapping[str, Any] = MappingProxyType({})
+    ) -> TrainingConfig:
+        """The settings from a YAML file or a mapping, then `changes`, such as {"optimizer.learning_rate": 1e-4}.
+
+        Raises InputError: the field's path, the value, what is allowed.
+        """
+        if isinstance(source, cls):
+            return cls.read(source.to_dict(), changes) if changes else source
+        if not isinstance(source, str | Path | dict):
+            raise InputError(f"the config is {quote(source)}; give a YAML file, a dict or a TrainingConfig")
+        fields = source if isinstance(source, dict) else read_yaml(Path(source).expanduser())
+        for path, value in changes.items():
+            fields = changed(_written_out(fields), path, value)
+        fields = _written_out(fields)
+        try:
+            return read_settings(cls, fields)
+        except InputError as problem:
+            raise InputError(str(problem) if isinstance(source, dict) else f"{source}: {problem}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values; `read` reads them back to equal ones."""
+        return plain(self)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "threads"):
+            if getattr(self, name) is not None:
+                require_count(self, name, most=MOST_STEPS)
+        for name in ("epochs", "minutes", "clipping"):
+            if getattr(self, name) is not None:
+                require_positive(self, name)
+        require(type(self.seed) is int and 0 <= self.seed < 2**63, "seed", self.seed, "a whole number, 0 or more")
+        require(bool(self.output), "output", self.output, "a directory to write to")
+        require_choice(self, Precision, "precision")
+        there = next(one for one in (Path(self.output), *Path(self.output).absolute().parents) if one.exists())
+        require(there.is_dir(), "output", self.output, f"a directory; {str(there)!r} is a file")
+        self._check_length_of_run()
+        for name, rows in self.frozen_rows.items():
+            fits = type(rows) is int and 0 < rows <= MOST_ROWS
+            require(fits, f"frozen_rows.{name}", rows, "a number of rows, 1 or more")
+        causal = self.objective.kind == "causal-lm"
+        require(causal or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
+
+    def _check_length_of_run(self) -> None:
+        require(self.steps is None or self.epochs is None, "epochs", self.epochs, "left out where there are steps")
+        if self.steps is None and self.epochs is None:
+            require(self.minutes is not None, "steps", None, "given, or epochs or minutes")
+            schedule = self.schedule
+            needs = schedule.name in ("cosine", "linear") or type(schedule.warmup) is float
+            if needs and schedule.steps is None:
+                raise InputError(
+                    f"schedule.name is {schedule.name!r} with warmup {schedule.warmup}, which need a number of steps; "
+                    "give schedule.steps beside minutes, or take 'constant' or 'inverse-sqrt' and a warmup in steps"
+                )
+
+    def schedule_of(self, steps: int) -> Schedule:
+        """The schedule of a run of so many steps."""
+        known = self.schedule.steps is not None or (self.steps is None and self.epochs is None)
+        return self.schedule if known else dataclasses.replace(self.schedule, steps=steps)

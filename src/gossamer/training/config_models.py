@@ -1,0 +1,156 @@
+"""The model of a training: a checkpoint, an architecture written out, or a decoder in a few numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gossamer.errors import InputError, quote
+from gossamer.models.architecture import Architecture, Initializer, Recompute
+from gossamer.models.checks import require
+from gossamer.models.decoders import Heads, decoder, sparse_transformer
+from gossamer.models.head_settings import Activation
+from gossamer.patterns import Fixed, Full, Pattern, Strided, Window, pattern_from_dict
+
+__all__ = ["DecoderSettings", "ModelSettings", "SparseTransformerSettings", "read_pattern", "with_recompute"]
+
+_SHORT = re.compile(r"\s*([a-z]+)\s*(?:\(\s*(\d+(?:\s*,\s*\d+)*)\s*\))?\s*")
+_FORMS: dict[str, tuple[Callable[..., Pattern], tuple[int, ...], str]] = {
+    "full": (lambda: Full(causal=True), (0,), "full"),
+    "window": (lambda before, dilation=1: Window(before, 0, dilation), (1, 2), "window(256) or window(256, dilation)"),
+    "strided": (Strided, (1,), "strided(128)"),
+    "fixed": (Fixed, (2,), "fixed(128, 8)"),
+}
+
+
+def read_pattern(value: object, path: str = "pattern") -> Pattern:
+    """A causal pattern from its short form, such as "window(256)" (a token and the 256 before it), or a dictionary."""
+    if isinstance(value, Pattern):
+        return value
+    try:
+        if isinstance(value, dict):
+            return pattern_from_dict(value)
+        found = _SHORT.fullmatch(value) if isinstance(value, str) else None
+        numbers = [int(one) for one in (found[2] or "").split(",") if one.strip()] if found else []
+        build, counts, _ = _FORMS.get(found[1] if found else "", (None, (), ""))
+        if build is not None and len(numbers) in counts:
+            return build(*numbers)
+    except InputError as problem:
+        raise InputError(f"{path} is {quote(value)}: {problem}") from None
+    forms = ", ".join(form for _, _, form in _FORMS.values())
+    raise InputError(f"{path} is {quote(value)}; it must be one of {forms}, or a dictionary such as {{pattern: ...}}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderSettings:
+    """A decoder of pre-norm layers: what `gossamer.models.decoder` takes.
+
+    `pattern`: a short form ("full", "window(256)", "strided(128)", "fixed(128, 8)"), a dictionary, or a list of them
+    that the layers take in turn. `positions`: "learned", or the sizes of the dimensions that they are counted in.
+    """
+
+    layers: int
+    hidden_size: int
+    heads: int
+    length: int
+    pattern: Any = "full"
+    positions: Literal["learned"] | tuple[int, ...] = "learned"
+    head_size: int | None = None
+    width: int | None = None
+    activation: Activation = "gelu_tanh"
+    dropout: float = 0.0
+    tied: bool = True
+    initializer: Initializer = "gpt2"
+    norm_eps: float = 1e-5
+    vocabulary_size: int | None = None
+
+    def build(self, vocabulary_size: int) -> Architecture:
+        """The architecture for so many tokens."""
+        several = self.pattern if isinstance(self.pattern, list | tuple) else [self.pattern]
+        require(len(several) > 0, "pattern", self.pattern, "one pattern or more")
+        patterns = [
+            read_pattern(one, f"pattern[{i}]" if len(several) > 1 else "pattern") for i, one in enumerate(several)
+        ]
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        axes = () if given.pop("positions") == "learned" else self.positions
+        del given["pattern"]
+        return decoder(**{**given, "patterns": patterns, "axes": axes, "vocabulary_size": vocabulary_size})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseTransformerSettings:
+    """The paper's decoder: what `gossamer.models.sparse_transformer` takes."""
+
+    layers: int
+    hidden_size: int
+    heads: int
+    length: int
+    stride: int
+    kind: Literal["strided", "fixed"] = "strided"
+    summary: int = 8
+    integrated: Heads = "merged"
+    axes: tuple[int, ...] = ()
+    half_size: bool = False
+    dropout: float = 0.0
+    vocabulary_size: int | None = None
+
+    def build(self, vocabulary_size: int) -> Architecture:
+        """The architecture for so many tokens."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return sparse_transformer(**{**given, "vocabulary_size": vocabulary_size})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """One of: a checkpoint (a directory or an id on the hub), or fresh weights for a description.
+
+    `new_head`: the checkpoint's head, or what it has of it, is taken where it is there and drawn where it is not.
+    """
+
+    checkpoint: str | None = None
+    architecture: dict[str, Any] | None = None
+    decoder: DecoderSettings | None = None
+    sparse_transformer: SparseTransformerSettings | None = None
+    new_head: bool = False
+
+    def __post_init__(self) -> None:
+        ways = ("checkpoint", "architecture", "decoder", "sparse_transformer")
+        given = [name for name in ways if getattr(self, name) is not None]
+        if len(given) != 1:
+            what = f"holds {' and '.join(given)}" if given else "is empty"
+            raise InputError(f"{what}; give one of {', '.join(ways)}")
+        require(
+            not self.new_head or self.checkpoint is not None, "new_head", self.new_head, "false without a checkpoint"
+        )
+        if self.checkpoint is None:
+            self.describe(2**16)
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """The tokens that the description itself names, if it does."""
+        if self.architecture is not None:
+            return self.describe(0).embeddings.vocabulary_size
+        short = self.decoder or self.sparse_transformer
+        return None if short is None else short.vocabulary_size
+
+    def describe(self, vocabulary_size: int) -> Architecture:
+        """The architecture of fresh weights, for so many tokens where it names no number itself."""
+        if self.architecture is not None:
+            return Architecture.from_dict(self.architecture)
+        name, short = ("decoder", self.decoder) if self.decoder else ("sparse_transformer", self.sparse_transformer)
+        assert short is not None
+        try:
+            return short.build(short.vocabulary_size or vocabulary_size)
+        except InputError as problem:
+            raise InputError(f"{name}.{problem}") from None
+
+
+def with_recompute(architecture: Architecture, recompute: Recompute | None) -> Architecture:
+    """The same model with these parts computed again in the backward pass; None leaves it as it is."""
+    if recompute is None:
+        return architecture
+    layers = tuple(dataclasses.replace(one, recompute=recompute) for one in architecture.layers)
+    return dataclasses.replace(architecture, layers=layers)

@@ -1,0 +1,147 @@
+"""Training: read the settings, gather what they name, then step, evaluate and save until the run is over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from gossamer.checkpoints import save
+from gossamer.errors import InputError, quote
+from gossamer.models.encoder import Model
+from gossamer.training.config import TrainingConfig
+from gossamer.training.material import gather
+from gossamer.training.processes import Processes
+from gossamer.training.receipt import TrainingReceipt
+from gossamer.training.run import Run
+from gossamer.training.stops import RunStopped, StopRequest, listening
+
+__all__ = ["Resume", "train"]
+
+Resume = Literal["auto", "never", "must"]
+
+
+def train(
+    config: TrainingConfig | dict[str, Any] | str | Path,
+    *,
+    model: Model | None = None,
+    resume: Resume = "auto",
+    remark: Callable[[str], None] = lambda text: None,
+) -> tuple[Model, TrainingReceipt]:
+    """Train a language model as a config says; returns it, in evaluation mode, and a receipt.
+
+    config: settings, or the YAML file that holds them. model: what is trained, in place, instead of the config's; its
+    weights are float32. resume: "auto" goes on from the newest whole checkpoint in the output folder, if there is one,
+    to the very weights that a run never stopped would have (same machine, threads and number of processes); "never" and
+    "must" refuse where there is one and where there is none. remark: is called with what the user should know
+    meanwhile.
+
+    The output folder holds journal.jsonl, loss.svg, receipt.json, the model (`last`, and `best` on held-out text) and
+    the checkpoints. The first SIGINT or SIGTERM lets the step end, saves, and raises RunStopped, a KeyboardInterrupt.
+    Raises InputError for a config that is wrong or does not fit model, data or the run that is there, GossamerError
+    where loss or gradients are not finite or a checkpoint cannot be written.
+    """
+    settings = TrainingConfig.read(config)
+    if resume not in get_args(Resume):
+        raise InputError(f"resume is {quote(resume)}; it must be one of {', '.join(map(repr, get_args(Resume)))}")
+    with _threads(settings.threads), torch.enable_grad():
+        processes = Processes(settings.parallel, settings.device)
+        with _only_run(settings, processes), _generators_kept(processes.device):
+            material = gather(settings, model, processes)
+            with closing(Run(settings, material, processes, resume, remark)) as run:
+                with listening() as request:
+                    _learn(run, request)
+                return _finish(run)
+
+
+def _learn(run: Run, request: StopRequest) -> None:
+    """Step after step until the run is over or somebody stops it; the journal is written before each checkpoint."""
+    evaluate_every, save_every = run.config.evaluation.every, run.config.checkpoints.every
+    while run.ended is None:
+        run.update()
+        stopped_by = run.agree(request.signal)
+        if run.ended or (evaluate_every and run.step % evaluate_every == 0):
+            run.evaluate()
+        if run.ended or stopped_by or run.step % save_every == 0:
+            run.save()
+        if stopped_by and not run.ended:
+            run.save_model("last")
+            raise RunStopped(stopped_by, run.step, run.expected_steps, run.output)
+
+
+def _finish(run: Run) -> tuple[Model, TrainingReceipt]:
+    """The model without anything of the training about it, what it writes, and the receipt; all saved."""
+    model = run.release()
+    sample = _sample(run, model)
+    receipt = run.receipt(model, sample)
+    model.receipt = receipt
+    if run.processes.first:
+        save(model, run.output / "last")
+        _write(run.output / "receipt.json", json.dumps(receipt.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        if sample is not None:
+            _write(run.output / "sample.txt", sample)
+        run.plot()
+    run.processes.wait()
+    return model, receipt
+
+
+def _sample(run: Run, model: Model) -> str | None:
+    """The prompt and how the model goes on."""
+    wanted = run.config.sample
+    if wanted is None:
+        return None
+    from gossamer.models.generation import generate
+
+    found = generate(
+        model, wanted.prompt, max_new_tokens=wanted.tokens, temperature=wanted.temperature, top_k=wanted.top_k,
+        top_p=wanted.top_p, seed=run.config.seed,
+    )  # fmt: skip
+    return wanted.prompt + "".join(found.texts or [])
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _generators_kept(device: torch.device) -> Iterator[None]:
+    """Leave the caller's random numbers where they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def _only_run(config: TrainingConfig, processes: Processes) -> Iterator[None]:
+    """InputError where another run writes to the same output; the system forgets the lock of a run that is killed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    output = Path(config.output)
+    if not processes.first:
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"output is {quote(config.output)}, where another run is at work; name another") from None
+        except OSError:  # file systems without locks
+            pass
+        yield

@@ -1,0 +1,174 @@
+"""What a run needs before its first step: model, tokenizer and batches, checked against each other."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gossamer.checkpoints import load
+from gossamer.checkpoints.hub import find_checkpoint
+from gossamer.errors import InputError, quote
+from gossamer.models.encoder import Model
+from gossamer.models.head_settings import CausalLM, MaskedLM, PreTraining
+from gossamer.text import TokenFile, Tokenizer, byte_tokenizer, read_documents, write_token_file
+from gossamer.training.config import TrainingConfig
+from gossamer.training.data import Batches, open_tokens
+from gossamer.training.processes import Processes
+
+__all__ = ["Material", "gather", "how_many_steps"]
+
+_LEARNS = {"causal-lm": CausalLM, "masked-lm": (MaskedLM, PreTraining)}
+_FRESH_HEADS = {"causal-lm": CausalLM, "masked-lm": MaskedLM}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """A model of float32 weights, the tokenizer that its data are made with, and the batches of this process."""
+
+    model: Model
+    tokenizer: Tokenizer
+    batches: Batches
+
+
+def gather(config: TrainingConfig, model: Model | None, processes: Processes) -> Material:
+    """Load or draw the model, open or make the token files; InputError where any of it does not fit the rest."""
+    _check_rows(config, processes)
+    given = model if model is not None else _model(config)
+    tokenizer = _tokenizer(config, given)
+    if given is None:
+        given = _fresh(config, tokenizer)
+    _check_model(config, given, processes)
+    _check_prompt(config, given, tokenizer)
+    output = Path(config.output)
+    with processes.first_alone():
+        file = _tokens(config.data.inputs, tokenizer, config, output / "train.tokens", processes)
+        held_out = config.evaluation.inputs
+        other = _tokens(held_out, tokenizer, config, output / "held-out.tokens", processes) if held_out else None
+    batches = Batches(
+        file=file,
+        tokenizer=tokenizer,
+        objective=config.objective,
+        length=config.batch.length or given.architecture.length,
+        batch=config.batch.rows,
+        seed=config.seed,
+        pack=config.data.pack,
+        held_out=config.evaluation.held_out,
+        held_out_by=config.evaluation.held_out_by,
+        held_out_file=other,
+        vocabulary_size=given.architecture.embeddings.vocabulary_size,
+        rank=processes.rank,
+        world=processes.count,
+    )
+    return Material(model=given, tokenizer=tokenizer, batches=batches)
+
+
+def how_many_steps(config: TrainingConfig, batches: Batches) -> int | None:
+    """The steps of the whole run; None where only its minutes are given."""
+    return config.steps if config.epochs is None else batches.steps(config.epochs)
+
+
+def _model(config: TrainingConfig) -> Model | None:
+    """The checkpoint's model; None where fresh weights are to be drawn."""
+    if config.model is None:
+        raise InputError("model is missing; name a checkpoint, describe a decoder, or hand one to train()")
+    if config.model.checkpoint is None:
+        return None
+    head = _FRESH_HEADS[config.objective.kind]() if config.model.new_head else config.objective.kind
+    if not config.model.new_head:
+        # Whatever the file has that learns this, pre-training heads too.
+        found = load(config.model.checkpoint, dtype="float32")
+        if isinstance(found.architecture.head, _LEARNS[config.objective.kind]):  # type: ignore[arg-type]
+            return found
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return load(config.model.checkpoint, head=head, dtype="float32")
+
+
+def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
+    named = config.data.tokenizer
+    if named is None and model is not None:
+        if model.tokenizer is None:
+            raise InputError("data.tokenizer is missing and the model has none; name 'bytes', or a model directory")
+        return model.tokenizer
+    if named is None or named == "bytes":
+        return byte_tokenizer(mask=config.objective.kind == "masked-lm")
+    return Tokenizer.load(find_checkpoint(named))
+
+
+def _fresh(config: TrainingConfig, tokenizer: Tokenizer) -> Model:
+    """A model of drawn weights, by the run's seed; its words are the tokenizer's."""
+    assert config.model is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = Model(config.model.describe(tokenizer.vocabulary_size))
+    model.tokenizer = tokenizer.with_max_length(model.architecture.length)
+    return model
+
+
+def _check_rows(config: TrainingConfig, processes: Processes) -> None:
+    parts = processes.count * config.batch.accumulation
+    if config.batch.rows % parts:
+        raise InputError(
+            f"batch.rows is {config.batch.rows}; with {processes.count} processes and accumulation "
+            f"{config.batch.accumulation} it must be a multiple of {parts}"
+        )
+
+
+def _check_model(config: TrainingConfig, model: Model, processes: Processes) -> None:
+    architecture, kind = model.architecture, config.objective.kind
+    if not isinstance(architecture.head, _LEARNS[kind]):  # type: ignore[arg-type]
+        head = "no head" if architecture.head is None else f"the head {architecture.head.kind!r}"
+        raise InputError(f"objective.kind is {kind!r}, but the model has {head}; take a model that learns it")
+    length = config.batch.length or architecture.length
+    if length > architecture.length:
+        raise InputError(f"batch.length is {length}; the model reads {architecture.length} tokens: take at most those")
+    kinds = {one.dtype for one in model.parameters()} - {torch.float32, torch.float64}
+    if kinds:
+        found = str(kinds.pop()).removeprefix("torch.")
+        raise InputError(f"the model's weights are {found}; train float32 ones, as model.float() makes them")
+    _check_names(config, model, processes)
+
+
+def _check_prompt(config: TrainingConfig, model: Model, tokenizer: Tokenizer) -> None:
+    """Find out before the training, not after it, that there is no room to go on with the text."""
+    if config.sample is not None:
+        size, most = len(tokenizer.encode_plain(config.sample.prompt)[0]), model.architecture.length
+        if size >= most:
+            raise InputError(f"sample.prompt is {size} tokens long; the model reads {most}: give a shorter one")
+
+
+def _check_names(config: TrainingConfig, model: Model, processes: Processes) -> None:
+    parameters = dict(model.named_parameters())
+    places = sorted({".".join(name.split(".")[:i]) for name in parameters for i in range(1, name.count(".") + 2)})
+    for i, name in enumerate(config.train_only):
+        if name not in places:
+            near = difflib.get_close_matches(name, places, n=1, cutoff=0)[0]
+            raise InputError(f"train_only[{i}] is {quote(name)}; the model has no such part: the nearest is {near!r}")
+    for name, rows in config.frozen_rows.items():
+        if name not in parameters:
+            near = difflib.get_close_matches(name, list(parameters), n=1, cutoff=0)[0]
+            raise InputError(f"frozen_rows names {quote(name)}, which the model does not have: the nearest is {near!r}")
+        most = len(parameters[name])
+        if rows > most:
+            raise InputError(f"frozen_rows.{name} is {rows}; the table has {most} rows")
+    if config.frozen_rows and processes.sharded:
+        raise InputError("parallel is 'fsdp2', which cuts tables into pieces; with frozen_rows it must be 'ddp'")
+
+
+def _tokens(
+    inputs: tuple[str, ...], tokenizer: Tokenizer, config: TrainingConfig, target: Path, processes: Processes
+) -> TokenFile:
+    """A token file as it is; texts as one that is made in the output folder by the first process."""
+    if Path(inputs[0]).suffix == ".tokens":
+        file = open_tokens(list(inputs), tokenizer)
+        if processes.first:
+            file.check()
+        return file
+    if processes.first:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        documents = read_documents(list(inputs), field=config.data.field, split=config.data.split)
+        write_token_file(target, documents, tokenizer, name=config.data.tokenizer or "the model's")
+    return TokenFile.open(target)

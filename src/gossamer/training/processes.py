@@ -1,0 +1,154 @@
+"""The processes of a run, on `accelerate`: alone, DDP or FSDP2; the same loop runs in each."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import InputError
+from gossamer.models.encoder import Model
+
+__all__ = ["Processes", "full_state", "whole"]
+
+
+class Processes:
+    """This process among those that torchrun or `accelerate launch` started, the first and only one where none did.
+
+    `accelerate` finds the device, joins the processes (gloo on CPUs, NCCL on GPUs) and wraps the model for DDP. FSDP2
+    is torch's `fully_shard` itself: accelerate's plugin leaves it out where the processes run on CPUs.
+    """
+
+    def __init__(self, parallel: str = "ddp", device: str | None = None) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        _check_device(device)
+        on_cpu = device == "cpu" or not torch.accelerator.is_available()
+        # Global projections, poolers and other parts that an objective leaves alone get no gradients.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self._accelerator = Accelerator(cpu=several and on_cpu, mixed_precision="no", kwargs_handlers=[unused])
+        self.device = torch.device("cpu") if on_cpu else self._accelerator.device
+        self.rank = self._accelerator.process_index
+        self.count = self._accelerator.num_processes
+        self.sharded = self.count > 1 and (parallel == "fsdp2" or _launched_for_fsdp2())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    @property
+    def names_of_parallel(self) -> str:
+        """How the processes share the work, for a receipt."""
+        return "one process" if self.count == 1 else f"{self.count} processes, {'FSDP2' if self.sharded else 'DDP'}"
+
+    def wrap(self, model: Model) -> nn.Module:
+        """The model on its device, ready for gradients that are shared; `model` keeps its names, and its parameters."""
+        model.to(self.device)
+        if self.sharded:
+            _shard(model, self.device, self.count)
+            return model
+        if self.count == 1:
+            return model
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        return cast(nn.Module, self._accelerator.prepare_model(model, device_placement=False))
+
+    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Around a micro-batch: gradients travel with the last one alone."""
+        if self.sharded:
+            cast(Any, model).set_requires_gradient_sync(last)
+            return nullcontext()
+        return nullcontext() if last or self.count == 1 else cast(Any, model).no_sync()
+
+    @property
+    def gradient_share(self) -> float:
+        """What a local loss is to be multiplied by, so that gradients add up over the processes: DDP averages them."""
+        return 1.0 if self.sharded else float(self.count)
+
+    def clip(self, parameters: Iterable[nn.Parameter], most: float | None) -> float:
+        """Scale all gradients to a global norm of at most `most`; the norm before that."""
+        limit = float("inf") if most is None else most
+        norm = self._accelerator.clip_grad_norm_([one for one in parameters if one.grad is not None], limit)
+        return float(whole(cast(Tensor, norm)))
+
+    def total(self, *numbers: float) -> list[float]:
+        """Each number summed over the processes, in float64 where the device has it."""
+        if self.count == 1:
+            return list(numbers)
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        mine = torch.tensor(numbers, dtype=kind, device=self.device)
+        return cast(list[float], cast(Tensor, self._accelerator.reduce(mine, reduction="sum")).tolist())
+
+    def gathered(self, values: list[Any]) -> list[Any]:
+        """The values of all processes, in their order."""
+        if self.count == 1:
+            return values
+        from accelerate.utils import gather_object
+
+        return cast(list[Any], gather_object(values))
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first process goes through the block before the others do."""
+        with self._accelerator.main_process_first():
+            yield
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        self._accelerator.wait_for_everyone()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process holds a part, put together; every process has to call it."""
+    return cast(Tensor, cast(Any, tensor).full_tensor()) if hasattr(tensor, "full_tensor") else tensor
+
+
+def _check_device(device: str | None) -> None:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device is not None and not there[device]:
+        found = ", ".join(name for name, one in there.items() if one)
+        raise InputError(f"device is {device!r}; this machine has {found}")
+
+
+def _launched_for_fsdp2() -> bool:
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+        return False
+    version = os.environ.get("FSDP_VERSION", "2")
+    if version != "2":
+        raise InputError(
+            f"FSDP_VERSION is {version}; Gossamer shards with version 2: accelerate config, FSDP version 2"
+        )
+    return True
+
+
+def _shard(model: Model, device: torch.device, count: int) -> None:
+    """Each map of the layers is gathered when it is needed; tables and norms, which others read, for a whole pass."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    mesh = init_device_mesh(device.type, (count,))
+    maps = [
+        part
+        for layers in (model.attention, model.feed_forward)
+        for part in layers.modules()
+        if isinstance(part, nn.Linear)
+    ]
+    for part in (*maps, model):
+        fully_shard(part, mesh=mesh)
+    for one in model.modules():
+        if isinstance(one, FSDPModule):
+            # Losses carry their weights, so gradients are summed; gloo could not average them anyway.
+            one.set_gradient_divide_factor(1.0)
+            one.set_force_sum_reduction_for_comms(True)
+
+
+def full_state(model: nn.Module) -> Mapping[str, Tensor]:
+    """All weights, whole and on the CPU; every process has to call it."""
+    return {name: whole(one.detach()).cpu().contiguous() for name, one in model.state_dict().items()}

@@ -1,0 +1,65 @@
+"""Whether a run may go on from a checkpoint: the same data, model and settings, or a line that says what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gossamer.errors import InputError, quote
+from gossamer.models.architecture import Architecture, differences
+from gossamer.training.state import RunState
+
+__all__ = ["check_same_run"]
+
+# What is written and shown, how long this part of the run may take, what digests and weights stand for, and what the
+# conditions tell.
+_HARMLESS = (
+    *("output", "journal", "checkpoints", "sample", "minutes", "model", "threads", "device", "parallel"),
+    *("data.train", "data.tokenizer", "data.field", "data.split", "evaluation.data"),
+)
+# The same sums in another order: allowed, and said.
+_ROUNDING = ("recompute", "batch.accumulation")
+_CONDITIONS = ("threads", "processes", "device", "torch")
+_SHOWN = 4
+
+
+def check_same_run(before: RunState, now: RunState, remark: Callable[[str], None]) -> None:
+    """Raises InputError naming all that changed and matters; remarks on what changes no more than rounding."""
+    stands = f"the run, which stands at step {before.step:,}"
+    remedy = "put it back to go on, or begin anew with another output"
+    if before.data != now.data:
+        raise InputError(
+            f"the data are not those of {stands}: put them back to go on, or begin anew with another output"
+        )
+    unlike = differences(Architecture.from_dict(before.architecture), Architecture.from_dict(now.architecture))
+    if unlike:
+        raise InputError(f"the model is not that of {stands}: {unlike[0]}; {remedy}")
+    changes = [one for one in _changes(before.config, now.config) if not _is_in(one[0], _HARMLESS)]
+    grave = [f"{path} was {quote(old)}, is {quote(new)}" for path, old, new in changes if not _is_in(path, _ROUNDING)]
+    if grave:
+        more = f" and {len(grave) - _SHOWN} more" if len(grave) > _SHOWN else ""
+        raise InputError(f"the settings are not those of {stands}: {'; '.join(grave[:_SHOWN])}{more}; {remedy}")
+    conditions = [(name, before.conditions.get(name), now.conditions.get(name)) for name in _CONDITIONS]
+    for path, old, new in (*changes, *(one for one in conditions if one[1] != one[2])):
+        remark(
+            f"{path} was {quote(old)} up to step {before.step:,}, is {quote(new)}: sums may round differently from here"
+        )
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    old, new = _flat(before), _flat(now)
+    paths = [*old, *(path for path in new if path not in old)]
+    return [(path, old.get(path), new.get(path)) for path in paths if old.get(path) != new.get(path)]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    found: dict[str, Any] = {}
+    for name, one in value.items():
+        found |= _flat(one, f"{path}.{name}" if path else name)
+    return found
+
+
+def _is_in(path: str, places: tuple[str, ...]) -> bool:
+    return any(path == place or path.startswith(f"{place}.") for place in places)

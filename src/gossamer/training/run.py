@@ -1,0 +1,296 @@
+"""One run: its model, optimizer, journal and checkpoints, and where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+from typing import Any
+
+import torch
+
+from gossamer.checkpoints import save
+from gossamer.errors import GossamerError, InputError
+from gossamer.models.encoder import Model
+from gossamer.training.config import TrainingConfig
+from gossamer.training.config_models import with_recompute
+from gossamer.training.evaluation import evaluate
+from gossamer.training.journal import Journal
+from gossamer.training.material import Material, how_many_steps
+from gossamer.training.optimizers import build_optimizer
+from gossamer.training.processes import Processes, full_state
+from gossamer.training.receipt import TrainingReceipt, conditions_of
+from gossamer.training.resume import check_same_run
+from gossamer.training.schedules import rate_at
+from gossamer.training.state import (
+    RunState,
+    load_checkpoint,
+    newest_checkpoint,
+    optimizer_state,
+    restore_optimizer,
+    save_checkpoint,
+)
+from gossamer.training.steps import Stepper, Update
+
+__all__ = ["Run"]
+
+MOST_SKIPPED = 25
+"""Steps in a row whose float16 gradients may overflow: the scale halves each time, from 65,536 to less than 1."""
+
+
+class Run:
+    """A run at some step. `gossamer.training.loop` tells what is done with it; here is how.
+
+    Every process has one, and all of them call the same methods; files are written by the first.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        material: Material,
+        processes: Processes,
+        resume: str,
+        remark: Callable[[str], None],
+    ) -> None:
+        self.config, self.processes, self.batches = config, processes, material.batches
+        self.output, self.model = Path(config.output), material.model
+        self.notes: list[str] = []
+        self._say = remark
+        self.steps = how_many_steps(config, self.batches)
+        self._schedule = config.schedule_of(self.steps or 1)
+        self._architecture = self.model.architecture
+        self._learns = {name: one.requires_grad for name, one in self.model.named_parameters()}
+        self.state, tensors = self._start(resume)
+        try:
+            self._stepper = self._prepare(tensors)
+            self._journal = self._open_journal()
+        except BaseException:
+            self._restore(self.model)
+            raise
+        self._first, self._before, self._began = self.state.step, self.state.seconds, time.monotonic()
+        self._out_of_time = self._time_is_up()
+
+    def _prepare(self, tensors: dict[str, torch.Tensor]) -> Stepper:
+        """Wrap the model for its processes, and give the optimizer the state that it had."""
+        config = self.config
+        if config.train_only:
+            for name, one in self.model.named_parameters():
+                one.requires_grad_(any(name == place or name.startswith(f"{place}.") for place in config.train_only))
+        self.model.architecture = with_recompute(self._architecture, config.recompute)
+        self._wrapped = self.processes.wrap(self.model)
+        self._wrapped.train()
+        self._names = {one: name for name, one in self.model.named_parameters()}
+        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters())
+        restore_optimizer(self._optimizer, self._names, tensors)
+        stepper = Stepper(
+            self.model, self._wrapped, self._optimizer, self.processes, accumulation=config.batch.accumulation,
+            clipping=config.clipping, precision=config.precision, seed=config.seed, frozen_rows=config.frozen_rows,
+        )  # fmt: skip
+        if self.state.scaler:
+            stepper.scaler.load_state_dict(self.state.scaler)
+        return stepper
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return self.state.step
+
+    @property
+    def seconds(self) -> float:
+        """Of training, in all parts of the run."""
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def ended(self) -> str | None:
+        """Why the run is over; None while it is not."""
+        patience = self.config.evaluation.patience
+        if self.steps is not None and self.step >= self.steps:
+            return "all steps done"
+        if patience is not None and self.state.worse >= patience:
+            return f"no lower loss on held-out text {patience} times in a row"
+        return "out of time" if self._out_of_time else None
+
+    @property
+    def expected_steps(self) -> int:
+        """All steps; where there are only minutes, as many as they will do."""
+        if self.steps is not None:
+            return self.steps
+        share = self.seconds / (60 * (self.config.minutes or 1))
+        return max(self.step + 1, round(self.step / max(share, 1e-9)))
+
+    def update(self) -> None:
+        """Learn from the next batch. GossamerError where loss or gradients are not numbers."""
+        step = self.step
+        rate = self.config.optimizer.learning_rate * rate_at(self._schedule, step)
+        done = self._stepper.update(step, self.batches.at(step), rate)
+        skipped = 0 if done.finite else self.state.skipped + 1
+        if skipped > (MOST_SKIPPED if self.config.precision == "float16" else 0):
+            self._stop_at_nonfinite(done)
+        loss = done.loss if math.isfinite(done.loss) else None
+        self._advance(step=step + 1, skipped=skipped, loss=loss)
+        self._write_down(done, rate)
+
+    def agree(self, signal: int) -> int:
+        """The signal that stops any of the processes, 0 if none; and whether time is up, for all of them alike."""
+        interrupts, ends, over = self.processes.total(signal == SIGINT, signal == SIGTERM, self._time_is_up())
+        self._out_of_time = over > 0
+        return int(SIGINT) if interrupts else int(SIGTERM) if ends else 0
+
+    def evaluate(self) -> None:
+        """Read the held-out text; keep the model where it is the best so far."""
+        if not self.config.evaluation.has_text:
+            return
+        found = evaluate(self.model, self._wrapped, self.batches.evaluation(), self.processes, self.config.precision)
+        if self._journal is not None:
+            self._journal.write(self.step, "held-out", **found.numbers())
+        best = self.state.best
+        better = math.isfinite(found.loss) and (best is None or found.loss < best["loss"])
+        if better:
+            best = {"step": self.step, "loss": found.loss}
+            self.save_model("best")
+        told = {name: one if one is None or math.isfinite(one) else None for name, one in found.numbers().items()}
+        self._advance(best=best, worse=0 if better else self.state.worse + 1, evaluated=told)
+
+    def save(self) -> None:
+        """Write a checkpoint; GossamerError where that fails, and then the one before is still there."""
+        weights = full_state(self.model)
+        tensors = optimizer_state(self._optimizer, self._names)
+        self._advance(seconds=self.seconds, scaler=self._stepper.scaler.state_dict())
+        if self._journal is not None:
+            self._journal.sync()
+            save_checkpoint(self._folder, self.state, weights, tensors, self.config.checkpoints.keep)
+        self.processes.wait()
+
+    def save_model(self, name: str) -> None:
+        """Write the model as it is to a folder of this name in the output."""
+        model = self._whole_model()
+        if self.processes.first:
+            during, model.architecture = model.architecture, self._architecture
+            try:
+                save(model, self.output / name)
+            finally:
+                model.architecture = during
+
+    def release(self) -> Model:
+        """The trained model in evaluation mode, with nothing of the training about it."""
+        model = self._whole_model()
+        self._restore(model)
+        return model.eval()
+
+    def receipt(self, model: Model, sample: str | None) -> TrainingReceipt:
+        """What the run did."""
+        state = self.state
+        sizes = {name: one.numel() for name, one in model.named_parameters()}
+        trained = {self._names[one] for group in self._optimizer.param_groups for one in group["params"]}
+        return TrainingReceipt(
+            settings=self.config.to_dict(), source=model.source, steps=state.step,
+            tokens=state.step * self.batches.tokens_per_step, seconds=round(self.seconds, 1),
+            ended=self.ended or "stopped", loss=state.loss, evaluation=state.evaluated, best=state.best,
+            parameters=sum(sizes.values()), trained=sum(sizes[name] for name in trained),
+            conditions=state.conditions, notes=tuple(self.notes), sample=sample,
+        )  # fmt: skip
+
+    def plot(self) -> None:
+        """Draw loss.svg."""
+        if self._journal is not None:
+            self._journal.plot()
+
+    def close(self) -> None:
+        """Close the journal; the caller's model is as it was described, whatever happened."""
+        if self._journal is not None:
+            self._journal.close()
+        self._restore(self.model)
+
+    def remark(self, text: str) -> None:
+        """Keep a note for the receipt, and say it."""
+        self.notes.append(text)
+        if self.processes.first:
+            self._say(text)
+
+    @property
+    def _folder(self) -> Path:
+        return self.output / "checkpoints"
+
+    def _advance(self, **changes: Any) -> None:
+        self.state = dataclasses.replace(self.state, **changes)
+
+    def _time_is_up(self) -> bool:
+        minutes = self.config.minutes
+        return minutes is not None and self.seconds >= 60 * minutes
+
+    def _start(self, resume: str) -> tuple[RunState, dict[str, torch.Tensor]]:
+        """Where the run stands: at its beginning, or where the newest whole checkpoint says."""
+        config, conditions = self.config, self._conditions()
+        found = newest_checkpoint(self._folder, self.remark)
+        if found is not None and resume == "never":
+            raise InputError(f"{found}: a run is there already; go on with it (resume='auto'), or name another output")
+        if found is None and resume == "must":
+            raise InputError(f"{self._folder}: holds no whole checkpoint to go on from; begin with resume='auto'")
+        now = RunState(
+            step=0, config=config.to_dict(), architecture=self._architecture.to_dict(), data=self.batches.digest,
+            conditions=conditions,
+        )  # fmt: skip
+        if found is None:
+            return now, {}
+        before, weights, tensors = load_checkpoint(found)
+        check_same_run(before, now, self.remark)
+        self.model.load_state_dict(weights)
+        return dataclasses.replace(before, config=now.config, conditions=conditions), tensors
+
+    def _conditions(self) -> dict[str, Any]:
+        return conditions_of(self.processes.device, self.config.precision, self.processes.names_of_parallel)
+
+    def _open_journal(self) -> Journal | None:
+        if not self.processes.first:
+            return None
+        settings, resumed = self.config.journal, self.step if self.step else None
+        return Journal(self.output, live=settings.live, tensorboard=settings.tensorboard, resume_step=resumed)
+
+    def _write_down(self, done: Update, rate: float) -> None:
+        if self._journal is None:
+            return
+        tokens = self.batches.tokens_per_step
+        speed = (self.step - self._first) * tokens / max(time.monotonic() - self._began, 1e-9)
+        if self.step % self.config.journal.every == 0 or self.step == self.steps:
+            self._journal.write(
+                self.step, "train", loss=done.loss, rate=rate, gradient_norm=done.norm, tokens=self.step * tokens,
+                seconds=round(self.seconds, 3), tokens_per_second=round(speed, 1),
+            )  # fmt: skip
+        self._journal.show(self.step, self.expected_steps, loss=done.loss, rate=rate, tokens_per_second=speed)
+
+    def _stop_at_nonfinite(self, done: Update) -> None:
+        """Name the documents that the step was to learn from, and end the run."""
+        step, target = self.step, self.output / "nonfinite.json"
+        names = list(dict.fromkeys(self.processes.gathered(self.batches.ids(step))))
+        if self.processes.first:
+            found = {"step": step + 1, "loss": str(done.loss), "gradient_norm": str(done.norm), "documents": names}
+            target.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        what = "gradients are" if math.isfinite(done.loss) else "loss is"
+        saved = newest_checkpoint(self._folder)
+        stands = "there is no checkpoint yet" if saved is None else f"the last checkpoint is {saved}"
+        raise GossamerError(
+            f"step {step + 1}: its {what} not finite; {target} names the documents of its batch, {stands}: "
+            "lower the learning rate, clip more, or look at the documents"
+        )
+
+    def _whole_model(self) -> Model:
+        """The model with all its weights in this process."""
+        if not self.processes.sharded:
+            return self.model
+        weights = full_state(self.model)
+        with torch.device("meta"):
+            model = Model(self._architecture, family=self.model.family, tokenizer=self.model.tokenizer)
+        model.load_state_dict(weights, assign=True)
+        for name in ("extra_config", "source", "receipt"):
+            setattr(model, name, getattr(self.model, name))
+        return model
+
+    def _restore(self, model: Model) -> None:
+        model.architecture = self._architecture
+        for name, one in model.named_parameters():
+            one.grad = None
+            one.requires_grad_(self._learns[name])

@@ -1,0 +1,102 @@
+"""Runs of a second or two: a small text, a config of a tiny decoder or encoder, and what a run leaves behind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+TIMES = ("seconds", "tokens_per_second")
+
+
+def write_text(path: Path, lines: int = 120) -> Path:
+    """Some documents, a line each, of 20 to 60 bytes, no two alike."""
+    words = ["over", "the", "hills", "and", "far", "away", "a", "small", "spider", "spins", "its", "web"]
+    texts = [" ".join(words[(i * 7 + j * (1 + i % 3)) % len(words)] for j in range(4 + i % 8)) for i in range(lines)]
+    path.write_text("\n".join(f"{i} {text}." for i, text in enumerate(texts)), encoding="utf-8")
+    return path
+
+
+def decoder_config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
+    """A byte-level decoder with dropout that reads `folder/text.txt`; one epoch is about 20 steps."""
+    text = folder / "text.txt"
+    if not text.exists():
+        write_text(text)
+    config: dict[str, Any] = {
+        "model": {
+            "decoder": {
+                "layers": 2,
+                "hidden_size": 16,
+                "heads": 2,
+                "length": 32,
+                "pattern": "window(8)",
+                "dropout": 0.1,
+            }
+        },
+        "data": {"train": str(text), "split": "lines"},
+        "batch": {"rows": 6},
+        "optimizer": {"learning_rate": 0.01},
+        "schedule": {"warmup": 2},
+        "steps": 6,
+        "checkpoints": {"every": 3},
+        "journal": {"live": False},
+        "threads": 1,
+        "output": str(folder / name),
+    }
+    return {**config, **changes}
+
+
+def encoder_config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
+    """A byte-level masked LM without dropout, whose micro-batches differ in how many labels they have."""
+    attention = {"pattern": {"pattern": "full", "causal": False}, "heads": 2, "head_size": 8, "dropout": 0.0}
+    layer = {
+        "attention": {**attention, "weights": 0, "residual_dropout": 0.0},
+        "feed_forward": {"width": 32, "weights": 0, "residual_dropout": 0.0},
+    }
+    architecture = {
+        "hidden_size": 16,
+        "embeddings": {
+            "vocabulary_size": 258,
+            "size": 16,
+            "positions": {"length": 32},
+            "dropout": 0.0,
+            "padding_id": 256,
+        },
+        "layers": [layer],
+        "head": {"kind": "masked-lm"},
+    }
+    return decoder_config(
+        folder, name, **{"model": {"architecture": architecture}, "objective": "masked-lm", **changes}
+    )
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's journal, times aside."""
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name not in TIMES} for line in lines]
+
+
+def checkpoints(folder: Path) -> list[str]:
+    """The names of a run's checkpoints."""
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def tensors(folder: Path, step: int) -> dict[str, Tensor]:
+    """Weights and the optimizer's state after a step."""
+    place = folder / "checkpoints" / f"step-{step}"
+    return {**load_file(place / "model.safetensors"), **load_file(place / "optimizer.safetensors")}
+
+
+def assert_same_run(one: Path, other: Path, step: int) -> None:
+    """Two runs ended with the same bits, and wrote the same journal."""
+    ours, theirs = tensors(one, step), tensors(other, step)
+    assert list(ours) == list(theirs)
+    assert len(ours) > 20
+    unlike = [name for name in ours if ours[name].numpy().tobytes() != theirs[name].numpy().tobytes()]
+    assert unlike == []
+    assert journal(one) == journal(other)
+    for name in ("last", "best"):
+        if (one / name).exists() or (other / name).exists():
+            file = f"{name}/model.safetensors"
+            assert (one / file).read_bytes() == (other / file).read_bytes()
