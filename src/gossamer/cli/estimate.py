@@ -1,0 +1,80 @@
+"""gossamer estimate: what a training will take, before it begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from typer import Argument, Option
+
+from gossamer.cli.output import print_json, show, working
+
+if TYPE_CHECKING:
+    from gossamer.training.estimate import Estimate
+
+__all__ = ["estimate"]
+
+
+def estimate(
+    config: Annotated[str, Argument(metavar="CONFIG.yaml", help="The settings that gossamer train would be given.")],
+    processes: Annotated[int, Option(metavar="N", help="Processes that share the batch.")] = 1,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """What a training takes: the most memory at once, and the time of a step.
+
+    Nothing is trained and no data are read; for some seconds the machine's speed is measured. Memory is that of one
+    process, on top of Python and torch themselves.
+    """
+    with working("measuring this machine"):
+        from gossamer.training.estimate import estimate as reckon
+
+        found = reckon(config, processes=processes)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        show(_page(found))
+
+
+def _page(found: Estimate) -> Group:
+    head = (
+        f"{found.parameters:,} parameters; {found.tokens:,} tokens a step: {found.rows} x {found.length:,}"
+        f"{f' x {found.accumulation}' if found.accumulation > 1 else ''}, on {found.device}"
+    )
+    memory, seconds = found.memory, found.seconds
+    sizes = {
+        "weights": memory.weights,
+        "optimizer": memory.optimizer,
+        "gradients": memory.gradients,
+        **{f"kept: {kind.replace('_', '-')}": size for kind, size in memory.activations.items()},
+        "at work": memory.at_work + memory.batch,
+    }
+    return Group(
+        Text(head),
+        Text(f"\nmemory at its fullest ({memory.moment.replace('_', '-')}): {_bytes(memory.peak)}", "bold"),
+        _grid([(name, _bytes(size)) for name, size in sizes.items() if size]),
+        Text(f"\ntime of a step: {_time(found.step_seconds)}, {_rate(found)} tokens/s", "bold"),
+        _grid([(name, _time(one)) for name, one in sorted(seconds.items(), key=lambda item: -item[1])]),
+    )
+
+
+def _grid(rows: list[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(min_width=20)
+    grid.add_column(justify="right")
+    for name, value in rows:
+        grid.add_row(f"  {name}", value)
+    return grid
+
+
+def _rate(found: Estimate) -> str:
+    return f"{found.tokens / found.step_seconds:,.0f}" if found.step_seconds else "?"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:,.2f} s" if seconds >= 1 else f"{1e3 * seconds:,.1f} ms"

@@ -1,0 +1,150 @@
+"""The most memory that a training step takes: its passes walked through part by part, on the architecture alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gossamer.models.architecture import Architecture
+from gossamer.models.encoder import Model
+from gossamer.training.estimate_saved import ID, Part, Pass, is_tied, parts_of
+from gossamer.training.optimizers import OptimizerSettings, decays
+
+__all__ = ["Memory", "peak_memory"]
+
+PER_TOKEN = 4
+"""What a batch is made of: ids, labels, documents and the labels that come next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes at the fullest moment of a step.
+
+    `weights` and `optimizer` are always there; `gradients` as far as they were made by then; `activations` are what
+    autograd keeps, by kind of part; `at_work` is what the part that is then running takes besides what it keeps.
+    `moment` says which it is.
+    """
+
+    weights: int
+    optimizer: int
+    gradients: int
+    activations: dict[str, int]
+    at_work: int
+    batch: int
+    moment: str
+
+    @property
+    def peak(self) -> int:
+        held = self.weights + self.optimizer + self.gradients + self.at_work + self.batch
+        return held + sum(self.activations.values())
+
+
+def peak_memory(
+    architecture: Architecture,
+    step: Pass,
+    optimizer: OptimizerSettings,
+    *,
+    accumulation: int = 1,
+    trainable: Collection[str] | None = None,
+) -> Memory:
+    """The fullest moment of a training step after the first one, for a model with fresh weights of `step`'s dtype.
+
+    `trainable`: names of the parameters that are trained, all unless given; what the others would save is counted.
+    Several processes with DDP hold the gradients once more each. Raises InputError for a head that no objective trains.
+    """
+    parameters = _parameters(architecture, trainable)
+    size = step.weights.itemsize
+    trained = {name: one for name, one in parameters.items() if one.requires_grad}
+    walk = _Walk(
+        weights=sum(one.numel() for one in parameters.values()) * size,
+        optimizer=sum(_state(optimizer, one) for one in trained.values()) * size,
+        batch=PER_TOKEN * ID * step.tokens * accumulation,
+        every=sum(one.numel() for one in trained.values()) * size,
+        of_owner=_by_owner(trained, size, tied=is_tied(architecture)),
+        tied=is_tied(architecture),
+    )
+    moments = walk.moments(parts_of(architecture, step), accumulation > 1)
+    return max([*moments, walk.update(_at_work(optimizer, trained) * size)], key=lambda one: one.peak)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Walk:
+    """What is there all the time, and gradients in bytes: all of them, and those of each weight set."""
+
+    weights: int
+    optimizer: int
+    batch: int
+    every: int
+    of_owner: dict[str, int]
+    tied: bool
+
+    def moments(self, parts: list[Part], accumulates: bool) -> list[Memory]:
+        """Each part's fullest moment, forward, then backward. Gradients of earlier micro-batches are there already."""
+        kept: dict[str, int] = {}
+        found, cached, gradients = [], 0, self.every if accumulates else 0
+        for part in parts:
+            found.append(self._at(kept, part.forward + cached, gradients, f"forward of {part.owner}"))
+            kept[part.kind] = kept.get(part.kind, 0) + part.kept
+            cached += part.cached
+        made: set[str] = set()
+        for part in reversed(parts):
+            kept[part.kind] -= part.kept
+            new = self.of_owner.get(part.owner, 0)
+            # A set's gradients that are there already get new ones added, which stand beside them for a moment.
+            gradients += 0 if accumulates or part.owner in made else new
+            twice = new if accumulates or part.owner in made else 0
+            made.add(part.owner)
+            found.append(self._at(kept, part.backward + twice, gradients, f"backward of {part.owner}"))
+            if part.owner == "head" and self.tied:
+                gradients += twice  # what the loss gave the word table waits for what the embeddings give it
+        return found
+
+    def update(self, at_work: int) -> Memory:
+        """While the optimizer runs."""
+        return self._at({}, at_work, self.every, "update")
+
+    def _at(self, kept: dict[str, int], at_work: int, gradients: int, moment: str) -> Memory:
+        return Memory(
+            weights=self.weights, optimizer=self.optimizer, gradients=gradients,
+            activations={kind: size for kind, size in kept.items() if size}, at_work=at_work, batch=self.batch,
+            moment=moment,
+        )  # fmt: skip
+
+
+def _parameters(architecture: Architecture, trainable: Collection[str] | None) -> dict[str, nn.Parameter]:
+    """All parameters, without memory of their own."""
+    with torch.device("meta"):
+        model = Model(architecture)
+    parameters = dict(model.named_parameters())
+    for name, one in parameters.items():
+        one.requires_grad_(trainable is None or name in trainable)
+    return parameters
+
+
+def _by_owner(parameters: dict[str, nn.Parameter], size: int, *, tied: bool) -> dict[str, int]:
+    """Bytes of gradients of each part's weight set; a tied word table gets its own from the head first."""
+    found: dict[str, int] = {}
+    for name, one in parameters.items():
+        first, second, *_ = f"{name}.".split(".")
+        owner = f"{first}.{second}" if first in ("attention", "feed_forward") else first
+        owner = "head" if tied and name == "embeddings.word.weight" else owner
+        found[owner] = found.get(owner, 0) + one.numel() * size
+    return found
+
+
+def _state(settings: OptimizerSettings, parameter: nn.Parameter) -> int:
+    """How many numbers an optimizer keeps of a parameter: two means; Adafactor's rows and columns."""
+    if settings.name != "adafactor":
+        return 2 * parameter.numel()
+    if not decays(parameter):
+        return parameter.numel()
+    return parameter.numel() // parameter.shape[-1] + parameter.numel() // parameter.shape[-2]
+
+
+def _at_work(settings: OptimizerSettings, parameters: dict[str, nn.Parameter]) -> int:
+    """How many numbers an update makes for a moment: LAMB three of a parameter's size, Adafactor one, AdamW none."""
+    largest = max((one.numel() for one in parameters.values()), default=0)
+    return {"adamw": 0, "adafactor": 1, "lamb": 3}[settings.name] * largest

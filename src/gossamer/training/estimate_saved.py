@@ -1,0 +1,218 @@
+"""What autograd keeps from the forward pass to the backward pass, part by part, and what the backward pass adds.
+
+The formulas count the tensors that `torch.autograd.graph.saved_tensors_hooks` reports; a test compares them, byte for
+byte. With T tokens, width D, attention I = heads * head_size wide, feed-forward W, s bytes a number of the residual
+stream and a of the linear maps (less than s under autocast), a layer keeps
+
+    attention     T (D s  norm's input  +  D s or, under autocast, 3 D a  what query, key and value read
+                     +  4 I a  query, key, value, output  +  4 heads  log-sum-exp)
+    feed-forward  T (D s  +  D a  +  2 W a  before and after the activation)
+
+and 8 bytes a token for each norm's mean and deviation, the masks of dropout, and under autocast the weights once more
+in a bytes. A part that is computed again keeps its input alone, T D s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from gossamer.errors import InputError
+from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.head_settings import CausalLM, MaskedLM, PreTraining
+from gossamer.models.next_token import TILE_COLUMNS, TILE_SCORES
+
+__all__ = ["ID", "WIDE", "Part", "Pass", "is_tied", "parts_of"]
+
+ID = 8
+"""Bytes of a token's id."""
+WIDE = 4
+"""Bytes of a number in float32, in which gradients of attention, norms' statistics and losses are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One micro-batch: `rows` texts of `length` tokens, weights of a dtype, linear maps in `autocast`'s where given."""
+
+    rows: int
+    length: int
+    weights: torch.dtype = torch.float32
+    autocast: torch.dtype | None = None
+    device: str = "cpu"
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+    @property
+    def stream(self) -> int:
+        """Bytes of a number between the parts."""
+        return self.weights.itemsize
+
+    @property
+    def inner(self) -> int:
+        """Bytes of a number inside of linear maps."""
+        return (self.autocast or self.weights).itemsize
+
+    def mask(self, rate: float, itemsize: int) -> int:
+        """Bytes of one number's dropout mask: the CPU keeps it in the dtype of what is dropped, GPUs as a flag."""
+        return 0 if not rate else itemsize if self.device == "cpu" else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part's bytes: `kept` from its forward to its backward pass, and the most at once while each of these runs.
+
+    `forward` and `backward` count what it keeps, as far as it is there by then. `cached`: the weights that autocast
+    holds in its dtype until the forward pass ends, where the part itself does not keep them. `gradients` are those of
+    its weights; `owner` names the weight set.
+    """
+
+    kind: str
+    owner: str
+    kept: int
+    forward: int
+    backward: int
+    cached: int = 0
+
+
+def parts_of(architecture: Architecture, step: Pass) -> list[Part]:
+    """The parts in the order of the forward pass. Raises InputError for a head that no objective trains."""
+    parts = [_embeddings(architecture, step)]
+    seen: set[str] = set()
+    for layer in architecture.layers:
+        for part in (_attention(architecture, layer, step), _feed_forward(architecture, layer, step)):
+            # Autocast makes one copy of each weight, which all applications share.
+            parts.append(_without_weights(part, architecture, layer, step) if part.owner in seen else part)
+            seen.add(part.owner)
+    if architecture.final_norm_eps is not None:
+        width = step.tokens * architecture.hidden_size * step.stream
+        kept = width + 2 * WIDE * step.tokens
+        parts.append(Part(kind="norm", owner="final_norm", kept=kept, forward=kept + width, backward=kept + 2 * width))
+    return [*parts, _head(architecture, step)]
+
+
+def _embeddings(architecture: Architecture, step: Pass) -> Part:
+    settings, tokens = architecture.embeddings, step.tokens
+    width = tokens * settings.size * step.stream
+    ids = ID * (tokens + step.length * max(len(settings.positions.axes), 1))
+    kept = ids + tokens * settings.size * step.mask(settings.dropout, step.stream)
+    if settings.norm:
+        kept += width + 2 * WIDE * tokens
+    out = tokens * architecture.hidden_size * step.inner
+    if settings.projection:
+        kept += tokens * settings.size * step.inner + _weights(step, settings.size * architecture.hidden_size)
+    # The gradient of a table is dense: it is made whole, then added to what the loss gave the same table.
+    table = settings.vocabulary_size * settings.size * step.stream if is_tied(architecture) else 0
+    return Part(
+        kind="embeddings",
+        owner="embeddings",
+        kept=kept,
+        forward=kept + 2 * width + out,
+        backward=kept + 2 * width + table,
+    )
+
+
+def is_tied(architecture: Architecture) -> bool:
+    """Whether the head reads the word table."""
+    return isinstance(architecture.head, CausalLM | MaskedLM | PreTraining) and architecture.head.tied
+
+
+def _attention(architecture: Architecture, layer: Layer, step: Pass) -> Part:
+    one, tokens = layer.attention, step.tokens
+    width, inner = tokens * architecture.hidden_size, tokens * one.heads * one.head_size
+    read = width * step.stream if step.autocast is None else 3 * width * step.inner
+    weights = _weights(step, 4 * architecture.hidden_size * one.heads * one.head_size)
+    held = read + 4 * inner * step.inner + WIDE * tokens * one.heads + weights
+    dropped = width * step.mask(one.residual_dropout, step.inner)
+    # While the kernel's backward runs: the gradients of the sum and of the output, and those of q, k and v, in float32
+    # and, where that is another dtype, in theirs.
+    gradients = 3 * inner * (WIDE + (step.inner if step.inner < WIDE else 0))
+    backward = held + width * step.stream + inner * step.inner + gradients
+    return _part("attention", f"attention.{one.weights}", layer, step, width, held, dropped, backward, weights)
+
+
+def _feed_forward(architecture: Architecture, layer: Layer, step: Pass) -> Part:
+    one, width = layer.feed_forward, step.tokens * architecture.hidden_size
+    middle = step.tokens * one.width * step.inner
+    weights = _weights(step, 2 * architecture.hidden_size * one.width)
+    held = width * step.inner + {"relu": 1, "gelu_sigmoid": 3}.get(one.activation, 2) * middle + weights
+    dropped = width * step.mask(one.residual_dropout, step.inner)
+    # While the second map's backward runs, or the activation's: one more gradient of the middle.
+    backward = held + width * (step.stream + step.inner) + (2 if one.activation == "relu" else 1) * middle
+    return _part("feed_forward", f"feed_forward.{one.weights}", layer, step, width, held, dropped, backward, weights)
+
+
+def _part(
+    kind: str, owner: str, layer: Layer, step: Pass, width: int, held: int, dropped: int, backward: int, weights: int
+) -> Part:
+    """One half of a layer. `held` is kept by its maps, `dropped` by the dropout of its output; `width` is T D."""
+    stream = width * step.stream
+    kept = held + dropped + stream + 2 * WIDE * step.tokens
+    forward = kept + stream + width * step.inner
+    # At first the gradients of the output and of the sum stand beside all that was kept; norm and dropout are done with
+    # theirs before the maps begin.
+    backward = max(kept + 2 * stream, backward)
+    if layer.recompute not in (kind, "both"):
+        return Part(kind=kind, owner=owner, kept=kept, forward=forward, backward=backward)
+    # The input stays until the whole part is done; without autocast it is one of the tensors that the part keeps.
+    twice = 0 if step.autocast is None and layer.norm == "post" else stream
+    return Part(
+        kind=kind, owner=owner, kept=stream, forward=forward + twice, backward=backward + twice + stream, cached=weights
+    )
+
+
+def _without_weights(part: Part, architecture: Architecture, layer: Layer, step: Pass) -> Part:
+    """The same part where another application already holds the weights in autocast's dtype."""
+    one, other = layer.attention, layer.feed_forward
+    inner = 4 * one.heads * one.head_size if part.kind == "attention" else 2 * other.width
+    weights = _weights(step, architecture.hidden_size * inner)
+    if part.cached:
+        return replace(part, cached=0)
+    return replace(part, kept=part.kept - weights, forward=part.forward - weights)
+
+
+def _weights(step: Pass, count: int) -> int:
+    """Bytes of weights in autocast's dtype."""
+    return 0 if step.autocast is None else count * step.inner
+
+
+def _head(architecture: Architecture, step: Pass) -> Part:
+    match architecture.head:
+        case CausalLM():
+            return _causal_head(architecture, step)
+        case MaskedLM() | PreTraining() as head:
+            return _masked_head(architecture, head, step)
+        case head:
+            kind = "no head" if head is None else f"the head {head.kind!r}"
+            raise InputError(f"the model has {kind}; training is reckoned for the heads 'causal-lm' and 'masked-lm'")
+
+
+def _causal_head(architecture: Architecture, step: Pass) -> Part:
+    """The loss in tiles: states, targets and every row's normalizer are kept; scores are made again."""
+    tokens, size = step.tokens, architecture.hidden_size
+    rows = architecture.embeddings.vocabulary_size
+    columns = min(rows, TILE_COLUMNS)
+    tile = min(tokens, max(1, TILE_SCORES // columns)) * columns
+    copies = (tokens + rows) * size * step.inner if step.inner != step.stream else 0
+    narrow = tile * step.inner if step.inner < WIDE else 0
+    kept = tokens * (size * step.stream + ID + WIDE)
+    made = WIDE * size * tokens
+    return Part(
+        kind="loss", owner="head", kept=kept, forward=kept + copies + 2 * WIDE * tile + narrow,
+        backward=kept + copies + made + 3 * WIDE * tile + narrow,
+    )  # fmt: skip
+
+
+def _masked_head(architecture: Architecture, head: MaskedLM | PreTraining, step: Pass) -> Part:
+    """Dense, activation, norm, all scores, and their log-softmax; a relu's result is its norm's input."""
+    tokens, size = step.tokens, architecture.embeddings.size
+    rows, activated = architecture.embeddings.vocabulary_size, {"relu": 1, "gelu_sigmoid": 3}.get(head.activation, 2)
+    scores, wide = tokens * rows * step.inner, tokens * rows * max(step.inner, WIDE)
+    weights = _weights(step, architecture.hidden_size * size + size * rows)
+    kept = tokens * (architecture.hidden_size + (activated + 1) * size) * step.inner + 2 * WIDE * tokens
+    kept += weights + wide + ID * tokens  # the log-softmax is made in float32
+    # While the loss is made the scores themselves are there too; then the gradients of log-softmax and scores.
+    forward = kept + scores + (wide if scores < wide else 0)
+    return Part(kind="loss", owner="head", kept=kept, forward=forward, backward=kept + 2 * wide + weights)

@@ -1,0 +1,86 @@
+"""gossamer estimate: a page and a JSON document of the same numbers, from the settings alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gossamer as gs
+from gossamer.training.estimate import estimate
+
+Command = Callable[..., Any]
+
+CONFIG = """
+model:
+  decoder: {layers: 2, hidden_size: 32, heads: 2, length: 128, pattern: window(16), dropout: 0.1}
+data: speeches
+batch: {rows: 8, accumulation: 2}
+optimizer: {name: adafactor, learning_rate: 0.01}
+steps: 10
+precision: bfloat16
+recompute: attention
+output: run
+device: cpu
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_the_page_and_the_document_tell_the_same(gossamer: Command, config: Path) -> None:
+    page = gossamer("estimate", config)
+    assert (page.code, page.err) == (0, "")
+    data = gossamer("estimate", config, "--json").json
+    assert (data["rows"], data["length"], data["accumulation"], data["tokens"]) == (4, 128, 2, 1024)
+    assert data["device"] == "cpu"
+    assert f"{data['parameters']:,} parameters; 1,024 tokens a step: 4 x 128 x 2, on cpu" in page.out
+    assert f"{data['peak_bytes'] / 1e6:,.1f} MB" in page.out
+    for name in ("weights", "optimizer", "gradients", "kept: feed-forward", "maps", "attention", "loss", "update"):
+        assert f"  {name} " in page.out
+    assert not (config.parent / "run").exists()
+
+
+def test_several_processes_share_the_rows(gossamer: Command, config: Path) -> None:
+    data = gossamer("estimate", config, "--processes", 4, "--json").json
+    assert (data["rows"], data["tokens"]) == (1, 256)
+    done = gossamer("estimate", config, "--processes", 3)
+    assert (done.code, done.error) == (
+        2,
+        "gossamer: batch.rows is 8; with 3 processes and accumulation 2 it must be a multiple of 6",
+    )
+
+
+def test_what_training_would_refuse_is_refused(gossamer: Command, config: Path) -> None:
+    config.write_text(CONFIG.replace("window(16)", "windows(16)"))
+    done = gossamer("estimate", config)
+    assert done.code == 2
+    assert "pattern is 'windows(16)'; it must be one of full" in done.error
+    config.write_text(CONFIG.replace("rows: 8", "rows: 8, length: 256"))
+    assert "batch.length is 256; the model reads 128 tokens: take at most those" in gossamer("estimate", config).error
+    assert "no such file" in gossamer("estimate", config.with_name("other.yaml")).error
+
+
+def test_a_checkpoint_is_reckoned_as_it_is(
+    config: Path, chemistry_albert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.training.estimate.step_seconds", lambda *rest, **more: {"maps": 1.0})
+    given = {
+        "model": str(chemistry_albert),
+        "data": "speeches",
+        "objective": "masked-lm",
+        "batch": {"rows": 2},
+        "steps": 1,
+        "output": "run",
+    }
+    found = estimate(given)
+    parameters = sum(one.numel() for one in gs.load(chemistry_albert).parameters())
+    assert (found.rows, found.length, found.parameters) == (2, 512, parameters)
+    frozen = estimate({**given, "train_only": ["embeddings.position"]})
+    assert frozen.memory.optimizer == 2 * 4 * 512 * 128
+    assert found.memory.optimizer == 2 * 4 * found.parameters

@@ -1,0 +1,132 @@
+"""Small models to reckon with, as plain numbers, so that a child process can be handed them too."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gossamer.models import (
+    Architecture,
+    Attention,
+    Embeddings,
+    FeedForward,
+    Layer,
+    MaskedLM,
+    Positions,
+)
+from gossamer.models.decoders import decoder
+from gossamer.patterns import Fixed, Full, Pattern, Strided, Window
+from gossamer.training.estimate_saved import Pass
+from gossamer.training.optimizers import OptimizerSettings
+
+PATTERNS: dict[str, Pattern] = {
+    "full": Full(causal=True),
+    "window": Window(64, 0),
+    "strided": Strided(32),
+    "fixed": Fixed(32, 4),
+    "around": Window(64, 64),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A model and a step of its training. `pattern` "around" is a masked LM of post-norm layers, else a decoder."""
+
+    pattern: str = "window"
+    recompute: str = "nothing"
+    optimizer: str = "adamw"
+    autocast: str | None = None
+    layers: int = 2
+    hidden: int = 64
+    heads: int = 4
+    vocabulary: int = 300
+    rows: int = 2
+    length: int = 600
+    accumulation: int = 1
+    dropout: float = 0.0
+    activation: str = "gelu_tanh"
+    tied: bool = True
+    shared: bool = False
+
+    @property
+    def architecture(self) -> Architecture:
+        if self.pattern == "around":
+            return self._encoder()
+        found = decoder(
+            vocabulary_size=self.vocabulary,
+            length=self.length,
+            layers=self.layers,
+            hidden_size=self.hidden,
+            heads=self.heads,
+            patterns=PATTERNS[self.pattern],
+            activation=self.activation,  # type: ignore[arg-type]
+            dropout=self.dropout,
+            tied=self.tied,
+            recompute=self.recompute,  # type: ignore[arg-type]
+        )
+        return self._with_shared(found)
+
+    @property
+    def step(self) -> Pass:
+        kind = None if self.autocast is None else getattr(torch, self.autocast)
+        return Pass(rows=self.rows, length=self.length, autocast=kind)
+
+    @property
+    def settings(self) -> OptimizerSettings:
+        return OptimizerSettings(name=self.optimizer)  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def _encoder(self) -> Architecture:
+        layers = tuple(
+            Layer(
+                attention=Attention(
+                    pattern=PATTERNS["around"],
+                    heads=self.heads,
+                    head_size=self.hidden // self.heads,
+                    weights=i,
+                    dropout=self.dropout,
+                    residual_dropout=self.dropout,
+                ),
+                feed_forward=FeedForward(
+                    width=4 * self.hidden,
+                    weights=i,
+                    activation=self.activation,  # type: ignore[arg-type]
+                    residual_dropout=self.dropout,
+                ),
+                recompute=self.recompute,  # type: ignore[arg-type]
+            )
+            for i in range(self.layers)
+        )
+        embeddings = Embeddings(
+            vocabulary_size=self.vocabulary,
+            size=self.hidden,
+            positions=Positions(length=self.length),
+            dropout=self.dropout,
+        )
+        found = Architecture(
+            hidden_size=self.hidden, embeddings=embeddings, layers=layers, head=MaskedLM(tied=self.tied)
+        )
+        return self._with_shared(found)
+
+    def _with_shared(self, found: Architecture) -> Architecture:
+        if not self.shared:
+            return found
+        layers = tuple(
+            dataclasses.replace(
+                one,
+                attention=dataclasses.replace(one.attention, weights=0),
+                feed_forward=dataclasses.replace(one.feed_forward, weights=0),
+            )
+            for one in found.layers
+        )
+        return dataclasses.replace(found, layers=layers)
+
+
+def batch(case: Case) -> dict[str, torch.Tensor]:
+    ids = torch.randint(0, case.vocabulary, (case.rows, case.length), generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids, "labels": ids.clone()}
