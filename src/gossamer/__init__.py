@@ -8,6 +8,7 @@ from gossamer.errors import GossamerError, InputError
 if TYPE_CHECKING:
     from gossamer.checkpoints import load, save
     from gossamer.kernels import attend, explain
+    from gossamer.models.generation import generate
     from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window
     from gossamer.recipes import lengthen
     from gossamer.tasks import task
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "attend",
     "explain",
+    "generate",
     "lengthen",
     "load",
     "save",
@@ -43,6 +45,7 @@ _HOMES = {
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
     "explain": "gossamer.kernels",
+    "generate": "gossamer.models.generation",
     "lengthen": "gossamer.recipes",
     "load": "gossamer.checkpoints",
     "save": "gossamer.checkpoints",

@@ -301,13 +301,14 @@ def test_models_that_cannot_embed() -> None:
 
 @pytest.mark.parametrize("name", ["embedd", "", None, ["embed"]])
 def test_tasks_that_are_not_there(name: Any) -> None:
-    with pytest.raises(InputError, match=r"^task is .*; it must be one of answer, classify, embed, fill-mask, tag$"):
+    known = "answer, classify, embed, fill-mask, generate, tag"
+    with pytest.raises(InputError, match=rf"^task is .*; it must be one of {known}$"):
         task(name, embedder())
 
 
 def test_every_task_is_listed() -> None:
     assert TASKS["embed"] is Embed
-    assert sorted(TASKS) == ["answer", "classify", "embed", "fill-mask", "tag"]
+    assert sorted(TASKS) == ["answer", "classify", "embed", "fill-mask", "generate", "tag"]
 
 
 def test_the_frame_of_a_tokenizer() -> None:

@@ -9,7 +9,8 @@ from gossamer.models.architecture import (
     Positions,
     differences,
 )
-from gossamer.models.encoder import Cache, Model
+from gossamer.models.cache import Cache
+from gossamer.models.encoder import Model
 from gossamer.models.head_settings import (
     CausalLM,
     Head,

@@ -1,16 +1,16 @@
 """The model: embeddings, the applied layers in order, and a head; built from an `Architecture` and nothing else."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.layers import FeedForwardNetwork, Masks, Memory, SelfAttention, count_positions, residual
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.building import build_attention, build_embeddings, build_feed_forward
+from gossamer.models.cache import Cache
 from gossamer.models.global_tokens import default_global_mask
 from gossamer.models.head_settings import (
     CausalLM,
@@ -29,18 +29,9 @@ from gossamer.models.losses import Labels, check_labels, labels_loss
 from gossamer.models.next_token import next_token_loss, next_tokens
 from gossamer.models.output import Output
 
-__all__ = ["Cache", "Model"]
+__all__ = ["Model"]
 
 _OF_WHOLE_TEXTS = (SequenceClassification, NextSentence, MultipleChoice)
-
-
-class Cache(Protocol):
-    """What a decoder keeps of the tokens that it has read: one memory for each applied layer."""
-
-    memories: Sequence[Memory]
-
-    def position_ids(self, shape: torch.Size, attention_mask: Tensor | None) -> Int[Tensor, "batch new"]:
-        """Positions, from 0, of [batch, new] tokens that come next."""
 
 
 class Model(nn.Module):
@@ -103,7 +94,7 @@ class Model(nn.Module):
         if decoder_input_ids is not None or decoder_attention_mask is not None:
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")
         if cache is not None:
-            self._check_cached(segments, labels)
+            self._check_cached(cache, segments, labels)
         rows = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -146,9 +137,14 @@ class Model(nn.Module):
     ) -> Float[Tensor, ""]:
         return next_token_loss(hidden, head.table(self.embeddings.word.weight), next_tokens(labels, segments))
 
-    def _check_cached(self, segments: Tensor | None, labels: Labels | None) -> None:
-        if not self.architecture.is_decoder:
-            raise InputError(f"a cache is for decoders; this model's head is {_kind(self.architecture.head)}")
+    def _check_cached(self, cache: object, segments: Tensor | None, labels: Labels | None) -> None:
+        head = self.architecture.head
+        if head is not None and not self.architecture.is_decoder:
+            raise InputError(f"a cache is for decoders; this model's head is {_kind(head)}")
+        if not isinstance(cache, Cache):
+            raise InputError(f"cache is {quote(cache)}; make one with gossamer.models.Cache(model.architecture)")
+        if cache.layers is not self.architecture.layers and cache.layers != self.architecture.layers:
+            raise InputError("the cache was made for another model: make one with Cache(model.architecture)")
         for name, given in (("segments", segments), ("labels", labels)):
             if given is not None:
                 raise InputError(f"{name} were given with a cache, which holds one text a row; leave one of them out")
@@ -164,10 +160,10 @@ class Model(nn.Module):
             flagged = default_global_mask(self.architecture, input_ids, given)
         masks = _masks(rows["attention_mask"], segments, flagged)
         position_ids = rows["position_ids"]
-        if cache is not None and position_ids is None:
-            position_ids = (
-                cache.position_ids(given.shape[:2], masks.key_mask) + self.architecture.embeddings.positions.offset
-            )
+        if cache is not None:
+            next_ones = cache.position_ids(given.shape[:2], masks.key_mask).to(given.device)
+            if position_ids is None:
+                position_ids = next_ones + self.architecture.embeddings.positions.offset
         position_ids = self._positions(input_ids, given, position_ids, segments)
         states = [self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds)]
         for i, layer in enumerate(self.architecture.layers):
@@ -175,6 +171,8 @@ class Model(nn.Module):
             states = [*states, hidden] if keep else [hidden]
         if self.final_norm is not None:
             states[-1] = self.final_norm(states[-1])
+        if cache is not None:
+            cache.finish()
         return masks, states
 
     def _apply_layer(

@@ -11,6 +11,7 @@ from gossamer.tasks.base import Task
 from gossamer.tasks.classify import Classified, Classify, Label
 from gossamer.tasks.embed import Embed, Embeddings
 from gossamer.tasks.fill_mask import Fill, Filled, FillMask, Mask
+from gossamer.tasks.generate import Generate
 from gossamer.tasks.tag import Entity, Tag, Tagged
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Fill",
     "FillMask",
     "Filled",
+    "Generate",
     "Label",
     "Mask",
     "Tag",
@@ -38,6 +40,7 @@ TASKS: dict[str, type[Task]] = {
     "classify": Classify,
     "embed": Embed,
     "fill-mask": FillMask,
+    "generate": Generate,
     "tag": Tag,
 }
 
@@ -50,6 +53,8 @@ def task(name: Literal["classify"], model: Model) -> Classify: ...
 def task(name: Literal["embed"], model: Model) -> Embed: ...
 @overload
 def task(name: Literal["fill-mask"], model: Model) -> FillMask: ...
+@overload
+def task(name: Literal["generate"], model: Model) -> Generate: ...
 @overload
 def task(name: Literal["tag"], model: Model) -> Tag: ...
 @overload

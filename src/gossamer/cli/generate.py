@@ -1,0 +1,150 @@
+"""gossamer generate: texts, continued, shown while they are written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
+
+from gossamer.cli.output import note, print_json, progress, working
+from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, remark
+from gossamer.cli.texts import TakesFiles, Text, read_texts
+from gossamer.errors import InputError
+
+if TYPE_CHECKING:
+    from gossamer.models import Model
+    from gossamer.models.generation import Generated
+
+__all__ = ["COMMAND", "generate"]
+
+COMMAND = TakesFiles
+SHOWN = 400
+"""Characters of a prompt that are shown before its continuation: the last ones."""
+BOLD, NORMAL = "\033[1m", "\033[0m"
+
+
+def generate(
+    model: ModelName,
+    texts: Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to continue.")] = None,
+    prompt: Annotated[
+        list[str] | None, Option("--prompt", "-p", metavar="TEXT", help="The same; may be given several times.")
+    ] = None,
+    file: Files = None,
+    field: Field = "text",
+    max_new_tokens: Annotated[int, Option(metavar="N", help="Tokens to generate for each text.")] = 128,
+    temperature: Annotated[float, Option(metavar="T", help="0: always the likeliest token.")] = 1.0,
+    top_k: Annotated[int | None, Option(metavar="N", help="Draw from the N likeliest tokens alone.")] = None,
+    top_p: Annotated[
+        float, Option(metavar="P", help="Draw from the fewest tokens that are as likely as P together; 1: from all.")
+    ] = 0.95,
+    stop: Annotated[
+        list[str] | None, Option(metavar="TEXT", help=r"End before this (\n: a line's end); several times.")
+    ] = None,
+    seed: Annotated[int | None, Option(metavar="N", help="Same seed, same texts; drawn unless given.")] = None,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """Continue texts with a decoder. One text is shown while it is written."""
+    for name, count in (("--max-new-tokens", max_new_tokens), ("--top-k", top_k)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} is {count}; it must be a whole number, 1 or more")
+    read = [_without_last_break(one) for one in read_texts([*(texts or []), *(prompt or [])], file or [], field)]
+    with working("reading the model"):
+        from gossamer.checkpoints import load
+        from gossamer.models.sampling import Sampling
+
+        Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        loaded = load(model, dtype=dtype)
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "stop": [one.replace("\\n", "\n") for one in stop or []],
+        "seed": seed,
+    }
+    try:
+        found = _run(loaded, read, options, shown=len(read) == 1 and not as_json)
+    except InputError as problem:
+        raise InputError(_named(str(problem), read)) from problem
+    _report(read, found, as_json)
+
+
+def _without_last_break(one: Text) -> Text:
+    """Editors end files with a line break that nobody means as part of a prompt."""
+    is_file = not one.source.startswith("argument")
+    return Text(one.source, one.text.removesuffix("\n").removesuffix("\r")) if is_file else one
+
+
+def _run(model: Model, texts: list[Text], options: dict[str, Any], shown: bool) -> Generated:
+    """Generate; write the text as it comes where there is only one to be shown."""
+    from gossamer.models.generation import generate as run
+
+    prompts = [one.text for one in texts]
+    if not shown:
+        with progress("generating") as told:
+            under_way, done = run(model, prompts, **options, stream=True), 0
+            for piece in under_way:
+                done += len(piece.ids)
+                told(done, len(prompts) * options["max_new_tokens"])
+        return under_way.result
+    under_way = run(model, prompts, **options, stream=True)
+    for i, piece in enumerate(under_way):
+        if i == 0:
+            _write_prompt(prompts[0])
+        _write(piece.text)
+    _write("\n")
+    return under_way.result
+
+
+def _report(texts: list[Text], found: Generated, as_json: bool) -> None:
+    notes = [_named(one, texts) for one in found.notes]
+    continued = found.texts or []
+    if as_json:
+        print_json({"texts": _rows(texts, found), "notes": notes} | _speed(found))
+    elif len(texts) > 1:
+        for one, text in zip(texts, continued, strict=True):
+            _write_prompt(one.text)
+            _write(f"{text}\n\n")
+    remark(notes)
+    if sys.stdout.isatty() and not as_json:
+        count = sum(map(len, found.ids))
+        note(f"{count:,} tokens at {found.tokens_per_second:,.1f} a second, seed {found.seeds[0]}")
+
+
+def _rows(texts: list[Text], found: Generated) -> list[dict[str, Any]]:
+    fields = found.to_dict()
+    names = {"texts": "text", "ids": "ids", "tokens": "tokens", "stopped": "stopped", "stop": "stop", "seeds": "seed"}
+    return [
+        {"source": one.source, "prompt": one.text} | {name: fields[field][i] for field, name in names.items()}
+        for i, one in enumerate(texts)
+    ]
+
+
+def _speed(found: Generated) -> dict[str, float]:
+    return {"seconds": found.seconds, "tokens_per_second": found.tokens_per_second}
+
+
+def _named(said: str, texts: list[Text]) -> str:
+    """A remark with where a text came from in place of its number."""
+    return re.sub(r"^prompt (\d+)\b", lambda number: texts[int(number[1])].source, said)
+
+
+def _write_prompt(text: str) -> None:
+    shown = text if len(text) <= SHOWN else f"…{text[-SHOWN:]}"
+    if sys.stdout.isatty():
+        sys.stdout.write(f"{BOLD}{_harmless(shown)}{NORMAL}")
+    else:
+        sys.stdout.write(shown)
+
+
+def _write(text: str) -> None:
+    """A piece of text, at once; on a terminal without what would move its cursor or change its colours."""
+    sys.stdout.write(_harmless(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def _harmless(text: str) -> str:
+    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -1,0 +1,89 @@
+"""What a decoder keeps of the tokens that it has read, so that each new one costs a step and not the whole text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from gossamer.errors import InputError, quote
+from gossamer.models.architecture import Architecture
+from gossamer.models.cache_memory import LayerMemory
+from gossamer.models.cache_plan import State, begin
+
+__all__ = ["Cache"]
+
+
+class Cache:
+    """The memory of a decoder for a batch of texts: `model(input_ids, cache=cache)` reads on where it stopped.
+
+    Every applied layer keeps what its later queries can see, and no more: the last `before * dilation + 1` tokens under
+    a `Window`, the summary cells of all blocks and the current block under `Fixed`, everything under `Strided` and
+    `Full(causal=True)`. Of each row these are the real tokens (attention_mask, of the new tokens), by which positions
+    are counted. Any number of tokens may come at once: many are read by the ordinary attention, single ones cost a step
+    each. No gradient flows through it. Raises InputError for an architecture with a pattern that is not causal.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.layers = architecture.layers
+        self.longest = architecture.length
+        self._state = State()
+        self.memories = tuple(
+            LayerMemory(one.attention.pattern, one.attention.heads, self.longest, self._state) for one in self.layers
+        )
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many tokens each row holds; () before the first call."""
+        return self._state.lengths or ()
+
+    @property
+    def bytes(self) -> int:
+        """What all keys and values take, room to grow included."""
+        return sum(one.bytes for one in self.memories)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows of the batch alone, in this order: those that go on, or one several times."""
+        held = len(self.lengths)
+        if not rows or not all(type(one) is int and 0 <= one < held for one in rows):
+            raise InputError(f"rows is {quote(rows)}; it must be a list of rows from 0 to {held - 1}, one or more")
+        at = torch.tensor(list(rows))
+        for one in self.memories:
+            one.select(at)
+        self._state.lengths = tuple(self.lengths[one] for one in rows)
+
+    def position_ids(self, shape: torch.Size, attention_mask: Tensor | None) -> Int[Tensor, "batch new"]:
+        """Begin a call with [batch, new] tokens: their positions, from 0; padding has that of the token before it.
+
+        attention_mask: boolean, of the new tokens. Raises InputError for another batch than before, for more tokens
+        than the model reads, and after a call that did not end.
+        """
+        batch, new = shape
+        if self._state.begun:
+            raise InputError(
+                "the last call with this cache was broken off, so what it holds is incomplete: make a new one"
+            )
+        before = self._state.lengths or (0,) * batch
+        if len(before) != batch:
+            raise InputError(f"the cache holds {len(before)} rows and the batch has {batch}; give one token list a row")
+        chunk, positions = begin(before, new, attention_mask)
+        self._check_room(before, chunk.counts)
+        self._state.chunk = chunk
+        return positions
+
+    def finish(self) -> None:
+        """End a call: all layers have kept its tokens."""
+        chunk = self._state.chunk
+        if chunk is not None:
+            self._state.lengths = tuple(one + new for one, new in zip(chunk.before, chunk.counts, strict=True))
+        self._state.chunk, self._state.begun = None, False
+
+    def _check_room(self, before: Sequence[int], counts: Sequence[int]) -> None:
+        for i, (held, new) in enumerate(zip(before, counts, strict=True)):
+            if held + new > self.longest:
+                raise InputError(
+                    f"row {i} of the cache holds {held} tokens and {new} more were given; the model reads "
+                    f"{self.longest}"
+                )

@@ -1,0 +1,141 @@
+"""What `generate` is given, in one form: prompts as token ids, what ends a text, a seed for each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError, quote
+from gossamer.models.encoder import Model
+from gossamer.models.inputs import as_mask, describe
+from gossamer.text.encoding import end_of_documents
+
+__all__ = ["Prompts", "Stops", "end_ids", "read_prompts", "read_seeds", "read_stops"]
+
+Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
+Stops = int | str | Sequence[int | str] | None
+
+LARGEST_SEED = 2**63 - 1
+
+
+def end_ids(model: Model) -> list[int]:
+    """The tokens that end texts: `eos_token_id` of the checkpoint's config, else what the tokenizer ends texts with."""
+    named = model.extra_config.get("eos_token_id")
+    if named is None and model.tokenizer is not None:
+        named = end_of_documents(model.tokenizer)
+    found = named if isinstance(named, list) else [named]
+    rows = model.architecture.embeddings.vocabulary_size
+    return [one for one in found if type(one) is int and 0 <= one < rows]
+
+
+def read_prompts(model: Model, prompts: object, attention_mask: object) -> list[list[int]]:
+    """The token ids of each prompt, padding left out.
+
+    Raises InputError for no prompts, empty ones, ids that the model does not have, and what is longer than it reads.
+    """
+    if attention_mask is not None and not isinstance(prompts, Tensor):
+        raise InputError("attention_mask is for a tensor of prompts; lists may have any lengths, so leave it out")
+    read = _of_tensor(prompts, attention_mask) if isinstance(prompts, Tensor) else _of_lists(model, prompts)
+    if not read:
+        raise InputError("there are no prompts: give at least one")
+    for i, ids in enumerate(read):
+        _check(model, i, ids)
+    return read
+
+
+def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int], list[str]]:
+    """The ids and the strings that end a text. Raises InputError for what can be neither."""
+    if not isinstance(ignore_end, bool):
+        raise InputError(f"ignore_end is {quote(ignore_end)}; it must be True or False")
+    listed: list[Any] = [] if stop is None else [stop] if isinstance(stop, int | str) else list(stop)  # type: ignore[call-overload]
+    rows = model.architecture.embeddings.vocabulary_size
+    for one in listed:
+        if type(one) is int and not 0 <= one < rows:
+            raise InputError(f"stop holds {one}; token ids go from 0 to {rows - 1}")
+        if type(one) is not int and not (isinstance(one, str) and one):
+            raise InputError(f"stop holds {quote(one)}; give token ids and strings of one character or more")
+    strings = [one for one in listed if isinstance(one, str)]
+    if strings and model.tokenizer is None:
+        raise InputError(f"stop holds the string {quote(strings[0])}, but the model has no tokenizer; give token ids")
+    ids = {one for one in listed if type(one) is int}
+    return ids if ignore_end else ids | set(end_ids(model)), strings
+
+
+def read_seeds(seed: object, count: int) -> list[int]:
+    """A seed for each prompt. Raises InputError for numbers that a generator does not take, or not one a prompt."""
+    if seed is None:
+        return [int(one) for one in torch.randint(2**31 - 1, (count,))]
+    seeds = [seed + i for i in range(count)] if type(seed) is int else seed
+    if not isinstance(seeds, Sequence) or not all(type(one) is int and 0 <= one <= LARGEST_SEED for one in seeds):
+        raise InputError(
+            f"seed is {quote(seed)}; it must be a whole number from 0 to {LARGEST_SEED}, or a list of them"
+        )
+    if len(seeds) != count:
+        raise InputError(f"seed holds {len(seeds)} numbers for {count} prompts; give one for each, or one number")
+    return list(seeds)
+
+
+def _all(values: object, kind: type) -> bool:
+    """Whether these are of a kind, all of them (numbers: no booleans)."""
+    return (
+        isinstance(values, Sequence)
+        and not isinstance(values, str | bytes)
+        and all(type(one) is int if kind is int else isinstance(one, kind) for one in values)
+    )
+
+
+def _of_tensor(prompts: Tensor, attention_mask: object) -> list[list[int]]:
+    ids = prompts[None] if prompts.dim() == 1 else prompts
+    if ids.dim() != 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise InputError(f"prompts is {describe(prompts)}; token ids are whole numbers shaped [batch, length]")
+    if attention_mask is None:
+        return [list(map(int, row)) for row in ids.tolist()]
+    if not isinstance(attention_mask, Tensor) or attention_mask.shape != prompts.shape:
+        raise InputError(f"attention_mask is {describe(attention_mask)}; it must be shaped {list(prompts.shape)}")
+    real = as_mask("attention_mask", attention_mask)
+    assert real is not None
+    return [row[kept].tolist() for row, kept in zip(ids, real.reshape(ids.shape), strict=True)]
+
+
+def _of_lists(model: Model, prompts: Any) -> list[list[int]]:
+    if isinstance(prompts, str):
+        return [_of_text(model, 0, prompts)]
+    if _all(prompts, str):
+        return [_of_text(model, i, one) for i, one in enumerate(prompts)]
+    if _all(prompts, int):
+        return [list(prompts)]
+    if isinstance(prompts, Sequence) and not isinstance(prompts, bytes) and all(_all(one, int) for one in prompts):
+        return [list(one) for one in prompts]
+    raise InputError(f"prompts is {quote(prompts)}; give a text, token ids, or a list or tensor of them")
+
+
+def _of_text(model: Model, i: int, text: str) -> list[int]:
+    if model.tokenizer is None:
+        raise InputError("the model has no tokenizer: put tokenizer.json into its directory, or give token ids")
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise InputError(
+            f"prompt {i} holds half a surrogate pair at character {problem.start}, which is no character: read the "
+            "text as UTF-8, with errors='replace' where it is damaged"
+        ) from None
+    ids = model.tokenizer.encode_plain(text)[0] if text else end_ids(model)[:1]
+    if not ids:
+        raise InputError(
+            f"prompt {i} is empty ({text[:20]!r}), and no token is known to begin with: write something in it"
+        )
+    return list(ids)
+
+
+def _check(model: Model, i: int, ids: list[int]) -> None:
+    rows, most = model.architecture.embeddings.vocabulary_size, model.architecture.length
+    if not ids:
+        raise InputError(f"prompt {i} has no tokens; give at least one")
+    wrong = [one for one in ids if not 0 <= one < rows]
+    if wrong:
+        raise InputError(f"prompt {i} holds the token id {wrong[0]}; the vocabulary's ids go from 0 to {rows - 1}")
+    if len(ids) > most:
+        raise InputError(f"prompt {i} is {len(ids)} tokens long, the model reads {most}: shorten it")

@@ -1,0 +1,159 @@
+"""Generating token by token: all rows read, each chooses and takes its next token, those that ended leave."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.models.cache import Cache
+from gossamer.models.encoder import Model
+from gossamer.models.generation_text import TextStream
+from gossamer.models.sampling import Sampling, choose
+
+__all__ = ["Piece", "Row", "Stopped", "continue_rows"]
+
+Stopped = Literal["stop", "max_new_tokens", "length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What is new of one continuation: of which prompt, its text, and the tokens since the last piece.
+
+    The text is whole characters, and holds back what may be the beginning of a stop string; "" without a tokenizer.
+    """
+
+    prompt: int
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(kw_only=True)
+class Row:
+    """A prompt and its continuation so far. room: how many new tokens the model's length leaves."""
+
+    prompt: int
+    given: list[int]
+    most: int
+    room: int
+    stop_ids: set[int]
+    generator: torch.Generator
+    text: TextStream | None
+    ids: list[int] = field(default_factory=list)
+    stopped: Stopped | None = None
+    stop: int | str | None = None
+    _shown: int = 0
+
+    def take(self, token: int) -> Piece | None:
+        """One more token; what it adds that can be shown."""
+        self.ids.append(token)
+        said = ""
+        if token in self.stop_ids:
+            self.stopped, self.stop = "stop", token
+        elif self.text is not None:
+            said = self.text.push(token)
+        # The model reads all but the last token, so that one may stand beyond its length.
+        if self.stopped is None and len(self.ids) in (self.most, self.room + 1):
+            self.stopped = "max_new_tokens" if len(self.ids) == self.most else "length"
+        if self.text is not None:
+            said += self.text.finish() if self.stopped else ""
+            if self.text.stop is not None:
+                self.stopped, self.stop = "stop", self.text.stop
+        return self._piece(said)
+
+    def _piece(self, said: str) -> Piece | None:
+        if not said and self.text is not None and self.stopped is None:
+            return None
+        shown, self._shown = self._shown, len(self.ids)
+        return Piece(prompt=self.prompt, text=said, ids=tuple(self.ids[shown:]))
+
+
+class Reader(Protocol):
+    """Reads what is new of each row and gives the states of the last tokens."""
+
+    def read(self, new: Sequence[list[int]]) -> Float[Tensor, "rows hidden"]: ...
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone."""
+
+
+class Cached:
+    """Reads each token once."""
+
+    def __init__(self, body: Model) -> None:
+        self._body, self._cache = body, Cache(body.architecture)
+
+    def read(self, new: Sequence[list[int]]) -> Float[Tensor, "rows hidden"]:
+        return _last_states(self._body, new, self._cache)
+
+    def select(self, rows: Sequence[int]) -> None:
+        self._cache.select(rows)
+
+
+class Uncached:
+    """Reads everything again for each token."""
+
+    def __init__(self, body: Model) -> None:
+        self._body = body
+        self._read: list[list[int]] = []
+
+    def read(self, new: Sequence[list[int]]) -> Float[Tensor, "rows hidden"]:
+        self._read = [old + one for old, one in zip(self._read or [[] for _ in new], new, strict=True)]
+        return _last_states(self._body, self._read, None)
+
+    def select(self, rows: Sequence[int]) -> None:
+        self._read = [self._read[one] for one in rows]
+
+
+def continue_rows(
+    model: Model, rows: Sequence[Row], sampling: Sampling, use_cache: bool, clock: list[float]
+) -> Iterator[Piece]:
+    """Continue all rows until each has stopped; adds the seconds it took, those of the caller left out, to `clock`."""
+    body = _without_head(model)
+    reader: Reader = Cached(body) if use_cache else Uncached(body)
+    going, new = list(rows), [one.given for one in rows]
+    while going:
+        begun = time.perf_counter()
+        tokens = _next_tokens(model, reader, new, going, sampling)
+        pieces = [row.take(token) for row, token in zip(going, tokens, strict=True)]
+        left = [i for i, row in enumerate(going) if row.stopped is None]
+        if 0 < len(left) < len(going):
+            reader.select(left)
+        going = [going[i] for i in left]
+        new = [row.ids[-1:] for row in going]
+        clock.append(time.perf_counter() - begun)
+        yield from (one for one in pieces if one is not None)
+
+
+@torch.inference_mode()
+def _next_tokens(
+    model: Model, reader: Reader, new: Sequence[list[int]], rows: Sequence[Row], sampling: Sampling
+) -> list[int]:
+    scores = model.scores(reader.read(new))
+    draws = [torch.rand((), dtype=torch.float64, generator=one.generator) for one in rows]
+    return choose(scores, sampling, torch.stack(draws)).tolist()
+
+
+def _last_states(body: Model, texts: Sequence[list[int]], cache: Cache | None) -> Float[Tensor, "rows hidden"]:
+    """The state of the last token of each text. Padding stands behind, so positions are those of a text alone."""
+    device = body.embeddings.word.weight.device
+    lengths = torch.tensor([len(one) for one in texts])
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in texts], batch_first=True)
+    mask = torch.arange(ids.shape[1]) < lengths[:, None]
+    padded = None if bool(mask.all()) else mask.to(device)
+    states = body(ids.to(device), attention_mask=padded, cache=cache).last_hidden_state
+    return states[torch.arange(len(texts), device=device), (lengths - 1).to(device)]
+
+
+def _without_head(model: Model) -> Model:
+    """The same modules without the head, which would score every token of a prompt."""
+    body = copy.copy(model)
+    body._modules = {**model._modules, "head": None}
+    body.architecture = replace(model.architecture, head=None)
+    return body

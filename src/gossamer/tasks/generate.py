@@ -1,0 +1,86 @@
+"""The task generate: texts, continued."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from gossamer.errors import InputError, quote
+from gossamer.models.generation import Generated, Piece, Stops, generate
+from gossamer.models.head_settings import CausalLM
+from gossamer.tasks.base import Task, list_texts
+from gossamer.tasks.passes import Progress, Reading
+
+__all__ = ["Generate", "LongPrompt"]
+
+LongPrompt = Literal["error", "truncate"]
+
+
+class Generate(Task):
+    """Continue texts with a decoder. Raises InputError for other models."""
+
+    heads, load_with, doing = (CausalLM,), "causal-lm", "continue"
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        max_new_tokens: int = 128,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 0.95,
+        stop: Stops = None,
+        seed: int | Sequence[int] | None = None,
+        long: LongPrompt = "error",
+        batch_size: int = 16,
+        progress: Progress | None = None,
+    ) -> Generated:
+        """A continuation of each text; all options but two are those of `gossamer.generate`.
+
+        long: a text longer than the model reads is refused, or, with "truncate", its end is continued, with room for
+        the new tokens as far as half of what the model reads allows; the result's notes say so. `progress` is called
+        with the new tokens so far and the most there can be.
+        """
+        if long not in get_args(LongPrompt):
+            raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(LongPrompt))}")
+        readings = self._readings(list_texts("texts", texts))
+        notes = self._cut(readings, max_new_tokens, long)
+        found = generate(
+            self.model,
+            [one.ids for one in readings],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stop=stop,
+            seed=seed,
+            batch_size=batch_size,
+            stream=None if progress is None else _counting(progress, len(readings) * max_new_tokens),
+        )
+        return dataclasses.replace(found, notes=[*notes, *(one.replace("prompt", "text", 1) for one in found.notes)])
+
+    def _cut(self, readings: Sequence[Reading], new: int, long: LongPrompt) -> list[str]:
+        """Refuse what is too long, or keep its end, and say so."""
+        most, notes = self.model.architecture.length, []
+        for i, one in enumerate(readings):
+            length = len(one.ids)
+            if length <= most:
+                continue
+            said = f"text {i} is {length} tokens long, the model reads {most}"
+            if long == "error":
+                raise InputError(f"{said}: shorten it, or give long='truncate' to continue its end")
+            # The last new token is not read.
+            one.ids = one.ids[-max(most + 1 - new, (most + 1) // 2) :]
+            notes.append(f"{said}: its last {len(one.ids)} are continued")
+        return notes
+
+
+def _counting(progress: Progress, total: int) -> Callable[[Piece], None]:
+    done = 0
+
+    def count(piece: Piece) -> None:
+        nonlocal done
+        done += len(piece.ids)
+        progress(done, total)
+
+    return count

@@ -1,0 +1,81 @@
+"""Greedy continuations of GPT-2 are those of `transformers`, in batches with padding and with a longer prompt."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import gossamer as gs
+
+VOCABULARY, END = 53, 7
+CONFIGS: list[dict[str, Any]] = [
+    {},
+    {"n_layer": 1, "n_head": 1, "activation_function": "relu", "tie_word_embeddings": False},
+    {"scale_attn_by_inverse_layer_idx": True, "n_inner": 20},
+    {"scale_attn_weights": False, "activation_function": "gelu"},
+]
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda one: ", ".join(one) or "plain")
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Any]:
+    """A model of `transformers` with weights at which nothing is trivial, and Gossamer's of the same files."""
+    settings = {"n_layer": 3, "n_head": 4, "n_embd": 24, "n_positions": 64, "vocab_size": VOCABULARY, **request.param}
+    config = GPT2Config(**settings, bos_token_id=END, eos_token_id=END, pad_token_id=0)
+    torch.manual_seed(5)
+    theirs = GPT2LMHeadModel(config).double().eval()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.add_(torch.randn_like(weight) * 0.4)
+    theirs.save_pretrained(tmp_path / "theirs")
+    return theirs, gs.load(tmp_path / "theirs", dtype="float64")
+
+
+def continuations(theirs: Any, ids: torch.Tensor, mask: torch.Tensor, new: int) -> list[list[int]]:
+    """What `transformers` adds to prompts that are padded on the left, up to the end token and with it."""
+    with torch.no_grad():
+        found = theirs.generate(
+            ids, attention_mask=mask, max_new_tokens=new, do_sample=False, use_cache=True, pad_token_id=0
+        )
+    rows = found[:, ids.shape[1] :].tolist()
+    return [row[: row.index(END) + 1] if END in row else row for row in rows]
+
+
+def test_greedy_tokens_are_those_of_transformers(both: tuple[Any, Any]) -> None:
+    theirs, ours = both
+    lengths = (5, 1, 17, 30, 2, 9)
+    generator = torch.Generator().manual_seed(1)
+    ids, mask = torch.zeros(len(lengths), 30, dtype=torch.int64), torch.zeros(len(lengths), 30, dtype=torch.int64)
+    for i, length in enumerate(lengths):
+        ids[i, 30 - length :] = torch.randint(8, VOCABULARY, (length,), generator=generator)
+        mask[i, 30 - length :] = 1
+    expected = continuations(theirs, ids, mask, 30)
+    found = gs.generate(ours, ids, attention_mask=mask, max_new_tokens=30, temperature=0)
+    assert found.ids == expected
+    assert (
+        gs.generate(ours, ids, attention_mask=mask, max_new_tokens=30, temperature=0, use_cache=False).ids == expected
+    )
+
+
+def test_some_texts_end_before_others(both: tuple[Any, Any]) -> None:
+    """A token that the model does say stands for the end."""
+    theirs, ours = both
+    ids = torch.randint(8, VOCABULARY, (6, 4), generator=torch.Generator().manual_seed(2))
+    said = gs.generate(ours, ids, max_new_tokens=25, temperature=0, ignore_end=True).ids
+    in_rows = {token: sum(token in row for row in said) for row in said for token in row}
+    end = min(in_rows, key=lambda token: abs(in_rows[token] - 3))
+    ours.extra_config["eos_token_id"] = end
+    with torch.no_grad():
+        rows = theirs.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=25,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=0,
+        )[:, 4:].tolist()
+    expected = [row[: row.index(end) + 1] if end in row else row for row in rows]
+    found = gs.generate(ours, ids, max_new_tokens=25, temperature=0)
+    assert found.ids == expected
+    assert "stop" in found.stopped
