@@ -33,10 +33,12 @@ VERBS = {
     "classify": "Label texts, or pairs of texts, of any length.",
     "tag": "Names, parts of speech or other labels in texts of any length.",
     "answer": "Answer a question from texts of any length.",
+    "generate": "Continue texts with a decoder.",
     "attention": "What the tokens of a text attend to, by layer and head.",
     "tokenizer": "Train a tokenizer, or see how one cuts a text.",
     "tokenize": "Turn texts into a token file to train on.",
     "train": "Train a language model as a config says; stopped, it goes on exactly.",
+    "estimate": "What a training takes of memory and time, before it begins.",
     "env": "Versions, processor, devices, folders: for a bug report.",
 }
 
