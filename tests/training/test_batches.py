@@ -16,7 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossamer.errors import InputError
-from gossamer.text import Document, TokenFile, Tokenizer, byte_tokenizer, speeches, tokenize, write_token_file
+from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Positions, count_labels
+from gossamer.patterns import Full
+from gossamer.text import (
+    Document,
+    TokenFile,
+    Tokenizer,
+    byte_tokenizer,
+    speeches,
+    tokenize,
+    train_tokenizer,
+    write_token_file,
+)
 from gossamer.training.data import Batches, open_tokens
 from gossamer.training.objectives import Objective
 
@@ -201,6 +212,37 @@ def test_one_document_to_a_row() -> None:
     again = [one.at(step) for step in range(one.steps_per_epoch, 2 * one.steps_per_epoch)]
     assert sorted(str(row) for row in again) == sorted(str(row) for row in rows)
     assert [str(row) for row in again] != [str(row) for row in rows]
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_all_labels_count_in_a_decoder(pack: bool) -> None:
+    """The labels hold what the model's loss is the mean of, no more: it ignores the first token of a segment itself."""
+    layer = Layer(
+        attention=Attention(pattern=Full(causal=True), heads=1, head_size=8, weights=0),
+        feed_forward=FeedForward(width=8, weights=0),
+    )
+    embeddings = Embeddings(vocabulary_size=257, size=8, positions=Positions(length=16))
+    architecture = Architecture(hidden_size=8, embeddings=embeddings, layers=(layer,), head=CausalLM())
+    one = batches(letters(*SIZES), pack=pack, held_out=3)
+    for batch in (*steps(one, 0, 5), *one.evaluation()):
+        counted = count_labels(architecture, batch["labels"], batch["segments"])
+        assert counted == (batch["labels"] != -100).sum()
+
+
+def test_what_ends_a_document(minilm: Path) -> None:
+    """GPT-2's own token, RoBERTa's; a tokenizer without one gets none around its documents."""
+    texts = [speech.text[:3000] for speech in speeches()[:2]]
+    for family, end in (("gpt2", "<|endoftext|>"), ("roberta", "</s>")):
+        tokenizer = train_tokenizer(texts, family=family, vocabulary_size=400)
+        file = made(*texts, tokenizer=tokenizer)
+        assert file.end_id == tokenizer.token_id(end)
+        ids = batches(file, tokenizer=tokenizer, length=file.tokens + 4, batch=1).at(0)["input_ids"][0].tolist()
+        assert ids.count(file.end_id) == 4
+    plain = Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="b")))
+    one = batches(made("a", "b", "a", tokenizer=plain), tokenizer=plain, length=3, batch=1)
+    assert sorted(one.at(0)["input_ids"][0].tolist()) == [0, 0, 1]
+    assert one.at(0)["segments"].tolist() == [[0, 1, 2]]
+    assert (one.at(0)["labels"] == -100).all()
 
 
 @pytest.fixture(scope="module")

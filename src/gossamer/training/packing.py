@@ -154,8 +154,7 @@ class Stream(_Sequence):
     def rows(self, slots: np.ndarray) -> Rows:
         """The rows that are read as number `slots` [rows], from the beginning of training."""
         numbers = np.array([self._number(int(slot)) for slot in slots], dtype=np.int64)
-        shift = len(self.frame.before)
-        epochs, at = np.divmod(numbers[:, None] * self.room + shift + np.arange(self.room), self.corpus.total)
+        epochs, at = np.divmod(numbers[:, None] * self.room + np.arange(self.room), self.corpus.total)
         slot, within = np.empty_like(at), np.empty_like(at)
         for epoch in np.unique(epochs):
             here = epochs == epoch
