@@ -256,7 +256,10 @@ inline int64_t longest(const gs_attention &call) {
 
 template <int V, typename Element>
 int forward(const gs_attention &call) {
-    const int together = tiles_together<Element>(call);
+    const int64_t tiles = call.batch * call.heads * ((longest(call) + V * LANES - 1) / (V * LANES));
+    int together = tiles_together<Element>(call);
+    // Fewer where threads would go without work; no number depends on it.
+    while (together > 1 && tiles < 4 * together * call.threads) together /= 2;
     const int64_t step = together * V * LANES;
     const int64_t steps = (longest(call) + step - 1) / step, tasks = call.batch * call.heads * steps;
 #pragma omp parallel num_threads(call.threads) if (call.threads > 1 && tasks > 1)

@@ -48,6 +48,22 @@ def test_marks(name: str, causal: bool) -> None:
     compare(random_call(Full(causal=causal), KEYS, size=256, heads=1).with_options(**marks()[name]))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_threads_change_no_bit(causal: bool) -> None:
+    call = random_call(Full(causal=causal), KEYS, size=256, heads=2).to(torch.float32)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3, 16):
+            torch.set_num_threads(threads)
+            outcome = run(call, "cpu")
+            found.append((outcome.out, *outcome.grads))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("causal", [False, True])
 def test_half_precision(causal: bool, dtype: torch.dtype) -> None:
