@@ -1,6 +1,7 @@
 """Recipes: a model in; a longer, smaller or faster model and a receipt out."""
 
+from gossamer.recipes.heal import heal
 from gossamer.recipes.lengthen import lengthen
 from gossamer.recipes.receipt import Receipt
 
-__all__ = ["Receipt", "lengthen"]
+__all__ = ["Receipt", "heal", "lengthen"]

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -29,14 +29,23 @@ from gossamer.patterns import Full, Global, Window
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.text import speeches
 
-__all__ = ["check_windows", "lengthen"]
+__all__ = ["NewPositions", "check_windows", "lengthen"]
+
+NewPositions = Literal["copied", "random"]
 
 DEFAULT_WINDOW = 512
 _PROJECTIONS = ("query", "key", "value")
 _FIRST_IS_GLOBAL = (SequenceClassification, NextSentence)
 
 
-def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT_WINDOW) -> tuple[Model, Receipt]:
+def lengthen(
+    model: Model,
+    to: int = 4096,
+    window: int | Sequence[int] = DEFAULT_WINDOW,
+    *,
+    positions: NewPositions = "copied",
+    seed: int = 0,
+) -> tuple[Model, Receipt]:
     """A copy of an encoder that reads `to` tokens, each seeing `window` / 2 on either side and all global tokens.
 
     The learned positions are repeated until they fill the longer table, and the global projections start as copies of
@@ -53,6 +62,9 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT
         model: an encoder with full attention and learned absolute positions.
         to: tokens that the new model reads at once, at least as many as the model reads now.
         window: Longformer's `attention_window`, an even number of tokens; or one for each layer, in order.
+        positions: "copied", or "random": positions beyond the old length are drawn, normal of the model's
+            `initializer_range`, by `seed`. That is worse, and there to be compared (Longformer, table 5).
+        seed: of the random positions.
 
     Raises:
         InputError: `to` below the model's length or beyond what memory holds, a window that is odd or not positive, the
@@ -60,25 +72,30 @@ def lengthen(model: Model, to: int = 4096, window: int | Sequence[int] = DEFAULT
             attention to replace.
 
     Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
-    interpolated; unlike there, nothing is trained afterwards.
+    interpolated; unlike there, nothing is trained afterwards: `heal` does that.
     """
+    if positions not in get_args(NewPositions):
+        raise InputError(f"positions is {quote(positions)}; it must be 'copied' or 'random'")
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise InputError(f"seed is {quote(seed)}; it must be a whole number, 0 or more")
     _check_attention(model.architecture)
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
     longer = dataclasses.replace(_lengthened(model.architecture, to, windows), separator_id=_separator(model))
     architecture, obstacles = _fitted(longer)
     new = _build(model, architecture)
-    new.load_state_dict(_weights(model, new), assign=True)
+    new.load_state_dict(_weights(model, new, seed if positions == "random" else None), assign=True)
     new.train(model.training)
     measured, read = _measured(model, new, min(windows))
     settings = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
+    settings |= {"positions": positions, "seed": seed} if positions == "random" else {}
     receipt = Receipt(
         recipe="lengthen",
         source=model.source,
         settings=settings,
         before=describe(model),
         after=describe(new),
-        changes=(*_changes(model.architecture, architecture), *_format(new, obstacles)),
+        changes=(*_changes(model.architecture, architecture, positions), *_format(new, obstacles)),
         measured=measured,
         conditions=conditions(new) | read,
     )
@@ -202,10 +219,12 @@ def _build(model: Model, architecture: Architecture) -> Model:
     return new
 
 
-def _weights(old: Model, new: Model) -> dict[str, Tensor]:
-    """The old weights, copied; positions repeated, global projections taken from the local ones."""
+def _weights(old: Model, new: Model, seed: int | None) -> dict[str, Tensor]:
+    """The old weights, copied; positions repeated or drawn by `seed`, global projections taken from the local ones."""
     have = old.state_dict()
     table = _positions(have["embeddings.position.weight"], old.architecture, new.architecture)
+    if seed is not None:
+        _draw_positions(table, old.architecture, new.architecture, seed)
     weights = {}
     for name in new.state_dict():
         source = name
@@ -239,13 +258,21 @@ def _positions(table: Tensor, old: Architecture, new: Architecture) -> Tensor:
     return long
 
 
-def _changes(old: Architecture, new: Architecture) -> tuple[str, ...]:
+def _draw_positions(table: Tensor, old: Architecture, new: Architecture, seed: int) -> None:
+    """Fresh rows behind those that the old model had."""
+    rows = table[new.embeddings.positions.offset + old.length :]
+    drawn = torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed)) * new.initializer_range
+    rows.copy_(drawn)
+
+
+def _changes(old: Architecture, new: Architecture, positions: NewPositions) -> tuple[str, ...]:
     windows = dict.fromkeys(str(layer.attention.pattern) for layer in new.layers)
     copies = new.length / old.length
     before, after = old.embeddings.positions, new.embeddings.positions
     changes = [f"attention of {len(new.layers)} layers: {old.layers[0].attention.pattern} became {', '.join(windows)}"]
     if copies > 1:
-        changes.append(f"positions: {old.length:,} learned rows, repeated {copies:.4g} times to fill {new.length:,}")
+        how = f"repeated {copies:.4g} times" if positions == "copied" else "then random ones"
+        changes.append(f"positions: {old.length:,} learned rows, {how} to fill {new.length:,}")
     changes.append("global query, key and value projections: copies of the local ones")
     if before.offset != after.offset:
         changes.append(f"rows of the table before position 0, for padding: {before.offset} became {after.offset}")

@@ -1,0 +1,118 @@
+"""Train a lengthened masked LM on, so that it learns to use its windows and new positions (Longformer, section 5)."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from gossamer.errors import InputError, quote
+from gossamer.metrics.language import bits_per_token
+from gossamer.models.encoder import Model
+from gossamer.models.head_settings import MaskedLM, PreTraining
+from gossamer.recipes.receipt import Receipt, conditions, describe
+from gossamer.training.config import TrainingConfig
+from gossamer.training.evaluation import evaluate
+from gossamer.training.loop import train
+from gossamer.training.material import gather
+from gossamer.training.processes import Processes
+from gossamer.training.receipt import TrainingReceipt
+
+__all__ = ["Healed", "heal"]
+
+Healed = Literal["all", "positions"]
+
+_TABLE = "embeddings.position.weight"
+
+
+def heal(
+    model: Model,
+    config: TrainingConfig | dict[str, Any] | str | Path,
+    *,
+    what: Healed = "all",
+    old_length: int | None = None,
+) -> tuple[Model, Receipt]:
+    """Train a copy of a lengthened masked LM on long texts; the copy, in evaluation mode, and a receipt.
+
+    config: what `gossamer.train` takes; the objective is masked-lm, and is so unless it is named. what: "all" weights,
+    or the new "positions" alone: the rows beyond `old_length`, while all else stays bit for bit ("train extra position
+    embeddings only" in Longformer's table 5). old_length: what the model read before it was lengthened; taken from its
+    receipt unless given. Where the config holds text out, the receipt has the bits per masked token before and after,
+    over the same masks. A run that is there in the config's output is resumed. The given model is left as it was.
+
+    Raises InputError for a model that is no masked LM, a length that is not known or not shorter, and as `train` does.
+
+    Source: Beltagy et al. 2020 (arXiv 2004.05150), section 5.
+    """
+    if what not in get_args(Healed):
+        raise InputError(f"what is {quote(what)}; it must be 'all' or 'positions'")
+    if not isinstance(model.architecture.head, MaskedLM | PreTraining):
+        head = "no head" if model.architecture.head is None else f"the head {model.architecture.head.kind!r}"
+        raise InputError(f"the model has {head}; load it with a masked-lm head, which healing trains")
+    length = _old_length(model, old_length)
+    settings = _settings(config, model, what, length)
+    new = copy.deepcopy(model)
+    before = _bits(new, settings)
+    new, trained = train(settings, model=new)
+    receipt = Receipt(
+        recipe="heal",
+        source=model.source,
+        settings={"what": what, "old_length": length, "steps": trained.steps, "tokens": trained.tokens},
+        before=describe(model),
+        after=describe(new),
+        changes=_changes(what, length, trained),
+        measured=_measured(before, trained),
+        conditions=conditions(new) | {"objective": str(settings.objective), "data": ", ".join(settings.data.inputs)},
+    )
+    new.receipt = receipt
+    return new, receipt
+
+
+def _old_length(model: Model, given: int | None) -> int:
+    known = model.receipt.before["length"] if getattr(model.receipt, "recipe", None) == "lengthen" else None
+    length, now = known if given is None else given, model.architecture.length
+    if length is None:
+        raise InputError("old_length is None and the model has no receipt of lengthen; give what it read before")
+    if type(length) is not int or not 0 < length < now:
+        raise InputError(f"old_length is {quote(length)}; it must be from 1 to {now - 1}: the model reads {now} tokens")
+    return length
+
+
+def _settings(source: Any, model: Model, what: Healed, length: int) -> TrainingConfig:
+    """The config, for a masked LM, with what is not to be trained frozen."""
+    if isinstance(source, dict) and "objective" not in source:
+        source = {**source, "objective": "masked-lm"}
+    config = TrainingConfig.read(source)
+    kind = config.objective.kind
+    if kind != "masked-lm":
+        raise InputError(f"objective.kind is {kind!r}; a lengthened encoder is healed by 'masked-lm'")
+    if what == "all":
+        return config
+    for name in ("train_only", "frozen_rows"):
+        if getattr(config, name):
+            raise InputError(f"{name} is {quote(getattr(config, name))}; leave it out where new positions are healed")
+    kept = model.architecture.embeddings.positions.offset + length
+    return dataclasses.replace(config, train_only=(_TABLE,), frozen_rows={_TABLE: kept})
+
+
+def _bits(model: Model, settings: TrainingConfig) -> float | None:
+    """Bits per masked token of held-out text; None where there is none."""
+    if not settings.evaluation.has_text:
+        return None
+    processes = Processes(settings.parallel, settings.device)
+    batches = gather(settings, model, processes).batches.evaluation()
+    model.to(processes.device)
+    return bits_per_token(evaluate(model, model, batches, processes, settings.precision).loss)
+
+
+def _measured(before: float | None, trained: TrainingReceipt) -> dict[str, float]:
+    after = None if trained.evaluation is None else trained.evaluation["loss"]
+    if before is None or after is None:
+        return {}
+    return {"bits_per_masked_token_before": before, "bits_per_masked_token_after": bits_per_token(after)}
+
+
+def _changes(what: Healed, length: int, trained: TrainingReceipt) -> tuple[str, ...]:
+    part = "all weights" if what == "all" else f"the positions from {length:,} on; all else stayed as it was"
+    return (f"{trained.steps:,} steps of masked-LM training over {trained.tokens:,} tokens: {part}", *trained.notes)
