@@ -74,10 +74,7 @@ def lengthen(
     Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
     interpolated; unlike there, nothing is trained afterwards: `heal` does that.
     """
-    if positions not in get_args(NewPositions):
-        raise InputError(f"positions is {quote(positions)}; it must be 'copied' or 'random'")
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise InputError(f"seed is {quote(seed)}; it must be a whole number, 0 or more")
+    _check_new_positions(positions, seed)
     _check_attention(model.architecture)
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
@@ -87,7 +84,7 @@ def lengthen(
     new.load_state_dict(_weights(model, new, seed if positions == "random" else None), assign=True)
     new.train(model.training)
     measured, read = _measured(model, new, min(windows))
-    settings = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
+    settings: dict[str, Any] = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
     settings |= {"positions": positions, "seed": seed} if positions == "random" else {}
     receipt = Receipt(
         recipe="lengthen",
@@ -101,6 +98,13 @@ def lengthen(
     )
     new.receipt = receipt
     return new, receipt
+
+
+def _check_new_positions(positions: object, seed: object) -> None:
+    if positions not in get_args(NewPositions):
+        raise InputError(f"positions is {quote(positions)}; it must be 'copied' or 'random'")
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise InputError(f"seed is {quote(seed)}; it must be a whole number, 0 or more")
 
 
 def _check_attention(old: Architecture) -> None:
