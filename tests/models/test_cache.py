@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.layers import Masks
-from gossamer.models import Cache, Model
+from gossamer.models import Cache, Model, cache_memory
 from gossamer.models.cache_layout import layouts, seen
 from gossamer.models.cache_memory import LayerMemory
 from gossamer.models.cache_plan import State, begin
@@ -287,6 +287,20 @@ def test_modes_of_torch_may_change_and_no_gradient_is_kept() -> None:
     assert not any(one.keys.requires_grad for memory in cache.memories for one in memory._groups[0].buffers)
     assert out.cache is cache
     torch.testing.assert_close(last.logits, model(ids[:, :18]).logits[:, -1:])
+
+
+def test_rows_that_see_nothing_get_zeros_whatever_torch_makes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attn_mask: torch.Tensor, scale: float) -> torch.Tensor:
+        return (q @ k.mT * scale).masked_fill(~attn_mask, -torch.inf).softmax(-1) @ v
+
+    monkeypatch.setattr(cache_memory, "scaled_dot_product_attention", plain)
+    model, ids = decoder([Fixed(8, 1, "summary")], scale=0.5), tokens(2, 20)
+    cache = Cache(model.architecture)
+    with torch.no_grad():
+        model(ids[:, :15], attention_mask=torch.arange(15) < torch.tensor([[15], [4]]), cache=cache)
+        last = model(ids[:, 15:16], cache=cache).last_hidden_state
+        text = torch.cat([ids[1, :4], ids[1, 15:16]])
+        torch.testing.assert_close(last[1], model(text[None]).last_hidden_state[0, -1:])
 
 
 def test_positions_that_are_given_are_those_of_the_table_alone() -> None:

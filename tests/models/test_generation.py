@@ -4,10 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 from generation_models import decoder, decoders, tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders as decoders_of_tokens
+from tokenizers import models as token_models
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 import gossamer as gs
@@ -17,7 +20,7 @@ from gossamer.models.generation import Generated, Piece
 from gossamer.models.generation_text import TextStream
 from gossamer.models.sampling import Sampling, choose, filtered
 from gossamer.patterns import Fixed, Full, PerHead, Strided, Window
-from gossamer.text import byte_tokenizer
+from gossamer.text import Tokenizer, byte_tokenizer
 
 FULL = Full(causal=True)
 MIXED = [Window(5, 0), PerHead((Fixed(6, 2), 2), (Strided(5), 2)), FULL]
@@ -318,6 +321,21 @@ def test_streams_join_to_the_text_before_the_first_stop(text: str, prompt: str, 
     expected = text if not ends else text[: min(ends)[1]]
     assert "".join(pieces) == stream.text == expected
     assert stream.stop == (min(ends)[2] if ends else None)
+
+
+@pytest.mark.parametrize(
+    ("words", "decoder_kind", "expected"),
+    [
+        (["\u2581hello", "\u2581world", "s", "\u2581x"], decoders_of_tokens.Metaspace(), ["s", " world", "s", " x"]),
+        (["hello", "world", "##s", "x"], decoders_of_tokens.WordPiece(), ["s", " world", "s", " x"]),
+    ],
+    ids=["metaspace", "wordpiece"],
+)
+def test_words_keep_the_space_between_prompt_and_text(words: list[str], decoder_kind: Any, expected: list[str]) -> None:
+    backend = tokenizers.Tokenizer(token_models.WordLevel({word: i for i, word in enumerate(words)}))
+    backend.decoder = decoder_kind
+    stream = TextStream(Tokenizer(backend), [0])
+    assert [stream.push(one) for one in (2, 1, 2, 3)] == expected
 
 
 def test_tokens_without_text_and_unknown_ones_are_passed_over() -> None:
