@@ -16,6 +16,7 @@ from gossamer.errors import InputError
 from gossamer.inspect import Node, cost, summary
 from gossamer.inspect.page import flops_text, size_text
 from gossamer.models import Architecture, Model, SequenceClassification
+from gossamer.models.decoders import decoder
 from gossamer.patterns import Full, Global, PerHead, Window
 
 
@@ -163,3 +164,17 @@ def test_sizes_read_well() -> None:
         *("0 B", "999 B", "1.00 kB", "90.9 MB", "1.00 MB", "1.00 TB")
     ]
     assert flops_text(2.82e12) == "2.82 TFLOP"
+
+
+def test_a_decoder_is_summed_up_and_not_to_be_lengthened() -> None:
+    described = decoder(
+        vocabulary_size=50, length=64, layers=2, hidden_size=16, heads=2, patterns=Window(7, 0), tied=False
+    )
+    found = summary(described, lengths=(32, 128))
+    assert found.parameters == sum(one.numel() for one in Model(described).parameters())
+    told = str(found)
+    assert "causal-lm, a table of its own" in told
+    assert "final norm" in told
+    assert "of what is read" in told
+    assert "reads 64 tokens at most" in told
+    assert "lengthen" not in told

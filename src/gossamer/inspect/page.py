@@ -71,8 +71,11 @@ def _walk(node: Node, lead: str = "", depth: int = 0, last: bool = True) -> Iter
         yield from _walk(child, below, depth + 1, i == len(node.children) - 1)
 
 
-def cost_table(costs: Sequence[Cost], full: Sequence[Cost], limit: int) -> Group:
-    """FLOPs and memory at each length; `full` is the same model under full attention, [] where it is that already."""
+def cost_table(costs: Sequence[Cost], full: Sequence[Cost], limit: int, decoder: bool = False) -> Group:
+    """FLOPs and memory at each length; `full` is the same model under full attention, [] where it is that already.
+
+    What reads less than these lengths can be lengthened, unless it is a decoder.
+    """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
     for name in ("tokens", "FLOPs", "of it pairs", "memory", "backend"):
         table.add_column(name, justify="left" if name == "backend" else "right", no_wrap=True)
@@ -93,7 +96,7 @@ def cost_table(costs: Sequence[Cost], full: Sequence[Cost], limit: int) -> Group
         remedy = (
             f"lengthen the original to {longest:,}" if full else f"gossamer lengthen MODEL --to {longest} --out DIR"
         )
-        notes.append(f"* reads {limit:,} tokens at most; {remedy}")
+        notes.append(f"* reads {limit:,} tokens at most{'' if decoder else '; ' + remedy}")
     return Group(table, *(Text(note, style="dim") for note in notes))
 
 

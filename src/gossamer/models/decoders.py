@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 from gossamer.errors import InputError, quote
@@ -52,47 +53,30 @@ def decoder(
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
     require(len(several) > 0, "patterns", patterns, "one pattern or more")
     if head_size is None:
-        require(
-            type(heads) is int and heads > 0 and hidden_size % heads == 0, "heads", heads, f"a divisor of {hidden_size}"
-        )
+        divides = type(heads) is int and heads > 0 and hidden_size % heads == 0
+        require(divides, "heads", heads, f"a divisor of {hidden_size}")
         head_size = hidden_size // heads
-    applied = tuple(
-        Layer(
-            attention=Attention(
-                pattern=several[i % len(several)],
-                heads=heads,
-                head_size=head_size,
-                weights=i,
-                dropout=dropout,
-                residual_dropout=dropout,
-            ),
-            feed_forward=FeedForward(
-                width=width or 4 * hidden_size, weights=i, activation=activation, residual_dropout=dropout
-            ),
-            norm="pre",
-            norm_eps=norm_eps,
-            recompute=recompute,
-        )
-        for i in range(layers)
+    attention = Attention(
+        pattern=several[0], heads=heads, head_size=head_size, weights=0, dropout=dropout, residual_dropout=dropout
     )
-    positions = Positions(length=length, scheme="axes" if axes else "learned", axes=axes)
+    feed_forward = FeedForward(
+        width=width or 4 * hidden_size, weights=0, activation=activation, residual_dropout=dropout
+    )
+    layer = Layer(attention=attention, feed_forward=feed_forward, norm="pre", norm_eps=norm_eps, recompute=recompute)
     embeddings = Embeddings(
-        vocabulary_size=vocabulary_size,
-        size=hidden_size,
-        positions=positions,
-        token_types=0,
-        padding_id=None,
-        dropout=dropout,
-        norm=False,
-    )
+        vocabulary_size=vocabulary_size, size=hidden_size, token_types=0, padding_id=None, dropout=dropout, norm=False,
+        positions=Positions(length=length, scheme="axes" if axes else "learned", axes=axes),
+    )  # fmt: skip
     return Architecture(
-        hidden_size=hidden_size,
-        embeddings=embeddings,
-        layers=applied,
-        head=CausalLM(tied=tied),
-        final_norm_eps=norm_eps,
-        initializer=initializer,
-    )
+        hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm_eps=norm_eps,
+        layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
+    )  # fmt: skip
+
+
+def _applied(layer: Layer, weights: int, pattern: Pattern) -> Layer:
+    """The same layer with weights of its own, under a pattern."""
+    attention = replace(layer.attention, weights=weights, pattern=pattern)
+    return replace(layer, attention=attention, feed_forward=replace(layer.feed_forward, weights=weights))
 
 
 def sparse_transformer(

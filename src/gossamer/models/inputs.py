@@ -60,9 +60,10 @@ def check_length(length: int, architecture: Architecture) -> None:
     most = architecture.length
     if length > most:
         longer = 1 << (length - 1).bit_length()
+        remedy = f" or lengthen the model: gossamer.lengthen(model, to={longer})"
         raise InputError(
-            f"this text is {length} tokens long, the model reads {most}: shorten it (truncation=True) "
-            f"or lengthen the model: gossamer.lengthen(model, to={longer})"
+            f"this text is {length} tokens long, the model reads {most}: shorten it (truncation=True)"
+            f"{'' if architecture.is_decoder else remedy}"
         )
 
 
