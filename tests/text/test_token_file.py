@@ -28,6 +28,7 @@ from gossamer.text import (
     read_documents,
     speeches,
     tokenize,
+    train_tokenizer,
     write_token_file,
 )
 from gossamer.text.encoding import cut
@@ -120,11 +121,16 @@ def test_a_tokenizer_is_known_by_what_it_does(minilm: Path, families: Mapping[st
 
 
 def test_long_texts_in_parts_have_the_ids_of_the_whole(minilm: Path, families: Mapping[str, Path]) -> None:
-    text = speeches()[60].text[:20_000] + "  ".join(TORTURE[1:11]) + " end"
-    for directory in (minilm, *families.values()):
-        tokenizer = Tokenizer.load(directory)
-        parts = list(cut([text[:7], text[7:9_000], text[9_000:]], 300))
-        assert len(parts) > 40
+    """White space of all kinds between words, so that few places are good to cut at."""
+    rng = np.random.default_rng(0)
+    spaces = rng.choice([" ", "  ", " \n  ", "  \n\n", "   \t ", "   \n"], size=2000, p=[0.2, *[0.16] * 5])
+    words = [*TORTURE[1:11], *speeches()[60].text[:20_000].split(" ")]
+    text = "".join(word + space for word, space in zip(words, spaces, strict=False))
+    trained = train_tokenizer([text] * 2, family="gpt2", vocabulary_size=400)  # with tokens of several white spaces
+    assert any(one.count("Ġ") > 1 for one in trained.tokens(range(400)))
+    for tokenizer in (trained, *(Tokenizer.load(one) for one in (minilm, *families.values()))):
+        parts = list(cut([text[:7], text[7:9_000], text[9_000:]], 500))
+        assert len(parts) > 25
         assert [one for part in parts for one in tokenizer.encode_plain(part)[0]] == tokenizer.encode_plain(text)[0]
 
 
@@ -244,6 +250,19 @@ def test_a_file_cut_off_or_too_long_is_refused_when_opened(whole: Path, data: st
     spoilt.write_bytes(content + data.draw(st.binary(min_size=1, max_size=9)))
     with pytest.raises(InputError, match=r"is cut off or was altered .it has .* bytes, its header says"):
         TokenFile.open(spoilt)
+
+
+@pytest.mark.parametrize("changed", [{"vocabulary_size": 300}, {"end_id": 0}, {"tokenizer": "another"}])
+def test_an_altered_header_is_found(tmp_path: Path, whole: Path, changed: dict[str, object]) -> None:
+    """As it would be written, so that only the digest tells; or not as it is written."""
+    content = whole.read_bytes()
+    header = {**json.loads(content[8:4096]), **changed}
+    (tmp_path / "a").write_bytes(b"GSTOKENS" + json.dumps(header, sort_keys=True).encode().ljust(4088) + content[4096:])
+    with pytest.raises(InputError, match=r"was altered .its content is not what its digest says"):
+        TokenFile.open(tmp_path / "a").check()
+    (tmp_path / "a").write_bytes(content[:4000] + b"\n" + content[4001:])
+    with pytest.raises(InputError, match=r"was altered .its header is not as it was written"):
+        TokenFile.open(tmp_path / "a")
 
 
 def test_foreign_files_are_refused(tmp_path: Path, whole: Path) -> None:

@@ -113,6 +113,18 @@ def test_words_are_whole(cutters: Mapping[str, Tokenizer], kind: str, text: str,
     assert len(ids) > len(words)
 
 
+def test_words_end_where_documents_and_special_tokens_do(cutters: Mapping[str, Tokenizer]) -> None:
+    tokenizer = cutters["wordpiece"]
+    ids, text, segments = row(tokenizer, "antidisestablishmentarianism")
+    assert len(ids) > 4
+    words = Masker(objective("whole-word"), tokenizer).words
+    assert words(ids, text, segments).tolist() == [0] * len(ids)
+    segments[2:] = 1
+    assert words(ids, text, segments).tolist() == [0, 0, *[1] * (len(ids) - 2)]
+    text[3] = False
+    assert words(ids, text, segments).tolist() == [0, 0, 1, -1, *[2] * (len(ids) - 4)]
+
+
 @pytest.mark.parametrize("masking", ["whole-word", "n-gram"])
 def test_all_pieces_of_a_word_go_together(cutters: Mapping[str, Tokenizer], masking: str) -> None:
     for tokenizer in cutters.values():
