@@ -262,7 +262,9 @@ def test_an_iterator_has_the_result_when_it_is_through() -> None:
 
 
 def test_the_model_stays_in_its_mode_and_makes_no_gradient() -> None:
+    expected = gs.generate(of_bytes(), "ab", max_new_tokens=20, seed=0).ids
     model = of_bytes().train()
+    assert gs.generate(model, "ab", max_new_tokens=20, seed=0).ids == expected  # without dropout
     model.head.eval()
     for _ in gs.generate(model, "ab", max_new_tokens=3, stream=True):
         assert torch.is_grad_enabled()

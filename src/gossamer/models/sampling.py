@@ -65,6 +65,7 @@ def choose(
         raise GossamerError("the model's scores are NaN: its weights are damaged, or float16 overflows; try bfloat16")
     if draws is None or sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    sums = filtered(logits, sampling).double().softmax(dim=-1).cumsum(dim=-1)
-    passed = torch.searchsorted(sums, draws.to(sums)[:, None] * sums[:, -1:], right=True)[:, 0]
+    # In main memory: not every device has float64, and some add up in no fixed order.
+    sums = filtered(logits, sampling).cpu().double().softmax(dim=-1).cumsum(dim=-1)
+    passed = torch.searchsorted(sums, draws[:, None] * sums[:, -1:], right=True)[:, 0]
     return passed.clamp(max=logits.shape[-1] - 1)
