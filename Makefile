@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder clean
+.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,6 +68,12 @@ bench: $(STAMP)  ## attention side by side with its peers, on the CPU (half an h
 
 bench-encoder: $(STAMP)  ## a whole model side by side with transformers (a quarter of an hour)
 	$(BIN)/python benchmarks/encoder.py --budget cpu --out build/encoder.json $(ARGS)
+
+bench-bytes: $(STAMP)  ## byte-level models under five patterns, equal parameters and time (about fifty minutes)
+	$(BIN)/python benchmarks/bytes.py --budget cpu --out build/bytes.json $(ARGS)
+
+bench-recompute: $(STAMP)  ## storing against computing parts of layers again: time and memory
+	$(BIN)/python benchmarks/recompute.py --budget cpu --out build/recompute.json $(ARGS)
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
