@@ -22,12 +22,12 @@ from gossamer.training import run, state
 from gossamer.training.journal import Journal
 from gossamer.training.loop import train
 
-STEPS = 30
-"""Of which an epoch is 12."""
+STEPS = 18
+"""Of which an epoch is 8."""
 
 
 def settings(folder: Path, name: str) -> dict[str, Any]:
-    evaluation = {"held_out": 0.1, "every": 6}
+    evaluation = {"held_out": 0.1, "every": 5}
     return decoder_config(folder, name, steps=STEPS, checkpoints={"every": 4, "keep": 2}, evaluation=evaluation)
 
 
@@ -68,7 +68,7 @@ def half_a_line(real: Callable[..., Any], journal: Any, line: bytes) -> None:
 
 MOMENTS: dict[str, Callable[[int], None]] = {
     "first step": lambda _: dying(run.Run, "update", 1, before),
-    "second epoch": lambda attempt: dying(run.Run, "update", (16, 9)[attempt], before),
+    "second epoch": lambda attempt: dying(run.Run, "update", (11, 4)[attempt], before),
     "weights": lambda attempt: dying(state, "save_file", 2 * attempt + 1, halfway),
     "optimizer": lambda attempt: dying(state, "save_file", 2 * attempt + 2, halfway),
     "seal": lambda attempt: dying(state, "_seal", attempt + 1, before),

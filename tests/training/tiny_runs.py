@@ -88,6 +88,12 @@ def tensors(folder: Path, step: int) -> dict[str, Tensor]:
     return {**load_file(place / "model.safetensors"), **load_file(place / "optimizer.safetensors")}
 
 
+def standing(folder: Path, step: int) -> dict[str, Any]:
+    """What else a checkpoint says of the run: losses, the best so far, the scaler, its data and model."""
+    state = json.loads((folder / "checkpoints" / f"step-{step}" / "state.json").read_text())
+    return {name: value for name, value in state.items() if name not in ("config", "conditions", "seconds")}
+
+
 def assert_same_run(one: Path, other: Path, step: int) -> None:
     """Two runs ended with the same bits, and wrote the same journal."""
     ours, theirs = tensors(one, step), tensors(other, step)
@@ -96,6 +102,7 @@ def assert_same_run(one: Path, other: Path, step: int) -> None:
     unlike = [name for name in ours if ours[name].numpy().tobytes() != theirs[name].numpy().tobytes()]
     assert unlike == []
     assert journal(one) == journal(other)
+    assert standing(one, step) == standing(other, step)
     for name in ("last", "best"):
         if (one / name).exists() or (other / name).exists():
             file = f"{name}/model.safetensors"

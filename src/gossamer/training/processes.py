@@ -133,6 +133,8 @@ def _shard(model: Model, device: torch.device, count: int) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
+    # A map's result may be a view; nothing in the model changes one in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     mesh = init_device_mesh(device.type, (count,))
     maps = [
         part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -28,10 +29,11 @@ class StopRequest:
         self.signal = 0
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler."""
-        if self.signal:
+        """A signal handler. torchrun hands on what its processes got already, so there the second one means nothing."""
+        if not self.signal:
+            self.signal = number
+        elif "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
-        self.signal = number
 
 
 @contextmanager

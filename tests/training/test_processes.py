@@ -1,0 +1,183 @@
+"""Two processes on gloo, under DDP and FSDP2, against one process on the same batches; and resuming across them.
+
+Two processes add up the same numbers as one in another order: float32 gradients differ by some 1e-7 of their size. AdamW
+divides by the root of their squares, so where a gradient is nothing but rounding (a key's bias: softmax takes no notice
+of it) an update would be all noise; with eps = 1e-3, far above that, weights agree to 1e-6 after a few steps.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from paired_runs import half_way
+from tiny_runs import checkpoints, decoder_config, encoder_config, journal, tensors, write_text
+
+import gossamer as gs
+from gossamer.training.config import TrainingConfig
+from gossamer.training.loop import train
+from gossamer.training.material import gather
+
+STEPS = 8
+TOLERANCE = 1e-6
+SETTINGS: dict[str, Any] = {
+    "optimizer": {"learning_rate": 0.01, "eps": 1e-3},
+    "batch": {"rows": 8},
+    "steps": STEPS,
+    "checkpoints": {"every": 4, "keep": 9},
+    "evaluation": {"held_out": 0.1, "every": 4},
+}
+DECODER = {
+    "layers": 2,
+    "hidden_size": 16,
+    "heads": 2,
+    "length": 32,
+    "pattern": ["window(8)", "strided(4)"],
+    "positions": [8, 4],
+    "tied": False,
+}
+UNTIED = {**SETTINGS, "model": {"decoder": DECODER}}
+PARTS = {**UNTIED, "batch": {"rows": 8, "accumulation": 2}, "recompute": "both"}
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def start(folder: Path, arguments: list[str], count: int = 2) -> list[subprocess.CompletedProcess[str]]:
+    """Start the same Python command `count` times, as torchrun would; what each has printed."""
+    common = {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+    }
+    place = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = {"PYTHONPATH": place, "OMP_NUM_THREADS": "1"}
+    running = []
+    for rank in range(count):
+        environment = {**os.environ, **common, **path, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen([sys.executable, *arguments], env=environment, cwd=folder, **pipes))
+    outputs = [one.communicate(timeout=300) for one in running]
+    return [
+        subprocess.CompletedProcess(one.args, one.returncode, *output)
+        for one, output in zip(running, outputs, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Runs of one process, of two, and of two that go on where one, or the same two, stood half-way; in one folder."""
+    folder = tmp_path_factory.mktemp("pair")
+    write_text(folder / "text.txt")
+    gs.train(decoder_config(folder, "one", **UNTIED))
+    gs.train(encoder_config(folder, "one-masked", **SETTINGS))
+    runs: list[tuple[str, str, str, dict[str, Any]]] = []
+    for parallel in ("ddp", "fsdp2"):
+        runs += [
+            ("decoder", parallel, "", {**UNTIED, "parallel": parallel}),
+            ("encoder", f"{parallel}-masked", "", {**SETTINGS, "parallel": parallel}),
+            ("decoder", f"{parallel}-parts", "", {**PARTS, "parallel": parallel}),
+            ("decoder", f"one-then-{parallel}", "one", {**UNTIED, "parallel": parallel}),
+            ("decoder", f"{parallel}-again", parallel, {**UNTIED, "parallel": parallel}),
+        ]
+    done = start(folder, [str(Path(__file__).parent / "paired_runs.py"), str(folder), json.dumps(runs)])
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:] + done[1].stderr[-3000:]
+    first, second = (json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(2))
+    for name in first:
+        assert first[name]["sums"] == second[name]["sums"]
+    return folder, first
+
+
+def assert_close(one: Path, other: Path) -> None:
+    ours, theirs = tensors(one, STEPS), tensors(other, STEPS)
+    assert list(ours) == list(theirs)
+    for name in ours:
+        torch.testing.assert_close(
+            ours[name], theirs[name], rtol=0, atol=TOLERANCE, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    for left, right in zip(journal(one), journal(other), strict=True):
+        assert {**left, "loss": 0, "gradient_norm": 0, "perplexity": 0, "bits_per_byte": 0}.keys() >= right.keys()
+        assert left["loss"] == pytest.approx(right["loss"], abs=1e-5)
+        assert left.get("bits_per_byte", 0) == pytest.approx(right.get("bits_per_byte", 0), abs=1e-5)
+        assert left.get("gradient_norm", 0) == pytest.approx(right.get("gradient_norm", 0), rel=1e-4)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("kind", ["", "-masked", "-parts"])
+def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], parallel: str, kind: str) -> None:
+    folder, told = pair
+    one = folder / ("one-masked" if kind == "-masked" else "one")
+    assert told[f"{parallel}{kind}"]["processes"] == f"2 processes, {'FSDP2' if parallel == 'fsdp2' else 'DDP'}"
+    assert_close(one, folder / f"{parallel}{kind}")
+    moved = tensors(one, STEPS // 2)
+    assert max(float((moved[name] - tensor).abs().max()) for name, tensor in tensors(one, STEPS).items()) > 1e-3
+    assert gs.load(folder / f"{parallel}{kind}" / "best").architecture == gs.load(one / "best").architecture
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_go_on_where_one_stopped(pair: tuple[Path, dict[str, Any]], parallel: str) -> None:
+    folder, told = pair
+    assert_close(folder / "one", folder / f"one-then-{parallel}")
+    (note,) = told[f"one-then-{parallel}"]["notes"]
+    assert note.startswith("processes was 'one process' up to step 4, is '2 processes")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_one_goes_on_where_two_stopped(pair: tuple[Path, dict[str, Any]], parallel: str) -> None:
+    folder, _ = pair
+    half_way(folder, parallel, f"{parallel}-then-one", STEPS // 2)
+    notes: list[str] = []
+    train(decoder_config(folder, f"{parallel}-then-one", **UNTIED), remark=notes.append)
+    assert len(notes) == 1
+    assert_close(folder / "one", folder / f"{parallel}-then-one")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_resume_to_the_same_bits(pair: tuple[Path, dict[str, Any]], parallel: str) -> None:
+    folder, told = pair
+    assert told[f"{parallel}-again"]["notes"] == []
+    ours, theirs = tensors(folder / parallel, STEPS), tensors(folder / f"{parallel}-again", STEPS)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert journal(folder / parallel) == journal(folder / f"{parallel}-again")
+
+
+def test_rows_that_do_not_share_out_are_refused(tmp_path: Path) -> None:
+    config = TrainingConfig.read(decoder_config(tmp_path, batch={"rows": 9}))
+    processes: Any = SimpleNamespace(count=2, rank=1)
+    with pytest.raises(
+        gs.InputError, match=r"batch\.rows is 9; with 2 processes and accumulation 1 .* a multiple of 2"
+    ):
+        gather(config, None, processes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--nproc-per-node", "2", "--master-port"],
+        ["accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2", "--num_processes=2", "--main_process_port"],
+    ],
+    ids=["torchrun", "accelerate"],
+)
+def test_the_command_under_a_launcher(tmp_path: Path, launcher: list[str]) -> None:
+    (tmp_path / "c.yaml").write_text(
+        json.dumps(decoder_config(tmp_path, "many", parallel="fsdp2" if "torch" in launcher[0] else "ddp"))
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, free_port(), "-m", "gossamer", "train", str(tmp_path / "c.yaml"), "--json"],
+        capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    receipt = json.loads(done.stdout)["receipt"]
+    assert receipt["conditions"]["processes"] == "2 processes, FSDP2"
+    assert checkpoints(tmp_path / "many") == ["step-3", "step-6"]
