@@ -47,7 +47,7 @@ def change(part: str, **values: Any) -> Architecture:
         ("attention", {"weights": -1}, "weights is -1"),
         ("feed_forward", {"activation": "tanh"}, "'gelu_tanh'"),
         ("feed_forward", {"width": True}, "width is True"),
-        ("layer", {"norm": "pre"}, "'post'"),
+        ("layer", {"norm": "both"}, "'post'"),
     ],
 )
 def test_impossible_values_are_refused(part: str, values: dict[str, Any], said: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gossamer.models.encoder import Model
 
-__all__ = ["evaluating"]
+__all__ = ["evaluating", "without_head"]
 
 
 @contextmanager
@@ -20,3 +22,11 @@ def evaluating(model: Model) -> Iterator[Model]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+def without_head(model: Model) -> Model:
+    """The same modules without head and pooler: scores of all tokens under a large vocabulary would fill the memory."""
+    body = copy.copy(model)
+    body._modules = {**model._modules, "head": None, "pooler": None}
+    body.architecture = replace(model.architecture, head=None, pooler=False)
+    return body

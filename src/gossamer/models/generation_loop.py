@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from gossamer.models.cache import Cache
 from gossamer.models.encoder import Model
+from gossamer.models.evaluation import without_head
 from gossamer.models.generation_text import TextStream
 from gossamer.models.sampling import Sampling, choose
 
@@ -115,7 +115,7 @@ def continue_rows(
     model: Model, rows: Sequence[Row], sampling: Sampling, use_cache: bool, clock: list[float]
 ) -> Iterator[Piece]:
     """Continue all rows until each has stopped; adds the seconds it took, those of the caller left out, to `clock`."""
-    body = _without_head(model)
+    body = without_head(model)
     reader: Reader = Cached(body) if use_cache else Uncached(body)
     going, new = list(rows), [one.given for one in rows]
     while going:
@@ -149,11 +149,3 @@ def _last_states(body: Model, texts: Sequence[list[int]], cache: Cache | None) -
     padded = None if bool(mask.all()) else mask.to(device)
     states = body(ids.to(device), attention_mask=padded, cache=cache).last_hidden_state
     return states[torch.arange(len(texts), device=device), (lengths - 1).to(device)]
-
-
-def _without_head(model: Model) -> Model:
-    """The same modules without the head, which would score every token of a prompt."""
-    body = copy.copy(model)
-    body._modules = {**model._modules, "head": None}
-    body.architecture = replace(model.architecture, head=None)
-    return body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
-from gossamer.models.evaluation import evaluating
+from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.head_settings import MaskedLM, PreTraining
 from gossamer.models.heads import HeadModule
 from gossamer.tasks.base import Long, Task, check_number, list_texts
@@ -83,7 +83,7 @@ class FillMask(Task):
         self.mask_id = model.tokenizer.mask_id
         if self.mask_id is None:
             raise InputError("the tokenizer has no mask token: name one as mask_token in tokenizer_config.json")
-        self._body = _without_head(model)
+        self._body = without_head(model)
         tokenizer = model.tokenizer
         self._marks_spaces = any(one.startswith(SPACES) for one in tokenizer.tokens(tokenizer.encode_plain("a a")[0]))
 
@@ -214,11 +214,3 @@ class FillMask(Task):
 
     def _chunked(self) -> str:
         return f"{super()._chunked()} (those without a mask left out), each mask where it lies furthest from an edge"
-
-
-def _without_head(model: Model) -> Model:
-    """The same weights without the head: its scores of every token under a large vocabulary would fill the memory."""
-    with torch.device("meta"):
-        body = Model(replace(model.architecture, head=None, pooler=False), tokenizer=model.tokenizer)
-    body.embeddings, body.attention, body.feed_forward = model.embeddings, model.attention, model.feed_forward
-    return body
