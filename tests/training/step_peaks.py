@@ -21,16 +21,16 @@ from gossamer.training.optimizers import build_optimizer  # noqa: E402
 STEPS = 2
 
 
-def train(case: Case) -> None:
+def train(case: Case, device: str = "cpu") -> None:
     """A few steps as `gossamer.training.steps` takes them."""
-    model = Model(case.architecture).train()
+    model = Model(case.architecture).train().to(device)
     optimizer = build_optimizer(case.settings, model.named_parameters())
-    given = batch(case)
+    given = {name: one.to(device) for name, one in batch(case).items()}
     for _ in range(STEPS):
         for _ in range(case.accumulation):
             context = contextlib.nullcontext()
             if case.autocast is not None:
-                context = torch.autocast("cpu", dtype=getattr(torch, case.autocast))
+                context = torch.autocast(device, dtype=getattr(torch, case.autocast))
             with context:
                 loss = model(**given).loss
             loss.backward()

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -100,8 +101,9 @@ def measured(cases: tuple[Case, ...]) -> dict[Case, int]:
     return {case: one["peak"] for case, one in zip(cases, found, strict=True)}
 
 
-def check(case: Case, peak: int) -> None:
-    memory = peak_memory(case.architecture, case.step, case.settings, accumulation=case.accumulation)
+def check(case: Case, peak: int, device: str = "cpu") -> None:
+    step = replace(case.step, device=device)
+    memory = peak_memory(case.architecture, step, case.settings, accumulation=case.accumulation)
     print(f"{memory.peak / 1e6:.0f} MB reckoned, {peak / 1e6:.0f} MB measured: {memory}")
     assert memory.peak == pytest.approx(peak, rel=SHARE)
 
@@ -115,6 +117,20 @@ def test_the_estimate_is_within_a_fifth_of_the_measured_peak(case: Case) -> None
 @pytest.mark.parametrize("case", MORE_PEAKS, ids=str)
 def test_more_estimates_are_within_a_fifth_of_the_measured_peak(case: Case) -> None:
     check(case, measured(tuple(MORE_PEAKS))[case])
+
+
+if torch.cuda.is_available():
+
+    @pytest.mark.parametrize("case", [*PEAKS, *MORE_PEAKS], ids=str)
+    def test_the_estimate_is_within_a_fifth_of_what_torch_allocates_on_a_gpu(case: Case) -> None:
+        from step_peaks import train
+
+        train(Case(length=64, autocast=case.autocast), "cuda")  # what libraries keep for themselves is there
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        train(case, "cuda")
+        check(case, torch.cuda.max_memory_allocated() - before, "cuda")
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "lamb"])
@@ -139,6 +155,16 @@ def test_parts_that_are_not_trained_have_neither_gradients_nor_state() -> None:
     assert memory.gradients <= table
 
 
+def test_gradients_that_are_there_already_are_counted_once() -> None:
+    for case in (Case(accumulation=2, rows=8), Case(shared=True, layers=3, vocabulary=8, length=64, rows=1)):
+        memory = peak_memory(case.architecture, case.step, case.settings, accumulation=case.accumulation)
+        table = case.vocabulary * case.hidden * 4
+        assert memory.gradients <= memory.weights + (table if case.accumulation > 1 else 0)
+    later = peak_memory(Case().architecture, Case().step, Case().settings, accumulation=2)
+    first = peak_memory(Case().architecture, Case().step, Case().settings)
+    assert later.gradients >= later.weights > first.gradients
+
+
 @given(
     pattern=st.sampled_from(["full", "window", "strided", "fixed", "around"]),
     autocast=st.sampled_from([None, "bfloat16"]),
@@ -158,8 +184,6 @@ def test_more_texts_take_more_and_computing_again_takes_less(
 
 
 def test_a_head_that_no_objective_trains_is_refused() -> None:
-    from dataclasses import replace
-
     case = Case(pattern="around")
     for head, said in ((SequenceClassification(labels=("a", "b")), "'sequence-classification'"), (None, "no head")):
         architecture = replace(case.architecture, head=head)

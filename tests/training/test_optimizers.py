@@ -133,6 +133,8 @@ def test_matrices_decay_and_biases_and_norms_do_not(name: Any) -> None:
     optimizer = build_optimizer(settings, model.named_parameters())
     decayed, rest = optimizer.param_groups
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.25, 0.0)
+    if name == "lamb":
+        assert (decayed["adapt"], rest["adapt"]) == (True, False)
     assert [id(one) for one in decayed["params"]] == [id(model.table.weight), id(model.map.weight)]
     assert [id(one) for one in rest["params"]] == [
         id(model.map.bias), id(model.norm.weight), id(model.norm.bias)
