@@ -178,6 +178,7 @@ def test_half_precision_learns_and_resumes(tmp_path: Path, precision: str) -> No
     lines = [one["loss"] for one in journal(tmp_path / "unbroken")]
     assert lines[-1] < lines[0] - 0.2
     assert receipt.conditions["precision"] == precision
+    assert [one[:29] for one in receipt.notes] == ["precision is 'float16' on a CP"[:29]] * (precision == "float16")
     stopped_after(tmp_path, 3, **settings)
     gs.train(decoder_config(tmp_path, "stopped", **settings))
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", 8)

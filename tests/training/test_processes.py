@@ -1,8 +1,8 @@
 """Two processes on gloo, under DDP and FSDP2, against one process on the same batches; and resuming across them.
 
-Two processes add up the same numbers as one in another order: float32 gradients differ by some 1e-7 of their size. AdamW
-divides by the root of their squares, so where a gradient is nothing but rounding (a key's bias: softmax takes no notice
-of it) an update would be all noise; with eps = 1e-3, far above that, weights agree to 1e-6 after a few steps.
+Two processes add up the same numbers as one in another order: float32 gradients differ by some 1e-7 of their size.
+AdamW divides by the root of their squares, so where a gradient is nothing but rounding (a key's bias: softmax takes no
+notice of it) an update would be all noise; with eps = 1e-3, far above that, weights agree to 1e-6 after a few steps.
 """
 
 import json
@@ -91,6 +91,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
             ("decoder", f"{parallel}-again", parallel, {**UNTIED, "parallel": parallel}),
         ]
     done = start(folder, [str(Path(__file__).parent / "paired_runs.py"), str(folder), json.dumps(runs)])
+    assert "find_unused_parameters" not in done[0].stderr
     assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:] + done[1].stderr[-3000:]
     first, second = (json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(2))
     for name in first:
@@ -151,12 +152,21 @@ def test_two_resume_to_the_same_bits(pair: tuple[Path, dict[str, Any]], parallel
     assert journal(folder / parallel) == journal(folder / f"{parallel}-again")
 
 
-def test_rows_that_do_not_share_out_are_refused(tmp_path: Path) -> None:
-    config = TrainingConfig.read(decoder_config(tmp_path, batch={"rows": 9}))
-    processes: Any = SimpleNamespace(count=2, rank=1)
-    with pytest.raises(
-        gs.InputError, match=r"batch\.rows is 9; with 2 processes and accumulation 1 .* a multiple of 2"
-    ):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": {"rows": 9}}, r"batch\.rows is 9; with 2 processes and accumulation 1 .* a multiple of 2"),
+        ({"optimizer": "adafactor"}, r"parallel is 'fsdp2', .*; with torch's Adafactor it must be 'ddp'"),
+        (
+            {"frozen_rows": {"embeddings.position.weight": 1}},
+            r"parallel is 'fsdp2', .*; with frozen_rows it must be 'ddp'",
+        ),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    config = TrainingConfig.read(decoder_config(tmp_path, **changes))
+    processes: Any = SimpleNamespace(count=2, rank=1, sharded=True)
+    with pytest.raises(gs.InputError, match=message):
         gather(config, None, processes)
 
 

@@ -48,8 +48,9 @@ def decoder_config(folder: Path, name: str = "out", **changes: Any) -> dict[str,
 
 
 def encoder_config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
-    """A byte-level masked LM without dropout, whose micro-batches differ in how many labels they have."""
+    """A byte-level masked LM of shared layers, without dropout; its rows differ in how many labels they have."""
     attention = {"pattern": {"pattern": "full", "causal": False}, "heads": 2, "head_size": 8, "dropout": 0.0}
+    attention["global_projections"] = True  # which get no gradients, since nothing is flagged
     layer = {
         "attention": {**attention, "weights": 0, "residual_dropout": 0.0},
         "feed_forward": {"width": 32, "weights": 0, "residual_dropout": 0.0},
@@ -63,7 +64,7 @@ def encoder_config(folder: Path, name: str = "out", **changes: Any) -> dict[str,
             "dropout": 0.0,
             "padding_id": 256,
         },
-        "layers": [layer],
+        "layers": [layer, layer],
         "head": {"kind": "masked-lm"},
     }
     return decoder_config(

@@ -154,8 +154,9 @@ def _check_names(config: TrainingConfig, model: Model, processes: Processes) -> 
         most = len(parameters[name])
         if rows > most:
             raise InputError(f"frozen_rows.{name} is {rows}; the table has {most} rows")
-    if config.frozen_rows and processes.sharded:
-        raise InputError("parallel is 'fsdp2', which cuts tables into pieces; with frozen_rows it must be 'ddp'")
+    if processes.sharded and (config.frozen_rows or config.optimizer.name == "adafactor"):
+        what = "frozen_rows" if config.frozen_rows else "torch's Adafactor"
+        raise InputError(f"parallel is 'fsdp2', which cuts tensors into pieces; with {what} it must be 'ddp'")
 
 
 def _tokens(

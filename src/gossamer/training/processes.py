@@ -26,14 +26,11 @@ class Processes:
 
     def __init__(self, parallel: str = "ddp", device: str | None = None) -> None:
         from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs
 
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         _check_device(device)
         on_cpu = device == "cpu" or not torch.accelerator.is_available()
-        # Global projections, poolers and other parts that an objective leaves alone get no gradients.
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = Accelerator(cpu=several and on_cpu, mixed_precision="no", kwargs_handlers=[unused])
+        self._accelerator = Accelerator(cpu=several and on_cpu, mixed_precision="no")
         self.device = torch.device("cpu") if on_cpu else self._accelerator.device
         self.rank = self._accelerator.process_index
         self.count = self._accelerator.num_processes
@@ -49,15 +46,21 @@ class Processes:
         """How the processes share the work, for a receipt."""
         return "one process" if self.count == 1 else f"{self.count} processes, {'FSDP2' if self.sharded else 'DDP'}"
 
-    def wrap(self, model: Model) -> nn.Module:
-        """The model on its device, ready for gradients that are shared; `model` keeps its names, and its parameters."""
+    def wrap(self, model: Model, batch: Mapping[str, Tensor]) -> nn.Module:
+        """The model on its device, ready for gradients that are shared; `model` keeps its names, and its parameters.
+
+        A few tokens of `batch` show DDP whether all parameters get gradients.
+        """
+        from accelerate.utils import DistributedDataParallelKwargs
+
         model.to(self.device)
         if self.sharded:
             _shard(model, self.device, self.count)
             return model
         if self.count == 1:
             return model
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        unused = _leaves_some_alone(model, {name: one.to(self.device) for name, one in batch.items()})
+        self._accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
         return cast(nn.Module, self._accelerator.prepare_model(model, device_placement=False))
 
     def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[None]:
@@ -126,6 +129,15 @@ def _launched_for_fsdp2() -> bool:
             f"FSDP_VERSION is {version}; Gossamer shards with version 2: accelerate config, FSDP version 2"
         )
     return True
+
+
+def _leaves_some_alone(model: Model, batch: Mapping[str, Tensor]) -> bool:
+    """Whether parameters that learn get no gradients, as global projections and poolers often do not."""
+    few = {name: one[:1, :8] for name, one in batch.items()}
+    model(**{**few, "labels": few["input_ids"]}).loss.backward()
+    without = [one for one in model.parameters() if one.requires_grad and one.grad is None]
+    model.zero_grad(set_to_none=True)
+    return bool(without)
 
 
 def _shard(model: Model, device: torch.device, count: int) -> None:

@@ -63,6 +63,10 @@ class Run:
         self.steps = how_many_steps(config, self.batches)
         self._schedule = config.schedule_of(self.steps or 1)
         self._architecture = self.model.architecture
+        if config.precision == "float16" and processes.device.type == "cpu":
+            self.remark(
+                "precision is 'float16' on a CPU: it works, with scaled losses; 'bfloat16' or 'float32' is faster"
+            )
         self._learns = {name: one.requires_grad for name, one in self.model.named_parameters()}
         self.state, tensors = self._start(resume)
         try:
@@ -81,7 +85,7 @@ class Run:
             for name, one in self.model.named_parameters():
                 one.requires_grad_(any(name == place or name.startswith(f"{place}.") for place in config.train_only))
         self.model.architecture = with_recompute(self._architecture, config.recompute)
-        self._wrapped = self.processes.wrap(self.model)
+        self._wrapped = self.processes.wrap(self.model, self.batches.at(0))
         self._wrapped.train()
         self._names = {one: name for name, one in self.model.named_parameters()}
         self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters())
