@@ -159,6 +159,16 @@ def test_frozen_parameters_are_left_out(name: Any) -> None:
         build_optimizer(OptimizerSettings(name=name), model.named_parameters())
 
 
+def test_adafactor_is_refused_where_weights_are_cut() -> None:
+    """torch's has no rule for the norms of pieces; the others do (tried with two processes)."""
+    model = Small()
+    model.map.weight.full_tensor = lambda: model.map.weight  # type: ignore[assignment]  # as torch's DTensor has it
+    with pytest.raises(InputError, match="'adafactor', which cannot update weights that FSDP2 has cut: take 'ddp'"):
+        build_optimizer(OptimizerSettings(name="adafactor"), model.named_parameters())
+    for name in ("adamw", "lamb"):
+        build_optimizer(OptimizerSettings(name=name), model.named_parameters())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_state_survives_tensors_and_json_and_goes_on_bit_for_bit(name: Any, tmp_path: Path) -> None:
     settings = OptimizerSettings(name=name, learning_rate=0.01, weight_decay=0.1)

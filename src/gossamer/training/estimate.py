@@ -34,7 +34,7 @@ _HEADS = {"causal-lm": CausalLM, "masked-lm": MaskedLM}
 class Estimate:
     """What one step of one process takes. `memory` is its fullest moment, `seconds` the time by kind of operation.
 
-    Memory counts what training adds to Python and torch themselves (some 300 MB). It is held within 20% of the measured
+    Memory counts what training adds to Python and torch themselves (some 390 MB). It is held within 20% of the measured
     peak by a test; time is measured on samples and is rough, within a quarter where the machine has nothing else to do.
     """
 

@@ -55,11 +55,15 @@ def build_optimizer(
     Matrices and tables decay, embeddings too, as in BERT and GPT-2; biases and norms do not: they have one dimension.
     Every update is a fixed sequence of operations: the same weights, gradients and state give the same weights, bit for
     bit, on the same device with the same number of threads. All state is in `state_dict`: tensors and plain numbers.
-    Raises InputError where no parameter takes gradients.
+    Raises InputError where no parameter takes gradients, and for Adafactor where FSDP2 has cut them into pieces.
     """
     parameters = [one for _, one in named_parameters if one.requires_grad]
     if not parameters:
         raise InputError("no parameter takes gradients; train at least one part of the model")
+    if settings.name == "adafactor" and any(hasattr(one, "full_tensor") for one in parameters):
+        raise InputError(
+            "optimizer.name is 'adafactor', which cannot update weights that FSDP2 has cut: take 'ddp', 'adamw' or 'lamb'"
+        )
     groups: list[dict[str, Any]] = [
         {"params": [one for one in parameters if decays(one) is wanted], "weight_decay": decay}
         for wanted, decay in ((True, settings.weight_decay), (False, 0.0))
