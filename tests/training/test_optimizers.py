@@ -163,7 +163,7 @@ def test_adafactor_is_refused_where_weights_are_cut() -> None:
     """torch's has no rule for the norms of pieces; the others do (tried with two processes)."""
     model = Small()
     model.map.weight.full_tensor = lambda: model.map.weight  # type: ignore[assignment]  # as torch's DTensor has it
-    with pytest.raises(InputError, match="'adafactor', which cannot update weights that FSDP2 has cut: take 'ddp'"):
+    with pytest.raises(InputError, match="'adafactor', which cannot update weights cut by FSDP2: take 'ddp'"):
         build_optimizer(OptimizerSettings(name="adafactor"), model.named_parameters())
     for name in ("adamw", "lamb"):
         build_optimizer(OptimizerSettings(name=name), model.named_parameters())  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def build_optimizer(
         raise InputError("no parameter takes gradients; train at least one part of the model")
     if settings.name == "adafactor" and any(hasattr(one, "full_tensor") for one in parameters):
         raise InputError(
-            "optimizer.name is 'adafactor', which cannot update weights that FSDP2 has cut: take 'ddp', 'adamw' or 'lamb'"
+            "optimizer.name is 'adafactor', which cannot update weights cut by FSDP2: take 'ddp', 'adamw' or 'lamb'"
         )
     groups: list[dict[str, Any]] = [
         {"params": [one for one in parameters if decays(one) is wanted], "weight_decay": decay}
