@@ -54,7 +54,12 @@ def test_outputs_and_gradients_in_float64(family: str, head: str | None, data: s
     for name, (mine, expected) in compared(build(case, torch.float64), case).items():
         # transformers' Longformer has NaN gradients whenever it pads: its mask overflows its float32 softmax.
         overflows = family == "longformer" and name.startswith("gradients") and not expected.isfinite().all()
-        assert overflows or distance(mine, expected) <= double_bound(family), name
+        assert overflows or is_rounding(mine, expected) or distance(mine, expected) <= double_bound(family), name
+
+
+def is_rounding(*gradients: torch.Tensor) -> bool:
+    """Whether these are what float64 leaves of sums that cancel, as between two equal choices, of terms around 1."""
+    return all(0 < float(one.detach().double().norm()) < 1e-15 for one in gradients)
 
 
 @PAIRS
