@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny_runs import assert_same_run, checkpoints, decoder_config, encoder_config, journal, tensors
 
 import gossamer as gs
+from gossamer.models import Architecture, MaskedLM
 from gossamer.models.encoder import Model
 from gossamer.text import byte_tokenizer
 from gossamer.training import run as run_module
@@ -271,6 +272,24 @@ def test_a_model_that_is_handed_over(tmp_path: Path) -> None:
     changed = {name for name, one in model.state_dict().items() if not torch.equal(one, before[name])}
     assert changed == {name for name in before if name.startswith("feed_forward.")}
     assert receipt.trained == sum(one.numel() for name, one in before.items() if name.startswith("feed_forward."))
+
+
+def test_a_checkpoint_gets_a_head_only_if_asked(tmp_path: Path) -> None:
+    fields = encoder_config(tmp_path)
+    del fields["model"]["architecture"]["head"]
+    model = Model(Architecture.from_dict(fields["model"]["architecture"]), tokenizer=byte_tokenizer(mask=True))
+    fields["model"] = str(gs.save(model, tmp_path / "bare"))
+    message = r"objective\.kind is 'masked-lm', but the model in '.*bare' has no head for it; model\.new_head: true"
+    with pytest.raises(gs.InputError, match=message):
+        gs.train(fields)
+    with pytest.raises(gs.InputError, match=r"has no head for it: take a decoder"):
+        gs.train({**fields, "objective": "causal-lm"})
+    fields["model"] = {"checkpoint": fields["model"], "new_head": True}
+    first, receipt = gs.train(fields)
+    assert receipt.source == "bare"
+    assert isinstance(gs.load(tmp_path / "out" / "last").architecture.head, MaskedLM)
+    second, _ = gs.train({**fields, "output": str(tmp_path / "again")})
+    assert torch.equal(first.head.dense.weight, second.head.dense.weight)
 
 
 def test_frozen_rows_stay_as_they_are_in_spite_of_weight_decay(tmp_path: Path) -> None:

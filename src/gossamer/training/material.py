@@ -14,6 +14,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import CausalLM, MaskedLM, PreTraining
 from gossamer.text import TokenFile, Tokenizer, byte_tokenizer, read_documents, write_token_file
+from gossamer.text.encoding import count_ids
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data import Batches, open_tokens
 from gossamer.training.processes import Processes
@@ -41,6 +42,7 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes) ->
     if given is None:
         given = _fresh(config, tokenizer)
     _check_model(config, given, processes)
+    _check_words(given, tokenizer)
     _check_prompt(config, given, tokenizer)
     output = Path(config.output)
     with processes.first_alone():
@@ -76,15 +78,17 @@ def _model(config: TrainingConfig) -> Model | None:
         raise InputError("model is missing; name a checkpoint, describe a decoder, or hand one to train()")
     if config.model.checkpoint is None:
         return None
-    head = _FRESH_HEADS[config.objective.kind]() if config.model.new_head else config.objective.kind
+    name, kind = config.model.checkpoint, config.objective.kind
     if not config.model.new_head:
         # Whatever the file has that learns this, pre-training heads too.
-        found = load(config.model.checkpoint, dtype="float32")
-        if isinstance(found.architecture.head, _LEARNS[config.objective.kind]):  # type: ignore[arg-type]
-            return found
+        found = load(name, dtype="float32")
+        if not isinstance(found.architecture.head, _LEARNS[kind]):  # type: ignore[arg-type]
+            remedy = "; model.new_head: true draws one" if kind == "masked-lm" else ": take a decoder"
+            raise InputError(f"objective.kind is {kind!r}, but the model in {quote(name)} has no head for it{remedy}")
+        return found
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return load(config.model.checkpoint, head=head, dtype="float32")
+        return load(name, head=_FRESH_HEADS[kind](), dtype="float32")
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
@@ -130,6 +134,16 @@ def _check_model(config: TrainingConfig, model: Model, processes: Processes) -> 
         found = str(kinds.pop()).removeprefix("torch.")
         raise InputError(f"the model's weights are {found}; train float32 ones, as model.float() makes them")
     _check_names(config, model, processes)
+
+
+def _check_words(model: Model, tokenizer: Tokenizer) -> None:
+    """Find out before texts are tokenized that the model has no row for some of the tokens."""
+    size, most = count_ids(tokenizer), model.architecture.embeddings.vocabulary_size
+    if size > most:
+        raise InputError(
+            f"data.tokenizer has a vocabulary of {size:,}, the model's has {most:,}; take the model's own tokenizer, or "
+            "a model with a larger vocabulary"
+        )
 
 
 def _check_prompt(config: TrainingConfig, model: Model, tokenizer: Tokenizer) -> None:
