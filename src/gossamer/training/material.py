@@ -141,8 +141,8 @@ def _check_words(model: Model, tokenizer: Tokenizer) -> None:
     size, most = count_ids(tokenizer), model.architecture.embeddings.vocabulary_size
     if size > most:
         raise InputError(
-            f"data.tokenizer has a vocabulary of {size:,}, the model's has {most:,}; take the model's own tokenizer, or a "
-            "model with a larger vocabulary"
+            f"data.tokenizer has a vocabulary of {size:,}, the model's has {most:,}; take the model's own tokenizer, "
+            "or a model with a larger vocabulary"
         )
 
 
