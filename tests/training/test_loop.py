@@ -225,17 +225,17 @@ def test_early_stopping_keeps_the_best(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(
         run_module, "evaluate", lambda *_: Evaluation(loss=next(losses), perplexity=math.nan, bits_per_byte=None)
     )
-    fields = decoder_config(tmp_path, steps=100, evaluation={"held_out": 0.1, "every": 2, "patience": 2})
-    _, receipt = gs.train(fields)
+    settings = {"evaluation": {"held_out": 0.1, "every": 2, "patience": 2}, "checkpoints": {"every": 4, "keep": 9}}
+    _, receipt = gs.train(decoder_config(tmp_path, steps=100, **settings))
     assert (receipt.steps, receipt.ended) == (8, "no lower loss on held-out text 2 times in a row")
     assert receipt.best == {"step": 4, "loss": 2.0}
-    monkeypatch.undo()
-    gs.train(
-        decoder_config(tmp_path, "four", steps=100, checkpoints={"every": 4}, evaluation={"held_out": 0.1, "every": 2})
+    best, at_four = (
+        load_file(tmp_path / "out" / place / "model.safetensors") for place in ("best", "checkpoints/step-4")
     )
-    best = load_file(tmp_path / "out" / "best" / "model.safetensors")
-    at_four = load_file(tmp_path / "four" / "best" / "model.safetensors")
     assert best.keys() == at_four.keys()
+    assert all(torch.equal(best[name], at_four[name]) for name in best)
+    last = load_file(tmp_path / "out" / "last" / "model.safetensors")
+    assert not torch.equal(last["embeddings.word.weight"], best["embeddings.word.weight"])
 
 
 def test_minutes_end_a_run(tmp_path: Path) -> None:

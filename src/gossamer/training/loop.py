@@ -34,11 +34,11 @@ def train(
 ) -> tuple[Model, TrainingReceipt]:
     """Train a language model as a config says; returns it, in evaluation mode, and a receipt.
 
-    config: settings, or the YAML file that holds them. model: what is trained, in place, instead of the config's; its
-    weights are float32. resume: "auto" goes on from the newest whole checkpoint in the output folder, if there is one,
-    to the very weights that a run never stopped would have (same machine, threads and number of processes); "never" and
-    "must" refuse where there is one and where there is none. remark: is called with what the user should know
-    meanwhile.
+    config: settings, or the YAML file that holds them. model: what is trained instead of the config's, in place (under
+    FSDP2 another one is returned); its weights are float32. resume: "auto" goes on from the newest whole checkpoint in
+    the output folder, if there is one, to the very weights that a run never stopped would have (same machine, threads
+    and number of processes); "never" and "must" refuse where there is one and where there is none. remark: is called
+    with what the user should know meanwhile.
 
     The output folder holds journal.jsonl, loss.svg, receipt.json, the model (`last`, and `best` on held-out text) and
     the checkpoints. The first SIGINT or SIGTERM lets the step end, saves, and raises RunStopped, a KeyboardInterrupt.

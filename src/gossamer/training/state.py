@@ -171,7 +171,7 @@ def _checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
 def _left(folder: Path) -> str:
     whole_one = newest_checkpoint(folder)
     if whole_one is None:
-        return "there is no earlier one: free some space, then begin anew"
+        return "there is no earlier one: free some space, then run the same command"
     return f"{whole_one} is whole: free some space, then run the same command to go on from there"
 
 
