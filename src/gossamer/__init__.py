@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from gossamer.errors import GossamerError, InputError
 
 if TYPE_CHECKING:
-    from gossamer.checkpoints import load, save
+    from gossamer.checkpoints import load, save  # type: ignore[no-redef]
     from gossamer.kernels import attend, explain
     from gossamer.models.generation import generate
     from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window
-    from gossamer.recipes import lengthen
+    from gossamer.recipes import lengthen  # type: ignore[no-redef]
     from gossamer.tasks import task
     from gossamer.training.loop import train
 

@@ -109,7 +109,7 @@ def _measure(operation: Operation, architecture: Architecture, step: Pass) -> tu
     if kind == "attention":
         return _attention_rate(detail, step)
     rows, hidden = min(ROWS, step.tokens), architecture.hidden_size
-    like = {"dtype": step.weights, "device": step.device}
+    like: dict[str, Any] = {"dtype": step.weights, "device": step.device}
     if kind == "maps":
         inputs, outputs = detail
         x, weight = torch.randn(rows, inputs, **like), torch.randn(outputs, inputs, **like)
@@ -140,7 +140,7 @@ def _loss_rate(architecture: Architecture, rows: int, step: Pass) -> tuple[float
     settings = architecture.embeddings
     masked = isinstance(architecture.head, MaskedLM | PreTraining)
     size = settings.size if masked else architecture.hidden_size
-    like = {"dtype": step.weights, "device": step.device}
+    like: dict[str, Any] = {"dtype": step.weights, "device": step.device}
     # Small, for probabilities near 0 would be subnormal numbers, which are slow.
     x, table = torch.randn(rows, size, **like) / size, torch.randn(settings.vocabulary_size, size, **like)
     targets = torch.randint(0, settings.vocabulary_size, (rows,), device=step.device)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import platform
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
-
-from gossamer import __version__
 
 __all__ = ["TrainingReceipt", "conditions_of"]
 
@@ -71,7 +70,7 @@ class TrainingReceipt:
 def conditions_of(device: torch.device, precision: str, processes: str) -> dict[str, Any]:
     """Under what a run's numbers were taken."""
     return {
-        "gossamer": __version__,
+        "gossamer": version("gossamer"),
         "torch": torch.__version__,
         "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
         "precision": precision,
