@@ -25,7 +25,7 @@ from gossamer.patterns import Pattern, PerHead, pattern_from_dict
 __all__ = ["Architecture", "Attention", "Embeddings", "FeedForward", "Layer", "Positions", "differences"]
 
 Recompute = Literal["nothing", "attention", "feed_forward", "both"]
-Initializer = Literal["normal", "gpt2", "sparse-transformer"]
+Initializer = Literal["normal", "gpt2", "sparse-transformer", "mimetic"]
 
 
 @dataclass(frozen=True, kw_only=True)
