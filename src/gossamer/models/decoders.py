@@ -60,7 +60,7 @@ def decoder(
         pattern=several[0], heads=heads, head_size=head_size, weights=0, dropout=dropout, residual_dropout=dropout
     )
     feed_forward = FeedForward(
-        width=width or 4 * hidden_size, weights=0, activation=activation, residual_dropout=dropout
+        width=4 * hidden_size if width is None else width, weights=0, activation=activation, residual_dropout=dropout
     )
     layer = Layer(attention=attention, feed_forward=feed_forward, norm="pre", norm_eps=norm_eps, recompute=recompute)
     embeddings = Embeddings(

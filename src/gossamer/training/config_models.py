@@ -44,12 +44,17 @@ def read_pattern(value: object, path: str = "pattern") -> Pattern:
     raise InputError(f"{path} is {quote(value)}; it must be one of {forms}, or a dictionary such as {{pattern: ...}}")
 
 
+def _described(value: object) -> object:
+    return value.to_dict() if isinstance(value, Pattern) else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecoderSettings:
     """A decoder of pre-norm layers: what `gossamer.models.decoder` takes.
 
-    `pattern`: a short form ("full", "window(256)", "strided(128)", "fixed(128, 8)"), a dictionary, or a list of them
-    that the layers take in turn. `positions`: "learned", or the sizes of the dimensions that they are counted in.
+    `pattern`: a short form ("full", "window(256)", "strided(128)", "fixed(128, 8)"), a pattern, its
+    dictionary, or a list of these that the layers take in turn; patterns are kept as their dictionaries. `positions`:
+    "learned", or the sizes of the dimensions that they are counted in.
     """
 
     layers: int
@@ -66,6 +71,12 @@ class DecoderSettings:
     initializer: Initializer = "gpt2"
     norm_eps: float = 1e-5
     vocabulary_size: int | None = None
+
+    def __post_init__(self) -> None:
+        # As it would be read from a file, so that a config that was written and read back is equal.
+        given = self.pattern
+        kept = [_described(one) for one in given] if isinstance(given, list | tuple) else _described(given)
+        object.__setattr__(self, "pattern", kept)
 
     def build(self, vocabulary_size: int) -> Architecture:
         """The architecture for so many tokens."""
@@ -143,7 +154,8 @@ class ModelSettings:
         name, short = ("decoder", self.decoder) if self.decoder else ("sparse_transformer", self.sparse_transformer)
         assert short is not None
         try:
-            return short.build(short.vocabulary_size or vocabulary_size)
+            named = short.vocabulary_size
+            return short.build(vocabulary_size if named is None else named)
         except InputError as problem:
             raise InputError(f"{name}.{problem}") from None
 

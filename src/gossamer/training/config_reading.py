@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from gossamer.checkpoints.files import reason
 from gossamer.errors import InputError, quote
+from gossamer.patterns import Pattern
 
 __all__ = ["changed", "check_names", "plain", "read_settings", "read_yaml"]
 
@@ -100,6 +101,8 @@ def check_names(given: dict[str, Any], known: Any, path: str) -> None:
 
 def plain(value: Any) -> Any:
     """Settings as JSON-ready values, which `read_settings` reads back to equal ones."""
+    if isinstance(value, Pattern):
+        return value.to_dict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
