@@ -72,7 +72,7 @@ def test_a_checkpoint_is_reckoned_as_it_is(
     monkeypatch.setattr("gossamer.training.estimate.step_seconds", lambda *rest, **more: {"maps": 1.0})
     given = {
         "model": str(chemistry_albert),
-        "data": "speeches",
+        "data": {"train": "speeches", "tokenizer": "bytes"},
         "objective": "masked-lm",
         "batch": {"rows": 2},
         "steps": 1,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,12 +17,16 @@ from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import CausalLM, MaskedLM
 from gossamer.text import Tokenizer, byte_tokenizer
+from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
 from gossamer.training.estimate_memory import Memory, peak_memory
 from gossamer.training.estimate_saved import Pass
 from gossamer.training.estimate_time import step_seconds
+from gossamer.training.masking import Masker
+from gossamer.training.material import check_model, check_prompt, check_words
 from gossamer.training.optimizers import OptimizerSettings
+from gossamer.training.processes import Processes
 
 __all__ = ["Estimate", "estimate", "estimate_step"]
 
@@ -79,23 +83,24 @@ def estimate(
     """What a run of this config would take of memory and time a step on this machine, on one process of so many.
 
     Only a checkpoint's own files are read, no data; a moment of calibration measures the machine. Raises InputError for
-    a config that training would refuse, and for rows that cannot be shared evenly.
+    settings, model, tokenizer, device and processes that training would refuse before it reads its data.
     """
     given = TrainingConfig.read(config)
-    architecture = with_recompute(_architecture(given, model), given.recompute)
     count = processes * given.batch.accumulation
     if type(processes) is not int or processes < 1 or given.batch.rows % count:
         raise InputError(
             f"batch.rows is {given.batch.rows}; with {processes} processes and accumulation {given.batch.accumulation} "
             f"it must be a multiple of {count}"
         )
-    length = given.batch.length or architecture.length
-    if length > architecture.length:
-        raise InputError(f"batch.length is {length}; the model reads {architecture.length} tokens: take at most those")
+    device = Processes(given.parallel, given.device).device.type
+    sharded = processes > 1 and given.parallel == "fsdp2"
+    architecture, names = _checked(given, model, sharded=sharded)
     step = Pass(
-        rows=given.batch.rows // count, length=length, autocast=_AUTOCAST[given.precision], device=_device(given.device)
+        rows=given.batch.rows // count,
+        length=given.batch.length or architecture.length,
+        autocast=_AUTOCAST[given.precision],
+        device=device,
     )
-    names = _trained(architecture, given.train_only)
     return estimate_step(architecture, step, given.optimizer, accumulation=given.batch.accumulation, trainable=names)
 
 
@@ -122,34 +127,53 @@ def estimate_step(
     )
 
 
-def _architecture(config: TrainingConfig, model: Model | None) -> Architecture:
-    if model is not None:
-        return model.architecture
+def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> tuple[Architecture, set[str] | None]:
+    """Of the model that training would begin with, after its checks: the architecture, and what `train_only` names.
+
+    Fresh weights are on the meta device, never drawn.
+    """
+    found = model if model is not None else _checkpoint(config)
+    tokenizer = _tokenizer(config, found)
+    if found is None:
+        assert config.model is not None
+        with torch.device("meta"):
+            found = Model(config.model.describe(count_ids(tokenizer)))
+    check_model(config, found, sharded)
+    check_words(found, tokenizer)
+    check_prompt(config, found, tokenizer)
+    if found.tokenizer is not None and fingerprint(found.tokenizer) != fingerprint(tokenizer):
+        raise InputError(
+            "data.tokenizer is not the model's own: leave it out, or give the model that one before (model.tokenizer)"
+        )
+    if config.objective.kind == "masked-lm":
+        Masker(config.objective, tokenizer)  # refuses what it cannot do
+    return with_recompute(found.architecture, config.recompute), _trained(found, config.train_only)
+
+
+def _checkpoint(config: TrainingConfig) -> Model | None:
     if config.model is None:
         raise InputError("model is missing; name a checkpoint or describe a decoder")
-    if config.model.checkpoint is not None:
-        head = _HEADS[config.objective.kind]() if config.model.new_head else config.objective.kind
-        return load(config.model.checkpoint, head=head, dtype="float32").architecture
-    return config.model.describe(config.model.vocabulary_size or _vocabulary_size(config))
+    if config.model.checkpoint is None:
+        return None
+    head = _HEADS[config.objective.kind]() if config.model.new_head else None
+    with torch.random.fork_rng():
+        return load(config.model.checkpoint, head=head, dtype="float32")
 
 
-def _vocabulary_size(config: TrainingConfig) -> int:
+def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
     named = config.data.tokenizer
+    if named is None and model is not None:
+        if model.tokenizer is None:
+            raise InputError("data.tokenizer is missing and the model has none; name 'bytes', or a model directory")
+        return cast(Tokenizer, model.tokenizer)
     if named is None or named == "bytes":
-        return byte_tokenizer(mask=config.objective.kind == "masked-lm").vocabulary_size
-    return Tokenizer.load(find_checkpoint(named)).vocabulary_size
+        return byte_tokenizer(mask=config.objective.kind == "masked-lm")
+    return Tokenizer.load(find_checkpoint(named))
 
 
-def _trained(architecture: Architecture, beginnings: tuple[str, ...]) -> set[str] | None:
+def _trained(model: Model, beginnings: tuple[str, ...]) -> set[str] | None:
     """The names that begin with one of these, at a dot or as a whole."""
     if not beginnings:
         return None
-    with torch.device("meta"):
-        names = [name for name, _ in Model(architecture).named_parameters()]
+    names = (name for name, _ in model.named_parameters())
     return {name for name in names if any(f"{name}.".startswith(f"{one}.") for one in beginnings)}
-
-
-def _device(named: str | None) -> str:
-    if named is not None:
-        return torch.device(named).type
-    return "cuda" if torch.cuda.is_available() else "cpu"
