@@ -1,10 +1,12 @@
 """Healing: what is trained and what is not, what is measured, and how new positions begin."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import gossamer as gs
 from gossamer import InputError
@@ -21,6 +23,8 @@ from gossamer.models import (
 from gossamer.patterns import Full
 from gossamer.recipes import heal
 from gossamer.text import byte_tokenizer
+from gossamer.training.config import TrainingConfig
+from gossamer.training.evaluation import evaluate
 
 OLD, NEW = 32, 96
 TABLE = "embeddings.position.weight"
@@ -103,6 +107,72 @@ def test_the_bits_before_are_those_of_the_model_itself(long: Model, config: dict
     assert measured["bits_per_masked_token_before"] == pytest.approx(measured["bits_per_masked_token_after"], rel=1e-6)
     without = {**config, "steps": 1, "evaluation": {}, "output": config["output"] + "2"}
     assert heal(long, without)[1].measured == {}
+
+
+def test_where_no_held_out_token_is_masked_no_bits_are_told(long: Model, config: dict[str, Any]) -> None:
+    rare = {**config, "steps": 1, "objective": {"kind": "masked-lm", "share": 1e-9}}
+    (Path(config["output"]).parent / "other.txt").write_text("abcd")
+    rare["evaluation"] = {"data": str(Path(config["output"]).parent / "other.txt")}
+    assert heal(long, rare)[1].measured == {}
+
+
+def test_the_output_of_a_run_at_work_is_not_touched(long: Model, config: dict[str, Any]) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    output = Path(config["output"])
+    output.mkdir()
+    (output / "train.tokens").write_bytes(b"of the other run")
+    with (output / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="where another run is at work; name another"):
+            heal(long, config)
+    assert (output / "train.tokens").read_bytes() == b"of the other run"
+
+
+def test_the_bits_before_are_measured_under_the_threads_that_are_asked_for(
+    long: Model, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def noted(*given: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return evaluate(*given)
+
+    monkeypatch.setattr(import_module("gossamer.recipes.heal"), "evaluate", noted)
+    before = torch.get_num_threads()
+    heal(long, {**config, "steps": 1, "threads": before + 1})
+    assert (seen, torch.get_num_threads()) == ([before + 1], before)
+
+
+def test_a_run_that_is_resumed_has_the_bits_of_the_given_model(long: Model, config: dict[str, Any]) -> None:
+    first = heal(long, config)[1].measured
+    again = heal(long, config)[1].measured
+    assert again == first
+    assert first["bits_per_masked_token_after"] < first["bits_per_masked_token_before"]
+
+
+@pytest.mark.parametrize("objective", [None, {"share": 0.3}, "masked-lm"])
+def test_a_file_or_a_dict_that_names_no_objective_means_masked_lm(
+    long: Model, config: dict[str, Any], tmp_path: Path, objective: Any
+) -> None:
+    fields = {**config, "steps": 1, **({} if objective is None else {"objective": objective})}
+    path = tmp_path / "healing.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    for i, source in enumerate((fields, path, str(path))):
+        if isinstance(source, dict):
+            source = {**source, "output": f"{config['output']}{i}"}
+        said = heal(long, source)[1].conditions["objective"]
+        assert "kind='masked-lm'" in said
+        assert ("share=0.3" in said) == (objective == {"share": 0.3})
+
+
+def test_another_objective_is_refused_wherever_it_is_named(long: Model, config: dict[str, Any], tmp_path: Path) -> None:
+    """A TrainingConfig always has one: that of a decoder, unless it says another."""
+    (tmp_path / "healing.yaml").write_text(yaml.safe_dump({**config, "objective": {"kind": "causal-lm"}}))
+    for source in (tmp_path / "healing.yaml", TrainingConfig.read(config)):
+        with pytest.raises(InputError, match=r"objective\.kind is 'causal-lm'; a lengthened encoder is healed by"):
+            heal(long, source)
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        heal(long, tmp_path / "none.yaml")
 
 
 def test_the_old_length_is_in_the_receipt_or_given(short: Model, long: Model, config: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,8 +14,9 @@ from gossamer.models.encoder import Model
 from gossamer.models.head_settings import MaskedLM, PreTraining
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.training.config import TrainingConfig
+from gossamer.training.config_reading import read_yaml
 from gossamer.training.evaluation import evaluate
-from gossamer.training.loop import train
+from gossamer.training.loop import only_run, threads_of, train
 from gossamer.training.material import gather
 from gossamer.training.processes import Processes
 from gossamer.training.receipt import TrainingReceipt
@@ -35,11 +37,12 @@ def heal(
 ) -> tuple[Model, Receipt]:
     """Train a copy of a lengthened masked LM on long texts; the copy, in evaluation mode, and a receipt.
 
-    config: what `gossamer.train` takes; the objective is masked-lm, and is so unless it is named. what: "all" weights,
-    or the new "positions" alone: the rows beyond `old_length`, while all else stays bit for bit ("train extra position
-    embeddings only" in Longformer's table 5). old_length: what the model read before it was lengthened; taken from its
-    receipt unless given. Where the config holds text out, the receipt has the bits per masked token before and after,
-    over the same masks. A run that is there in the config's output is resumed. The given model is left as it was.
+    config: what `gossamer.train` takes; a file or a dict that names no kind of objective means masked-lm, while a
+    TrainingConfig always has one, which must be that. what: "all" weights, or the new "positions" alone: the rows
+    beyond `old_length`, while all else stays bit for bit ("train extra position embeddings only" in Longformer's
+    table 5). old_length: what the model read before it was lengthened; taken from its receipt unless given. Where the
+    config holds text out, and some of it is masked, the receipt has the bits per masked token before and after, over
+    the same masks. A run that is there in the config's output is resumed. The given model is left as it was.
 
     Raises InputError for a model that is no masked LM, a length that is not known or not shorter, and as `train` does.
 
@@ -81,9 +84,7 @@ def _old_length(model: Model, given: int | None) -> int:
 
 def _settings(source: Any, model: Model, what: Healed, length: int) -> TrainingConfig:
     """The config, for a masked LM, with what is not to be trained frozen."""
-    if isinstance(source, dict) and "objective" not in source:
-        source = {**source, "objective": "masked-lm"}
-    config = TrainingConfig.read(source)
+    config = TrainingConfig.read(source, {} if _names_objective(source) else {"objective.kind": "masked-lm"})
     kind = config.objective.kind
     if kind != "masked-lm":
         raise InputError(f"objective.kind is {kind!r}; a lengthened encoder is healed by 'masked-lm'")
@@ -96,14 +97,29 @@ def _settings(source: Any, model: Model, what: Healed, length: int) -> TrainingC
     return dataclasses.replace(config, train_only=(_TABLE,), frozen_rows={_TABLE: kept})
 
 
+def _names_objective(source: Any) -> bool:
+    """Whether the settings say what is predicted; those of a TrainingConfig always do."""
+    if not isinstance(source, dict | str | Path):
+        return True
+    fields = source if isinstance(source, dict) else read_yaml(Path(source).expanduser())
+    given = fields.get("objective")
+    return "kind" in given if isinstance(given, dict) else given is not None
+
+
 def _bits(model: Model, settings: TrainingConfig) -> float | None:
-    """Bits per masked token of held-out text; None where there is none."""
+    """Bits per masked token of held-out text; None where there is none, or none of it is masked.
+
+    The output folder is held meanwhile as a run holds it, for token files are written there.
+    """
     if not settings.evaluation.has_text:
         return None
-    processes = Processes(settings.parallel, settings.device)
-    batches = gather(settings, model, processes).batches.evaluation()
-    model.to(processes.device)
-    return bits_per_token(evaluate(model, model, batches, processes, settings.precision).loss)
+    with threads_of(settings.threads):
+        processes = Processes(settings.parallel, settings.device)
+        with only_run(settings, processes):
+            batches = gather(settings, model, processes).batches.evaluation()
+            model.to(processes.device)
+            loss = evaluate(model, model, batches, processes, settings.precision).loss
+    return bits_per_token(loss) if math.isfinite(loss) else None
 
 
 def _measured(before: float | None, trained: TrainingReceipt) -> dict[str, float]:
