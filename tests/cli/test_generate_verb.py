@@ -1,6 +1,7 @@
 """The verb generate on a small decoder: a stream, several texts, JSON, files, and what it refuses."""
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,13 +86,27 @@ def test_files_and_standard_input(
 ) -> None:
     (tmp_path / "a.txt").write_text("Once\n")
     (tmp_path / "b.jsonl").write_text('{"body": "Twice\\n"}\n')
+    (tmp_path / "arguments.txt").write_text("Four\n")
     args = ("--field", "body", "--max-new-tokens", 3, "--json")
     done = gossamer("generate", writer, "--file", tmp_path / "a.txt", tmp_path / "b.jsonl", *args)
-    assert [one["prompt"] for one in done.json["texts"]] == ["Once", "Twice"]
+    assert [one["prompt"] for one in done.json["texts"]] == ["Once", "Twice\n"]
     assert [one["source"] for one in done.json["texts"]] == [str(tmp_path / "a.txt"), f"{tmp_path / 'b.jsonl'}:1"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Thrice\r\n")))
     done = gossamer("generate", writer, "--file", "-", "--max-new-tokens", 3, "--json")
     assert [one["prompt"] for one in done.json["texts"]] == ["Thrice"]
+    monkeypatch.chdir(tmp_path)
+    done = gossamer("generate", writer, "Five\n", "--file", "arguments.txt", "--max-new-tokens", 3, "--json")
+    assert [one["prompt"] for one in done.json["texts"]] == ["Five\n", "Four"]
+
+
+def test_a_drawn_seed_is_told_and_gives_the_same_again(gossamer: Command, writer: Path) -> None:
+    options = ("Once", "Twice", "--max-new-tokens", 8)
+    drawn = gossamer("generate", writer, *options)
+    (seed,) = re.findall(r"^gossamer: seed (\d+): the same again with --seed \1$", drawn.err, re.MULTILINE)
+    again = gossamer("generate", writer, *options, "--seed", seed)
+    assert (again.out, again.err) == (drawn.out, "")
+    assert gossamer("generate", writer, *options, "--json").err == ""
+    assert gossamer("generate", writer, *options, "--temperature", 0).err == ""
 
 
 def test_a_stop_may_be_the_end_of_a_line(gossamer: Command, writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,17 +64,37 @@ def test_long_texts_are_refused_or_cut_at_their_beginning() -> None:
     ):
         continued(["a", text])
     found = continued(["a", text], max_new_tokens=8, seed=0, long="truncate")
-    assert found.notes == ["text 1 is 50 tokens long, the model reads 32: its last 25 are continued"]
+    assert found.notes == [
+        "text 1 is 50 tokens long, the model reads 32: its last 25 are continued, which leaves room for 8 new ones"
+    ]
     assert found.tokens == [1, 25]
     assert found.stopped == ["max_new_tokens"] * 2
     assert found.ids[1] == continued(text[-25:], max_new_tokens=8, seed=1).ids[0]
     many = continued(text, max_new_tokens=100, seed=0, long="truncate", stop=None)
     assert many.notes == [
-        "text 0 is 50 tokens long, the model reads 32: its last 16 are continued",
+        "text 0 is 50 tokens long, the model reads 32: its last 16 are continued, which leaves room for 17 new ones",
         "text 0 of 16 tokens: stopped after 17 new ones, because the model reads 32",
     ]
     with pytest.raises(InputError, match=r"^long is 'chunk'; it must be one of error, truncate$"):
         continued("a", long="chunk")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("length", "kept"), [(24, 24), (25, 25), (26, 25), (31, 25), (32, 25), (33, 25)])
+def test_a_text_that_leaves_no_room_is_cut(length: int, kept: int) -> None:
+    continued = gs.task("generate", small_decoder(byte_tokenizer()))
+    text = ("abcdefghij" * 4)[:length]
+    found = continued(text, max_new_tokens=8, temperature=0, long="truncate")
+    assert (found.tokens, len(found.ids[0]), len(found.notes)) == ([kept], 8, int(length > kept))
+    if length <= 32:
+        assert continued(text, max_new_tokens=8, temperature=0).tokens == [length]
+
+
+@pytest.mark.parametrize("count", ["8", 0, 2.5, True])
+def test_a_number_of_new_tokens_that_is_none(count: Any) -> None:
+    continued = gs.task("generate", small_decoder(byte_tokenizer()))
+    for long in ("error", "truncate"):
+        with pytest.raises(InputError, match=rf"^max_new_tokens is {count!r}; it must be a whole number, 1 or more$"):
+            continued("a" * 40, max_new_tokens=count, long=long, progress=lambda *_: None)
 
 
 def test_what_it_cannot_do() -> None:

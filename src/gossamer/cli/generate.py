@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
@@ -70,12 +71,13 @@ def generate(
     except InputError as problem:
         raise InputError(_named(str(problem), read)) from problem
     _report(read, found, as_json)
+    if not as_json:
+        _tell_speed_and_seed(found, drawn=seed is None and temperature > 0)
 
 
 def _without_last_break(one: Text) -> Text:
     """Editors end files with a line break that nobody means as part of a prompt."""
-    is_file = not one.source.startswith("argument")
-    return Text(one.source, one.text.removesuffix("\n").removesuffix("\r")) if is_file else one
+    return replace(one, text=one.text.removesuffix("\n").removesuffix("\r")) if one.whole else one
 
 
 def _run(model: Model, texts: list[Text], options: dict[str, Any], shown: bool) -> Generated:
@@ -109,9 +111,15 @@ def _report(texts: list[Text], found: Generated, as_json: bool) -> None:
             _write_prompt(one.text)
             _write(f"{text}\n\n")
     remark(notes)
-    if sys.stdout.isatty() and not as_json:
-        count = sum(map(len, found.ids))
-        note(f"{count:,} tokens at {found.tokens_per_second:,.1f} a second, seed {found.seeds[0]}")
+
+
+def _tell_speed_and_seed(found: Generated, drawn: bool) -> None:
+    """The speed on a terminal; the seed there, and wherever nobody gave the one that the texts were drawn with."""
+    seed = f"seed {found.seeds[0]}"
+    if sys.stdout.isatty():
+        note(f"{sum(map(len, found.ids)):,} tokens at {found.tokens_per_second:,.1f} a second, {seed}")
+    elif drawn:
+        note(f"{seed}: the same again with --{seed}")
 
 
 def _rows(texts: list[Text], found: Generated) -> list[dict[str, Any]]:

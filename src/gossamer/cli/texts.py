@@ -17,10 +17,14 @@ __all__ = ["TakesFiles", "Text", "read_texts"]
 
 @dataclass(frozen=True)
 class Text:
-    """One text and where it came from: `argument 1`, `speech.txt`, `speeches.jsonl:3`, `stdin`."""
+    """One text and where it came from: `argument 1`, `speech.txt`, `speeches.jsonl:3`, `stdin`.
+
+    whole: it is all of a text file, with the line break at its end.
+    """
 
     source: str
     text: str
+    whole: bool = False
 
 
 class TakesFiles(Verb):
@@ -78,7 +82,7 @@ def _read(file: Path, field: str, option: str) -> Iterator[Text]:
             f"{name}: is no UTF-8 text (byte {data[problem.start]:#04x} at {problem.start}); convert it first"
         ) from None
     if file.suffix != ".jsonl":
-        yield Text(name, text)
+        yield Text(name, text, whole=True)
         return
     # Split at line feeds alone: str.splitlines would also break inside strings, at U+2028 and others.
     for number, line in enumerate(text.split("\n"), 1):

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
-from gossamer.models.evaluation import evaluating
-from gossamer.models.generation_inputs import Prompts, Stops, read_prompts, read_seeds, read_stops
+from gossamer.models.generation_inputs import Prompts, Stops, check_count, read_prompts, read_seeds, read_stops
 from gossamer.models.generation_loop import Piece, Row, Stopped, continue_rows
 from gossamer.models.generation_text import TextStream
 from gossamer.models.sampling import Sampling
@@ -109,20 +108,22 @@ def generate(
         stop: token ids and strings that end a text. The token that ends texts (the checkpoint's `eos_token_id`) does so
             too, unless `ignore_end`.
         seed: each prompt draws from a generator of its own, whatever stands beside it in the batch. A number gives
-            prompt i the seed `seed + i`, a list gives each its own, None draws them from torch's generator.
+            prompt i the seed `seed + i`, a list gives each its own, None draws such a number from torch's generator.
         stream: a function that is called with each `Piece`; or True, which returns an iterator of them.
         attention_mask: 1 or True for the real tokens of a tensor of prompts, which may be padded on either side.
         batch_size: how many prompts are continued at once; one that ends leaves the batch.
-        use_cache: False reads the whole text again for every token: slow, for comparison; the tokens are the same.
+        use_cache: False reads the whole text again for every token: slow, for comparison. Scores differ by rounding
+            alone: the tokens are the same but for near ties, which are rare in float64 and float32, not in half.
 
     Raises:
         InputError: an option, a prompt that is empty or longer than the model reads, or a model that is no decoder.
-        GossamerError: scores that are NaN.
+        GossamerError: scores that are NaN or infinite.
     """
     _require_decoder(model)
-    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-        if type(value) is not int or value < 1:
-            raise InputError(f"{name} is {quote(value)}; it must be a whole number, 1 or more")
+    check_count("max_new_tokens", max_new_tokens)
+    check_count("batch_size", batch_size)
+    if not isinstance(use_cache, bool):
+        raise InputError(f"use_cache is {quote(use_cache)}; it must be True or False")
     if stream is not None and stream is not True and not callable(stream):
         raise InputError(f"stream is {quote(stream)}; it must be a function of one Piece, True, or None")
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
@@ -143,9 +144,8 @@ def generate(
 def _run(
     model: Model, rows: Sequence[Row], sampling: Sampling, batch_size: int, use_cache: bool, clock: list[float]
 ) -> Iterator[Piece]:
-    with evaluating(model):
-        for first in range(0, len(rows), batch_size):
-            yield from continue_rows(model, rows[first : first + batch_size], sampling, use_cache, clock)
+    for first in range(0, len(rows), batch_size):
+        yield from continue_rows(model, rows[first : first + batch_size], sampling, use_cache, clock)
 
 
 def _require_decoder(model: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import torch
@@ -13,12 +13,18 @@ from gossamer.models.encoder import Model
 from gossamer.models.inputs import as_mask, describe
 from gossamer.text.encoding import end_of_documents
 
-__all__ = ["Prompts", "Stops", "end_ids", "read_prompts", "read_seeds", "read_stops"]
+__all__ = ["Prompts", "Stops", "check_count", "end_ids", "read_prompts", "read_seeds", "read_stops"]
 
 Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
-Stops = int | str | Sequence[int | str] | None
+Stops = int | str | Sequence[int | str] | Set[int | str] | None
 
 LARGEST_SEED = 2**63 - 1
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise InputError for what is no whole number, 1 or more."""
+    if type(value) is not int or value < 1:
+        raise InputError(f"{name} is {quote(value)}; it must be a whole number, 1 or more")
 
 
 def end_ids(model: Model) -> list[int]:
@@ -50,7 +56,9 @@ def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int]
     """The ids and the strings that end a text. Raises InputError for what can be neither."""
     if not isinstance(ignore_end, bool):
         raise InputError(f"ignore_end is {quote(ignore_end)}; it must be True or False")
-    listed: list[Any] = [] if stop is None else [stop] if isinstance(stop, int | str) else list(stop)  # type: ignore[call-overload]
+    if stop is not None and not isinstance(stop, int | str | list | tuple | Set):
+        raise InputError(f"stop is {quote(stop)}; give token ids and strings, one or a list of them, or None")
+    listed: list[Any] = [] if stop is None else [stop] if isinstance(stop, int | str) else list(stop)
     rows = model.architecture.embeddings.vocabulary_size
     for one in listed:
         if type(one) is int and not 0 <= one < rows:
@@ -65,9 +73,12 @@ def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int]
 
 
 def read_seeds(seed: object, count: int) -> list[int]:
-    """A seed for each prompt. Raises InputError for numbers that a generator does not take, or not one a prompt."""
+    """A seed for each prompt. Raises InputError for numbers that a generator does not take, or not one a prompt.
+
+    None draws the first; the others follow it, so that one number told is enough to have all texts again.
+    """
     if seed is None:
-        return [int(one) for one in torch.randint(2**31 - 1, (count,))]
+        seed = int(torch.randint(2**31 - 1, ()))
     seeds = [seed + i for i in range(count)] if type(seed) is int else seed
     if not isinstance(seeds, Sequence) or not all(type(one) is int and 0 <= one <= LARGEST_SEED for one in seeds):
         raise InputError(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gossamer.models.cache import Cache
 from gossamer.models.encoder import Model
-from gossamer.models.evaluation import without_head
+from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.generation_text import TextStream
 from gossamer.models.sampling import Sampling, choose
 
@@ -114,13 +114,19 @@ class Uncached:
 def continue_rows(
     model: Model, rows: Sequence[Row], sampling: Sampling, use_cache: bool, clock: list[float]
 ) -> Iterator[Piece]:
-    """Continue all rows until each has stopped; adds the seconds it took, those of the caller left out, to `clock`."""
-    body = without_head(model)
+    """Continue all rows until each has stopped; adds the seconds it took, those of the caller left out, to `clock`.
+
+    The model is in evaluation mode while a step is computed, and never while the caller has a piece in hand: several
+    streams may take turns, and who leaves one early, by an error too, finds the model as it was.
+    """
+    with evaluating(model):
+        body = without_head(model)
     reader: Reader = Cached(body) if use_cache else Uncached(body)
     going, new = list(rows), [one.given for one in rows]
     while going:
         begun = time.perf_counter()
-        tokens = _next_tokens(model, reader, new, going, sampling)
+        with evaluating(model):
+            tokens = _next_tokens(model, reader, new, going, sampling)
         pieces = [row.take(token) for row, token in zip(going, tokens, strict=True)]
         left = [i for i, row in enumerate(going) if row.stopped is None]
         if 0 < len(left) < len(going):

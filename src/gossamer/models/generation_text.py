@@ -10,6 +10,9 @@ __all__ = ["TextStream"]
 CONTEXT = 8
 """Tokens of the prompt that are decoded along: how a token is written can depend on those before it."""
 
+HELD = 3
+"""Tokens that may be the beginning of a character: it has 4 bytes at most."""
+
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What bytes that make no character yet are decoded to."""
 
@@ -35,7 +38,7 @@ class TextStream:
         self._ids += self._known([token])
         piece = self._decode()
         if not piece or piece.endswith(INCOMPLETE):
-            return ""
+            return self._push_all_but(HELD) if len(self._ids) - self._told > HELD else ""
         # Two decodings of a few tokens, whatever came before.
         self._start, self._told = self._told, len(self._ids)
         return self._release(piece)
@@ -44,6 +47,30 @@ class TextStream:
         """What was held back to the last."""
         piece, self._told = self._decode(), len(self._ids)
         return self._release(piece, last=True) if self.stop is None else ""
+
+    def _push_all_but(self, held: int) -> str:
+        """What is new without the last tokens, if it is clear by now: no character spans the cut.
+
+        Else bytes that are no text would be held back, and decoded again with every token, as long as they come.
+        """
+        cut = len(self._ids) - held
+        before, head, tail, whole = (
+            self._tokenizer.decode(self._ids[one])
+            for one in (
+                slice(self._start, self._told),
+                slice(self._start, cut),
+                slice(cut, None),
+                slice(self._start, None),
+            )
+        )
+        if head == before:
+            # Tokens without text; what stands before them is the context of what follows.
+            del self._ids[self._told : cut]
+            return ""
+        if head + tail != whole:
+            return ""
+        self._start, self._told = self._told, cut
+        return self._release(head[len(before) :])
 
     def _known(self, ids: Sequence[int]) -> list[int]:
         """Those in the vocabulary: a model's table may have more rows."""

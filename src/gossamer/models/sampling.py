@@ -14,6 +14,9 @@ from gossamer.models.checks import require
 
 __all__ = ["Sampling", "choose", "filtered"]
 
+SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+"""Scores are divided in float32, where less is 0 and more is infinite."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -21,7 +24,7 @@ class Sampling:
 
     Scores are divided by `temperature`; of them the `top_k` highest stay, with those equal to the last of them (None:
     all), and of these the fewest that have `top_p` of the probability together (Holtzman et al. 2020, section 3.1): the
-    order, and the ties, of `transformers`.
+    order, and the ties, of `transformers`. Temperatures above 0 are those that float32 holds in full precision.
     """
 
     temperature: float = 1.0
@@ -29,8 +32,12 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        is_number = type(self.temperature) in (int, float) and math.isfinite(self.temperature) and self.temperature >= 0
+        is_number = type(self.temperature) in (int, float) and 0 <= self.temperature < math.inf
         require(is_number, "temperature", self.temperature, "a finite number, 0 (the likeliest token) or more")
+        fits = self.temperature == 0 or SMALLEST <= self.temperature <= LARGEST
+        require(
+            fits, "temperature", self.temperature, f"0 (the likeliest token) or from {SMALLEST:.2g} to {LARGEST:.2g}"
+        )
         counts = self.top_k is None or (type(self.top_k) is int and self.top_k >= 1)
         require(counts, "top_k", self.top_k, "a whole number of tokens, 1 or more, or None for all")
         is_share = type(self.top_p) in (int, float) and 0 < self.top_p <= 1
@@ -58,11 +65,14 @@ def choose(
     """One token a row. draws: a number from [0, 1) for each row, float64, unless the temperature is 0.
 
     A row's token is where the sum of the probabilities, in the vocabulary's order, passes its number: so it depends on
-    its own scores and number alone. Raises GossamerError for scores that are NaN.
+    its own scores and number alone. Raises GossamerError for scores that are NaN or infinite; -inf may
+    stand beside finite ones.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    if bool(logits.isnan().any()):
-        raise GossamerError("the model's scores are NaN: its weights are damaged, or float16 overflows; try bfloat16")
+    if not bool(logits.amax(dim=-1).isfinite().all()):
+        raise GossamerError(
+            "the model's scores are NaN or infinite: its weights are damaged, or float16 overflows; try bfloat16"
+        )
     if draws is None or sampling.temperature == 0:
         return logits.argmax(dim=-1)
     # In main memory: not every device has float64, and some add up in no fixed order.

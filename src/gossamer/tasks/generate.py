@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from gossamer.errors import InputError, quote
 from gossamer.models.generation import Generated, Piece, Stops, generate
+from gossamer.models.generation_inputs import check_count
 from gossamer.models.head_settings import CausalLM
 from gossamer.tasks.base import Task, list_texts
 from gossamer.tasks.passes import Progress, Reading
@@ -37,10 +38,11 @@ class Generate(Task):
     ) -> Generated:
         """A continuation of each text; all options but two are those of `gossamer.generate`.
 
-        long: a text longer than the model reads is refused, or, with "truncate", its end is continued, with room for
-        the new tokens as far as half of what the model reads allows; the result's notes say so. `progress` is called
-        with the new tokens so far and the most there can be.
+        long: a text longer than the model reads is refused, or, with "truncate", so much of its end is continued as
+        leaves room for the new tokens, half of what the model reads at least; the result's notes say so. `progress` is
+        called with the new tokens so far and the most there can be.
         """
+        check_count("max_new_tokens", max_new_tokens)
         if long not in get_args(LongPrompt):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(LongPrompt))}")
         readings = self._readings(list_texts("texts", texts))
@@ -60,18 +62,17 @@ class Generate(Task):
         return dataclasses.replace(found, notes=[*notes, *(one.replace("prompt", "text", 1) for one in found.notes)])
 
     def _cut(self, readings: Sequence[Reading], new: int, long: LongPrompt) -> list[str]:
-        """Refuse what is too long, or keep its end, and say so."""
+        """Refuse what is too long, or keep of its end what leaves room for the new tokens, and say so."""
         most, notes = self.model.architecture.length, []
+        # The last new token is not read.
+        kept = max(most + 1 - new, (most + 1) // 2)
         for i, one in enumerate(readings):
-            length = len(one.ids)
-            if length <= most:
-                continue
-            said = f"text {i} is {length} tokens long, the model reads {most}"
-            if long == "error":
+            said = f"text {i} is {len(one.ids)} tokens long, the model reads {most}"
+            if long == "error" and len(one.ids) > most:
                 raise InputError(f"{said}: shorten it, or give long='truncate' to continue its end")
-            # The last new token is not read.
-            one.ids = one.ids[-max(most + 1 - new, (most + 1) // 2) :]
-            notes.append(f"{said}: its last {len(one.ids)} are continued")
+            if long == "truncate" and len(one.ids) > kept:
+                one.ids = one.ids[-kept:]
+                notes.append(f"{said}: its last {kept} are continued, which leaves room for {most + 1 - kept} new ones")
         return notes
 
 
