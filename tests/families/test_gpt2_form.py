@@ -82,7 +82,6 @@ def test_every_config_is_written_as_one_that_reads_the_same(
         (with_layers(read(head=None), pattern=gs.Full()), "layers.0.attention.pattern: "),
         (with_layers(read(), scale=0.3), "layers scale their scores by [0.3, 0.3, 0.3], which no switches of GPT-2 do"),
         (with_layers(read(), norm="post"), "layers.0.norm: 'post' != 'pre'"),
-        (dataclasses.replace(read(), initializer="normal"), "initializer: 'normal' != 'gpt2'"),
         (dataclasses.replace(read(), final_norm_eps=None), "final_norm_eps"),
         (dataclasses.replace(read(), final_norm_eps=1e-3), "final_norm_eps: 0.001 != 1e-05"),
         (dataclasses.replace(read(None), head=SequenceClassification(labels=("a",))), "no sequence-classification"),
@@ -96,6 +95,16 @@ def test_what_the_format_cannot_hold_is_named(changed: Architecture, said: str, 
     assert said in str(caught.value)
     again = gs.load(gs.save(model, tmp_path / "model"))
     assert (again.family, again.architecture) == ("gossamer", changed)
+
+
+@pytest.mark.parametrize("initializer", ["normal", "mimetic", "sparse-transformer"])
+def test_how_weights_are_drawn_is_no_obstacle(initializer: str, tmp_path: Path) -> None:
+    model = Model(dataclasses.replace(read(), initializer=initializer), family="gpt2")
+    public = gs.load(gs.save(model, tmp_path / "public"))
+    assert (public.family, public.architecture) == ("gpt2", read())
+    assert all(torch.equal(one, public.state_dict()[name]) for name, one in model.state_dict().items())
+    own = gs.load(gs.save(model, tmp_path / "own", family="gossamer"))
+    assert own.architecture == model.architecture
 
 
 @pytest.mark.parametrize("recompute", ["attention", "feed_forward", "both"])

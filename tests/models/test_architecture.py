@@ -7,7 +7,7 @@ import pytest
 from model_inputs import architecture
 
 from gossamer.errors import InputError
-from gossamer.models import Architecture, MaskedLM, SentenceEmbedding, differences
+from gossamer.models import Architecture, CausalLM, MaskedLM, SentenceEmbedding, differences
 from gossamer.patterns import Full, PerHead, Window
 
 
@@ -54,6 +54,23 @@ def test_impossible_values_are_refused(part: str, values: dict[str, Any], said: 
     with pytest.raises(InputError) as caught:
         change(part, **values)
     assert said in str(caught.value)
+
+
+def test_decoders_see_no_later_token() -> None:
+    one = change("positions", offset=1)
+    assert one.embeddings.padding_id is not None
+    causal = tuple(
+        dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, pattern=Window(3, 0)))
+        for layer in one.layers
+    )
+    fine = dataclasses.replace(one, layers=causal, pooler=False, head=CausalLM())
+    flagged = dataclasses.replace(causal[0].attention, global_projections=True)
+    first = dataclasses.replace(causal[0], attention=flagged)
+    with pytest.raises(InputError, match=r"^layers\[0\].attention.global_projections is True; it must be false with"):
+        dataclasses.replace(fine, layers=(first, *causal[1:]))
+    counted = dataclasses.replace(one.embeddings.positions, from_padding=True)
+    with pytest.raises(InputError, match=r"^embeddings.positions.from_padding is True; it must be false with the head"):
+        dataclasses.replace(fine, embeddings=dataclasses.replace(one.embeddings, positions=counted))
 
 
 def test_shared_weights_must_have_one_shape() -> None:

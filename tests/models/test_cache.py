@@ -1,5 +1,8 @@
 """Reading on with a cache gives what reading everything at once gives, and keeps no more than it must."""
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 from generation_models import HEADS, SIZE, decoder, decoders, flat, patterns, tokens
@@ -346,6 +349,37 @@ def test_encoders_and_patterns_that_look_ahead_are_refused() -> None:
     assert "\n" not in str(refusal.value)
     with pytest.raises(InputError, match=r"a cache is for decoders; this model's head is 'masked-lm'"):
         one(texts(), cache=Cache(decoder([FULL]).architecture))
+
+
+def test_what_is_no_architecture_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"^a cache was made of a Model; it is made of a description: Cache\(model.ar"):
+        Cache(decoder([FULL]))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^the cache is empty: read something with it before some rows"):
+        Cache(decoder([FULL]).architecture).select([0])
+
+
+@pytest.mark.parametrize("recompute", ["attention", "feed_forward", "both"])
+def test_nothing_is_recomputed_with_a_cache(recompute: Any) -> None:
+    plain, ids = decoder([FULL, Window(5, 0)]), tokens(1, 12)
+    layers = tuple(dataclasses.replace(one, recompute=recompute) for one in plain.architecture.layers)
+    model = Model(dataclasses.replace(plain.architecture, layers=layers)).double().eval()
+    model.load_state_dict(plain.state_dict())
+    cache = Cache(model.architecture)
+    model(ids[:, :8], cache=cache)
+    out = model(ids[:, 8:], cache=cache)
+    out.logits.sum().backward()
+    assert cache.lengths == (12,)
+    torch.testing.assert_close(out.logits, plain(ids).logits[:, 8:])
+
+
+def test_dropout_is_refused_with_a_cache() -> None:
+    model, ids = decoder([FULL]).train(), tokens(1, 10)
+    cache = Cache(model.architecture)
+    with pytest.raises(
+        InputError, match=r"^the model is in training mode, and reading with a cache has no dropout: ca"
+    ):
+        model(ids, cache=cache)
+    assert model.eval()(ids, cache=cache).cache.lengths == (10,)
 
 
 def test_a_call_that_broke_off_is_not_continued(monkeypatch: pytest.MonkeyPatch) -> None:

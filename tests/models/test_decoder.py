@@ -189,6 +189,68 @@ def test_initial_weights_of_the_sparse_transformer() -> None:
     assert model(given, labels=given).loss.item() == pytest.approx(math.log(256), rel=1e-5)
 
 
+def share_of_near_tokens(initializer: Any, distance: int = 4) -> float:
+    """Of the first layer's attention, all heads, in a causal model with fresh weights; 200 tokens."""
+    torch.manual_seed(0)
+    model = Model(small(hidden_size=128, heads=4, length=200, initializer=initializer))
+    attention, places = model.attention[0], torch.arange(200)
+    states = attention.norm(model.embeddings(ids(1, 200), None, places[None], None))
+    q, k = (one(states).unflatten(-1, (4, 32)).transpose(1, 2) for one in (attention.query, attention.key))
+    away = places[:, None] - places
+    weights = (q @ k.mT / math.sqrt(32)).masked_fill(away < 0, -math.inf).softmax(-1)
+    return (weights * (away <= distance)).sum(-1)[..., 20:].mean().item()
+
+
+def test_mimetic_attention_begins_near_the_token_that_asks() -> None:
+    assert share_of_near_tokens("gpt2") < 0.08
+    assert share_of_near_tokens("mimetic") > 0.5
+
+
+def test_initial_weights_that_are_mimetic() -> None:
+    torch.manual_seed(0)
+    model = Model(small(hidden_size=256, heads=4, layers=8, initializer="mimetic"))
+    for one in model.attention:
+        assert torch.equal(one.query.weight, one.key.weight)
+        assert one.query.weight.data_ptr() != one.key.weight.data_ptr()
+        assert one.query.weight.square().mean().item() == pytest.approx(12 / 8 / 256, rel=0.03)
+    assert model.embeddings.position.weight.norm(dim=1).tolist() == pytest.approx([8**0.5] * 48)
+    assert model.feed_forward[7].down.weight.std().item() == pytest.approx(1 / 32 / 4, rel=0.02)
+
+
+def test_mimetic_positions_of_several_axes_do_not_look_alike() -> None:
+    model = Model(small(length=24, axes=(2, 4, 3), initializer="mimetic"))
+    rows = model.embeddings.position(torch.arange(24)[None])[0]
+    assert (torch.cdist(rows, rows) + 9 * torch.eye(24)).min() > 0.1
+
+
+@pytest.mark.parametrize("initializer", ["normal", "gpt2", "sparse-transformer", "mimetic"])
+def test_the_row_of_padding_begins_at_zero(initializer: Any) -> None:
+    stored = small(initializer=initializer)
+    stored = replace(stored, embeddings=replace(stored.embeddings, padding_id=5))
+    word = Model(stored).embeddings.word.weight
+    assert word.abs().sum(1).eq(0).nonzero().tolist() == [[5]]
+
+
+CELLS = "fixed 8, 2 in summary"
+PUT_TOGETHER = {
+    ("strided", "merged"): ("strided 8",) * 2,
+    ("strided", "interleaved"): ("strided 8 (local)", "strided 8 (column)"),
+    ("strided", "separate"): ("per head: 2 x strided 8 (local), 2 x strided 8 (column)",) * 2,
+    ("fixed", "merged"): (
+        f"per head: 1 x {CELLS}, 1 x {CELLS} 2 before the end, 1 x {CELLS} 4 before the end, "
+        f"1 x {CELLS} 6 before the end",
+    ) * 2,
+    ("fixed", "interleaved"): (
+        f"{CELLS} (block)",
+        f"per head: 1 x {CELLS} (summary), 1 x {CELLS} 2 before the end (summary), "
+        f"1 x {CELLS} 4 before the end (summary), 1 x {CELLS} 6 before the end (summary)",
+    ),
+    ("fixed", "separate"): (
+        f"per head: 2 x {CELLS} (block), 1 x {CELLS} (summary), 1 x {CELLS} 2 before the end (summary)",
+    ) * 2,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("integrated", ["merged", "interleaved", "separate"])
 @pytest.mark.parametrize("kind", ["strided", "fixed"])
 def test_every_way_of_putting_the_parts_together(kind: Any, integrated: Any) -> None:
@@ -198,7 +260,36 @@ def test_every_way_of_putting_the_parts_together(kind: Any, integrated: Any) -> 
     )  # fmt: skip
     patterns = [str(one.attention.pattern) for one in made_of.layers]
     assert (patterns[0] == patterns[1]) == (integrated != "interleaved")
+    assert (patterns[0], patterns[1]) == PUT_TOGETHER[kind, integrated]
+    for i, layer in enumerate(made_of.layers):
+        assert (layer.attention.heads, layer.attention.head_size, layer.attention.weights) == (4, 8, i)
+        assert (layer.feed_forward.width, layer.norm, layer.recompute) == (128, "pre", "both")
+    assert made_of.embeddings.positions.axes == (6, 8)
     model = made(made_of)
+    assert model(ids(), labels=ids()).loss.isfinite()
+
+
+def test_summary_cells_start_over_where_a_block_has_room_for_no_more() -> None:
+    options = {"vocabulary_size": 23, "length": 48, "layers": 1, "hidden_size": 32, "heads": 4}
+    found = sparse_transformer(**options, stride=8, kind="fixed", summary=3)
+    assert str(found.layers[0].attention.pattern) == (
+        "per head: 1 x fixed 8, 3 in summary, 1 x fixed 8, 3 in summary 3 before the end, "
+        "1 x fixed 8, 3 in summary, 1 x fixed 8, 3 in summary 3 before the end"
+    )
+    odd = sparse_transformer(**{**options, "heads": 5, "hidden_size": 40}, stride=8, integrated="separate")
+    assert str(odd.layers[0].attention.pattern) == "per head: 2 x strided 8 (local), 3 x strided 8 (column)"
+
+
+def test_half_the_size() -> None:
+    made_of = sparse_transformer(
+        vocabulary_size=23, length=48, layers=2, hidden_size=32, heads=4, stride=8, half_size=True
+    )
+    for layer in made_of.layers:
+        assert (layer.attention.heads, layer.attention.head_size, layer.feed_forward.width) == (4, 4, 64)
+    model = made(made_of)
+    assert model.attention[0].query.weight.shape == (16, 32)
+    assert model.attention[0].output.weight.shape == (32, 16)
+    assert model.feed_forward[1].up.weight.shape == (64, 32)
     assert model(ids(), labels=ids()).loss.isfinite()
 
 
@@ -208,6 +299,12 @@ def test_every_way_of_putting_the_parts_together(kind: Any, integrated: Any) -> 
         ({"patterns": Window(3, 3)}, "with the head 'causal-lm' it must be causal"),
         ({"patterns": []}, "patterns is []"),
         ({"heads": 3}, "heads is 3; it must be a divisor of 16"),
+        ({"heads": 0}, "heads is 0; it must be a whole number from 1"),
+        ({"heads": 2.0}, "heads is 2.0; it must be a whole number from 1"),
+        ({"layers": "2"}, "layers is '2'; it must be a whole number from 1 to 1024"),
+        ({"layers": 0}, "layers is 0; it must be a whole number from 1 to 1024"),
+        ({"hidden_size": None}, "hidden_size is None; it must be a whole number"),
+        ({"vocabulary_size": True}, "vocabulary_size is True; it must be a whole number"),
         ({"axes": (2, 3)}, "axes is (2, 3); it must be sizes whose product is 48"),
         ({"recompute": "all"}, "recompute is 'all'; it must be one of 'nothing', 'attention'"),
         ({"initializer": "xavier"}, "initializer is 'xavier'"),
@@ -217,6 +314,36 @@ def test_impossible_decoders_are_refused(change: dict[str, Any], message: str) -
     with pytest.raises(InputError) as refused:
         small(**change)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "fixed", "summary": 0}, "summary is 0; it must be a whole number from 1"),
+        ({"summary": "2"}, "summary is '2'; it must be a whole number from 1"),
+        ({"stride": 0}, "stride is 0; it must be a whole number from 1"),
+        ({"heads": 0}, "heads is 0; it must be a whole number from 1"),
+        ({"heads": 3}, "heads is 3; it must be a divisor of the hidden_size, 16"),
+        ({"heads": 1, "integrated": "separate"}, "heads is 1; it must be 2 or more for separate heads"),
+        ({"layers": "2"}, "layers is '2'; it must be a whole number from 1 to 1024"),
+        ({"length": 9.5}, "length is 9.5; it must be a whole number from 1"),
+        ({"kind": "dense"}, "kind is 'dense'; it must be one of strided, fixed"),
+    ],
+)
+def test_impossible_sparse_transformers_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        sparse_transformer(
+            **{"vocabulary_size": 23, "length": 48, "layers": 3, "hidden_size": 16, "heads": 2, "stride": 8, **change}
+        )
+    assert message in str(refused.value)
+
+
+def test_the_loss_has_no_second_derivative() -> None:
+    hidden, table = torch.randn(1, 5, 4, requires_grad=True), torch.randn(9, 4)
+    loss = next_token_loss(hidden, table, torch.randint(0, 9, (1, 5)))
+    (grad,) = torch.autograd.grad(loss.square(), hidden, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
 
 
 def test_impossible_uses_are_refused() -> None:

@@ -166,7 +166,11 @@ class Family:
         try:
             config = self.write(architecture)
             kind = head.kind if head is not None and head.kind in self.heads else head
-            return differences(architecture, self.read(config, head=kind, pooler=architecture.pooler))
+            back = self.read(config, head=kind, pooler=architecture.pooler)
+            if self.public:
+                # How fresh weights are drawn says nothing about the weights that are stored.
+                back = replace(back, initializer=architecture.initializer)
+            return differences(architecture, back)
         except InputError as problem:
             return [str(problem)]
 

@@ -24,7 +24,7 @@ def residual(
     """`hidden + dropout(part(hidden))`, normalised: what the part reads (`before`), or else the sum.
 
     With `recompute`, `hidden` alone is kept for the backward pass, which runs the part once more with the same dropout
-    (Chen et al. 2016, arXiv 1604.06174; Sparse Transformer, section 5.4).
+    (Chen et al. 2016, arXiv 1604.06174; Sparse Transformer, section 5.4): so the part must not change anything.
     """
 
     def step(x: Tensor) -> Tensor:

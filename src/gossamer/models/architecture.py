@@ -215,6 +215,12 @@ class Architecture:
                     f"layers[{i}].attention.pattern is {quote(str(layer.attention.pattern))}; with the head "
                     "'causal-lm' it must be causal, such as Full(causal=True) or Window(255, 0)"
                 )
+            flagged = layer.attention.global_projections
+            allowed = "false with the head 'causal-lm': the tokens that it is for see later ones"
+            require(not flagged, f"layers[{i}].attention.global_projections", flagged, allowed)
+        counted = self.embeddings.positions.from_padding
+        allowed = "false with the head 'causal-lm': generating counts all tokens"
+        require(not counted, "embeddings.positions.from_padding", counted, allowed)
         fits = not head.tied or self.embeddings.size == self.hidden_size
         require(fits, "head.tied", head.tied, "false where embeddings have a size of their own")
 

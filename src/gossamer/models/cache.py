@@ -27,6 +27,9 @@ class Cache:
     """
 
     def __init__(self, architecture: Architecture) -> None:
+        if not isinstance(architecture, Architecture):
+            kind = type(architecture).__name__
+            raise InputError(f"a cache was made of a {kind}; it is made of a description: Cache(model.architecture)")
         self.layers = architecture.layers
         self.longest = architecture.length
         self._state = State()
@@ -47,6 +50,8 @@ class Cache:
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows of the batch alone, in this order: those that go on, or one several times."""
         held = len(self.lengths)
+        if not held:
+            raise InputError("the cache is empty: read something with it before some rows of it are selected")
         if not rows or not all(type(one) is int and 0 <= one < held for one in rows):
             raise InputError(f"rows is {quote(rows)}; it must be a list of rows from 0 to {held - 1}, one or more")
         at = torch.tensor(list(rows))

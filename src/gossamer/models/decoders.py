@@ -17,7 +17,7 @@ from gossamer.models.architecture import (
     Positions,
     Recompute,
 )
-from gossamer.models.checks import require
+from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, require
 from gossamer.models.head_settings import Activation, CausalLM
 from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided
 
@@ -50,11 +50,11 @@ def decoder(
     given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
     whose product is `length`. dropout: all kinds of it. Raises InputError for values that do not fit each other.
     """
+    _check_counts(vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads)
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
     require(len(several) > 0, "patterns", patterns, "one pattern or more")
     if head_size is None:
-        divides = type(heads) is int and heads > 0 and hidden_size % heads == 0
-        require(divides, "heads", heads, f"a divisor of {hidden_size}")
+        require(hidden_size % heads == 0, "heads", heads, f"a divisor of {hidden_size}")
         head_size = hidden_size // heads
     attention = Attention(
         pattern=several[0], heads=heads, head_size=head_size, weights=0, dropout=dropout, residual_dropout=dropout
@@ -71,6 +71,12 @@ def decoder(
         hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm_eps=norm_eps,
         layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
     )  # fmt: skip
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        most = MOST_LAYERS if name == "layers" else MOST_ROWS
+        require(type(value) is int and 1 <= value <= most, name, value, f"a whole number from 1 to {most}")
 
 
 def _applied(layer: Layer, weights: int, pattern: Pattern) -> Layer:
@@ -108,6 +114,8 @@ def sparse_transformer(
     for name, value, allowed in (("kind", kind, ("strided", "fixed")), ("integrated", integrated, get_args(Heads))):
         if value not in allowed:
             raise InputError(f"{name} is {quote(value)}; it must be one of {', '.join(allowed)}")
+    _check_counts(length=length, hidden_size=hidden_size, heads=heads, stride=stride, summary=summary)
+    require(hidden_size % heads == 0, "heads", heads, f"a divisor of the hidden_size, {hidden_size}")
     first, second = ("local", "column") if kind == "strided" else ("block", "summary")
 
     def part(name: str, some: int) -> Pattern:
@@ -126,7 +134,6 @@ def sparse_transformer(
         ]
     if not axes and length % stride == 0 and length > stride > 1:
         axes = (length // stride, stride)
-    require(heads > 0 and hidden_size % heads == 0, "heads", heads, f"a divisor of the hidden_size, {hidden_size}")
     return decoder(
         vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads,
         patterns=patterns, head_size=max(1, hidden_size // heads // (2 if half_size else 1)),

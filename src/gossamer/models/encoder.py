@@ -86,10 +86,10 @@ class Model(nn.Module):
         those of `transformers`: the first (sequence classification), the question, all but the context (multiple
         choice), or none. `labels` give a loss, -100 being ignored: [batch, length] (masked LM, token classification),
         [batch] (one of the labels, choices), [batch, labels] (several labels, regression), [batch, 2] (first and last
-        token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids:
-        each state is compared with the token that comes next in its document, in tiles, so that there are no logits
-        then. With a `cache` the tokens follow those that it holds. Raises InputError for shapes, types, ids and
-        lengths this model cannot read.
+        token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids,
+        -100 for padding, which stands on the right: each state is compared with the token that comes next in its
+        document, in tiles, so that there are no logits then. With a `cache` the tokens follow those that it holds.
+        Raises InputError for shapes, types, ids and lengths this model cannot read.
         """
         if decoder_input_ids is not None or decoder_attention_mask is not None:
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")
@@ -148,6 +148,10 @@ class Model(nn.Module):
         for name, given in (("segments", segments), ("labels", labels)):
             if given is not None:
                 raise InputError(f"{name} were given with a cache, which holds one text a row; leave one of them out")
+        if self.training and _drops(self.architecture):
+            raise InputError(
+                "the model is in training mode, and reading with a cache has no dropout: call model.eval()"
+            )
 
     def _encode(
         self, rows: dict[str, Tensor | None], inputs_embeds: Tensor | None, keep: bool, cache: Cache | None
@@ -181,18 +185,20 @@ class Model(nn.Module):
         attention = cast(SelfAttention, self.attention[layer.attention.weights])
         feed_forward = cast(FeedForwardNetwork, self.feed_forward[layer.feed_forward.weights])
         settings, before = layer.attention, layer.norm == "pre"
+        # A memory would take its tokens a second time.
+        recompute = layer.recompute if memory is None else "nothing"
 
         def attend(x: Tensor) -> Tensor:
             return attention(x, settings.pattern, masks, settings.dropout, scale=settings.scale, memory=memory)
 
         hidden = residual(
             attend, attention.norm, hidden, before=before,
-            dropout=self._rate(settings.residual_dropout), recompute=layer.recompute in ("attention", "both"),
+            dropout=self._rate(settings.residual_dropout), recompute=recompute in ("attention", "both"),
         )  # fmt: skip
         return residual(
             feed_forward, feed_forward.norm, hidden, before=before,
             dropout=self._rate(layer.feed_forward.residual_dropout),
-            recompute=layer.recompute in ("feed_forward", "both"),
+            recompute=recompute in ("feed_forward", "both"),
         )  # fmt: skip
 
     def _rate(self, dropout: float) -> float:
@@ -234,6 +240,13 @@ class Model(nn.Module):
         if choices is not None:
             out.logits = cast(Tensor, out.logits).view(-1, choices)
         return out
+
+
+def _drops(architecture: Architecture) -> bool:
+    return architecture.embeddings.dropout > 0 or any(
+        one.attention.dropout > 0 or one.attention.residual_dropout > 0 or one.feed_forward.residual_dropout > 0
+        for one in architecture.layers
+    )
 
 
 def _kind(head: Head | None) -> str:

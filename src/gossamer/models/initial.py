@@ -27,8 +27,12 @@ def initialise(module: nn.Module, width: float) -> None:
             nn.init.normal_(part.weight, std=width)
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
-        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
-            nn.init.zeros_(part.weight[part.padding_idx])
+        _clear_padding(part)
+
+
+def _clear_padding(part: nn.Module) -> None:
+    if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+        nn.init.zeros_(part.weight[part.padding_idx])
 
 
 def draw_weights(model: nn.Module, architecture: Architecture) -> None:
@@ -61,6 +65,7 @@ def _draw_by_inputs(model: nn.Module, architecture: Architecture) -> None:
         if isinstance(part, nn.Embedding):
             tables = len(axes) if name.startswith("embeddings.position") and axes else 1
             nn.init.normal_(part.weight, std=_SPARSE_WIDTH / math.sqrt(size * tables))
+        _clear_padding(part)
     head = architecture.head
     if isinstance(head, CausalLM) and not head.tied:
         nn.init.zeros_(cast(nn.Linear, model.get_submodule("head.decoder")).weight)
@@ -78,8 +83,7 @@ def _draw_near(model: nn.Module) -> None:
     for part in model.modules():
         if isinstance(part, (nn.Linear, nn.Embedding)):
             nn.init.normal_(part.weight, std=1 / math.sqrt(part.weight.shape[1]))
-        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
-            nn.init.zeros_(part.weight[part.padding_idx])
+        _clear_padding(part)
     with torch.no_grad():
         for part in model.modules():
             if isinstance(part, SelfAttention):

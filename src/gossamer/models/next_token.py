@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 __all__ = ["IGNORED", "next_token_loss", "next_tokens"]
@@ -62,6 +63,7 @@ class _Loss(torch.autograd.Function):
         return (normalizer - picked).where(counted, 0).sum() / counted.sum()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden, table, targets, normalizer = ctx.saved_tensors
         states, words = hidden.to(ctx.kind), table.to(ctx.kind)
