@@ -271,9 +271,9 @@ def test_foreign_files_are_refused(tmp_path: Path, whole: Path) -> None:
         with pytest.raises(InputError, match=r"is no token file|its header is no JSON"):
             TokenFile.open(tmp_path / "a")
     header = json.loads(whole.read_bytes()[8:4096])
-    newer = b"GSTOKENS" + json.dumps({**header, "version": 2}).encode().ljust(4088)
+    newer = b"GSTOKENS" + json.dumps({**header, "version": 3}).encode().ljust(4088)
     (tmp_path / "a").write_bytes(newer + whole.read_bytes()[4096:])
-    with pytest.raises(InputError, match="is a token file of version 2, this Gossamer reads 1"):
+    with pytest.raises(InputError, match="is a token file of version 3, this Gossamer reads 2"):
         TokenFile.open(tmp_path / "a")
     with pytest.raises(InputError, match="is a directory; name a token file"):
         TokenFile.open(tmp_path)

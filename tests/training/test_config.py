@@ -118,6 +118,11 @@ WRONG = [
     ({"train_only": "embeddings"}, r"train_only is 'embeddings'; it must be a list"),
     ({"frozen_rows": {"embeddings.position.weight": 0}}, r"frozen_rows\.embeddings\.position\.weight is 0"),
     ({"device": "tpu"}, r"device is 'tpu'; it must be one of 'cpu'"),
+    ({"schedule.warmup": 50}, r"schedule\.warmup is 50; it must be at most the number of steps, 6"),
+    ({"steps": None, "epochs": 1e308}, r"epochs is 1e\+308; it must be at most 1,000,000"),
+    ({"threads": 3_000_000_000}, r"threads is 3000000000; it must be a whole number from 1 to 4096"),
+    ({"objective.share": 0}, r"objective\.share is 0; it must be a rate above 0"),
+    ({"evaluation": {"held_out": 1, "patience": 2}}, r"evaluation\.patience is 2; it must be left out without"),
 ]
 
 
@@ -147,6 +152,10 @@ TOGETHER = [
     ({"frozen_rows": {"embeddings.position": 3}}, r"nearest is 'embeddings\.position\.weight'"),
     ({"sample": {"prompt": "long " * 10}}, r"sample\.prompt is 50 tokens long; the model reads 32"),
     ({"data.tokenizer": "/no/such/place"}, r"'/no/such/place'"),
+    (
+        {"data.split": "file", "evaluation.held_out": 0.05},
+        r"evaluation\.held_out is 0\.05, but the data are one document: data\.split, 'lines'",
+    ),
 ]
 
 

@@ -226,5 +226,5 @@ def test_objectives_that_a_tokenizer_cannot_serve() -> None:
         InputError, match="the tokenizer has no token for what is taken out; take one that has, such as"
     ):
         Masker(objective("token"), byte_tokenizer())
-    with pytest.raises(InputError, match=r"objective.share is 0; it must be a rate above 0 and below 1"):
-        Masker(objective("token", share=0), plain)
+    with pytest.raises(InputError, match=r"share is 0; it must be a rate above 0 and below 1"):
+        objective("token", share=0)

@@ -25,13 +25,13 @@ from gossamer.text.tokenizer import Tokenizer
 __all__ = ["TokenFile", "tokenize", "write_token_file"]
 
 MAGIC = b"GSTOKENS"
-VERSION = 1
+VERSION = 2
 START = 4096
 """Bytes before the tokens: the magic word, and the header as JSON, filled up with spaces."""
 _RECORD = struct.Struct("<4Q")
 _WIDTHS = {"uint16": 2, "uint32": 4}
 _COUNTS = ("documents", "tokens", "text_bytes", "empty_documents", "vocabulary_size", "source_bytes")
-_FIELDS = {"version", "dtype", *_COUNTS, "end_id", "tokenizer", "tokenizer_digest", "sha256"}
+_FIELDS = {"version", "dtype", *_COUNTS, "end_id", "tokenizer", "tokenizer_digest", "content", "sha256"}
 _CHUNK = 2**22
 
 
@@ -114,6 +114,11 @@ class TokenFile:
     def digest(self) -> str:
         """SHA-256 of everything in the file, as its header says; `check` compares."""
         return str(self._header["sha256"])
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the tokens, where documents end, and the tokenizer; the names of sources are not in it."""
+        return str(self._header["content"])
 
     @property
     def dtype(self) -> str:
@@ -211,20 +216,26 @@ def _write(
     header |= {"version": VERSION, "dtype": "uint16" if size <= 2**16 else "uint32", "vocabulary_size": size}
     header |= {"end_id": end_of_documents(tokenizer), "tokenizer_digest": fingerprint(tokenizer)}
     header["tokenizer"] = name[:200] or "unnamed"
-    digest = hashlib.sha256()
+    digest, content = hashlib.sha256(), hashlib.sha256(header["tokenizer_digest"].encode())
     stream.write(bytes(START))
 
     def put(data: bytes) -> None:
         stream.write(data)
         digest.update(data)
 
-    sources = _write_tokens(put, records, encode_documents(documents, tokenizer), header)
+    def put_tokens(data: bytes) -> None:
+        put(data)
+        content.update(data)
+
+    sources = _write_tokens(put_tokens, records, encode_documents(documents, tokenizer), header)
     if not header["tokens"]:
         raise InputError(f"the inputs have no tokens ({header['empty_documents']:,} empty documents); name others")
     put(bytes(_padding(header)))
     records.seek(0)
     while chunk := records.read(_CHUNK):
         put(chunk)
+        content.update(np.frombuffer(chunk, dtype="<u8").reshape(-1, 4)[:, :2].tobytes())
+    header["content"] = content.hexdigest()
     names = json.dumps(sources).encode()
     header["source_bytes"] = len(names)
     put(names)
@@ -292,7 +303,7 @@ def _is_header(header: Any) -> bool:
     if not isinstance(header, dict) or set(header) != _FIELDS or header["dtype"] not in _WIDTHS:
         return False
     counts = [header[one] for one in (*_COUNTS, *(["end_id"] if header["end_id"] is not None else []))]
-    texts = [header[one] for one in ("tokenizer", "tokenizer_digest", "sha256")]
+    texts = [header[one] for one in ("tokenizer", "tokenizer_digest", "content", "sha256")]
     whole = all(type(one) is int and 0 <= one < 2**62 for one in counts)
     return whole and all(isinstance(one, str) for one in texts)
 

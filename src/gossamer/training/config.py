@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ __all__ = [
 
 Precision = Literal["float32", "bfloat16", "float16"]
 MOST_STEPS = 2**53
+MOST_EPOCHS, MOST_THREADS = 1_000_000, 4096
 # `model: gpt2` says `model: {checkpoint: gpt2}`, and so on.
 _SHORT = {
     "model": "checkpoint",
@@ -53,6 +55,13 @@ def _written_out(fields: dict[str, Any]) -> dict[str, Any]:
         name: {_SHORT[name]: value} if isinstance(value, str) and name in _SHORT else value
         for name, value in fields.items()
     }
+
+
+def _at_home(names: Any) -> Any:
+    """File names with ~ written out, as the shell would have, had it seen them."""
+    if isinstance(names, str):
+        return os.path.expanduser(names)
+    return tuple(map(os.path.expanduser, names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +81,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         require(bool(self.train), "train", self.train, "a token file, texts, or speeches")
+        object.__setattr__(self, "train", _at_home(self.train))
         for name in self.inputs:
             if name != "speeches" and not Path(name).is_file():
                 raise InputError(f"train is {quote(name)}: no such file; name a token file, texts, or speeches")
@@ -123,6 +133,9 @@ class EvaluationSettings:
             if getattr(self, name) is not None:
                 require_count(self, name, most=MOST_STEPS)
                 require(self.has_text, name, getattr(self, name), "left out, or held_out or data given")
+        require(self.patience is None or self.every is not None, "patience", self.patience, "left out without `every`")
+        if self.data is not None:
+            object.__setattr__(self, "data", _at_home(self.data))
         share = type(self.held_out) is float and 0 <= self.held_out < 1
         count = type(self.held_out) is int and self.held_out >= 0
         require(share or count, "held_out", self.held_out, "a number of documents, or a share of them below 1")
@@ -248,12 +261,14 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "threads"):
             if getattr(self, name) is not None:
-                require_count(self, name, most=MOST_STEPS)
+                require_count(self, name, most=MOST_STEPS if name == "steps" else MOST_THREADS)
         for name in ("epochs", "minutes", "clipping"):
             if getattr(self, name) is not None:
                 require_positive(self, name)
+        require((self.epochs or 0) <= MOST_EPOCHS, "epochs", self.epochs, f"at most {MOST_EPOCHS:,}")
         require(type(self.seed) is int and 0 <= self.seed < 2**63, "seed", self.seed, "a whole number, 0 or more")
         require(bool(self.output), "output", self.output, "a directory to write to")
+        object.__setattr__(self, "output", _at_home(self.output))
         require_choice(self, Precision, "precision")
         there = next(one for one in (Path(self.output), *Path(self.output).absolute().parents) if one.exists())
         require(there.is_dir(), "output", self.output, f"a directory; {str(there)!r} is a file")
@@ -266,6 +281,11 @@ class TrainingConfig:
 
     def _check_length_of_run(self) -> None:
         require(self.steps is None or self.epochs is None, "epochs", self.epochs, "left out where there are steps")
+        if self.steps is not None:
+            try:
+                self.schedule_of(self.steps)
+            except InputError as problem:
+                raise InputError(f"schedule.{problem}") from None
         if self.steps is None and self.epochs is None:
             require(self.minutes is not None, "steps", None, "given, or epochs or minutes")
             schedule = self.schedule

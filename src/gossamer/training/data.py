@@ -137,10 +137,8 @@ class Batches:
 
     @property
     def digest(self) -> str:
-        """SHA-256 that changes with the data."""
-        if self.held_out_file is None:
-            return self.file.digest
-        return hashlib.sha256((self.file.digest + self.held_out_file.digest).encode()).hexdigest()
+        """SHA-256 that changes with the tokens, where documents end, and the tokenizer; not with names of files."""
+        return hashlib.sha256("".join(one.content for one in self._files).encode()).hexdigest()
 
     def check(self) -> None:
         """Read all data once and compare digests; InputError for a file that was altered or is damaged."""
@@ -161,6 +159,11 @@ class Batches:
         share = type(self.held_out) is float and 0 <= self.held_out < 1
         count = type(self.held_out) is int and 0 <= self.held_out < self.file.documents
         least = f"a share below 1, or fewer than the {self.file.documents:,} documents"
+        if self.held_out and self.file.documents == 1:
+            raise InputError(
+                f"evaluation.held_out is {self.held_out}, but the data are one document: data.split, 'lines' or "
+                "'paragraphs', makes several of a text; or name held-out files as evaluation.data"
+            )
         require(share or count, "held_out", self.held_out, least)
         require(self.documents > 0, "held_out", self.held_out, f"{least}; none is left to train on")
 

@@ -15,7 +15,7 @@ from gossamer.errors import InputError, quote
 from gossamer.training.journal_live import LiveLine
 from gossamer.training.journal_plot import plot_losses
 
-__all__ = ["FILE", "PLOT", "Journal", "read_journal"]
+__all__ = ["FILE", "PLOT", "Journal", "find_tensorboard", "read_journal"]
 
 FILE, PLOT, BOARD = "journal.jsonl", "loss.svg", "tensorboard"
 
@@ -155,13 +155,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _open_board(directory: Path, resume_step: int | None) -> Any:
+def find_tensorboard() -> Any:
+    """The class that writes TensorBoard's files; InputError where tensorboardX is not installed."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise InputError(
             "tensorboard is on but tensorboardX is not installed: pip install 'gossamer[tensorboard]', or turn it off"
         ) from None
+    return SummaryWriter
+
+
+def _open_board(directory: Path, resume_step: int | None) -> Any:
     # What was written behind the checkpoint is marked as overruled. Names tell the second alone, which runs may share.
     first = None if resume_step is None else resume_step + 1
-    return SummaryWriter(str(directory), purge_step=first, filename_suffix=f".{secrets.token_hex(4)}")
+    return find_tensorboard()(str(directory), purge_step=first, filename_suffix=f".{secrets.token_hex(4)}")

@@ -20,7 +20,7 @@ from gossamer.training.receipt import TrainingReceipt
 from gossamer.training.run import Run
 from gossamer.training.stops import RunStopped, StopRequest, listening
 
-__all__ = ["Resume", "train"]
+__all__ = ["Resume", "only_run", "threads_of", "train"]
 
 Resume = Literal["auto", "never", "must"]
 
@@ -48,9 +48,9 @@ def train(
     settings = TrainingConfig.read(config)
     if resume not in get_args(Resume):
         raise InputError(f"resume is {quote(resume)}; it must be one of {', '.join(map(repr, get_args(Resume)))}")
-    with _threads(settings.threads), torch.enable_grad():
+    with threads_of(settings.threads), torch.enable_grad():
         processes = Processes(settings.parallel, settings.device)
-        with _only_run(settings, processes), _generators_kept(processes.device):
+        with only_run(settings, processes), _generators_kept(processes.device):
             material = gather(settings, model, processes)
             with closing(Run(settings, material, processes, resume, remark)) as run:
                 with listening() as request:
@@ -74,19 +74,26 @@ def _learn(run: Run, request: StopRequest) -> None:
 
 
 def _finish(run: Run) -> tuple[Model, TrainingReceipt]:
-    """The model without anything of the training about it, what it writes, and the receipt; all saved."""
+    """The model without anything of the training about it, the receipt, and what the model writes; all saved."""
     model = run.release()
-    sample = _sample(run, model)
-    receipt = run.receipt(model, sample)
-    model.receipt = receipt
+    receipt = model.receipt = run.receipt(model, None)
     if run.processes.first:
         save(model, run.output / "last")
-        _write(run.output / "receipt.json", json.dumps(receipt.to_dict(), indent=2, ensure_ascii=False) + "\n")
-        if sample is not None:
-            _write(run.output / "sample.txt", sample)
+        _write_receipt(run, receipt)
         run.plot()
+    sample = _sample(run, model)  # last: whatever becomes of it, the model is there
+    if sample is not None:
+        receipt = model.receipt = run.receipt(model, sample)
+        if run.processes.first:
+            _write_receipt(run, receipt)
+            (run.output / "sample.txt").write_text(sample, encoding="utf-8")
     run.processes.wait()
     return model, receipt
+
+
+def _write_receipt(run: Run, receipt: TrainingReceipt) -> None:
+    text = json.dumps(receipt.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    (run.output / "receipt.json").write_text(text, encoding="utf-8")
 
 
 def _sample(run: Run, model: Model) -> str | None:
@@ -103,12 +110,9 @@ def _sample(run: Run, model: Model) -> str | None:
     return wanted.prompt + "".join(found.texts or [])
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_of(count: int | None) -> Iterator[None]:
+    """So many threads inside the block, torch's own number where it is None."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -125,7 +129,7 @@ def _generators_kept(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _only_run(config: TrainingConfig, processes: Processes) -> Iterator[None]:
+def only_run(config: TrainingConfig, processes: Processes) -> Iterator[None]:
     """InputError where another run writes to the same output; the system forgets the lock of a run that is killed."""
     try:
         import fcntl

@@ -3,7 +3,6 @@
 import numpy as np
 
 from gossamer.errors import InputError
-from gossamer.models.checks import require
 from gossamer.text import Tokenizer, word_marks
 from gossamer.training.objectives import Objective
 
@@ -25,7 +24,6 @@ class Masker:
                 "objective.kind is 'masked-lm', but the tokenizer has no token for what is taken out; "
                 "take one that has, such as byte_tokenizer(mask=True), or 'causal-lm'"
             )
-        require(objective.share > 0, "objective.share", objective.share, "a rate above 0 and below 1")
         self._marks = word_marks(tokenizer)
         if objective.masking != "token" and not self._marks.known:
             raise InputError(

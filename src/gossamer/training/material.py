@@ -14,12 +14,15 @@ from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import CausalLM, MaskedLM, PreTraining
 from gossamer.text import TokenFile, Tokenizer, byte_tokenizer, read_documents, write_token_file
-from gossamer.text.encoding import count_ids
+from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data import Batches, open_tokens
+from gossamer.training.journal import find_tensorboard
+from gossamer.training.masking import Masker
 from gossamer.training.processes import Processes
+from gossamer.training.state import newest_checkpoint
 
-__all__ = ["Material", "gather", "how_many_steps"]
+__all__ = ["Material", "check_model", "check_prompt", "check_words", "gather", "how_many_steps"]
 
 _LEARNS = {"causal-lm": CausalLM, "masked-lm": (MaskedLM, PreTraining)}
 _FRESH_HEADS = {"causal-lm": CausalLM, "masked-lm": MaskedLM}
@@ -41,10 +44,16 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes) ->
     tokenizer = _tokenizer(config, given)
     if given is None:
         given = _fresh(config, tokenizer)
-    _check_model(config, given, processes)
-    _check_words(given, tokenizer)
-    _check_prompt(config, given, tokenizer)
+    check_model(config, given, processes.sharded)
+    check_words(given, tokenizer)
+    check_prompt(config, given, tokenizer)
+    _agree_on_tokenizer(given, tokenizer)
+    if config.objective.kind == "masked-lm":
+        Masker(config.objective, tokenizer)  # refuses what it cannot do
+    if config.journal.tensorboard:
+        find_tensorboard()
     output = Path(config.output)
+    _check_output(output)
     with processes.first_alone():
         file = _tokens(config.data.inputs, tokenizer, config, output / "train.tokens", processes)
         held_out = config.evaluation.inputs
@@ -107,7 +116,7 @@ def _fresh(config: TrainingConfig, tokenizer: Tokenizer) -> Model:
     assert config.model is not None
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = Model(config.model.describe(tokenizer.vocabulary_size))
+        model = Model(config.model.describe(count_ids(tokenizer)))
     model.tokenizer = tokenizer.with_max_length(model.architecture.length)
     return model
 
@@ -121,7 +130,8 @@ def _check_rows(config: TrainingConfig, processes: Processes) -> None:
         )
 
 
-def _check_model(config: TrainingConfig, model: Model, processes: Processes) -> None:
+def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:
+    """InputError where the model cannot learn what the config asks for. sharded: FSDP2 cuts its tensors."""
     architecture, kind = model.architecture, config.objective.kind
     if not isinstance(architecture.head, _LEARNS[kind]):  # type: ignore[arg-type]
         head = "no head" if architecture.head is None else f"the head {architecture.head.kind!r}"
@@ -133,10 +143,10 @@ def _check_model(config: TrainingConfig, model: Model, processes: Processes) -> 
     if kinds:
         found = str(kinds.pop()).removeprefix("torch.")
         raise InputError(f"the model's weights are {found}; train float32 ones, as model.float() makes them")
-    _check_names(config, model, processes)
+    _check_names(config, model, sharded)
 
 
-def _check_words(model: Model, tokenizer: Tokenizer) -> None:
+def check_words(model: Model, tokenizer: Tokenizer) -> None:
     """Find out before texts are tokenized that the model has no row for some of the tokens."""
     size, most = count_ids(tokenizer), model.architecture.embeddings.vocabulary_size
     if size > most:
@@ -146,7 +156,7 @@ def _check_words(model: Model, tokenizer: Tokenizer) -> None:
         )
 
 
-def _check_prompt(config: TrainingConfig, model: Model, tokenizer: Tokenizer) -> None:
+def check_prompt(config: TrainingConfig, model: Model, tokenizer: Tokenizer) -> None:
     """Find out before the training, not after it, that there is no room to go on with the text."""
     if config.sample is not None:
         size, most = len(tokenizer.encode_plain(config.sample.prompt)[0]), model.architecture.length
@@ -154,7 +164,7 @@ def _check_prompt(config: TrainingConfig, model: Model, tokenizer: Tokenizer) ->
             raise InputError(f"sample.prompt is {size} tokens long; the model reads {most}: give a shorter one")
 
 
-def _check_names(config: TrainingConfig, model: Model, processes: Processes) -> None:
+def _check_names(config: TrainingConfig, model: Model, sharded: bool) -> None:
     parameters = dict(model.named_parameters())
     places = sorted({".".join(name.split(".")[:i]) for name in parameters for i in range(1, name.count(".") + 2)})
     for i, name in enumerate(config.train_only):
@@ -168,9 +178,33 @@ def _check_names(config: TrainingConfig, model: Model, processes: Processes) -> 
         most = len(parameters[name])
         if rows > most:
             raise InputError(f"frozen_rows.{name} is {rows}; the table has {most} rows")
-    if processes.sharded and (config.frozen_rows or config.optimizer.name == "adafactor"):
+    if sharded and (config.frozen_rows or config.optimizer.name == "adafactor"):
         what = "frozen_rows" if config.frozen_rows else "torch's Adafactor"
         raise InputError(f"parallel is 'fsdp2', which cuts tensors into pieces; with {what} it must be 'ddp'")
+
+
+def _agree_on_tokenizer(model: Model, tokenizer: Tokenizer) -> None:
+    """The model is saved with its tokenizer, so that has to be the one that it learns with."""
+    if model.tokenizer is None:
+        model.tokenizer = tokenizer.with_max_length(model.architecture.length)
+    elif fingerprint(model.tokenizer) != fingerprint(tokenizer):
+        raise InputError(
+            "data.tokenizer is not the model's own: leave it out, or give the model that one before (model.tokenizer)"
+        )
+
+
+def _check_output(output: Path) -> None:
+    """Find out before the training, not after it, that something is where the model is to be saved."""
+    for name in ("last", "best"):
+        place = output / name
+        if place.exists() and not (place / "config.json").is_file() and not _is_empty(place):
+            raise InputError(f"output is {str(output)!r}, where {name!r} is something else than a model; name another")
+    if (output / "checkpoints").exists() and not (output / "checkpoints").is_dir():
+        raise InputError(f"output is {str(output)!r}, where 'checkpoints' is a file; name another")
+
+
+def _is_empty(place: Path) -> bool:
+    return place.is_dir() and not any(place.iterdir())
 
 
 def _tokens(
@@ -184,6 +218,26 @@ def _tokens(
         return file
     if processes.first:
         target.parent.mkdir(parents=True, exist_ok=True)
-        documents = read_documents(list(inputs), field=config.data.field, split=config.data.split)
-        write_token_file(target, documents, tokenizer, name=config.data.tokenizer or "the model's")
+        _write_tokens(inputs, tokenizer, config, target)
     return TokenFile.open(target)
+
+
+def _write_tokens(inputs: tuple[str, ...], tokenizer: Tokenizer, config: TrainingConfig, target: Path) -> None:
+    """Make the token file; the one that a run there has read stays, also where the texts are others by now."""
+    documents = read_documents(list(inputs), field=config.data.field, split=config.data.split)
+    name = config.data.tokenizer or "the model's"
+    if not target.exists() or newest_checkpoint(target.parent / "checkpoints") is None:
+        write_token_file(target, documents, tokenizer, name=name)
+        return
+    new = target.with_name(f".{target.name}.new")
+    try:
+        content = write_token_file(new, documents, tokenizer, name=name).content
+    finally:
+        new.unlink(missing_ok=True)
+    before = TokenFile.open(target)
+    before.check()
+    if content != before.content:
+        raise InputError(
+            f"the data are not those of the run in {target.parent}: put them back to go on, name {target}, which holds "
+            "what it read, or begin anew with another output"
+        )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gossamer.models.checks import require_choice, require_count, require_rate
+from gossamer.models.checks import require, require_choice, require_count, require_rate
 
 __all__ = ["Masking", "Objective", "ObjectiveKind"]
 
@@ -30,4 +30,5 @@ class Objective:
         require_choice(self, ObjectiveKind, "kind")
         require_choice(self, Masking, "masking")
         require_rate(self, "share")
+        require(self.share > 0, "share", self.share, "a rate above 0 and below 1")
         require_count(self, "longest", most=64)

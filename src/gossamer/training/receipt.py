@@ -72,6 +72,7 @@ def conditions_of(device: torch.device, precision: str, processes: str) -> dict[
     return {
         "gossamer": version("gossamer"),
         "torch": torch.__version__,
+        "numpy": version("numpy"),
         "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
         "precision": precision,
         "threads": torch.get_num_threads(),

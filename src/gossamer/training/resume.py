@@ -20,6 +20,8 @@ _HARMLESS = (
 # The same sums in another order: allowed, and said.
 _ROUNDING = ("recompute", "batch.accumulation")
 _CONDITIONS = ("threads", "processes", "device", "torch")
+# Other versions may draw another order of the documents, or other masks.
+_DRAWING = ("gossamer", "numpy")
 _SHOWN = 4
 
 
@@ -44,6 +46,13 @@ def check_same_run(before: RunState, now: RunState, remark: Callable[[str], None
         remark(
             f"{path} was {quote(old)} up to step {before.step:,}, is {quote(new)}: sums may round differently from here"
         )
+    for name in _DRAWING:
+        old, new = before.conditions.get(name), now.conditions.get(name)
+        if old != new:
+            remark(
+                f"{name} was {quote(old)} up to step {before.step:,}, is {quote(new)}: batches may hold other "
+                "documents from here on than in a run never stopped"
+            )
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:

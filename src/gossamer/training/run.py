@@ -152,12 +152,14 @@ class Run:
         if self._journal is not None:
             self._journal.write(self.step, "held-out", **found.numbers())
         best = self.state.best
+        # Where time is up between two readings, and more minutes are given later, patience is not to know of this one.
+        counts = int(not self._out_of_time or self.step % (self.config.evaluation.every or 1) == 0)
         better = math.isfinite(found.loss) and (best is None or found.loss < best["loss"])
         if better:
             best = {"step": self.step, "loss": found.loss}
             self.save_model("best")
         told = {name: one if one is None or math.isfinite(one) else None for name, one in found.numbers().items()}
-        self._advance(best=best, worse=0 if better else self.state.worse + 1, evaluated=told)
+        self._advance(best=best, worse=0 if better else self.state.worse + counts, evaluated=told)
 
     def save(self) -> None:
         """Write a checkpoint; GossamerError where that fails, and then the one before is still there."""
@@ -267,18 +269,22 @@ class Run:
         self._journal.show(self.step, self.expected_steps, loss=done.loss, rate=rate, tokens_per_second=speed)
 
     def _stop_at_nonfinite(self, done: Update) -> None:
-        """Name the documents that the step was to learn from, and end the run."""
+        """Keep the batch that the step was to learn from, and the model that could not, and end the run."""
         step, target = self.step, self.output / "nonfinite.json"
         names = list(dict.fromkeys(self.processes.gathered(self.batches.ids(step))))
+        rows = self.processes.gathered(self.batches.at(step)["input_ids"].tolist())
         if self.processes.first:
             found = {"step": step + 1, "loss": str(done.loss), "gradient_norm": str(done.norm), "documents": names}
-            target.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(found | {"input_ids": rows}, ensure_ascii=False)
+            target.write_text(text + "\n", encoding="utf-8")
         what = "gradients are" if math.isfinite(done.loss) else "loss is"
-        saved = newest_checkpoint(self._folder)
-        stands = "there is no checkpoint yet" if saved is None else f"the last checkpoint is {saved}"
+        model = "the model's weights are not finite either: begin anew"
+        if all(bool(one.isfinite().all()) for one in full_state(self.model).values() if one.is_floating_point()):
+            self.save_model("last")
+            model = f"the model as it was is in {self.output / 'last'}: begin anew from it (model.checkpoint)"
         raise GossamerError(
-            f"step {step + 1}: its {what} not finite; {target} names the documents of its batch, {stands}: "
-            "lower the learning rate, clip more, or look at the documents"
+            f"step {step + 1}: its {what} not finite; {target} holds its batch and names the documents; {model} in "
+            "another output, with a lower learning rate, more clipping, or without the documents"
         )
 
     def _whole_model(self) -> Model:

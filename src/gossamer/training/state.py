@@ -34,7 +34,8 @@ __all__ = [
 WEIGHTS, OPTIMIZER, STATE, SEAL = "model.safetensors", "optimizer.safetensors", "state.json", "seal.json"
 FORMAT = 1
 _STEP = re.compile(r"step-(\d{1,15})")
-_GONE = re.compile(r"\.step-\d{1,15}\.gone")
+_LEFT_BEHIND = re.compile(r"\.step-\d{1,15}\.(gone|[0-9a-f]{8}\.\d{1,9}\.[0-9a-f]{8}\.(new|old))")
+"""What kills left of a checkpoint that was being removed or written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,9 @@ def save_checkpoint(
 ) -> Path:
     """Write `folder/step-N`, flush it to the disk, then remove all but the newest `keep`; returns its path.
 
-    GossamerError where it cannot be written, as on a full disk: the checkpoints that were there still are.
+    Removed are, too, what kills left behind, and checkpoints of later steps, which a run that goes on from an earlier
+    one passed over as damaged: only one run may write to a folder. GossamerError where it cannot be written, as on a
+    full disk: the checkpoints that were there still are.
     """
     target = folder / f"step-{state.step}"
     try:
@@ -76,7 +79,7 @@ def save_checkpoint(
             _seal(new)
     except (OSError, SafetensorError) as problem:
         raise GossamerError(f"{target}: could not be saved ({reason(problem)}); {_left(folder)}") from problem
-    _prune(folder, keep)
+    _prune(folder, state.step, keep)
     return target
 
 
@@ -175,11 +178,13 @@ def _left(folder: Path) -> str:
     return f"{whole_one} is whole: free some space, then run the same command to go on from there"
 
 
-def _prune(folder: Path, keep: int) -> None:
+def _prune(folder: Path, newest: int, keep: int) -> None:
     """Remove old checkpoints; each loses its name first, so that a kill leaves no half of one under it."""
-    for path in [path for path in folder.iterdir() if _GONE.fullmatch(path.name)]:
+    for path in [path for path in folder.iterdir() if _LEFT_BEHIND.fullmatch(path.name)]:
         shutil.rmtree(path, ignore_errors=True)
-    for _, path in list(_checkpoints(folder))[keep:]:
+    passed = [path for step, path in _checkpoints(folder) if step > newest]
+    old = [path for step, path in _checkpoints(folder) if step <= newest][keep:]
+    for path in (*passed, *old):
         gone = path.with_name(f".{path.name}.gone")
         path.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Stopping a run from outside: the first Ctrl-C or SIGTERM lets it end its step and save, the second does not."""
+"""Stopping a run from outside: the first Ctrl-C or SIGTERM lets it end its step and save; a second Ctrl-C does not."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ class StopRequest:
         self.signal = 0
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler. torchrun hands on what its processes got already, so there the second one means nothing."""
+        """A signal handler. A second Ctrl-C does not wait; supervisors send SIGTERM again and again while a run saves.
+
+        torchrun hands on what its processes got already, so there a second Ctrl-C means nothing either.
+        """
         if not self.signal:
             self.signal = number
-        elif "TORCHELASTIC_RUN_ID" not in os.environ:
+        elif number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
 
 

@@ -1,0 +1,209 @@
+"""What a run must not lose, whatever goes wrong around it: checkpoints, the data it read, its tokenizer, its model."""
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import assert_same_run, checkpoints, decoder_config, write_text
+
+import gossamer as gs
+from gossamer.errors import GossamerError, InputError
+from gossamer.models import Model
+from gossamer.text import Tokenizer
+from gossamer.training import run as run_module
+from gossamer.training.config import TrainingConfig
+from gossamer.training.resume import check_same_run
+from gossamer.training.state import RunState, save_checkpoint
+from gossamer.training.stops import StopRequest
+
+
+def state_at(step: int) -> RunState:
+    return RunState(step=step, config={}, architecture={}, data="")
+
+
+def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run ends in an error once so many steps are done."""
+    update = run_module.Run.update
+
+    def failing(run: run_module.Run) -> None:
+        if run.step == step:
+            raise GossamerError("the machine is gone")
+        update(run)
+
+    monkeypatch.setattr(run_module.Run, "update", failing)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_run_begun_anew_keeps_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int) -> None:
+    """The only whole checkpoints are those of steps before the damaged one."""
+    settings = {"steps": 12, "checkpoints": {"every": 4, "keep": keep}}
+    gs.train(decoder_config(tmp_path, **settings))
+    for path in (tmp_path / "out" / "checkpoints").iterdir():
+        (path / "state.json").write_text("{}")
+    with monkeypatch.context() as patch:
+        stop_after(9, patch)
+        with pytest.raises(GossamerError, match="the machine is gone"):
+            gs.train(decoder_config(tmp_path, **settings))
+    assert checkpoints(tmp_path / "out") == (["step-8"] if keep == 1 else ["step-4", "step-8"])
+    gs.train(decoder_config(tmp_path, **settings), resume="must")
+    gs.train(decoder_config(tmp_path, "unbroken", **settings))
+    assert_same_run(tmp_path / "out", tmp_path / "unbroken", 12)
+
+
+def test_half_checkpoints_of_any_step_are_removed(tmp_path: Path) -> None:
+    """SIGTERM saves at any step; what a kill leaves of that has a name that no later save has."""
+    save_checkpoint(tmp_path, state_at(3), {"w": torch.ones(2)}, {}, 2)
+    left = [f".step-37.0123abcd.{os.getpid()}.89abcdef.new", ".step-5.0123abcd.1.89abcdef.old", ".step-1.gone"]
+    for name in left:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text("half")
+    (tmp_path / ".notes").mkdir()
+    save_checkpoint(tmp_path, state_at(6), {"w": torch.ones(2)}, {}, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes", "step-3", "step-6"]
+
+
+def test_refused_data_leave_what_the_run_read(tmp_path: Path) -> None:
+    config = decoder_config(tmp_path)
+    gs.train(config)
+    tokens = tmp_path / "out" / "train.tokens"
+    before = tokens.read_bytes()
+    write_text(tmp_path / "text.txt", 121)
+    with pytest.raises(InputError, match=r"the data are not those of the run in .*out: put them back.*train\.tokens"):
+        gs.train(config)
+    assert tokens.read_bytes() == before
+    assert list(tokens.parent.glob(".train*")) == []
+    model, _ = gs.train({**config, "data": str(tokens)})  # what the message advises
+    assert torch.equal(model.embeddings.word.weight, gs.load(tmp_path / "out" / "last").embeddings.word.weight)
+
+
+def test_names_of_texts_and_tokenizers_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = decoder_config(tmp_path)
+    gs.train(config)
+    (tmp_path / "text.txt").rename(tmp_path / "elsewhere.txt")
+    monkeypatch.chdir(tmp_path)
+    data = {"train": "elsewhere.txt", "split": "lines", "tokenizer": "bytes"}
+    _, receipt = gs.train({**config, "data": data}, resume="must")
+    assert receipt.steps == 6
+
+
+def test_home_is_written_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_text(tmp_path / "text.txt")
+    data, held_out = {"train": "~/text.txt", "split": "lines"}, {"data": "~/text.txt"}
+    config = TrainingConfig.read(decoder_config(tmp_path, data=data, evaluation=held_out, output="~/runs/one"))
+    assert config.output == str(tmp_path / "runs" / "one")
+    assert config.data.inputs == config.evaluation.inputs == (str(tmp_path / "text.txt"),)
+    assert TrainingConfig.read(config.to_dict()) == config
+
+
+def fresh(folder: Path) -> Model:
+    torch.manual_seed(0)
+    return Model(TrainingConfig.read(decoder_config(folder)).model.describe(300))
+
+
+def test_a_model_without_a_tokenizer_gets_that_of_its_data(tmp_path: Path) -> None:
+    data = {**decoder_config(tmp_path)["data"], "tokenizer": "bytes"}
+    gs.train(decoder_config(tmp_path, data=data, sample={"prompt": "far ", "tokens": 3}), model=fresh(tmp_path))
+    saved = gs.load(tmp_path / "out" / "last")
+    assert saved.tokenizer.decode([104, 105]) == "hi"
+    assert (tmp_path / "out" / "sample.txt").read_text().startswith("far ")
+
+
+def test_another_tokenizer_than_the_models_is_refused(tmp_path: Path, minilm: Path) -> None:
+    model = fresh(tmp_path)
+    model.tokenizer = Tokenizer.load(minilm)
+    data = {**decoder_config(tmp_path)["data"], "tokenizer": "bytes"}
+    with pytest.raises(InputError, match=r"data\.tokenizer is not the model's own: leave it out"):
+        gs.train(decoder_config(tmp_path, data=data), model=model)
+
+
+@pytest.mark.parametrize(("place", "message"), [("last/notes", "'last' is something"), ("best", "'best' is something")])
+def test_what_is_in_the_way_is_found_before_the_training(tmp_path: Path, place: str, message: str) -> None:
+    path = tmp_path / "out" / place
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(InputError, match=message):
+        gs.train(decoder_config(tmp_path))
+    assert path.read_text() == "mine"
+    assert not (tmp_path / "out" / "train.tokens").exists()
+
+
+def test_the_model_is_saved_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gossamer.models import generation
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise GossamerError("no words")
+
+    monkeypatch.setattr(generation, "generate", fails)
+    with pytest.raises(GossamerError, match="no words"):
+        gs.train(decoder_config(tmp_path, sample={"prompt": "far "}))
+    assert json.loads((tmp_path / "out" / "receipt.json").read_text())["steps"] == 6
+    assert gs.load(tmp_path / "out" / "last").architecture.length == 32
+
+
+def test_a_loss_that_is_no_number_keeps_batch_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = run_module.Stepper.update
+
+    def infinite(stepper: Any, step: int, batch: Any, rate: float) -> Any:
+        return (
+            update(stepper, step, batch, rate)
+            if step < 2
+            else run_module.Update(loss=math.nan, norm=math.nan, labels=1)
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.Stepper, "update", infinite)
+        with pytest.raises(GossamerError, match=r"step 3: its loss is not finite; .*begin anew from it \(model\.check"):
+            gs.train(decoder_config(tmp_path))
+    found = json.loads((tmp_path / "out" / "nonfinite.json").read_text())
+    assert len(found["input_ids"]) == 6
+    assert all(len(row) == 32 for row in found["input_ids"])
+    config = decoder_config(tmp_path, "again", model=str(tmp_path / "out" / "last"), optimizer={"learning_rate": 1e-4})
+    assert gs.train(config)[1].steps == 6
+
+
+def test_supervisors_may_send_sigterm_again() -> None:
+    request = StopRequest()
+    for _ in range(3):
+        request.receive(signal.SIGTERM, None)
+    assert request.signal == signal.SIGTERM
+    with pytest.raises(KeyboardInterrupt):
+        request.receive(signal.SIGINT, None)
+
+
+def test_other_versions_that_draw_are_told(tmp_path: Path) -> None:
+    architecture = fresh(tmp_path).architecture.to_dict()
+    one, other = (
+        RunState(step=1, config={}, architecture=architecture, data="", conditions={"numpy": number})
+        for number in ("1", "2")
+    )
+    told: list[str] = []
+    check_same_run(one, other, told.append)
+    assert len(told) == 1
+    assert told[0].startswith("numpy was '1' up to step 1, is '2': batches may hold other documents")
+
+
+def test_time_that_is_up_between_two_readings_is_not_held_against_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run_module.evaluate
+
+    def worse(*given: Any) -> Any:
+        from dataclasses import replace
+
+        return replace(found(*given), loss=99.0)
+
+    settings = {"steps": 9, "evaluation": {"held_out": 0.1, "every": 2, "patience": 1}, "checkpoints": {"every": 9}}
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.Run, "_time_is_up", lambda run: run.step >= 3)
+        readings = iter([found, worse])
+        patch.setattr(run_module, "evaluate", lambda *given: next(readings)(*given))
+        _, receipt = gs.train(decoder_config(tmp_path, **settings))
+    assert (receipt.steps, receipt.ended) == (3, "out of time")
+    _, receipt = gs.train(decoder_config(tmp_path, **settings))
+    assert receipt.steps > 3
