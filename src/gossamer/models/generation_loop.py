@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -121,11 +122,13 @@ def continue_rows(
     """
     with evaluating(model):
         body = without_head(model)
+    parts = list(model.modules())
     reader: Reader = Cached(body) if use_cache else Uncached(body)
     going, new = list(rows), [one.given for one in rows]
     while going:
         begun = time.perf_counter()
-        with evaluating(model):
+        # Setting modes takes as long as a part of a small model's step.
+        with evaluating(model) if any(one.training for one in parts) else nullcontext():
             tokens = _next_tokens(model, reader, new, going, sampling)
         pieces = [row.take(token) for row, token in zip(going, tokens, strict=True)]
         left = [i for i, row in enumerate(going) if row.stopped is None]
