@@ -95,6 +95,10 @@ def test_a_file_holds_what_was_written(minilm: Path, tmp_path: Path) -> None:
     in_memory.check()
     assert in_memory.digest == file.digest
     assert in_memory.digest != tokenize(documents(*texts, "more"), tokenizer, name="MiniLM").digest
+    other_names = (Document(source="elsewhere", number=i, parts=[text]) for i, text in enumerate(kept))
+    same = tokenize(other_names, tokenizer, name="all-MiniLM")
+    assert same.digest != file.digest
+    assert same.content == file.content != tokenize(documents(*kept[::-1]), tokenizer).content
     assert [path.name for path in tmp_path.iterdir()] == ["a.tokens"]
     for wrong in (-1, 3):
         with pytest.raises(InputError, match=f"document {wrong}: .* has the documents 0 to 2"):
