@@ -2,15 +2,13 @@
 
 import ctypes
 import os
-import platform
-import re
-import secrets
 import shutil
 import sys
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from gossamer.whole_files import beside, flush_directory
 
 __all__ = ["replacing"]
 
@@ -26,38 +24,11 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name[:40]}.{zlib.crc32(platform.node().encode()):08x}."
-    _remove_leftovers(target.parent, prefix)
-    new = target.parent / f"{prefix}{os.getpid()}.{secrets.token_hex(4)}.new"
-    try:
+    with beside(target) as new:
         new.mkdir()
         yield new
         _flush(new)
         _put(new, target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _remove_leftovers(parent: Path, prefix: str) -> None:
-    """Remove what saves that were killed here left behind; the process id in the name tells whether one still runs."""
-    leftover = re.compile(re.escape(prefix) + r"(\d{1,9})\.[0-9a-f]{8}\.new")
-    with suppress(OSError):  # a directory that may be written but not listed
-        for path in list(parent.iterdir()):
-            found = leftover.fullmatch(path.name)
-            if found and _is_dead(int(found[1])):
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_dead(process: int) -> bool:
-    if os.name == "nt":  # where signal 0 would end the process
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _put(new: Path, target: Path) -> None:
@@ -73,7 +44,7 @@ def _put(new: Path, target: Path) -> None:
             old.rename(target)
             raise
         shutil.rmtree(old, ignore_errors=True)
-    _flush_directory(target.parent)
+    flush_directory(target.parent)
 
 
 def _exchange(new: Path, target: Path) -> bool:
@@ -93,14 +64,4 @@ def _flush(directory: Path) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
     for path in (directory, *(one for one in directory.rglob("*") if one.is_dir())):
-        _flush_directory(path)
-
-
-def _flush_directory(path: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush_directory(path)

@@ -4,14 +4,9 @@ import hashlib
 import io
 import json
 import os
-import platform
-import re
-import secrets
 import struct
 import tempfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +16,7 @@ from gossamer.errors import InputError, quote
 from gossamer.text.documents import Document
 from gossamer.text.encoding import count_ids, encode_documents, end_of_documents, fingerprint
 from gossamer.text.tokenizer import Tokenizer
+from gossamer.whole_files import beside, flush_directory
 
 __all__ = ["TokenFile", "tokenize", "write_token_file"]
 
@@ -189,13 +185,13 @@ def write_token_file(
     """
     path = Path(path).resolve()
     try:
-        with _beside(path) as new:
+        with beside(path) as new:
             with new.open("xb") as stream, tempfile.TemporaryFile(dir=path.parent) as records:
                 _write(stream, records, documents, tokenizer, name)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(new, path)
-            _flush_directory(path.parent)
+            flush_directory(path.parent)
     except OSError as problem:
         raise OSError(problem.errno, f"could not be written ({problem.strerror})", str(path)) from problem
     return TokenFile.open(path)
@@ -342,45 +338,3 @@ def _foreign(name: str) -> InputError:
 
 def _damaged(name: str, what: str) -> InputError:
     return InputError(f"{name}: is cut off or was altered ({what}); make it again with gossamer tokenize")
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name for the new file in the same folder; whatever fails, nothing of it is left behind."""
-    prefix = f".{path.name[:40]}.{zlib.crc32(platform.node().encode()):08x}."
-    _remove_leftovers(path.parent, prefix)
-    new = path.parent / f"{prefix}{os.getpid()}.{secrets.token_hex(4)}.new"
-    try:
-        yield new
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _remove_leftovers(folder: Path, prefix: str) -> None:
-    """Remove what writers that were killed here left behind; the process id in the name tells whether one runs."""
-    leftover = re.compile(re.escape(prefix) + r"(\d{1,9})\.[0-9a-f]{8}\.new")
-    with suppress(OSError):
-        for path in list(folder.iterdir()):
-            found = leftover.fullmatch(path.name)
-            if found and os.name != "nt" and _is_dead(int(found[1])):
-                path.unlink(missing_ok=True)
-
-
-def _is_dead(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _flush_directory(path: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

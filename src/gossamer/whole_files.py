@@ -1,0 +1,69 @@
+"""Names for files and folders that are there whole or not at all, and what it takes for them to outlast a power cut."""
+
+import os
+import platform
+import re
+import secrets
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["beside", "flush_directory"]
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A free name in the target's folder, for the file or folder that is to take its place when it is finished.
+
+    Whatever is there under that name when the block ends, an error or an interrupt too, is removed; so is what writers
+    of the same target left behind when they were killed on this machine.
+    """
+    prefix = f".{target.name[:40]}.{zlib.crc32(platform.node().encode()):08x}."
+    _remove_leftovers(target.parent, prefix)
+    new = target.parent / f"{prefix}{os.getpid()}.{secrets.token_hex(4)}.new"
+    try:
+        yield new
+    finally:
+        _remove(new)
+
+
+def flush_directory(path: Path) -> None:
+    """Return when the names in a folder are on the disk."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(folder: Path, prefix: str) -> None:
+    """The process id in the name tells whether its writer still runs."""
+    leftover = re.compile(re.escape(prefix) + r"(\d{1,9})\.[0-9a-f]{8}\.new")
+    with suppress(OSError):  # a folder that may be written but not listed
+        for path in list(folder.iterdir()):
+            found = leftover.fullmatch(path.name)
+            if found and _is_dead(int(found[1])):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_dead(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 would end the process
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
