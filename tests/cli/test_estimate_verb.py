@@ -46,6 +46,17 @@ def test_the_page_and_the_document_tell_the_same(gossamer: Command, config: Path
     assert not (config.parent / "run").exists()
 
 
+def test_values_are_changed_as_train_changes_them(gossamer: Command, config: Path) -> None:
+    before, after = (
+        gossamer("estimate", config, *changes, "--json").json
+        for changes in ((), ("--set", "batch.rows=16", "--set", "recompute=both"))
+    )
+    assert after["tokens"] == 2 * before["tokens"]
+    refused = gossamer("estimate", config, "--set", "batch.rows=three")
+    assert (refused.code, refused.out) == (2, "")
+    assert "batch.rows is 'three'; it must be a whole number" in refused.err
+
+
 def test_several_processes_share_the_rows(gossamer: Command, config: Path) -> None:
     data = gossamer("estimate", config, "--processes", 4, "--json").json
     assert (data["rows"], data["tokens"]) == (1, 256)

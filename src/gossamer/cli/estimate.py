@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.output import print_json, show, working
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = ["estimate"]
 
 def estimate(
     config: Annotated[str, Argument(metavar="CONFIG.yaml", help="The settings that gossamer train would be given.")],
+    change: Changes = None,
     processes: Annotated[int, Option(metavar="N", help="Processes that share the batch.")] = 1,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -27,10 +29,12 @@ def estimate(
     Nothing is trained and no data are read; for some seconds the machine's speed is measured. Memory is that of one
     process, on top of Python and torch themselves.
     """
+    changes = read_changes(change)
     with working("measuring this machine"):
+        from gossamer.training.config import TrainingConfig
         from gossamer.training.estimate import estimate as reckon
 
-        found = reckon(config, processes=processes)
+        found = reckon(TrainingConfig.read(config, changes), processes=processes)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.text import Text
-from typer import Argument, BadParameter, Exit, Option
+from typer import Argument, Exit, Option
 
+from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.output import check_directory, note, print_json, show, working
 
 __all__ = ["train"]
@@ -26,9 +27,7 @@ class Resume(StrEnum):
 def train(
     config: Annotated[Path, Argument(metavar="CONFIG.yaml", help="Model, data and settings of the run.")],
     out: Annotated[Path | None, Option(metavar="DIR", help="Where to write, instead of the config's output.")] = None,
-    change: Annotated[
-        list[str] | None, Option("--set", metavar="FIELD=VALUE", help="Another value: optimizer.learning_rate=1e-4.")
-    ] = None,
+    change: Changes = None,
     resume: Annotated[
         Resume, Option(metavar="HOW", help="auto goes on with a run that is there; never; must.")
     ] = Resume.auto,
@@ -40,7 +39,7 @@ def train(
     of a run that was never stopped. Under torchrun or accelerate launch it runs in several processes. The output folder
     gets the model (last, and best on held-out text), journal.jsonl, loss.svg and receipt.json.
     """
-    changes = dict(map(_change, change or []))
+    changes = read_changes(change)
     if out is not None:
         check_directory(out)
         changes["output"] = str(out)
@@ -66,15 +65,3 @@ def train(
     else:
         where = Text.assemble("saved in ", (settings.output, "bold"), no_wrap=True, overflow="ignore")
         show(Text.assemble(*([f"{receipt.sample}\n\n"] if receipt.sample else []), f"{receipt}\n", where))
-
-
-def _change(text: str) -> tuple[str, Any]:
-    import yaml  # type: ignore[import-untyped]
-
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise BadParameter(f"{text!r} is not of the form FIELD=VALUE, such as steps=100", param_hint="'--set'")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value

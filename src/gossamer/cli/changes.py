@@ -1,0 +1,31 @@
+"""`--set FIELD=VALUE`: another value in a config, for every verb that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from typer import BadParameter, Option
+
+__all__ = ["Changes", "read_changes"]
+
+Changes = Annotated[
+    list[str] | None, Option("--set", metavar="FIELD=VALUE", help="Another value: optimizer.learning_rate=1e-4.")
+]
+
+
+def read_changes(given: Iterable[str] | None) -> dict[str, Any]:
+    """Paths in the config and their values, which are read as YAML. BadParameter for another form."""
+    return dict(map(_change, given or []))
+
+
+def _change(text: str) -> tuple[str, Any]:
+    import yaml  # type: ignore[import-untyped]
+
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise BadParameter(f"{text!r} is not of the form FIELD=VALUE, such as steps=100", param_hint="'--set'")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name, value
