@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute clean
+.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -69,11 +69,14 @@ bench: $(STAMP)  ## attention side by side with its peers, on the CPU (half an h
 bench-encoder: $(STAMP)  ## a whole model side by side with transformers (a quarter of an hour)
 	$(BIN)/python benchmarks/encoder.py --budget cpu --out build/encoder.json $(ARGS)
 
-bench-bytes: $(STAMP)  ## byte-level models under five patterns, equal parameters and time (about fifty minutes)
+bench-bytes: $(STAMP)  ## byte-level models under five patterns, equal parameters and time (about 40 minutes)
 	$(BIN)/python benchmarks/bytes.py --budget cpu --out build/bytes.json $(ARGS)
 
 bench-recompute: $(STAMP)  ## storing against computing parts of layers again: time and memory
 	$(BIN)/python benchmarks/recompute.py --budget cpu --out build/recompute.json $(ARGS)
+
+bench-healing: $(STAMP)  ## a lengthened model trained on: copied or random positions, all weights or positions alone
+	$(BIN)/python benchmarks/healing.py --budget cpu --out build/healing.json $(ARGS)
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -55,7 +55,7 @@ class Plan:
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", length=2048, window=512, head_steps=250, head_rows=4, steps=80, rows=1, every=20,
+        purpose="measurement", length=2048, window=512, head_steps=250, head_rows=4, steps=48, rows=1, every=16,
         held_out=4,
     ),
     "gpu": Plan(
@@ -191,7 +191,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
         "and the original trained on": (copied["after"], found["original, trained on"]["after"]),
     }
     return [
-        f"{'holds' if better < worse else 'falls short'}: {claim}: {better:.3f} against {worse:.3f} bits"
+        f"{'holds' if better < worse else 'falls short'}: {claim}: {better:.4f} against {worse:.4f} bits"
         for claim, (better, worse) in claims.items()
     ]
 
