@@ -1,20 +1,48 @@
 """What the user did wrong, in one line: the value, what is allowed, what to do."""
 
-__all__ = ["GossamerError", "InputError", "quote"]
+import re
+
+__all__ = ["GossamerError", "InputError", "clean_line", "quote"]
+
+LONGEST_LINE = 2000
+"""Characters of one line that is shown to a person; of a longer one the beginning and the end are kept."""
+
+_TAIL = 600
 
 
 class GossamerError(Exception):
-    """Base of every error Gossamer raises on purpose; the command prints its one line and exits with 2."""
+    """Base of every error Gossamer raises on purpose; the command prints its one line and exits with 2.
+
+    The message is cleaned: names and values in it may come from files that somebody else wrote.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(clean_line(str(message)))
 
 
 class InputError(GossamerError, ValueError):
     """A value from outside (argument, config, file, text) that cannot be used; the message quotes it and the remedy."""
 
 
+def clean_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """A text as one line of bounded length that leaves a terminal as it was: no control, escape or bidirectional marks.
+
+    What is cut out of a long one is its middle: a message begins with the place and ends with the remedy.
+    """
+    if len(text) > 4 * longest:  # before it is looked at: it may be a file's whole content
+        text = f"{text[: 2 * longest]}{text[-2 * longest :]}"
+    line = re.sub(r"\s+", " ", text).strip()
+    line = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)
+    if len(line) <= longest:
+        return line
+    tail = min(_TAIL, longest // 3)
+    return f"{line[: longest - tail - 5]} ... {line[-tail:]}"
+
+
 def quote(value: object) -> str:
     """A value as one short line, however large it is."""
     try:
-        text = " ".join(repr(value).split())
+        text = clean_line(repr(value))
     except (ValueError, RecursionError):  # more digits than Python prints, or too deep
         return f"of type {type(value).__name__}, too large to show"
     return text if len(text) <= 80 else f"{text[:77]}..."

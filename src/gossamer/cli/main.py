@@ -20,7 +20,7 @@ import typer
 from gossamer import __version__
 from gossamer.cli import output
 from gossamer.cli.help_page import Verb, Verbs
-from gossamer.errors import GossamerError, quote
+from gossamer.errors import GossamerError, clean_line, quote
 
 __all__ = ["main", "run"]
 
@@ -173,7 +173,7 @@ def _no_number(problem: Any) -> str | None:
 
 
 def _fail(kind: str, message: str, code: int, as_json: bool) -> int:
-    line = " ".join(message.split())
+    line = clean_line(message)
     print(f"gossamer: {line}", file=sys.stderr)
     try:
         if as_json:

@@ -18,7 +18,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, clean_line
 
 __all__ = [
     "check_directory",
@@ -75,7 +75,7 @@ def show(page: RenderableType, most: int | None = None) -> None:
 
 def printable(text: str) -> str:
     """A text in one line, without what would move a terminal's cursor or change its colours."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in " ".join(text.split()))
+    return clean_line(text, longest=max(len(text), 1))
 
 
 def _console(stream: TextIO) -> Console:
@@ -86,7 +86,7 @@ def _console(stream: TextIO) -> Console:
 
 def note(message: str) -> None:
     """A remark to the person, on stderr."""
-    _console(sys.stderr).print(Text(f"gossamer: {message}"), style="yellow", soft_wrap=True)
+    _console(sys.stderr).print(Text(f"gossamer: {clean_line(message)}"), style="yellow", soft_wrap=True)
 
 
 @contextmanager
