@@ -33,6 +33,7 @@ def main(folder: Path, runs: list[tuple[str, str, str, dict[str, Any]]]) -> None
             half_way(folder, begun, name, changes["steps"] // 2)
         notes: list[str] = []
         model, receipt = train(KINDS[kind](folder, name, **changes), remark=notes.append)
+        assert "FSDP2" not in str(warnings.filters), "the caller's warnings are not silenced for good"
         sums = {one: float(tensor.double().sum()) for one, tensor in model.state_dict().items()}
         told[name] = {
             "processes": receipt.conditions["processes"],

@@ -174,6 +174,19 @@ def test_the_live_line_is_a_plain_one_now_and_then_where_there_is_no_terminal(
     ]
 
 
+@pytest.mark.parametrize(("at_most", "left"), [(None, "29 s"), (100.0, "29 s"), (7.0, "7 s"), (0.0, "0 s")])
+def test_no_more_is_left_than_the_time_of_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, at_most: float | None, left: str
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(journal_live.time, "monotonic", lambda: now)
+    line = LiveLine()
+    line.show(1, 40, {"memory": None})
+    now += 10.0
+    line.show(11, 40, {"memory": None, "seconds_at_most": at_most})
+    assert capsys.readouterr().err.splitlines()[-1] == f"step 11/40  {left} left"
+
+
 def test_on_a_terminal_one_line_changes_and_the_last_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(

@@ -14,6 +14,7 @@ import gossamer as gs
 from gossamer.models import Architecture, MaskedLM
 from gossamer.models.encoder import Model
 from gossamer.text import byte_tokenizer
+from gossamer.training import journal as journal_module
 from gossamer.training import run as run_module
 from gossamer.training import state as state_module
 from gossamer.training.config import TrainingConfig
@@ -245,6 +246,32 @@ def test_minutes_end_a_run(tmp_path: Path) -> None:
     assert 0.6 <= receipt.seconds < 10
     assert receipt.steps > 0
     assert gs.train(fields)[1].steps == receipt.steps
+
+
+def test_the_time_left_knows_of_the_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(
+        journal_module.Journal, "show", lambda _, *steps, **numbers: shown.append(numbers["seconds_at_most"])
+    )
+    gs.train(decoder_config(tmp_path, minutes=5))
+    assert len(shown) == 6
+    assert 0 < shown[-1] <= shown[0] <= 300
+    gs.train(decoder_config(tmp_path, "free"))
+    assert shown[-1] is None
+
+
+def test_long_words_are_remarked_on(tmp_path: Path) -> None:
+    """Sequences without a break: most rows hold two words."""
+    (tmp_path / "text.txt").write_text("acgt" * 4000)
+    notes = {}
+    for masking in ("token", "whole-word", "n-gram"):
+        changes = {"objective": {"kind": "masked-lm", "masking": masking}, "data": str(tmp_path / "text.txt")}
+        notes[masking] = gs.train(encoder_config(tmp_path, masking, **changes))[1].notes
+    assert notes["token"] == ()
+    for masking in ("whole-word", "n-gram"):
+        (note,) = notes[masking]
+        assert note.startswith(f"objective.masking is '{masking}', and ")
+        assert "% of the rows have no label, since the words of these data are long" in note
 
 
 def test_epochs_are_steps_of_the_data(tmp_path: Path) -> None:

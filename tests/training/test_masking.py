@@ -1,6 +1,7 @@
 """Masking: the right share of tokens, whole words whole, spans of words as ALBERT draws them."""
 
 import math
+import random
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import tokenizers
 
 from gossamer.errors import InputError
 from gossamer.text import Document, Tokenizer, byte_tokenizer, speeches, tokenize, train_tokenizer
+from gossamer.text.word_marks import _byte_edges
 from gossamer.training.data import Batches
 from gossamer.training.masking import Masker
 from gossamer.training.objectives import Masking, Objective
@@ -100,7 +102,7 @@ def test_every_word_of_a_document_goes_equally_often(
             ["Unbelievably", "", "strange,", "naïve", "\n", "\n", "yes", "it", "is"],
         ),
         ("unigram", "unbelievably strange, naive", ["unbelievably", "strange,", "naive"]),
-        ("bytes", "naïve  日本\tit\nis", ["naïve", " ", " 日本", "\t", "it", "\n", "is"]),
+        ("bytes", "naïve  日本\tit\nis", ["naïve", " ", " 日", "本", "\t", "it", "\n", "is"]),
     ],
 )
 def test_words_are_whole(cutters: Mapping[str, Tokenizer], kind: str, text: str, words: list[str]) -> None:
@@ -111,6 +113,65 @@ def test_words_are_whole(cutters: Mapping[str, Tokenizer], kind: str, text: str,
     found = [tokenizer.decode(ids[numbers == number]) for number in range(numbers.max() + 1)]
     assert [one.replace(" ", "") for one in found] == [one.replace(" ", "") for one in words]
     assert len(ids) > len(words)
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "roberta", "bytes"])
+def test_characters_of_scripts_without_spaces_are_words(family: str) -> None:
+    """Han, kana and Thai have no spaces. Each row has something to learn, none all of it."""
+    rng = random.Random(0)
+    words = ["".join(chr(0x4E00 + rng.randrange(300)) for _ in range(2)) for _ in range(120)]
+    lines = ["。".join("".join(rng.choice(words) for _ in range(12)) for _ in range(30)) for _ in range(60)]
+    bytes_alone = family == "bytes"
+    cutter = byte_tokenizer(mask=True) if bytes_alone else train_tokenizer(lines, family=family, vocabulary_size=600)
+    file = tokenize([Document(source="made", number=i, parts=[one]) for i, one in enumerate(lines)], cutter)
+    for masking in KINDS:
+        one = Batches(file=file, tokenizer=cutter, objective=objective(masking), length=128, batch=8)
+        shares = np.concatenate([(one.at(step)["labels"].numpy() != -100).mean(1) for step in range(30)])
+        assert (shares > 0.6).sum() == 0, masking
+        # By chance: 0.85 to the number of words of a row; spans of three bytes a character are the fewest.
+        assert (shares == 0).mean() < 0.02, masking
+        assert one.share_without_labels() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ไทย abc日本def", 3 + 1 + 2 + 1),
+        ("カタカナ", 4),
+        ("한국어 단어", 2),
+        ("naïve Ελληνικά дом", 3),
+    ],
+)
+def test_which_scripts_have_no_spaces(text: str, words: int) -> None:
+    letters = sorted({*text, " ", *"한국어단어"} - {" "})
+    vocabulary = [("<unk>", 0.0), ("<mask>", 0.0), ("▁", -1.0), *((one, -2.0) for one in letters)]
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, 0, False))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    tokenizer = Tokenizer(backend, {"mask_token": "<mask>"})
+    ids, everything, segments = row(tokenizer, text)
+    assert Masker(objective("whole-word"), tokenizer).words(ids, everything, segments).max() + 1 == words
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 32, 33, 100])
+def test_a_run_without_a_break_is_several_words(cutters: Mapping[str, Tokenizer], size: int) -> None:
+    tokenizer = cutters["bytes"]
+    ids, text, segments = row(tokenizer, "a b " + "acgt" * 25)
+    ids, text, segments = ids[: 4 + size], text[: 4 + size], segments[: 4 + size]
+    words = Masker(objective("whole-word"), tokenizer).words(ids, text, segments)
+    assert np.bincount(words).tolist() == [1, 2, *[16] * ((size + 1) // 16), *[(size + 1) % 16] * bool((size + 1) % 16)]
+
+
+def test_first_and_last_characters_of_bytes() -> None:
+    for character in "aé日ก👍\u0800\u07ff\U00020000":
+        data = character.encode()
+        assert _byte_edges(data) == _byte_edges(data + data) == (character, character)
+        for cut in range(1, len(data)):
+            first, last = _byte_edges(data[cut:] + data)
+            assert (first, last) == ("", character), "it begins within a character"
+            assert _byte_edges(data + data[:cut]) == (character, "")
+            begun = _byte_edges(data[:cut])[0]
+            assert begun.encode()[:cut] == data[:cut]
+    assert _byte_edges(b"") == ("", "")
 
 
 def test_words_end_where_documents_and_special_tokens_do(cutters: Mapping[str, Tokenizer]) -> None:

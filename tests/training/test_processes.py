@@ -92,6 +92,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         ]
     done = start(folder, [str(Path(__file__).parent / "paired_runs.py"), str(folder), json.dumps(runs)])
     assert "find_unused_parameters" not in done[0].stderr
+    assert "FSDP2-wrapped module" not in done[0].stderr
     assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:] + done[1].stderr[-3000:]
     first, second = (json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(2))
     for name in first:

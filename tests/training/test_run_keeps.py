@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import torch
 from tiny_runs import assert_same_run, checkpoints, decoder_config, write_text
 
 import gossamer as gs
-from gossamer.errors import GossamerError, InputError
+from gossamer.errors import GossamerError, InputError, quote
 from gossamer.models import Model
 from gossamer.text import Tokenizer
 from gossamer.training import run as run_module
 from gossamer.training.config import TrainingConfig
 from gossamer.training.resume import check_same_run
-from gossamer.training.state import RunState, save_checkpoint
+from gossamer.training.state import RunState, newest_checkpoint, save_checkpoint
 from gossamer.training.stops import StopRequest
 
 
@@ -65,6 +66,76 @@ def test_half_checkpoints_of_any_step_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".notes").mkdir()
     save_checkpoint(tmp_path, state_at(6), {"w": torch.ones(2)}, {}, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".notes", "step-3", "step-6"]
+
+
+def whole(folder: Path, step: int, **seal: Any) -> Path:
+    """A checkpoint that is whole, its seal's fields changed."""
+    path = save_checkpoint(folder, state_at(step), {"w": torch.ones(2)}, {}, 9)
+    fields = json.loads((path / "seal.json").read_text())
+    (path / "seal.json").write_text(json.dumps({**fields, **seal}))
+    return path
+
+
+def test_what_a_kill_left_of_the_last_removal_goes_when_the_run_is_started_again(tmp_path: Path) -> None:
+    config = decoder_config(tmp_path, checkpoints={"every": 2, "keep": 1})
+    gs.train(config)
+    folder = tmp_path / "out" / "checkpoints"
+    shutil.copytree(folder / "step-6", folder / ".step-2.gone")  # killed between its new name and its removal
+    shutil.copytree(folder / "step-6", folder / "step-4")  # killed before that
+    assert gs.train(config)[1].steps == 6
+    assert sorted(path.name for path in folder.iterdir()) == ["step-6"]
+
+
+def test_a_run_that_is_refused_removes_nothing(tmp_path: Path) -> None:
+    gs.train(decoder_config(tmp_path, checkpoints={"every": 2, "keep": 3}))
+    with pytest.raises(InputError, match=r"seed was 0, is 1"):
+        gs.train(decoder_config(tmp_path, checkpoints={"every": 2, "keep": 1}, seed=1))
+    assert checkpoints(tmp_path / "out") == ["step-2", "step-4", "step-6"]
+
+
+@pytest.mark.parametrize("number", ["1", None, True, 0, -1, 1.0, [1], {}])
+def test_a_damaged_format_number_is_damage(tmp_path: Path, number: Any) -> None:
+    older = whole(tmp_path, 3)
+    whole(tmp_path, 6, format=number)
+    told: list[str] = []
+    assert newest_checkpoint(tmp_path, told.append) == older
+    assert "step-6 (step 6) is damaged and passed over: the format in seal.json is " in told[0]
+    assert quote(number) in told[0]
+
+
+def test_another_versions_checkpoint_is_passed_over_and_stays(tmp_path: Path) -> None:
+    """Where there is nothing else, it is refused: to begin anew would lose it in silence."""
+    foreign = whole(tmp_path, 6, format=2)
+    with pytest.raises(InputError, match=r"step-6: was written by another version of Gossamer; go on with that one"):
+        newest_checkpoint(tmp_path)
+    older = whole(tmp_path, 3)
+    told: list[str] = []
+    assert newest_checkpoint(tmp_path, told.append) == older
+    assert told == [f"{foreign} (step 6) was written by another version of Gossamer, and is passed over"]
+    save_checkpoint(tmp_path, state_at(4), {"w": torch.ones(2)}, {}, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-4", "step-6"]
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "loss.svg", "receipt.json", "train.tokens", ".lock"])
+def test_a_folder_where_a_file_is_to_be_written_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=f"where '{name}' is no file, as a run needs; name another"):
+        gs.train(decoder_config(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard"])
+def test_a_file_where_a_folder_is_to_be_made_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("")
+    with pytest.raises(InputError, match=f"where '{name}' is no folder, as a run needs; name another"):
+        gs.train(decoder_config(tmp_path))
+
+
+def test_a_pipe_where_a_file_is_to_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "journal.jsonl")
+    with pytest.raises(InputError, match=r"where 'journal\.jsonl' is no file"):
+        gs.train(decoder_config(tmp_path))
 
 
 def test_refused_data_leave_what_the_run_read(tmp_path: Path) -> None:

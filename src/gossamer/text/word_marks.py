@@ -1,5 +1,9 @@
-"""Where words begin, by how a vocabulary spells its tokens: "##" in WordPiece, "Ġ" on bytes, "▁" in unigram."""
+"""Where words begin, by how a vocabulary spells its tokens: "##" in WordPiece, "Ġ" on bytes, "▁" in unigram.
 
+Where a script is written without spaces (Han, kana, Thai ...) each token is a word of its own.
+"""
+
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,22 +12,41 @@ from gossamer.text.byte_tokenizer import byte_letters
 from gossamer.text.encoding import count_ids
 from gossamer.text.tokenizer import Tokenizer
 
-__all__ = ["WordMarks", "word_marks"]
+__all__ = ["WordMarks", "is_unspaced", "word_marks"]
+
+# Thai and Lao; Tibetan; Myanmar; Khmer; radicals, CJK marks, kana, bopomofo; the rest of CJK up to before Hangul, whose
+# words have spaces; compatibility forms; full and half widths; old kana; Han beyond the basic plane.
+_UNSPACED = (
+    *((0x0E00, 0x0F00), (0x0F00, 0x1000), (0x1000, 0x10A0), (0x1780, 0x1800), (0x2E80, 0x3130), (0x3190, 0xA000)),
+    *((0xF900, 0xFB00), (0xFF00, 0xFFF0), (0x1B000, 0x1B170), (0x20000, 0x40000)),
+)
+_STARTS = [start for start, _ in _UNSPACED]
+_SPACE_MARK = "▁"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WordMarks:
     """What each id says about words, bool [ids].
 
-    opens: it begins a word, white space before it included. closes: what follows it begins one. special: it is none of
-    the text's. known: whether the vocabulary marks words at all. used: there is a token of this id.
+    opens: it begins a word, white space before it included. closes: what follows it begins one. unspaced: it begins
+    with a character of a script without spaces, so that it begins a word unless a `space` is before it; space: it is a
+    space that belongs to what follows. special: it is none of the text's. used: there is a token of this id. known:
+    whether the vocabulary marks words at all.
     """
 
     opens: np.ndarray
     closes: np.ndarray
+    unspaced: np.ndarray
+    space: np.ndarray
     special: np.ndarray
     used: np.ndarray
     known: bool
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether a character, "" for none, is of a script whose words have no spaces between them."""
+    place = bisect_right(_STARTS, ord(character)) - 1 if character else -1
+    return place >= 0 and ord(character) < _UNSPACED[place][1]
 
 
 def word_marks(tokenizer: Tokenizer) -> WordMarks:
@@ -34,12 +57,51 @@ def word_marks(tokenizer: Tokenizer) -> WordMarks:
     known, opening, closing = _letters(tokenizer, tokens)
     prefix = tokenizer.subword_prefix
     opens = [not one.startswith(prefix) if prefix else one[:1] in opening for one in tokens]
+    edges = _edges(tokens, prefix)
     return WordMarks(
         opens=np.array(opens),
-        closes=np.array([one[-1:] in closing for one in tokens]),
+        closes=np.array(
+            [one[-1:] in closing or is_unspaced(last) for one, (_, last) in zip(tokens, edges, strict=True)]
+        ),
+        unspaced=np.array([is_unspaced(first) for first, _ in edges]),
+        space=np.array([one in opening and one not in closing for one in tokens]),
         special=np.array([number in special for number in range(len(tokens))]),
         used=np.array([bool(one) for one in tokens]),
         known=known,
+    )
+
+
+def _edges(tokens: list[str], prefix: str | None) -> list[tuple[str, str]]:
+    """The first and the last character that each token stands for; "" where it begins or ends within one."""
+    letters = byte_letters()
+    if prefix or not set(letters) <= set(tokens):
+        texts = [one.removeprefix(prefix or "") for one in tokens]
+        return [(one[:1], one[-1:]) for one in texts]
+    values = {letter: byte for byte, letter in enumerate(letters)}
+    return [
+        _byte_edges(bytes(values[one] for one in token)) if set(token) <= values.keys() else ("", "")
+        for token in tokens
+    ]
+
+
+def _byte_edges(data: bytes) -> tuple[str, str]:
+    """Of bytes of UTF-8. A first character that is cut off counts as the lowest one that begins so."""
+    if not data:
+        return "", ""
+    width = _width(data[0])
+    first = data[:width]
+    if 0 < len(first) < width:
+        second = {0xE0: b"\xa0", 0xF0: b"\x90"}.get(first[0], b"\x80")
+        first += (second if len(first) == 1 else b"") + b"\x80\x80"
+    begun = next((i for i in range(len(data) - 1, -1, -1) if _width(data[i])), 0)
+    last = data[begun:] if _width(data[begun]) == len(data) - begun else b""
+    return first[:width].decode(errors="ignore"), last.decode(errors="ignore")
+
+
+def _width(lead: int) -> int:
+    """How many bytes a character has that begins with this one; 0 for one that begins none."""
+    return (
+        1 if lead < 0x80 else 0 if lead < 0xC2 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4 if lead < 0xF5 else 0
     )
 
 
@@ -51,4 +113,4 @@ def _letters(tokenizer: Tokenizer, tokens: list[str]) -> tuple[bool, set[str], s
     if set(letters) <= set(tokens):
         breaks = {letters[byte] for byte in b"\t\n\v\f\r"}
         return True, breaks | {letters[ord(" ")]}, breaks
-    return any(one.startswith("▁") for one in tokens), {"▁", "\n"}, {"\n"}
+    return any(one.startswith(_SPACE_MARK) for one in tokens), {_SPACE_MARK, "\n"}, {"\n"}

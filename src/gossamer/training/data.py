@@ -102,6 +102,12 @@ class Batches:
             raise InputError("held_out is 0; hold documents out, or give a held_out_file, to evaluate")
         return self._evaluate(self.held_out_file or self.file, self._held)
 
+    def share_without_labels(self, rows: int = 64) -> float:
+        """Which share of the first rows have no label, so that nothing is learnt from them."""
+        steps = range(-(-rows // self.batch))
+        empty = [(self.at(step)["labels"] == IGNORED).all(dim=1) for step in steps]
+        return float(torch.cat(empty).float().mean())
+
     @property
     def steps_per_epoch(self) -> int:
         """Steps in which every document is read once, rounded up."""

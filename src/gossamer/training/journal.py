@@ -55,7 +55,7 @@ class Journal:
         """The live line: step of steps, then the numbers that are given.
 
         Those are loss, bits_per_byte, rate, tokens_per_second, memory in bytes (looked up unless given) and
-        seconds_left (reckoned unless given).
+        seconds_left (reckoned unless given; no more than seconds_at_most, until the time of a run is up).
         """
         if self._live is not None:
             self._live.show(step, steps, numbers)

@@ -37,7 +37,7 @@ class LiveLine:
             return
         self._due = now + (DRAWN_EVERY if self._console.is_terminal else PLAIN_EVERY)
         done = step - first_step
-        left = {"seconds_left": (now - started) / done * (steps - step)} if done else {}
+        left = self._left((now - started) / done * (steps - step) if done else None, numbers.get("seconds_at_most"))
         line = Text(describe(step, steps, {"memory": memory_in_use(), **left, **numbers}))
         if not self._console.is_terminal:
             self._console.print(line, soft_wrap=True)
@@ -47,6 +47,12 @@ class LiveLine:
             self._live.start()
         line.no_wrap, line.overflow = True, "ellipsis"
         self._live.update(line, refresh=True)
+
+    @staticmethod
+    def _left(reckoned: float | None, at_most: float | None) -> dict[str, float]:
+        """What is left by the steps so far, or until the time is up, if that comes first."""
+        known = [one for one in (reckoned, at_most) if one is not None]
+        return {"seconds_left": min(known)} if known else {}
 
     def close(self) -> None:
         """Leave the last line standing."""

@@ -14,7 +14,7 @@ from gossamer.checkpoints import save
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.training.config import TrainingConfig
-from gossamer.training.material import gather
+from gossamer.training.material import check_output, gather
 from gossamer.training.processes import Processes
 from gossamer.training.receipt import TrainingReceipt
 from gossamer.training.run import Run
@@ -50,7 +50,7 @@ def train(
         raise InputError(f"resume is {quote(resume)}; it must be one of {', '.join(map(repr, get_args(Resume)))}")
     with threads_of(settings.threads), torch.enable_grad():
         processes = Processes(settings.parallel, settings.device)
-        with only_run(settings, processes), _generators_kept(processes.device):
+        with only_run(settings, processes), _generators_kept(processes.device), processes.quiet():
             material = gather(settings, model, processes)
             with closing(Run(settings, material, processes, resume, remark)) as run:
                 with listening() as request:
@@ -131,12 +131,13 @@ def _generators_kept(device: torch.device) -> Iterator[None]:
 @contextmanager
 def only_run(config: TrainingConfig, processes: Processes) -> Iterator[None]:
     """InputError where another run writes to the same output; the system forgets the lock of a run that is killed."""
+    output = Path(config.output)
+    check_output(output)
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    output = Path(config.output)
     if not processes.first:
         yield
         return

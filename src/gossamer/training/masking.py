@@ -6,9 +6,11 @@ from gossamer.errors import InputError
 from gossamer.text import Tokenizer, word_marks
 from gossamer.training.objectives import Objective
 
-__all__ = ["IGNORED", "Masker"]
+__all__ = ["IGNORED", "MOST_TOKENS", "Masker"]
 
 IGNORED = -100
+MOST_TOKENS = 16
+"""Of one word: a longer run without a break (sequences of DNA, addresses, numbers) counts as several words."""
 _MASKED, _REPLACED = 0.8, 0.9
 
 
@@ -53,12 +55,19 @@ class Masker:
         return np.where(taken & (fate >= _MASKED) & (fate < _REPLACED), others, shown), labels
 
     def words(self, ids: np.ndarray, text: np.ndarray, segments: np.ndarray) -> np.ndarray:
-        """The number of each token's word, from 0, [length]; -1 for what can't be taken out."""
+        """The number of each token's word, from 0, [length]; -1 for what can't be taken out.
+
+        A word has at most MOST_TOKENS tokens, and one alone where its script has no spaces: else a row of Chinese
+        would be one word, masked as a whole or not at all.
+        """
         first = np.ones(len(ids), dtype=bool)
         if not self._single:
             marks = self._marks
             first[1:] = marks.opens[ids[1:]] | marks.closes[ids[:-1]]
+            first[1:] |= marks.unspaced[ids[1:]] & ~marks.space[ids[:-1]]
             first[1:] |= (segments[1:] != segments[:-1]) | ~text[:-1]
+            places = np.arange(len(ids))
+            first |= (places - np.maximum.accumulate(np.where(first, places, 0))) % MOST_TOKENS == 0
         return np.where(text, np.cumsum(first & text) - 1, -1)
 
     def _draw(self, ids: np.ndarray, text: np.ndarray, segments: np.ndarray, rng: np.random.Generator) -> np.ndarray:

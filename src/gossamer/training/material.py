@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gossamer.checkpoints import load
+from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
@@ -22,9 +23,21 @@ from gossamer.training.masking import Masker
 from gossamer.training.processes import Processes
 from gossamer.training.state import newest_checkpoint
 
-__all__ = ["Material", "check_model", "check_prompt", "check_words", "gather", "how_many_steps"]
+__all__ = ["Material", "check_model", "check_output", "check_prompt", "check_words", "gather", "how_many_steps"]
 
 _LEARNS = {"causal-lm": CausalLM, "masked-lm": (MaskedLM, PreTraining)}
+_FILES = (
+    "journal.jsonl",
+    "loss.svg",
+    "receipt.json",
+    "sample.txt",
+    "nonfinite.json",
+    "train.tokens",
+    "held-out.tokens",
+    ".lock",
+)
+_FOLDERS = ("checkpoints", "tensorboard")
+"""What a run writes into its output folder beside models."""
 _FRESH_HEADS = {"causal-lm": CausalLM, "masked-lm": MaskedLM}
 
 
@@ -53,7 +66,6 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes) ->
     if config.journal.tensorboard:
         find_tensorboard()
     output = Path(config.output)
-    _check_output(output)
     with processes.first_alone():
         file = _tokens(config.data.inputs, tokenizer, config, output / "train.tokens", processes)
         held_out = config.evaluation.inputs
@@ -193,14 +205,18 @@ def _agree_on_tokenizer(model: Model, tokenizer: Tokenizer) -> None:
         )
 
 
-def _check_output(output: Path) -> None:
-    """Find out before the training, not after it, that something is where the model is to be saved."""
+def check_output(output: Path) -> None:
+    """Find out before the training, not after it, that something is where its files and models are to be saved."""
     for name in ("last", "best"):
         place = output / name
         if place.exists() and not (place / "config.json").is_file() and not _is_empty(place):
             raise InputError(f"output is {str(output)!r}, where {name!r} is something else than a model; name another")
-    if (output / "checkpoints").exists() and not (output / "checkpoints").is_dir():
-        raise InputError(f"output is {str(output)!r}, where 'checkpoints' is a file; name another")
+    for name, kind, fits in (
+        *((one, "file", Path.is_file) for one in _FILES),
+        *((one, "folder", Path.is_dir) for one in _FOLDERS),
+    ):
+        if is_there(output / name) and not fits(output / name):
+            raise InputError(f"output is {str(output)!r}, where {name!r} is no {kind}, as a run needs; name another")
 
 
 def _is_empty(place: Path) -> bool:

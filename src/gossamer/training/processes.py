@@ -103,6 +103,17 @@ class Processes:
         with self._accelerator.main_process_first():
             yield
 
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Without FSDP2's warning of views: a map's result may be one, but nothing in the model changes it in place.
+
+        The caller's own filters of warnings are as they were when the block ends.
+        """
+        with warnings.catch_warnings() if self.sharded else nullcontext():
+            if self.sharded:
+                warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+            yield
+
     def wait(self) -> None:
         """Return when all processes have come here."""
         self._accelerator.wait_for_everyone()
@@ -145,8 +156,6 @@ def _shard(model: Model, device: torch.device, count: int) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
-    # A map's result may be a view; nothing in the model changes one in place.
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     mesh = init_device_mesh(device.type, (count,))
     maps = [
         part

@@ -33,11 +33,14 @@ from gossamer.training.state import (
     optimizer_state,
     restore_optimizer,
     save_checkpoint,
+    sweep,
 )
 from gossamer.training.steps import Stepper, Update
 
 __all__ = ["Run"]
 
+MOST_WITHOUT_LABELS = 0.1
+"""Share of rows without a label that is passed over in silence."""
 MOST_SKIPPED = 25
 """Steps in a row whose float16 gradients may overflow: the scale halves each time, from 65,536 to less than 1."""
 
@@ -68,6 +71,7 @@ class Run:
                 "precision is 'float16' on a CPU: it works, with scaled losses; 'bfloat16' or 'float32' is faster"
             )
         self._learns = {name: one.requires_grad for name, one in self.model.named_parameters()}
+        self._remark_on_masks()
         self.state, tensors = self._start(resume)
         try:
             self._stepper = self._prepare(tensors)
@@ -244,8 +248,21 @@ class Run:
             return now, {}
         before, weights, tensors = load_checkpoint(found)
         check_same_run(before, now, self.remark)
+        if self.processes.first:
+            sweep(self._folder, before.step, config.checkpoints.keep)
         self.model.load_state_dict(weights)
         return dataclasses.replace(before, config=now.config, conditions=conditions), tensors
+
+    def _remark_on_masks(self) -> None:
+        """Say where words are so long that many rows have nothing to learn."""
+        objective = self.config.objective
+        if objective.kind == "masked-lm" and objective.masking != "token":
+            share = self.batches.share_without_labels()
+            if share > MOST_WITHOUT_LABELS:
+                self.remark(
+                    f"objective.masking is {objective.masking!r}, and {share:.0%} of the rows have no label, since the "
+                    "words of these data are long: 'token' masks something in nearly every row, and longer rows help"
+                )
 
     def _conditions(self) -> dict[str, Any]:
         return conditions_of(self.processes.device, self.config.precision, self.processes.names_of_parallel)
@@ -266,7 +283,11 @@ class Run:
                 self.step, "train", loss=done.loss, rate=rate, gradient_norm=done.norm, tokens=self.step * tokens,
                 seconds=round(self.seconds, 3), tokens_per_second=round(speed, 1),
             )  # fmt: skip
-        self._journal.show(self.step, self.expected_steps, loss=done.loss, rate=rate, tokens_per_second=speed)
+        minutes = self.config.minutes
+        self._journal.show(
+            self.step, self.expected_steps, loss=done.loss, rate=rate, tokens_per_second=speed,
+            seconds_at_most=None if minutes is None else max(0.0, 60 * minutes - self.seconds),
+        )  # fmt: skip
 
     def _stop_at_nonfinite(self, done: Update) -> None:
         """Keep the batch that the step was to learn from, and the model that could not, and end the run."""

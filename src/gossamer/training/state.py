@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gossamer.checkpoints.files import read_json, reason
 from gossamer.checkpoints.replace import replacing
-from gossamer.errors import GossamerError, InputError
+from gossamer.errors import GossamerError, InputError, quote
 from gossamer.training.processes import whole
 
 __all__ = [
@@ -29,10 +29,12 @@ __all__ = [
     "optimizer_state",
     "restore_optimizer",
     "save_checkpoint",
+    "sweep",
 ]
 
 WEIGHTS, OPTIMIZER, STATE, SEAL = "model.safetensors", "optimizer.safetensors", "state.json", "seal.json"
 FORMAT = 1
+_OTHER_VERSION = "was written by another version of Gossamer; go on with that one, or begin anew"
 _STEP = re.compile(r"step-(\d{1,15})")
 _LEFT_BEHIND = re.compile(r"\.step-\d{1,15}\.(gone|[0-9a-f]{8}\.\d{1,9}\.[0-9a-f]{8}\.(new|old))")
 """What kills left of a checkpoint that was being removed or written."""
@@ -67,8 +69,8 @@ def save_checkpoint(
     """Write `folder/step-N`, flush it to the disk, then remove all but the newest `keep`; returns its path.
 
     Removed are, too, what kills left behind, and checkpoints of later steps, which a run that goes on from an earlier
-    one passed over as damaged: only one run may write to a folder. GossamerError where it cannot be written, as on a
-    full disk: the checkpoints that were there still are.
+    one passed over as damaged: only one run may write to a folder. What another version wrote stays. GossamerError
+    where it cannot be written, as on a full disk: the checkpoints that were there still are.
     """
     target = folder / f"step-{state.step}"
     try:
@@ -79,18 +81,39 @@ def save_checkpoint(
             _seal(new)
     except (OSError, SafetensorError) as problem:
         raise GossamerError(f"{target}: could not be saved ({reason(problem)}); {_left(folder)}") from problem
-    _prune(folder, state.step, keep)
+    _remove_passed(folder, state.step)
+    sweep(folder, state.step, keep)
     return target
 
 
 def newest_checkpoint(folder: Path, remark: Callable[[str], None] = lambda _: None) -> Path | None:
-    """The newest checkpoint that is whole; damaged ones are passed over with a remark. None where there is none."""
+    """The newest checkpoint that is whole and of this version's format; others are passed over with a remark.
+
+    None where there is none; InputError where there are none but another version's.
+    """
+    foreign = None
     for step, path in _checkpoints(folder):
         problem = _damage(path)
-        if problem is None:
+        if problem is not None:
+            remark(f"{path} (step {step}) is damaged and passed over: {problem}")
+        elif _is_foreign(path):
+            foreign = foreign or path
+            remark(f"{path} (step {step}) was written by another version of Gossamer, and is passed over")
+        else:
             return path
-        remark(f"{path} (step {step}) is damaged and passed over: {problem}")
+    if foreign is not None:
+        raise InputError(f"{foreign}: {_OTHER_VERSION}")
     return None
+
+
+def sweep(folder: Path, newest: int, keep: int) -> None:
+    """Remove what kills left behind, and all but the newest `keep` checkpoints of those up to step `newest`.
+
+    Each loses its name first, so that a kill leaves no half of one under it.
+    """
+    for path in [path for path in folder.iterdir() if _LEFT_BEHIND.fullmatch(path.name)]:
+        shutil.rmtree(path, ignore_errors=True)
+    _remove([path for step, path in _checkpoints(folder) if step <= newest][keep:])
 
 
 def load_checkpoint(path: Path) -> tuple[RunState, dict[str, Tensor], dict[str, Tensor]]:
@@ -98,7 +121,7 @@ def load_checkpoint(path: Path) -> tuple[RunState, dict[str, Tensor], dict[str, 
     fields = read_json(path / STATE)
     known = {one.name for one in dataclasses.fields(RunState)}
     if read_json(path / SEAL).get("format") != FORMAT or set(fields) != known:
-        raise InputError(f"{path}: was written by another version of Gossamer; go on with that one, or begin anew")
+        raise InputError(f"{path}: {_OTHER_VERSION}")
     return RunState(**fields), _tensors(path / WEIGHTS), _tensors(path / OPTIMIZER)
 
 
@@ -143,7 +166,10 @@ def _seal(directory: Path) -> None:
 def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None where every file is what it was when it was sealed."""
     try:
-        files = read_json(path / SEAL).get("files")
+        sealed = read_json(path / SEAL)
+        files, number = sealed.get("files"), sealed.get("format")
+        if type(number) is not int or number < 1:
+            return f"the format in {SEAL} is {quote(number)}"
         if not isinstance(files, dict) or set(files) != {WEIGHTS, OPTIMIZER, STATE}:
             return f"{SEAL} does not name its files"
         changed = [name for name, digest in files.items() if _digest(path / name) != digest]
@@ -152,6 +178,15 @@ def _damage(path: Path) -> str | None:
         return str(problem)
     except OSError as problem:
         return reason(problem)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a checkpoint says that it has another version's format."""
+    try:
+        number = read_json(path / SEAL).get("format")
+    except InputError:
+        return False
+    return type(number) is int and number > 0 and number != FORMAT
 
 
 def _digest(path: Path) -> str:
@@ -178,13 +213,14 @@ def _left(folder: Path) -> str:
     return f"{whole_one} is whole: free some space, then run the same command to go on from there"
 
 
-def _prune(folder: Path, newest: int, keep: int) -> None:
-    """Remove old checkpoints; each loses its name first, so that a kill leaves no half of one under it."""
-    for path in [path for path in folder.iterdir() if _LEFT_BEHIND.fullmatch(path.name)]:
-        shutil.rmtree(path, ignore_errors=True)
-    passed = [path for step, path in _checkpoints(folder) if step > newest]
-    old = [path for step, path in _checkpoints(folder) if step <= newest][keep:]
-    for path in (*passed, *old):
+def _remove_passed(folder: Path, newest: int) -> None:
+    """Remove damaged checkpoints of later steps than the newest; those of another version are not ours to remove."""
+    later = [path for step, path in _checkpoints(folder) if step > newest]
+    _remove([path for path in later if not _is_foreign(path)])
+
+
+def _remove(checkpoints: list[Path]) -> None:
+    for path in checkpoints:
         gone = path.with_name(f".{path.name}.gone")
         path.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
