@@ -29,8 +29,7 @@ def open_regular(path: Path, remedy: str = "name a regular file") -> BinaryIO:
     What is judged is what was opened, so nothing can take the file's place in between. Any other OSError is the
     caller's to put into words.
     """
-    if path.is_dir():  # which some systems refuse to open
-        _refuse(path, stat.S_IFDIR, remedy)
+    check_regular(path, remedy)  # first, since a socket cannot be opened to be judged
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         _refuse(path, os.fstat(handle).st_mode, remedy)
@@ -49,4 +48,5 @@ def read_regular(path: Path, remedy: str = "name a regular file") -> bytes:
 def _refuse(path: Path, mode: int, remedy: str) -> None:
     kind = stat.S_IFMT(mode)
     if kind != stat.S_IFREG:
-        raise InputError(f"{path}: is {_KINDS.get(kind, 'no file')}, not a regular file; {remedy}")
+        instead = "" if kind == stat.S_IFDIR else ", not a regular file"
+        raise InputError(f"{path}: is {_KINDS.get(kind, 'no file')}{instead}; {remedy}")

@@ -281,6 +281,11 @@ def test_foreign_files_are_refused(tmp_path: Path, whole: Path) -> None:
         TokenFile.open(tmp_path / "a")
     with pytest.raises(InputError, match="is a directory; name a token file"):
         TokenFile.open(tmp_path)
+    os.mkfifo(tmp_path / "pipe.tokens")
+    with pytest.raises(InputError, match=r"pipe\.tokens: is a named pipe, not a regular file; name a token file"):
+        TokenFile.open(tmp_path / "pipe.tokens")
+    with pytest.raises(InputError, match="/dev/zero: is a device, not a regular file; name a token file"):
+        TokenFile.open("/dev/zero")
     with pytest.raises(InputError, match="no such file; make it with gossamer tokenize"):
         TokenFile.open(tmp_path / "none")
 

@@ -138,6 +138,17 @@ def test_a_pipe_where_a_file_is_to_be_written_is_refused(tmp_path: Path) -> None
         gs.train(decoder_config(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "seal.json"])
+def test_what_never_ends_is_damage_of_a_checkpoint(tmp_path: Path, name: str) -> None:
+    older, newest = whole(tmp_path, 3), whole(tmp_path, 6)
+    (newest / name).unlink()
+    os.mkfifo(newest / name)
+    assert newest_checkpoint(tmp_path) == older
+    (newest / name).unlink()
+    (newest / name).symlink_to("/dev/zero")
+    assert newest_checkpoint(tmp_path) == older
+
+
 def test_refused_data_leave_what_the_run_read(tmp_path: Path) -> None:
     config = decoder_config(tmp_path)
     gs.train(config)

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from gossamer.errors import InputError, quote
+from gossamer.regular_files import check_regular
 from gossamer.text.documents import Document
 from gossamer.text.encoding import count_ids, encode_documents, end_of_documents, fingerprint
 from gossamer.text.tokenizer import Tokenizer
@@ -60,8 +61,7 @@ class TokenFile:
         """
         path = Path(path)
         try:
-            if path.is_dir():
-                raise InputError(f"{path}: is a directory; name a token file")
+            check_regular(path, "name a token file")
             if path.stat().st_size < START:
                 raise _foreign(str(path))
             return cls(str(path), np.memmap(path, dtype=np.uint8, mode="r"))

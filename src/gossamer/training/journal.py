@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from gossamer.errors import InputError, quote
+from gossamer.regular_files import open_regular
 from gossamer.training.journal_live import LiveLine
 from gossamer.training.journal_plot import plot_losses
 
@@ -109,7 +110,7 @@ def read_journal(path: Path | str) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     if path.exists():
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from file
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gossamer.checkpoints.files import read_json, reason
 from gossamer.checkpoints.replace import replacing
 from gossamer.errors import GossamerError, InputError, quote
+from gossamer.regular_files import open_regular
 from gossamer.training.processes import whole
 
 __all__ = [
@@ -190,7 +191,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
