@@ -7,7 +7,7 @@ from gossamer.errors import GossamerError, InputError
 
 if TYPE_CHECKING:
     from gossamer.checkpoints import load, save  # type: ignore[no-redef]
-    from gossamer.kernels import attend, explain
+    from gossamer.kernels import attend, explain, merge
     from gossamer.models.generation import generate
     from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window
     from gossamer.recipes import lengthen  # type: ignore[no-redef]
@@ -31,6 +31,7 @@ __all__ = [
     "generate",
     "lengthen",
     "load",
+    "merge",
     "save",
     "task",
     "train",
@@ -48,6 +49,7 @@ _HOMES = {
     "generate": "gossamer.models.generation",
     "lengthen": "gossamer.recipes",
     "load": "gossamer.checkpoints",
+    "merge": "gossamer.kernels",
     "save": "gossamer.checkpoints",
     "task": "gossamer.tasks",
     "train": "gossamer.training.loop",

@@ -1,10 +1,11 @@
 """`blocked` and `cpu` as operators of torch: its registration, torch.compile, checkpointing, and what it refuses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from kernel_cases import Call, random_call, relative_error
+from kernel_cases import Call, random_call, relative_error, run
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses import FakeTensorMode
@@ -121,13 +122,37 @@ def test_checkpointing_replays_the_dropout() -> None:
     assert torch.equal(*grads)
 
 
-def test_a_second_derivative_is_refused_with_a_way_out() -> None:
-    call = random_call(Window(2, 2), 9)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["auto", "cpu", "blocked", "dense"])
+def test_a_second_derivative_is_refused_with_a_way_out(backend: str, dtype: torch.dtype) -> None:
+    if backend == "cpu" and dtype == torch.float64:
+        dtype = torch.float32
+    call = random_call(Window(2, 2), 9).to(dtype)
     q = call.q.requires_grad_()
-    out = attend(q, call.k, call.v, call.pattern, backend="blocked")
+    out = attend(q, call.k, call.v, call.pattern, backend=backend)
     (grad,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
     with pytest.raises(InputError, match=r"no second derivative; use backend='reference'"):
         grad.sum().backward()
+
+
+def test_the_reference_has_second_derivatives() -> None:
+    call = random_call(Window(2, 2), 5, batch=1, heads=1, size=3, key_mask=torch.tensor([[1, 1, 0, 1, 1]]).bool())
+    tensors = tuple(x.requires_grad_() for x in (call.q, call.k, call.v))
+    assert torch.autograd.gradgradcheck(
+        lambda *qkv: attend(*qkv, call.pattern, backend="reference", **call.options), tensors
+    )
+
+
+def test_the_first_derivative_of_dense_goes_on_through_what_was_before() -> None:
+    """A graph of the gradients is made, and is of use for all that is not attention."""
+    call = random_call(Window(2, 2), 9)
+    weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    out = attend(call.q * weight, call.k, call.v, call.pattern, backend="dense")
+    (grad,) = torch.autograd.grad(out.square().sum(), weight, create_graph=True)
+    other = run(replace(call, q=call.q * 2, grad_out=None), "reference").out
+    assert torch.allclose(out, other)
+    with pytest.raises(InputError, match="backend 'dense' has no second derivative"):
+        grad.backward()
 
 
 @pytest.mark.parametrize("backend", ["blocked", "dense", "reference"])

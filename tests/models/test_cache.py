@@ -181,6 +181,33 @@ def test_summary_cells_and_the_current_block_are_kept() -> None:
     assert cache.bytes == (64 - 4 + 5_000 // 64 * 4) * KEY
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        Fixed(2**20, 8),
+        Fixed(2**31 - 1, 2**31 - 1),
+        Fixed(2**31 - 1, 2**30, "summary", 2**30 - 1),
+        Fixed(60, 8),
+        Fixed(61, 8, "block"),
+        Window(2**31 - 1, 0, 2**31 - 1),
+        Strided(2**31 - 1),
+        Strided(2**31 - 1, "column") | Window(2**31 - 1, 0),
+        Fixed(2**31 - 1, 2**31 - 1, "summary") | Window(3, 0),
+        PerHead((Fixed(2**20, 8), 2), (Strided(2**20), 2)),
+    ],
+    ids=str,
+)
+def test_a_cache_is_never_larger_than_the_model_reads(pattern: Pattern) -> None:
+    """However large the numbers of its pattern: nothing is as long as a block or a window that no text can fill."""
+    model, ids = decoder([pattern], length=60), tokens(1, 60)
+    cache = Cache(model.architecture)
+    with torch.no_grad():
+        states = [model(one, cache=cache).last_hidden_state for one in ids.split([1, 1, 20, 1, 37], dim=1)]
+        whole = model(ids).last_hidden_state
+    torch.testing.assert_close(torch.cat(states, dim=1), whole, rtol=0, atol=1e-10)
+    assert cache.bytes <= 2 * 60 * KEY
+
+
 def test_what_grows_is_seldom_moved() -> None:
     model, ids = decoder([FULL, Strided(7), Fixed(8, 2)], length=2_000), tokens(1, 700)
     cache = Cache(model.architecture)

@@ -44,9 +44,9 @@ patterns = st.one_of(flat, flat, groups.map(lambda drawn: PerHead(*drawn)))
 @st.composite
 def places(draw: st.DrawFn, lead: bool = True) -> dict[str, object]:
     """Arguments of `mask` and `pairs`: queries, keys, query_start, flags."""
-    queries, start = draw(st.integers(0, 20)), draw(st.sampled_from([0, 0, 1, 5, 30]))
+    queries, start = draw(st.integers(0, 20)), draw(st.sampled_from([0, 0, 1, 5, 30, -1, -4, -30]))
     keys = draw(st.none() | st.integers(0, 24))
-    known = queries + start if keys is None else keys
+    known = max(0, queries + start) if keys is None else keys
     shape = (*draw(st.sampled_from([(), (), (2,), (2, 3)]) if lead else st.just(())), known)
     flags = None
     if draw(st.booleans()):

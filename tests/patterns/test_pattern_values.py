@@ -102,7 +102,10 @@ def test_longformer_attention_windows():
         (lambda: Full().mask(-1), r"queries is -1"),
         (lambda: Full().mask(2.5), r"queries is 2\.5"),
         (lambda: Full().pairs(3, keys=-2), r"keys is -2"),
-        (lambda: Full().mask(3, query_start=-1), r"query_start is -1"),
+        (
+            lambda: Full().mask(3, query_start=-(2**31)),
+            r"query_start is -2147483648; it must be an integer",
+        ),
         (lambda: Full().mask(3, flags=torch.ones(3)), r"flags are torch.float32; .*boolean"),
         (lambda: Full().mask(3, flags=[True] * 3), r"flags are list"),
         (lambda: Global().pairs(3, flags=torch.ones(2, 4, dtype=torch.bool)), r"shape \[2, 4\].*the 3 keys"),

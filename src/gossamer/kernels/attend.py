@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.blocked import blocked
 from gossamer.kernels.cpu import cpu
 from gossamer.kernels.dense import dense
+from gossamer.kernels.documents import each_damaged_apart
 from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
 from gossamer.kernels.portable import portable
 from gossamer.kernels.reference import reference
@@ -29,14 +31,14 @@ KeyFlags = Bool[Tensor, "batch keys"]
 def attend(
     q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
     segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
-    query_start: int = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
+    query_start: int | Tensor = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
     seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[False] = ...,
 ) -> Queries: ...  # fmt: skip
 @overload
 def attend(
     q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
     segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
-    query_start: int = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
+    query_start: int | Tensor = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
     seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[True],
 ) -> tuple[Queries, Float[Tensor, "batch heads queries"]]: ...  # fmt: skip
 def attend(
@@ -49,7 +51,7 @@ def attend(
     segments: TensorOrPair | None = None,
     positions: TensorOrPair | None = None,
     global_mask: KeyFlags | None = None,
-    query_start: int = 0,
+    query_start: int | Tensor = 0,
     bias: Tensor | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
@@ -67,15 +69,18 @@ def attend(
         segments: integer document ids [batch, keys], or a (query, key) pair; nobody, global or not, sees another one.
         positions: integers [batch, keys], or a (query, key) pair, which the pattern reads instead of indices.
         global_mask: boolean [batch, keys]: the tokens that `Global()` means; padding never counts.
-        query_start: index of the first query among the keys.
-        bias: added to the scores, broadcast to [batch, heads, queries, keys].
+        query_start: index of the first query among the keys, below 0 where it stands before them; or integers [batch],
+            one for each row. keys - queries aligns the last query with the last key.
+        bias: numbers added to the scores, or booleans, True where a query may see a key; 2 to 4 dimensions, broadcast
+            to [batch, heads, queries, keys]. A pair is hidden by False or minus infinity alone.
         scale: of the scores; 1 / sqrt(head_size) unless given.
         dropout: rate at which probabilities are dropped; which ones depends on (seed, batch, head, query, key) alone.
         seed: of the dropout; drawn from torch's generator unless given.
         backend: "auto", "reference", "dense", "blocked" or "cpu"; see `explain`.
         return_lse: also return each row's log-sum-exp, [batch, heads, queries], in float32 or wider, differentiable.
 
-    A row with nothing to see gives zeros, log-sum-exp -inf and zero gradients.
+    A row with nothing to see gives zeros, log-sum-exp -inf and zero gradients. Where segments are given, NaN and
+    infinity stay in their document (while tracing, on the backend `cpu` alone).
 
     Raises:
         InputError: a shape, dtype, device or value that does not fit, or a backend that cannot compute this call.
@@ -110,7 +115,7 @@ def explain(
     segments: TensorOrPair | None = None,
     positions: TensorOrPair | None = None,
     global_mask: KeyFlags | None = None,
-    query_start: int = 0,
+    query_start: int | Tensor = 0,
     bias: Tensor | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
@@ -127,14 +132,17 @@ def explain(
 
 
 def _run(inputs: Inputs, backend: str, return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:
-    if backend == "dense":
-        return dense(inputs)
-    if backend == "reference":
-        out, lse = reference(inputs)
-    elif backend == "cpu":
-        out, lse = cpu(inputs)
-    elif in_plain_operations(inputs):
-        out, lse = portable(inputs)
-    else:
-        out, lse = blocked(inputs)
-    return (out, lse) if return_lse else out
+    in_blocks = portable if in_plain_operations(inputs) else blocked
+    compute = {"reference": reference, "dense": _dense, "blocked": in_blocks, "cpu": cpu}[backend]
+    # The compiled kernel's forward pass multiplies nothing of two documents.
+    apart = backend == "cpu" and not _learns(inputs)
+    out, lse = compute(inputs) if apart else each_damaged_apart(inputs, compute)
+    return (out, lse) if return_lse and lse is not None else out
+
+
+def _learns(inputs: Inputs) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (inputs.q, inputs.k, inputs.v))
+
+
+def _dense(inputs: Inputs) -> tuple[Tensor, None]:
+    return dense(inputs), None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from gossamer.kernels.inputs import Inputs, readable
+from gossamer.kernels.inputs import Inputs, bias_in, readable
+from gossamer.kernels.once import differentiable_once
 from gossamer.kernels.visible import visible
 from gossamer.patterns import Full, Pattern
 
@@ -19,8 +21,17 @@ CACHED_MASK = 2**20
 
 
 def dense(inputs: Inputs) -> Tensor:
-    """Output [batch, heads, queries, size]; without log-sum-exp and without dropout."""
-    inputs = inputs.with_repeated_heads()
+    """Output [batch, heads, queries, size]; without log-sum-exp, dropout and second derivative."""
+    q, k, v = differentiable_once(inputs.q, inputs.k, inputs.v)
+    inputs = replace(inputs, q=q, k=k, v=v).with_repeated_heads()
+    if inputs.bias is not None and inputs.bias.dtype.itemsize > inputs.q.dtype.itemsize == 2:
+        # Half precision would round the bias, and make minus infinity of a large one.
+        wide = replace(inputs, q=inputs.q.float(), k=inputs.k.float(), v=inputs.v.float())
+        return _dense(wide).to(inputs.q.dtype)
+    return _dense(inputs)
+
+
+def _dense(inputs: Inputs) -> Tensor:
     q, k, v = inputs.q, inputs.k, inputs.v
     if inputs.key_mask is not None:
         padding = ~inputs.key_mask[:, None, :, None]
@@ -66,6 +77,6 @@ def _make_mask(inputs: Inputs) -> tuple[Tensor, Tensor]:
     q = inputs.q
     allowed = visible(inputs)
     empty = ~allowed.any(-1, keepdim=True)
-    bias = q.new_zeros(()) if inputs.bias is None else inputs.bias.to(q.dtype)
+    bias = q.new_zeros(()) if inputs.bias is None else bias_in(q.dtype, inputs.bias)
     added = torch.where(allowed, bias, q.new_tensor(float("-inf")))
     return added.masked_fill_(empty, 0), empty

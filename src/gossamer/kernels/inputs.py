@@ -11,15 +11,15 @@ from torch.nn import Parameter
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
-from gossamer.patterns import Fixed, Pattern, PerHead, Union
+from gossamer.patterns import Fixed, Full, Pattern, PerHead, Union
 
-__all__ = ["Inputs", "make_inputs", "readable", "tracing"]
+__all__ = ["Inputs", "bias_in", "make_inputs", "readable", "tracing"]
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 FURTHEST = 2**30
-"""The largest query_start: distances of tokens then fit into 32 bits."""
+"""The largest query_start, before the keys or after: distances of tokens then fit into 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def make_inputs(
     segments: TensorOrPair | None = None,
     positions: TensorOrPair | None = None,
     global_mask: Tensor | None = None,
-    query_start: int = 0,
+    query_start: int | Tensor = 0,
     bias: Tensor | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
@@ -108,19 +108,24 @@ def make_inputs(
     q, k, v = (in_autocast_dtype(x) for x in (q, k, v))
     _check_kinds(q, k, v)
     batch, queries, keys = q.shape[0], q.shape[2], k.shape[2]
+    starts = None
+    if isinstance(query_start, Tensor):
+        query_start, starts = _check_starts(query_start, batch, q)
     _check_numbers(query_start, dropout, scale)
     _check_rows("key_mask", key_mask, batch, keys, q, boolean=True)
     if key_mask is not None and readable(key_mask) and bool(key_mask.all()):
         key_mask = None
     _check_rows("global_mask", global_mask, batch, keys, q, boolean=True)
-    q_segments, k_segments = _pair("segments", segments, batch, queries, keys, query_start, q)
+    own = _Own(query_start, starts, queries, keys)
+    q_segments, k_segments = _pair("segments", segments, batch, own, q)
     # Distances of small integers would wrap.
-    q_positions, k_positions = (
-        None if x is None else x.long() for x in _pair("positions", positions, batch, queries, keys, query_start, q)
-    )
+    q_positions, k_positions = (None if x is None else x.long() for x in _pair("positions", positions, batch, own, q))
     q_places = k_places = None
     if q_segments is not None and k_segments is not None and q_positions is None and _counts_blocks(pattern):
-        q_places, k_places = _places(q_segments, k_segments, query_start)
+        q_places, k_places = _places(q_segments, k_segments, query_start if starts is None else starts[:, None])
+    if starts is not None and q_positions is None and pattern != Full():
+        # Offsets of their own are positions of their own; what counts blocks in documents has the places there.
+        q_positions, k_positions = (q_places, k_places) if q_places is not None else own.positions(batch, q.device)
     k_flags = global_mask if global_mask is None or key_mask is None else global_mask & key_mask
     return Inputs(
         q=q,
@@ -134,7 +139,7 @@ def make_inputs(
         k_positions=k_positions,
         q_places=q_places,
         k_places=k_places,
-        q_flags=None if k_flags is None else _query_flags(k_flags, query_start, queries),
+        q_flags=None if k_flags is None else own.flags(k_flags),
         k_flags=k_flags,
         query_start=query_start,
         bias=_check_bias(bias, q, k),
@@ -144,13 +149,29 @@ def make_inputs(
     )
 
 
-def _check_numbers(query_start: int, dropout: float, scale: float | None) -> None:
-    if not isinstance(query_start, int | torch.SymInt) or isinstance(query_start, bool) or query_start < 0:
+def bias_in(dtype: torch.dtype, bias: Tensor) -> Tensor:
+    """A bias in the dtype of the scores: what is finite stays finite, half of what that holds, so that sums do too.
+
+    Only minus infinity says that a pair is not seen.
+    """
+    if torch.finfo(bias.dtype).max <= torch.finfo(dtype).max:
+        return bias.to(dtype)
+    most = torch.finfo(dtype).max / 2
+    return torch.where(bias.isinf(), bias, bias.clamp(-most, most)).to(dtype)
+
+
+def _check_start(query_start: int) -> None:
+    if not isinstance(query_start, int | torch.SymInt) or isinstance(query_start, bool):
         raise InputError(
-            f"query_start is {quote(query_start)}; it must be a whole number, 0 or more: where the first query stands"
+            f"query_start is {quote(query_start)}; it must be a whole number, where the first query stands among the "
+            "keys, or a tensor [batch] of them"
         )
-    if query_start > FURTHEST:
-        raise InputError(f"query_start is {query_start}; it must be at most {FURTHEST}")
+    if not -FURTHEST <= query_start <= FURTHEST:
+        raise InputError(f"query_start is {query_start}; it must be from {-FURTHEST} to {FURTHEST}")
+
+
+def _check_numbers(query_start: int, dropout: float, scale: float | None) -> None:
+    _check_start(query_start)
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise InputError(f"dropout is {quote(dropout)}; it must be from 0 up to, not including, 1")
     is_number = scale is None or isinstance(scale, int | float | torch.SymFloat)
@@ -208,22 +229,78 @@ def _check_rows(name: str, x: Tensor | None, batch: int, length: int, q: Tensor,
         raise InputError(f"{name} has shape {list(x.shape)}; it must be [batch, length], here [{batch}, {length}]")
 
 
-def _pair(
-    name: str, x: TensorOrPair | None, batch: int, queries: int, keys: int, query_start: int, q: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
+@dataclass(frozen=True)
+class _Own:
+    """Which keys the queries are themselves: query i is key query_start + i, or with `starts` [batch], starts + i."""
+
+    query_start: int
+    starts: Tensor | None
+    queries: int
+    keys: int
+
+    def positions(self, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Indices of queries, [batch, queries], and of keys, [batch, keys]."""
+        first = self.query_start if self.starts is None else self.starts[:, None]
+        at = (torch.arange(self.queries, device=device) + first).expand(batch, -1)
+        return at, torch.arange(self.keys, device=device).expand(batch, -1)
+
+    def values(self, x: Tensor) -> Tensor | None:
+        """What the queries have of a value for each key [batch, keys]; None where one of them is no key."""
+        if self.starts is None:
+            first, stop = self.query_start, self.query_start + self.queries
+            return x[:, first:stop] if first >= 0 and stop <= self.keys else None
+        at, _ = self.positions(len(x), x.device)
+        if readable(at) and bool(((at < 0) | (at >= self.keys)).any()):
+            return None
+        return x.gather(1, at.clamp(0, max(self.keys - 1, 0)))
+
+    def flags(self, x: Tensor) -> Tensor:
+        """Flags of the queries, of those of the keys; a query that is no key is not flagged."""
+        if self.starts is None:
+            before = max(0, min(-self.query_start, self.queries))
+            found = x[:, max(0, self.query_start) : max(0, self.query_start + self.queries)]
+            after = self.queries - before - found.shape[1]
+            return torch.nn.functional.pad(found, (before, after)) if before or after else found
+        at, _ = self.positions(len(x), x.device)
+        padded = torch.nn.functional.pad(x, (0, 1))
+        return padded.gather(1, torch.where((at < 0) | (at >= self.keys), self.keys, at))
+
+    def __str__(self) -> str:
+        return str(self.query_start) if self.starts is None else f"offsets {quote(self.starts.tolist())}"
+
+
+def _check_starts(starts: Tensor, batch: int, q: Tensor) -> tuple[int, Tensor | None]:
+    """One offset for all rows as a number, else a tensor of them."""
+    if starts.shape != (batch,) or starts.dtype.is_floating_point or starts.dtype == torch.bool:
+        raise InputError(
+            f"query_start is {starts.dtype} of shape {list(starts.shape)}; it must be a whole number, or integers "
+            f"[batch], here [{batch}]"
+        )
+    if starts.device != q.device:
+        raise InputError(f"query_start is on {starts.device} and q on {q.device}; they must be on one device")
+    if not readable(starts):
+        return 0, starts.long()
+    listed = starts.tolist()
+    for start in listed:
+        _check_start(start)
+    return (listed[0] if listed else 0, None) if len(set(listed)) <= 1 else (0, starts.long())
+
+
+def _pair(name: str, x: TensorOrPair | None, batch: int, own: _Own, q: Tensor) -> tuple[Tensor | None, Tensor | None]:
     if x is None:
         return None, None
     if isinstance(x, Tensor):
-        _check_rows(name, x, batch, keys, q)
-        if query_start + queries > keys:
+        _check_rows(name, x, batch, own.keys, q)
+        of_queries = own.values(x)
+        if of_queries is None:
             raise InputError(
-                f"{name} is one tensor of {keys} keys, but the queries stand at {query_start} to "
-                f"{query_start + queries - 1}; give a (query, key) pair of tensors"
+                f"{name} is one tensor of {own.keys} keys, but the queries, {own.queries} from {own} on, are not all "
+                "among them; give a (query, key) pair of tensors"
             )
-        return x[:, query_start : query_start + queries], x
+        return of_queries, x
     if not isinstance(x, tuple) or len(x) != 2:
         raise InputError(f"{name} is a {type(x).__name__}; it must be one tensor or a (query, key) pair of tensors")
-    for part, length in zip(x, (queries, keys), strict=True):
+    for part, length in zip(x, (own.queries, own.keys), strict=True):
         _check_rows(name, part, batch, length, q)
     return x
 
@@ -236,7 +313,7 @@ def _counts_blocks(pattern: Pattern) -> bool:
     return any(isinstance(part, Fixed) for part in parts)
 
 
-def _places(q_segments: Tensor, k_segments: Tensor, query_start: int) -> tuple[Tensor, Tensor]:
+def _places(q_segments: Tensor, k_segments: Tensor, query_start: int | Tensor) -> tuple[Tensor, Tensor]:
     """Indices less those of the first key of the same document, [batch, queries] and [batch, keys].
 
     A query whose document has no key sees nothing, wherever it stands.
@@ -253,26 +330,24 @@ def _places(q_segments: Tensor, k_segments: Tensor, query_start: int) -> tuple[T
     return places[0], places[1]
 
 
-def _query_flags(k_flags: Tensor, query_start: int, queries: int) -> Tensor:
-    """Flags of the queries: query i is the token at key position query_start + i; beyond the keys nobody is flagged."""
-    flags = k_flags[:, query_start : query_start + queries]
-    missing = queries - flags.shape[1]
-    return torch.nn.functional.pad(flags, (0, missing)) if missing else flags
-
-
 def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     if bias is None:
         return None
     _check_tensor("bias", bias)
     full = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-    if bias.ndim != 4 or any(have not in (1, want) for have, want in zip(bias.shape, full, strict=True)):
+    shape = (1,) * (4 - bias.ndim) + tuple(bias.shape)
+    if not 2 <= bias.ndim <= 4 or any(have not in (1, want) for have, want in zip(shape, full, strict=True)):
         raise InputError(
             f"bias has shape {list(bias.shape)}; it must broadcast to {list(full)}: [batch, heads, queries, keys]"
         )
-    if not bias.dtype.is_floating_point or bias.device != q.device:
+    if not (bias.dtype.is_floating_point or bias.dtype == torch.bool) or bias.device != q.device:
         raise InputError(
-            f"bias is {bias.dtype} on {bias.device}; it must be floating-point on {q.device}, added to the scores"
+            f"bias is {bias.dtype} on {bias.device}; on {q.device} it must be floating-point, added to the scores, or "
+            "boolean, True where a query may see a key"
         )
+    bias = bias.reshape(shape)
+    if bias.dtype == torch.bool:
+        return torch.zeros(shape, dtype=q.dtype, device=q.device).masked_fill_(~bias, float("-inf"))
     return bias
 
 

@@ -14,6 +14,8 @@ UNBOUNDED = 2**62
 
 BAND_NUMBERS = 8
 
+_WITH_PIECES = (Fixed, Full, Global, Strided, Window)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
@@ -66,10 +68,13 @@ def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...]:
 
 def why_not_pieces(pattern: Pattern) -> str | None:
     """Why this pattern has no disjoint pieces, or None where it has."""
-    parts = [part for part, _ in pattern.groups] if isinstance(pattern, PerHead) else [pattern]
-    for part in parts:
+    for part in [part for part, _ in pattern.groups] if isinstance(pattern, PerHead) else [pattern]:
+        singles = part.parts if isinstance(part, Union) else (part,)
+        for single in singles:
+            if not isinstance(single, _WITH_PIECES):
+                return f"of «{single}», a {type(single).__name__}, no pieces are known"
         if isinstance(part, Union) and not part.exact:
-            return f"the union of {' and '.join(f'«{one}»' for one in part.parts)} has no exact pieces"
+            return f"the union of {' and '.join(f'«{single}»' for single in singles)} has no exact pieces"
     return None
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.dropout import keep_mask
-from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.inputs import Inputs, bias_in
 from gossamer.kernels.visible import visible
 
 __all__ = ["reference"]
@@ -27,7 +27,7 @@ def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
         k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
     scores = q @ k.mT * inputs.scale
     if inputs.bias is not None:
-        scores = scores + inputs.bias.to(wide)
+        scores = scores + bias_in(wide, inputs.bias)
     allowed = visible(inputs)
     scores = scores.masked_fill(~allowed, float("-inf"))
     empty = ~allowed.any(-1, keepdim=True)

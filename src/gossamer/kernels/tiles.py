@@ -126,7 +126,7 @@ def _block_tiles(
         first, last = max(place + low, 0), min(place + count + high, stride)
         for block in range(query_start // stride * stride, query_start + queries, stride):
             start, stop = block + place - query_start, block + place + count - query_start
-            inside = start >= 0 and stop <= queries and block + last <= keys and first < last
+            inside = start >= 0 and stop <= queries and first < last and block + first >= 0 and block + last <= keys
             start, stop = max(start, 0), min(stop, queries)
             if start < stop:
                 yield _tile(start, stop - start, block + first, block + last, keys, stride), inside

@@ -12,7 +12,7 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.patterns import Fixed, Full, Pattern, Strided, Union, Window
 
-__all__ = ["Blocks", "Everything", "Layout", "Ring", "layouts", "parts_of", "seen"]
+__all__ = ["Blocks", "Everything", "Layout", "Ring", "layouts", "parts_of", "seen", "within"]
 
 
 class Layout(ABC):
@@ -120,6 +120,15 @@ def parts_of(pattern: Pattern) -> tuple[Pattern, ...]:
     return pattern.parts if isinstance(pattern, Union) else (pattern,)
 
 
+def within(pattern: Pattern, longest: int) -> Pattern:
+    """What the pattern is among the first `longest` tokens: of one block that holds them all, a plain causal one.
+
+    A buffer for the block would else be as long as that, however few tokens there will be.
+    """
+    one_block = isinstance(pattern, Fixed) and pattern.block and pattern.stride >= longest
+    return Full(causal=True) if one_block else pattern
+
+
 def layouts(pattern: Pattern) -> tuple[Layout, ...]:
     """What has to be kept for the queries of one causal pattern that are still to come.
 
@@ -173,6 +182,6 @@ def seen(pattern: Pattern, position: int) -> Int[Tensor, "n"]:
 def _seen_of_fixed(pattern: Fixed, position: int) -> Int[Tensor, "n"]:
     first, stop = pattern.cells
     blocks, place = divmod(position, pattern.stride)
-    cells = torch.arange(blocks)[:, None] * pattern.stride + torch.arange(first, stop)
+    cells = torch.arange(blocks)[:, None] * pattern.stride + torch.arange(first, stop if blocks else first)
     own = torch.arange(0, place + 1) if pattern.block else torch.arange(first, max(first, min(stop, place + 1)))
     return torch.cat([cells.flatten(), own + blocks * pattern.stride])

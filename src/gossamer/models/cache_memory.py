@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer.kernels import attend
 from gossamer.layers import Masks
-from gossamer.models.cache_layout import Layout, layouts, parts_of
+from gossamer.models.cache_layout import Layout, layouts, parts_of, within
 from gossamer.models.cache_plan import Chunk, Span, State, Writes
 from gossamer.patterns import Fixed, Pattern, PerHead
 
@@ -161,8 +161,9 @@ class LayerMemory:
         self._groups: list[Group] = []
         start = 0
         for part, count in pattern.groups if isinstance(pattern, PerHead) else ((pattern, heads),):
-            buffers = tuple(Buffer(one, longest) for one in layouts(part))
-            self._groups.append(Group(part, start, start + count, buffers))
+            kept = within(part, longest)
+            buffers = tuple(Buffer(layout, longest) for layout in layouts(kept))
+            self._groups.append(Group(kept, start, start + count, buffers))
             start += count
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.patterns.grid import Grid
 
 __all__ = ["Pattern"]
@@ -19,7 +19,9 @@ class Pattern(ABC):
 
     A subclass is a frozen dataclass, declared as `class Window(Pattern, kind="window")`. It must define `causal`,
     `allowed`, `covers` and `__str__`; it should define `_row_sums` (or `_count`), so that nothing builds a mask to
-    count it, and may define `_merged_with` and `_exact_with`, which say how it joins others in a union.
+    count it, and may define `_merged_with` and `_exact_with`, which say how it joins others in a union. Kernels know
+    the pieces of Gossamer's own classes alone, any other runs on `reference`. Raises InputError for a kind that another
+    class has, and for a class that is derived from a finished pattern.
     """
 
     kind: ClassVar[str]
@@ -29,6 +31,19 @@ class Pattern(ABC):
 
     def __init_subclass__(cls, kind: str, **rest: Any) -> None:
         super().__init_subclass__(**rest)
+        finished = next((one for one in cls.__mro__[1:] if one in Pattern.kinds.values()), None)
+        if finished is not None:
+            raise InputError(
+                f"pattern {cls.__qualname__}: it is derived from {finished.__qualname__}, whose pieces and merging "
+                "would be taken for its own; derive it from Pattern"
+            )
+        taken = Pattern.kinds.get(kind)
+        # The same definition run again, as by a reload or a cell of a notebook, takes the place of its earlier self.
+        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise InputError(
+                f"pattern {cls.__qualname__}: the kind {quote(kind)} is {taken.__module__}.{taken.__qualname__}'s; "
+                "declare it with another one, since descriptions of patterns are read by their kind"
+            )
         cls.kind = kind
         Pattern.kinds[kind] = cls
 
@@ -75,10 +90,10 @@ class Pattern(ABC):
     ) -> Tensor:
         """The dense mask, boolean [..., queries, keys]; True where query i + query_start may see key j.
 
-        Without `keys` the queries are the last of query_start + queries positions, so `mask(n)` is square. `flags`,
-        boolean [..., keys], marks the global tokens by key position; its leading dimensions lead the mask.
-        O(queries * keys) memory: for tests, pictures and short inputs. Raises `InputError` on impossible sizes or
-        flags, and on `buckets`, which only hashed patterns take.
+        Queries before the first key have a query_start below 0. Without `keys` the queries are the last of
+        query_start + queries positions, so `mask(n)` is square. `flags`, boolean [..., keys], marks the global tokens
+        by key position; its leading dimensions lead the mask. O(queries * keys) memory: for tests, pictures and short
+        inputs. Raises `InputError` on impossible sizes or flags, and on `buckets`, which only hashed patterns take.
         """
         if buckets is not None:
             raise InputError(f"pattern: buckets were given to '{self}', which is not hashed; leave them out")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
@@ -15,6 +16,8 @@ from gossamer.patterns.window import Window
 __all__ = ["Fixed"]
 
 PARTS = ("both", "block", "summary")
+STEPS_AT_ONCE = 2**16
+"""Steps of a window whose pairs are counted together."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,78 @@ class Fixed(Pattern, kind="fixed"):
         place = positions % self.stride
         return (place >= first) & (place < stop)
 
+    def _count(self, grid: Grid) -> int:
+        """In closed form, like that of a band: key counts grow by the same number from block to block."""
+        start, stop = max(0, grid.query_start), max(0, grid.query_start + grid.queries)
+        pairs = self._cells_seen(stop, grid.keys) - self._cells_seen(start, grid.keys)
+        if self.block:
+            pairs += self._others_seen(stop, grid.keys) - self._others_seen(start, grid.keys)
+        return grid.copies * pairs
+
+    def _count_beside(self, window: Window, grid: Grid) -> int:
+        """Pairs that this pattern has and the window has not: all but those of each of the window's steps."""
+        steps = min(window.before, grid.span // window.dilation) + 1
+        common = 0
+        for first in range(0, steps, STEPS_AT_ONCE):
+            back = torch.arange(first, min(first + STEPS_AT_ONCE, steps)) * window.dilation
+            start = (grid.query_start - back).clamp(0, grid.keys)
+            stop = (grid.query_start + grid.queries - back).clamp(0, grid.keys)
+            common += int((self._seen_back(back, stop) - self._seen_back(back, start)).sum())
+        return self._count(grid) - grid.copies * common
+
+    def _seen_back(self, back: Tensor, stop: Tensor) -> Tensor:
+        """How many of the keys 0 to stop are seen by the query that stands so far behind them."""
+        first, last = self.cells
+        blocks, rest = stop // self.stride, stop % self.stride
+        seen = blocks * (last - first) + (rest - first).clamp(0, last - first)
+        if not self.block:
+            return seen
+        within = (self.stride - back).clamp(min=0)  # places from which that query is still in the block
+        others = within - (within - first).clamp(0, last - first)
+        rest = torch.minimum(rest, within)
+        return seen + blocks * others + rest - (rest - first).clamp(0, last - first)
+
+    def _cells_seen(self, stop: int, keys: int) -> int:
+        """Cells that the queries 0 to stop see, each all of those up to its own place: a sum over numbers of cells."""
+        count = self.cells[1] - self.cells[0]
+        inside = min(stop, keys)
+        blocks, rest = divmod(inside + 1, self.stride)
+        whole = blocks * (blocks - 1) // 2 * count * self.stride + blocks * self._cells_sum(self.stride - 1)
+        last, there = divmod(keys, self.stride)
+        every_cell = last * count + self._cells_in(there)
+        return whole + rest * blocks * count + self._cells_sum(rest - 1) + (stop - inside) * every_cell
+
+    def _others_seen(self, stop: int, keys: int) -> int:
+        """Keys that are no cells, and which the queries 0 to stop see in their own block."""
+        inside = min(stop, keys)
+        blocks, rest = divmod(inside, self.stride)
+        seen = blocks * self._others_sum(self.stride) + self._others_sum(rest)
+        last, there = divmod(keys, self.stride)
+        beyond = max(0, min(stop, (last + 1) * self.stride) - keys)
+        return seen + beyond * (there - self._cells_in(there))
+
+    def _cells_in(self, places: int) -> int:
+        """How many of a block's first places are cells."""
+        first, stop = self.cells
+        return min(max(places - first, 0), stop - first)
+
+    def _cells_sum(self, places: int) -> int:
+        """The sum of `_cells_in` over 0 to `places`."""
+        first, stop = self.cells
+        rising = self._cells_in(places)
+        return rising * (rising + 1) // 2 + max(0, places - stop) * (stop - first)
+
+    def _others_sum(self, places: int) -> int:
+        """The sum over 1 to `places` of how many of a block's first places are no cells."""
+        return places * (places + 1) // 2 - self._cells_sum(places)
+
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
         return self._row_sums_beside(None, grid, values)
 
     def _row_sums_beside(self, window: Window | None, grid: Grid, values: Tensor) -> Tensor:
         """Sums over the keys that this pattern sees and the window does not: cells before, others in the own block."""
         is_cell = self._is_cell(grid.key_positions)
-        everything = grid.query_start + grid.queries + grid.keys
+        everything = grid.span
         parts: list[tuple[Tensor, Tensor | None]] = [(values * is_cell, None)]
         if self.block:
             parts.append((values * ~is_cell, grid.query_positions // self.stride * self.stride))

@@ -45,9 +45,9 @@ class Full(Pattern, kind="full"):
         return self if other.causal or not self.causal else None
 
     def _count(self, grid: Grid) -> int:
-        before = after = grid.query_start + grid.queries + grid.keys
+        before = after = grid.span
         return grid.copies * band_pairs(grid, before, 0 if self.causal else after, 1)
 
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
-        before = after = grid.query_start + grid.queries + grid.keys
+        before = after = grid.span
         return band_row_sums(grid, values, before, 0 if self.causal else after, 1)

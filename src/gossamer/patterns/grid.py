@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.patterns.checks import check_integer
+from gossamer.patterns.checks import LARGEST, check_integer
 
 __all__ = ["Grid"]
 
@@ -21,7 +21,7 @@ class Grid:
     """Queries at positions query_start + i, keys at positions j, and which of the keys are flagged (global) tokens.
 
     `flags` is [..., keys] or None; its leading dimensions are those of every mask and row sum.
-    A query beyond the last key is never flagged.
+    A query before the first key, where query_start is below 0, or beyond the last one is never flagged.
     """
 
     queries: int
@@ -33,11 +33,16 @@ class Grid:
     def of(cls, queries: int, keys: int | None, query_start: int, flags: Tensor | None) -> "Grid":
         """Check the sizes; without `keys` the queries are the last of query_start + queries positions."""
         check_integer("pattern", "queries", queries, 0)
-        check_integer("pattern", "query_start", query_start, 0)
-        keys = query_start + queries if keys is None else keys
+        check_integer("pattern", "query_start", query_start, -LARGEST)
+        keys = max(0, query_start + queries) if keys is None else keys
         check_integer("pattern", "keys", keys, 0)
         _check_flags(flags, keys)
         return cls(queries, keys, query_start, flags)
+
+    @property
+    def span(self) -> int:
+        """No query and key are farther apart than this."""
+        return abs(self.query_start) + self.queries + self.keys
 
     @property
     def device(self) -> torch.device:
@@ -66,9 +71,9 @@ class Grid:
         """Flags of the queries, [..., queries]."""
         if self.flags is None:
             return None
-        flags = self.flags[..., self.query_start : self.query_start + self.queries]
-        missing = self.queries - flags.shape[-1]
-        return torch.cat([flags, flags.new_zeros((*self.lead, missing))], dim=-1) if missing else flags
+        before = max(0, min(-self.query_start, self.queries))
+        flags = self.flags[..., max(0, self.query_start) : max(0, self.query_start + self.queries)]
+        return torch.nn.functional.pad(flags, (before, self.queries - before - flags.shape[-1]))
 
     def row_blocks(self) -> Iterator[tuple[slice, "Grid"]]:
         """The same grid in blocks of rows that are small enough to be built."""

@@ -103,6 +103,15 @@ class Strided(Pattern, kind="strided"):
             sign * band_pairs(grid, steps.before, 0, steps.size) for sign, steps in self._steps(grid)
         )
 
+    def _count_beside(self, window: Window, grid: Grid) -> int:
+        """Pairs that this pattern has and the window has not."""
+        pairs = 0
+        for sign, steps in self._steps(grid):
+            common = steps.common(Steps(window.before, window.dilation))
+            pairs += sign * band_pairs(grid, steps.before, 0, steps.size)
+            pairs -= sign * band_pairs(grid, common.before, 0, common.size)
+        return grid.copies * pairs
+
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
         return self._row_sums_beside(None, grid, values)
 
@@ -118,7 +127,7 @@ class Strided(Pattern, kind="strided"):
 
     def _steps(self, grid: Grid) -> list[tuple[int, Steps]]:
         """The steps back whose sum the pattern is: +1 counts them, -1 takes back what was counted twice."""
-        everything = grid.query_start + grid.queries + grid.keys
+        everything = grid.span
         local, column = Steps(self.stride, 1), Steps(everything, self.stride)
         if self.part == "both":
             return [(1, local), (1, column), (-1, local.common(column))]

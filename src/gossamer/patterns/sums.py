@@ -56,7 +56,7 @@ def band_row_sums(
     With `least`, [queries], a query sees no key before that position, which is at most its own. A dilated band is a
     plain band in every residue class, so the running sums are taken along the classes.
     """
-    extent = max(1, grid.keys, grid.query_start + grid.queries)
+    extent = max(1, grid.keys, grid.query_start + grid.queries, grid.keys - grid.query_start)
     dilation, before, after = min(dilation, extent), min(before, extent), min(after, extent)
     steps = -(-grid.keys // dilation)
     padded = torch.nn.functional.pad(values, (dilation, steps * dilation - grid.keys))

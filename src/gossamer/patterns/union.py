@@ -77,6 +77,17 @@ class Union(Pattern, kind="union"):
         merged = _canonical(single for part in parts for single in _parts(read(part)))
         return merged[0] if len(merged) == 1 else cls(merged)
 
+    def _count(self, grid: Grid) -> int:
+        """In closed form where nothing is flagged, for a window alone or beside Strided or Fixed."""
+        if grid.flags is None:
+            unflagged = [part for part in self.parts if part != Global()]
+            if len(unflagged) == 1:
+                return unflagged[0]._count(grid)
+            one, other = unflagged[0], unflagged[-1]
+            if len(unflagged) == 2 and isinstance(one, Fixed | Strided) and isinstance(other, Window):
+                return other._count(grid) + one._count_beside(other, grid)
+        return super()._count(grid)
+
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
         """With global tokens: everything for a flagged query; else the flagged keys and the rest's unflagged ones."""
         if Global() not in self.parts:

@@ -1,0 +1,43 @@
+"""Torch's fused attention has no second derivative: asked for one, it says so in our words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.kernels.inputs import tracing
+
+__all__ = ["differentiable_once"]
+
+Three = tuple[Tensor, Tensor, Tensor]
+
+
+def differentiable_once(q: Tensor, k: Tensor, v: Tensor) -> Three:
+    """The same tensors, whose gradients refuse to be differentiated; InputError then names the backend that can."""
+    recorded = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    if not recorded or tracing() or torch._C._functorch.maybe_current_level() is not None:
+        return q, k, v
+    return _Once.apply(q, k, v)
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Three:
+        return q.view_as(q), k.view_as(k), v.view_as(v)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        return _Refuse.apply(*grads) if torch.is_grad_enabled() else grads
+
+
+class _Refuse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        return tuple(one.view_as(one) for one in grads)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise InputError("backend 'dense' has no second derivative; use backend='reference', which has all of them")

@@ -1,0 +1,95 @@
+"""A pattern of one's own, whose pieces nobody knows: right answers from the reference, said, and no others."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from kernel_cases import random_call, relative_error, run
+from torch import Tensor
+
+from gossamer import InputError, PerHead, Window, attend, explain
+from gossamer.kernels import attention_rows
+from gossamer.models import Architecture, Attention, Embeddings, FeedForward, Layer, Model, Positions
+from gossamer.models.cache_layout import layouts
+from gossamer.patterns import Pattern
+
+
+@dataclass(frozen=True)
+class PowersOfTwo(Pattern, kind="powers of two, of a test"):
+    """Query i sees key j when i - j is zero or a power of two."""
+
+    @property
+    def causal(self) -> bool:
+        return True
+
+    def allowed(self, query_positions: Tensor, key_positions: Tensor, *flags: Tensor | None) -> Tensor:
+        distance = query_positions[..., :, None] - key_positions[..., None, :]
+        return (distance >= 0) & (distance & (distance - 1) == 0)
+
+    def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:
+        return bool(self.mask(queries, keys, query_start).all())
+
+    def __str__(self) -> str:
+        return "powers of two"
+
+
+OWN = [
+    PowersOfTwo(),
+    PerHead((PowersOfTwo(), 1), (Window(2, 0), 1)),
+    PowersOfTwo() | Window(2, 0),
+]
+
+
+@pytest.mark.parametrize("pattern", OWN, ids=str)
+@pytest.mark.parametrize("length", [1, 9, 70])
+def test_it_runs_on_the_reference_and_explain_says_so(pattern: Pattern, length: int) -> None:
+    segments = torch.arange(length).expand(2, -1) // 40
+    call = random_call(pattern, length, segments=segments)
+    found = explain(call.q, call.k, call.v, pattern, segments=segments)
+    assert found.backend == "reference"
+    assert "«powers of two», a PowersOfTwo, no pieces are known" in str(found)
+    ours, wanted = run(call, "auto"), run(call, "reference")
+    assert torch.equal(ours.out, wanted.out)
+    seen = pattern.mask(length) & (segments[0][:, None] == segments[0])
+    scores = (call.q @ call.k.mT / 8**0.5).masked_fill(~seen, float("-inf"))
+    assert relative_error(ours.out, scores.softmax(-1) @ call.v) < 1e-12
+    rows = attention_rows(call.q, call.k, pattern, range(length), segments=segments)
+    assert relative_error(rows @ call.v, ours.out) < 1e-12
+
+
+@pytest.mark.parametrize("backend", ["cpu", "blocked", "dense"])
+@pytest.mark.parametrize("pattern", OWN, ids=str)
+def test_another_backend_is_refused(pattern: Pattern, backend: str) -> None:
+    call = random_call(pattern, 12).to(torch.float32)
+    with pytest.raises(InputError, match=rf"'{backend}' cannot compute this call: of «powers of two», a Pow"):
+        attend(call.q, call.k, call.v, pattern, backend=backend)
+
+
+def test_a_model_of_it_sees_what_it_says() -> None:
+    """The last token's state moves with those that it sees, and with no other."""
+    torch.manual_seed(0)
+    layer = Layer(
+        attention=Attention(pattern=PowersOfTwo(), heads=2, head_size=4, weights=0),
+        feed_forward=FeedForward(width=8, weights=0),
+    )
+    embeddings = Embeddings(vocabulary_size=50, size=8, positions=Positions(length=40))
+    model = Model(Architecture(hidden_size=8, embeddings=embeddings, layers=(layer,))).eval()
+    ids = torch.randint(50, (1, 30))
+    before = model(ids).last_hidden_state[0, -1]
+    for i in range(29):
+        other = ids.clone()
+        other[0, i] = (other[0, i] + 1) % 50
+        moved = not torch.equal(model(other).last_hidden_state[0, -1], before)
+        assert moved == bool(PowersOfTwo().mask(30)[-1, i]), i
+
+
+def test_a_cache_does_not_guess_what_it_needs() -> None:
+    with pytest.raises(InputError, match="a cache cannot continue 'powers of two'"):
+        layouts(PowersOfTwo())
+
+
+def test_gradients_and_half_precision() -> None:
+    call = random_call(PowersOfTwo(), 33)
+    assert run(call, "auto").gradient.norm() > 0
+    half = replace(call.to(torch.bfloat16), grad_out=None)
+    assert relative_error(run(half, "auto").out, run(replace(call, grad_out=None), "reference").out) < 2e-2
