@@ -7,6 +7,7 @@
 #endif
 
 #include "backward.hpp"
+#include "fields.hpp"
 #include "forward.hpp"
 #include "peak.hpp"
 
@@ -82,4 +83,4 @@ VISIBLE double gs_peak(int type, double seconds) {
     return type == GS_FLOAT32 ? float32_peak(seconds) : type == GS_BFLOAT16 ? bfloat16_peak(seconds) : 0;
 }
 
-VISIBLE int64_t gs_call_bytes(void) { return sizeof(gs_attention); }
+VISIBLE const gs_field *gs_fields(void) { return FIELDS; }

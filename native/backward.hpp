@@ -84,13 +84,15 @@ struct Backward : Products<V, Element> {
         std::optional<Dropout<V>> dropout;
         Operand queries, gradients;
         Floats dq;
-        vf lse[V], delta[V];
+        // Weights are 2^((score - most) * scale - rest): by the log-sum-exp alone, most is 0.
+        vf most[V], rest[V], delta[V];
 
-        explicit Query(int64_t size) : queries(size), gradients(size), dq(round_up(size, 16) * TILE) {}
+        explicit Query(const gs_attention &call)
+            : queries(call.size), gradients(call.value_size), dq(round_up(call.size, 16) * TILE) {}
     };
 
     const gs_attention &call;
-    const int64_t padded;
+    const int64_t padded;  // of queries and keys
     Floats weights, changes, room;
     Numbers<Number> rounded, joined;
     Block<Element> keys_block, values_block;
@@ -101,16 +103,16 @@ struct Backward : Products<V, Element> {
     Backward(const gs_attention &call, int together)
         : call(call), padded(round_up(call.size, 16)), weights((BLOCK + SPARE) * TILE), changes((BLOCK + SPARE) * TILE),
           room(padded * TILE), rounded(EACH == 1 ? 0 : BLOCK * TILE), joined(rounded.size()),
-          keys_block(call.k, call.type, call.size), values_block(call.v, call.type, call.size) {
+          keys_block(call.k, call.type, call.size), values_block(call.v, call.type, call.value_size) {
         tiles.reserve(together);
-        while (tiles.size() < tiles.capacity()) tiles.emplace_back(call.size);
+        while (tiles.size() < tiles.capacity()) tiles.emplace_back(call);
     }
 
     // Of a span: scores become weights, and gradients of weights those of scores, both as the products after them need them.
     template <int F, int A>
     INLINE void change(const Query &query, const Span &span, int64_t block) {
-        products<F, A>(span, keys_block.rows, query.queries.columns.data(), weights.data());
-        products<F, A>(span, values_block.rows, query.gradients.columns.data(), changes.data());
+        products<F, A>(span, keys_block.rows, query.queries.columns.data(), call.size, weights.data());
+        products<F, A>(span, values_block.rows, query.gradients.columns.data(), call.value_size, changes.data());
         if (query.dropout->any) {
             turn<F, A, true>(query, span, block);
         } else {
@@ -119,13 +121,13 @@ struct Backward : Products<V, Element> {
     }
 
     template <int F, int A>
-    INLINE void products(const Span &span, const Number *const *rows, const Number *columns, float *to) {
+    INLINE void products(const Span &span, const Number *const *rows, const Number *columns, int64_t size, float *to) {
         for (int k = span.first; k < span.last; k += KEYS) {
             ahead.ask();
             const Number *some[KEYS];
             UNROLL for (int i = 0; i < KEYS; i++) some[i] = rows[std::min(k + i, span.last - 1)];
             vf found[KEYS][A];
-            Base::template dot<A>(some, columns + F * LANES * EACH, call.size, found);
+            Base::template dot<A>(some, columns + F * LANES * EACH, size, found);
             UNROLL for (int i = 0; i < KEYS; i++)
                 UNROLL for (int v = 0; v < A; v++) store(to + (k + i) * TILE + (F + v) * LANES, found[i][v]);
         }
@@ -142,7 +144,7 @@ struct Backward : Products<V, Element> {
             const bool clear = span.clear(k, k + 1);
             UNROLL for (int v = 0; v < A; v++) {
                 float *weight = at + k * TILE + v * LANES, *gradient = gradients + k * TILE + v * LANES;
-                vf p = exp2_below_one(load(weight) * scale - query.lse[F + v]);
+                vf p = exp2_below_one((load(weight) - query.most[F + v]) * scale - query.rest[F + v]);
                 vf dp = load(gradient);
                 if (!clear) {
                     const vi sees = tile.sees(block + k, F + v);
@@ -164,7 +166,7 @@ struct Backward : Products<V, Element> {
     // What the gradients of a row's weights have in common: sum(dout * out) - dlse.
     float delta_of(int64_t row, int64_t place, int64_t b, int64_t h) const {
         const int type = call.out_type;
-        const float sum = dot_rows(row_of(call.out, type, b, h, row), row_of(call.dout, type, b, h, row), type, call.size);
+        const float sum = dot_rows(row_of(call.out, type, b, h, row), row_of(call.dout, type, b, h, row), type, call.value_size);
         return call.dlse == nullptr ? sum : sum - call.dlse[place];
     }
 
@@ -173,14 +175,16 @@ struct Backward : Products<V, Element> {
         if (call.resume && tile.key_first == tile.key_last) return tile;
         query.dropout.emplace(call, queries, tile, b, h);
         const int64_t row = lse_row(call, b, h);
-        float lses[TILE], deltas[TILE];
+        float mosts[TILE], rests[TILE], deltas[TILE];
         for (int i = 0; i < TILE; i++) {
             int64_t place = row + queries.row(tile.first + std::min(i, tile.lanes - 1));
-            bool empty = i >= tile.lanes || call.lse[place] == -INFINITE;
-            lses[i] = empty ? -LOWEST : call.lse[place] * LOG2E;
+            const bool empty = i >= tile.lanes || call.lse[place] == -INFINITE, exact = call.most != nullptr;
+            mosts[i] = exact && !empty ? call.most[place] : 0.0f;
+            rests[i] = empty ? -LOWEST : exact ? std::log2(call.sum[place]) : call.lse[place] * LOG2E;
             deltas[i] = i < tile.lanes ? delta_of(queries.row(tile.first + i), place, b, h) : 0.0f;
         }
-        std::memcpy(query.lse, lses, sizeof lses);
+        std::memcpy(query.most, mosts, sizeof mosts);
+        std::memcpy(query.rest, rests, sizeof rests);
         std::memcpy(query.delta, deltas, sizeof deltas);
         query.queries.read(call.q, call.type, queries, tile, b, h, sign_of(call));
         query.gradients.read(call.dout, call.out_type, queries, tile, b, h, 1.0f);
@@ -194,12 +198,12 @@ struct Backward : Products<V, Element> {
         if (next >= queries.count) return;
         ahead.add(call.dq, call.resume ? int(GS_FLOAT32) : call.type, call.size, b, h, queries, tile.first, next);
         ahead.add(call.q, call.type, call.size, b, h, queries, next, next + TILE);
-        ahead.add(call.dout, call.out_type, call.size, b, h, queries, next, next + TILE);
-        ahead.add(call.out, call.out_type, call.size, b, h, queries, next, next + TILE);
-        for (const gs_tensor *x : {&call.k, &call.v})
-            ahead.add(*x, call.type, call.size, b, key_head, tile.keys, last, last + TILE);
-        for (const gs_tensor *x : {&call.dk, &call.dv})
-            ahead.add(*x, GS_FLOAT32, call.size, b, key_head, tile.keys, last, last + TILE);
+        ahead.add(call.dout, call.out_type, call.value_size, b, h, queries, next, next + TILE);
+        ahead.add(call.out, call.out_type, call.value_size, b, h, queries, next, next + TILE);
+        ahead.add(call.k, call.type, call.size, b, key_head, tile.keys, last, last + TILE);
+        ahead.add(call.v, call.type, call.value_size, b, key_head, tile.keys, last, last + TILE);
+        ahead.add(call.dk, GS_FLOAT32, call.size, b, key_head, tile.keys, last, last + TILE);
+        ahead.add(call.dv, GS_FLOAT32, call.value_size, b, key_head, tile.keys, last, last + TILE);
         ahead.spread(2 * (last - tile.key_first) / KEYS);
     }
 
@@ -250,7 +254,8 @@ struct Backward : Products<V, Element> {
             const int lane = span.vector * LANES, lanes = std::min(span.vectors * LANES, tile.lanes - lane);
             const int at = span.first * TILE + lane, wide = span.last - span.first;
             add_gradients<Element>(Base::by_lane(span, weights.data(), rounded) + at, TILE, wide,
-                                   query.gradients.steps + lane / EACH, padded, lanes, call.size, dv + span.first);
+                                   query.gradients.steps + lane / EACH, round_up(call.value_size, 16), lanes, call.value_size,
+                                   dv + span.first);
             add_gradients<Element>(Base::by_lane(span, changes.data(), rounded) + at, TILE, wide,
                                    query.queries.steps + lane / EACH, padded, lanes, call.size, dk + span.first);
         }

@@ -19,11 +19,11 @@ struct Forward : Products<V, Element> {
         std::optional<Dropout<V>> dropout;
         Floats out;
         Numbers<Number> columns;
-        vf most[V], sum[V];  // the largest score so far, in powers of two, and the sum of 2^(score - most)
+        vf most[V], sum[V];  // the largest score so far, as products have it, and the sum of exp(|scale| * (score - most))
     };
 
     const gs_attention &call;
-    const int64_t padded, row_size;
+    const int64_t padded, row_size;  // of values; of queries
     Floats scores, room;
     Numbers<Number> query_room, joined;
     Block<Element> keys_block, values_block;
@@ -32,10 +32,10 @@ struct Forward : Products<V, Element> {
 
     // Works on up to `together` tiles at once.
     Forward(const gs_attention &call, int together)
-        : call(call), padded(round_up(call.size, 16)), row_size(round_up(call.size, 16 * EACH)),
+        : call(call), padded(round_up(call.value_size, 16)), row_size(round_up(call.size, 16 * EACH)),
           scores((BLOCK + SPARE) * TILE), room(padded * TILE), query_room(row_size * TILE),
           joined(EACH == 1 ? 0 : BLOCK * TILE), keys_block(call.k, call.type, call.size),
-          values_block(call.v, call.type, call.size), tiles(together) {
+          values_block(call.v, call.type, call.value_size), tiles(together) {
         for (Query &one : tiles) one.out = Floats(padded * TILE), one.columns = Numbers<Number>(row_size * TILE);
     }
 
@@ -83,8 +83,9 @@ struct Forward : Products<V, Element> {
         vf *const most = query.most, *const sum = query.sum;
         const Dropout<V> &dropout = *query.dropout;
         UNROLL for (int v = 0; v < V; v++) {
-            vf next = maximum(most[v], largest[v] * splat(exponent_scale(call)));
-            factor[v] = exp2_below_one(most[v] - next);
+            // Before the scale, where they are exact: large scores times it would be rounded by more than they differ.
+            vf next = maximum(most[v], largest[v]);
+            factor[v] = exp2_below_one((most[v] - next) * splat(exponent_scale(call)));
             most[v] = next;
             sum[v] *= factor[v];
         }
@@ -109,7 +110,7 @@ struct Forward : Products<V, Element> {
         for (int k = span.first; k < span.last; k++) {
             UNROLL for (int v = 0; v < A; v++) {
                 float *place = at + k * TILE + v * LANES;
-                vf p = exp2_below_one(load(place) * scale - highest[v]);
+                vf p = exp2_below_one((load(place) - highest[v]) * scale);
                 added[v] += p;
                 store(place, p);
             }
@@ -127,53 +128,59 @@ struct Forward : Products<V, Element> {
             std::fill(out.begin(), out.end(), 0.0f);
             return;
         }
-        const float *lse = call.lse + lse_row(call, b, h);
         float old_most[TILE], old_sum[TILE];
         for (int i = 0; i < TILE; i++) {
-            float old = lse[queries.row(tile.first + std::min(i, tile.lanes - 1))];
-            bool is_new = old == -INFINITE;
-            old_most[i] = is_new ? LOWEST : old * LOG2E;
-            old_sum[i] = is_new ? 0.0f : 1.0f;
+            const int64_t place = lse_row(call, b, h) + queries.row(tile.first + std::min(i, tile.lanes - 1));
+            old_most[i] = call.most[place];
+            old_sum[i] = call.sum[place];
         }
         std::memcpy(most, old_most, sizeof old_most);
         std::memcpy(sum, old_sum, sizeof old_sum);
         const float *rows[TILE];
-        Floating::read_rows(call.out, call.out_type, queries, tile, b, h, call.size, padded, room.data(), rows);
+        Floating::read_rows(call.out, call.out_type, queries, tile, b, h, call.value_size, padded, room.data(), rows);
         Floating::to_columns(rows, padded, 1.0f, out);
+        for (int64_t d = 0; d < call.value_size; d++)
+            UNROLL for (int v = 0; v < V; v++) {
+                float *place = out.data() + d * TILE + v * LANES;
+                store(place, load(place) * sum[v]);
+            }
     }
 
     void finish(Query &query, const Rows &queries, int64_t b, int64_t h) {
         const Tile<V> &tile = *query.tile;
         const vf *const most = query.most, *const sum = query.sum;
         Floats &out = query.out;
-        float *lse = call.lse + lse_row(call, b, h);
-        float lses[TILE];
+        float lses[TILE], mosts[TILE], sums[TILE];
         vf inverse[V];
         UNROLL for (int v = 0; v < V; v++) {
             const vi empty = sum[v] == 0.0f;
             inverse[v] = choose(empty, vf{}, splat(1.0f) / sum[v]);
-            vf value = (most[v] + log2_of(sum[v])) * LN2;
+            vf value = most[v] * splat(size_of_scale(call)) + log2_of(sum[v]) * LN2;
             value = choose(sum[v] == sum[v], value, sum[v]);
             store(lses + v * LANES, choose(empty, splat(-INFINITE), value));
         }
-        for (int64_t d = 0; d < call.size; d++)
+        std::memcpy(mosts, most, sizeof mosts);
+        std::memcpy(sums, sum, sizeof sums);
+        for (int64_t d = 0; d < call.value_size; d++)
             UNROLL for (int v = 0; v < V; v++) {
                 float *place = out.data() + d * TILE + v * LANES;
                 store(place, load(place) * inverse[v]);
             }
-        const bool in_place = call.out_type == GS_FLOAT32 && call.size == padded;
+        const bool in_place = call.out_type == GS_FLOAT32 && call.value_size == padded;
         float *rows[TILE];
         for (int i = 0; i < TILE; i++) {
             rows[i] = room.data() + i * padded;
             if (i >= tile.lanes) continue;
             const int64_t row = queries.row(tile.first + i);
-            lse[row] = lses[i];
+            const int64_t place = lse_row(call, b, h) + row;
+            call.lse[place] = lses[i];
+            if (call.most != nullptr) call.most[place] = mosts[i], call.sum[place] = sums[i];
             if (in_place) rows[i] = float_row(call.out, b, h, row);
         }
         Base::to_rows(out.data(), padded, rows);
         if (in_place) return;
         for (int i = 0; i < tile.lanes; i++)
-            write_row(rows[i], call.out_type, call.size,
+            write_row(rows[i], call.out_type, call.value_size,
                       const_cast<char *>(row_of(call.out, call.out_type, b, h, queries.row(tile.first + i))));
     }
 
@@ -181,10 +188,10 @@ struct Forward : Products<V, Element> {
         const int64_t key_head = h / (call.heads / call.key_heads), next = tile.first + TILE;
         ahead.count = ahead.asked = 0;
         if (next >= queries.count) return;
-        ahead.add(call.out, call.out_type, call.size, b, h, queries, tile.first, next);
+        ahead.add(call.out, call.out_type, call.value_size, b, h, queries, tile.first, next);
         ahead.add(call.q, call.type, call.size, b, h, queries, next, next + TILE);
         ahead.add(call.k, call.type, call.size, b, key_head, tile.keys, tile.key_last, tile.key_last + TILE);
-        ahead.add(call.v, call.type, call.size, b, key_head, tile.keys, tile.key_last, tile.key_last + TILE);
+        ahead.add(call.v, call.type, call.value_size, b, key_head, tile.keys, tile.key_last, tile.key_last + TILE);
         ahead.spread((tile.key_last - tile.key_first) / KEYS);
     }
 

@@ -29,16 +29,25 @@ typedef struct {
 // Block-band attention: a query sees a key when band_low <= key.band - query.band <= band_high and
 // second_low <= key.second - query.second <= second_high.
 typedef struct {
-    // resume: `out` and `lse` hold what other pieces gave; backward: dq is float32 and added to, else of `type` and written
+    // resume: `out`, `most` and `sum` hold what other pieces gave; backward: dq is float32 and added to, else of `type` and
+    // written
     int32_t type, out_type, threads, resume;
-    int64_t batch, heads, key_heads, size;
+    int64_t batch, heads, key_heads;
+    int64_t size, value_size;                 // of a row of q and k; of one of v and out
     int64_t first_head;                       // number of head 0, which dropout depends on
     gs_tensor q, k, v, out;
     float *lse;                               // [batch, heads, query rows]
+    // Laid out like lse, 0: none; all of a log-sum-exp's digits. A row's largest score, before |scale| and times scale's
+    // sign, and the sum of exp(|scale| * (score - most)). Forward writes them, backward reads them in place of lse.
+    float *most, *sum;
     int64_t lse_batch_stride, lse_head_stride;
     gs_rows queries, keys;
     int64_t band_low, band_high, second_low, second_high;
-    float scale, dropout;
+    float scale;
+    // Dropout (kernels/dropout.py): a weight whose 32 bits, signed, lie below the threshold less 2^31 is dropped, others are
+    // multiplied by the factor. Threshold 0: none is dropped.
+    uint32_t dropout_threshold;
+    float dropout_factor;
     uint32_t seed;
     // Backward only. `dout` is of out_type; dk and dv are float32 and added to.
     gs_tensor dout, dq, dk, dv;
@@ -53,8 +62,15 @@ int gs_supports(const char *instructions);
 // GFLOP/s of one thread's multiply-adds on registers, measured for so many seconds of processor time: in float32 (fused
 // where the library's instruction set has that), or bfloat16's dot product, 0 where that has none.
 double gs_peak(int type, double seconds);
-// Bytes of the call's description, so that the caller can tell whether both mean the same.
-int64_t gs_call_bytes(void);
+
+// A number or pointer in gs_attention: 'i' signed, 'u' unsigned, 'f' floating-point, 'p' pointer; place and size in bytes.
+typedef struct {
+    const char *name;
+    int64_t kind, offset, size;
+} gs_field;
+// All of them in their order, then one without a name, whose offset is the size of the whole: so that a caller can tell
+// whether both mean the same.
+const gs_field *gs_fields(void);
 
 #ifdef __cplusplus
 }

@@ -185,7 +185,7 @@ template <typename Element>
 int tiles_together(const gs_attention &call) {
     constexpr int64_t MUCH = 1 << 20;
     const bool from_first = call.band_low <= -FAR, to_last = call.band_high >= FAR || Element::EACH == 1;
-    return from_first && to_last && 2 * call.keys.rows * call.size * type_size(call.type) > MUCH ? 4 : 1;
+    return from_first && to_last && call.keys.rows * (call.size + call.value_size) * type_size(call.type) > MUCH ? 4 : 1;
 }
 
 }  // namespace

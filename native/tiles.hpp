@@ -172,10 +172,10 @@ struct Dropout {
     vu rows[V];
 
     Dropout(const gs_attention &call, const Rows &queries, const Tile<V> &tile, int64_t b, int64_t h) {
-        any = call.dropout > 0.0f;
+        any = call.dropout_threshold > 0;
         if (!any) return;
-        threshold = int32_t(int64_t(double(call.dropout) * 4294967296.0) - 2147483648LL);
-        factor = 1.0f / (1.0f - call.dropout);
+        threshold = int32_t(int64_t(call.dropout_threshold) - 2147483648LL);
+        factor = call.dropout_factor;
         const uint32_t number = uint32_t(call.first_head + h);
         uint32_t head = mix(mix(mix(call.seed) ^ uint32_t(b) * 0x9E3779B9u) ^ number * 0x9E3779B9u);
         uint32_t mixed[V * LANES];
@@ -226,8 +226,12 @@ struct FlushToZero {
 // 1 for a positive scale; a negative one turns maxima into minima and 0 makes infinities NaN, so the queries take those.
 INLINE float sign_of(const gs_attention &call) { return call.scale > 0.0f ? 1.0f : call.scale < 0.0f ? -1.0f : 0.0f; }
 
+// What the queries leave of it.
+INLINE float size_of_scale(const gs_attention &call) { return call.scale == 0.0f ? 1.0f : std::fabs(call.scale); }
+
+// The same for powers of two; finite and above 0, for scores may be 0 or -infinity apart.
 INLINE float exponent_scale(const gs_attention &call) {
-    return call.scale == 0.0f ? LOG2E : std::fabs(call.scale) * LOG2E;
+    return std::clamp(size_of_scale(call) * LOG2E, std::numeric_limits<float>::min(), -LOWEST);
 }
 
 }  // namespace

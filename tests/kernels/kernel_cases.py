@@ -12,6 +12,7 @@ from unittest.mock import patch
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
 from gossamer.kernels.inputs import make_inputs
@@ -157,6 +158,18 @@ def poisoned() -> Iterator[None]:
             poisoning = lambda *args, _make=original, **kwargs: poison(_make(*args, **kwargs))  # noqa: E731
             stack.enter_context(patch.object(owner, name, poisoning))
         yield
+
+
+def peak_bytes(work: Callable[[], None]) -> int:
+    """The most that torch's allocator held at once beyond what was there before, from its own record."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        work()
+    held = peak = 0
+    for event in sorted(record.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
 
 
 def windows(dilation: bool = True) -> st.SearchStrategy[Window]:

@@ -107,7 +107,7 @@ def test_plain_operations_have_neither_dropout_nor_positions() -> None:
         ({"k": x.double()}, "k is torch.float64 on cpu and q torch.float32 on cpu; they must share"),
         ({"v": x.to("meta")}, "v is torch.float32 on meta and q torch.float32 on cpu"),
         ({name: x.long() for name in "qkv"}, "q is torch.int64 on cpu and q torch.int64"),
-        ({"k": x[:, :, :9]}, "k has shape [1, 2, 9, 4] and v [1, 2, 10, 4]; they must be equal"),
+        ({"k": x[:, :, :9]}, "k has shape [1, 2, 9, 4] and v [1, 2, 10, 4]; all but the head size must be equal"),
         ({"q": torch.cat([x, x])}, "q has shape [2, 2, 10, 4] and k [1, 2, 10, 4]; batch and head_size"),
         ({"q": torch.cat([x, x], 1)[:, :3]}, "q has 3 heads and k 2; the first must be a multiple"),
         ({"pattern": PerHead((Full(), 3))}, "the pattern is for 3 heads and q has 2"),

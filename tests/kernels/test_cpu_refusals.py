@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from torch._subclasses import FakeTensorMode
 
 from gossamer import Full, Global, Window, attend, explain
 from gossamer.errors import InputError
-from gossamer.kernels.cpu import library
+from gossamer.kernels.cpu import c_call, library
 
 SHAPE = (2, 2, 40, 16)
 PATTERN = Window(5, 3) | Global()
@@ -157,7 +158,7 @@ def test_other_layouts() -> None:
 def test_wrong_shapes() -> None:
     x = random()
     refused("q has shape [2, 40, 16]; it must be [batch, heads, length, head_size]", x[0], x, x)
-    refused("k has shape [1, 2, 40, 16] and v [2, 2, 40, 16]; they must be equal", x, x[:1], x)
+    refused("k has shape [1, 2, 40, 16] and v [2, 2, 40, 16]; all but the head size must be equal", x, x[:1], x)
     refused("q has shape [2, 2, 40, 16] and k [1, 2, 40, 16]; batch and head_size must be equal", x, x[:1], x[:1])
     refused("q has shape [2, 2, 40, 16] and k [2, 2, 40, 8]; batch", x, x[..., :8], x[..., :8])
     refused("k has shape [2, 2, 40, 16] and v [2, 2, 39, 16]", x, x, x[:, :, 1:])
@@ -261,7 +262,53 @@ def compile_baseline(folder: Path, source: str) -> None:
 def test_a_library_of_another_version_is_said(folder: Path) -> None:
     names = ("gs_supports", "gs_forward", "gs_backward", "gs_peak")
     compile_baseline(folder, "long long gs_call_bytes(void) { return 8; }\n" + "".join(f"int {n};\n" for n in names))
-    assert said() == "it does not load (it belongs to another version); install Gossamer again"
+    assert re.fullmatch(r"it does not load \(.*gs_fields\); install Gossamer again", said())
+
+
+OTHER_FIELDS: dict[str, Callable[[list[c_call.Field], int], tuple[list[c_call.Field], int]]] = {
+    "q.data (p64 at 72) in place of q.data (p64 at 64)": lambda x, n: (
+        [(name, kind, at + 8 if at == 64 else at, size) for name, kind, at, size in x],
+        n,
+    ),
+    "scale (f64 at 376) in place of scale (f32 at 376)": lambda x, n: (
+        [(name, kind, at, 8 if name == "scale" else size) for name, kind, at, size in x],
+        n,
+    ),
+    "dropout_threshold (f32 at 380) in place of dropout_threshold (u32 at 380)": lambda x, n: (
+        [(name, "f" if name == "dropout_threshold" else kind, at, size) for name, kind, at, size in x],
+        n,
+    ),
+    "heads (i64 at 24) in place of key_heads (i64 at 32)": lambda x, n: ([*x[:6], x[5], *x[7:]], n),
+    "no field in place of dlse (p64 at 520)": lambda x, n: (x[:-1], n),
+    "more (p64 at 528) in place of no field": lambda x, n: ([*x, ("more", "p", 528, 8)], n),
+    "a call has 536 bytes in place of 528": lambda x, n: (x, 536),
+}
+
+
+@pytest.mark.parametrize("message", OTHER_FIELDS)
+def test_a_library_that_describes_calls_otherwise_is_said(folder: Path, message: str) -> None:
+    """One field at another place, of another size, kind or name, one less or more: of equal size as a whole or not."""
+    ours = list(c_call._fields(c_call.Call))
+    fields, whole = OTHER_FIELDS[message](ours, ctypes.sizeof(c_call.Call))
+    rows = "".join(f"{{\"{name}\", '{kind}', {at}, {size}}},\n" for name, kind, at, size in fields)
+    names = ("gs_supports", "gs_forward", "gs_backward", "gs_peak")
+    source = [
+        "struct { const char *name; long long kind, offset, size; }",
+        f"fields[] = {{{rows} {{0, 0, {whole}, 0}}}};",
+        "void *gs_fields(void) { return fields; }",
+        *(f"int {name};" for name in names),
+    ]
+    compile_baseline(folder, "\n".join(source) + "\n")
+    assert said() == f"it does not load (it belongs to another version: {message}); install Gossamer again"
+
+
+def test_every_library_describes_calls_as_python_does() -> None:
+    for name in library.INSTRUCTION_SETS:
+        if (opened := library._open(name)) is not None:
+            assert c_call.why_another_call(opened) is None
+            fields, whole = c_call._fields_of(opened)
+            assert len(fields) == len(list(c_call._fields(c_call.Call)))
+            assert whole == ctypes.sizeof(c_call.Call)
 
 
 def test_another_library_is_said(folder: Path) -> None:

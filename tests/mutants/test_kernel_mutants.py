@@ -134,7 +134,8 @@ MUTANTS = {
     "cpu: gradient of the log-sum-exp forgotten": Mutant(
         "attention", "None if grad_lse is None else _from", "None and _from", "cpu"
     ),
-    "cpu: scale forgotten": Mutant("attention", "= call.scale, call.dropout", "= 1.0, call.dropout", "cpu"),
+    "cpu: scale forgotten": Mutant("attention", "one.scale = call.scale", "one.scale = 1.0", "cpu"),
+    "cpu: pieces begin with a weight": Mutant("attention", "torch.zeros_like(lse))", "torch.ones_like(lse))", "cpu"),
     "cpu: seed forgotten": Mutant("attention", 'int(call.extras["seed"]) % 2**32', "int(0)", "cpu"),
     "cpu: heads of a group shifted": Mutant("attention", "key_heads), piece.start", "key_heads), 0", "cpu"),
     "portable: key mask dropped": Mutant("portable", "near & real.mT &", "near &", "portable"),

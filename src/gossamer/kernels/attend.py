@@ -24,27 +24,29 @@ __all__ = ["attend", "explain"]
 
 Queries = Float[Tensor, "batch heads queries size"]
 Keys = Float[Tensor, "batch key_heads keys size"]
+Values = Float[Tensor, "batch key_heads keys value_size"]
+Output = Float[Tensor, "batch heads queries value_size"]
 KeyFlags = Bool[Tensor, "batch keys"]
 
 
 @overload
 def attend(
-    q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
+    q: Queries, k: Keys, v: Values, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
     segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
     query_start: int | Tensor = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
     seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[False] = ...,
-) -> Queries: ...  # fmt: skip
+) -> Output: ...  # fmt: skip
 @overload
 def attend(
-    q: Queries, k: Keys, v: Keys, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
+    q: Queries, k: Keys, v: Values, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
     segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
     query_start: int | Tensor = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
     seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[True],
-) -> tuple[Queries, Float[Tensor, "batch heads queries"]]: ...  # fmt: skip
+) -> tuple[Output, Float[Tensor, "batch heads queries"]]: ...  # fmt: skip
 def attend(
     q: Queries,
     k: Keys,
-    v: Keys,
+    v: Values,
     pattern: Pattern,
     *,
     key_mask: KeyFlags | None = None,
@@ -58,22 +60,21 @@ def attend(
     seed: int | Tensor | None = None,
     backend: str = "auto",
     return_lse: bool = False,
-) -> Queries | tuple[Queries, Float[Tensor, "batch heads queries"]]:
+) -> Output | tuple[Output, Float[Tensor, "batch heads queries"]]:
     """Attention under a pattern: softmax(q k^T scale + bias) v over the keys that each query may see.
 
     Args:
         q: [batch, heads, queries, head_size].
-        k, v: [batch, key heads, keys, head_size]; fewer key heads are shared by as many neighbouring query heads.
+        k: [batch, key heads, keys, head_size]; fewer key heads are shared by as many neighbouring query heads.
+        v: [batch, key heads, keys, value_size]; the output has this size, which may be another than head_size.
         pattern: who may attend to whom.
         key_mask: boolean [batch, keys], True for real tokens; padded keys reach no row, whatever they hold.
         segments: integer document ids [batch, keys], or a (query, key) pair; nobody, global or not, sees another one.
         positions: integers [batch, keys], or a (query, key) pair, which the pattern reads instead of indices.
         global_mask: boolean [batch, keys]: the tokens that `Global()` means; padding never counts.
-        query_start: index of the first query among the keys, below 0 where it stands before them; or integers [batch],
-            one for each row. keys - queries aligns the last query with the last key.
-        bias: numbers added to the scores, or booleans, True where a query may see a key; 2 to 4 dimensions, broadcast
-            to [batch, heads, queries, keys]. A pair is hidden by False or minus infinity alone.
-        scale: of the scores; 1 / sqrt(head_size) unless given.
+        query_start: index of the first query among the keys, below 0 before them; or integers [batch], one a text.
+        bias: added to the scores, or booleans, True = may see; broadcast to [batch, heads, queries, keys].
+        scale: of the scores; 1 / sqrt(head_size of q) unless given.
         dropout: rate at which probabilities are dropped; which ones depends on (seed, batch, head, query, key) alone.
         seed: of the dropout; drawn from torch's generator unless given.
         backend: "auto", "reference", "dense", "blocked" or "cpu"; see `explain`.
@@ -108,7 +109,7 @@ def attend(
 def explain(
     q: Queries,
     k: Keys,
-    v: Keys,
+    v: Values,
     pattern: Pattern,
     *,
     key_mask: KeyFlags | None = None,

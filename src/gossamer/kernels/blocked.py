@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gossamer.kernels.groups import group_backward, group_forward
 from gossamer.kernels.inputs import Inputs
@@ -23,26 +24,28 @@ ORDINARY = 1e4
 
 
 def blocked(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Output [batch, heads, queries, size] and log-sum-exp [batch, heads, queries] of the whole pattern."""
+    """Output [batch, heads, queries, size of v] and log-sum-exp [batch, heads, queries] of the whole pattern."""
     return OPERATOR(inputs)
 
 
 def _forward(call: Arguments) -> tuple[Tensor, Tensor]:
-    call = _without_extreme_padding(call)
-    out, lse = empty_outputs(call.q)
+    call, value_size = _without_extreme_padding(_of_one_size(call)), call.v.shape[3]
+    out, lse = empty_outputs(call.q, call.v)
     for b, heads, group, sequence in _work(call):
         group_forward(sequence, group, out[b, heads], lse[b, heads])
     empty = lse < NOTHING_SEEN
     if empty.any():
         out.masked_fill_(empty[..., None], 0)
         lse.masked_fill_(empty, float("-inf"))
-    return out, lse
+    return _first_columns(out, value_size), lse
 
 
 def _backward(
     call: Arguments, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    call = _without_extreme_padding(call)
+    sizes = [x.shape[3] for x in (call.q, call.k, call.v)]
+    call = _without_extreme_padding(_of_one_size(call))
+    out, grad_out = (_with_columns(x, call.q.shape[3]) for x in (out, grad_out))
     rows = Rows(out=out, lse=lse, grad_out=grad_out, grad_lse=grad_lse)
     dtype = wide(call.q)
     grads = [torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (call.q, call.k, call.v)]
@@ -50,7 +53,7 @@ def _backward(
     for b, heads, group, sequence in _work(call):
         into = Gradients(*(x[b, heads] for x in grads))
         group_backward(sequence, group, rows.at((b, heads)).map(lambda x: _last_contiguous(x.to(dtype))), into)
-    grad_q, grad_k, grad_v = (x.to(call.q.dtype) for x in grads)
+    grad_q, grad_k, grad_v = (_first_columns(x.to(call.q.dtype), size) for x, size in zip(grads, sizes, strict=True))
     return grad_q, grad_k, grad_v
 
 
@@ -88,6 +91,22 @@ def _without_extreme_padding(call: Arguments) -> Arguments:
         return call
     padding = padding[:, None, :, None]
     return replace(call, k=call.k.masked_fill(padding, 0), v=call.v.masked_fill(padding, 0))
+
+
+def _of_one_size(call: Arguments) -> Arguments:
+    """Torch's fused attention takes heads of one size alone: zeros more in q and k change no score, in v no number."""
+    size = max(call.q.shape[3], call.v.shape[3])
+    q, k, v = (_with_columns(x, size) for x in (call.q, call.k, call.v))
+    return replace(call, q=q, k=k, v=v)
+
+
+def _with_columns(x: Tensor, size: int) -> Tensor:
+    return x if x.shape[3] == size else pad(x, (0, size - x.shape[3]))
+
+
+def _first_columns(x: Tensor, size: int) -> Tensor:
+    """Laid out as `empty_outputs` and gradients are, whichever `x` was."""
+    return x if x.shape[3] == size else torch.empty_like(x[..., :size]).copy_(x[..., :size])
 
 
 def _last_contiguous(x: Tensor) -> Tensor:

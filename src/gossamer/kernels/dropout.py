@@ -10,7 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["keep_mask"]
+__all__ = ["keep_mask", "keep_threshold"]
+
+
+def keep_threshold(rate: float) -> int:
+    """A probability is dropped when its 32 bits, a signed number, lie below this less 2^31; rates are below 1.
+
+    Every backend compares with this whole number: a rate in float32 would decide otherwise on one pair in 10^8 or 10^9.
+    """
+    return int(rate * 2**32)
 
 
 def keep_mask(rate: float, seed: Tensor, batch: Tensor, heads: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
@@ -23,7 +31,7 @@ def keep_mask(rate: float, seed: Tensor, batch: Tensor, heads: Tensor, queries: 
     # In place: this is as large as the scores.
     bits = (mixed ^ columns).mul_(_signed(0x7FEB352D))
     bits = bits.bitwise_xor_(_shift(bits, 15)).mul_(_signed(0x846CA68B))
-    return bits >= int(rate * 2**32) - 2**31
+    return bits >= keep_threshold(rate) - 2**31
 
 
 def _signed(constant: int) -> int:

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
+from gossamer.kernels.storage import check_storage
 from gossamer.patterns import Fixed, Full, Pattern, PerHead, Union
 
 __all__ = ["Inputs", "bias_in", "make_inputs", "readable", "tracing"]
@@ -24,7 +25,7 @@ FURTHEST = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """One call: q [batch, heads, queries, size], k, v [batch, key heads, keys, size], and one value a token.
+    """One call: q [batch, heads, queries, size], k, v [batch, key heads, keys, size or v's own], and one value a token.
 
     Places are there for patterns that count blocks in documents, where no positions are given: see `read_positions`.
     """
@@ -188,8 +189,8 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
             raise InputError(f"{name} has shape {list(x.shape)}; it must be [batch, heads, length, head_size]")
         if x.shape[1] == 0 or x.shape[3] == 0:
             raise InputError(f"{name} has shape {list(x.shape)}; it must have one head or more, of size 1 or more")
-    if k.shape != v.shape:
-        raise InputError(f"k has shape {list(k.shape)} and v {list(v.shape)}; they must be equal")
+    if k.shape[:3] != v.shape[:3]:
+        raise InputError(f"k has shape {list(k.shape)} and v {list(v.shape)}; all but the head size must be equal")
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
         raise InputError(f"q has shape {list(q.shape)} and k {list(k.shape)}; batch and head_size must be equal")
     if q.shape[1] % k.shape[1]:
@@ -204,6 +205,7 @@ def _check_tensor(name: str, x: object) -> None:
     if x.is_nested or x.layout != torch.strided:
         kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
         raise InputError(f"{name} is a tensor of layout {kind}; it must be an ordinary, dense one")
+    check_storage(name, x)
 
 
 def _check_kinds(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -271,6 +273,7 @@ class _Own:
 
 def _check_starts(starts: Tensor, batch: int, q: Tensor) -> tuple[int, Tensor | None]:
     """One offset for all rows as a number, else a tensor of them."""
+    _check_tensor("query_start", starts)
     if starts.shape != (batch,) or starts.dtype.is_floating_point or starts.dtype == torch.bool:
         raise InputError(
             f"query_start is {starts.dtype} of shape {list(starts.shape)}; it must be a whole number, or integers "
@@ -355,6 +358,7 @@ def _seed(seed: int | Tensor | None, q: Tensor) -> Tensor:
     if seed is None:
         return torch.randint(0, 2**31 - 1, (), dtype=torch.int64, device="cpu")
     if isinstance(seed, Tensor):
+        _check_tensor("seed", seed)
         if seed.numel() != 1 or seed.dtype.is_floating_point or seed.dtype == torch.bool:
             raise InputError(f"seed is {seed.dtype} of shape {list(seed.shape)}; it must be one integer")
         return seed.reshape(())

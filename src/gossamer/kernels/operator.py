@@ -19,6 +19,7 @@ from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.bystanders import nobody_reads_along
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, compile_pattern, pieces_from_numbers, pieces_to_numbers
+from gossamer.kernels.storage import check_storage
 from gossamer.kernels.tile_attention import wide
 
 __all__ = ["PER_TOKEN", "Arguments", "Operator", "empty_outputs"]
@@ -66,13 +67,13 @@ class Operator:
         self.attention_backward = torch.library.custom_op(
             f"gossamer::{name}_attention_backward", self._run_backward, mutates_args=()
         )
-        self.attention.register_fake(lambda q, *rest: empty_outputs(q))
+        self.attention.register_fake(lambda q, k, v, *rest: empty_outputs(q, v))
         self.attention_backward.register_fake(_empty_gradients)
         self.attention.register_autograd(self._differentiate, setup_context=_save)
         self.attention_backward.register_autograd(self._refuse, setup_context=lambda ctx, inputs, output: None)
 
     def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Output [batch, heads, queries, size] and log-sum-exp [batch, heads, queries] of the whole pattern."""
+        """Output [batch, heads, queries, size of v] and log-sum-exp [batch, heads, queries] of the whole pattern."""
         call = self.call(inputs)
         if nobody_reads_along(call.q, call.k, call.v):
             return self._forward(call)
@@ -99,7 +100,9 @@ class Operator:
         names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         with autocast_off(q):
-            return self._forward(_arguments(q, k, v, extras, names, pieces, query_start, scale, dropout))
+            call = _arguments(q, k, v, extras, names, pieces, query_start, scale, dropout)
+            _check_memory(call)
+            return self._forward(call)
 
     def _run_backward(
         self, grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor,
@@ -108,6 +111,7 @@ class Operator:
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         with autocast_off(q):
             call = _arguments(q, k, v, extras, names, pieces, query_start, scale, dropout)
+            _check_memory(call, out=out, lse=lse, grad_out=grad_out, grad_lse=grad_lse)
             return self._backward(call, out, lse, grad_out, grad_lse)
 
     def _differentiate(self, ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Any, ...]:
@@ -124,10 +128,10 @@ class Operator:
         )
 
 
-def empty_outputs(q: Tensor) -> tuple[Tensor, Tensor]:
+def empty_outputs(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Uninitialised output and log-sum-exp; the output lies as layers want it, [batch, queries, heads, size]."""
-    batch, heads, queries, size = q.shape
-    out = q.new_empty(batch, queries, heads, size).transpose(1, 2)
+    batch, heads, queries, _ = q.shape
+    out = q.new_empty(batch, queries, heads, v.shape[3]).transpose(1, 2)
     return out, q.new_empty(batch, heads, queries, dtype=wide(q))
 
 
@@ -144,6 +148,14 @@ def _arguments(
         q=q, k=k, v=v, extras=dict(zip(names.split(",") if names else (), extras, strict=True)),
         groups=pieces_from_numbers(pieces), query_start=query_start, scale=scale, dropout=dropout,
     )  # fmt: skip
+
+
+def _check_memory(call: Arguments, **others: Tensor | None) -> None:
+    """Between a call and its backward pass, or in a compiled program, a tensor's memory may have been given back."""
+    tensors = {"q": call.q, "k": call.k, "v": call.v, **call.extras, **others}
+    for name, x in tensors.items():
+        if x is not None:
+            check_storage(name, x)
 
 
 def _empty_gradients(

@@ -19,10 +19,12 @@ from gossamer.kernels.pieces import Band, HeadGroup, compile_pattern
 from gossamer.kernels.tile_attention import MASKED, NOTHING_SEEN, wide
 from gossamer.kernels.tile_masks import by_positions, in_own_block
 
-__all__ = ["portable"]
+__all__ = ["is_wide", "portable"]
 
 ROWS = 64
 """Queries of a block."""
+WIDE = 2**14
+"""Tokens that a block is gathered from at most: a band or a dilation that reaches farther is computed as all pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,14 @@ def portable(inputs: Inputs) -> tuple[Tensor, Tensor]:
     return out.masked_fill(empty[..., None], 0).to(q.dtype), lse.masked_fill(empty, float("-inf"))
 
 
+def is_wide(band: Band) -> bool:
+    """Whether all pairs are computed, as blocks would take memory for the reach of the band, however short the text."""
+    if band.stride and not band.own_block:
+        return False
+    steps = 1 if band.low is None or band.high is None else band.high - band.low + 1
+    return band.dilation * steps > WIDE
+
+
 def _segments(x: Tensor | None, like: Tensor) -> Tensor:
     return like.new_zeros(like.shape[0], 1, like.shape[2], 1) if x is None else x[:, None, :, None]
 
@@ -83,9 +93,11 @@ def _all(s: _Tokens, bands: tuple[Band, ...], inputs: Inputs) -> tuple[Tensor, T
 def _piece(s: _Tokens, band: Band, inputs: Inputs) -> tuple[Tensor, Tensor]:
     if band.stride and not band.own_block:
         return _cells(s, band)
+    if is_wide(band) or (band.dilation == 1 and (band.low is None or band.high is None)):
+        return _all_pairs(s, band)
     if band.low is not None and band.high is not None:
         return _band(s, band, band.low, band.high, inputs.query_start)
-    return _unbounded(s, band, inputs.query_start) if band.dilation == 1 else _classes(s, band, inputs.query_start)
+    return _classes(s, band, inputs.query_start)
 
 
 def _merged(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -184,11 +196,14 @@ def _gathered(x: Tensor, at: Tensor) -> Tensor:
     return pad(x, (0, 0, 0, 1))[:, :, torch.where((at >= 0) & (at < length), at, length)]
 
 
-def _unbounded(s: _Tokens, band: Band, query_start: int) -> tuple[Tensor, Tensor]:
+def _all_pairs(s: _Tokens, band: Band) -> tuple[Tensor, Tensor]:
     allowed = s.real.mT & (s.q_segments == s.k_segments.mT)
-    if band.high is not None:
-        queries, keys = (torch.arange(x.shape[2], device=x.device) for x in (s.q, s.k))
-        allowed = allowed & (keys - queries[:, None] - query_start <= band.high)
+    if band.low is not None or band.high is not None:
+        step, keys = band.dilation, s.k_positions.mT
+        low, high = (None if bound is None else bound * step for bound in (band.low, band.high))
+        allowed = allowed & by_positions(replace(band, low=low, high=high), s.q_positions, keys)
+        if step > 1:
+            allowed = allowed & ((keys - s.q_positions) % step == 0)
     return _attention(s.q, s.k, s.v, allowed, s.scale)
 
 

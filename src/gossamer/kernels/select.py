@@ -13,6 +13,7 @@ from gossamer.kernels.bystanders import nobody_reads_along
 from gossamer.kernels.cpu import CPU_TYPES, why_no_library
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import Band, HeadGroup, compile_pattern, why_not_pieces
+from gossamer.kernels.portable import is_wide
 from gossamer.kernels.tiles import band_area, block_size
 from gossamer.patterns import Full
 
@@ -105,7 +106,7 @@ def _faster(inputs: Inputs, others: dict[str, str]) -> Explanation:
     """Blocked or dense, where both can."""
     if torch.compiler.is_exporting() and not isinstance(inputs.pattern, Full):
         groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
-        linear = all(band.low is not None for group in groups for band in group.bands)
+        linear = all(band.low is not None and not is_wide(band) for group in groups for band in group.bands)
         reason = f"exporting: plain operations {'in linear memory' if linear else 'on little more than its pairs'}"
         return Explanation(backend="blocked", reason=reason, others=others | {"dense": "quadratic"})
     plain = inputs.key_mask is None and inputs.q_segments is None and inputs.q_positions is None

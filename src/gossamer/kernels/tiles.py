@@ -121,10 +121,17 @@ def block_tiles(
 def _block_tiles(
     queries: int, keys: int, low: int, high: int, query_start: int, stride: int, rows: int
 ) -> Iterator[tuple[Tiles, bool]]:
-    for place in range(0, min(stride, query_start + queries), rows):
+    blocks = range(query_start // stride * stride, query_start + queries, stride)
+    # Of three blocks the second one is whole; of one or two, only some places may have queries.
+    places = {
+        place
+        for block in blocks[:2]
+        for place in range(max(query_start - block, 0) // rows * rows, min(stride, query_start + queries - block), rows)
+    }
+    for place in sorted(places):
         count = min(rows, stride - place)
         first, last = max(place + low, 0), min(place + count + high, stride)
-        for block in range(query_start // stride * stride, query_start + queries, stride):
+        for block in blocks:
             start, stop = block + place - query_start, block + place + count - query_start
             inside = start >= 0 and stop <= queries and first < last and block + first >= 0 and block + last <= keys
             start, stop = max(start, 0), min(stop, queries)

@@ -12,6 +12,7 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
+from gossamer.kernels.storage import check_storage
 from gossamer.kernels.tile_attention import wide
 from gossamer.kernels.walk import walk
 from gossamer.patterns import Pattern
@@ -189,6 +190,8 @@ def check_count(count: int) -> None:
 def choose_rows(rows: Rows | None, batch: int, queries: int, device: torch.device) -> Int[Tensor, "batch rows"]:
     """Indices of the chosen queries, of all for None, for each text. Raises InputError for others than there are."""
     listed = range(queries) if rows is None else rows
+    if isinstance(listed, Tensor):
+        check_storage("rows", listed)
     try:
         x = torch.as_tensor(listed if isinstance(listed, Tensor) else list(listed), device=device)
     except (TypeError, ValueError, RuntimeError):
@@ -215,3 +218,4 @@ def _check_lse(lse: Tensor | None, inputs: Inputs) -> None:
         raise InputError(f"lse is {given}; it must be what attend gave, {wide(inputs.q)} of shape {wanted}")
     if lse.device != inputs.q.device:
         raise InputError(f"lse is on {lse.device} and q on {inputs.q.device}; they must be on one device")
+    check_storage("lse", lse)

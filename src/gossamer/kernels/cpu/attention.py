@@ -4,49 +4,75 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from gossamer.kernels.cpu.library import Call, CRows, CTensor, library
+from gossamer.kernels.cpu.c_call import Call, CRows, CTensor
+from gossamer.kernels.cpu.library import library
 from gossamer.kernels.cpu.rows import Piece, RowList, Tokens, pieces_of
+from gossamer.kernels.dropout import keep_threshold
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.operator import Arguments, Operator, empty_outputs
 from gossamer.kernels.pieces import HeadGroup
+from gossamer.kernels.storage import check_storage, is_cut_off, span_bytes
 
 __all__ = ["CPU_TYPES", "Prepared", "cpu", "prepare"]
 
 CPU_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+EXACT_LSE = 1024.0
+"""From here on float32 has too few digits for a log-sum-exp: the backward pass takes the row sums, computed again."""
+LOWEST = -torch.finfo(torch.float32).max
+"""The largest score of a row that has seen nothing; what native/tiles.hpp calls LOWEST."""
 
 
 def cpu(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Output [batch, heads, queries, size] and log-sum-exp [batch, heads, queries] of the whole pattern."""
+    """Output [batch, heads, queries, size of v] and log-sum-exp [batch, heads, queries] of the whole pattern."""
     return OPERATOR(inputs)
 
 
+@dataclass(frozen=True)
+class RowSums:
+    """All digits of a log-sum-exp, both like it in shape and layout, in float32.
+
+    Of a row, the largest score before |scale| (times the scale's sign), and the sum of exp(|scale| * (score - most)).
+    """
+
+    most: Tensor
+    sum: Tensor
+
+
 def _forward(call: Arguments) -> tuple[Tensor, Tensor]:
-    call = _readable(call)
-    out, lse = empty_outputs(call.q)
+    out, lse, _ = _attend(_readable(call), exact=False)
+    return out, lse
+
+
+def _attend(call: Arguments, exact: bool) -> tuple[Tensor, Tensor, RowSums | None]:
+    """Output and log-sum-exp; also the row sums if `exact`, and where several pieces of a row go on from them."""
+    out, lse = empty_outputs(call.q, call.v)
     pieces = _pieces(call)
     direct = _written_once(pieces, out.shape[1])
+    sums = None if direct and not exact else RowSums(torch.full_like(lse, LOWEST), torch.zeros_like(lse))
     # Several pieces add up in float32; rounding each of them would show.
     total = out if direct or out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
     if not direct:
         total.zero_()
         lse.fill_(-torch.inf)
     for piece in pieces:
-        one = _describe(call, piece, total, lse)
+        one = _describe(call, piece, total, lse, sums)
         one.resume = not direct
         library().gs_forward(ctypes.byref(one))
-    return (out if total is out else out.copy_(total)), lse
+    return (out if total is out else out.copy_(total)), lse, sums
 
 
 def _backward(
     call: Arguments, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    call, grad_out, out = _readable(call), _last_contiguous(grad_out), _last_contiguous(out)
+    call, grad_out, out, sums = _readable(call), _last_contiguous(grad_out), _last_contiguous(out), None
+    if bool((lse.nan_to_num(neginf=0.0).abs() > EXACT_LSE).any()):
+        _, lse, sums = _attend(call, exact=True)
     grad_lse = None if grad_lse is None else grad_lse.contiguous()
     pieces = _pieces(call)
     direct = _written_once(pieces, out.shape[1])
@@ -56,7 +82,7 @@ def _backward(
     if not direct:
         dq.zero_()
     for piece in pieces:
-        one = _describe(call, piece, out, lse)
+        one = _describe(call, piece, out, lse, sums)
         one.resume = not direct
         one.dout = _tensor(grad_out, piece.start)
         one.dlse = None if grad_lse is None else _from_head(grad_lse, piece.start)
@@ -73,13 +99,17 @@ class Prepared:
     """A call of one piece that depends on nothing but the tensors' layout: described once, then only places change."""
 
     def __init__(self, call: Arguments, piece: Piece) -> None:
-        out, lse = empty_outputs(call.q)
-        self._call = bytes(_describe(call, piece, out, lse))
+        out, lse = empty_outputs(call.q, call.v)
+        self._call = bytes(_describe(call, piece, out, lse, None))
+        self._spans = [span_bytes(x) for x in (call.q, call.k, call.v)]
         # One operation of torch's for each; they take as long as the attention of a few tokens.
         self._out, self._lse = ((x.shape, x.stride(), x.dtype) for x in (out, lse))
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Output and log-sum-exp of tensors laid out like those that it was made of."""
+        if any(map(is_cut_off, (q, k, v), self._spans)):
+            for name, x in (("q", q), ("k", k), ("v", v)):
+                check_storage(name, x)
         out, lse = _empty(*self._out), _empty(*self._lse)
         one = Call.from_buffer_copy(self._call)
         one.threads = torch.get_num_threads()
@@ -157,21 +187,25 @@ def _pieces_of(groups: tuple[HeadGroup, ...], queries: Tokens, keys: Tokens, bat
                 yield piece
 
 
-def _describe(call: Arguments, piece: Piece, out: Tensor, lse: Tensor) -> Call:
+def _describe(call: Arguments, piece: Piece, out: Tensor, lse: Tensor, sums: RowSums | None) -> Call:
     heads, key_heads = piece.stop - piece.start, call.k.shape[1]
     one = Call(type=CPU_TYPES[call.q.dtype], out_type=CPU_TYPES[out.dtype], threads=torch.get_num_threads())
-    one.batch, one.size = call.q.shape[0], call.q.shape[3]
+    one.batch, one.size, one.value_size = call.q.shape[0], call.q.shape[3], call.v.shape[3]
     # Only where all heads have one pattern are there fewer key heads.
     one.heads, one.key_heads, one.first_head = heads, min(heads, key_heads), piece.start
     one.q, one.k, one.v = (_tensor(x, piece.start) for x in (call.q, call.k, call.v))
     one.out = _tensor(out, piece.start)
     one.lse = _from_head(lse, piece.start)
+    if sums is not None:
+        one.most, one.sum = (_from_head(x, piece.start) for x in (sums.most, sums.sum))
     one.lse_batch_stride, one.lse_head_stride = lse.stride(0), lse.stride(1)
     one.queries, one.keys = _rows(piece.queries), _rows(piece.keys)
     one.band_low, one.band_high = piece.band
     one.second_low, one.second_high = piece.second
-    one.scale, one.dropout = call.scale, call.dropout
-    one.seed = int(call.extras["seed"]) % 2**32 if call.dropout else 0
+    one.scale = call.scale
+    if call.dropout:
+        one.dropout_threshold, one.dropout_factor = keep_threshold(call.dropout), 1 / (1 - call.dropout)
+        one.seed = int(call.extras["seed"]) % 2**32
     return one
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint32, c_void_p
+from ctypes import c_char_p, c_double, c_int
 from functools import cache
 from pathlib import Path
 
 import torch
 
 from gossamer.errors import InputError, quote
+from gossamer.kernels.cpu.c_call import Call, CField, why_another_call
 
 __all__ = [
-    "CRows",
-    "CTensor",
-    "Call",
     "instruction_set",
     "library",
     "peak_rate",
@@ -31,68 +29,6 @@ VARIABLE = "GOSSAMER_CPU_KERNEL"
 """Names an instruction set to take, or "none"; for tests and comparisons."""
 FOLDER = "GOSSAMER_CPU_KERNEL_DIR"
 """Names another folder to take the libraries from; for tests, such as those under sanitizers."""
-
-
-class CTensor(ctypes.Structure):
-    """gs_tensor: strides in elements."""
-
-    _fields_ = (
-        ("data", c_void_p),
-        ("batch_stride", c_int64),
-        ("head_stride", c_int64),
-        ("row_stride", c_int64),
-    )
-
-
-class CRows(ctypes.Structure):
-    """gs_rows: some rows of each text and their coordinates."""
-
-    _fields_ = (
-        ("index", c_void_p),
-        ("band", c_void_p),
-        ("second", c_void_p),
-        ("offsets", c_void_p),
-        ("rows", c_int64),
-        ("start", c_int64),
-        ("shared", c_int32),
-    )
-
-
-class Call(ctypes.Structure):
-    """gs_attention: one piece of a pattern."""
-
-    _fields_ = (
-        ("type", c_int32),
-        ("out_type", c_int32),
-        ("threads", c_int32),
-        ("resume", c_int32),
-        ("batch", c_int64),
-        ("heads", c_int64),
-        ("key_heads", c_int64),
-        ("size", c_int64),
-        ("first_head", c_int64),
-        ("q", CTensor),
-        ("k", CTensor),
-        ("v", CTensor),
-        ("out", CTensor),
-        ("lse", c_void_p),
-        ("lse_batch_stride", c_int64),
-        ("lse_head_stride", c_int64),
-        ("queries", CRows),
-        ("keys", CRows),
-        ("band_low", c_int64),
-        ("band_high", c_int64),
-        ("second_low", c_int64),
-        ("second_high", c_int64),
-        ("scale", c_float),
-        ("dropout", c_float),
-        ("seed", c_uint32),
-        ("dout", CTensor),
-        ("dq", CTensor),
-        ("dk", CTensor),
-        ("dv", CTensor),
-        ("dlse", c_void_p),
-    )
 
 
 def library() -> ctypes.CDLL:
@@ -182,11 +118,11 @@ def _open(name: str) -> ctypes.CDLL | None:
         return None
     opened = ctypes.CDLL(str(path))
     opened.gs_supports.argtypes = [c_char_p]
-    opened.gs_call_bytes.restype = c_int64
+    opened.gs_fields.argtypes, opened.gs_fields.restype = [], ctypes.POINTER(CField)
     opened.gs_peak.argtypes, opened.gs_peak.restype = [c_int, c_double], c_double
     for function in (opened.gs_forward, opened.gs_backward):
         function.argtypes = [ctypes.POINTER(Call)]
         function.restype = c_int
-    if opened.gs_call_bytes() != ctypes.sizeof(Call):
-        raise OSError("it belongs to another version")
+    if why := why_another_call(opened):
+        raise OSError(f"it belongs to another version: {why}")
     return opened

@@ -139,7 +139,7 @@ def _candidates(band: Band, queries: int, start: int, keys: int) -> Tensor:
     stop = keys if band.high is None else min(keys, start + queries + band.high * band.dilation)
     if band.stride and not band.own_block:
         blocks = torch.arange(-(-max(stop, 0) // band.stride))[:, None] * band.stride
-        found = (blocks + torch.arange(band.first, band.stop)).flatten()
+        found = (blocks + torch.arange(band.first, max(band.first, min(band.stop, stop)))).flatten()
     elif band.dilation > queries:
         classes = (start + torch.arange(queries)) % band.dilation
         found = (classes[:, None] + torch.arange(0, max(stop, 0), band.dilation)).flatten()
