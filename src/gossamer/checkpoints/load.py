@@ -56,7 +56,8 @@ def load(
     check_seal(directory)
     sentence = read_sentence_files(directory) if head is None or head == "embed" else None
     encoder = find_encoder(directory) if sentence is None else sentence.encoder
-    embed = sentence.head if sentence else SentenceEmbedding() if head == "embed" else None
+    embed = sentence.head if sentence else None
+    embed = SentenceEmbedding() if embed is None and head == "embed" else embed
     config_path = encoder / "config.json"
     config = read_json(config_path)
     try:
