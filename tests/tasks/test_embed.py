@@ -336,7 +336,7 @@ def test_minilm_on_a_long_text(real: Model) -> None:
     tokens = len(real.tokenizer.encode_plain(text)[0])
     long, _ = gs.lengthen(real, to=2048, window=512)
     passes, whole = task("embed", real)(text), task("embed", long)(text)
-    assert (passes.tokens, passes.passes, whole.passes) == ([tokens], [2], [1])
+    assert (passes.tokens, passes.passes, whole.passes) == ([tokens], [4], [1])  # 256 at once, as its files say
     assert float(passes.vectors[0] @ whole.vectors[0]) > 0.9
     spans = task("embed", long)(text, spans=100)
     assert len(spans.vectors) == -(-tokens // 100)

@@ -123,15 +123,9 @@ def _write(model: Model, family: Family, new: Path) -> None:
         model.tokenizer.save(new, types=model.architecture.embeddings.token_types > 1)
     head = model.architecture.head
     if family.public and isinstance(head, SentenceEmbedding):
-        write_sentence_files(new, head, model.architecture.hidden_size, _longest(model))
+        write_sentence_files(new, head, model.architecture.hidden_size, model.reading_length())
     (new / "README.md").write_text(model_card(model, family), encoding="utf-8")
     seal(new, __version__)
-
-
-def _longest(model: Model) -> int:
-    """Tokens that one text may have: the tokenizer's limit, which may be below the model's."""
-    limit = None if model.tokenizer is None else model.tokenizer.max_length
-    return min(limit or model.architecture.length, model.architecture.length)
 
 
 def _tensors(model: Model, family: Family) -> dict[str, Tensor]:
