@@ -24,7 +24,10 @@ from gossamer.text.tokenizer_arguments import (
 from gossamer.text.tokenizer_build import build_backend, complete_backend, has_vocabulary_files
 from gossamer.text.tokenizer_files import (
     SPECIAL_ROLES,
+    TYPES,
+    input_names,
     read_backend,
+    read_object,
     read_settings,
     rust_errors,
     shorten,
@@ -51,7 +54,7 @@ class Tokenizer:
         self._padding_left = self._settings.get("padding_side", "right") == "left"
         self._truncation_side = self._settings.get("truncation_side", "right")
         self._told_cut = False
-        self._has_types = "token_type_ids" in self._settings.get("model_input_names", ["token_type_ids"])
+        self._has_types = TYPES in self._settings.get("model_input_names", [TYPES])
         backend.no_padding()
 
     @classmethod
@@ -60,32 +63,39 @@ class Tokenizer:
 
         Those are vocab.txt (BERT, DistilBERT), vocab.json and merges.txt (RoBERTa, Longformer), spiece.model (ALBERT)
         or sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT), put together as `transformers` 5 does.
-        tokenizer_config.json, special_tokens_map.json and added_tokens.json are read where present. model_type: the
-        family; config.json's unless given. rows: of the model's word table, which a built vocabulary has to fit.
+        tokenizer_config.json, special_tokens_map.json and added_tokens.json are read where present. Types of pairs are
+        given as `transformers` 5 gives them: where `model_input_names` names them or, without it, where the class of
+        the tokenizer, or else of the model, has them. model_type: the family; config.json's unless given. rows: of the
+        model's word table, which a built vocabulary has to fit.
 
         Raises InputError, naming the file and the reason, for one that is missing, truncated, invalid or contradictory.
         """
         directory = Path(directory)
         settings = read_settings(directory)
+        if settings.get("model_input_names") is None:
+            config = read_object(directory / "config.json")
+            named = settings.get("tokenizer_class") or config.get("tokenizer_class")
+            settings["model_input_names"] = input_names(named, model_type or config.get("model_type"))
         if not os.path.lexists(directory / "tokenizer.json") and has_vocabulary_files(directory):
             return cls(build_backend(directory, settings, model_type, rows), settings)
         backend = read_backend(directory)
         complete_backend(backend, directory, settings)
         return cls(backend, settings)
 
-    def save(self, directory: str | Path, *, types: bool = False) -> None:
+    def save(self, directory: str | Path, *, types: bool = True) -> None:
         """Write tokenizer.json and tokenizer_config.json, readable by `transformers.AutoTokenizer` with the same ids.
 
-        The original config's fields are kept; `model_max_length` is this tokenizer's. types: the model tells two texts
-        by their types. OSError passes to the caller.
+        The original config's fields are kept, but for code that is not copied (`auto_map`); `model_max_length` is this
+        tokenizer's, and `model_input_names` are always written: where they are missing, `transformers` goes by the
+        class. types: whether the model tells two texts by their types. OSError passes to the caller.
         """
         settings = {**self._settings, "model_max_length": self.max_length}
+        settings.pop("auto_map", None)
         # Without a class transformers goes by the model type, and would read a lengthened BERT as a RoBERTa tokenizer.
         if settings.get("tokenizer_class") is None:
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-            # That class gives no types of its own accord.
-            if types:
-                settings.setdefault("model_input_names", ["input_ids", "token_type_ids", "attention_mask"])
+        names = settings.get("model_input_names", ["input_ids", TYPES, "attention_mask"])
+        settings["model_input_names"] = [name for name in names if types or name != TYPES]
         settings.update({role: token for role, token in self._tokens.items() if settings.get(role) is None})
         settings = {name: value for name, value in settings.items() if value is not None or name in self._settings}
         if self.max_length is None:
