@@ -213,7 +213,7 @@ def test_time_that_is_up_between_two_readings_is_not_held_against_the_model(
 def test_control_tokens_in_the_texts_are_letters_when_asked(tmp_path: Path, minilm: Path, counts: bool) -> None:
     (tmp_path / "text.txt").write_text("the mark [SEP] ends a text\n" * 30)
     data = {"train": str(tmp_path / "text.txt"), "split": "lines", "tokenizer": str(minilm), "control_tokens": counts}
-    gs.train(decoder_config(tmp_path, data=data, steps=1))
+    gs.train(decoder_config(tmp_path, data=data, steps=3))
     file = TokenFile.open(tmp_path / "out" / "train.tokens")
     assert (Tokenizer.load(minilm).sep_id in file.document(0)) == counts
     data = {"train": str(tmp_path / "out" / "train.tokens"), "control_tokens": False}
