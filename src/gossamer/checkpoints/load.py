@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gossamer.checkpoints.card import read_card
 from gossamer.checkpoints.files import check_seal, is_there, read_json, reason
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.sentence_transformers import SentenceFiles, find_encoder, read_sentence_files
@@ -78,7 +79,7 @@ def load(
     model.tokenizer = _tokenizer(directory, encoder, architecture, sentence)
     known = family.held(architecture) | set(family.write(architecture)) | _WRITTEN_ANEW
     model.extra_config = _extra(config_path, {name: value for name, value in config.items() if name not in known})
-    model.source = _source(path_or_hub_id)
+    model.source, model.card = _source(path_or_hub_id), read_card(directory)
     return model.to(where).eval() if where else model.eval()
 
 
