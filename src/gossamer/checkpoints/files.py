@@ -9,9 +9,20 @@ from typing import Any
 
 from gossamer.errors import InputError, quote
 
-__all__ = ["SEAL", "check_inside", "check_seal", "is_as_sealed", "is_there", "read_json", "reason", "seal"]
+__all__ = [
+    "GENERATION",
+    "SEAL",
+    "check_inside",
+    "check_seal",
+    "is_as_sealed",
+    "is_there",
+    "read_json",
+    "reason",
+    "seal",
+]
 
 SEAL = "gossamer.json"
+GENERATION = "generation_config.json"
 _SEALED = "model.safetensors"
 
 

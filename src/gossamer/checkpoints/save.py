@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gossamer import __version__
 from gossamer.checkpoints.card import CARD, model_card
-from gossamer.checkpoints.files import SEAL, is_as_sealed, reason, seal
+from gossamer.checkpoints.files import GENERATION, SEAL, is_as_sealed, reason, seal
 from gossamer.checkpoints.replace import replacing
 from gossamer.checkpoints.sentence_transformers import write_sentence_files
 from gossamer.errors import GossamerError, InputError, quote, remark
@@ -35,7 +35,7 @@ _VOCABULARY = {
 }
 _OURS = {
     *("config.json", CARD, "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
-    *("1_Pooling", "2_Normalize", SEAL, "model.safetensors", "model.safetensors.index.json"),
+    *(GENERATION, "1_Pooling", "2_Normalize", SEAL, "model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json", "tokenizer.json", "tokenizer_config.json"),
     *_VOCABULARY,
 }
@@ -153,6 +153,9 @@ def _write(model: Model, family: Family, new: Path) -> None:
     config = json.dumps(_config(model, family), indent=2, sort_keys=True, allow_nan=False)
     (new / "config.json").write_text(config + "\n", encoding="utf-8")
     shutil.copymode(new / "config.json", new / "model.safetensors")  # which safetensors leaves to its owner alone
+    if model.generation_config:
+        text = json.dumps(model.generation_config, indent=2, sort_keys=True, allow_nan=False)
+        (new / GENERATION).write_text(text + "\n", encoding="utf-8")
     if model.tokenizer is not None:
         model.tokenizer.save(new, types=model.architecture.embeddings.token_types > 1)
     head = model.architecture.head

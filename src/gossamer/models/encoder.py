@@ -39,8 +39,8 @@ class Model(nn.Module):
 
     `attention` and `feed_forward` hold one module per weight set; layers that name the same set share it. `family` is
     the public format it was read from ("gossamer": none), `tokenizer` reads text for it, `receipt` says what a recipe
-    changed, `extra_config` keeps the checkpoint's settings that do not change its mathematics, and `card` what its card
-    says of license, language, base and task.
+    changed, `extra_config` keeps the checkpoint's settings that do not change its mathematics, `generation_config` what
+    the file of this name says, and `card` what its card says of license, language, base and task.
     """
 
     def __init__(self, architecture: Architecture, *, family: str = "gossamer", tokenizer: Any = None) -> None:
@@ -49,6 +49,7 @@ class Model(nn.Module):
         self.family = family
         self.tokenizer = tokenizer
         self.extra_config: dict[str, Any] = {}
+        self.generation_config: dict[str, Any] = {}
         self.card: dict[str, str | list[str]] = {}
         self.source: str | None = None
         self.receipt: Any = None
