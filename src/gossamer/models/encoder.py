@@ -39,7 +39,8 @@ class Model(nn.Module):
 
     `attention` and `feed_forward` hold one module per weight set; layers that name the same set share it. `family` is
     the public format it was read from ("gossamer": none), `tokenizer` reads text for it, `receipt` says what a recipe
-    changed, and `extra_config` keeps the checkpoint's settings that do not change its mathematics.
+    changed, `extra_config` keeps the checkpoint's settings that do not change its mathematics, `generation_config` what
+    the file of this name says, and `card` what its card says of license, language, base and task.
     """
 
     def __init__(self, architecture: Architecture, *, family: str = "gossamer", tokenizer: Any = None) -> None:
@@ -48,6 +49,8 @@ class Model(nn.Module):
         self.family = family
         self.tokenizer = tokenizer
         self.extra_config: dict[str, Any] = {}
+        self.generation_config: dict[str, Any] = {}
+        self.card: dict[str, str | list[str]] = {}
         self.source: str | None = None
         self.receipt: Any = None
         self.embeddings = build_embeddings(architecture)
@@ -58,6 +61,24 @@ class Model(nn.Module):
         self.pooler = nn.Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
         self.head = build_head(architecture)
         self.reset_parameters()
+
+    def reading_length(self, max_length: int | None = None) -> int:
+        """How many tokens of a text, special ones included, are read at once: the one rule of tokenizer and tasks.
+
+        That is the checkpoint's own limit (`tokenizer.max_length`: the least of the tokenizer's `model_max_length`,
+        sentence-transformers' `max_seq_length` and the architecture's length), or `max_length`, up to the
+        architecture's length. Raises InputError for another one.
+        """
+        most = self.architecture.length
+        if max_length is None:
+            limit = None if self.tokenizer is None else self.tokenizer.max_length
+            return most if limit is None else min(limit, most)
+        if type(max_length) is not int or not 1 <= max_length <= most:
+            raise InputError(
+                f"max_length is {quote(max_length)}; it must be a whole number of tokens from 1 to {most}, all that "
+                "the model can read at once"
+            )
+        return max_length
 
     def reset_parameters(self) -> None:
         """Draw fresh weights, as the architecture's `initializer` says: biases and padding rows 0, norms 1."""
