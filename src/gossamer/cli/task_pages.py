@@ -111,12 +111,14 @@ def report(
     notes = named(found.notes, texts)
     remark(notes)
     if as_json:
-        fields = {field: values for field, values in found.to_dict().items() if field != "notes"}
+        result = found.to_dict()
+        fields = {field: values for field, values in result.items() if isinstance(values, list) and field != "notes"}
         listed = [
             {"source": one.source} | {_OF_ONE.get(field, field): values[i] for field, values in fields.items()}
             for i, one in enumerate(texts)
         ]
-        print_json({"texts": listed, "notes": notes})
+        of_all = {field: value for field, value in result.items() if not isinstance(value, list)}
+        print_json({"texts": listed, **of_all, "notes": notes})
         return
     parts: list[Any] = []
     for one, tokens, passes, cells in list(zip(texts, found.tokens, found.passes, rows, strict=True))[:SHOWN]:
