@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,8 +17,9 @@ from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.global_tokens import takes_global_tokens
 from gossamer.models.head_settings import QuestionAnswering
-from gossamer.tasks.base import Long, Task, check_number, list_texts
+from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
 from gossamer.tasks.frames import find_pair_frame
+from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
 from gossamer.tasks.spans import likeliest_spans
 from gossamer.tasks.words import continues_word, trim
@@ -76,11 +77,12 @@ class AnswerTask(Task):
         finds_it = model.architecture.separator_id in self.pair.between
         self._flags_question = takes_global_tokens(model.architecture) and not finds_it
 
+    @checks_options
     @torch.inference_mode()
     def __call__(
         self,
-        questions: str | Sequence[str],
-        contexts: str | Sequence[str],
+        questions: str | Sequence[str] | Mapping[str, str] | Sequence[Mapping[str, str]],
+        contexts: str | Sequence[str] | None = None,
         top_k: int = 1,
         max_answer_tokens: int = 15,
         impossible: bool = False,
@@ -91,7 +93,8 @@ class AnswerTask(Task):
     ) -> Answers:
         """The `top_k` likeliest answers to each question in its context: one of each, as many, or one of either to all.
 
-        An answer's score is P(start) P(end), each a softmax over all tokens of the whole context and the first token,
+        A question with its context may be a dict of "question" and "context" as well, one or a list of them. An
+        answer's score is P(start) P(end), each a softmax over all tokens of the whole context and the first token,
         which stands for "no answer"; answers longer than `max_answer_tokens` are left out. A context longer than the
         model is read in overlapping passes that all hold the whole question; each token's scores are kept once, "no
         answer" is that of the pass where it is least likely (Devlin et al. 2019, section 4.3), and the softmax goes
@@ -105,7 +108,7 @@ class AnswerTask(Task):
         self._check(long, batch_tokens)
         check_number("top_k", top_k, "a whole number of answers, 1 or more")
         check_number("max_answer_tokens", max_answer_tokens, "a whole number of tokens, 1 or more")
-        listed = [*_matched(list_texts("questions", questions), list_texts("contexts", contexts))]
+        listed = [*_matched(*_with_contexts(questions, contexts))]
         read = [self._context(i, *both) for i, both in enumerate(listed)]
         readings = [one.reading for one in read]
         tokens = [len(one.ids) + len(one.frame) - len(self.pair) for one in readings]
@@ -172,6 +175,16 @@ class AnswerTask(Task):
 
     def _chunked(self) -> str:
         return f"{super()._chunked()} with the whole question in each, scores taken over all of them"
+
+
+def _with_contexts(questions: object, contexts: object) -> tuple[list[Any], list[Any]]:
+    """Questions and contexts: given apart, or as dicts of both."""
+    asked, of_dicts = list_fields("questions", questions, "question", "context")
+    if of_dicts is not None and contexts is not None:
+        raise InputError("contexts are given twice, in the dicts and beside them: give them once")
+    if of_dicts is None and contexts is None:
+        raise InputError("there are no contexts: give the texts that the answers are in")
+    return asked, list_texts("contexts", contexts) if of_dicts is None else of_dicts
 
 
 def _matched(questions: list[Any], contexts: list[Any]) -> Iterator[tuple[Any, Any]]:

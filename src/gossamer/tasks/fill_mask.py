@@ -17,6 +17,7 @@ from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.head_settings import MaskedLM, PreTraining
 from gossamer.models.heads import HeadModule
 from gossamer.tasks.base import Long, Task, check_number, list_texts
+from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
 from gossamer.tasks.words import trim
 
@@ -87,6 +88,7 @@ class FillMask(Task):
         tokenizer = model.tokenizer
         self._marks_spaces = any(one.startswith(SPACES) for one in tokenizer.tokens(tokenizer.encode_plain("a a")[0]))
 
+    @checks_options
     @torch.inference_mode()
     def __call__(
         self,

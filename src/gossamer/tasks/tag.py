@@ -16,6 +16,7 @@ from gossamer.models.evaluation import evaluating
 from gossamer.models.head_settings import TokenClassification
 from gossamer.tasks.base import Long, Task, list_texts
 from gossamer.tasks.label_schemes import LabelScheme, TokenLabel, find_scheme
+from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
 from gossamer.tasks.words import continues_word, trim
 
@@ -75,6 +76,7 @@ class Tag(Task):
         self.labels = cast(TokenClassification, model.architecture.head).labels
         self.scheme = find_scheme(self.labels)
 
+    @checks_options
     @torch.inference_mode()
     def __call__(
         self,
