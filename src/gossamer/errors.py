@@ -1,8 +1,9 @@
 """What the user did wrong, in one line: the value, what is allowed, what to do."""
 
 import re
+import warnings
 
-__all__ = ["GossamerError", "InputError", "clean_line", "quote"]
+__all__ = ["GossamerError", "InputError", "Remark", "clean_line", "quote", "remark"]
 
 LONGEST_LINE = 2000
 """Characters of one line that is shown to a person; of a longer one the beginning and the end are kept."""
@@ -22,6 +23,19 @@ class GossamerError(Exception):
 
 class InputError(GossamerError, ValueError):
     """A value from outside (argument, config, file, text) that cannot be used; the message quotes it and the remedy."""
+
+
+class Remark(UserWarning):
+    """What a user should know although nothing failed: something left out, cut or not followed.
+
+    Python shows each once for every place that it comes from; `warnings.simplefilter("ignore", gossamer.errors.Remark)`
+    silences them, "error" makes them errors.
+    """
+
+
+def remark(message: str, level: int = 1) -> None:
+    """Warn with a `Remark` of one clean line; `level`: how many calls above the caller the user's own line is."""
+    warnings.warn(Remark(clean_line(message)), stacklevel=level + 1)
 
 
 def clean_line(text: str, longest: int = LONGEST_LINE) -> str:

@@ -56,9 +56,12 @@ def load(
     check_seal(directory)
     sentence = read_sentence_files(directory) if head is None or head == "embed" else None
     encoder = find_encoder(directory) if sentence is None else sentence.encoder
-    embed = sentence.head if sentence else SentenceEmbedding() if head == "embed" else None
+    embed = sentence.head if sentence else None
+    embed = SentenceEmbedding() if embed is None and head == "embed" else embed
     config_path = encoder / "config.json"
     config = read_json(config_path)
+    if sentence is not None and sentence.activation is not None:  # the newest place for it, which wins
+        config["sentence_transformers"] = {"activation_fn": sentence.activation}
     try:
         _check_unquantized(config)
         family = get_family(config.get("model_type"))

@@ -1,12 +1,13 @@
 """The files sentence-transformers keeps beside a checkpoint: where the encoder lies and how one vector is made."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gossamer.checkpoints.files import check_inside, is_there, read_json
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, quote, remark
 from gossamer.models.head_settings import Pooling, SentenceEmbedding
 
 __all__ = ["SentenceFiles", "find_encoder", "read_sentence_files", "write_sentence_files"]
@@ -17,6 +18,13 @@ _POOLING: dict[str, Pooling] = {
     "pooling_mode_max_tokens": "max",
 }
 _NONE = "load the encoder alone with head='none'"
+_OF_ALL = "config_sentence_transformers.json"
+_HEAD_FIELDS = ("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name")
+# What says nothing about vectors: versions, the classes' own bookkeeping, and speed.
+_SILENT = {
+    *("__version__", "model_type", "requirements", "activation_fn", "keep_in_fp32_modules"),
+    *("max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name", "unpad_inputs"),
+}
 _SETTINGS = [f"sentence_{one}_config.json" for one in ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")]
 _SETTINGS += ["sentence_albert_config.json"]
 
@@ -25,14 +33,17 @@ _SETTINGS += ["sentence_albert_config.json"]
 class SentenceFiles:
     """What the files say: where the encoder lies, how one vector is made, how many tokens a text may have at most.
 
-    `lowers` names the file that asks for small letters before the tokenizer.
+    `head` is None for a cross-encoder, whose head is that of its config.json; `activation` is what it makes of its
+    scores, by the name of a class. `lowers`: `settings` asks for small
+    letters before the tokenizer.
     """
 
     encoder: Path
-    head: SentenceEmbedding
+    head: SentenceEmbedding | None
     longest: int | None = None
     settings: Path | None = None
     lowers: bool = False
+    activation: Any = None
 
 
 def find_encoder(directory: Path) -> Path:
@@ -59,11 +70,12 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
     """
     path = directory / "modules.json"
     if not is_there(path):
-        if is_there(directory / "1_Pooling"):
-            raise InputError(
-                f"{path}: no such file, but there is 1_Pooling; restore it, or say how vectors are made, "
-                f"head=gossamer.models.SentenceEmbedding(...), or {_NONE}"
-            )
+        for name in ("1_Pooling", _OF_ALL):
+            if is_there(directory / name) and (name != _OF_ALL or _read_of_all(directory) != SentenceEmbedding()):
+                raise InputError(
+                    f"{path}: no such file, but there is {name}; restore it, or say how vectors are made, "
+                    f"head=gossamer.models.SentenceEmbedding(...), or {_NONE}"
+                )
         return None
     modules = read_json(path, list)
     kinds = [_kind(one, path) for one in modules]
@@ -72,15 +84,43 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
             f"{path}: its modules are {quote(kinds)}; Gossamer reads Transformer, Pooling, Normalize: {_NONE}"
         )
     encoder = check_inside(directory, modules[0].get("path", ""), path)
-    head = SentenceEmbedding()
-    if len(kinds) > 1:
-        pooling = _read_pooling(check_inside(directory, modules[1].get("path", ""), path) / "config.json")
-        head = SentenceEmbedding(pooling=pooling, normalized=kinds[-1] == "Normalize")
+    head = _read_of_all(directory)
+    activation = read_json(directory / _OF_ALL).get("activation_fn") if head is None else None
+    if head is not None and len(kinds) > 1:
+        pooling = check_inside(directory, modules[1].get("path", ""), path) / "config.json"
+        head = replace(head, normalized=kinds[-1] == "Normalize", **_read_pooling(pooling))
     settings = next((encoder / one for one in _SETTINGS if is_there(encoder / one)), None)
     if settings is None:
-        return SentenceFiles(encoder, head)
+        return SentenceFiles(encoder, head, activation=activation)
     longest, lowers = _read_settings(settings)
-    return SentenceFiles(encoder, head, longest, settings, lowers)
+    return SentenceFiles(encoder, head, longest, settings, lowers, activation)
+
+
+def _read_of_all(directory: Path) -> SentenceEmbedding | None:
+    """What belongs to all vectors of a model: prompts, size, comparison; None for a cross-encoder."""
+    path = directory / _OF_ALL
+    config = read_json(path) if is_there(path) else {}
+    kind = config.get("model_type", "SentenceTransformer")
+    if kind not in ("SentenceTransformer", "CrossEncoder"):
+        raise InputError(
+            f"{path}: model_type is {quote(kind)}; Gossamer reads SentenceTransformer and CrossEncoder: {_NONE}"
+        )
+    _tell_unread(path, config, _HEAD_FIELDS)
+    if kind == "CrossEncoder":
+        return None
+    given = {name: config[name] for name in _HEAD_FIELDS if config.get(name) is not None}
+    if isinstance(given.get("prompts"), dict):  # null: a name that the class keeps free
+        given["prompts"] = {name: "" if text is None else text for name, text in given["prompts"].items()}
+    try:
+        return SentenceEmbedding(**given)
+    except InputError as problem:
+        raise InputError(f"{path}: {problem}") from None
+
+
+def _tell_unread(path: Path, config: dict[str, Any], read: Iterable[str]) -> None:
+    unread = [name for name, value in config.items() if value not in (None, {}, []) and name not in {*_SILENT, *read}]
+    if unread:
+        remark(f"{path}: {', '.join(map(quote, unread))}: not read by Gossamer; vectors are made without")
 
 
 def _read_settings(path: Path) -> tuple[int | None, bool]:
@@ -90,6 +130,7 @@ def _read_settings(path: Path) -> tuple[int | None, bool]:
         raise InputError(f"{path}: max_seq_length is {quote(longest)}; it must be a whole number from 1, or null")
     if not isinstance(lowers, bool):
         raise InputError(f"{path}: do_lower_case is {quote(lowers)}; it must be true or false")
+    _tell_unread(path, config, ())
     return longest, lowers
 
 
@@ -106,10 +147,14 @@ def write_sentence_files(directory: Path, head: SentenceEmbedding, size: int, le
         for i, kind in enumerate(kinds)
     ]
     pooling = {name: mode == head.pooling for name, mode in _POOLING.items()}
+    of_all = {"model_type": "SentenceTransformer", **{name: getattr(head, name) for name in _HEAD_FIELDS}}
+    of_all["prompts"] = dict(head.prompts)
     _write(directory / "modules.json", modules)
     _write(directory / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
     (directory / "1_Pooling").mkdir()
+    pooling["include_prompt"] = head.include_prompt
     _write(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **pooling})
+    _write(directory / _OF_ALL, of_all)
 
 
 def _write(path: Path, data: Any) -> None:
@@ -123,7 +168,8 @@ def _kind(module: Any, path: Path) -> str:
     return kind.rpartition(".")[2]
 
 
-def _read_pooling(path: Path) -> Pooling:
+def _read_pooling(path: Path) -> dict[str, Any]:
+    """`pooling` and `include_prompt` of a head."""
     config = read_json(path)
     named = config.get("pooling_mode")
     if isinstance(named, str):
@@ -133,4 +179,7 @@ def _read_pooling(path: Path) -> Pooling:
         modes = [_POOLING.get(name, name) for name in modes]
     if len(modes) != 1 or modes[0] not in _POOLING.values():
         raise InputError(f"{path}: pools by {quote(modes)}; Gossamer has mean, cls and max, one of them: {_NONE}")
-    return modes[0]  # type: ignore[return-value]
+    include = config.get("include_prompt", True)
+    if not isinstance(include, bool):
+        raise InputError(f"{path}: include_prompt is {quote(include)}; it must be true or false")
+    return {"pooling": modes[0], "include_prompt": include}
