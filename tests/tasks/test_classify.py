@@ -265,7 +265,9 @@ def test_the_dicts_of_the_pipeline(both: Both, texts: Any) -> None:
 
 @pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
 def test_the_functions_of_the_pipeline(both: Both, function: Any) -> None:
-    (labels,) = gs.task("classify", both.model)(CORPUS[0], function_to_apply=function).labels
+    found = gs.task("classify", both.model)(CORPUS[0], function_to_apply=function)
+    (labels,) = found.labels
+    assert found.function_to_apply == function
     expected = both.theirs(CORPUS[0], top_k=None, function_to_apply=function)
     assert [one.label for one in labels] == [one["label"] for one in expected]
     assert [one.score for one in labels] == pytest.approx([one["score"] for one in expected], rel=1e-4, abs=1e-5)
@@ -285,3 +287,12 @@ def test_scores_near_one_keep_their_order() -> None:
     ranked = [sorted(range(5), key=lambda i, values=values: values[i]) for values in (numbers, scores)]  # type: ignore[misc]
     assert ranked[0] == ranked[1]
     assert len(set(scores)) == 5
+
+
+@pytest.mark.parametrize(("activation", "function"), [("identity", "none"), ("sigmoid", "sigmoid"), (None, "softmax")])
+def test_the_activation_of_a_cross_encoder_is_the_default(activation: Any, function: Any) -> None:
+    classify = Classify(embedder(SequenceClassification(labels=NAMES, score_activation=activation)))
+    found = classify("abc")
+    assert found.function_to_apply == function
+    assert found == classify("abc", function_to_apply=function)
+    assert classify("abc", function_to_apply="softmax") == Classify(embedder(HEAD))("abc")

@@ -17,6 +17,7 @@ from gossamer.cli.task_pages import (
     Files,
     HowLong,
     Long,
+    MaxLength,
     ModelName,
     Texts,
     check_top_k,
@@ -55,6 +56,7 @@ def classify(
         Option(metavar="NAME", help="Scores: softmax, sigmoid or none (the model's own numbers); what fits the model."),
     ] = None,
     long: HowLong = Long.chunk,
+    max_length: MaxLength = None,
     dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
@@ -76,6 +78,7 @@ def classify(
             top_k=top_k,
             function_to_apply=None if function_to_apply is None else function_to_apply.value,
             long=long.value,
+            max_length=max_length,
             progress=told,
         )
     rows = [[[one.label, score(one.score)] for one in labels] for labels in found.labels]

@@ -26,6 +26,7 @@ __all__ = [
     "Files",
     "HowLong",
     "Long",
+    "MaxLength",
     "ModelName",
     "Texts",
     "check_top_k",
@@ -57,6 +58,9 @@ Files = Annotated[
 ]
 Field = Annotated[str, Option(metavar="NAME", help="The field that holds the text in a .jsonl file.")]
 HowLong = Annotated[Long, Option(metavar="HOW", help="Longer texts than the model reads: chunk, truncate or error.")]
+MaxLength = Annotated[
+    int | None, Option(metavar="N", help="Tokens read at once; as many as the model's own files say.")
+]
 Dtype = Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
 
@@ -78,6 +82,8 @@ def _named(said: str, texts: Sequence[Text]) -> str:
     said = re.sub(r"\bof pair (\d+)\b", lambda number: f"of {texts[int(number[1])].source}", said)
     said = re.sub(r"^question \d+\b", "QUESTION", said)
     said = re.sub(r"\blong='(\w+)'", r"--long \1", said)
+    said = re.sub(r"\bmax_length=(\d+)", r"--max-length \1", said)
+    said = re.sub(r"\bmax_length (is|says)\b", r"--max-length \1", said)
     return re.sub(r"gossamer\.lengthen\(model, to=(\d+)\)", r"gossamer lengthen MODEL --to \1 --out DIR", said)
 
 

@@ -20,7 +20,7 @@ from gossamer.models.head_settings import QuestionAnswering
 from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
 from gossamer.tasks.frames import find_pair_frame
 from gossamer.tasks.names import checks_options
-from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 from gossamer.tasks.spans import likeliest_spans
 from gossamer.tasks.words import continues_word, trim
 
@@ -88,6 +88,7 @@ class AnswerTask(Task):
         impossible: bool = False,
         whole_words: bool = True,
         long: Long = "chunk",
+        max_length: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Answers:
@@ -100,20 +101,21 @@ class AnswerTask(Task):
         answer" is that of the pass where it is least likely (Devlin et al. 2019, section 4.3), and the softmax goes
         over the whole context, so that scores compare across passes and with those of one pass. `impossible`: "" is
         among the answers. `whole_words`: answers go to the ends of their words, but of words of more than
-        `max_answer_tokens` (what has no spaces). `long`, `batch_tokens` and `progress` are as in the task embed.
+        `max_answer_tokens` (what has no spaces). `long`, `max_length`, `batch_tokens` and
+        `progress` are as in the task embed.
 
         Raises InputError for empty texts, for numbers of questions and contexts that do not fit, and for a question
         that leaves no room for its context.
         """
-        self._check(long, batch_tokens)
+        self._check(long, batch_tokens, max_length)
         check_number("top_k", top_k, "a whole number of answers, 1 or more")
         check_number("max_answer_tokens", max_answer_tokens, "a whole number of tokens, 1 or more")
         listed = [*_matched(*_with_contexts(questions, contexts))]
-        read = [self._context(i, *both) for i, both in enumerate(listed)]
+        read = [self._context(i, *both, max_length) for i, both in enumerate(listed)]
         readings = [one.reading for one in read]
         tokens = [len(one.ids) + len(one.frame) - len(self.pair) for one in readings]
-        notes = self._fit(readings, long, " with its question")
-        nulls = self._read(readings, batch_tokens, progress)
+        notes = self._fit(readings, long, " with its question", None, max_length, len(self.pair))
+        nulls = self._read(readings, plan_passes(self.model, readings, max_length), batch_tokens, progress)
         found = []
         null_scores = []
         for one, null in zip(read, nulls, strict=True):
@@ -126,14 +128,15 @@ class AnswerTask(Task):
         passes = [one.passes for one in readings]
         return Answers(answers=found, null_scores=null_scores, tokens=tokens, passes=passes, notes=notes)
 
-    def _context(self, i: int, question: object, context: Any) -> _Context:
+    def _context(self, i: int, question: object, context: Any, max_length: int | None) -> _Context:
         asked, _ = self._tokenize("question", i, question)
         ids, offsets = self._tokenize("context", i, context)
         frame = self.pair.around_context(asked, self._flags_question)
-        if room(self.model, frame) < 1:
+        if room(self.model, frame, max_length) < 1:
             raise InputError(
                 f"question {i} is {len(asked)} tokens long, which leaves no room for its context, as the model reads "
-                f"{self.model.reading_length()}: shorten the question, or {self._remedy(len(ids) + len(frame))}"
+                f"{self.model.reading_length(max_length)}: shorten the question, or "
+                f"{self._remedy(len(ids) + len(frame))}"
             )
         goes_on = continues_word(self.model.tokenizer, context, ids, offsets)
         for i, (earlier, later) in enumerate(pairwise(offsets), 1):
@@ -142,11 +145,10 @@ class AnswerTask(Task):
         return _Context(context, Reading(i, ids, offsets, frame), goes_on)
 
     def _read(
-        self, readings: Sequence[Reading], batch_tokens: int, progress: Progress | None
+        self, readings: Sequence[Reading], plan: Sequence[Pass], batch_tokens: int, progress: Progress | None
     ) -> list[Float[Tensor, "2"]]:
         """Fill in the start and end scores of every token; returns those of "no answer", least likely over passes."""
         nulls: list[Tensor] = [torch.full((2,), torch.inf) for _ in readings]
-        plan = plan_passes(self.model, readings)
         with evaluating(self.model):
             read = read_passes(self.model, readings, plan, lambda out: out.logits, batch_tokens, progress)
             for one, part, row in read:

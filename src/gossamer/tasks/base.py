@@ -90,11 +90,13 @@ class Task:
         beside: str = "",
         lengths: Sequence[int] | None = None,
         max_length: int | None = None,
+        special: int | None = None,
     ) -> list[str]:
         """Refuse, cut or announce the texts that are longer than the model reads at once.
 
         beside: what is read along with each. lengths: theirs, frame included, where that was cut already. max_length:
-        what is read at once in place of the checkpoint's own limit; a larger one is announced, too.
+        what is read at once in place of the checkpoint's own limit; a larger one is announced, too. special: how many
+        special tokens are read with each, those around one text unless given: what is said counts them, results don't.
         """
         most, own = self.model.reading_length(max_length), self.model.reading_length()
         notes = []
@@ -105,13 +107,15 @@ class Task:
             if length <= most:
                 continue
             said = f"text {i}{beside} is {length} tokens long, the model reads {most}"
+            around = len(self.frame) if special is None else special
+            counted = f" ({length - around} without special tokens)" if around else ""
             if long == "error":
-                raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'")
+                raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'{counted}")
             if long == "truncate":
                 kept = room(self.model, one.frame, max_length)
                 one.ids, one.offsets = one.ids[:kept], one.offsets[:kept]
             done_instead = "cut" if long == "truncate" else self._chunked()
-            notes.append(f"{said}: {done_instead}; {self._remedy(length)}")
+            notes.append(f"{said}: {done_instead}; {self._remedy(length)}{counted}")
         return notes
 
     def _chunked(self) -> str:

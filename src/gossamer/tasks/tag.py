@@ -84,6 +84,7 @@ class Tag(Task):
         aggregation: Aggregation = "simple",
         ignore_labels: Sequence[str] = ("O",),
         long: Long = "chunk",
+        max_length: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Tagged:
@@ -96,11 +97,11 @@ class Tag(Task):
         words. `ignore_labels`: as the labels are written, or as the kinds they are joined to; "O" is "o" in a scheme of
         small letters. A text longer than the model is read in overlapping passes,
         each token's scores kept once, and joined afterwards: an entity on a border comes out whole. `long`,
-        `batch_tokens` and `progress` are as in the task embed.
+        `max_length`, `batch_tokens` and `progress` are as in the task embed.
 
         Raises InputError for empty texts, an unknown aggregation, and labels to ignore that are no names.
         """
-        self._check(long, batch_tokens)
+        self._check(long, batch_tokens, max_length)
         if not isinstance(aggregation, str) or aggregation not in get_args(Aggregation):
             raise InputError(
                 f"aggregation is {quote(aggregation)}; it must be one of {', '.join(get_args(Aggregation))}"
@@ -109,11 +110,11 @@ class Tag(Task):
         listed = list_texts("texts", texts)
         readings = self._readings(listed)
         tokens = [len(one.ids) for one in readings]
-        notes = self._fit(readings, long)
+        notes = self._fit(readings, long, max_length=max_length)
         entities: list[list[Entity]] = []
         with evaluating(self.model):
             for group, report in in_groups(readings, progress):
-                read_states(self.model, group, batch_tokens, report, choose=lambda out: out.logits)
+                read_states(self.model, group, batch_tokens, report, lambda out: out.logits, max_length)
                 for one in group:
                     found = self._entities(listed[one.text], one, aggregation)
                     entities.append([entity for entity in found if entity.label not in ignored])
