@@ -129,6 +129,18 @@ def test_filters_are_those_of_transformers_in_their_order(
     torch.testing.assert_close(found.softmax(-1), expected.softmax(-1))
 
 
+@pytest.mark.parametrize(
+    ("alike", "top_p", "left"), [(2, 0.5, 1), (4, 0.25, 1), (4, 0.5, 2), (4, 0.51, 3), (4, 0.75, 3), (8, 0.875, 7)]
+)
+def test_tokens_whose_sum_is_just_top_p_are_enough(alike: int, top_p: float, left: int) -> None:
+    """Equal scores of 2, 4 or 8 tokens have probabilities that every processor adds up exactly."""
+    logits = torch.full((1, 9), -torch.inf)
+    logits[0, 1 : 1 + alike] = 3.0
+    found = filtered(logits, Sampling(top_p=top_p))
+    assert int((found > -torch.inf).sum()) == left
+    assert torch.equal(found == -torch.inf, TopPLogitsWarper(top_p)(None, logits) == -torch.inf)
+
+
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     logits = torch.randn(1, 12, generator=torch.Generator().manual_seed(3)) * 2
     sampling = Sampling(temperature=0.8, top_k=7)

@@ -296,3 +296,22 @@ def test_the_activation_of_a_cross_encoder_is_the_default(activation: Any, funct
     assert found.function_to_apply == function
     assert found == classify("abc", function_to_apply=function)
     assert classify("abc", function_to_apply="softmax") == Classify(embedder(HEAD))("abc")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
+def test_types_that_the_model_has_no_rows_for_are_left_out(rows: int) -> None:
+    """A pair's tokenizer says 0 and 1; RoBERTa has one row of types, DistilBERT none."""
+    plain = embedder(HEAD)
+    embeddings = dataclasses.replace(plain.architecture.embeddings, token_types=rows)
+    torch.manual_seed(0)
+    model = Model(dataclasses.replace(plain.architecture, embeddings=embeddings), tokenizer=plain.tokenizer).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.add_(torch.randn_like(weight) * (3.0 if "token_type" in name else 0.3))
+        batch = model.tokenizer("abc", text_pair="defg")
+        types = batch["token_type_ids"] if rows > 1 else torch.zeros_like(batch["input_ids"])
+        expected = model(batch["input_ids"], token_type_ids=types if rows else None).logits[0].softmax(dim=0)
+        others = model(batch["input_ids"], token_type_ids=1 - types if rows > 1 else None).logits[0].softmax(dim=0)
+    scores = {one.label: one.score for one in Classify(model)("abc", "defg").labels[0]}
+    assert [scores[name] for name in NAMES] == pytest.approx(expected.tolist(), rel=1e-4)
+    assert (rows > 1) == bool((expected - others).abs().max() > 1e-3)
