@@ -269,7 +269,7 @@ def test_the_models_length_ends_a_text_and_is_told() -> None:
         assert found.stopped == ["length", "length", "max_new_tokens"]
         assert found.notes == [
             "prompt 0 of 12 tokens: stopped after 9 new ones, because the model reads 20",
-            "prompt 1 of 20 tokens: stopped after 1 new ones, because the model reads 20",
+            "prompt 1 of 20 tokens: stopped after 1 new one, because the model reads 20",
         ]
 
 
@@ -394,7 +394,7 @@ def failing() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"stop": True}, r"^stop holds True; give token ids"
     yield {"ignore_end": 1}, r"^ignore_end is 1; it must be True or False$"
     yield {"seed": -1}, r"^seed is -1; it must be a whole number from 0 to"
-    yield {"seed": [1, 2]}, r"^seed holds 2 numbers for 1 prompts; give one for each, or one number$"
+    yield {"seed": [1, 2]}, r"^seed holds 2 numbers for 1 prompt; give one for each, or one number$"
     yield {"stream": 3}, r"^stream is 3; it must be a function of one Piece, True, or None$"
 
 

@@ -9,7 +9,7 @@ import torch
 from tiny_embedders import embedder, tokenizer
 
 import gossamer as gs
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 from gossamer.models import (
     CausalLM,
     Head,
@@ -162,3 +162,8 @@ def test_texts_come_in_the_order_of_anything_that_has_one(name: str) -> None:
         found = ask(name, shape, **options).to_dict()
         same = [key for key in expected if key not in ("seconds", "tokens_per_second")]
         assert {key: found[key] for key in same} == {key: expected[key] for key in same}
+
+
+def test_one_is_counted_as_one() -> None:
+    assert [plural(n, "token") for n in (0, 1, 2048)] == ["0 tokens", "1 token", "2,048 tokens"]
+    assert [plural(n, "pass", "passes") for n in (1, 2)] == ["1 pass", "2 passes"]

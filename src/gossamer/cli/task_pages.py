@@ -17,7 +17,7 @@ from typer import Argument, Option
 
 from gossamer.cli.output import note, print_json, printable, progress, show
 from gossamer.cli.texts import Text
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 
 __all__ = [
     "AsJson",
@@ -107,7 +107,7 @@ def remark(notes: list[str]) -> None:
     for one in notes[:NOTES]:
         note(one)
     if len(notes) > NOTES:
-        note(f"and {len(notes) - NOTES} more texts like these")
+        note(f"and {plural(len(notes) - NOTES, 'more text')} like these")
 
 
 def report(
@@ -130,13 +130,13 @@ def report(
     for one, tokens, passes, cells in list(zip(texts, found.tokens, found.passes, rows, strict=True))[:SHOWN]:
         parts += [*_heading(one, tokens, passes), _table(columns, cells) if cells else Styled("none", "dim"), ""]
     if len(texts) > SHOWN:
-        parts.append(Styled(f"and {len(texts) - SHOWN:,} more texts: see them with --json", style="dim"))
+        parts.append(Styled(f"and {plural(len(texts) - SHOWN, 'more text')}: see all with --json", style="dim"))
     show(Group(*parts))
 
 
 def _heading(one: Text, tokens: int, passes: int) -> list[Styled]:
     shown = one.text if one.source.startswith("argument") else one.source
-    count = f"{tokens:,} token{'s' * (tokens != 1)}, {passes:,} pass{'es' * (passes != 1)}"
+    count = f"{plural(tokens, 'token')}, {plural(passes, 'pass', 'passes')}"
     return [
         Styled(printable(shown[:200]), "bold", no_wrap=True, overflow="ellipsis"),
         Styled(count, "dim"),

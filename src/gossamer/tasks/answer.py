@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.global_tokens import takes_global_tokens
@@ -194,7 +194,8 @@ def _matched(questions: list[Any], contexts: list[Any]) -> Iterator[tuple[Any, A
     count = max(len(questions), len(contexts))
     if not {len(questions), len(contexts)} <= {1, count}:
         raise InputError(
-            f"there are {len(questions)} questions and {len(contexts)} contexts: give as many, or one of either"
+            f"there are {plural(len(questions), 'question')} and {plural(len(contexts), 'context')}: "
+            "give as many, or one of either"
         )
     all_questions = questions * count if len(questions) == 1 else questions
     return zip(all_questions, contexts * count if len(contexts) == 1 else contexts, strict=True)

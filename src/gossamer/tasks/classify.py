@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.head_settings import SequenceClassification
@@ -129,7 +129,9 @@ class Classify(Task):
         """Each pair's reading, and how many tokens both texts are."""
         second = list_texts("text_pair", text_pair)
         if len(first) != len(second):
-            raise InputError(f"there are {len(first)} texts and {len(second)} in text_pair: give one for each text")
+            raise InputError(
+                f"there are {plural(len(first), 'text')} and {len(second)} in text_pair: give one for each text"
+            )
         pairs = [self._pair(i, *both, long, max_length) for i, both in enumerate(zip(first, second, strict=True))]
         return [one for one, _ in pairs], [tokens for _, tokens in pairs]
 
