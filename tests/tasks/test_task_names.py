@@ -103,7 +103,7 @@ def test_the_model_is_moved_to_a_device() -> None:
         ("classify", "batch_size", "there is no option 'batch_size': give batch_tokens"),
         ("fill-mask", "truncation", "there is no option 'truncation': give long=\"truncate\""),
         ("classify", "return_all_scores", "there is no option 'return_all_scores': all labels are given"),
-        ("fill-mask", "topk", "there is no option 'topk'; the options are texts, top_k, targets, long, batch_tokens"),
+        ("fill-mask", "topk", "there is no option 'topk'; the options are texts, top_k, targets, long, "),
         ("tag", "inputs", "there is no option 'inputs' here; it is texts"),
     ],
 )
