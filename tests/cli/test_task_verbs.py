@@ -98,6 +98,14 @@ def test_options_reach_the_tasks(gossamer: Command, with_head: Callable[[str], P
     assert len(data["texts"][0]["masks"][0]["fills"]) == 2
     data = gossamer("tag", with_head("tag"), "Ada wrote it", "--aggregation", "none", "--json").json
     assert len(data["texts"][0]["entities"]) == 3
+    raw = gossamer("classify", with_head("classify"), "a cat", "--function-to-apply", "none", "--json").json
+    classify = gs.task("classify", gs.load(with_head("classify")))
+    assert raw["texts"][0]["labels"] == classify("a cat", function_to_apply="none").to_dict()["labels"][0]
+    assert raw["function_to_apply"] == "none"
+    tagged = gossamer("tag", with_head("tag"), "Ada wrote it", "--max-length", 3).err
+    assert "argument 1 is 5 tokens long, the model reads 3: read in overlapping passes" in tagged
+    refused = gossamer("classify", with_head("classify"), "a", "--max-length", 0)
+    assert (refused.code, refused.err[:27]) == (2, "gossamer: --max-length is 0")
     answers = ("answer", with_head("answer"), "who", "Ada wrote it", "--top-k", 99, "--json")
     several = gossamer(*answers, "--max-answer-tokens", 1).json["texts"][0]["answers"]
     assert sorted(one["text"] for one in several) == ["Ada", "it", "wrote"]

@@ -129,6 +129,18 @@ def test_filters_are_those_of_transformers_in_their_order(
     torch.testing.assert_close(found.softmax(-1), expected.softmax(-1))
 
 
+@pytest.mark.parametrize(
+    ("alike", "top_p", "left"), [(2, 0.5, 1), (4, 0.25, 1), (4, 0.5, 2), (4, 0.51, 3), (4, 0.75, 3), (8, 0.875, 7)]
+)
+def test_tokens_whose_sum_is_just_top_p_are_enough(alike: int, top_p: float, left: int) -> None:
+    """Equal scores of 2, 4 or 8 tokens have probabilities that every processor adds up exactly."""
+    logits = torch.full((1, 9), -torch.inf)
+    logits[0, 1 : 1 + alike] = 3.0
+    found = filtered(logits, Sampling(top_p=top_p))
+    assert int((found > -torch.inf).sum()) == left
+    assert torch.equal(found == -torch.inf, TopPLogitsWarper(top_p)(None, logits) == -torch.inf)
+
+
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     logits = torch.randn(1, 12, generator=torch.Generator().manual_seed(3)) * 2
     sampling = Sampling(temperature=0.8, top_k=7)
@@ -257,7 +269,7 @@ def test_the_models_length_ends_a_text_and_is_told() -> None:
         assert found.stopped == ["length", "length", "max_new_tokens"]
         assert found.notes == [
             "prompt 0 of 12 tokens: stopped after 9 new ones, because the model reads 20",
-            "prompt 1 of 20 tokens: stopped after 1 new ones, because the model reads 20",
+            "prompt 1 of 20 tokens: stopped after 1 new one, because the model reads 20",
         ]
 
 
@@ -382,7 +394,7 @@ def failing() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"stop": True}, r"^stop holds True; give token ids"
     yield {"ignore_end": 1}, r"^ignore_end is 1; it must be True or False$"
     yield {"seed": -1}, r"^seed is -1; it must be a whole number from 0 to"
-    yield {"seed": [1, 2]}, r"^seed holds 2 numbers for 1 prompts; give one for each, or one number$"
+    yield {"seed": [1, 2]}, r"^seed holds 2 numbers for 1 prompt; give one for each, or one number$"
     yield {"stream": 3}, r"^stream is 3; it must be a function of one Piece, True, or None$"
 
 

@@ -338,7 +338,7 @@ def test_a_table_that_memory_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> Non
         ([8, 514], "window is 514; it must be at most 512"),
         ([8, 9], r"window\[1\] is 9; it must be even"),
         ([8, None], r"window\[1\] is None; it must be"),
-        ([8], "window has 1 entries; the model has 2 layers: give one number or 2"),
+        ([8], "window has 1 entry; the model has 2 layers: give one number or 2"),
         ([], "window has 0 entries"),
         ([8, 8, 8], "window has 3 entries"),
     ],

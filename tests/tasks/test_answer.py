@@ -246,12 +246,34 @@ def test_results_are_frozen_and_json() -> None:
         ),
         ("a", "b", {"long": "cut"}, "^long is 'cut'"),
         (5, "b", {}, "^questions is 5"),
+        ("a", None, {}, "^there are no contexts: give the texts that the answers are in$"),
+        ({"question": "a", "context": "b"}, "c", {}, "^contexts are given twice, in the dicts and beside them"),
+        ({"question": "a", "context": "b", "id": 3}, None, {}, "^question 0 is .*; where one is a dict, each must be"),
+        (
+            [{"question": "a", "context": "b"}, {"question": "a"}],
+            None,
+            {},
+            "^question 1 has no 'context', as others have",
+        ),
+        ({"question": "a"}, None, {}, "^there are no contexts"),
+        ([("a", "b")], None, {}, r"^question 0 is \('a', 'b'\), a tuple; write a pair as {'question'"),
+        ("a", {"context": "b"}, {}, "^contexts is {'context': 'b'}, a dict; give one string or a list of strings$"),
+        ("a", {"b", "c"}, {}, "^contexts is {.*}, a set; give one string"),
     ],
 )
 def test_what_cannot_be_answered(question: Any, context: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         AnswerTask(embedder(HEAD))(question, context, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_the_dicts_of_the_pipelines() -> None:
+    answer = AnswerTask(embedder(HEAD))
+    rows = [{"question": "ab", "context": "cdefg"}, {"question": "h", "context": "ijk"}]
+    expected = answer(["ab", "h"], ["cdefg", "ijk"], top_k=3)
+    assert answer(rows, top_k=3) == expected == answer(iter(rows), top_k=3)
+    alone, first = answer(rows[0], top_k=3).answers[0], expected.answers[0]
+    assert [(one.text, one.start) for one in alone] == [(one.text, one.start) for one in first]
 
 
 def test_models_that_cannot_answer() -> None:

@@ -183,6 +183,35 @@ def test_results_are_frozen_and_json() -> None:
             {"text_pair": "b" * 13},
             "^both texts of pair 0 are long, the shorter 13 tokens, and the model reads 16",
         ),
+        (
+            {"text": "a", "text_pair": "b"},
+            {"text_pair": "c"},
+            "^text_pair is given twice, in the dicts and",
+        ),
+        ([{"text": "a", "text_pair": "b"}, {"text": "c"}], {}, "^text 1 has no 'text_pair', as others have: give one"),
+        ([{"text": "a"}, "b"], {}, r"^text 1 is 'b'; where one is a dict, each must be \{'text': \.\.\., 'text_pair'"),
+        ({"text": "a", "label": 1}, {}, "^text 0 is {'text': 'a', 'label': 1}; where one is a dict"),
+        ({"review": "a"}, {}, "^text 0 is {'review': 'a'}; where one is a dict"),
+        ({"text": ["a", "b"]}, {}, r"^text 0 is \['a', 'b'\], a list; it must be a string$"),
+        (
+            [("a", "b"), ("a", "c")],
+            {},
+            r"^text 0 is \('a', 'b'\), a tuple; write a pair as \{'text': \.\.\., 'text_pair'",
+        ),
+        ({"a", "b"}, {}, "^texts is {.*}, a set; give one string or a list of strings$"),
+        (b"a", {}, "^texts is b'a'; give one string or a list of strings$"),
+        (5, {}, "^texts is 5; give one string or a list of strings$"),
+        (
+            "a",
+            {"text_pair": {"text": "a"}},
+            "^text_pair is {'text': 'a'}, a dict; give one string",
+        ),
+        (
+            "a",
+            {"function_to_apply": "tanh"},
+            "^function_to_apply is 'tanh'; it must be one of softmax, sigmoid, none",
+        ),
+        ("a", {"function_to_apply": ["none"]}, "^function_to_apply is "),
         ("a", {"top_k": 0}, "^top_k is 0; it must be a whole number of labels, 1 or more, or None$"),
         ("a", {"long": "cut"}, "^long is 'cut'"),
     ],
@@ -211,3 +240,78 @@ def test_the_frame_of_a_pair(frame: str) -> None:
     for one, inner in ((pair.around_second(a), b), (pair.around_first(b), a)):
         assert [*one.before, *inner, *one.after] == batch["input_ids"][0].tolist()
         assert one.types(len(batch["input_ids"][0])) == batch["token_type_ids"][0].tolist()
+
+
+PAIR = {"text": CORPUS[0], "text_pair": CORPUS[1]}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [PAIR, [PAIR], [PAIR, {"text": "a", "text_pair": "b"}], {"text": "a"}, [{"text": "a"}, {"text": "b"}]],
+    ids=["pair", "list", "pairs", "alone", "list-alone"],
+)
+def test_the_dicts_of_the_pipeline(both: Both, texts: Any) -> None:
+    classify = gs.task("classify", both.model)
+    listed = texts if isinstance(texts, list) else [texts]
+    for labels, one in zip(classify(texts).labels, listed, strict=True):
+        expected = both.theirs(one, top_k=None)
+        assert [(label.label, label.score) for label in labels] == [
+            (theirs["label"], pytest.approx(theirs["score"], rel=1e-4)) for theirs in expected
+        ]
+    pairs = [one["text_pair"] for one in listed] if "text_pair" in listed[0] else None
+    apart = classify([one["text"] for one in listed], pairs)
+    assert classify(texts) == apart == classify(iter(listed))
+
+
+@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
+def test_the_functions_of_the_pipeline(both: Both, function: Any) -> None:
+    found = gs.task("classify", both.model)(CORPUS[0], function_to_apply=function)
+    (labels,) = found.labels
+    assert found.function_to_apply == function
+    expected = both.theirs(CORPUS[0], top_k=None, function_to_apply=function)
+    assert [one.label for one in labels] == [one["label"] for one in expected]
+    assert [one.score for one in labels] == pytest.approx([one["score"] for one in expected], rel=1e-4, abs=1e-5)
+
+
+def test_scores_near_one_keep_their_order() -> None:
+    """A re-ranker's numbers of 20 and more are all 1.0 in float32."""
+    model = embedder(SequenceClassification(labels=("relevant",)))
+    with torch.no_grad():
+        model.head.output.bias.fill_(20.0)
+    texts = ["abc", "xyz", "hello", "q", "wind"]
+    numbers, scores = (
+        [labels[0].score for labels in Classify(model)(texts, function_to_apply=name).labels] for name in ("none", None)
+    )
+    assert numbers == pytest.approx([float(logits(model, text)[0]) for text in texts], rel=1e-6)
+    assert min(numbers) > 17
+    ranked = [sorted(range(5), key=lambda i, values=values: values[i]) for values in (numbers, scores)]  # type: ignore[misc]
+    assert ranked[0] == ranked[1]
+    assert len(set(scores)) == 5
+
+
+@pytest.mark.parametrize(("activation", "function"), [("identity", "none"), ("sigmoid", "sigmoid"), (None, "softmax")])
+def test_the_activation_of_a_cross_encoder_is_the_default(activation: Any, function: Any) -> None:
+    classify = Classify(embedder(SequenceClassification(labels=NAMES, score_activation=activation)))
+    found = classify("abc")
+    assert found.function_to_apply == function
+    assert found == classify("abc", function_to_apply=function)
+    assert classify("abc", function_to_apply="softmax") == Classify(embedder(HEAD))("abc")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
+def test_types_that_the_model_has_no_rows_for_are_left_out(rows: int) -> None:
+    """A pair's tokenizer says 0 and 1; RoBERTa has one row of types, DistilBERT none."""
+    plain = embedder(HEAD)
+    embeddings = dataclasses.replace(plain.architecture.embeddings, token_types=rows)
+    torch.manual_seed(0)
+    model = Model(dataclasses.replace(plain.architecture, embeddings=embeddings), tokenizer=plain.tokenizer).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.add_(torch.randn_like(weight) * (3.0 if "token_type" in name else 0.3))
+        batch = model.tokenizer("abc", text_pair="defg")
+        types = batch["token_type_ids"] if rows > 1 else torch.zeros_like(batch["input_ids"])
+        expected = model(batch["input_ids"], token_type_ids=types if rows else None).logits[0].softmax(dim=0)
+        others = model(batch["input_ids"], token_type_ids=1 - types if rows > 1 else None).logits[0].softmax(dim=0)
+    scores = {one.label: one.score for one in Classify(model)("abc", "defg").labels[0]}
+    assert [scores[name] for name in NAMES] == pytest.approx(expected.tolist(), rel=1e-4)
+    assert (rows > 1) == bool((expected - others).abs().max() > 1e-3)

@@ -157,11 +157,13 @@ def test_long_texts_are_cut_or_refused_when_asked(spans: int | None) -> None:
     assert (cut.tokens, cut.passes, cut.spans[-1][1]) == ([2, 20], [1, 1], 14)
     said = "text 1 is 22 tokens long, the model reads 16"
     remedy = "lengthen the model to read it at once: gossamer.lengthen(model, to=32)"
-    assert cut.notes == [f"{said}: cut; {remedy}"]
-    assert Embed(model)(["ab", text], spans=spans).notes == [f"{said}: read in overlapping passes; {remedy}"]
+    counted = " (20 without special tokens)"
+    assert cut.notes == [f"{said}: cut; {remedy}{counted}"]
+    whole = Embed(model)(["ab", text], spans=spans)
+    assert whole.notes == [f"{said}: read in overlapping passes; {remedy}{counted}"]
     with pytest.raises(InputError) as caught:
         Embed(model)(["ab", text], spans=spans, long="error")
-    assert str(caught.value) == f"{said}: {remedy}, or give long='chunk' or long='truncate'"
+    assert str(caught.value) == f"{said}: {remedy}, or give long='chunk' or long='truncate'{counted}"
     assert not Embed(model)(text[:14], long="error").notes
 
 

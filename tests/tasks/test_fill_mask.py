@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,20 @@ from tiny_embedders import VOCABULARY, embedder, short_and_long
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.models import MaskedLM, PreTraining
+from gossamer.models import (
+    Architecture,
+    Attention,
+    Embeddings,
+    FeedForward,
+    Layer,
+    MaskedLM,
+    Model,
+    Positions,
+    PreTraining,
+)
+from gossamer.patterns import Full
 from gossamer.tasks import Filled, FillMask, passes
+from gossamer.text import train_tokenizer
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])
@@ -93,6 +106,58 @@ def test_byte_level_tokens_bring_their_space(tmp_path: Path, minilm: Path) -> No
     }
     (first,) = gs.task("fill-mask", model)("<mask> sea", targets=["Ġthe"]).masks[0]
     assert first.fills[0].sequence == "the sea"
+
+
+LINES = ["the people walking home were singing", "peoples of the singing river", "all people sing"] * 9
+
+
+def filler(family: str, size: int) -> FillMask:
+    """A model with a tokenizer of this family, learnt from a few lines."""
+    tokenizer = train_tokenizer(LINES, family=family, vocabulary_size=size)
+    layer = Layer(
+        attention=Attention(pattern=Full(), heads=1, head_size=8, weights=0),
+        feed_forward=FeedForward(width=4, weights=0),
+    )
+    rows = Embeddings(vocabulary_size=tokenizer.vocabulary_size, size=8, positions=Positions(length=32))
+    return FillMask(
+        Model(Architecture(hidden_size=8, embeddings=rows, layers=(layer,), head=MaskedLM()), tokenizer=tokenizer)
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "target", "remedy"),
+    [
+        ("roberta", 300, "walking", "' walking', with the space before it, is one token"),
+        ("roberta", 300, "\twalking", "' walking', with the space before it, is one token"),
+        ("roberta", 300, " ing", "'ing', without white space, is one token"),
+        ("bert", 60, "ing", "'##ing', as part of a word, is one token"),
+        ("xlm-roberta", 40, " ing", "'ing', without white space, is one token"),
+        ("xlm-roberta", 40, "king", "give words of one token"),
+        ("roberta", 300, "people sing", "give words of one token"),
+        ("bert", 60, "東", "give words of one token"),
+    ],
+)
+def test_a_target_of_several_tokens_is_told_how_it_would_be_one(
+    family: str, size: int, target: str, remedy: str
+) -> None:
+    fill = filler(family, size)
+    mask = fill.model.tokenizer.mask_token
+    with pytest.raises(InputError, match=f"is no token of the vocabulary: it is read as .*; {re.escape(remedy)}$"):
+        fill(f"all the {mask}", targets=[target])
+    if "'" in remedy:
+        written = remedy.split("'")[1]
+        (found,) = fill(f"all the {mask}", targets=[written, written]).masks[0]
+        assert len(found.fills) == 1
+        assert found.fills[0].sequence.endswith(written.replace("##", "").strip())
+
+
+def test_a_target_that_goes_on_with_a_word_is_noted() -> None:
+    """In RoBERTa's vocabulary the word has its space."""
+    fill = filler("roberta", 300)
+    said = "target 'people' has no space before it and goes on with a word; ' people' is the word"
+    assert fill("all <mask>", targets=["people", " people", "people"]).notes == [said]
+    assert fill("all <mask>", targets=[" people", "ing"]).notes == []
+    assert filler("xlm-roberta", 40)("all <mask>", targets=["people"]).notes == []
 
 
 @settings(max_examples=15)

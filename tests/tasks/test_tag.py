@@ -28,10 +28,20 @@ def both(request: pytest.FixtureRequest, minilm: Path, tmp_path_factory: pytest.
     return Both(request.param, "token-classification", tmp_path_factory.mktemp("tag"), minilm)
 
 
+def letters_alone(word: str) -> str:
+    """A word without marks and without letters that byte-level tokens cut."""
+    return "".join(char for char in word if char.isascii() and char.isalnum())
+
+
 @pytest.mark.parametrize("aggregation", WAYS)
 @given(words=st.lists(st.sampled_from(" ".join(CORPUS).split()), min_size=1, max_size=30), ignore=st.booleans())
 @settings(max_examples=12)
 def test_what_the_pipeline_gives(both: Both, aggregation: Any, words: list[str], ignore: bool) -> None:
+    if both.model.tokenizer.subword_prefix is None and aggregation in ("first", "average", "max"):
+        # There the pipeline counts a word's punctuation to it, and Gossamer does not (test_words.py).
+        words = [word for word in map(letters_alone, words) if word]
+        if not words:
+            return
     text = " ".join(words)
     ignored = ["O"] if ignore else []
     expected = both.theirs(text, aggregation_strategy=aggregation, ignore_labels=ignored)
@@ -129,6 +139,7 @@ def test_results_are_frozen_and_json() -> None:
         found.entities = []  # type: ignore[misc]
     data = json.loads(json.dumps(found.to_dict()))
     assert set(data["entities"][0][1]) == {"label", "score", "start", "end", "text"}
+    assert data["scheme"] == "BIO"
 
 
 @pytest.mark.parametrize(

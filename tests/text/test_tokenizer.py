@@ -136,7 +136,7 @@ def wrong(match: str, *arguments, **options):
         wrong(r"stride=14 .* must be below 14", "a", max_length=16, stride=14),
         wrong(r"stride=2 needs truncation", "a", truncation=False, stride=2),
         wrong(r"pair 0 \(9 and 9 tokens\) .* stride=4: 3 would", "a " * 9, "b " * 9, max_length=10, stride=4),
-        wrong(r"pair 0 \(9 and 1 tokens\) .* 0 would be left", "a " * 9, "b", max_length=9, truncation="only_second"),
+        wrong(r"pair 0 \(9 and 1 token\) .* 0 would be left", "a " * 9, "b", max_length=9, truncation="only_second"),
         wrong(
             r"text 1 has 7 tokens, padding='max_length' allows 6",
             ["a", "a b c d e"],

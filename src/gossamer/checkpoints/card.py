@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from gossamer.errors import plural
 from gossamer.families import Family
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import SentenceEmbedding
@@ -78,8 +79,8 @@ def model_card(model: Model, family: Family) -> str:
         "",
         f"# {model.source or 'A Gossamer model'}",
         "",
-        f"{len(architecture.layers)} layers x {architecture.hidden_size}, {parameters:,} parameters, {head}, reads "
-        f"{architecture.length:,} tokens. Attention: {'; '.join(patterns)}. Format: `{family.model_type}`.",
+        f"{plural(len(architecture.layers), 'layer')} x {architecture.hidden_size}, {parameters:,} parameters, {head}, "
+        f"reads {architecture.length:,} tokens. Attention: {'; '.join(patterns)}. Format: `{family.model_type}`.",
         "",
         *([f"Made from: {model.source}.", ""] if model.source else []),
         *([f"Base that its config.json names: {base}.", ""] if base else []),

@@ -24,7 +24,7 @@ from gossamer.models.heads import build_head
 from gossamer.models.initial import initialise
 from gossamer.text import Tokenizer, has_vocabulary_files
 
-__all__ = ["load"]
+__all__ = ["find_device", "load"]
 
 _KINDS = ("none", *HEADS)
 _WRITTEN_ANEW = {"architectures", "model_type", "dtype", "torch_dtype", "transformers_version"}
@@ -51,7 +51,7 @@ def load(
     the file's own unless given. Raises InputError, one line that names file and value, for anything missing, damaged,
     contradictory or unknown; pickled code is never run.
     """
-    kind, where = _dtype(dtype), _device(device)
+    kind, where = _dtype(dtype), find_device(device)
     _check_head(head)
     directory = find_checkpoint(path_or_hub_id)
     check_seal(directory)
@@ -369,7 +369,8 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     return found  # type: ignore[return-value]
 
 
-def _device(device: str | torch.device | None) -> torch.device | None:
+def find_device(device: str | torch.device | None) -> torch.device | None:
+    """The device of this name, with its number; InputError for one that is not there."""
     if device is None:
         return None
     try:

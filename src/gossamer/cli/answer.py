@@ -14,6 +14,7 @@ from gossamer.cli.task_pages import (
     Files,
     HowLong,
     Long,
+    MaxLength,
     ModelName,
     Texts,
     check_top_k,
@@ -39,6 +40,7 @@ def answer(
     max_answer_tokens: Annotated[int, Option(metavar="N", help="The longest answer, in tokens.")] = 15,
     impossible: Annotated[bool, Option("--impossible", help='"No answer" is an answer too.')] = False,
     long: HowLong = Long.chunk,
+    max_length: MaxLength = None,
     dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
@@ -62,6 +64,7 @@ def answer(
             max_answer_tokens=max_answer_tokens,
             impossible=impossible,
             long=long.value,
+            max_length=max_length,
             progress=told,
         )
     rows = [

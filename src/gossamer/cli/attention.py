@@ -14,7 +14,7 @@ from typer import Option
 from gossamer.cli.output import print_json, printable, show, working
 from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, Texts, named
 from gossamer.cli.texts import TakesFiles, Text, read_texts
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 
 __all__ = ["COMMAND", "attention"]
 
@@ -117,7 +117,7 @@ def _rows(tokens: Sequence[str], wanted: Sequence[str]) -> list[int]:
 def _page(text: Text, found: dict[str, Any], more: int) -> Group:
     shown = text.text if text.source.startswith("argument") else text.source
     which = "the mean of all heads" if found["head"] is None else f"head {found['head']}"
-    told = f"{len(found['tokens']):,} tokens, layer {found['layer']}, {which}"
+    told = f"{plural(len(found['tokens']), 'token')}, layer {found['layer']}, {which}"
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.add_column("place", justify="right")
     table.add_column("token", no_wrap=True)
@@ -126,7 +126,7 @@ def _page(text: Text, found: dict[str, Any], more: int) -> Group:
         joined = ", ".join(f"{one['token']} ({one['key']}) {one['weight']:.2f}" for one in row["attends_to"])
         table.add_row(str(row["row"]), Styled(printable(row["token"])), Styled(printable(joined)))
     rest = (
-        [Styled(f"and {more:,} more tokens: name some with --token, or see them with --json", "dim")]
+        [Styled(f"and {plural(more, 'more token')}: name some with --token, or see them with --json", "dim")]
         if more > 0
         else []
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from gossamer.cli.task_pages import (
     Files,
     HowLong,
     Long,
+    MaxLength,
     ModelName,
     Texts,
     check_top_k,
@@ -31,6 +33,14 @@ __all__ = ["COMMAND", "classify"]
 COMMAND = TakesFiles
 
 
+class ScoreFunction(StrEnum):
+    """What makes scores of the model's numbers."""
+
+    softmax = "softmax"
+    sigmoid = "sigmoid"
+    none = "none"
+
+
 def classify(
     model: ModelName,
     texts: Texts = None,
@@ -41,7 +51,12 @@ def classify(
         str | None, Option(metavar="NAME", help="The field that holds each text's second text in a .jsonl file.")
     ] = None,
     top_k: Annotated[int | None, Option(metavar="N", help="Labels for each text; all.")] = None,
+    function_to_apply: Annotated[
+        ScoreFunction | None,
+        Option(metavar="NAME", help="Scores: softmax, sigmoid or none (the model's own numbers); what fits the model."),
+    ] = None,
     long: HowLong = Long.chunk,
+    max_length: MaxLength = None,
     dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +72,15 @@ def classify(
 
         label = task("classify", load(model, dtype=dtype))
     with reading(read) as told:
-        found = label([one.text for one in read], pairs, top_k=top_k, long=long.value, progress=told)
+        found = label(
+            [one.text for one in read],
+            pairs,
+            top_k=top_k,
+            function_to_apply=None if function_to_apply is None else function_to_apply.value,
+            long=long.value,
+            max_length=max_length,
+            progress=told,
+        )
     rows = [[[one.label, score(one.score)] for one in labels] for labels in found.labels]
     report(read, found, ("label", "score"), rows, as_json)
 

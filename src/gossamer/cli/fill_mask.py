@@ -14,6 +14,7 @@ from gossamer.cli.task_pages import (
     Files,
     HowLong,
     Long,
+    MaxLength,
     ModelName,
     Texts,
     check_top_k,
@@ -38,6 +39,7 @@ def fill_mask(
         list[str] | None, Option(metavar="WORD", help="Consider this word; may be given several times.")
     ] = None,
     long: HowLong = Long.chunk,
+    max_length: MaxLength = None,
     dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
@@ -50,7 +52,14 @@ def fill_mask(
 
         fill = task("fill-mask", load(model, dtype=dtype))
     with reading(read) as told:
-        found = fill([one.text for one in read], top_k=top_k, targets=target or None, long=long.value, progress=told)
+        found = fill(
+            [one.text for one in read],
+            top_k=top_k,
+            targets=target or None,
+            long=long.value,
+            max_length=max_length,
+            progress=told,
+        )
     rows = [
         [
             [f"{mask.start}–{mask.end}", fill.token_str, score(fill.score), _around(fill.sequence, mask.start)]

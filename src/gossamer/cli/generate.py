@@ -12,7 +12,7 @@ from typer import Argument, Option
 from gossamer.cli.output import note, print_json, progress, working
 from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, remark
 from gossamer.cli.texts import TakesFiles, Text, read_texts
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
     from gossamer.models import Model
@@ -117,7 +117,7 @@ def _tell_speed_and_seed(found: Generated, drawn: bool) -> None:
     """The speed on a terminal; the seed there, and wherever nobody gave the one that the texts were drawn with."""
     seed = f"seed {found.seeds[0]}"
     if sys.stdout.isatty():
-        note(f"{sum(map(len, found.ids)):,} tokens at {found.tokens_per_second:,.1f} a second, {seed}")
+        note(f"{plural(sum(map(len, found.ids)), 'token')} at {found.tokens_per_second:,.1f} a second, {seed}")
     elif drawn:
         note(f"{seed}: the same again with --{seed}")
 

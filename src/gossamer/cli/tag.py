@@ -8,7 +8,20 @@ from typing import Annotated
 from typer import Option
 
 from gossamer.cli.output import working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, reading, report, score
+from gossamer.cli.task_pages import (
+    AsJson,
+    Dtype,
+    Field,
+    Files,
+    HowLong,
+    Long,
+    MaxLength,
+    ModelName,
+    Texts,
+    reading,
+    report,
+    score,
+)
 from gossamer.cli.texts import TakesFiles, read_texts
 
 __all__ = ["COMMAND", "tag"]
@@ -35,6 +48,7 @@ def tag(
         Join, Option(metavar="HOW", help="Tokens to entities: none, simple; by words: first, average, max.")
     ] = Join.simple,
     long: HowLong = Long.chunk,
+    max_length: MaxLength = None,
     dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +60,9 @@ def tag(
 
         label = task("tag", load(model, dtype=dtype))
     with reading(read) as told:
-        found = label([one.text for one in read], aggregation.value, long=long.value, progress=told)
+        found = label(
+            [one.text for one in read], aggregation.value, long=long.value, max_length=max_length, progress=told
+        )
     rows = [
         [[one.text, one.label, score(one.score), f"{one.start}–{one.end}"] for one in entities]
         for entities in found.entities

@@ -17,7 +17,7 @@ from typer import Argument, Option
 
 from gossamer.cli.output import note, print_json, printable, progress, show
 from gossamer.cli.texts import Text
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 
 __all__ = [
     "AsJson",
@@ -26,6 +26,7 @@ __all__ = [
     "Files",
     "HowLong",
     "Long",
+    "MaxLength",
     "ModelName",
     "Texts",
     "check_top_k",
@@ -57,6 +58,9 @@ Files = Annotated[
 ]
 Field = Annotated[str, Option(metavar="NAME", help="The field that holds the text in a .jsonl file.")]
 HowLong = Annotated[Long, Option(metavar="HOW", help="Longer texts than the model reads: chunk, truncate or error.")]
+MaxLength = Annotated[
+    int | None, Option(metavar="N", help="Tokens read at once; as many as the model's own files say.")
+]
 Dtype = Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
 
@@ -78,6 +82,8 @@ def _named(said: str, texts: Sequence[Text]) -> str:
     said = re.sub(r"\bof pair (\d+)\b", lambda number: f"of {texts[int(number[1])].source}", said)
     said = re.sub(r"^question \d+\b", "QUESTION", said)
     said = re.sub(r"\blong='(\w+)'", r"--long \1", said)
+    said = re.sub(r"\bmax_length=(\d+)", r"--max-length \1", said)
+    said = re.sub(r"\bmax_length (is|says)\b", r"--max-length \1", said)
     return re.sub(r"gossamer\.lengthen\(model, to=(\d+)\)", r"gossamer lengthen MODEL --to \1 --out DIR", said)
 
 
@@ -101,7 +107,7 @@ def remark(notes: list[str]) -> None:
     for one in notes[:NOTES]:
         note(one)
     if len(notes) > NOTES:
-        note(f"and {len(notes) - NOTES} more texts like these")
+        note(f"and {plural(len(notes) - NOTES, 'more text')} like these")
 
 
 def report(
@@ -111,24 +117,26 @@ def report(
     notes = named(found.notes, texts)
     remark(notes)
     if as_json:
-        fields = {field: values for field, values in found.to_dict().items() if field != "notes"}
+        result = found.to_dict()
+        fields = {field: values for field, values in result.items() if isinstance(values, list) and field != "notes"}
         listed = [
             {"source": one.source} | {_OF_ONE.get(field, field): values[i] for field, values in fields.items()}
             for i, one in enumerate(texts)
         ]
-        print_json({"texts": listed, "notes": notes})
+        of_all = {field: value for field, value in result.items() if not isinstance(value, list)}
+        print_json({"texts": listed, **of_all, "notes": notes})
         return
     parts: list[Any] = []
     for one, tokens, passes, cells in list(zip(texts, found.tokens, found.passes, rows, strict=True))[:SHOWN]:
         parts += [*_heading(one, tokens, passes), _table(columns, cells) if cells else Styled("none", "dim"), ""]
     if len(texts) > SHOWN:
-        parts.append(Styled(f"and {len(texts) - SHOWN:,} more texts: see them with --json", style="dim"))
+        parts.append(Styled(f"and {plural(len(texts) - SHOWN, 'more text')}: see all with --json", style="dim"))
     show(Group(*parts))
 
 
 def _heading(one: Text, tokens: int, passes: int) -> list[Styled]:
     shown = one.text if one.source.startswith("argument") else one.source
-    count = f"{tokens:,} token{'s' * (tokens != 1)}, {passes:,} pass{'es' * (passes != 1)}"
+    count = f"{plural(tokens, 'token')}, {plural(passes, 'pass', 'passes')}"
     return [
         Styled(printable(shown[:200]), "bold", no_wrap=True, overflow="ellipsis"),
         Styled(count, "dim"),

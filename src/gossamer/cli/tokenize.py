@@ -17,6 +17,7 @@ from typer import Argument, Option
 
 from gossamer.cli import output
 from gossamer.cli.output import check_target, note, print_json, show, working
+from gossamer.errors import plural
 
 if TYPE_CHECKING:
     from gossamer.text import TokenFile, Tokenizer
@@ -104,7 +105,7 @@ def _receipt(file: TokenFile) -> dict[str, Any]:
 
 
 def _page(file: TokenFile, out: Path, seconds: float) -> Group:
-    what = f"{file.tokens:,} tokens of {file.documents:,} document{'s' * (file.documents != 1)}"
+    what = f"{plural(file.tokens, 'token')} of {plural(file.documents, 'document')}"
     size, rate = file.text_bytes / MEGABYTE, file.text_bytes / MEGABYTE / max(seconds, 1e-9)
     how = f"{size:,.1f} MB of text, {file.text_bytes / file.tokens:.2f} bytes a token, {rate:,.1f} MB a second"
     saved = Styled.assemble("saved in ", (str(out), "bold"), no_wrap=True, overflow="ignore")

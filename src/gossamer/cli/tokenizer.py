@@ -17,7 +17,7 @@ from typer import Argument, Option
 from gossamer.cli.help_page import Verb, Verbs
 from gossamer.cli.output import check_directory, note, print_json, printable, show, working
 from gossamer.cli.texts import TakesFiles, read_texts
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
     from gossamer.text import Tokenizer
@@ -162,7 +162,8 @@ def _characters_per_token(tokenizer: Tokenizer, texts: list[str]) -> float | Non
 
 def _receipt(receipt: dict[str, Any]) -> Group:
     what = (
-        f"{receipt['vocabulary_size']:,} tokens from {receipt['texts']:,} texts, {receipt['characters']:,} characters"
+        f"{plural(receipt['vocabulary_size'], 'token')} from {plural(receipt['texts'], 'text')}, "
+        f"{plural(receipt['characters'], 'character')}"
     )
     rate = receipt["characters_per_token"]
     density = [] if rate is None else [Styled(f"a token is {rate:.2f} characters of them on average")]
@@ -188,5 +189,5 @@ def _table(text: str, rows: list[dict[str, Any]]) -> Group:
         where = ("", "") if span is None else (f"{span[0]}:{span[1]}", repr(text[span[0] : span[1]]))
         table.add_row(Styled(printable(row["token"])), str(row["id"]), where[0], Styled(where[1]))
     more = [Styled(f"and {len(rows) - SHOWN:,} more; --json has them all", "dim")] if len(rows) > SHOWN else []
-    count = f"{len(rows):,} tokens, {len(text):,} characters"
+    count = f"{plural(len(rows), 'token')}, {plural(len(text), 'character')}"
     return Group(Styled(count, "bold"), table, *more, "")

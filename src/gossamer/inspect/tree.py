@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from gossamer.errors import plural
 from gossamer.inspect.cost import Cost, PartCost, head_outputs
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.head_settings import (
@@ -123,7 +124,7 @@ def _sharing(layers: int, sets: int, fresh: int, first: str) -> str:
     if fresh == sets == layers:
         return ""
     if fresh == sets:
-        return f"{sets} weight set{'s' * (sets > 1)} for {layers} layers"
+        return f"{plural(sets, 'weight set')} for {plural(layers, 'layer')}"
     return f"weights of earlier layers, from set {first.split('.')[1]}" if not fresh else f"partly shared, {fresh} new"
 
 
@@ -145,13 +146,13 @@ def _attention(architecture: Architecture, layer: Layer) -> Node:
         Node(name="output", text=f"{inner:,} → {hidden:,}", parameters=(inner + 1) * hidden),
         _norm(hidden, layer.norm_eps, _NORM_PLACES[layer.norm]),
     ]
-    return _parent("attention", f"{one.heads} heads × {one.head_size}", children)
+    return _parent("attention", f"{plural(one.heads, 'head')} × {one.head_size}", children)
 
 
 def _pattern(pattern: Pattern) -> Node:
     if not isinstance(pattern, PerHead):
         return Node(name="pattern", text=str(pattern))
-    groups = tuple(Node(name=f"{heads} heads", text=str(one)) for one, heads in pattern.groups)
+    groups = tuple(Node(name=plural(heads, "head"), text=str(one)) for one, heads in pattern.groups)
     return Node(name="pattern", text="per head", children=groups)
 
 
@@ -184,6 +185,6 @@ def _head_text(head: Head) -> str:
         return f"{head.kind}, {'tied to the word table' if head.tied else 'a table of its own'}"
     outputs = head_outputs(head)
     if not isinstance(head, SequenceClassification | TokenClassification):
-        return f"{head.kind}, {outputs} score{'s' * (outputs > 1)}"
+        return f"{head.kind}, {plural(outputs, 'score')}"
     shown = ", ".join(head.labels[:4]) + (", ..." if outputs > 4 else "")
-    return f"{head.kind}, {outputs:,} label{'s' * (outputs > 1)}: {shown}"
+    return f"{head.kind}, {plural(outputs, 'label')}: {shown}"

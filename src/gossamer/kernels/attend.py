@@ -83,7 +83,7 @@ def attend(
     A row with nothing to see gives zeros, log-sum-exp -inf and zero gradients. Where segments are given, NaN and
     infinity stay in their document (while tracing, on the backend `cpu` alone).
 
-    Raises InputError for a shape, dtype, device or value that does not fit, and a backend that cannot compute this call.
+    Raises InputError for a shape, dtype, device or value that does not fit, or a backend that cannot compute the call.
 
     Source: Vaswani et al. 2017, section 3.2.1; windows and global tokens: Longformer (arXiv 2004.05150), section 3.1.
     """

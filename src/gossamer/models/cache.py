@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.models.architecture import Architecture
 from gossamer.models.cache_memory import LayerMemory
 from gossamer.models.cache_plan import State, begin
@@ -72,7 +72,9 @@ class Cache:
             )
         before = self._state.lengths or (0,) * batch
         if len(before) != batch:
-            raise InputError(f"the cache holds {len(before)} rows and the batch has {batch}; give one token list a row")
+            raise InputError(
+                f"the cache holds {plural(len(before), 'row')} and the batch has {batch}; give one token list a row"
+            )
         chunk, positions = begin(before, new, attention_mask)
         self._check_room(before, chunk.counts)
         self._state.chunk = chunk
@@ -89,6 +91,6 @@ class Cache:
         for i, (held, new) in enumerate(zip(before, counts, strict=True)):
             if held + new > self.longest:
                 raise InputError(
-                    f"row {i} of the cache holds {held} tokens and {new} more were given; the model reads "
+                    f"row {i} of the cache holds {plural(held, 'token')} and {new} more were given; the model reads "
                     f"{self.longest}"
                 )

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, overload
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.models.generation_config import unfollowed
 from gossamer.models.generation_inputs import Prompts, Stops, check_count, read_prompts, read_seeds, read_stops
@@ -188,8 +188,8 @@ def _row(model: Model, i: int, given: list[int], most: int, stops: tuple[set[int
 
 def _result(rows: Sequence[Row], seeds: list[int], seconds: float, notes: list[str]) -> Generated:
     stopped_early = [
-        f"prompt {one.prompt} of {len(one.given)} tokens: stopped after {len(one.ids)} new ones, because the model "
-        f"reads {len(one.given) + one.room}"
+        f"prompt {one.prompt} of {plural(len(one.given), 'token')}: stopped after {plural(len(one.ids), 'new one')}, "
+        f"because the model reads {len(one.given) + one.room}"
         for one in rows
         if one.stopped == "length"
     ]

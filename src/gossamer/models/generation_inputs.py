@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.models.inputs import as_mask, describe
 from gossamer.text.encoding import end_of_documents
@@ -87,7 +87,9 @@ def read_seeds(seed: object, count: int) -> list[int]:
             f"seed is {quote(seed)}; it must be a whole number from 0 to {LARGEST_SEED}, or a list of them"
         )
     if len(seeds) != count:
-        raise InputError(f"seed holds {len(seeds)} numbers for {count} prompts; give one for each, or one number")
+        raise InputError(
+            f"seed holds {plural(len(seeds), 'number')} for {plural(count, 'prompt')}; give one for each, or one number"
+        )
     return list(seeds)
 
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.metrics.language import bits_per_token
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import MaskedLM, PreTraining
@@ -131,4 +131,7 @@ def _measured(before: float | None, trained: TrainingReceipt) -> dict[str, float
 
 def _changes(what: Healed, length: int, trained: TrainingReceipt) -> tuple[str, ...]:
     part = "all weights" if what == "all" else f"the positions from {length:,} on; all else stayed as it was"
-    return (f"{trained.steps:,} steps of masked-LM training over {trained.tokens:,} tokens: {part}", *trained.notes)
+    return (
+        f"{plural(trained.steps, 'step')} of masked-LM training over {plural(trained.tokens, 'token')}: {part}",
+        *trained.notes,
+    )

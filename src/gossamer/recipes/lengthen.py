@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.families import family_for, get_family
 from gossamer.models.architecture import Architecture, Embeddings, Layer, differences
 from gossamer.models.checks import MOST_ROWS
@@ -120,7 +120,8 @@ def _windows(window: Any, layers: int) -> tuple[int, ...]:
     windows = tuple(window) if _several(window) else (window,) * layers
     if len(windows) != layers:
         raise InputError(
-            f"window has {len(windows)} entries; the model has {layers} layers: give one number or {layers}"
+            f"window has {plural(len(windows), 'entry', 'entries')}; the model has {plural(layers, 'layer')}: give one "
+            f"number or {layers}"
         )
     return windows
 
@@ -274,7 +275,8 @@ def _changes(old: Architecture, new: Architecture, positions: NewPositions) -> t
     windows = dict.fromkeys(str(layer.attention.pattern) for layer in new.layers)
     copies = new.length / old.length
     before, after = old.embeddings.positions, new.embeddings.positions
-    changes = [f"attention of {len(new.layers)} layers: {old.layers[0].attention.pattern} became {', '.join(windows)}"]
+    old_pattern = old.layers[0].attention.pattern
+    changes = [f"attention of {plural(len(new.layers), 'layer')}: {old_pattern} became {', '.join(windows)}"]
     if copies > 1:
         how = f"repeated {copies:.4g} times" if positions == "copied" else "then random ones"
         changes.append(f"positions: {old.length:,} learned rows, {how} to fill {new.length:,}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Literal, overload
 
+import torch
+
+from gossamer.checkpoints.load import find_device
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.tasks.answer import Answer, Answers, AnswerTask
@@ -12,6 +16,7 @@ from gossamer.tasks.classify import Classified, Classify, Label
 from gossamer.tasks.embed import Embed, Embeddings
 from gossamer.tasks.fill_mask import Fill, Filled, FillMask, Mask
 from gossamer.tasks.generate import Generate
+from gossamer.tasks.names import ALIASES, ELSEWHERE, refusal
 from gossamer.tasks.tag import Entity, Tag, Tagged
 
 __all__ = [
@@ -45,24 +50,42 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
+Device = str | torch.device | None
+
+
 @overload
-def task(name: Literal["answer"], model: Model) -> AnswerTask: ...
+def task(name: Literal["answer", "question-answering"], model: Model, device: Device = None) -> AnswerTask: ...
 @overload
-def task(name: Literal["classify"], model: Model) -> Classify: ...
+def task(
+    name: Literal["classify", "text-classification", "sentiment-analysis"], model: Model, device: Device = None
+) -> Classify: ...
 @overload
-def task(name: Literal["embed"], model: Model) -> Embed: ...
+def task(
+    name: Literal["embed", "feature-extraction", "sentence-similarity"], model: Model, device: Device = None
+) -> Embed: ...
 @overload
-def task(name: Literal["fill-mask"], model: Model) -> FillMask: ...
+def task(name: Literal["fill-mask"], model: Model, device: Device = None) -> FillMask: ...
 @overload
-def task(name: Literal["generate"], model: Model) -> Generate: ...
+def task(name: Literal["generate", "text-generation"], model: Model, device: Device = None) -> Generate: ...
 @overload
-def task(name: Literal["tag"], model: Model) -> Tag: ...
+def task(name: Literal["tag", "ner", "token-classification"], model: Model, device: Device = None) -> Tag: ...
 @overload
-def task(name: str, model: Model) -> Task: ...
-def task(name: str, model: Model) -> Task:
-    """The task of this name, ready to be called with text. Raises InputError for an unknown name or no model."""
-    if not isinstance(name, str) or name not in TASKS:
-        raise InputError(f"task is {quote(name)}; it must be one of {', '.join(sorted(TASKS))}")
+def task(name: str, model: Model, device: Device = None) -> Task: ...
+def task(name: str, model: Model | None = None, device: Device = None, **options: object) -> Task:
+    """The task of this name, or of the pipelines' name for it ("ner"), ready to be called with text.
+
+    device: where the model computes; it is moved there, as `torch.nn.Module.to` does, and stays there. Options are the
+    call's. Raises InputError for an unknown name or option, no model, and a device that is not there.
+    """
+    kind = TASKS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
+    if kind is None:
+        is_elsewhere = isinstance(name, str) and name.startswith(ELSEWHERE)
+        said = "a task that Gossamer does not have; it has" if is_elsewhere else "it must be one of"
+        raise InputError(f"task is {quote(name)}{',' if is_elsewhere else ';'} {said} {', '.join(sorted(TASKS))}")
+    for option in options:
+        known = list(inspect.signature(kind.__call__).parameters)
+        raise InputError(refusal(option, known, called=f"what gossamer.task({name!r}, model) returns"))
     if not isinstance(model, Model):
         raise InputError(f"model is {quote(model)}, no model; give what gossamer.load or gossamer.lengthen returned")
-    return TASKS[name](model)
+    where = find_device(device)
+    return kind(model if where is None else model.to(where))

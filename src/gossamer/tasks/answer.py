@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,14 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.global_tokens import takes_global_tokens
 from gossamer.models.head_settings import QuestionAnswering
-from gossamer.tasks.base import Long, Task, check_number, list_texts
+from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
 from gossamer.tasks.frames import find_pair_frame
-from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.names import checks_options
+from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 from gossamer.tasks.spans import likeliest_spans
 from gossamer.tasks.words import continues_word, trim
 
@@ -76,41 +77,45 @@ class AnswerTask(Task):
         finds_it = model.architecture.separator_id in self.pair.between
         self._flags_question = takes_global_tokens(model.architecture) and not finds_it
 
+    @checks_options
     @torch.inference_mode()
     def __call__(
         self,
-        questions: str | Sequence[str],
-        contexts: str | Sequence[str],
+        questions: str | Sequence[str] | Mapping[str, str] | Sequence[Mapping[str, str]],
+        contexts: str | Sequence[str] | None = None,
         top_k: int = 1,
         max_answer_tokens: int = 15,
         impossible: bool = False,
         whole_words: bool = True,
         long: Long = "chunk",
+        max_length: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Answers:
         """The `top_k` likeliest answers to each question in its context: one of each, as many, or one of either to all.
 
-        An answer's score is P(start) P(end), each a softmax over all tokens of the whole context and the first token,
+        A question with its context may be a dict of "question" and "context" as well, one or a list of them. An
+        answer's score is P(start) P(end), each a softmax over all tokens of the whole context and the first token,
         which stands for "no answer"; answers longer than `max_answer_tokens` are left out. A context longer than the
         model is read in overlapping passes that all hold the whole question; each token's scores are kept once, "no
         answer" is that of the pass where it is least likely (Devlin et al. 2019, section 4.3), and the softmax goes
         over the whole context, so that scores compare across passes and with those of one pass. `impossible`: "" is
         among the answers. `whole_words`: answers go to the ends of their words, but of words of more than
-        `max_answer_tokens` (what has no spaces). `long`, `batch_tokens` and `progress` are as in the task embed.
+        `max_answer_tokens` (what has no spaces). `long`, `max_length`, `batch_tokens` and
+        `progress` are as in the task embed.
 
         Raises InputError for empty texts, for numbers of questions and contexts that do not fit, and for a question
         that leaves no room for its context.
         """
-        self._check(long, batch_tokens)
+        self._check(long, batch_tokens, max_length)
         check_number("top_k", top_k, "a whole number of answers, 1 or more")
         check_number("max_answer_tokens", max_answer_tokens, "a whole number of tokens, 1 or more")
-        listed = [*_matched(list_texts("questions", questions), list_texts("contexts", contexts))]
-        read = [self._context(i, *both) for i, both in enumerate(listed)]
+        listed = [*_matched(*_with_contexts(questions, contexts))]
+        read = [self._context(i, *both, max_length) for i, both in enumerate(listed)]
         readings = [one.reading for one in read]
         tokens = [len(one.ids) + len(one.frame) - len(self.pair) for one in readings]
-        notes = self._fit(readings, long, " with its question")
-        nulls = self._read(readings, batch_tokens, progress)
+        notes = self._fit(readings, long, " with its question", None, max_length, len(self.pair))
+        nulls = self._read(readings, plan_passes(self.model, readings, max_length), batch_tokens, progress)
         found = []
         null_scores = []
         for one, null in zip(read, nulls, strict=True):
@@ -123,14 +128,15 @@ class AnswerTask(Task):
         passes = [one.passes for one in readings]
         return Answers(answers=found, null_scores=null_scores, tokens=tokens, passes=passes, notes=notes)
 
-    def _context(self, i: int, question: object, context: Any) -> _Context:
+    def _context(self, i: int, question: object, context: Any, max_length: int | None) -> _Context:
         asked, _ = self._tokenize("question", i, question)
         ids, offsets = self._tokenize("context", i, context)
         frame = self.pair.around_context(asked, self._flags_question)
-        if room(self.model, frame) < 1:
+        if room(self.model, frame, max_length) < 1:
             raise InputError(
                 f"question {i} is {len(asked)} tokens long, which leaves no room for its context, as the model reads "
-                f"{self.model.reading_length()}: shorten the question, or {self._remedy(len(ids) + len(frame))}"
+                f"{self.model.reading_length(max_length)}: shorten the question, or "
+                f"{self._remedy(len(ids) + len(frame))}"
             )
         goes_on = continues_word(self.model.tokenizer, context, ids, offsets)
         for i, (earlier, later) in enumerate(pairwise(offsets), 1):
@@ -139,11 +145,10 @@ class AnswerTask(Task):
         return _Context(context, Reading(i, ids, offsets, frame), goes_on)
 
     def _read(
-        self, readings: Sequence[Reading], batch_tokens: int, progress: Progress | None
+        self, readings: Sequence[Reading], plan: Sequence[Pass], batch_tokens: int, progress: Progress | None
     ) -> list[Float[Tensor, "2"]]:
         """Fill in the start and end scores of every token; returns those of "no answer", least likely over passes."""
         nulls: list[Tensor] = [torch.full((2,), torch.inf) for _ in readings]
-        plan = plan_passes(self.model, readings)
         with evaluating(self.model):
             read = read_passes(self.model, readings, plan, lambda out: out.logits, batch_tokens, progress)
             for one, part, row in read:
@@ -174,12 +179,23 @@ class AnswerTask(Task):
         return f"{super()._chunked()} with the whole question in each, scores taken over all of them"
 
 
+def _with_contexts(questions: object, contexts: object) -> tuple[list[Any], list[Any]]:
+    """Questions and contexts: given apart, or as dicts of both."""
+    asked, of_dicts = list_fields("questions", questions, "question", "context")
+    if of_dicts is not None and contexts is not None:
+        raise InputError("contexts are given twice, in the dicts and beside them: give them once")
+    if of_dicts is None and contexts is None:
+        raise InputError("there are no contexts: give the texts that the answers are in")
+    return asked, list_texts("contexts", contexts) if of_dicts is None else of_dicts
+
+
 def _matched(questions: list[Any], contexts: list[Any]) -> Iterator[tuple[Any, Any]]:
     """Each question with its context; one of either goes with all of the other."""
     count = max(len(questions), len(contexts))
     if not {len(questions), len(contexts)} <= {1, count}:
         raise InputError(
-            f"there are {len(questions)} questions and {len(contexts)} contexts: give as many, or one of either"
+            f"there are {plural(len(questions), 'question')} and {plural(len(contexts), 'context')}: "
+            "give as many, or one of either"
         )
     all_questions = questions * count if len(questions) == 1 else questions
     return zip(all_questions, contexts * count if len(contexts) == 1 else contexts, strict=True)

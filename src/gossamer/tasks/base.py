@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, get_args
 
 from gossamer.errors import InputError, quote
@@ -11,7 +11,7 @@ from gossamer.patterns import Full
 from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, room
 
-__all__ = ["Long", "Task", "check_number", "list_texts"]
+__all__ = ["Long", "Task", "check_number", "list_fields", "list_texts"]
 
 Long = Literal["chunk", "truncate", "error"]
 
@@ -90,11 +90,13 @@ class Task:
         beside: str = "",
         lengths: Sequence[int] | None = None,
         max_length: int | None = None,
+        special: int | None = None,
     ) -> list[str]:
         """Refuse, cut or announce the texts that are longer than the model reads at once.
 
         beside: what is read along with each. lengths: theirs, frame included, where that was cut already. max_length:
-        what is read at once in place of the checkpoint's own limit; a larger one is announced, too.
+        what is read at once in place of the checkpoint's own limit; a larger one is announced, too. special: how many
+        special tokens are read with each, those around one text unless given: what is said counts them, results don't.
         """
         most, own = self.model.reading_length(max_length), self.model.reading_length()
         notes = []
@@ -105,13 +107,15 @@ class Task:
             if length <= most:
                 continue
             said = f"text {i}{beside} is {length} tokens long, the model reads {most}"
+            around = len(self.frame) if special is None else special
+            counted = f" ({length - around} without special tokens)" if around else ""
             if long == "error":
-                raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'")
+                raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'{counted}")
             if long == "truncate":
                 kept = room(self.model, one.frame, max_length)
                 one.ids, one.offsets = one.ids[:kept], one.offsets[:kept]
             done_instead = "cut" if long == "truncate" else self._chunked()
-            notes.append(f"{said}: {done_instead}; {self._remedy(length)}")
+            notes.append(f"{said}: {done_instead}; {self._remedy(length)}{counted}")
         return notes
 
     def _chunked(self) -> str:
@@ -129,15 +133,45 @@ class Task:
 
 
 def list_texts(name: str, texts: object) -> list[Any]:
-    """One text as a list of one. InputError for what is no text and no list of them, and for no texts."""
+    """One text as a list of one. InputError for what is no text and no list of them, and for no texts.
+
+    Anything that gives texts in an order is a list: a tuple, a generator, an array. A dict would give its keys, and a
+    set has no order.
+    """
     if isinstance(texts, str):
         return [texts]
-    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
-        raise InputError(f"{name} is {quote(texts)}; give one string or a list of strings")
+    unordered = isinstance(texts, Mapping | Set)
+    if isinstance(texts, bytes | bytearray | memoryview) or unordered or not isinstance(texts, Iterable):
+        kind = f", a {type(texts).__name__}" if unordered else ""
+        raise InputError(f"{name} is {quote(texts)}{kind}; give one string or a list of strings")
     listed = list(texts)
     if not listed:
         raise InputError(f"there are no {name}: give at least one")
     return listed
+
+
+def list_fields(name: str, rows: object, first: str, second: str) -> tuple[list[Any], list[Any] | None]:
+    """Texts, and what is read with each where they are dicts of the fields `first` and `second`, one or a list of them.
+
+    Such are the pipelines' pairs. InputError for dicts beside strings, other fields, and some without a second text.
+    """
+    listed = [rows] if isinstance(rows, Mapping) else list_texts(name, rows)
+    form = f"{{{first!r}: ..., {second!r}: ...}}"
+    for i, row in enumerate(listed):
+        if isinstance(row, tuple | list):
+            raise InputError(f"{first} {i} is {quote(row)}, a {type(row).__name__}; write a pair as {form}")
+    if not any(isinstance(row, Mapping) for row in listed):
+        return listed, None
+    for i, row in enumerate(listed):
+        if not isinstance(row, Mapping) or first not in row or set(row) - {first, second}:
+            raise InputError(
+                f"{first} {i} is {quote(row)}; where one is a dict, each must be {form}, without other fields"
+            )
+    seconds = [row.get(second) for row in listed]
+    without = [i for i, value in enumerate(seconds) if value is None]
+    if without and len(without) < len(listed):
+        raise InputError(f"{first} {without[0]} has no {second!r}, as others have: give one to each, or to none")
+    return [row[first] for row in listed], None if without else seconds
 
 
 def check_number(name: str, value: object, what: str) -> None:

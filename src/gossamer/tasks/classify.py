@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.head_settings import SequenceClassification
-from gossamer.tasks.base import Long, Task, check_number, list_texts
+from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
 from gossamer.tasks.frames import PairFrame, find_pair_frame
-from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.names import checks_options
+from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 
-__all__ = ["Classified", "Classify", "Label"]
+__all__ = ["Classified", "Classify", "Label", "ScoreFunction"]
+
+ScoreFunction = Literal["softmax", "sigmoid", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """A label and its score: a probability, or the number itself under a regression head."""
+    """A label and its score: a probability, or the model's own number (a regression, `function_to_apply="none"`)."""
 
     label: str
     score: float
@@ -35,11 +38,12 @@ class Label:
 class Classified:
     """The labels of each text (or pair), the highest score first.
 
-    `tokens` and `passes` are, for each text, how long it is and in how many passes it was read; `notes` are remarks, a
-    line each.
+    `function_to_apply` is what made scores of the model's numbers. `tokens` and `passes` are, for each text, how long
+    it is and in how many passes it was read; `notes` are remarks, a line each.
     """
 
     labels: list[list[Label]]
+    function_to_apply: ScoreFunction
     tokens: list[int]
     passes: list[int]
     notes: list[str]
@@ -63,60 +67,79 @@ class Classify(Task):
         """What the tokenizer puts around two texts."""
         return find_pair_frame(self.model.tokenizer)
 
+    @checks_options
     @torch.inference_mode()
     def __call__(
         self,
-        texts: str | Sequence[str],
+        texts: str | Sequence[str] | Mapping[str, str] | Sequence[Mapping[str, str]],
         text_pair: str | Sequence[str] | None = None,
         top_k: int | None = None,
+        function_to_apply: ScoreFunction | None = None,
         long: Long = "chunk",
+        max_length: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Classified:
         """The labels of each text, all of them or the `top_k` of highest score; with `text_pair`, of each pair.
 
-        Scores are, as in `transformers`, the softmax over the labels; the sigmoid of each under a head of several
-        labels at once or of one; the numbers themselves under a regression head. A text longer than the model is read
-        in overlapping passes and their logits are averaged, weighted by the tokens that each pass keeps; of a pair, the
-        longer text is, and every pass holds the whole shorter one ("truncate" cuts the longer text first, then both
-        alike). `long`, `batch_tokens` and `progress` are as in the
-        task embed.
+        A pair may be a dict of "text" and "text_pair" as well, one or a list of them. Scores are, as in `transformers`,
+        the softmax over the labels; the sigmoid of each under a head of several labels at once or of one; the numbers
+        themselves under a regression head; or what the model's sentence-transformers settings say, as in a
+        `CrossEncoder`; or what `function_to_apply` names: "softmax", "sigmoid" or "none", the numbers themselves, for a
+        re-ranker whose scores are all near 1. A text longer than the model is read in overlapping passes and their
+        logits are averaged, weighted by the tokens that each pass keeps; of a pair, the longer text is, and every pass
+        holds the whole shorter one ("truncate" cuts the longer text first, then both alike). `long`, `max_length`,
+        `batch_tokens` and `progress` are as in the task embed.
 
-        Raises InputError for empty texts, for as many texts as pairs not being given, and for a pair whose shorter text
-        leaves no room for the other.
+        Raises InputError for empty texts, an unknown function, as many texts as pairs not being given, and for a pair
+        whose shorter text leaves no room for the other.
         """
-        self._check(long, batch_tokens)
+        self._check(long, batch_tokens, max_length)
         if top_k is not None:
             check_number("top_k", top_k, "a whole number of labels, 1 or more, or None")
-        first = list_texts("texts", texts)
-        if text_pair is None:
+        if function_to_apply not in (None, *get_args(ScoreFunction)):
+            raise InputError(
+                f"function_to_apply is {quote(function_to_apply)}; it must be one of "
+                f"{', '.join(get_args(ScoreFunction))}, or None for what fits the model"
+            )
+        first, second = _with_pairs(texts, text_pair)
+        if second is None:
             readings = self._readings(first)
             tokens = [len(one.ids) for one in readings]
-            notes = self._fit(readings, long)
+            notes = self._fit(readings, long, max_length=max_length)
         else:
-            readings, tokens = self._pairs(first, text_pair, long)
-            notes = self._fit(readings, long, " with its pair", [one + len(self.pair) for one in tokens])
-        logits = self._logits(readings, batch_tokens, progress)
+            readings, tokens = self._pairs(first, second, long, max_length)
+            lengths = [count + len(self.pair) for count in tokens]
+            notes = self._fit(readings, long, " with its pair", lengths, max_length, len(self.pair))
+        plan = plan_passes(self.model, readings, max_length)
+        function = self._function() if function_to_apply is None else function_to_apply
         return Classified(
-            labels=[self._labels(row)[:top_k] for row in logits],
+            labels=[
+                self._labels(row, function)[:top_k] for row in self._logits(readings, plan, batch_tokens, progress)
+            ],
+            function_to_apply=function,
             tokens=tokens,
             passes=[one.passes for one in readings],
             notes=notes,
         )
 
-    def _pairs(self, first: Sequence[object], text_pair: object, long: Long) -> tuple[list[Reading], list[int]]:
+    def _pairs(
+        self, first: Sequence[object], text_pair: object, long: Long, max_length: int | None
+    ) -> tuple[list[Reading], list[int]]:
         """Each pair's reading, and how many tokens both texts are."""
         second = list_texts("text_pair", text_pair)
         if len(first) != len(second):
-            raise InputError(f"there are {len(first)} texts and {len(second)} in text_pair: give one for each text")
-        pairs = [self._pair(i, *both, long) for i, both in enumerate(zip(first, second, strict=True))]
+            raise InputError(
+                f"there are {plural(len(first), 'text')} and {len(second)} in text_pair: give one for each text"
+            )
+        pairs = [self._pair(i, *both, long, max_length) for i, both in enumerate(zip(first, second, strict=True))]
         return [one for one, _ in pairs], [tokens for _, tokens in pairs]
 
-    def _pair(self, i: int, first: object, second: object, long: Long) -> tuple[Reading, int]:
+    def _pair(self, i: int, first: object, second: object, long: Long, max_length: int | None) -> tuple[Reading, int]:
         """The longer text in the frame of the shorter one, and how many tokens both are."""
         ids, offsets = self._tokenize("text", i, first)
         pair_ids, pair_offsets = self._tokenize("text_pair", i, second)
-        most, tokens = self.model.reading_length(), len(ids) + len(pair_ids)
+        most, tokens = self.model.reading_length(max_length), len(ids) + len(pair_ids)
         shorter = min(len(ids), len(pair_ids))
         if long == "truncate" and tokens + len(self.pair) > most:  # the longer first, then both alike
             shorter = min(shorter, (most - len(self.pair)) // 2)
@@ -124,7 +147,7 @@ class Classify(Task):
             reading = Reading(i, ids, offsets, self.pair.around_first(pair_ids[:shorter]))
         else:
             reading = Reading(i, pair_ids, pair_offsets, self.pair.around_second(ids[:shorter]))
-        if not shorter or room(self.model, reading.frame) < 1:
+        if not shorter or room(self.model, reading.frame, max_length) < 1:
             raise InputError(
                 f"both texts of pair {i} are long, the shorter {min(len(ids), len(pair_ids))} tokens, and the model "
                 f"reads {most}: {self._remedy(tokens + len(self.pair))}, or shorten one of them"
@@ -132,27 +155,40 @@ class Classify(Task):
         return reading, tokens
 
     def _logits(
-        self, readings: Sequence[Reading], batch_tokens: int, progress: Progress | None
+        self, readings: Sequence[Reading], plan: Sequence[Pass], batch_tokens: int, progress: Progress | None
     ) -> Float[Tensor, "texts labels"]:
         """The passes' logits, averaged with the tokens that each keeps as weights."""
         sums = torch.zeros(len(readings), len(self.head.labels), dtype=torch.float64)
-        plan = plan_passes(self.model, readings)
         with evaluating(self.model):
             read = read_passes(self.model, readings, plan, lambda out: out.logits, batch_tokens, progress)
             for _, part, logits in read:
                 sums[part.reading] += (part.keep_stop - part.keep_start) * logits.double()
-        return (sums / torch.tensor([[len(one.ids)] for one in readings])).float()
+        return sums / torch.tensor([[len(one.ids)] for one in readings])
 
-    def _labels(self, logits: Float[Tensor, " labels"]) -> list[Label]:
-        problem, labels = self.head.problem_type, self.head.labels
-        if problem == "regression":
-            scores = logits
-        elif problem == "multi_label_classification" or len(labels) == 1:
-            scores = logits.sigmoid()
-        else:
-            scores = logits.softmax(dim=-1)
-        found = [Label(label=label, score=score) for label, score in zip(labels, scores.tolist(), strict=True)]
-        return sorted(found, key=lambda one: -one.score)
+    def _function(self) -> ScoreFunction:
+        """What makes scores of the model's numbers unless another function is asked for."""
+        if self.head.score_activation is not None:
+            return "none" if self.head.score_activation == "identity" else "sigmoid"
+        if self.head.problem_type == "regression":
+            return "none"
+        several_at_once = self.head.problem_type == "multi_label_classification"
+        return "sigmoid" if several_at_once or len(self.head.labels) == 1 else "softmax"
+
+    def _labels(self, logits: Float[Tensor, " labels"], function: ScoreFunction) -> list[Label]:
+        # In float64: sigmoids of numbers of 17 and more are all 1 in float32.
+        values = {"none": logits, "sigmoid": logits.sigmoid(), "softmax": logits.softmax(dim=-1)}[function]
+        labels = [
+            Label(label=label, score=score) for label, score in zip(self.head.labels, values.tolist(), strict=True)
+        ]
+        return sorted(labels, key=lambda label: -label.score)
 
     def _chunked(self) -> str:
         return f"{super()._chunked()}, whose scores are averaged"
+
+
+def _with_pairs(texts: object, text_pair: object) -> tuple[list[Any], object]:
+    """Texts, and the second text of each: given apart, or in the texts' dicts."""
+    first, of_dicts = list_fields("texts", texts, "text", "text_pair")
+    if of_dicts is not None and text_pair is not None:
+        raise InputError("text_pair is given twice, in the dicts and beside them: give it once")
+    return first, text_pair if of_dicts is None else of_dicts

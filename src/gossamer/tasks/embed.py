@@ -16,6 +16,7 @@ from gossamer.models.evaluation import evaluating
 from gossamer.models.head_settings import SentenceEmbedding
 from gossamer.models.heads import pool
 from gossamer.tasks.base import Long, Task, list_texts
+from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
 
 __all__ = ["Embed", "Embeddings"]
@@ -54,6 +55,7 @@ class Embed(Task):
         head = model.architecture.head
         self.head = head if isinstance(head, SentenceEmbedding) else SentenceEmbedding()
 
+    @checks_options
     def __call__(
         self,
         texts: str | Sequence[str],

@@ -17,7 +17,8 @@ from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.head_settings import MaskedLM, PreTraining
 from gossamer.models.heads import HeadModule
 from gossamer.tasks.base import Long, Task, check_number, list_texts
-from gossamer.tasks.passes import Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.names import checks_options
+from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 from gossamer.tasks.words import trim
 
 __all__ = ["Fill", "FillMask", "Filled", "Mask"]
@@ -87,6 +88,7 @@ class FillMask(Task):
         tokenizer = model.tokenizer
         self._marks_spaces = any(one.startswith(SPACES) for one in tokenizer.tokens(tokenizer.encode_plain("a a")[0]))
 
+    @checks_options
     @torch.inference_mode()
     def __call__(
         self,
@@ -94,29 +96,34 @@ class FillMask(Task):
         top_k: int = 5,
         targets: str | Sequence[str] | None = None,
         long: Long = "chunk",
+        max_length: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Filled:
         """The `top_k` likeliest tokens under every mask, each mask by itself; scores are of the whole vocabulary.
 
         targets: consider these tokens alone, as the vocabulary writes them or as words of one token; their scores stay
-        those of the whole vocabulary, as in `transformers`. A text longer than the model is read in overlapping passes,
-        each mask in the pass where it lies furthest from an edge; passes without a mask are left out. `long`,
-        `batch_tokens` and `progress` are as in the task embed.
+        those of the whole vocabulary, as in `transformers` (which takes the first of several tokens, refused here).
+        Where tokens hold the space before a word, " people" is the word and "people" goes on with one; `notes` say so.
+        A text longer than the model is read in overlapping passes, each mask in the pass where it lies furthest from an
+        edge; passes without a mask are left out. `long`, `max_length`, `batch_tokens` and `progress` are as in
+        the task embed.
 
         Raises InputError for a text without mask, a mask that truncation cuts off, and targets that are no one token.
         """
-        self._check(long, batch_tokens)
+        self._check(long, batch_tokens, max_length)
         check_number("top_k", top_k, "a whole number of tokens, 1 or more")
-        chosen = None if targets is None else [self._target(one) for one in list_texts("targets", targets)]
+        listed_targets = [] if targets is None else list_texts("targets", targets)
+        chosen = None if targets is None else [self._target(target) for target in listed_targets]
         listed = list_texts("texts", texts)
         readings = self._readings(listed)
         tokens = [len(one.ids) for one in readings]
-        places = [self._places(i, one, long) for i, one in enumerate(readings)]
-        notes = self._fit(readings, long)
-        ranked = self._rank(
-            readings, places, None if chosen is None else sorted(set(chosen)), top_k, batch_tokens, progress
-        )
+        places = [self._places(i, one, long, max_length) for i, one in enumerate(readings)]
+        notes = self._fit(readings, long, max_length=max_length) + self._pieces_for_words(listed_targets)
+        # Each token once, however many targets are read as it.
+        ids = None if chosen is None else sorted(set(chosen))
+        plan = plan_passes(self.model, readings, max_length)
+        ranked = self._rank(readings, plan, places, ids, top_k, batch_tokens, progress)
         return Filled(
             masks=[
                 [self._mask(text, one.offsets, place, best) for place, best in zip(found, ranks, strict=True)]
@@ -130,24 +137,52 @@ class FillMask(Task):
     def _target(self, target: object) -> int:
         if not isinstance(target, str):
             raise InputError(f"targets holds {quote(target)}; give words of the vocabulary")
+        token = self._one_token(target)
+        if token is not None:
+            return token
         tokenizer = self.model.tokenizer
-        known = tokenizer.token_id(target)
+        pieces = tokenizer.tokens(tokenizer.encode_plain(target)[0])
+        shown = ", ".join(pieces[:6]) + ", ..." * (len(pieces) > 6) or "nothing"
+        raise InputError(
+            f"target {quote(target)} is no token of the vocabulary: it is read as {shown}; {self._remedy_for(target)}"
+        )
+
+    def _one_token(self, target: str) -> int | None:
+        """The token that is written so in the vocabulary or that a text of it is read as, or None."""
+        tokenizer = self.model.tokenizer
+        known: int | None = tokenizer.token_id(target)
         if known is not None:
             return known
         ids, _ = tokenizer.encode_plain(target)
-        if len(ids) == 1 and ids[0] != tokenizer.unk_id:
-            return ids[0]
-        pieces = ", ".join(tokenizer.tokens(ids)[:6]) or "nothing"
-        raise InputError(
-            f"target {quote(target)} is no token of the vocabulary: it is read as {pieces}; give words of one token"
-        )
+        return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_id else None
 
-    def _places(self, i: int, one: Reading, long: str) -> list[int]:
+    def _remedy_for(self, target: str) -> str:
+        """How a target is written as one token, where it can be."""
+        word, prefix = target.strip(), self.model.tokenizer.subword_prefix
+        forms = {" " + word: "with the space before it", word: "without white space"}
+        if prefix:
+            forms[prefix + word] = "as part of a word"
+        for form, how in forms.items():
+            if word and form != target and self._one_token(form) is not None:
+                return f"{quote(form)}, {how}, is one token"
+        return "give words of one token"
+
+    def _pieces_for_words(self, targets: Sequence[object]) -> list[str]:
+        """A note on each target that is a piece inside words, where with a space it would be a word of its own."""
+        return [
+            f"target {quote(target)} has no space before it and goes on with a word; {quote(' ' + target)} is the word"
+            for target in dict.fromkeys(map(str, targets))
+            if self._marks_spaces
+            and target[:1].isalnum()
+            and self._one_token(" " + target) not in (None, self._one_token(target))
+        ]
+
+    def _places(self, i: int, one: Reading, long: str, max_length: int | None) -> list[int]:
         """Which tokens of a text are masks."""
         places = [place for place, token in enumerate(one.ids) if token == self.mask_id]
         if not places:
             raise InputError(f"text {i} has no mask: write {self.model.tokenizer.mask_token} where a token is wanted")
-        if long == "truncate" and places[-1] >= room(self.model, one.frame):
+        if long == "truncate" and places[-1] >= room(self.model, one.frame, max_length):
             raise InputError(
                 f"text {i} has a mask at character {one.offsets[places[-1]][0]}, behind what the model reads: shorten "
                 "the text, or give long='chunk'"
@@ -157,6 +192,7 @@ class FillMask(Task):
     def _rank(
         self,
         readings: Sequence[Reading],
+        plan: Sequence[Pass],
         places: Sequence[Sequence[int]],
         targets: list[int] | None,
         top_k: int,
@@ -166,7 +202,7 @@ class FillMask(Task):
         """For each text and mask, tokens with their probabilities, the likeliest first."""
         kept = {
             part: [place for place in places[part.reading] if part.keep_start <= place < part.keep_stop]
-            for part in plan_passes(self.model, readings)
+            for part in plan
         }
         wanted = [part for part, inside in kept.items() if inside]
         ranked: list[dict[int, list[tuple[int, float]]]] = [{} for _ in readings]

@@ -11,6 +11,7 @@ from gossamer.models.generation import Generated, Piece, Stops, generate
 from gossamer.models.generation_inputs import check_count
 from gossamer.models.head_settings import CausalLM
 from gossamer.tasks.base import Task, list_texts
+from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading
 
 __all__ = ["Generate", "LongPrompt"]
@@ -23,6 +24,7 @@ class Generate(Task):
 
     heads, load_with, doing = (CausalLM,), "causal-lm", "continue"
 
+    @checks_options
     def __call__(
         self,
         texts: str | Sequence[str],

@@ -15,6 +15,8 @@ from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.head_settings import TokenClassification
 from gossamer.tasks.base import Long, Task, list_texts
+from gossamer.tasks.label_schemes import LabelScheme, TokenLabel, find_scheme
+from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
 from gossamer.tasks.words import continues_word, trim
 
@@ -36,13 +38,14 @@ class Entity:
 
 @dataclass(frozen=True, kw_only=True)
 class Tagged:
-    """The entities of each text, in order.
+    """The entities of each text, in order, and by which scheme labels were read ("BIO", "BIOES" ..., "plain": none).
 
     `tokens` and `passes` are, for each text, how long it is and in how many passes it was read; `notes` are remarks, a
     line each.
     """
 
     entities: list[list[Entity]]
+    scheme: str
     tokens: list[int]
     passes: list[int]
     notes: list[str]
@@ -54,12 +57,13 @@ class Tagged:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A token, or a word, with its label."""
+    """A token, or a word, with its label; a token may go on with the word of the one before."""
 
     label: str
     score: float
     start: int
     end: int
+    goes_on: bool = False
 
 
 class Tag(Task):
@@ -70,7 +74,9 @@ class Tag(Task):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self.labels = cast(TokenClassification, model.architecture.head).labels
+        self.scheme = find_scheme(self.labels)
 
+    @checks_options
     @torch.inference_mode()
     def __call__(
         self,
@@ -78,56 +84,67 @@ class Tag(Task):
         aggregation: Aggregation = "simple",
         ignore_labels: Sequence[str] = ("O",),
         long: Long = "chunk",
+        max_length: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Tagged:
         """The entities of each text, but those of `ignore_labels`.
 
-        aggregation: "none" one entity a token; "simple" joins neighbours of one label ("B-" begins another entity,
-        "I-" goes on; neither is part of the label then); the others label whole words before they join them, by the
-        word's "first" token, the "average" of its tokens' probabilities, or its token of the highest ("max"). An
-        entity's score is the mean over its tokens or words. A text longer than the model is read in overlapping passes,
+        aggregation: "none" one entity a token; "simple" joins neighbours of one label ("B-PER" begins another entity,
+        "I-PER" goes on, and the entity's label is "PER": what letters mean is found out from all labels of the model,
+        in `scheme`); the others label whole words before they join them, by the word's "first" token, the "average" of
+        its tokens' probabilities, or its token of the highest ("max"). An entity's score is the mean over its tokens or
+        words. `ignore_labels`: as the labels are written, or as the kinds they are joined to; "O" is "o" in a scheme of
+        small letters. A text longer than the model is read in overlapping passes,
         each token's scores kept once, and joined afterwards: an entity on a border comes out whole. `long`,
-        `batch_tokens` and `progress` are as in the task embed.
+        `max_length`, `batch_tokens` and `progress` are as in the task embed.
 
         Raises InputError for empty texts, an unknown aggregation, and labels to ignore that are no names.
         """
-        self._check(long, batch_tokens)
+        self._check(long, batch_tokens, max_length)
         if not isinstance(aggregation, str) or aggregation not in get_args(Aggregation):
             raise InputError(
                 f"aggregation is {quote(aggregation)}; it must be one of {', '.join(get_args(Aggregation))}"
             )
-        ignored = _names(ignore_labels)
+        ignored = _ignored(ignore_labels, self.scheme)
         listed = list_texts("texts", texts)
         readings = self._readings(listed)
         tokens = [len(one.ids) for one in readings]
-        notes = self._fit(readings, long)
+        notes = self._fit(readings, long, max_length=max_length)
         entities: list[list[Entity]] = []
         with evaluating(self.model):
             for group, report in in_groups(readings, progress):
-                read_states(self.model, group, batch_tokens, report, choose=lambda out: out.logits)
+                read_states(self.model, group, batch_tokens, report, lambda out: out.logits, max_length)
                 for one in group:
                     found = self._entities(listed[one.text], one, aggregation)
                     entities.append([entity for entity in found if entity.label not in ignored])
                     one.forget()
-        return Tagged(entities=entities, tokens=tokens, passes=[one.passes for one in readings], notes=notes)
+        return Tagged(
+            entities=entities,
+            scheme=self.scheme.name,
+            tokens=tokens,
+            passes=[one.passes for one in readings],
+            notes=notes,
+        )
 
     def _entities(self, text: str, one: Reading, aggregation: Aggregation) -> Iterator[Entity]:
         scores = one.states.softmax(dim=-1).numpy()
+        goes_on = continues_word(self.model.tokenizer, text, one.ids, one.offsets)
         if aggregation in ("none", "simple"):
-            pieces = [self._piece(row, *span) for row, span in zip(scores, one.offsets, strict=True)]
+            pieces = [self._piece(row, *span, on) for row, span, on in zip(scores, one.offsets, goes_on, strict=True)]
         else:
-            pieces = self._words(text, one, scores, aggregation)
-        for piece in pieces if aggregation == "none" else _join(pieces):
+            pieces = self._words(one, scores, goes_on, aggregation)
+        for piece in pieces if aggregation == "none" else _join(pieces, self.scheme):
             start, end = trim(text, piece.start, piece.end)
             yield Entity(label=piece.label, score=piece.score, start=start, end=end, text=text[start:end])
 
-    def _piece(self, scores: np.ndarray, start: int, end: int) -> _Piece:
+    def _piece(self, scores: np.ndarray, start: int, end: int, goes_on: bool = False) -> _Piece:
         best = int(scores.argmax())
-        return _Piece(self.labels[best], float(scores[best]), start, end)
+        return _Piece(self.labels[best], float(scores[best]), start, end, goes_on)
 
-    def _words(self, text: str, one: Reading, scores: np.ndarray, aggregation: Aggregation) -> list[_Piece]:
-        goes_on = continues_word(self.model.tokenizer, text, one.ids, one.offsets)
+    def _words(
+        self, one: Reading, scores: np.ndarray, goes_on: Sequence[bool], aggregation: Aggregation
+    ) -> list[_Piece]:
         starts = [i for i, on in enumerate(goes_on) if not on or i == 0]
         pieces = []
         for start, stop in zip(starts, [*starts[1:], len(goes_on)], strict=True):
@@ -145,32 +162,31 @@ class Tag(Task):
         return f"{super()._chunked()}, each token's scores kept once"
 
 
-def _names(ignored: object) -> set[str]:
+def _ignored(labels: object, scheme: LabelScheme) -> set[str]:
     """Labels to ignore, one or several."""
-    names = [ignored] if isinstance(ignored, str) else list(ignored) if isinstance(ignored, Iterable) else [None]
-    if not all(isinstance(one, str) for one in names):
-        raise InputError(f"ignore_labels is {quote(ignored)}; give a label or a list of them, or () to keep them all")
-    return set(names)
+    names = [labels] if isinstance(labels, str) else list(labels) if isinstance(labels, Iterable) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"ignore_labels is {quote(labels)}; give a label or a list of them, or () to keep them all")
+    return {*names, *([scheme.outside] if "O" in names else [])}
 
 
-def _join(pieces: Sequence[_Piece]) -> Iterator[_Piece]:
-    """Neighbours of one label as one piece, its score the mean of theirs."""
+def _join(pieces: Sequence[_Piece], scheme: LabelScheme) -> Iterator[_Piece]:
+    """Neighbours of one kind as one piece, its score the mean of theirs."""
     group: list[_Piece] = []
+    last = TokenLabel("")
     for piece in pieces:
-        begins, label = _parts(piece.label)
-        if group and (begins or label != _parts(group[-1].label)[1]):
-            yield _joined(group)
+        label = scheme.read(piece.label)
+        # The pieces of an entity's last word say alike that it ends.
+        same_word = piece.goes_on and label == last and last.ends
+        if group and not same_word and (label.begins or last.ends or label.kind != last.kind):
+            yield _joined(group, last.kind)
             group = []
         group.append(piece)
+        last = label
     if group:
-        yield _joined(group)
+        yield _joined(group, last.kind)
 
 
-def _joined(group: Sequence[_Piece]) -> _Piece:
-    score = sum(one.score for one in group) / len(group)
-    return _Piece(_parts(group[0].label)[1], score, group[0].start, group[-1].end)
-
-
-def _parts(label: str) -> tuple[bool, str]:
-    """Whether a label begins an entity ("B-PER"), and which entity that is; without prefix it goes on."""
-    return label.startswith("B-"), label[2:] if label.startswith(("B-", "I-")) else label
+def _joined(group: Sequence[_Piece], kind: str) -> _Piece:
+    score = sum(piece.score for piece in group) / len(group)
+    return _Piece(kind, score, group[0].start, group[-1].end)

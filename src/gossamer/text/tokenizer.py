@@ -12,7 +12,7 @@ import tokenizers
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, remark
+from gossamer.errors import InputError, plural, remark
 from gossamer.text.control_tokens import without_control_tokens
 from gossamer.text.tokenizer_arguments import (
     Padding,
@@ -204,7 +204,9 @@ class Tokenizer:
         first = check_texts("texts", texts)
         second = None if text_pair is None else check_texts("text_pair", text_pair)
         if second is not None and len(first) != len(second):
-            raise InputError(f"{len(first)} texts but {len(second)} in text_pair; give one pair text for each text")
+            raise InputError(
+                f"{plural(len(first), 'text')} but {len(second)} in text_pair; give one pair text for each text"
+            )
         limit = self.max_length if max_length is None else max_length
         strategy = check_choices(padding, truncation, second is not None)
         self._check_lengths(
@@ -291,7 +293,7 @@ class Tokenizer:
         self._told_cut = True
         special = self.special_tokens_count(pair)
         rest = sum(len(one) - special for one in encodings[i].overflowing)
-        said = f"text {i} and its pair were" if pair else f"text {i} of {len(encodings[i]) + rest} tokens was"
+        said = f"text {i} and its pair were" if pair else f"text {i} of {plural(len(encodings[i]) + rest, 'token')} was"
         remark(
             f"{said} cut to {self.max_length}, the tokenizer's max_length; give max_length or truncation to have it "
             "otherwise, stride to go on in further rows; tasks read all of a text (told once for each tokenizer)",
@@ -321,8 +323,9 @@ class Tokenizer:
             cut = [keep for keep, whole in zip(kept, (len(a), len(b)), strict=True) if keep < whole]
             if any(keep <= stride and not (keep == 0 and strategy == "longest_first") for keep in cut):
                 raise InputError(
-                    f"pair {i} ({len(a)} and {len(b)} tokens) cannot be cut to {room} tokens by {strategy!r} with "
-                    f"stride={stride}: {max(0, min(cut))} would be left; give a larger max_length or a smaller stride"
+                    f"pair {i} ({len(a)} and {plural(len(b), 'token')}) cannot be cut to {plural(room, 'token')} by "
+                    f"{strategy!r} with stride={stride}: {max(0, min(cut))} would be left; give a larger max_length or "
+                    "a smaller stride"
                 )
 
     def _width(self, rows: list[tuple[int, tokenizers.Encoding]], padding: Padding, limit: int | None) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from gossamer.errors import plural
+
 __all__ = ["TrainingReceipt", "conditions_of"]
 
 
@@ -52,7 +54,8 @@ class TrainingReceipt:
     def _lines(self) -> list[str]:
         part = "" if self.trained == self.parameters else f"{self.trained:,} of "
         lines = [
-            f"{self.steps:,} steps, {self.tokens:,} tokens, {_duration(self.seconds)}; ended: {self.ended}",
+            f"{plural(self.steps, 'step')}, {plural(self.tokens, 'token')}, {_duration(self.seconds)}; "
+            f"ended: {self.ended}",
             f"parameters trained: {part}{self.parameters:,}",
         ]
         if self.loss is not None:
