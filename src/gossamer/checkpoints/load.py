@@ -165,10 +165,9 @@ def _build(
         # A table of its own starts as the one it was tied to.
         drawn["head.decoder.weight"] = tensors["embeddings.word.weight"].clone()
     common = dtype or _common_dtype(tensors)
-    converted = {
-        name: _convert(f"{weights.where}: tensor {homes[name]!r}", one, common) for name, one in tensors.items()
-    }
-    model.load_state_dict(converted | {name: one.to(common) for name, one in drawn.items()}, assign=True)
+    for name in list(tensors):  # one after the other, so that the model is never there twice
+        tensors[name] = _convert(f"{weights.where}: tensor {homes[name]!r}", tensors[name], common)
+    model.load_state_dict(tensors | {name: one.to(common) for name, one in drawn.items()}, assign=True)
     return model
 
 

@@ -36,7 +36,10 @@ class WeightFile(ABC):
 
     @abstractmethod
     def read(self, name: str) -> Tensor:
-        """One tensor, in memory of its own."""
+        """One tensor, in memory of its own, where torch puts one: products differ a little where a matrix lies else.
+
+        A tensor is read once; what a file holds of it in memory is let go.
+        """
 
 
 class SafetensorsFile(WeightFile):
@@ -68,13 +71,14 @@ class TorchFile(WeightFile):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._tensors = _load_pickle(path)
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        return self._shapes
 
     def read(self, name: str) -> Tensor:
-        return self._tensors[name].detach().clone(memory_format=torch.contiguous_format)
+        return self._tensors.pop(name).detach().clone(memory_format=torch.contiguous_format)
 
 
 class WeightFiles:
