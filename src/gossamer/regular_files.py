@@ -31,7 +31,11 @@ def open_regular(path: Path, remedy: str = "name a regular file") -> BinaryIO:
     """
     if path.is_dir():  # which some systems refuse to open
         _refuse(path, stat.S_IFDIR, remedy)
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError:
+        check_regular(path, remedy)  # a socket cannot even be opened
+        raise
     try:
         _refuse(path, os.fstat(handle).st_mode, remedy)
         return os.fdopen(handle, "rb")

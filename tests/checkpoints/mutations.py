@@ -321,7 +321,16 @@ def bin_archive(random: Random, files: Files, others: Files, trace: Path) -> str
     return f"{name}: {change} of {one}"
 
 
-ODD = ["directory", "pipe", "link to nowhere", "link to itself", "link to a directory", "/dev/null", "/dev/zero"]
+ODD = [
+    "directory",
+    "pipe",
+    "socket",
+    "link to nowhere",
+    "link to itself",
+    "link to a directory",
+    "/dev/null",
+    "/dev/zero",
+]
 
 
 def whole_files(random: Random, files: Files, others: Files, trace: Path) -> str:

@@ -153,10 +153,10 @@ def test_what_is_no_file_is_not_waited_for(copy_of):
     directory = copy_of("bert")
     (directory / "vocab.txt").unlink()
     os.mkfifo(directory / "vocab.txt")
-    refused(directory, "vocab.txt cannot be read: it is no file")
+    refused(directory, "vocab.txt: is a named pipe, not a regular file; copy it from where the checkpoint came from")
     (directory / "vocab.txt").unlink()
     (directory / "vocab.txt").mkdir()
-    refused(directory, "vocab.txt cannot be read: it is no file")
+    refused(directory, "vocab.txt: is a directory, not a regular file")
 
 
 @pytest.mark.parametrize("family", FILES)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.checkpoints.files import check_seal, is_there, read_json, reason
+from gossamer.checkpoints.files import check_seal, is_there, list_some, read_json, reason
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.sentence_transformers import SentenceFiles, find_encoder, read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
@@ -31,7 +31,6 @@ _EVERY_LAYER = (
     *(("attention", part) for part in ("query", "key", "value", "output", "norm")),
     *(("feed_forward", part) for part in ("up", "down", "norm")),
 )
-_SHOWN = 6
 
 
 def load(
@@ -242,8 +241,7 @@ def _match(
 def _list(what: str, names: list[str]) -> str:
     if not names:
         return ""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}"
+    return f"{len(names):,} {what}: {list_some(names)}"
 
 
 def _strip(unexpected: list[str], known: set[str], family: Family) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import tokenizers
 
 from gossamer.errors import InputError
+from gossamer.regular_files import read_regular
 
 __all__ = [
     "SPECIAL_ROLES",
@@ -58,9 +59,7 @@ def rust_errors(what: str, remedy: str) -> Iterator[None]:
 def read_bytes(path: Path, instead: str = "") -> bytes:
     """A whole file. InputError where missing or unreadable, or where it is no file, such as a pipe nobody writes to."""
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} cannot be read: it is no file; copy it from where the checkpoint came from")
-        return path.read_bytes()
+        return read_regular(path, "copy it from where the checkpoint came from")
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: a checkpoint needs it{instead} to read text; copy it from where the checkpoint came "
