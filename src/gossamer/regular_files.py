@@ -2,8 +2,8 @@
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from gossamer.errors import InputError
 
@@ -23,7 +23,7 @@ def check_regular(path: Path, remedy: str = "name a regular file") -> None:
     _refuse(path, os.stat(path).st_mode, remedy)
 
 
-def open_regular(path: Path, remedy: str = "name a regular file") -> BinaryIO:
+def open_regular(path: Path, remedy: str = "name a regular file") -> BufferedReader:
     """Open a regular file to read its bytes. InputError, at once, for a pipe, device, socket or directory.
 
     What is judged is what was opened, so nothing can take the file's place in between. Any other OSError is the
@@ -38,7 +38,7 @@ def open_regular(path: Path, remedy: str = "name a regular file") -> BinaryIO:
         raise
     try:
         _refuse(path, os.fstat(handle).st_mode, remedy)
-        return os.fdopen(handle, "rb")
+        return open(handle, "rb")
     except BaseException:
         os.close(handle)
         raise

@@ -14,6 +14,7 @@ from typing import IO, Any
 from gossamer.errors import InputError, quote
 from gossamer.training.journal_live import LiveLine
 from gossamer.training.journal_plot import plot_losses
+from gossamer.whole_files import take_modes
 
 __all__ = ["FILE", "PLOT", "Journal", "find_tensorboard", "read_journal"]
 
@@ -146,6 +147,7 @@ def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        take_modes(new, path)
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
