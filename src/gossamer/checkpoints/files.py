@@ -9,6 +9,7 @@ from typing import Any
 
 from gossamer.errors import InputError, quote
 from gossamer.regular_files import open_regular, read_regular
+from gossamer.text.tokenizer_files import check_characters
 
 __all__ = ["SEAL", "check_inside", "check_seal", "is_there", "list_some", "read_json", "reason", "seal"]
 
@@ -51,6 +52,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
         raise InputError(f"{path}: not readable as JSON ({reason(problem)}); restore or download it again") from None
     if not isinstance(data, kind):
         raise InputError(f"{path}: holds {quote(data)}; it must be a JSON {'object' if kind is dict else 'list'}")
+    check_characters(path, text, data)
     return data
 
 

@@ -24,6 +24,7 @@ from gossamer.text.tokenizer_arguments import (
 from gossamer.text.tokenizer_build import build_backend, complete_backend, has_vocabulary_files
 from gossamer.text.tokenizer_files import (
     SPECIAL_ROLES,
+    check_works,
     read_backend,
     read_settings,
     rust_errors,
@@ -66,10 +67,14 @@ class Tokenizer:
         """
         directory = Path(directory)
         settings = read_settings(directory)
-        if not os.path.lexists(directory / "tokenizer.json") and has_vocabulary_files(directory):
-            return cls(build_backend(directory, settings, model_type, rows), settings)
-        backend = read_backend(directory)
-        complete_backend(backend, directory, settings)
+        source = directory / "tokenizer.json"
+        if not os.path.lexists(source) and has_vocabulary_files(directory):
+            backend = build_backend(directory, settings, model_type, rows)
+            source = directory
+        else:
+            backend = read_backend(directory)
+            complete_backend(backend, directory, settings)
+        check_works(backend, source)
         return cls(backend, settings)
 
     def save(self, directory: str | Path, *, types: bool = False) -> None:

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, normalizers
 
 from gossamer.errors import InputError
 from gossamer.text.layouts import LAYOUTS, Layout
-from gossamer.text.tokenizer_files import check_token, read_object, rust_errors, shorten
+from gossamer.text.tokenizer_files import check_token, loading_errors, read_object, shorten
 from gossamer.text.vocabularies import Vocabulary
 
 __all__ = ["assemble", "build_backend", "complete_backend", "has_vocabulary_files", "read_switches"]
@@ -76,7 +76,7 @@ def build_backend(
     _check_needed(source, layout, roles, vocabulary.ids.keys() | declared.keys())
     known = [token for token in roles.values() if token.content in vocabulary.ids or token.content in declared]
     tokens = [*_in_order(declared), *known, *_extra(path, settings, vocabulary.symbols)]
-    with rust_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
+    with loading_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
         backend = assemble(layout, vocabulary, roles, read_switches(path, layout, settings), tokens)
     _check_ids(path, source, backend, declared)
     return backend
@@ -95,7 +95,7 @@ def complete_backend(backend: tokenizers.Tokenizer, directory: Path, settings: M
     known = [one for one in named if one.content in declared or backend.token_to_id(one.content) is not None]
     new = [one for one in (*known, *_extra(path, settings, ())) if one.content not in there]
     changed = [one for one in _in_order(declared) if repr(there.get(one.content)) != repr(one)]
-    with rust_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
+    with loading_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
         backend.add_tokens(list({one.content: one for one in (*new, *changed)}.values()))
     _check_ids(path, source, backend, declared)
     normalizer = backend.normalizer
@@ -228,6 +228,8 @@ def _declared(directory: Path, settings: Mapping[str, Any]) -> dict[str, tuple[i
     path, listed = directory / "tokenizer_config.json", settings.get("added_tokens_decoder")
     if listed is None:
         older = directory / "added_tokens.json"
+        for role in ROLES:
+            check_token(path, role, settings.get(role))
         named = {_content(settings[role]) for role in ROLES if settings.get(role) is not None}
         pairs = read_object(older).items()
         ids = {token: _id(older, token, number) for token, number in pairs}

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import models
 
 from gossamer.errors import InputError
-from gossamer.text.tokenizer_files import read_bytes, read_text, rust_errors, shorten
+from gossamer.text.tokenizer_files import loading_errors, read_bytes, read_text, shorten
 
 __all__ = ["Vocabulary", "read_byte_pairs", "read_pieces", "read_word_pieces", "unigram"]
 
@@ -60,7 +60,7 @@ def read_byte_pairs(directory: Path, special: Mapping[str, str]) -> Vocabulary:
             f"{directory / 'merges.txt'} has {len(merges):,} merges: {unmade:,} of the {len(ids):,} tokens of "
             "vocab.json can never be made; it may be cut off: fetch it again"
         )
-    with rust_errors(f"{path} is no byte-level vocabulary", "fetch it and merges.txt again, from one checkpoint"):
+    with loading_errors(f"{path} is no byte-level vocabulary", "fetch it and merges.txt again, from one checkpoint"):
         model = models.BPE(ids, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
     return Vocabulary(model=model, ids=ids)
 
@@ -158,7 +158,7 @@ def unigram(path: Path, pieces: Pieces, scores: list[tuple[str, float]], unknown
     if len(ids) < len(scores):
         twice = next(piece for i, (piece, _) in enumerate(scores) if ids[piece] != i)
         raise InputError(f"{path}: the piece {shorten(twice)} is there twice; it is not a file of this family")
-    with rust_errors(f"{path} is no unigram model", "it may be damaged: fetch it again"):
+    with loading_errors(f"{path} is no unigram model", "it may be damaged: fetch it again"):
         model = models.Unigram(scores, unk_id=unknown, byte_fallback=False)
     symbols, charsmap = pieces.symbols, pieces.charsmap
     return Vocabulary(model=model, ids=ids, symbols=symbols, charsmap=charsmap, looks_cut=pieces.looks_cut)
