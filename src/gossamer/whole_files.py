@@ -5,12 +5,13 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["beside", "flush_directory"]
+__all__ = ["beside", "flush_directory", "take_modes"]
 
 
 @contextmanager
@@ -27,6 +28,40 @@ def beside(target: Path) -> Iterator[Path]:
         yield new
     finally:
         _remove(new)
+
+
+def take_modes(new: Path, target: Path) -> None:
+    """Let a finished file, or a folder and all files in it, be read by whom those may read that they are to replace.
+
+    What replaces nothing in a folder gets the permissions of any file that is made there: some writers make theirs for
+    the owner alone.
+    """
+    if os.name == "nt":
+        return
+    is_folder = new.is_dir()
+    fresh_folder, fresh_file = (_mode(new), _fresh_mode(new)) if is_folder else (None, None)
+    for path in (new, *(new.rglob("*") if is_folder else ())):
+        if path.is_symlink():
+            continue
+        old = target / path.relative_to(new)
+        is_replaced = not old.is_symlink() and (old.is_dir() if path.is_dir() else old.is_file())
+        mode = _mode(old) if is_replaced else fresh_folder if path.is_dir() else fresh_file
+        if mode is not None and _mode(path) != mode:
+            path.chmod(mode)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _fresh_mode(folder: Path) -> int:
+    """What umask and folder give to a new file: nothing tells but making one."""
+    probe = folder / f".{secrets.token_hex(8)}"
+    try:
+        probe.touch()
+        return _mode(probe)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def flush_directory(path: Path) -> None:

@@ -1,8 +1,10 @@
 """Small whole checkpoints of every family, as other tools write them: the ground that the fuzz tests spoil."""
 
+import contextlib
 import io
 import json
 import os
+import socket
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -125,6 +127,9 @@ def make_odd(path: Path, kind: str) -> None:
             path.mkdir()
         case "pipe":
             os.mkfifo(path)
+        case "socket":
+            with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
+                made.bind(path.name)  # a socket's path may have 107 bytes
         case "link to nowhere":
             path.symlink_to("not-there")
         case "link to itself":

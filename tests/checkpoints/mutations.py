@@ -32,6 +32,17 @@ WORDS += [
 ]
 SHAPES: list[Any] = [None, True, False, [], {}, [[]], {"a": 1}, [1, 2], ["a"], {"0": "x", "1": "y"}, {"x": 0}]
 
+STRANGE: dict[str, Any] = {
+    "too large for a float": 10**400,
+    "too small for a float": -(10**400),
+    "list": [1],
+    "list of lists": [[]],
+    "object": {"a": 1},
+    "object of another sort": {"content": 1, "lstrip": 2},
+    "half a surrogate pair": "\ud800",
+}
+"""Values that trip a reader who takes a field's type for granted."""
+
 TEXTUAL = ["twice", "comma", "comment", "quotes", "utf-16", "latin"]
 TEXTUAL += ["mark", "deep", "nan", "long", "cut"]
 
@@ -321,7 +332,16 @@ def bin_archive(random: Random, files: Files, others: Files, trace: Path) -> str
     return f"{name}: {change} of {one}"
 
 
-ODD = ["directory", "pipe", "link to nowhere", "link to itself", "link to a directory", "/dev/null", "/dev/zero"]
+ODD = [
+    "directory",
+    "pipe",
+    "socket",
+    "link to nowhere",
+    "link to itself",
+    "link to a directory",
+    "/dev/null",
+    "/dev/zero",
+]
 
 
 def whole_files(random: Random, files: Files, others: Files, trace: Path) -> str:

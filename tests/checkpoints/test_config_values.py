@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import transformers
 from tiny_checkpoints import BERT, LONGFORMER, edit_config, write
 
 import gossamer as gs
@@ -61,7 +62,7 @@ COMMON = [
     ("quantization_config", {"bits": 4}, "dequantize the model"),
     ("quantization_config", {}, "dequantize the model"),
     ("model_type", "mamba", "bert, gossamer, gpt2, longformer"),
-    ("model_type", None, "bert, gossamer, gpt2, longformer"),
+    ("model_type", None, "as its architectures say"),
     ("model_type", ["bert"], "bert, gossamer, gpt2, longformer"),
     ("architectures", ["BertLMHeadModel"], "head='none'"),
     ("architectures", "BertModel", "list of names"),
@@ -107,6 +108,57 @@ def test_broken_config_is_refused(tmp_path: Path, text: str) -> None:
     directory = write(tmp_path / "bert", BERT)
     (directory / "config.json").write_bytes(text.encode("latin-1"))
     refusal(directory)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "remedy"),
+    [
+        (["BertForMaskedLM"], 'add "model_type": "bert", as its architectures say'),
+        (["GPT2LMHeadModel"], 'add "model_type": "gpt2", as its architectures say'),
+        (["MambaModel"], 'add "model_type": one of albert, bert, camembert'),
+        (None, 'add "model_type": one of albert, bert, camembert'),
+    ],
+)
+def test_a_missing_model_type_is_told_with_its_remedy(tmp_path: Path, architectures: object, remedy: str) -> None:
+    directory = write(tmp_path / "bert", BERT)
+    config = json.loads((directory / "config.json").read_text())
+    del config["model_type"], config["architectures"]
+    (directory / "config.json").write_text(
+        json.dumps(config | ({"architectures": architectures} if architectures else {}))
+    )
+    message = refusal(directory)
+    assert f"model_type is missing; {remedy}" in message
+
+
+LABELS = [
+    ({"num_labels": 5, "id2label": {"0": "no", "1": "yes"}}, [f"LABEL_{i}" for i in range(5)]),
+    ({"num_labels": 1, "id2label": {"0": "no", "1": "yes"}}, ["LABEL_0"]),
+    ({"num_labels": 3, "id2label": {"0": "a", "1": "b", "2": "c"}}, ["a", "b", "c"]),
+    ({"num_labels": 3}, ["LABEL_0", "LABEL_1", "LABEL_2"]),
+    ({"id2label": {"1": "yes", "0": "no"}}, ["no", "yes"]),
+    ({}, ["LABEL_0", "LABEL_1"]),
+]
+
+
+@pytest.mark.parametrize("kind", ["SequenceClassification", "TokenClassification"])
+@pytest.mark.parametrize(("fields", "labels"), LABELS)
+def test_labels_are_those_of_transformers(tmp_path: Path, kind: str, fields: dict, labels: list[str]) -> None:  # type: ignore[type-arg]
+    """The number of labels wins over names of another number; config.json as it is, with no field of ours added."""
+    sizes = {name: value for name, value in BERT.items() if name != "model_type"}
+    config = transformers.BertConfig(**sizes, num_labels=len(labels))
+    getattr(transformers, f"BertFor{kind}")(config).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    kept = {name: value for name, value in written.items() if name not in ("id2label", "label2id", "num_labels")}
+    (tmp_path / "config.json").write_text(json.dumps({**kept, **fields}))
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert [theirs.id2label[i] for i in range(theirs.num_labels)] == labels
+    model = gs.load(tmp_path)
+    assert list(model.architecture.head.labels) == labels  # type: ignore[union-attr]
+    is_noted = len(fields.get("id2label", labels)) != len(labels)
+    assert ["LABEL_0" in one and "id2label names 2" in one for one in model.notes] == [True] * is_noted
+    gs.save(model, tmp_path / "copy")
+    again = transformers.AutoConfig.from_pretrained(tmp_path / "copy")
+    assert [again.id2label[i] for i in range(again.num_labels)] == labels
 
 
 def test_unknown_settings_are_kept(tmp_path: Path) -> None:

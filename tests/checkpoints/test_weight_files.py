@@ -6,6 +6,7 @@ import re
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import BERT, LONGFORMER, as_bin, edit_config, edit_weights, same, write
 
 import gossamer as gs
-from gossamer.models import Model
+from gossamer.models import Model, TokenClassification
 
 PARTS = ("attention", "feed_forward")
 
@@ -110,6 +111,40 @@ def test_everything_wrong_is_reported_at_once(bert: Path) -> None:
     assert "1 unexpected: encoder.layer.7.surprise" in message
     assert "embeddings.word_embeddings.weight is [21, 8], not [20, 8]" in message
     assert "model.safetensors" in message
+
+
+FOREIGN = {"linear.weight": torch.ones(4, 8), "crf.transitions": torch.ones(3, 3)}
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+@pytest.mark.parametrize("head", ["none", "embed", TokenClassification(labels=("a", "b"))])
+def test_a_head_of_others_is_left_out_with_a_remark(bert: Path, head: Any, prefix: str) -> None:
+    expected = gs.load(bert, head="none")
+    edit_weights(bert, lambda tensors: {f"{prefix}{name}": one for name, one in tensors.items()} | FOREIGN)
+    edit_config(bert, architectures=["HF_ColBERT"])
+    assert "load the encoder alone with head='none'" in refusal(bert)
+    model = gs.load(bert, head=head)
+    said = "model.safetensors: 2 tensors of a head that is not read: crf.transitions, linear.weight"
+    assert [one.endswith(said) for one in model.notes] == [True]
+    state = model.state_dict()
+    shared = {name for name in expected.state_dict() if not name.startswith("pooler.")}
+    assert all(torch.equal(state[name], expected.state_dict()[name]) for name in shared)
+
+
+def test_a_known_head_with_a_tensor_more_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    directory = write(tmp_path / "model", BERT, head=TokenClassification(labels=("a", "b")), pooler=False)
+    edit_weights(directory, lambda tensors: tensors | {"crf.transitions": torch.ones(3, 3)})
+    assert "1 unexpected: crf.transitions; the encoder alone loads with head='none'" in refusal(directory)
+    assert refusal(directory, head="token-classification").endswith("loads with head='none'")
+    assert len(gs.load(directory, head="none").notes) == 1
+
+
+@pytest.mark.parametrize("name", ["encoder.layer.7.surprise", "encoder.gate", "embeddings.more.weight", "bert.adapter"])
+def test_a_tensor_more_inside_the_encoder_is_never_left_out(bert: Path, name: str) -> None:
+    edit_weights(bert, lambda tensors: tensors | {name: torch.ones(2)})
+    message = refusal(bert, head="none")
+    assert f"1 unexpected: {name}" in message
+    assert "head='none'" not in message
 
 
 def test_missing_names_are_spelled_as_in_the_file(bert: Path) -> None:

@@ -89,18 +89,36 @@ def test_outputs_and_gradients_in_float32(family: str, head: str | None, data: s
 @given(data=st.data())
 @examples(0.08)
 def test_saved_model_is_the_same_one_in_transformers(family: str, head: str | None, data: st.DataObject) -> None:
+    """Every tensor to the bit; outputs within the bound, because products depend on where in memory a matrix begins."""
     case = data.draw(cases(family, head))
     theirs = build(case, torch.float32)
     again = back_through_disk(through_disk(theirs), case)
-    expected, found = theirs.state_dict(), again.state_dict()
-    # Groups of several inner layers are written with as few as say the same: other names, the same layers in order.
-    if family != "albert" or case.config.inner_group_num == 1:
-        assert expected.keys() == found.keys()
-        read = [
-            name
-            for name in expected
-            if case.config.tie_word_embeddings or not name.endswith(("lm_head.bias", "predictions.bias"))
-        ]
-        assert all(torch.equal(expected[name], found[name]) for name in read)
+    assert_same_tensors(again, theirs, case)
+    expected = their_outputs(theirs, case)
     for name, value in their_outputs(again, case).items():
-        assert torch.equal(value, their_outputs(theirs, case)[name]), name
+        assert distance(value, expected[name]) <= BOUND, name
+
+
+def assert_same_tensors(again: PreTrainedModel, theirs: PreTrainedModel, case: Case) -> None:
+    found, expected = tensors_in_order(again, case.family), tensors_in_order(theirs, case.family)
+    assert found.keys() == expected.keys()
+    # Untied, transformers stores a bias that it never adds beside the decoder's own, which is what we read.
+    unused = () if case.config.tie_word_embeddings else ("lm_head.bias", "predictions.bias")
+    differ = [name for name in expected if not name.endswith(unused) and not torch.equal(found[name], expected[name])]
+    assert not differ
+
+
+def tensors_in_order(model: PreTrainedModel, family: str) -> dict[str, torch.Tensor]:
+    """All tensors by name; those of ALBERT's groups by the application that uses them: a save may group anew."""
+    tensors = model.state_dict()
+    if family != "albert":
+        return tensors
+    layers, groups, inner = (
+        getattr(model.config, name) for name in ("num_hidden_layers", "num_hidden_groups", "inner_group_num")
+    )
+    place = "encoder.albert_layer_groups."
+    ordered = {name: one for name, one in tensors.items() if place not in name}
+    for i in range(layers * inner):
+        group = f"{place}{int(i // inner / (layers / groups))}.albert_layers.{i % inner}."
+        ordered |= {name.replace(group, f"{i}."): one for name, one in tensors.items() if group in name}
+    return ordered

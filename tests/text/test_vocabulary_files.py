@@ -153,10 +153,10 @@ def test_what_is_no_file_is_not_waited_for(copy_of):
     directory = copy_of("bert")
     (directory / "vocab.txt").unlink()
     os.mkfifo(directory / "vocab.txt")
-    refused(directory, "vocab.txt cannot be read: it is no file")
+    refused(directory, "vocab.txt: is a named pipe, not a regular file; copy it from where the checkpoint came from")
     (directory / "vocab.txt").unlink()
     (directory / "vocab.txt").mkdir()
-    refused(directory, "vocab.txt cannot be read: it is no file")
+    refused(directory, "vocab.txt: is a directory, not a regular file")
 
 
 @pytest.mark.parametrize("family", FILES)
@@ -166,7 +166,9 @@ def test_files_cut_off_anywhere(copy_of, family: str):
         path, rows = directory / name, len(Tokenizer.load(directory)._backend.get_vocab())
         whole = path.read_bytes()
         for part in (0.001, 0.2, 0.5, 0.8, 0.85):
-            path.write_bytes(whole[: int(len(whole) * part)])
+            end = int(len(whole) * part)
+            end += whole[end - 1 : end] == b"\n"  # at the end of a line nothing tells it from a smaller vocabulary
+            path.write_bytes(whole[:end])
             refused(directory, ".", rows=rows)
 
 
@@ -202,12 +204,47 @@ def test_pieces_of_other_models(copy_of):
         refused(other, "begins with .*fetch it again")
 
 
-@pytest.mark.parametrize(
-    ("rows", "match"), [(30521, "more than the 30,521 rows"), (40_000, "far fewer than the 40,000")]
-)
-def test_a_vocabulary_that_is_not_the_models(families, rows: int, match: str):
-    refused(families["bert"], rf"vocab.txt has 30,522 tokens, {match}.*fetch the one that belongs", rows=rows)
-    assert Tokenizer.load(families["bert"], rows=30_528).vocabulary_size == 30_522
+def test_a_vocabulary_that_is_not_the_models(families, copy_of):
+    match = "vocab.txt has 30,522 tokens with ids up to 30,521, more than the 30,521 rows.*fetch the one that belongs"
+    refused(families["bert"], match, rows=30_521)
+    for rows in (30_522, 30_528, 2**20):
+        assert Tokenizer.load(families["bert"], rows=rows).vocabulary_size == 30_522
+    gap = copy_of("roberta")
+    tokens = json.loads((gap / "vocab.json").read_text())
+    rows = len(tokens) + 5
+    moved = max(tokens, key=tokens.__getitem__)
+    (gap / "vocab.json").write_text(json.dumps({**tokens, moved: rows}))
+    refused(gap, f"has {len(tokens):,} tokens with ids up to {rows:,}, more than the {rows:,} rows", rows=rows)
+    assert Tokenizer.load(gap, rows=rows + 1).token_id(moved) == rows
+
+
+@pytest.mark.parametrize("family", FILES)
+@pytest.mark.parametrize("rows", [8, 64, 10**6])
+def test_a_table_may_be_larger_than_the_vocabulary(copy_of, family: str, rows: int):
+    directory = copy_of(family)
+    wanted = Tokenizer.load(directory)
+    room = -(-wanted.vocabulary_size // rows) * rows
+    assert Tokenizer.load(directory, rows=room)(TEXT)["input_ids"].tolist() == wanted(TEXT)["input_ids"].tolist()
+
+
+LETTERS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ACDEFGHIKLMNPQRSTVWY"]
+
+
+@pytest.mark.parametrize(("rows", "is_noted"), [(25, False), (32, False), (64, False), (152, False), (1000, True)])
+@pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
+def test_a_small_vocabulary_in_a_large_table(tmp_path: Path, file: str, rows: int, is_noted: bool):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = transformers.BertConfig(vocab_size=rows, max_position_embeddings=16, **sizes)
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(LETTERS) + "\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    if file == "tokenizer.json":
+        Tokenizer.load(tmp_path).save(tmp_path)
+        (tmp_path / "vocab.txt").unlink()
+    model = gs.load(tmp_path)
+    assert model.tokenizer("A C Y x")["input_ids"].tolist() == [[2, 5, 6, 24, 1, 3]]
+    said = "the tokenizer has 25 tokens, the model's word table 1,000 rows; if that is not meant, fetch the tokenizer"
+    assert [one.startswith(said) for one in model.notes] == [True] * is_noted
 
 
 def test_a_checkpoint_reads_text_through_its_vocabulary_file(minilm: Path, tmp_path: Path):
@@ -216,8 +253,8 @@ def test_a_checkpoint_reads_text_through_its_vocabulary_file(minilm: Path, tmp_p
     ours, wanted = gs.load(tmp_path).tokenizer, gs.load(minilm).tokenizer
     assert ours(TEXT)["input_ids"].tolist() == wanted(TEXT)["input_ids"].tolist()
     (tmp_path / "vocab.txt").unlink()
-    (tmp_path / "vocab.txt").write_text("[UNK]\n[SEP]\n[PAD]\n[CLS]\n")
-    with pytest.raises(InputError, match=r"vocab.txt has 4 tokens, far fewer than the 30,522 rows of the model's word"):
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[SEP]\n[PAD]\n[CLS]")
+    with pytest.raises(InputError, match=r"vocab.txt has 4 tokens for the 30,522 rows of the model's word table .*cut"):
         gs.load(tmp_path)
 
 

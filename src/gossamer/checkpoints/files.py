@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import InputError, quote
+from gossamer.regular_files import open_regular, read_regular
+from gossamer.text.tokenizer_files import check_characters
 
 __all__ = [
     "GENERATION",
@@ -16,6 +18,7 @@ __all__ = [
     "check_seal",
     "is_as_sealed",
     "is_there",
+    "list_some",
     "read_json",
     "reason",
     "seal",
@@ -24,6 +27,7 @@ __all__ = [
 SEAL = "gossamer.json"
 GENERATION = "generation_config.json"
 _SEALED = "model.safetensors"
+_SHOWN, _LONGEST_NAME = 6, 120
 
 
 def reason(problem: BaseException) -> str:
@@ -35,15 +39,23 @@ def reason(problem: BaseException) -> str:
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
+def list_some(names: Sequence[str]) -> str:
+    """The first few of many names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return (
+        ", ".join(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in names[:_SHOWN])
+        + more
+    )
+
+
 def read_json(path: Path, kind: type = dict) -> Any:
     """The object (or list) in a JSON file. InputError names a file that is missing, damaged or something else.
 
     A key that is there twice is refused, because readers disagree on which of the two counts.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for without end
-            raise InputError(f"{path}: is a {'directory' if path.is_dir() else 'device'}; it must be a JSON file")
-        data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=lambda one: _unique(path, one))
+        text = read_regular(path, "it must be a JSON file").decode("utf-8-sig")
+        data = json.loads(text, object_pairs_hook=lambda one: _unique(path, one))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; a model directory needs it") from None
     except InputError:
@@ -52,6 +64,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
         raise InputError(f"{path}: not readable as JSON ({reason(problem)}); restore or download it again") from None
     if not isinstance(data, kind):
         raise InputError(f"{path}: holds {quote(data)}; it must be a JSON {'object' if kind is dict else 'list'}")
+    check_characters(path, text, data)
     return data
 
 
@@ -71,7 +84,7 @@ def is_there(path: Path) -> bool:
 
 def check_inside(directory: Path, name: object, where: Path) -> Path:
     """A file that another file names, which must lie inside the model directory."""
-    if not isinstance(name, str) or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+    if not isinstance(name, str) or "\0" in name or os.path.isabs(name) or ".." in Path(name).parts:
         raise InputError(f"{where}: names the file {quote(name)}; it must be a name inside the model directory")
     return directory / name
 
@@ -123,14 +136,16 @@ def is_as_sealed(directory: Path, name: str) -> bool | None:
 
 def _compare(file: Path, size: object, digest: object) -> str | None:
     try:
-        found = file.stat().st_size
-        if found != size:
-            return f"holds {found} bytes, {quote(size)} when it was saved"
-        return None if _digest(file) == digest else "has changed since it was saved (SHA-256 differs)"
+        with open_regular(file, "restore the weights") as opened:
+            found = os.fstat(opened.fileno()).st_size
+            if found != size:
+                return f"holds {found} bytes, {quote(size)} when it was saved"
+            is_same = hashlib.file_digest(opened, "sha256").hexdigest() == digest
+        return None if is_same else "has changed since it was saved (SHA-256 differs)"
     except OSError as problem:
         return f"cannot be read ({reason(problem)})"
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

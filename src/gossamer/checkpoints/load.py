@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from gossamer.checkpoints.card import read_card
-from gossamer.checkpoints.files import GENERATION, check_seal, is_there, read_json, reason
+from gossamer.checkpoints.files import GENERATION, check_seal, is_there, list_some, read_json, reason
 from gossamer.checkpoints.hub import find_checkpoint
+from gossamer.checkpoints.matching import match_tensors
 from gossamer.checkpoints.sentence_transformers import SentenceFiles, find_encoder, read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
 from gossamer.errors import InputError, quote, remark
 from gossamer.families import Family, get_family
-from gossamer.families.stored import StoredTensor
 from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import HEADS, Head, SentenceEmbedding
+from gossamer.models.head_settings import HEADS, LABELLED, Head, SentenceEmbedding
 from gossamer.models.heads import build_head
 from gossamer.models.initial import initialise
 from gossamer.text import Tokenizer, has_vocabulary_files
@@ -28,11 +28,11 @@ __all__ = ["find_device", "load"]
 
 _KINDS = ("none", *HEADS)
 _WRITTEN_ANEW = {"architectures", "model_type", "dtype", "torch_dtype", "transformers_version"}
+_LEAST_FILLED, _MOST_FILLING = 0.9, 128
 _EVERY_LAYER = (
     *(("attention", part) for part in ("query", "key", "value", "output", "norm")),
     *(("feed_forward", part) for part in ("up", "down", "norm")),
 )
-_SHOWN = 6
 
 
 def load(
@@ -66,8 +66,9 @@ def load(
         config["sentence_transformers"] = {"activation_fn": sentence.activation}
     try:
         _check_unquantized(config)
-        family = get_family(config.get("model_type"))
-        wanted = head or family.head_of(_architectures(config)) if embed is None else embed
+        classes = _architectures(config)
+        family = get_family(config.get("model_type"), classes)
+        wanted = head or family.head_of(classes) if embed is None else embed
     except InputError as problem:
         raise InputError(f"{config_path}: {problem}") from None
     weights = open_weights(encoder)
@@ -76,14 +77,17 @@ def load(
         architecture = _architecture(family, config, wanted, names)
     except InputError as problem:
         raise InputError(f"{config_path}: {problem}") from None
-    model = _build(architecture, family.numbered_by(config), weights, names, kind, fresh=isinstance(head, Head))
+    model = _build(architecture, family.numbered_by(config), weights, names, kind, head)
     model.tokenizer = _tokenizer(directory, encoder, architecture, sentence)
+    model.notes += _vocabulary_notes(model) + _label_notes(config_path, config, architecture)
     known = family.held(architecture) | set(family.write(architecture)) | _WRITTEN_ANEW
     model.extra_config = _extra(config_path, {name: value for name, value in config.items() if name not in known})
     _tell_unread(config_path, model.extra_config, family)
     generation = encoder / GENERATION
     model.generation_config = _extra(generation, read_json(generation)) if is_there(generation) else {}
     model.source, model.card = _source(path_or_hub_id), read_card(directory)
+    for note in model.notes:
+        remark(note)
     return model.to(where).eval() if where else model.eval()
 
 
@@ -172,28 +176,35 @@ def _build(
     weights: WeightFiles,
     names: Mapping[str, str],
     dtype: torch.dtype | None,
-    fresh: bool,
+    head: str | Head | None,
 ) -> Model:
+    fresh = isinstance(head, Head)
+    encoder_alone = fresh or head in ("none", "embed")
     _check_layers(architecture, family, weights, names)
     with torch.device("meta"):
         model = Model(architecture, family=family.model_type)
     shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
     drawn = _fresh_head(architecture, shapes, family, names) if fresh else {}
     shapes = {name: shape for name, shape in shapes.items() if name not in drawn}
-    matched = _match(shapes, architecture, family, weights, names)
-    homes = {ours: home for home, stored in matched.items() for ours in stored.ours}
+    matched = match_tensors(shapes, architecture, family, weights, names, encoder_alone)
+    homes = {ours: home for home, stored in matched.homes.items() for ours in stored.ours}
     tensors: dict[str, Tensor] = {}
-    for home, stored in matched.items():
+    for home, stored in matched.homes.items():
         tensors |= stored.split(weights.read(home), shapes)
     _check_tied(tensors, architecture, family, weights, names)
     if "head.decoder.weight" in drawn:
         # A table of its own starts as the one it was tied to.
         drawn["head.decoder.weight"] = tensors["embeddings.word.weight"].clone()
     common = dtype or _common_dtype(tensors)
-    converted = {
-        name: _convert(f"{weights.where}: tensor {homes[name]!r}", one, common) for name, one in tensors.items()
-    }
-    model.load_state_dict(converted | {name: one.to(common) for name, one in drawn.items()}, assign=True)
+    for name in list(tensors):  # one after the other, so that the model is never there twice
+        tensors[name] = _convert(f"{weights.where}: tensor {homes[name]!r}", tensors[name], common)
+    model.load_state_dict(tensors | {name: one.to(common) for name, one in drawn.items()}, assign=True)
+    if matched.left_out:
+        count = len(matched.left_out)
+        model.notes.append(
+            f"{weights.where}: {count:,} tensor{'s' * (count > 1)} of a head that is not read: "
+            f"{list_some(matched.left_out)}"
+        )
     return model
 
 
@@ -230,67 +241,6 @@ def _check_layers(architecture: Architecture, family: Family, weights: WeightFil
             f"{weights.where}: does not fit its config.json, which describes {wanted} layers with weights of their "
             f"own: the file holds {there[-1] + 1}; correct the number of layers or restore the file"
         )
-
-
-def _match(
-    shapes: Mapping[str, tuple[int, ...]],
-    architecture: Architecture,
-    family: Family,
-    weights: WeightFiles,
-    names: Mapping[str, str],
-) -> dict[str, StoredTensor]:
-    """The file's tensors that hold ours. InputError lists all that is missing, unexpected or of the wrong shape."""
-    candidates = family.names(shapes, architecture)
-    homes = {ours: next((names[one] for one in theirs if one in names), None) for ours, theirs in candidates.items()}
-    found = {ours: home for ours, home in homes.items() if home is not None}
-    missing = list(dict.fromkeys(candidates[ours][0] for ours in shapes if ours not in found))
-    held = {names[one]: stored for one, stored in family.stored(shapes, architecture).items() if one in names}
-    matched = {home: held[home] for home in found.values()}
-    known = {one for theirs in candidates.values() for one in theirs} | set(family.tied_names(architecture))
-    unexpected = [names[one] for one in names if one not in known and not family.is_ignored(one, architecture)]
-    wrong = [
-        f"{home} is {list(weights.shapes[home])}, not {list(stored.shape(shapes))}"
-        for home, stored in matched.items()
-        if weights.shapes[home] != stored.shape(shapes)
-    ]
-    if missing or unexpected or wrong:
-        prefixed = bool(family.prefix) and any(one.startswith(f"{family.prefix}.") for one in names.values())
-        spelled = [family.file_name(one, architecture, prefixed=prefixed) for one in missing]
-        parts = [_list("missing", spelled), _list("unexpected", unexpected), _list("of the wrong shape", wrong)]
-        listed = "; ".join(part for part in parts if part)
-        raise InputError(
-            f"{weights.where}: does not fit its config.json: {listed}"
-            f"{_strip(unexpected, known, family)}{_remedy(missing, architecture, family)}"
-        )
-    return matched
-
-
-def _list(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}"
-
-
-def _strip(unexpected: list[str], known: set[str], family: Family) -> str:
-    """The remedy where other tools put every name under a prefix of their own, such as 'module.'."""
-    parts = unexpected[0].split(".") if unexpected else []
-    for i in range(1, len(parts)):
-        prefix = ".".join(parts[:i]) + "."
-        inner = [family.canonical(name.removeprefix(prefix)) for name in unexpected if name.startswith(prefix)]
-        if len(inner) == len(unexpected) and any(name in known for name in inner):
-            return f"; strip the prefix {prefix!r} from the names in the file"
-    return ""
-
-
-def _remedy(missing: list[str], architecture: Architecture, family: Family) -> str:
-    form = None if architecture.head is None else family.heads.get(architecture.head.kind)
-    if form is None:
-        return ""
-    bare = dataclasses.replace(architecture, head=None)
-    in_head = [name for name in missing if family.is_ignored(name, bare)]
-    new = f"head=gossamer.models.{form.head.__name__}(...)"
-    return f"; the encoder alone loads with head='none', a new head to train with {new}" if in_head else ""
 
 
 def _check_tied(
@@ -346,6 +296,29 @@ def _check_letters(tokenizer: Tokenizer, sentence: SentenceFiles) -> None:
             f"{sentence.settings}: do_lower_case is true, but the tokenizer tells capital letters; give it the "
             "normalizer 'Lowercase' in tokenizer.json"
         )
+
+
+def _vocabulary_notes(model: Model) -> list[str]:
+    """Tables are filled up to a multiple of 64 or so; where many more rows stand for no token, that is said."""
+    rows = model.architecture.embeddings.vocabulary_size
+    tokens = rows if model.tokenizer is None else model.tokenizer.vocabulary_size
+    if tokens >= _LEAST_FILLED * rows or rows - tokens < _MOST_FILLING:
+        return []
+    return [
+        f"the tokenizer has {tokens:,} tokens, the model's word table {rows:,} rows; if that is not meant, fetch the "
+        "tokenizer that belongs to these weights"
+    ]
+
+
+def _label_notes(path: Path, config: Mapping[str, Any], architecture: Architecture) -> list[str]:
+    """What is set aside where num_labels and id2label contradict one another, which `transformers` settles so too."""
+    count, names = config.get("num_labels"), config.get("id2label")
+    if not isinstance(architecture.head, LABELLED) or count is None or names is None or count == len(names):
+        return []
+    return [
+        f"{path}: num_labels is {count}, but id2label names {len(names)}: the labels are LABEL_0 to "
+        f"LABEL_{count - 1}; correct id2label for names of your own"
+    ]
 
 
 def _source(path_or_hub_id: str | Path) -> str:

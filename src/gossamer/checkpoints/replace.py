@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gossamer.whole_files import beside, flush_directory
+from gossamer.whole_files import beside, flush_directory, take_modes
 
 __all__ = ["replacing"]
 
@@ -27,6 +27,7 @@ def replacing(target: Path) -> Iterator[Path]:
     with beside(target) as new:
         new.mkdir()
         yield new
+        take_modes(new, target)
         _flush(new)
         _put(new, target)
 

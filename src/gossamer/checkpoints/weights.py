@@ -2,8 +2,6 @@
 
 import pickle
 import warnings
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,8 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gossamer.checkpoints.files import check_inside, read_json, reason
+from gossamer.checkpoints.archive import check_archive
+from gossamer.checkpoints.files import check_inside, is_there, list_some, read_json, reason
 from gossamer.errors import InputError, quote
+from gossamer.regular_files import check_regular
 
 __all__ = ["WeightFiles", "open_weights"]
 
@@ -36,7 +36,10 @@ class WeightFile(ABC):
 
     @abstractmethod
     def read(self, name: str) -> Tensor:
-        """One tensor, in memory of its own."""
+        """One tensor, in memory of its own, where torch puts one: products differ a little where a matrix lies else.
+
+        A tensor is read once; what a file holds of it in memory is let go.
+        """
 
 
 class SafetensorsFile(WeightFile):
@@ -68,13 +71,14 @@ class TorchFile(WeightFile):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._tensors = _load_pickle(path)
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        return self._shapes
 
     def read(self, name: str) -> Tensor:
-        return self._tensors[name].detach().clone(memory_format=torch.contiguous_format)
+        return self._tensors.pop(name).detach().clone(memory_format=torch.contiguous_format)
 
 
 class WeightFiles:
@@ -117,15 +121,24 @@ def open_weights(directory: Path) -> WeightFiles:
     openers = (("model.safetensors", SafetensorsFile), ("pytorch_model.bin", TorchFile))
     for name, opener in openers:
         single, index = directory / name, directory / f"{name}.index.json"
-        if single.is_file():
+        if is_there(single):
+            _check_file(single)
             return WeightFiles([opener(single)], single)
-        if index.is_file():
+        if is_there(index):
             weight_map = _weight_map(index)
             files = WeightFiles([opener(one) for one in _shards(index, weight_map)], index)
             files.check_homes(weight_map)
             return files
     names = ", ".join(f"{name} (or {name}.index.json)" for name, _ in openers)
     raise InputError(f"{directory}: no weights there; one of these must be: {names}")
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no regular file before a library waits for it, and a link that leads nowhere."""
+    try:
+        check_regular(path, "put the weights there")
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({reason(problem)}); {_AGAIN}") from None
 
 
 def _weight_map(index: Path) -> dict[str, Any]:
@@ -137,9 +150,11 @@ def _weight_map(index: Path) -> dict[str, Any]:
 
 def _shards(index: Path, weight_map: Mapping[str, Any]) -> list[Path]:
     shards = [check_inside(index.parent, name, index) for name in dict.fromkeys(map(_hashable, weight_map.values()))]
-    missing = [one.name for one in shards if not one.is_file()]
+    missing = [one.name for one in shards if not is_there(one)]
     if missing:
-        raise InputError(f"{index}: names {', '.join(missing)}, which {_are(missing)} not there; {_AGAIN}")
+        raise InputError(f"{index}: names {list_some(missing)}, which {_are(missing)} not there; {_AGAIN}")
+    for shard in shards:
+        _check_file(shard)
     return shards
 
 
@@ -152,7 +167,7 @@ def _are(names: list[str]) -> str:
 
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:
-    _check_records(path)
+    check_archive(path)
     try:
         data = _load_safely(path)
     except pickle.UnpicklingError:
@@ -179,19 +194,6 @@ def _check_storage(path: Path, name: str, tensor: Tensor) -> None:
             f"{path}: tensor {quote(name)} is {list(tensor.shape)}, more than the file holds; "
             "save it again after .contiguous()"
         )
-
-
-def _check_records(path: Path) -> None:
-    """Compare every record of a zip archive with its checksum, which torch itself does not look at."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as problem:
-        raise InputError(f"{path}: not a whole torch file ({reason(problem)}); {_AGAIN}") from None
-    if damaged is not None:
-        raise InputError(f"{path}: its record {quote(damaged)} is damaged (checksum differs); {_AGAIN}")
 
 
 def _load_safely(path: Path) -> object:

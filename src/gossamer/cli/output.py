@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from gossamer.errors import InputError, Remark, clean_line
+from gossamer.whole_files import take_modes
 
 __all__ = [
     "check_directory",
@@ -190,6 +191,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        take_modes(new, path)
         os.replace(new, path)
     except OSError as problem:
         raise OSError(problem.errno, f"could not be written ({problem.strerror})", str(path)) from problem

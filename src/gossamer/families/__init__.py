@@ -1,5 +1,7 @@
 """Public checkpoint formats, one folder each; adding one is filling in a form (docs/families.md)."""
 
+from collections.abc import Iterable
+
 from gossamer.errors import InputError, quote
 from gossamer.families import albert, bert, distilbert, gpt2, longformer, native, roberta
 from gossamer.families.base import Config, Family, Field, HeadForm
@@ -22,11 +24,23 @@ _ALL = (
 FAMILIES: dict[str, Family] = {one.model_type: one for one in _ALL}
 
 
-def get_family(name: object) -> Family:
-    """The family of a model_type; InputError lists the known ones."""
+def get_family(name: object, architectures: Iterable[str] = ()) -> Family:
+    """The family of a model_type; InputError lists the known ones, and what to write where there is no model_type.
+
+    architectures: the classes that the same config.json names, from which a missing model_type can be told.
+    """
+    if name is None:
+        told = next((one.model_type for one in FAMILIES.values() if _names_any(one, architectures)), None)
+        remedy = f"one of {', '.join(sorted(FAMILIES))}" if told is None else f'"{told}", as its architectures say'
+        raise InputError(f'model_type is missing; add "model_type": {remedy}')
     if not isinstance(name, str) or name not in FAMILIES:
         raise InputError(f"model_type is {quote(name)}; Gossamer reads {', '.join(sorted(FAMILIES))}")
     return FAMILIES[name]
+
+
+def _names_any(family: Family, architectures: Iterable[str]) -> bool:
+    classes = {family.bare, *(name for form in family.heads.values() for name in form.architectures)}
+    return not classes.isdisjoint(architectures)
 
 
 def family_for(architecture: Architecture, preferred: str) -> Family:

@@ -1,12 +1,11 @@
 """What a value in config.json may be, and how it reads: the vocabulary of a family's form."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from gossamer.errors import InputError, quote
-from gossamer.models.checks import MOST_COLUMNS, MOST_LAYERS, MOST_ROWS
+from gossamer.models.checks import MOST_COLUMNS, MOST_LAYERS, MOST_ROWS, is_finite
 from gossamer.models.head_settings import MOST_LABELS, ProblemType
 
 __all__ = [
@@ -68,10 +67,6 @@ def _is_labels(value: Any) -> bool:
     return named and {str(i) for i in range(len(value))} == set(map(str, value))
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -91,9 +86,9 @@ OPTIONAL_TOKEN = Kind(allowed=f"{TOKEN.allowed}, or null", accepts=lambda v: v i
 OPTIONAL_COLUMNS = Kind(allowed=f"{COLUMNS.allowed}, or null", accepts=lambda v: v is None or COLUMNS.accepts(v))
 COUNT = whole(1, MOST_LABELS)
 OPTIONAL_COUNT = Kind(allowed=f"{COUNT.allowed}, or null", accepts=lambda v: v is None or COUNT.accepts(v))
-RATE = Kind(allowed="a rate from 0 up to, not including, 1", accepts=lambda v: _is_number(v) and 0 <= v < 1)
-POSITIVE = Kind(allowed="a finite number above 0", accepts=lambda v: _is_number(v) and v > 0)
-NOT_NEGATIVE = Kind(allowed="a finite number, 0 or more", accepts=lambda v: _is_number(v) and v >= 0)
+RATE = Kind(allowed="a rate from 0 up to, not including, 1", accepts=lambda v: is_finite(v) and 0 <= v < 1)
+POSITIVE = Kind(allowed="a finite number above 0", accepts=lambda v: is_finite(v) and v > 0)
+NOT_NEGATIVE = Kind(allowed="a finite number, 0 or more", accepts=lambda v: is_finite(v) and v >= 0)
 FLAG = Kind(allowed="true or false", accepts=lambda v: isinstance(v, bool))
 OPTIONAL_RATE = Kind(allowed=f"{RATE.allowed}, or null", accepts=lambda v: v is None or RATE.accepts(v))
 ACTIVATION = Kind(

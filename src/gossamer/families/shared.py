@@ -82,10 +82,10 @@ def classifier_dropout(*places: str) -> Field:
 
 
 def _names(value: Any, config: Config) -> Any:
-    if value is not None:
+    count = config["num_labels"]
+    if value is not None and count in (None, len(value)):
         named = {str(number): str(name) for number, name in value.items()}
         return tuple(named[str(i)] for i in range(len(named)))
-    count = config["num_labels"]
     return tuple(f"LABEL_{i}" for i in range(2 if count is None else count))
 
 
@@ -115,7 +115,8 @@ def _written_activation(value: Any, architecture: Architecture) -> Any:
 
 _SCORES = ("head.sequence-classification.score_activation",)
 
-# The last line wins: names where there are any, else as many as num_labels says, else two, as in transformers.
+# The last line wins: names where there are any and num_labels says no other number, else as many as that says, else
+# two, as in transformers.
 LABEL_FIELDS = (
     Field(
         "label2id",

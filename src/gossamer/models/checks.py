@@ -9,6 +9,7 @@ __all__ = [
     "MOST_COLUMNS",
     "MOST_LAYERS",
     "MOST_ROWS",
+    "is_finite",
     "require",
     "require_choice",
     "require_count",
@@ -21,6 +22,14 @@ __all__ = [
 MOST_ROWS = 2**31 - 1
 MOST_COLUMNS = 2**24
 MOST_LAYERS = 1024
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value is a number that a float can hold; true and false are none, nor are whole ones beyond that."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return False
 
 
 def require(holds: bool, field: str, value: object, allowed: str) -> None:
@@ -43,7 +52,7 @@ def require_rate(owner: object, *names: str) -> None:
 def require_positive(owner: object, *names: str, zero: bool = False) -> None:
     for name in names:
         value = getattr(owner, name)
-        fits = type(value) in (int, float) and math.isfinite(value) and (value > 0 or (zero and value == 0))
+        fits = is_finite(value) and (value > 0 or (zero and value == 0))
         require(fits, name, value, "a finite number, 0 or more" if zero else "a finite number above 0")
 
 

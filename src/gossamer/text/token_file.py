@@ -17,7 +17,7 @@ from gossamer.regular_files import check_regular
 from gossamer.text.documents import Document
 from gossamer.text.encoding import count_ids, encode_documents, end_of_documents, fingerprint
 from gossamer.text.tokenizer import Tokenizer
-from gossamer.whole_files import beside, flush_directory
+from gossamer.whole_files import beside, flush_directory, take_modes
 
 __all__ = ["TokenFile", "tokenize", "write_token_file"]
 
@@ -196,6 +196,7 @@ def write_token_file(
                 _write(stream, records, documents, tokenizer, name, control_tokens)
                 stream.flush()
                 os.fsync(stream.fileno())
+            take_modes(new, path)
             os.replace(new, path)
             flush_directory(path.parent)
     except OSError as problem:

@@ -28,6 +28,7 @@ from gossamer.text.tokenizer_build import build_backend, complete_backend, has_v
 from gossamer.text.tokenizer_files import (
     SPECIAL_ROLES,
     TYPES,
+    check_works,
     input_names,
     read_backend,
     read_object,
@@ -80,10 +81,14 @@ class Tokenizer:
             config = read_object(directory / "config.json")
             named = settings.get("tokenizer_class") or config.get("tokenizer_class")
             settings["model_input_names"] = input_names(named, model_type or config.get("model_type"))
-        if not os.path.lexists(directory / "tokenizer.json") and has_vocabulary_files(directory):
-            return cls(build_backend(directory, settings, model_type, rows), settings)
-        backend = read_backend(directory)
-        complete_backend(backend, directory, settings)
+        source = directory / "tokenizer.json"
+        if not os.path.lexists(source) and has_vocabulary_files(directory):
+            backend = build_backend(directory, settings, model_type, rows)
+            source = directory
+        else:
+            backend = read_backend(directory)
+            complete_backend(backend, directory, settings)
+        check_works(backend, source)
         return cls(backend, settings)
 
     def save(self, directory: str | Path, *, types: bool = True) -> None:

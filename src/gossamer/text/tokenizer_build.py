@@ -10,7 +10,7 @@ from tokenizers import AddedToken, normalizers
 
 from gossamer.errors import InputError
 from gossamer.text.layouts import LAYOUTS, Layout
-from gossamer.text.tokenizer_files import check_token, read_object, rust_errors, shorten
+from gossamer.text.tokenizer_files import check_token, loading_errors, read_object, shorten
 from gossamer.text.vocabularies import Vocabulary
 
 __all__ = ["assemble", "build_backend", "complete_backend", "has_vocabulary_files", "read_switches"]
@@ -39,7 +39,7 @@ _STEPS = {
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 ROLES = tuple(dict.fromkeys(role for layout in LAYOUTS.values() for role in layout.special))
-# A table is often a little longer than its vocabulary, for the hardware's sake, and never by a tenth.
+# A file that does not end as it should and fills no more of the word table was not written so.
 _LEAST_FILLED = 0.9
 
 Declared = Mapping[str, tuple[int, AddedToken]]
@@ -72,11 +72,11 @@ def build_backend(
     roles = _roles(directory, layout, settings, declared)
     vocabulary = layout.read(directory, {role: token.content for role, token in roles.items()})
     source = directory / layout.files[0]
-    _check_rows(source, len(vocabulary.ids), rows)
+    _check_rows(source, vocabulary, rows)
     _check_needed(source, layout, roles, vocabulary.ids.keys() | declared.keys())
     known = [token for token in roles.values() if token.content in vocabulary.ids or token.content in declared]
     tokens = [*_in_order(declared), *known, *_extra(path, settings, vocabulary.symbols)]
-    with rust_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
+    with loading_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
         backend = assemble(layout, vocabulary, roles, read_switches(path, layout, settings), tokens)
     _check_ids(path, source, backend, declared)
     return backend
@@ -95,7 +95,7 @@ def complete_backend(backend: tokenizers.Tokenizer, directory: Path, settings: M
     known = [one for one in named if one.content in declared or backend.token_to_id(one.content) is not None]
     new = [one for one in (*known, *_extra(path, settings, ())) if one.content not in there]
     changed = [one for one in _in_order(declared) if repr(there.get(one.content)) != repr(one)]
-    with rust_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
+    with loading_errors(f"{source} cannot be used", "it may be damaged: fetch it again"):
         backend.add_tokens(list({one.content: one for one in (*new, *changed)}.values()))
     _check_ids(path, source, backend, declared)
     normalizer = backend.normalizer
@@ -228,6 +228,8 @@ def _declared(directory: Path, settings: Mapping[str, Any]) -> dict[str, tuple[i
     path, listed = directory / "tokenizer_config.json", settings.get("added_tokens_decoder")
     if listed is None:
         older = directory / "added_tokens.json"
+        for role in ROLES:
+            check_token(path, role, settings.get(role))
         named = {_content(settings[role]) for role in ROLES if settings.get(role) is not None}
         pairs = read_object(older).items()
         ids = {token: _id(older, token, number) for token, number in pairs}
@@ -274,11 +276,22 @@ def _check_needed(path: Path, layout: Layout, roles: Mapping[str, AddedToken], k
             )
 
 
-def _check_rows(path: Path, count: int, rows: int | None) -> None:
-    if rows is None or rows * _LEAST_FILLED <= count <= rows:
+def _check_rows(path: Path, vocabulary: Vocabulary, rows: int | None) -> None:
+    """Refuse a vocabulary that the model's word table has no rows for, or that was evidently cut off.
+
+    One that is smaller is sound: tables are filled up to a multiple of 8 or 64, or left room to grow.
+    """
+    if rows is None:
         return
-    what = "more than" if count > rows else "far fewer than"
-    raise InputError(
-        f"{path} has {count:,} tokens, {what} the {rows:,} rows of the model's word table (vocab_size); it is cut off "
-        "or of another model: fetch the one that belongs to these weights"
-    )
+    last = max(vocabulary.ids.values(), default=-1)
+    if last >= rows:
+        raise InputError(
+            f"{path} has {len(vocabulary.ids):,} tokens with ids up to {last:,}, more than the {rows:,} rows of the "
+            "model's word table (vocab_size); it is of another model: fetch the one that belongs to these weights"
+        )
+    if vocabulary.looks_cut and last + 1 < rows * _LEAST_FILLED:
+        raise InputError(
+            f"{path} has {len(vocabulary.ids):,} tokens for the {rows:,} rows of the model's word table (vocab_size) "
+            "and does not end as such a file does: it is cut off; fetch it again, or, if it is a whole text, end its "
+            "last line"
+        )

@@ -4,19 +4,24 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from gossamer.errors import InputError
+from gossamer.regular_files import read_regular
+from gossamer.text.panics import is_panic, quiet_panics
 
 __all__ = [
     "SPECIAL_ROLES",
     "TYPES",
+    "check_characters",
     "check_token",
+    "check_works",
     "input_names",
+    "loading_errors",
     "read_backend",
     "read_bytes",
     "read_object",
@@ -59,18 +64,32 @@ def rust_errors(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"{what}: {reason[:200]}; {remedy}") from error
 
 
+@contextmanager
+def loading_errors(what: str, remedy: str) -> Iterator[None]:
+    """`rust_errors` without what Rust prints of a panic, for the moment in which a tokenizer is put together."""
+    with rust_errors(what, remedy), quiet_panics():
+        yield
+
+
+def check_works(backend: tokenizers.Tokenizer, source: Path) -> None:
+    """Refuse a tokenizer that panics over any text, as one whose closing step names a token that it does not describe.
+
+    Other errors depend on the text: a word that is unknown, and nothing to stand for it.
+    """
+    with loading_errors(f"{source} cannot be used", "it may be damaged: fetch it again"), suppress(Exception):
+        backend.encode("a", "a")
+
+
 def read_bytes(path: Path, instead: str = "") -> bytes:
     """A whole file. InputError where missing or unreadable, or where it is no file, such as a pipe nobody writes to."""
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} cannot be read: it is no file; copy it from where the checkpoint came from")
-        return path.read_bytes()
+        return read_regular(path, "copy it from where the checkpoint came from")
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: a checkpoint needs it{instead} to read text; copy it from where the checkpoint came "
@@ -92,7 +111,7 @@ def read_backend(directory: Path) -> tokenizers.Tokenizer:
     """The `tokenizers` object of `directory`/tokenizer.json; InputError where missing, truncated or invalid."""
     path = directory / "tokenizer.json"
     text = read_text(path, ", or the vocabulary files of its family,")
-    with rust_errors(
+    with loading_errors(
         f"{path} is not a valid tokenizer ({len(text):,} characters)", "it may be cut off: fetch it again"
     ):
         return tokenizers.Tokenizer.from_str(text)
@@ -103,14 +122,28 @@ def read_object(path: Path) -> dict[str, Any]:
     if not os.path.lexists(path):  # a link that leads nowhere is a file that was lost
         return {}
     try:
-        value = json.loads(read_text(path))
+        text = read_text(path)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not valid JSON ({error}); fetch it again or delete it") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, not a JSON object; fetch it again or delete it")
+    check_characters(path, text, value)
     return value
+
+
+def check_characters(path: Path, text: str, value: object) -> None:
+    """Refuse a JSON file whose escapes make half a surrogate pair: a string that no file or terminal can hold."""
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{path}: holds half a surrogate pair ({error.object[error.start]!a}), which is no character; "
+                "correct or delete it"
+            ) from None
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
@@ -152,7 +185,7 @@ def check_token(path: Path, name: str, token: object) -> None:
 def _limit(path: Path, value: object) -> int | None:
     if value is None:
         return None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    number = type(value) is int or (type(value) is float and not math.isnan(value))
     if not number or value < 1 or (value < NO_LIMIT and value != int(value)):  # type: ignore[operator, call-overload]
         raise InputError(
             f"{path}: model_max_length is {shorten(value)}; it must be a whole number of tokens, 1 or more"

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import models
 
 from gossamer.errors import InputError
-from gossamer.text.tokenizer_files import read_bytes, read_text, rust_errors, shorten
+from gossamer.text.tokenizer_files import loading_errors, read_bytes, read_text, shorten
 
 __all__ = ["Vocabulary", "read_byte_pairs", "read_pieces", "read_word_pieces", "unigram"]
 
@@ -26,22 +26,26 @@ class Vocabulary:
     """A model of `tokenizers`, every token's id, and what a sentencepiece file says besides.
 
     symbols: pieces that are cut out of a text before all else, and whether they are control symbols. charsmap: the
-    compiled table by which sentencepiece normalises a text; empty where there is none.
+    compiled table by which sentencepiece normalises a text; empty where there is none. looks_cut: the file does
+    not end as such files do.
     """
 
     model: Any
     ids: Mapping[str, int]
     symbols: tuple[tuple[str, bool], ...] = ()
     charsmap: bytes = b""
+    looks_cut: bool = False
 
 
 def read_word_pieces(directory: Path, special: Mapping[str, str]) -> Vocabulary:
     """vocab.txt: one token a line, its id the line's number from 0. White space at a line's end is no part of it."""
     lines = read_text(directory / "vocab.txt").split("\n")
-    if not lines[-1]:
+    is_cut = bool(lines[-1])
+    if not is_cut:
         del lines[-1]
     ids = {line.rstrip(): i for i, line in enumerate(lines)}
-    return Vocabulary(model=models.WordPiece(ids, unk_token=special["unk_token"]), ids=ids)
+    model = models.WordPiece(ids, unk_token=special["unk_token"])
+    return Vocabulary(model=model, ids=ids, looks_cut=is_cut)
 
 
 def read_byte_pairs(directory: Path, special: Mapping[str, str]) -> Vocabulary:
@@ -56,7 +60,7 @@ def read_byte_pairs(directory: Path, special: Mapping[str, str]) -> Vocabulary:
             f"{directory / 'merges.txt'} has {len(merges):,} merges: {unmade:,} of the {len(ids):,} tokens of "
             "vocab.json can never be made; it may be cut off: fetch it again"
         )
-    with rust_errors(f"{path} is no byte-level vocabulary", "fetch it and merges.txt again, from one checkpoint"):
+    with loading_errors(f"{path} is no byte-level vocabulary", "fetch it and merges.txt again, from one checkpoint"):
         model = models.BPE(ids, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
     return Vocabulary(model=model, ids=ids)
 
@@ -112,6 +116,7 @@ class Pieces:
     symbols: tuple[tuple[str, bool], ...]
     charsmap: bytes
     unknown: int
+    looks_cut: bool
 
 
 def read_pieces(path: Path) -> Pieces:
@@ -143,7 +148,8 @@ def read_pieces(path: Path) -> Pieces:
         )
     symbols = tuple((one.piece, one.type == _CONTROL) for one in model.pieces if one.type in (_CONTROL, _USER_DEFINED))
     charsmap = model.normalizer_spec.precompiled_charsmap
-    return Pieces(scores=pieces, symbols=symbols, charsmap=charsmap, unknown=unknown[0])
+    is_cut = not model.HasField("trainer_spec")  # which comes after the pieces
+    return Pieces(scores=pieces, symbols=symbols, charsmap=charsmap, unknown=unknown[0], looks_cut=is_cut)
 
 
 def unigram(path: Path, pieces: Pieces, scores: list[tuple[str, float]], unknown: int) -> Vocabulary:
@@ -152,6 +158,7 @@ def unigram(path: Path, pieces: Pieces, scores: list[tuple[str, float]], unknown
     if len(ids) < len(scores):
         twice = next(piece for i, (piece, _) in enumerate(scores) if ids[piece] != i)
         raise InputError(f"{path}: the piece {shorten(twice)} is there twice; it is not a file of this family")
-    with rust_errors(f"{path} is no unigram model", "it may be damaged: fetch it again"):
+    with loading_errors(f"{path} is no unigram model", "it may be damaged: fetch it again"):
         model = models.Unigram(scores, unk_id=unknown, byte_fallback=False)
-    return Vocabulary(model=model, ids=ids, symbols=pieces.symbols, charsmap=pieces.charsmap)
+    symbols, charsmap = pieces.symbols, pieces.charsmap
+    return Vocabulary(model=model, ids=ids, symbols=symbols, charsmap=charsmap, looks_cut=pieces.looks_cut)

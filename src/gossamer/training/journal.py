@@ -15,6 +15,7 @@ from gossamer.errors import InputError, quote
 from gossamer.regular_files import open_regular
 from gossamer.training.journal_live import LiveLine
 from gossamer.training.journal_plot import plot_losses
+from gossamer.whole_files import take_modes
 
 __all__ = ["FILE", "PLOT", "Journal", "find_tensorboard", "read_journal"]
 
@@ -147,6 +148,7 @@ def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        take_modes(new, path)
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)

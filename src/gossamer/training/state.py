@@ -197,7 +197,8 @@ def _digest(path: Path) -> str:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
+        # Copies lie where torch puts a tensor, not where the mapped file has it, as those did that were saved.
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no dictionary
 
 
 def _checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
