@@ -113,6 +113,10 @@ def test_the_sample_model_does_the_job(minilm: Path, tmp_path: Path) -> None:
     receipt = done.receipt
     assert receipt["lengthen"]["source"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert receipt["unchanged"]["texts"] == 12
+    assert receipt["lengthen"]["settings"]["global_tokens"] == "first"
+    assert receipt["limits"] == {"short_model_files": 256, "short_model": 512, "long_model": 1024}
+    told = "The short model's own files allow a text 256 tokens; here it reads up to 512."
+    assert told in " ".join(done.printed.split())
     unchanged = receipt["unchanged"]
     assert unchanged["backends"] == ["cpu"]
     assert unchanged["relative_difference"] <= unchanged["allowed"] == 1e-5
@@ -197,12 +201,11 @@ def test_the_report_is_one_file_with_everything_inside(done: Job) -> None:
 
 
 def test_titles_and_captions_are_true(done: Job) -> None:
+    assert "own files allow" not in done.printed, "they allow all 512"
     remark = "A chunk or span of 512 holds 510 tokens of text: the short model's 512 less [CLS] and [SEP]."
     for text in (done.printed, done.page.replace("&#39;", "'")):
         assert remark in " ".join(text.split())
-    caption = (
-        "window 32+32 | global, here with the first token global; embedding itself flags none; the first 1,024 tokens"
-    )
+    caption = "window 32+32 | global, with the first token global, as the model has it; the first 1,024 tokens"
     assert f"Who may attend to whom: {caption}</figcaption>" in done.page
     pattern = done.long.architecture.layers[0].attention.pattern
     assert pattern.svg(1024, flags=torch.arange(1024) == 0) in done.page

@@ -64,6 +64,7 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
     clock = Clock()
     with clock.stage("load and lengthen"), working("loading the model"):
         short = _load(settings)
+        limits = _read_whole_table(short) | {"long_model": settings.to}
         long, receipt = lengthen(short, to=settings.to, window=settings.window)
     with clock.stage("choose and tokenise speeches"), working("reading the speeches"):
         material = draw_material(short, settings.speeches, settings.seed)
@@ -79,6 +80,7 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
         "conditions": _conditions(settings),
         "settings": asdict(settings) | {"lengths": list(settings.lengths)},
         "material": material.describe() | _passes(long, material),
+        "limits": limits,
         "content_tokens": {str(size): content for size, content in experiments.contents(short).items()},
         "lengthen": receipt.to_dict(),
         "unchanged": unchanged,
@@ -105,6 +107,13 @@ def _load(settings: Settings) -> Model:
             f"of up to {most}: give an encoder that reads as many"
         )
     return model
+
+
+def _read_whole_table(short: Model) -> dict[str, int]:
+    """Let the short model read as many tokens as it has positions for; that, and what its files allow a text."""
+    own, whole = short.tokenizer.max_length, short.architecture.length
+    short.tokenizer = short.tokenizer.with_max_length(whole)
+    return {"short_model_files": own or whole, "short_model": whole}
 
 
 def _passes(long: Model, material: Material) -> dict[str, int]:

@@ -139,13 +139,17 @@ def _states(lengthened: dict[str, Any]) -> Rows:
 
 
 def _content(receipt: dict[str, Any]) -> str:
-    """What a chunk or span holds where that is less than its name says."""
+    """What a chunk or span holds where that is less than its name says, and more than the short model's files allow."""
     less = [(size, content) for size, content in receipt["content_tokens"].items() if int(size) > content]
-    return " ".join(
+    remarks = [
         f"A chunk or span of {size} holds {content} tokens of text: the short model's "
         f"{receipt['lengthen']['before']['length']:,} less [CLS] and [SEP]."
         for size, content in less
-    )
+    ]
+    own, read = receipt["limits"]["short_model_files"], receipt["limits"]["short_model"]
+    if own < read:
+        remarks.append(f"The short model's own files allow a text {own:,} tokens; here it reads up to {read:,}.")
+    return " ".join(remarks)
 
 
 def _scaling(rows: list[dict[str, Any]]) -> Rows:
