@@ -115,7 +115,8 @@ def _tables(receipt: dict[str, Any]) -> list[Section]:
 
 def _unchanged(found: dict[str, Any]) -> Rows:
     backends = " and ".join(found["backends"])
-    as_it_runs = f"as it runs (backend {backends})" if backends else "as it runs"
+    several = "s" * (len(found["backends"]) > 1)
+    as_it_runs = f"as it runs (backend{several} {backends})" if backends else "as it runs"
     return [
         ("passages that the window covers", f"{found['texts']:,}"),
         (as_it_runs, _small(found["relative_difference"])),
