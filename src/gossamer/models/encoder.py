@@ -83,14 +83,13 @@ class Model(nn.Module):
         A multiple-choice head reads [batch, choices, length] and gives one score a choice, [batch, choices].
         `position_ids` are rows of the position table, as in `transformers`. `segments` are document ids of texts packed
         into one row: nothing crosses them and positions start again. Without a `global_mask` the global tokens are
-        those of `transformers`: the first (sequence classification), the question, all but the context (multiple
-        choice), or none; and, where `architecture.global_tokens` is "first", the first real token of each text, packed
-        ones too. `labels` give a loss, -100 being ignored: [batch, length] (masked LM, token classification),
-        [batch] (one of the labels, choices), [batch, labels] (several labels, regression), [batch, 2] (first and last
-        token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids,
-        -100 for padding, which stands on the right: each state is compared with the token that comes next in its
-        document, in tiles, so that there are no logits then. With a `cache` the tokens follow those that it holds.
-        Raises InputError for shapes, types, ids and lengths this model cannot read.
+        those of `transformers`: the first (sequence classification), the question, all but the context (choices), or
+        none; with `architecture.global_tokens` "first" each text's first real token, too. `labels` give a loss, -100
+        being ignored: [batch, length] (masked LM, token classification), [batch] (one of the labels, choices), [batch,
+        labels] (several labels, regression), [batch, 2] (first and last token of the answer), or (tokens, pairs) for
+        the pre-training head. The labels of a decoder are its input_ids, -100 for padding, which stands on the right:
+        each state is compared with its document's next token, in tiles, without logits. With a `cache` the tokens
+        follow those that it holds. Raises InputError for shapes, types, ids and lengths this model cannot read.
         """
         if decoder_input_ids is not None or decoder_attention_mask is not None:
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")

@@ -53,38 +53,30 @@ def lengthen(
     """A copy of an encoder that reads `to` tokens, each seeing `window` / 2 on either side and all global tokens.
 
     The learned positions are repeated until they fill the longer table, and the global projections start as copies of
-    the local ones, so a text that a window covers (up to window / 2 + 1 tokens) gives the outputs of the original;
-    the receipt says how closely it did. No weight is trained. The given model is left as it was.
-
-    The first token takes a large part of the attention in models of full attention, so it is global, whatever the head:
-    without it tokens that no longer see it fare worse (docs/lengthen.md). A text that is packed or read in several
-    passes has one in each.
-
-    As in every Longformer, positions count the tokens that are no padding: a text padded on the left reads as if it
-    were not, where BERT counts its padding. A model without a padding token counts every token, as before. Any head is
-    kept, with its labels, and takes its own global tokens too. Where nothing else stands in the way of Longformer's
-    format, what does not change the outputs is fitted to it: dropout rates, and a zero row for the token type that
-    DistilBERT has not. Weights that layers share (ALBERT) stay shared, the copies too.
+    the local ones, so a text that a window covers (up to window / 2 + 1 tokens) gives the outputs of the original; the
+    receipt says how closely it did. No weight is trained. The given model is left as it was. As in every Longformer,
+    positions count the tokens that are no padding: a text padded on the left reads as if it were not, where BERT counts
+    its padding. A model without a padding token counts every token, as before. Any head is kept, with its labels, and
+    takes its own global tokens too. Where nothing else stands in the way of Longformer's format, what does not change
+    the outputs is fitted to it: dropout rates, and a zero row for the token type that DistilBERT has not. Weights that
+    layers share (ALBERT) stay shared, the copies too.
 
     Args:
         model: an encoder with full attention and learned absolute positions.
         to: tokens that the new model reads at once, at least as many as the model reads now.
-        window: Longformer's `attention_window`, an even number of tokens; or one for each layer, in order. Half of what
-            the model read is as good as all of it, and costs less.
-        global_tokens: "first": where no `global_mask` is given, the first real token of each text is global, beside
-            those of the head; "none": those of the head alone, as in `transformers`.
+        window: Longformer's `attention_window`, an even number of tokens; or one for each layer, in order.
+        global_tokens: "first": without a `global_mask` each text's first real token, which takes a large part of the
+            attention (docs/lengthen.md), is global beside those of the head; "none": those of the head alone.
         positions: "copied", or "random": positions beyond the old length are drawn, normal of the model's
             `initializer_range`, by `seed`. That is worse, and there to be compared (Longformer, table 5).
         seed: of the random positions.
-        force: take a window that holds most copied positions twice.
+        force: take a window of 1.75 times the old length or more, which holds most copied positions twice.
 
     Raises:
-        InputError: `to` below the model's length or beyond what memory holds, a window that is odd or not positive, the
-            wrong number of windows, one much wider than `to`, or, without `force`, of 1.75 times the old length or
-            more over copied positions; weights that give no finite states, or no full attention to replace.
+        InputError: `to` below the model's length or beyond what memory holds, a window that is odd, not positive or too
+            wide, the wrong number of windows, weights that give no finite states, or no full attention to replace.
 
-    Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
-    interpolated; unlike there, nothing is trained afterwards: `heal` does that.
+    Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. There it is trained afterwards: `heal`.
     """
     _check_options(global_tokens, positions, seed, force)
     _check_attention(model.architecture)
@@ -94,17 +86,12 @@ def lengthen(
     notes = () if positions == "random" else _copies_in_sight(model.architecture.length, to, max(windows), force)
     longer = dataclasses.replace(longer, separator_id=_separator(model), global_tokens=global_tokens)
     architecture, obstacles = _fitted(longer)
-    new = _build(model, architecture)
-    new.load_state_dict(_weights(model, new, seed if positions == "random" else None), assign=True)
-    new.train(model.training)
+    new = _build(model, architecture, seed if positions == "random" else None)
     measured, read = _measured(model, new, min(windows))
-    settings: dict[str, Any] = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
-    settings |= {"global_tokens": global_tokens} | ({"force": True} if force else {})
-    settings |= {"positions": positions, "seed": seed} if positions == "random" else {}
-    receipt = Receipt(
+    new.receipt = Receipt(
         recipe="lengthen",
         source=model.source,
-        settings=settings,
+        settings=_settings(to, windows, global_tokens, positions, seed, force),
         before=describe(model),
         after=describe(new),
         changes=(*_changes(model.architecture, architecture, positions), *_format(new, obstacles)),
@@ -112,8 +99,17 @@ def lengthen(
         conditions=conditions(new) | read,
         notes=notes,
     )
-    new.receipt = receipt
-    return new, receipt
+    return new, new.receipt
+
+
+def _settings(
+    to: int, windows: Sequence[int], global_tokens: GlobalTokens, positions: NewPositions, seed: int, force: bool
+) -> dict[str, Any]:
+    """What was asked for, as the receipt tells it: what nobody asks for is left out."""
+    settings: dict[str, Any] = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
+    settings["global_tokens"] = global_tokens
+    settings |= {"force": True} if force else {}
+    return settings | ({"positions": positions, "seed": seed} if positions == "random" else {})
 
 
 def _check_options(global_tokens: object, positions: object, seed: object, force: object) -> None:
@@ -249,14 +245,16 @@ def _windowed(layer: Layer, window: int) -> Layer:
     return dataclasses.replace(layer, attention=attention)
 
 
-def _build(model: Model, architecture: Architecture) -> Model:
+def _build(model: Model, architecture: Architecture, seed: int | None) -> Model:
+    """The longer model with the old one's weights and tokenizer; new positions are drawn where there is a seed."""
     family = family_for(architecture, model.family).model_type
     tokenizer = None if model.tokenizer is None else model.tokenizer.with_max_length(architecture.length)
     with torch.device("meta"):
         new = Model(architecture, family=family, tokenizer=tokenizer)
     new.extra_config = copy.deepcopy(model.extra_config)
     new.source = model.source
-    return new
+    new.load_state_dict(_weights(model, new, seed), assign=True)
+    return new.train(model.training)
 
 
 def _weights(old: Model, new: Model, seed: int | None) -> dict[str, Tensor]:
