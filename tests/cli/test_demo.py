@@ -113,11 +113,15 @@ def test_the_sample_model_does_the_job(minilm: Path, tmp_path: Path) -> None:
     receipt = done.receipt
     assert receipt["lengthen"]["source"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert receipt["unchanged"]["texts"] == 12
+    assert receipt["lengthen"]["settings"]["global_tokens"] == "first"
+    assert receipt["limits"] == {"short_model_files": 256, "short_model": 512, "long_model": 1024}
+    told = "The short model's own files allow a text 256 tokens; here it reads up to 512."
+    assert told in " ".join(done.printed.split())
     unchanged = receipt["unchanged"]
-    assert unchanged["backends"] == ["cpu"]
+    assert unchanged["backends"] == ["cpu", "dense"], "the global token's row is a call of its own"
     assert unchanged["relative_difference"] <= unchanged["allowed"] == 1e-5
     assert unchanged["relative_difference_windowed_kernel"] <= 1e-5
-    assert "as it runs (backend cpu)" in done.printed
+    assert "as it runs (backends cpu and dense)" in done.printed
     assert "by the backend blocked" in done.printed
     assert "token states at 257 tokens, covered by the window" in done.printed
     assert "token states at 512 tokens, beyond the window: expected to differ" in done.printed
@@ -197,15 +201,11 @@ def test_the_report_is_one_file_with_everything_inside(done: Job) -> None:
 
 
 def test_titles_and_captions_are_true(done: Job) -> None:
-    remark = (
-        "A chunk or span of 512 holds 510 tokens of text: the short model's 512 less [CLS] and [SEP]. "
-        "It reads 512 tokens here, where its own files say 256."
-    )
+    assert "own files allow" not in done.printed, "they allow all 512"
+    remark = "A chunk or span of 512 holds 510 tokens of text: the short model's 512 less [CLS] and [SEP]."
     for text in (done.printed, done.page.replace("&#39;", "'")):
         assert remark in " ".join(text.split())
-    caption = (
-        "window 32+32 | global, here with the first token global; embedding itself flags none; the first 1,024 tokens"
-    )
+    caption = "window 32+32 | global, with the first token global, as the model has it; the first 1,024 tokens"
     assert f"Who may attend to whom: {caption}</figcaption>" in done.page
     pattern = done.long.architecture.layers[0].attention.pattern
     assert pattern.svg(1024, flags=torch.arange(1024) == 0) in done.page

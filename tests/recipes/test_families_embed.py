@@ -108,7 +108,7 @@ def test_the_first_tokens_of_a_long_text_are_read_as_its_start_alone(saved: tupl
 
 def test_a_lengthened_model_reads_it_in_one_pass(saved: tuple[Path, Any], tmp_path: Path) -> None:
     model = gs.load(saved[0], head="embed")
-    long, _ = gs.lengthen(model, to=128, window=32)
+    long, _ = gs.lengthen(model, to=128, window=32, force=True)
     assert distance(gs.task("embed", long)(TEXTS).vectors, gs.task("embed", model)(TEXTS).vectors) <= 1e-5
     found = gs.task("embed", long)(LONG)
     assert found.passes == [1]

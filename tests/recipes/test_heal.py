@@ -219,7 +219,9 @@ def test_random_positions_are_drawn_beyond_the_old_ones(short: Model) -> None:
     for one in (tables[0], tables[3]):
         assert not bool((one[OLD:] == tables[1][OLD:]).any())
     assert float(tables[1][OLD:].std()) == pytest.approx(short.architecture.initializer_range, rel=0.1)
-    assert receipt.settings == {"to": NEW, "window": 16, "positions": "random", "seed": 3}
+    assert receipt.settings == {
+        "to": NEW, "window": 16, "global_tokens": "first", "positions": "random", "seed": 3,
+    }  # fmt: skip
     assert "positions: 32 learned rows, then random ones to fill 96" in receipt.changes
     rest = [name for name in copied.state_dict() if name != TABLE]
     assert all(torch.equal(copied.state_dict()[name], drawn.state_dict()[name]) for name in rest)

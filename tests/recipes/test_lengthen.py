@@ -74,7 +74,8 @@ def test_texts_that_the_window_covers_read_as_before(dtype: torch.dtype, backend
     model = data.draw(models(dtype=dtype))
     length = model.architecture.length
     window = data.draw(windows_for(model, 4, 2 * length))
-    new, _ = gs.lengthen(model, to=length + data.draw(st.integers(0, 50)), window=window)
+    to, which = length + data.draw(st.integers(0, 50)), data.draw(st.sampled_from(["first", "none"]))
+    new, _ = gs.lengthen(model, to=to, window=window, global_tokens=which, force=True)
     smallest = min([window] if isinstance(window, int) else window)
     batch = data.draw(batches(model, 1, min(length, smallest // 2 + 1)))
     before = outputs(batch.read(model), batch.real)
@@ -86,12 +87,14 @@ def test_texts_that_the_window_covers_read_as_before(dtype: torch.dtype, backend
 
 
 def test_one_token_further_they_do_not() -> None:
-    """The bound of the test above is the right one: the first token no longer sees the last."""
+    """The bound of the test above is right: the ends no longer see one another; a global first token still sees all."""
     model = bert(CONFIG, None)
-    new, _ = gs.lengthen(model, to=40, window=8)
-    text = torch.randint(1, 30, (1, 6), generator=torch.Generator().manual_seed(0))
-    assert distance(new(text[:, :5]).last_hidden_state, model(text[:, :5]).last_hidden_state) <= 1e-5
-    assert distance(new(text).last_hidden_state, model(text).last_hidden_state) > 1e-3
+    text = torch.randint(1, 30, (1, 7), generator=torch.Generator().manual_seed(0))
+    for which, most in (("none", 5), ("first", 6)):
+        new, _ = gs.lengthen(model, to=40, window=8, global_tokens=which)
+        covered, longer = text[:, :most], text[:, : most + 1]
+        assert distance(new(covered).last_hidden_state, model(covered).last_hidden_state) <= 1e-5
+        assert distance(new(longer).last_hidden_state, model(longer).last_hidden_state) > 1e-3
 
 
 def test_a_text_padded_on_the_left_reads_as_if_it_were_not() -> None:
@@ -110,7 +113,7 @@ def test_long_texts_read_as_in_transformers(data: st.DataObject) -> None:
     to = old + data.draw(st.integers(1, 90))
     # transformers pads to the largest window and needs every other one to divide it; 2 it cannot compute.
     window = data.draw(st.lists(st.sampled_from([4, 8, 16]), min_size=layers, max_size=layers))
-    new, _ = gs.lengthen(model, to=to, window=window)
+    new, _ = gs.lengthen(model, to=to, window=window, force=True)
     batch = data.draw(batches(new, old, to))
     random = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
     share = data.draw(st.sampled_from([0.0, 0.05, 0.4]))
@@ -140,7 +143,9 @@ def test_long_texts_read_as_in_transformers(data: st.DataObject) -> None:
 def test_saved_and_loaded_it_is_the_same_bit_for_bit(data: st.DataObject) -> None:
     model = data.draw(models())
     to = model.architecture.length + 7
-    new, receipt = gs.lengthen(model, to=to, window=data.draw(windows_for(model, 2, min(40, 2 * to))))
+    window = data.draw(windows_for(model, 2, min(40, 2 * to)))
+    which = data.draw(st.sampled_from(["first", "none"]))
+    new, receipt = gs.lengthen(model, to=to, window=window, global_tokens=which, force=True)
     with tempfile.TemporaryDirectory() as directory:
         gs.save(new, directory)
         again = gs.load(directory)
@@ -214,7 +219,8 @@ def test_receipt_says_what_is_true(head: str | None) -> None:
     new, receipt = gs.lengthen(model, to=50, window=[4, 6])
     assert new.receipt is receipt
     found = json.loads(json.dumps(receipt.to_dict(), allow_nan=False))
-    assert found["settings"] == {"to": 50, "window": [4, 6]}
+    assert found["settings"] == {"to": 50, "window": [4, 6], "global_tokens": "first"}
+    assert found["notes"] == []
     for side, one in (("before", model), ("after", new)):
         weights = list(one.parameters())
         assert found[side]["length"] == one.architecture.length
@@ -241,7 +247,7 @@ def test_receipt_in_print_and_on_the_card() -> None:
     model.source = "my/encoder"
     _, receipt = gs.lengthen(model, to=4096, window=8)
     text, card = str(receipt), receipt.to_markdown()
-    assert text.splitlines()[0] == "lengthen(to=4096, window=8) of my/encoder"
+    assert text.splitlines()[0] == "lengthen(to=4096, window=8, global_tokens=first) of my/encoder"
     assert "  length      16 -> 4,096" in text
     assert "measured: relative difference at 5 tokens" in text
     assert max(map(len, text.splitlines())) <= 100
@@ -268,13 +274,11 @@ def test_the_original_is_left_as_it_was() -> None:
 def test_gradients_reach_all_weights_that_were_read() -> None:
     new, _ = gs.lengthen(bert(CONFIG, "masked-lm").train(), to=40, window=8)
     ids = torch.randint(1, 30, (2, 40), generator=torch.Generator().manual_seed(1))
-    flags = torch.zeros(2, 40, dtype=torch.bool)
-    new(ids, labels=ids).loss.backward()
+    new(ids, labels=ids, global_mask=torch.zeros(2, 40, dtype=torch.bool)).loss.backward()
     absent = [name for name, weight in new.named_parameters() if weight.grad is None]
     assert absent
     assert all("_global." in name for name in absent)
-    flags[:, 0] = True
-    new(ids, labels=ids, global_mask=flags).loss.backward()
+    new(ids, labels=ids).loss.backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in new.parameters())
 
 
@@ -350,7 +354,7 @@ def test_windows_that_cannot_be(window: Any, said: str) -> None:
 
 
 def test_the_widest_window() -> None:
-    new, _ = gs.lengthen(bert(CONFIG, None), to=40, window=80)
+    new, _ = gs.lengthen(bert(CONFIG, None), to=40, window=80, force=True)
     assert new.architecture.layers[0].attention.pattern == Window(40, 40) | Global()
 
 
@@ -397,8 +401,11 @@ def test_minilm_reads_long_texts_as_in_transformers(long_minilm: Path) -> None:
     with torch.no_grad():
         batch = ours.tokenizer(text)
         assert torch.equal(batch["input_ids"], tokens["input_ids"])
-        expected = theirs(tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
+        of_first = (torch.arange(tokens["input_ids"].shape[1]) == 0).long()[None]
+        expected = theirs(**tokens, global_attention_mask=of_first).last_hidden_state
         assert distance(ours(**batch).last_hidden_state, expected) <= 1e-5
+        # By itself transformers has no global token here, which is why the card says what to give.
+        assert distance(theirs(**tokens).last_hidden_state, expected) > 1e-3
 
 
 def test_files_beside_the_weights_know_the_new_length(long_minilm: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.errors import plural
 from gossamer.families import Family
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import SentenceEmbedding
+from gossamer.models.head_settings import MultipleChoice, QuestionAnswering, SentenceEmbedding, SequenceClassification
 from gossamer.regular_files import open_regular
 
 __all__ = ["CARD", "model_card", "read_card"]
@@ -86,6 +86,7 @@ def model_card(model: Model, family: Family) -> str:
         *([f"Base that its config.json names: {base}.", ""] if base else []),
         *(["## What was changed", "", _receipt(model.receipt), ""] if model.receipt is not None else []),
         f"Load it with `gossamer.load(...)`{others}.",
+        *(["", global_tokens] if (global_tokens := _global_tokens(model, family)) else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -115,6 +116,30 @@ def _readers(model: Model, family: Family) -> tuple[str, str]:
     if not isinstance(model.architecture.head, SentenceEmbedding):
         return "transformers", others
     return "sentence-transformers", f", `sentence_transformers.SentenceTransformer`{others}"
+
+
+def _global_tokens(model: Model, family: Family) -> str | None:
+    """What `transformers` has to be given for the same numbers, where the first token is global; None where nothing."""
+    head = model.architecture.head
+    if not family.public or model.architecture.global_tokens != "first" or isinstance(head, SequenceClassification):
+        return None
+    said = 'The first token of every text is global (`global_tokens` in config.json: "first" or "none").'
+    if isinstance(head, QuestionAnswering):
+        return (
+            f"{said} So is the question, which `transformers` finds by itself only between texts with two separators; "
+            "for others give it a `global_attention_mask` of 1 for all before the first separator."
+        )
+    if isinstance(head, MultipleChoice):
+        return (
+            f"{said} So is all but the context; `transformers` takes that alone: for the same numbers give it a "
+            "`global_attention_mask` of 1 for the first token and all behind the context's separator."
+        )
+    sentences = isinstance(head, SentenceEmbedding)
+    return (
+        f"{said} `transformers` by itself has no global token here: for the same numbers give it a "
+        "`global_attention_mask` of zeros with `global_attention_mask[:, 0] = 1` (with padding on the right)."
+        + (' sentence-transformers has no place for it: for its vectors write "none".' if sentences else "")
+    )
 
 
 def _base(model: Model) -> str | None:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from gossamer.checkpoints.files import reason
+from gossamer.checkpoints.samples import SAMPLE_PREFIX, find_sample
 from gossamer.errors import InputError, quote
 
 __all__ = ["find_checkpoint"]
@@ -14,7 +15,8 @@ _PICKLED = ["*/pytorch_model*.bin", "pytorch_model*.bin"]  # sentence-transforme
 
 
 def find_checkpoint(path_or_id: str | Path) -> Path:
-    """A local directory as it is; else the hub's snapshot of that id, configuration, tokenizer and weights only.
+    """A local directory as it is; an installed sample ("sample:minilm"); else the hub's snapshot of that id,
+    configuration, tokenizer and weights only.
 
     Raises InputError where neither is there, or the hub cannot be reached.
     """
@@ -32,6 +34,8 @@ def find_checkpoint(path_or_id: str | Path) -> Path:
         raise InputError(f"{quote(name)}: no such directory ({reason(problem)}); name a model directory") from None
     if is_file:
         raise InputError(f"{path}: is a file; name the directory that holds config.json and the weights")
+    if isinstance(path_or_id, str) and name.startswith(SAMPLE_PREFIX):
+        return find_sample(name)
     if isinstance(path_or_id, Path) or not _ID.fullmatch(name):
         raise InputError(
             f"{quote(name)}: no such directory; name a model directory or an id on the hub, such as 'owner/name'"

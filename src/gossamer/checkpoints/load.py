@@ -13,6 +13,7 @@ from gossamer.checkpoints.card import read_card
 from gossamer.checkpoints.files import GENERATION, check_seal, is_there, list_some, read_json, reason
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.matching import match_tensors
+from gossamer.checkpoints.samples import sample_source
 from gossamer.checkpoints.sentence_transformers import SentenceFiles, find_encoder, read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
 from gossamer.errors import InputError, quote, remark
@@ -42,6 +43,8 @@ def load(
     device: str | torch.device | None = None,
 ) -> Model:
     """Read a checkpoint, a local directory or an id on the hub, into a model in evaluation mode.
+
+    "sample:minilm" is the installed sample model.
 
     head: None reads it from the checkpoint (sentence-transformers' files: "embed"; config.json's `architectures`);
     "none" is the bare encoder; a kind of head ("masked-lm", "sequence-classification", ...; "embed" is mean pooling
@@ -325,7 +328,7 @@ def _source(path_or_hub_id: str | Path) -> str:
     """A name to cite: the hub's id, or the directory's own name; never a path of this machine."""
     path = Path(path_or_hub_id).expanduser()
     if not path.exists():
-        return str(path_or_hub_id)
+        return sample_source(str(path_or_hub_id)) or str(path_or_hub_id)
     path = path.resolve()
     if path.parent.name == "snapshots" and path.parents[1].name.startswith("models--"):  # the hub's own cache
         return path.parents[1].name.removeprefix("models--").replace("--", "/", 1)

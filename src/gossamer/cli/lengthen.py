@@ -21,13 +21,19 @@ def lengthen(
     window: Annotated[
         str, Option(metavar="N[,N,...]", help="Tokens that each one sees, half to either side; or one for each layer.")
     ] = "512",
+    global_tokens: Annotated[
+        str,
+        Option(metavar="WHICH", help="first: each text's first token sees all and is seen; none: only a head's own."),
+    ] = "first",
+    force: Annotated[bool, Option("--force", help="Take a window that holds copied positions twice.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make a pretrained encoder read longer texts.
 
-    Full attention becomes a window with global tokens, positions are repeated, no weight is trained. Short texts give
-    the outputs they gave before; the receipt says how closely. Any head is kept, with its labels. What a longformer can
-    hold (BERT, RoBERTa, most DistilBERTs) is saved as one, which transformers reads too.
+    Full attention becomes a window with global tokens, positions are repeated, no weight is trained. Texts of at most
+    half the window and one token more give the outputs they gave before; the receipt says how closely. Any head is
+    kept, with its labels. What a longformer can hold (BERT, RoBERTa, most DistilBERTs) is saved as one, which
+    transformers reads too.
     """
     windows = _windows(window)
     if to < 1:
@@ -41,12 +47,14 @@ def lengthen(
         check_windows(windows)
         old = load(model)
     with working("making it longer"):
-        new, receipt = make_longer(old, to=to, window=windows)
+        new, receipt = make_longer(old, to=to, window=windows, global_tokens=global_tokens, force=force)  # type: ignore[arg-type]
     replaced = (out / "config.json").exists()
     with working(f"saving it in {out}"):
         save(new, out)
     if replaced:
         note(f"{out}: the model that was there was replaced")
+    for remark in receipt.notes:
+        note(remark)
     if as_json:
         print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
     else:

@@ -17,7 +17,6 @@ from gossamer.inspect.cost import Cost, cost
 from gossamer.inspect.page import as_text, cost_table, picture_text, size_text, tree_table
 from gossamer.inspect.tree import Node, architecture_tree
 from gossamer.models import Architecture, Model, NextSentence, SequenceClassification
-from gossamer.models.global_tokens import takes_global_tokens
 from gossamer.patterns import Full, Pattern
 
 __all__ = ["Node", "Summary", "summary"]
@@ -94,7 +93,8 @@ def summary(
 ) -> Summary:
     """The parts of a model and its costs at some `lengths` in tokens, longer ones than it reads included.
 
-    Where the head has the first token global (classification), costs count it; a question's length nobody knows.
+    Where the first token is global (classification, lengthened models), costs count it; a question's length nobody
+    knows.
 
     dtype: of the weights; a model's own, float32 for an architecture. Raises InputError for an impossible length.
     """
@@ -128,8 +128,8 @@ def _check_lengths(lengths: Sequence[int]) -> None:
 
 
 def _global_tokens(architecture: Architecture) -> int:
-    first = isinstance(architecture.head, SequenceClassification | NextSentence)
-    return int(first and takes_global_tokens(architecture))
+    of_task = isinstance(architecture.head, SequenceClassification | NextSentence) and architecture.takes_global_tokens
+    return int(of_task or architecture.global_tokens == "first")
 
 
 def _with_full_attention(architecture: Architecture) -> Architecture:
@@ -137,7 +137,7 @@ def _with_full_attention(architecture: Architecture) -> Architecture:
         one if isinstance(one.attention.pattern, Full) else _with_pattern(one, Full(one.attention.pattern.causal))
         for one in architecture.layers
     )
-    return replace(architecture, layers=layers)
+    return replace(architecture, layers=layers, global_tokens="none")
 
 
 def _with_pattern(layer: Any, pattern: Pattern) -> Any:

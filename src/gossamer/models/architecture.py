@@ -20,12 +20,22 @@ from gossamer.models.checks import (
     require_rate,
 )
 from gossamer.models.head_settings import HEADS, LABELLED, Activation, CausalLM, Head
-from gossamer.patterns import Pattern, PerHead, pattern_from_dict
+from gossamer.patterns import Global, Pattern, PerHead, Union, pattern_from_dict
 
-__all__ = ["Architecture", "Attention", "Embeddings", "FeedForward", "Layer", "Positions", "differences"]
+__all__ = [
+    "Architecture",
+    "Attention",
+    "Embeddings",
+    "FeedForward",
+    "GlobalTokens",
+    "Layer",
+    "Positions",
+    "differences",
+]
 
 Recompute = Literal["nothing", "attention", "feed_forward", "both"]
 Initializer = Literal["normal", "gpt2", "sparse-transformer", "mimetic"]
+GlobalTokens = Literal["first", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +184,11 @@ class Layer:
 class Architecture:
     """A whole encoder or decoder. `layers` lists the *applications* in order.
 
-    `pooler` is BERT's tanh layer on the first token. `separator_id`: the token between two texts, by which global
-    tokens are found where none are given. With `final_norm_eps` the last states are normalised (where layers do so
-    before each part). `initializer` is how fresh weights are drawn: see `gossamer.models.initial`.
+    `pooler` is BERT's tanh layer on the first token. `global_tokens`: what sees and is seen by everything where no
+    `global_mask` is given, beside the tokens that `transformers` takes for the head: "first", the first token of every
+    text, or "none". `separator_id`: the token between two texts, by which those of the head are found. With
+    `final_norm_eps` the last states are normalised (where layers do so before each part). `initializer` is how fresh
+    weights are drawn: see `gossamer.models.initial`.
     """
 
     hidden_size: int
@@ -186,12 +198,16 @@ class Architecture:
     head: Head | None = None
     initializer_range: float = 0.02
     separator_id: int | None = None
+    global_tokens: GlobalTokens = "none"
     final_norm_eps: float | None = None
     initializer: Initializer = "normal"
 
     def __post_init__(self) -> None:
         require_count(self, "hidden_size")
         require_choice(self, Initializer, "initializer")
+        require_choice(self, GlobalTokens, "global_tokens")
+        read = self.global_tokens == "none" or self.takes_global_tokens
+        require(read, "global_tokens", self.global_tokens, "'none' where no layer's pattern has global tokens")
         if self.final_norm_eps is not None:
             require_positive(self, "final_norm_eps")
         require_flag(self, "pooler")
@@ -223,6 +239,11 @@ class Architecture:
         require(not counted, "embeddings.positions.from_padding", counted, allowed)
         fits = not head.tied or self.embeddings.size == self.hidden_size
         require(fits, "head.tied", head.tied, "false where embeddings have a size of their own")
+
+    @property
+    def takes_global_tokens(self) -> bool:
+        """Whether a global token is read in another way than the rest."""
+        return any(one.attention.global_projections or _has_global(one.attention.pattern) for one in self.layers)
 
     @property
     def is_decoder(self) -> bool:
@@ -273,6 +294,14 @@ def _flatten(value: Any, path: str = "") -> dict[str, Any]:
     for name, one in items:
         flat |= _flatten(one, f"{path}.{name}" if path else str(name))
     return flat
+
+
+def _has_global(pattern: Pattern) -> bool:
+    if isinstance(pattern, Union):
+        return any(map(_has_global, pattern.parts))
+    if isinstance(pattern, PerHead):
+        return any(_has_global(one) for one, _ in pattern.groups)
+    return isinstance(pattern, Global)
 
 
 def _check_sharing(part: str, shapes: list[tuple[int, tuple[object, ...]]]) -> None:

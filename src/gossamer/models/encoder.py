@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
@@ -106,13 +106,13 @@ class Model(nn.Module):
         A multiple-choice head reads [batch, choices, length] and gives one score a choice, [batch, choices].
         `position_ids` are rows of the position table, as in `transformers`. `segments` are document ids of texts packed
         into one row: nothing crosses them and positions start again. Without a `global_mask` the global tokens are
-        those of `transformers`: the first (sequence classification), the question, all but the context (multiple
-        choice), or none. `labels` give a loss, -100 being ignored: [batch, length] (masked LM, token classification),
-        [batch] (one of the labels, choices), [batch, labels] (several labels, regression), [batch, 2] (first and last
-        token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids,
-        -100 for padding, which stands on the right: each state is compared with the token that comes next in its
-        document, in tiles, so that there are no logits then. With a `cache` the tokens follow those that it holds.
-        Raises InputError for shapes, types, ids and lengths this model cannot read.
+        those of `transformers`: the first (sequence classification), the question, all but the context (choices), or
+        none; with `architecture.global_tokens` "first" each text's first real token, too. `labels` give a loss, -100
+        being ignored: [batch, length] (masked LM, token classification), [batch] (one of the labels, choices), [batch,
+        labels] (several labels, regression), [batch, 2] (first and last token of the answer), or (tokens, pairs) for
+        the pre-training head. The labels of a decoder are its input_ids, -100 for padding, which stands on the right:
+        each state is compared with its document's next token, in tiles, without logits. With a `cache` the tokens
+        follow those that it holds. Raises InputError for shapes, types, ids and lengths this model cannot read.
         """
         if decoder_input_ids is not None or decoder_attention_mask is not None:
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")
@@ -182,10 +182,7 @@ class Model(nn.Module):
         """The masks of a batch and its states: the embeddings', then every layer's, or the last alone."""
         input_ids, segments = rows["input_ids"], rows["segments"]
         given = cast(Tensor, input_ids if input_ids is not None else inputs_embeds)
-        flagged = rows["global_mask"]
-        if flagged is None:
-            flagged = default_global_mask(self.architecture, input_ids, given)
-        masks = _masks(rows["attention_mask"], segments, flagged)
+        masks = self._masks(rows, given)
         position_ids = rows["position_ids"]
         if cache is not None:
             next_ones = cache.position_ids(given.shape[:2], masks.key_mask).to(given.device)
@@ -201,6 +198,15 @@ class Model(nn.Module):
         if cache is not None:
             cache.finish()
         return masks, states
+
+    def _masks(self, rows: dict[str, Tensor | None], like: Tensor) -> Masks:
+        """The masks that were given, with the model's own global tokens where none were."""
+        key_mask, is_global = (as_mask(name, rows[name]) for name in ("attention_mask", "global_mask"))
+        if is_global is None:
+            is_global = default_global_mask(self.architecture, rows["input_ids"], like, key_mask, rows["segments"])
+        if is_global is not None and key_mask is not None:
+            is_global = is_global & key_mask
+        return Masks(key_mask=key_mask, segments=rows["segments"], global_mask=is_global)
 
     def _apply_layer(
         self, layer: Layer, hidden: Float[Tensor, "batch length hidden"], masks: Masks, memory: Memory | None
@@ -274,12 +280,3 @@ def _drops(architecture: Architecture) -> bool:
 
 def _kind(head: Head | None) -> str:
     return "missing" if head is None else repr(head.kind)
-
-
-def _masks(
-    attention_mask: Tensor | None, segments: Tensor | None, global_mask: Bool[Tensor, "batch length"] | None
-) -> Masks:
-    key_mask, flagged = as_mask("attention_mask", attention_mask), as_mask("global_mask", global_mask)
-    if flagged is not None and key_mask is not None:
-        flagged = flagged & key_mask
-    return Masks(key_mask=key_mask, segments=segments, global_mask=flagged)

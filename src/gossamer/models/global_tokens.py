@@ -1,33 +1,45 @@
-"""Which tokens see everything where the caller names none: those that `transformers` takes for each task."""
+"""Which tokens see everything where the caller names none: those of the head, and the first where the model has it."""
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gossamer.errors import InputError
+from gossamer.layers import count_positions
 from gossamer.models.architecture import Architecture
 from gossamer.models.head_settings import MultipleChoice, NextSentence, QuestionAnswering, SequenceClassification
-from gossamer.patterns import Global, Pattern, PerHead, Union
 
-__all__ = ["default_global_mask", "takes_global_tokens"]
-
-
-def takes_global_tokens(architecture: Architecture) -> bool:
-    """Whether flagged tokens change anything."""
-    return any(one.attention.global_projections or _has_global(one.attention.pattern) for one in architecture.layers)
+__all__ = ["default_global_mask"]
 
 
 def default_global_mask(
+    architecture: Architecture,
+    input_ids: Int[Tensor, "batch length"] | None,
+    like: Tensor,
+    key_mask: Bool[Tensor, "batch length"] | None = None,
+    segments: Int[Tensor, "batch length"] | None = None,
+) -> Bool[Tensor, "batch length"] | None:
+    """What `transformers` takes for the head: the first token to classify, the question to answer, all but the context
+    to choose, none for others; and, where `architecture.global_tokens` is "first", the first real token of each text.
+
+    Texts packed into one row (`segments`) have a first token each, as they would have alone. `like`: [batch, length,
+    ...]. None where no token is global. Source: Beltagy et al. 2020, section 3.1. Raises InputError where the question
+    ends at a separator that the ids do not have.
+    """
+    if not architecture.takes_global_tokens:
+        return None
+    of_task = _of_task(architecture, input_ids, like)
+    if architecture.global_tokens == "none":
+        return of_task
+    real = torch.ones(like.shape[:2], dtype=torch.bool, device=like.device) if key_mask is None else key_mask
+    first = count_positions(real, segments) == 1
+    return first if of_task is None else first | of_task
+
+
+def _of_task(
     architecture: Architecture, input_ids: Int[Tensor, "batch length"] | None, like: Tensor
 ) -> Bool[Tensor, "batch length"] | None:
-    """The first token to classify, the question to answer, all but the context to choose; None for other heads.
-
-    `like`: [batch, length, ...]. Source: Beltagy et al. 2020, section 3.1. Raises InputError where the question ends
-    at a separator that the ids do not have.
-    """
     head = architecture.head
-    if head is None or not takes_global_tokens(architecture):
-        return None
     if isinstance(head, SequenceClassification | NextSentence):
         first = torch.zeros(like.shape[:2], dtype=torch.bool, device=like.device)
         first[:, 0] = True
@@ -45,14 +57,6 @@ def default_global_mask(
             f"{'question' if isinstance(head, QuestionAnswering) else 'context'}: give two texts, or a global_mask"
         )
     return _question(separators) if isinstance(head, QuestionAnswering) else _choice(separators)
-
-
-def _has_global(pattern: Pattern) -> bool:
-    if isinstance(pattern, Union):
-        return any(map(_has_global, pattern.parts))
-    if isinstance(pattern, PerHead):
-        return any(_has_global(one) for one, _ in pattern.groups)
-    return isinstance(pattern, Global)
 
 
 def _question(separators: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch length"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote
 from gossamer.families import family_for, get_family
-from gossamer.models.architecture import Architecture, Embeddings, Layer, differences
+from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer, differences
 from gossamer.models.checks import MOST_ROWS
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
@@ -36,6 +36,8 @@ NewPositions = Literal["copied", "random"]
 DEFAULT_WINDOW = 512
 _PROJECTIONS = ("query", "key", "value")
 _FIRST_IS_GLOBAL = (SequenceClassification, NextSentence)
+_REFUSED_FROM = 1.75
+"""Windows of so many times the old length read two copies of most positions as one (measured: docs/lengthen.md)."""
 
 
 def lengthen(
@@ -43,64 +45,78 @@ def lengthen(
     to: int = 4096,
     window: int | Sequence[int] = DEFAULT_WINDOW,
     *,
+    global_tokens: GlobalTokens = "first",
     positions: NewPositions = "copied",
     seed: int = 0,
+    force: bool = False,
 ) -> tuple[Model, Receipt]:
     """A copy of an encoder that reads `to` tokens, each seeing `window` / 2 on either side and all global tokens.
 
     The learned positions are repeated until they fill the longer table, and the global projections start as copies of
-    the local ones, so a text that a window covers (up to window / 2 + 1 tokens) gives the outputs of the original;
-    the receipt says how closely it did. No weight is trained. The given model is left as it was.
-
-    As in every Longformer, positions count the tokens that are no padding: a text padded on the left reads as if it
-    were not, where BERT counts its padding. A model without a padding token counts every token, as before. Any head is
-    kept, with its labels, and takes its default global tokens. Where nothing else stands in the way of Longformer's
-    format, what does not change the outputs is fitted to it: dropout rates, and a zero row for the token type that
-    DistilBERT has not. Weights that layers share (ALBERT) stay shared, the copies too.
+    the local ones, so a text that a window covers (up to window / 2 + 1 tokens) gives the outputs of the original; the
+    receipt says how closely it did. No weight is trained. The given model is left as it was. As in every Longformer,
+    positions count the tokens that are no padding: a text padded on the left reads as if it were not, where BERT counts
+    its padding. A model without a padding token counts every token, as before. Any head is kept, with its labels, and
+    takes its own global tokens too. Where nothing else stands in the way of Longformer's format, what does not change
+    the outputs is fitted to it: dropout rates, and a zero row for the token type that DistilBERT has not. Weights that
+    layers share (ALBERT) stay shared, the copies too.
 
     Args:
         model: an encoder with full attention and learned absolute positions.
         to: tokens that the new model reads at once, at least as many as the model reads now.
         window: Longformer's `attention_window`, an even number of tokens; or one for each layer, in order.
+        global_tokens: "first": without a `global_mask` each text's first real token, which takes a large part of the
+            attention (docs/lengthen.md), is global beside those of the head; "none": those of the head alone.
         positions: "copied", or "random": positions beyond the old length are drawn, normal of the model's
             `initializer_range`, by `seed`. That is worse, and there to be compared (Longformer, table 5).
         seed: of the random positions.
+        force: take a window of 1.75 times the old length or more, which holds most copied positions twice.
 
     Raises:
-        InputError: `to` below the model's length or beyond what memory holds, a window that is odd or not positive, the
-            wrong number of windows, one much wider than `to`, weights that give no finite states, or no full
-            attention to replace.
+        InputError: `to` below the model's length or beyond what memory holds, a window that is odd, not positive or too
+            wide, the wrong number of windows, weights that give no finite states, or no full attention to replace.
 
-    Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
-    interpolated; unlike there, nothing is trained afterwards: `heal` does that.
+    Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. There it is trained afterwards: `heal`.
     """
-    _check_new_positions(positions, seed)
+    _check_options(global_tokens, positions, seed, force)
     _check_attention(model.architecture)
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
-    longer = dataclasses.replace(_lengthened(model.architecture, to, windows), separator_id=_separator(model))
+    longer = _lengthened(model.architecture, to, windows)
+    notes = () if positions == "random" else _copies_in_sight(model.architecture.length, to, max(windows), force)
+    longer = dataclasses.replace(longer, separator_id=_separator(model), global_tokens=global_tokens)
     architecture, obstacles = _fitted(longer)
-    new = _build(model, architecture)
-    new.load_state_dict(_weights(model, new, seed if positions == "random" else None), assign=True)
-    new.train(model.training)
+    new = _build(model, architecture, seed if positions == "random" else None)
     measured, read = _measured(model, new, min(windows))
-    settings: dict[str, Any] = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
-    settings |= {"positions": positions, "seed": seed} if positions == "random" else {}
-    receipt = Receipt(
+    new.receipt = Receipt(
         recipe="lengthen",
         source=model.source,
-        settings=settings,
+        settings=_settings(to, windows, global_tokens, positions, seed, force),
         before=describe(model),
         after=describe(new),
         changes=(*_changes(model.architecture, architecture, positions), *_format(new, obstacles)),
         measured=measured,
         conditions=conditions(new) | read,
+        notes=notes,
     )
-    new.receipt = receipt
-    return new, receipt
+    return new, new.receipt
 
 
-def _check_new_positions(positions: object, seed: object) -> None:
+def _settings(
+    to: int, windows: Sequence[int], global_tokens: GlobalTokens, positions: NewPositions, seed: int, force: bool
+) -> dict[str, Any]:
+    """What was asked for, as the receipt tells it: what nobody asks for is left out."""
+    settings: dict[str, Any] = {"to": to, "window": windows[0] if len(set(windows)) == 1 else list(windows)}
+    settings["global_tokens"] = global_tokens
+    settings |= {"force": True} if force else {}
+    return settings | ({"positions": positions, "seed": seed} if positions == "random" else {})
+
+
+def _check_options(global_tokens: object, positions: object, seed: object, force: object) -> None:
+    if global_tokens not in get_args(GlobalTokens):
+        raise InputError(f"global_tokens is {quote(global_tokens)}; it must be 'first' or 'none'")
+    if not isinstance(force, bool):
+        raise InputError(f"force is {quote(force)}; it must be true or false")
     if positions not in get_args(NewPositions):
         raise InputError(f"positions is {quote(positions)}; it must be 'copied' or 'random'")
     if type(seed) is not int or not 0 <= seed < 2**63:
@@ -159,6 +175,22 @@ def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Archite
     return dataclasses.replace(old, embeddings=_counted(old.embeddings, to), layers=layers)
 
 
+def _copies_in_sight(old: int, to: int, window: int, force: bool) -> tuple[str, ...]:
+    """A remark where a window holds positions twice, which attention reads as one; InputError where most of them."""
+    if to <= old or window <= old:
+        return ()
+    said = (
+        f"window is {window}, {window / old:.3g} times the {old} positions that the model learned: "
+        "a token sees copies of one position as the same place"
+    )
+    if window >= _REFUSED_FROM * old and not force:
+        narrower = max(old // 4 * 2, 2)
+        raise InputError(
+            f"{said}; take {narrower} (half as many, as good and cheaper), or give force=True (--force) to try it"
+        )
+    return (f"{said}; a window of {max(old // 4 * 2, 2)} is as good and cheaper",)
+
+
 def _separator(model: Model) -> int | None:
     """The token between two texts, which ends a question: the model's own, else its tokenizer's or its config's."""
     known = model.architecture.separator_id
@@ -214,7 +246,8 @@ def _windowed(layer: Layer, window: int) -> Layer:
     return dataclasses.replace(layer, attention=attention)
 
 
-def _build(model: Model, architecture: Architecture) -> Model:
+def _build(model: Model, architecture: Architecture, seed: int | None) -> Model:
+    """The longer model with the old one's weights and tokenizer; new positions are drawn where there is a seed."""
     family = family_for(architecture, model.family).model_type
     tokenizer = None if model.tokenizer is None else model.tokenizer.with_max_length(architecture.length)
     with torch.device("meta"):
@@ -222,7 +255,8 @@ def _build(model: Model, architecture: Architecture) -> Model:
     new.extra_config = copy.deepcopy(model.extra_config)
     new.generation_config = copy.deepcopy(model.generation_config)
     new.source, new.card = model.source, dict(model.card)
-    return new
+    new.load_state_dict(_weights(model, new, seed), assign=True)
+    return new.train(model.training)
 
 
 def _weights(old: Model, new: Model, seed: int | None) -> dict[str, Tensor]:
@@ -281,6 +315,8 @@ def _changes(old: Architecture, new: Architecture, positions: NewPositions) -> t
         how = f"repeated {copies:.4g} times" if positions == "copied" else "then random ones"
         changes.append(f"positions: {old.length:,} learned rows, {how} to fill {new.length:,}")
     changes.append("global query, key and value projections: copies of the local ones")
+    if new.global_tokens == "first":
+        changes.append(f"the first token of a text is global{_beside_first(new.head)}, unless a global_mask is given")
     if before.offset != after.offset:
         changes.append(f"rows of the table before position 0, for padding: {before.offset} became {after.offset}")
     if before.from_padding != after.from_padding:
@@ -290,6 +326,16 @@ def _changes(old: Architecture, new: Architecture, positions: NewPositions) -> t
     if old.separator_id != new.separator_id:
         changes.append(f"the token between two texts, which ends a question: id {new.separator_id}")
     return (*changes, *_rates(old, new))
+
+
+def _beside_first(head: Head | None) -> str:
+    match head:
+        case QuestionAnswering():
+            return ", and so is the question"
+        case MultipleChoice():
+            return ", and so is all but the context"
+        case _:
+            return ""
 
 
 def _rates(old: Architecture, new: Architecture) -> dict[str, None]:
@@ -315,8 +361,8 @@ def _format(new: Model, obstacles: list[str]) -> tuple[str, ...]:
 def _measured(old: Model, new: Model, window: int) -> tuple[dict[str, float], dict[str, str]]:
     """Relative differences of the states, and what was read.
 
-    Twice: as much of it as every window covers, and as much as the old model reads. A classifier's first token is
-    global, as it will be; no other token is: the text has no question.
+    Twice: as much of it as every window covers, and as much as the old model reads. The first token is global where it
+    will be; no other token is: the text has no question.
     """
     covered = min(window // 2 + 1, old.architecture.length)
     measured = {}
@@ -327,8 +373,7 @@ def _measured(old: Model, new: Model, window: int) -> tuple[dict[str, float], di
             raise InputError("the model's states hold NaN or infinity; go back to sound weights before lengthening it")
         difference = (after - before).norm()
         measured[f"relative_difference_at_{length}_tokens"] = float(difference / before.norm()) if difference else 0.0
-    flagged = "the first" if isinstance(new.architecture.head, _FIRST_IS_GLOBAL) else "none"
-    return measured, {"text": text, "global_tokens": flagged}
+    return measured, {"text": text, "global_tokens": "the first" if _first_is_global(new.architecture) else "none"}
 
 
 def _probe(model: Model, length: int) -> tuple[Tensor, str]:
@@ -351,6 +396,11 @@ def _states(model: Model, ids: Tensor) -> Tensor:
     ids, head = ids.to(next(model.parameters()).device), model.architecture.head
     if isinstance(head, MultipleChoice):
         ids = ids[:, None]
-    flags = None if isinstance(head, _FIRST_IS_GLOBAL) else torch.zeros_like(ids)
+    is_global = torch.zeros_like(ids)
+    is_global[..., 0] = _first_is_global(model.architecture)
     with evaluating(model):
-        return model(ids, global_mask=flags).last_hidden_state.double().cpu()
+        return model(ids, global_mask=is_global).last_hidden_state.double().cpu()
+
+
+def _first_is_global(architecture: Architecture) -> bool:
+    return architecture.global_tokens == "first" or isinstance(architecture.head, _FIRST_IS_GLOBAL)

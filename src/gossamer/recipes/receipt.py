@@ -17,7 +17,10 @@ __all__ = ["Receipt", "conditions", "describe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What a recipe did. `measured` are numbers taken from the two models themselves, under `conditions`."""
+    """What a recipe did. `measured` are numbers taken from the two models themselves, under `conditions`.
+
+    `notes` are remarks for who asked for it, a line each.
+    """
 
     recipe: str
     source: str | None
@@ -27,10 +30,11 @@ class Receipt:
     changes: tuple[str, ...]
     measured: dict[str, float]
     conditions: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The receipt as JSON-ready values."""
-        return dataclasses.asdict(self) | {"changes": list(self.changes)}
+        return dataclasses.asdict(self) | {"changes": list(self.changes), "notes": list(self.notes)}
 
     def __str__(self) -> str:
         rows = self._differences()
@@ -39,6 +43,7 @@ class Receipt:
         lines += [f"  {name:<{wide}}  {before} -> {after}" for name, before, after in rows]
         lines += [f"  - {change}" for change in self.changes]
         lines += [f"  measured: {line}" for line in self._measurements()]
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def to_markdown(self) -> str:
@@ -56,6 +61,7 @@ class Receipt:
                 f"Measured ({conditions}):",
                 "",
                 *(f"- {line}" for line in self._measurements()),
+                *(["", *(f"Note: {note}." for note in self.notes)] if self.notes else []),
             ]
         )
 

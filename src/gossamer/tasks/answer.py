@@ -15,7 +15,6 @@ from torch import Tensor
 from gossamer.errors import InputError, plural
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
-from gossamer.models.global_tokens import takes_global_tokens
 from gossamer.models.head_settings import QuestionAnswering
 from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
 from gossamer.tasks.frames import find_pair_frame
@@ -75,7 +74,7 @@ class AnswerTask(Task):
         self.pair = find_pair_frame(model.tokenizer)
         # The model finds the question by the separator behind it, or must be told where it is.
         finds_it = model.architecture.separator_id in self.pair.between
-        self._flags_question = takes_global_tokens(model.architecture) and not finds_it
+        self._flags_question = model.architecture.takes_global_tokens and not finds_it
 
     @checks_options
     @torch.inference_mode()

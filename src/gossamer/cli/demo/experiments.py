@@ -45,7 +45,7 @@ Rows = list[tuple[int, Tensor, tuple[int, int]]]
 """What `Embed.pooled` gives: text, vector, characters."""
 
 SIZES = (128, 256, 512)
-"""Sizes of chunks and spans in tokens, at most what the short model reads: of MiniLM's 512, [CLS] and [SEP] are two."""
+"""Sizes of chunks and spans in tokens, up to the short model's positions: [CLS] and [SEP] take two of MiniLM's 512."""
 
 ALLOWED, ALLOWED_IN_HALF = 1e-5, 1e-2
 REPEATS = {4096: 3, 8192: 2}

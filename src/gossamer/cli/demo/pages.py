@@ -115,7 +115,8 @@ def _tables(receipt: dict[str, Any]) -> list[Section]:
 
 def _unchanged(found: dict[str, Any]) -> Rows:
     backends = " and ".join(found["backends"])
-    as_it_runs = f"as it runs (backend {backends})" if backends else "as it runs"
+    several = "s" * (len(found["backends"]) > 1)
+    as_it_runs = f"as it runs (backend{several} {backends})" if backends else "as it runs"
     return [
         ("passages that the window covers", f"{found['texts']:,}"),
         (as_it_runs, _small(found["relative_difference"])),
@@ -139,17 +140,17 @@ def _states(lengthened: dict[str, Any]) -> Rows:
 
 
 def _content(receipt: dict[str, Any]) -> str:
-    """What a chunk or span holds where that is less than its name says, and what the short model was made to read."""
+    """What a chunk or span holds where that is less than its name says, and more than the short model's files allow."""
     less = [(size, content) for size, content in receipt["content_tokens"].items() if int(size) > content]
-    said = [
+    remarks = [
         f"A chunk or span of {size} holds {content} tokens of text: the short model's "
         f"{receipt['lengthen']['before']['length']:,} less [CLS] and [SEP]."
         for size, content in less
     ]
-    reads = receipt["reads"]
-    if reads["own_limit"] < reads["tokens"]:
-        said.append(f"It reads {reads['tokens']:,} tokens here, where its own files say {reads['own_limit']:,}.")
-    return " ".join(said)
+    own, read = receipt["limits"]["short_model_files"], receipt["limits"]["short_model"]
+    if own < read:
+        remarks.append(f"The short model's own files allow a text {own:,} tokens; here it reads up to {read:,}.")
+    return " ".join(remarks)
 
 
 def _scaling(rows: list[dict[str, Any]]) -> Rows:

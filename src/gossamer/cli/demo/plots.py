@@ -23,10 +23,7 @@ WAYS = ("128", "256", "512", "whole")
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """SVG documents: `plots` by name, and the attention pattern's picture, of the first `pictured` tokens.
-
-    Embedding flags no global token; the picture flags the first, to show what one sees.
-    """
+    """SVG documents: `plots` by name, and the attention pattern's picture, of the first `pictured` tokens."""
 
     plots: dict[str, str]
     pattern: str

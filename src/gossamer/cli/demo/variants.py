@@ -22,13 +22,14 @@ __all__ = ["attending", "measured", "with_pattern"]
 
 
 def with_pattern(model: Model, pattern: Pattern) -> Model:
-    """A model that shares the weights of `model` and attends by `pattern` in every layer."""
+    """A model that shares the weights of `model`, attends by `pattern` in every layer and has no global tokens."""
     layers = tuple(
         dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, pattern=pattern))
         for layer in model.architecture.layers
     )
     with torch.device("meta"):
-        other = Model(dataclasses.replace(model.architecture, layers=layers), tokenizer=model.tokenizer)
+        architecture = dataclasses.replace(model.architecture, layers=layers, global_tokens="none")
+        other = Model(architecture, tokenizer=model.tokenizer)
     other.load_state_dict(model.state_dict(), assign=True)
     return other.train(model.training)
 

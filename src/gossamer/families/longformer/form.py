@@ -1,15 +1,16 @@
 """The form of Longformer: RoBERTa's, with a window for each layer and global projections."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from gossamer.errors import InputError
-from gossamer.families.base import Config, Family, Field
+from gossamer.families.base import OMITTED, Config, Family, Field
 from gossamer.families.kinds import OPTIONAL_TOKEN, Kind
 from gossamer.families.roberta.form import FIELDS as ROBERTA_FIELDS
 from gossamer.families.roberta.form import GIVEN, heads
 from gossamer.families.roberta.form import KEYS as ROBERTA_KEYS
 from gossamer.families.shared import token_id, with_fields
+from gossamer.models.architecture import Architecture, GlobalTokens
 from gossamer.models.checks import MOST_ROWS
 from gossamer.patterns import Global, Pattern, Union, Window
 
@@ -33,6 +34,16 @@ ATTENTION_WINDOW = Kind(
     write=_write_window,
 )
 
+GLOBAL_TOKENS = Kind(
+    allowed=f"one of {', '.join(get_args(GlobalTokens))}",
+    accepts=lambda v: isinstance(v, str) and v in get_args(GlobalTokens),
+)
+"""Our own line in the file; `transformers` carries it along and does not read it. Without it there are none."""
+
+
+def _unless_none(which: GlobalTokens, _: Architecture) -> Any:
+    return OMITTED if which == "none" else which
+
 
 def _dropout(config: Config) -> Any:
     return config["hidden_dropout_prob"]
@@ -41,6 +52,7 @@ def _dropout(config: Config) -> Any:
 FIELDS = with_fields(
     ROBERTA_FIELDS,
     Field("attention_window", ATTENTION_WINDOW, 512, to=("layers.attention.pattern",), per_layer=True),
+    Field("global_tokens", GLOBAL_TOKENS, "none", to=("global_tokens",), write=_unless_none),
     Field(
         "sep_token_id",
         OPTIONAL_TOKEN,
