@@ -21,7 +21,7 @@ from gossamer.cli.task_pages import (
     report,
     score,
 )
-from gossamer.cli.texts import TakesFiles, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts, refuse_file_name
 from gossamer.errors import InputError
 
 __all__ = ["COMMAND", "answer"]
@@ -35,6 +35,8 @@ def answer(
     texts: Texts = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     top_k: Annotated[int, Option(metavar="N", help="Answers from each text.")] = 1,
     max_answer_tokens: Annotated[int, Option(metavar="N", help="The longest answer, in tokens.")] = 15,
     impossible: Annotated[bool, Option("--impossible", help='"No answer" is an answer too.')] = False,
@@ -48,7 +50,8 @@ def answer(
         raise InputError(f"--max-answer-tokens is {max_answer_tokens}; it must be a whole number of tokens, 1 or more")
     if not question.strip():
         raise InputError(f"QUESTION is {question!r}; ask something")
-    read = read_texts(texts or [], file or [], field)
+    refuse_file_name("QUESTION", question, as_text)
+    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.tasks import task

@@ -13,7 +13,7 @@ from typer import Option
 
 from gossamer.cli.output import print_json, printable, show, working
 from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, Texts, named
-from gossamer.cli.texts import TakesFiles, Text, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts
 from gossamer.errors import InputError
 
 __all__ = ["COMMAND", "attention"]
@@ -27,6 +27,8 @@ def attention(
     text: Texts = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     layer: Annotated[int, Option(metavar="N", help="The layer, from 0; -1 is the last.")] = -1,
     head: Annotated[int | None, Option(metavar="N", help="One head, from 0; the mean of all unless given.")] = None,
     token: Annotated[
@@ -43,7 +45,7 @@ def attention(
     """What the tokens of one text attend to: the exact weights of a layer, of one head or averaged over all."""
     if top < 1:
         raise InputError(f"--top is {top}; it must be a whole number, 1 or more")
-    texts = read_texts(text or [], file or [], field)
+    texts = list(read_texts(text or [], file or [], field, format=format, as_text=as_text))
     if len(texts) > 1:
         raise InputError(f"there are {len(texts)} texts; give one at a time")
     with working("reading the model"):

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from gossamer.cli.output import note, print_json, progress, working
 from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, remark
-from gossamer.cli.texts import TakesFiles, Text, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts
 from gossamer.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def generate(
     ] = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     max_new_tokens: Annotated[int, Option(metavar="N", help="Tokens to generate for each text.")] = 128,
     temperature: Annotated[float, Option(metavar="T", help="0: always the likeliest token.")] = 1.0,
     top_k: Annotated[int | None, Option(metavar="N", help="Draw from the N likeliest tokens alone.")] = None,
@@ -51,7 +53,8 @@ def generate(
     for name, count in (("--max-new-tokens", max_new_tokens), ("--top-k", top_k)):
         if count is not None and count < 1:
             raise InputError(f"{name} is {count}; it must be a whole number, 1 or more")
-    read = [_without_last_break(one) for one in read_texts([*(texts or []), *(prompt or [])], file or [], field)]
+    given = read_texts([*(texts or []), *(prompt or [])], file or [], field, format=format, as_text=as_text)
+    read = [_without_last_break(one) for one in given]
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.models.sampling import Sampling

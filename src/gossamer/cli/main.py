@@ -20,6 +20,7 @@ import typer
 from gossamer import __version__
 from gossamer.cli import output
 from gossamer.cli.help_page import Verb, Verbs
+from gossamer.cli.wording import wording
 from gossamer.errors import GossamerError, clean_line, quote
 
 __all__ = ["main", "run"]
@@ -51,7 +52,9 @@ class LazyVerbs(Verbs):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command if name is None else load_verb(name), rest
+        verb = command if name is None else load_verb(name)
+        wording.take(verb)
+        return name, verb, rest
 
 
 def load_verb(name: str) -> Any:
@@ -137,7 +140,7 @@ def run(args: Sequence[str]) -> int:
 def _explain(problem: Exception) -> tuple[str, int]:
     """One line and the exit code."""
     if isinstance(problem, GossamerError):
-        return str(problem), 2
+        return wording(str(problem)), 2
     if isinstance(problem, UsageError):
         return _usage(problem), 2
     if isinstance(problem, OSError):

@@ -18,6 +18,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gossamer.cli.wording import wording
 from gossamer.errors import InputError, clean_line
 
 __all__ = [
@@ -86,7 +87,7 @@ def _console(stream: TextIO) -> Console:
 
 def note(message: str) -> None:
     """A remark to the person, on stderr."""
-    _console(sys.stderr).print(Text(f"gossamer: {clean_line(message)}"), style="yellow", soft_wrap=True)
+    _console(sys.stderr).print(Text(f"gossamer: {clean_line(wording(message))}"), style="yellow", soft_wrap=True)
 
 
 @contextmanager

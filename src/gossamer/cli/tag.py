@@ -9,7 +9,7 @@ from typer import Option
 
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, reading, report, score
-from gossamer.cli.texts import TakesFiles, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts
 
 __all__ = ["COMMAND", "tag"]
 
@@ -31,6 +31,8 @@ def tag(
     texts: Texts = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     aggregation: Annotated[
         Join, Option(metavar="HOW", help="Tokens to entities: none, simple; by words: first, average, max.")
     ] = Join.simple,
@@ -39,7 +41,7 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """Names, parts of speech or other labels in texts of any length, with the characters they stand at."""
-    read = read_texts(texts or [], file or [], field)
+    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.tasks import task
