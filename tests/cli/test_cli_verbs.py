@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import gossamer as gs
-from gossamer.cli.main import VERBS, load_verb
+from gossamer.cli.command import VERBS, load_verb
 from gossamer.cli.texts import _spread
 
 Command = Callable[..., Any]
