@@ -22,6 +22,7 @@ from gossamer.errors import GossamerError, InputError, quote
 from gossamer.families import Family, family_for, get_family
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import SentenceEmbedding
+from gossamer.models.model_argument import check_model
 
 __all__ = ["save"]
 
@@ -45,6 +46,7 @@ def save(model: Model, directory: str | Path, family: str | None = None) -> Path
     of a model are kept. Raises InputError for a family that cannot hold the model (naming what differs) and for a
     directory that holds something else, GossamerError where writing fails; then the old model is there, untouched.
     """
+    check_model(model)
     form = _family(model, family)
     target = _target(directory)
     try:

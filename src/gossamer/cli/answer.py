@@ -9,6 +9,7 @@ from typer import Argument, Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    Device,
     Dtype,
     Field,
     Files,
@@ -42,6 +43,7 @@ def answer(
     impossible: Annotated[bool, Option("--impossible", help='"No answer" is an answer too.')] = False,
     long: HowLong = Long.chunk,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from each of the texts, of any length: where the answer stands, and how probable it is."""
@@ -56,7 +58,7 @@ def answer(
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        reply = task("answer", load(model, dtype=dtype))
+        reply = task("answer", load(model, dtype=dtype, device=device))
     with reading(read) as told:
         found = reply(
             question,

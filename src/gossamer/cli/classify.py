@@ -10,6 +10,7 @@ from typer import Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    Device,
     Dtype,
     Field,
     Files,
@@ -44,6 +45,7 @@ def classify(
     top_k: Annotated[int | None, Option(metavar="N", help="Labels for each text; all.")] = None,
     long: HowLong = Long.chunk,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Label texts, or pairs of texts, of any length: every label's score, the highest first."""
@@ -54,7 +56,7 @@ def classify(
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        label = task("classify", load(model, dtype=dtype))
+        label = task("classify", load(model, dtype=dtype, device=device))
     with reading(read) as told:
         found = label([one.text for one in read], pairs, top_k=top_k, long=long.value, progress=told)
     rows = [[[one.label, score(one.score)] for one in labels] for labels in found.labels]

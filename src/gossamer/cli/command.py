@@ -154,10 +154,10 @@ def run(args: Sequence[str]) -> int:
             return 2
         if os.environ.get("GOSSAMER_DEBUG") == "1":
             traceback.print_exc()
-        return _fail(type(problem).__name__, *_explain(problem), as_json)
+        return _fail(type(problem).__name__, *_explain(problem, args), as_json)
 
 
-def _explain(problem: Exception) -> tuple[str, int]:
+def _explain(problem: Exception, args: Sequence[str]) -> tuple[str, int]:
     """One line and the exit code."""
     if isinstance(problem, GossamerError):
         return wording(str(problem)), 2
@@ -170,7 +170,17 @@ def _explain(problem: Exception) -> tuple[str, int]:
         return f"the output could not be written ({why}): free some space or write it elsewhere", 2
     if isinstance(problem, MemoryError) or _is_torch_memory(problem):
         return "out of memory; read shorter or fewer texts at once", 2
+    if isinstance(problem, UnicodeEncodeError) and (halves := [one for one in args if not _is_unicode(one)]):
+        return f"{quote(halves[0])} holds bytes that are no UTF-8, or half a surrogate pair; write it in UTF-8", 2
     return f"{type(problem).__name__}: {problem} (a bug: GOSSAMER_DEBUG=1 shows where; please report it)", 1
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_torch_memory(problem: Exception) -> bool:
@@ -211,7 +221,3 @@ def _discard_output() -> None:
     """Point stdout at nothing: Python writes what is still buffered on its way out, and would complain once more."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,7 @@ from typer import Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    Device,
     Dtype,
     Field,
     Files,
@@ -41,6 +42,7 @@ def fill_mask(
     ] = None,
     long: HowLong = Long.chunk,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """The likeliest tokens under each mask ([MASK], or as the model's tokenizer writes it) of texts of any length."""
@@ -50,7 +52,7 @@ def fill_mask(
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        fill = task("fill-mask", load(model, dtype=dtype))
+        fill = task("fill-mask", load(model, dtype=dtype, device=device))
     with reading(read) as told:
         found = fill([one.text for one in read], top_k=top_k, targets=target or None, long=long.value, progress=told)
     rows = [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from gossamer.cli.output import note, print_json, progress, working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, remark
+from gossamer.cli.output import harmless, note, print_json, progress, working
+from gossamer.cli.task_pages import AsJson, Device, Dtype, Field, Files, ModelName, remark
 from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts
 from gossamer.errors import InputError
 
@@ -47,6 +47,7 @@ def generate(
     ] = None,
     seed: Annotated[int | None, Option(metavar="N", help="Same seed, same texts; drawn unless given.")] = None,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Continue texts with a decoder. One text is shown while it is written."""
@@ -60,7 +61,7 @@ def generate(
         from gossamer.models.sampling import Sampling
 
         Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        loaded = load(model, dtype=dtype)
+        loaded = load(model, dtype=dtype, device=device)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -146,16 +147,12 @@ def _named(said: str, texts: list[Text]) -> str:
 def _write_prompt(text: str) -> None:
     shown = text if len(text) <= SHOWN else f"…{text[-SHOWN:]}"
     if sys.stdout.isatty():
-        sys.stdout.write(f"{BOLD}{_harmless(shown)}{NORMAL}")
+        sys.stdout.write(f"{BOLD}{harmless(shown)}{NORMAL}")
     else:
         sys.stdout.write(shown)
 
 
 def _write(text: str) -> None:
     """A piece of text, at once; on a terminal without what would move its cursor or change its colours."""
-    sys.stdout.write(_harmless(text) if sys.stdout.isatty() else text)
+    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
-
-
-def _harmless(text: str) -> str:
-    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -60,7 +60,7 @@ def _interrupt_or_end(number: int, frame: "FrameType | None") -> None:
 
 def _handle_interrupts(handler: object) -> None:
     """Unless they are ignored, as in a job in the background."""
-    import _signal  # `signal` itself takes ten times as long to import
+    import _signal  # type: ignore[import-not-found]  # `signal` itself takes ten times as long to import
 
     if _signal.getsignal(_SIGINT) is not _signal.SIG_IGN:
         _signal.signal(_SIGINT, handler)
@@ -86,7 +86,7 @@ def _prepare_streams() -> None:
     except (OSError, ValueError):  # not a stream of the system's
         return
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    raw = io.BufferedWriter(_Remarks(descriptor))
+    raw = io.BufferedWriter(_Remarks(descriptor))  # type: ignore[type-var]
     sys.stderr = io.TextIOWrapper(raw, encoding=encoding, errors="replace", line_buffering=True)
 
 

@@ -8,7 +8,20 @@ from typing import Annotated
 from typer import Option
 
 from gossamer.cli.output import working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, HowLong, Long, ModelName, Texts, reading, report, score
+from gossamer.cli.task_pages import (
+    AsJson,
+    Device,
+    Dtype,
+    Field,
+    Files,
+    HowLong,
+    Long,
+    ModelName,
+    Texts,
+    reading,
+    report,
+    score,
+)
 from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts
 
 __all__ = ["COMMAND", "tag"]
@@ -38,6 +51,7 @@ def tag(
     ] = Join.simple,
     long: HowLong = Long.chunk,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Names, parts of speech or other labels in texts of any length, with the characters they stand at."""
@@ -46,7 +60,7 @@ def tag(
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        label = task("tag", load(model, dtype=dtype))
+        label = task("tag", load(model, dtype=dtype, device=device))
     with reading(read) as told:
         found = label([one.text for one in read], aggregation.value, long=long.value, progress=told)
     rows = [

@@ -22,6 +22,7 @@ from gossamer.errors import InputError
 
 __all__ = [
     "AsJson",
+    "Device",
     "Dtype",
     "Field",
     "Files",
@@ -59,6 +60,7 @@ Files = Annotated[
 Field = Annotated[str, Option(metavar="NAME", help="The field or column that holds the text.")]
 HowLong = Annotated[Long, Option(metavar="HOW", help="Longer texts than the model reads: chunk, truncate or error.")]
 Dtype = Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")]
+Device = Annotated[str | None, Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1 ...; cpu.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
 
 

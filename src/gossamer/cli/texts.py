@@ -75,7 +75,18 @@ class TakesFiles(Verb):
     """A verb whose --file takes all names up to the next option, so that `--file *.txt` means what it says."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _spread(args, ("--file", "-f")))
+        spread = _spread(args, ("--file", "-f"))
+        try:
+            return super().parse_args(ctx, spread)
+        except Exception as problem:
+            missing = getattr(problem, "param", None)
+            if type(problem).__name__ != "MissingParameter" or missing is None or len(spread) == len(args):
+                raise
+            name = missing.metavar
+            raise InputError(
+                f"{name} is missing: --file takes all names that follow it; write {name} before it, or -- behind the "
+                "last file"
+            ) from None
 
 
 def _spread(args: Sequence[str], names: tuple[str, ...]) -> list[str]:

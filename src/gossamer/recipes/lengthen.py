@@ -25,6 +25,7 @@ from gossamer.models.head_settings import (
     SequenceClassification,
     TokenClassification,
 )
+from gossamer.models.model_argument import check_model
 from gossamer.patterns import Full, Global, Window
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.text import speeches
@@ -74,6 +75,7 @@ def lengthen(
     Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
     interpolated; unlike there, nothing is trained afterwards: `heal` does that.
     """
+    check_model(model)
     _check_new_positions(positions, seed)
     _check_attention(model.architecture)
     check_windows(window)

@@ -6,6 +6,7 @@ from typing import Literal, overload
 
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
+from gossamer.models.model_argument import check_model
 from gossamer.tasks.answer import Answer, Answers, AnswerTask
 from gossamer.tasks.base import Task
 from gossamer.tasks.classify import Classified, Classify, Label
@@ -63,6 +64,5 @@ def task(name: str, model: Model) -> Task:
     """The task of this name, ready to be called with text. Raises InputError for an unknown name or no model."""
     if not isinstance(name, str) or name not in TASKS:
         raise InputError(f"task is {quote(name)}; it must be one of {', '.join(sorted(TASKS))}")
-    if not isinstance(model, Model):
-        raise InputError(f"model is {quote(model)}, no model; give what gossamer.load or gossamer.lengthen returned")
+    check_model(model)
     return TASKS[name](model)
