@@ -44,3 +44,9 @@ def test_what_is_none_of_its_kind_is_said_in_one_line(model: Any, name: str) -> 
     with pytest.raises(gs.InputError, match=match) as caught:
         call(model)
     assert "\n" not in str(caught.value)
+
+
+def test_a_directory_as_data_is_said_to_be_one(tmp_path: Path) -> None:
+    for name, why in ((tmp_path, "is a directory"), (tmp_path / "none", "no such file")):
+        with pytest.raises(gs.InputError, match=f"data.train is .*: {why}; name a token file"):
+            gs.train({"data": {"train": str(name)}, "steps": 1})

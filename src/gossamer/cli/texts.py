@@ -76,11 +76,12 @@ class TakesFiles(Verb):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         spread = _spread(args, ("--file", "-f"))
+        swallowed = len(spread) > len(args)
         try:
             return super().parse_args(ctx, spread)
         except Exception as problem:
             missing = getattr(problem, "param", None)
-            if type(problem).__name__ != "MissingParameter" or missing is None or len(spread) == len(args):
+            if type(problem).__name__ != "MissingParameter" or missing is None or not swallowed:
                 raise
             name = missing.metavar
             raise InputError(

@@ -75,9 +75,8 @@ def lengthen(
     Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. As there, position embeddings are copied, not
     interpolated; unlike there, nothing is trained afterwards: `heal` does that.
     """
-    check_model(model)
     _check_new_positions(positions, seed)
-    _check_attention(model.architecture)
+    _check_attention(model)
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
     longer = dataclasses.replace(_lengthened(model.architecture, to, windows), separator_id=_separator(model))
@@ -109,8 +108,9 @@ def _check_new_positions(positions: object, seed: object) -> None:
         raise InputError(f"seed is {quote(seed)}; it must be a whole number, 0 or more")
 
 
-def _check_attention(old: Architecture) -> None:
-    for i, layer in enumerate(old.layers):
+def _check_attention(model: Model) -> None:
+    check_model(model)
+    for i, layer in enumerate(model.architecture.layers):
         if layer.attention.pattern != Full():
             raise InputError(
                 f"layer {i} attends by '{layer.attention.pattern}'; lengthen replaces full attention only: "
