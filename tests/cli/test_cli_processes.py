@@ -84,7 +84,10 @@ interrupt = lambda *given, **more: os.kill(os.getpid(), signal.SIGINT)
 class AtImport:
     def find_spec(self, name, path=None, target=None):
         if name == when:
-            interrupt()
+            try:
+                interrupt()
+            except KeyboardInterrupt:  # as compiled modules do
+                raise ImportError("no module, and no word of an interrupt")
 sys.meta_path.insert(0, AtImport())
 if when == "the work":
     from gossamer.cli import embed
