@@ -1,12 +1,11 @@
 """Gossamer: long, lean and fast transformers. Names are loaded when first used: importing takes no time."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from gossamer.errors import GossamerError, InputError
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from gossamer.checkpoints import load, save  # type: ignore[no-redef]
+    from gossamer.errors import GossamerError, InputError
     from gossamer.kernels import attend, explain, merge
     from gossamer.models.generation import generate
     from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window
@@ -41,6 +40,8 @@ _HOMES = {
     "Fixed": "gossamer.patterns",
     "Full": "gossamer.patterns",
     "Global": "gossamer.patterns",
+    "GossamerError": "gossamer.errors",
+    "InputError": "gossamer.errors",
     "PerHead": "gossamer.patterns",
     "Strided": "gossamer.patterns",
     "Window": "gossamer.patterns",
@@ -56,7 +57,9 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module  # here, as `typing` above: the command handles Ctrl-C once this file is read
+
     if name not in _HOMES:
         raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

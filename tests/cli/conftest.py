@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gossamer as gs
-from gossamer.cli.main import run
+from gossamer.cli.command import run
 from gossamer.models import (
     Architecture,
     Attention,

@@ -73,18 +73,63 @@ def test_closed_streams_are_no_bug() -> None:
         assert all(one.endswith(" ...") for one in done.stderr.splitlines())
     done = shell("embed model --file - <&-")
     assert done.returncode == 2
-    assert done.stderr.startswith("gossamer: --file is '-', but standard input is closed")
+    assert done.stderr.startswith("gossamer: a text is '-', but standard input is closed")
+
+
+INTERRUPTED = """
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have it ignored
+when = sys.argv[1]
+interrupt = lambda *given, **more: os.kill(os.getpid(), signal.SIGINT)
+class AtImport:
+    def find_spec(self, name, path=None, target=None):
+        if name == when:
+            try:
+                interrupt()
+            except KeyboardInterrupt:  # as compiled modules do
+                raise ImportError("no module, and no word of an interrupt")
+sys.meta_path.insert(0, AtImport())
+if when == "the work":
+    from gossamer.cli import embed
+    embed.read_texts = interrupt
+if when == "the end":
+    atexit.register(interrupt)
+sys.argv[1:] = sys.argv[2:]
+from gossamer.cli.main import main
+main()
+"""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_an_interrupt_is_one_line() -> None:
-    script = (
-        "import os, signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background may have it ignored
-        "from gossamer.cli import embed, main\n"
-        "embed.read_texts = lambda *given: os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.argv[1:] = ['embed', 'model', 'a text']\n"
-        "main.main()"
+@pytest.mark.parametrize(
+    ("when", "as_json"),
+    [
+        ("gossamer.cli.command", ()),
+        ("typer", ("--json",)),
+        ("rich.console", ()),
+        ("torch", ("--json",)),
+        ("the work", ()),
+        ("the work", ("--json",)),
+    ],
+)
+def test_an_interrupt_is_one_line_whenever_it_comes(when: str, as_json: tuple[str, ...]) -> None:
+    line = [sys.executable, "-c", INTERRUPTED, when, "embed", "/nowhere", "a text", *as_json]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert [one for one in done.stderr.splitlines() if not one.endswith(" ...")] == ["gossamer: interrupted"]
+    assert (json.loads(done.stdout) if as_json else done.stdout) == (
+        {"error": {"type": "Interrupt", "message": "interrupted"}} if as_json else ""
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "gossamer: interrupted\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_while_python_goes_leaves_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, "the end", "-V"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "gossamer: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("stream", ["2>/dev/full", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("args", "code"), [("-V", 0), ("embed M none.txt", 2), ("x", 2)])
+def test_a_lost_standard_error_leaves_the_exit_code(stream: str, args: str, code: int) -> None:
+    assert subprocess.run(["sh", "-c", f"'{GOSSAMER}' {args} {stream}"], check=False).returncode == code

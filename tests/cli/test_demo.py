@@ -19,8 +19,8 @@ import pytest
 import torch
 
 import gossamer as gs
+from gossamer.cli.command import run
 from gossamer.cli.demo import command, experiments, job, material, plots, variants
-from gossamer.cli.main import run
 from gossamer.models import Model, Positions
 from gossamer.text import Speech, speeches
 

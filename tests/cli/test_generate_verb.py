@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import gossamer as gs
-from gossamer.cli.generate import _harmless
+from gossamer.cli.output import harmless
 from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Positions
 from gossamer.patterns import Full, Window
 from gossamer.text import byte_tokenizer
@@ -134,7 +134,7 @@ def test_a_terminal_gets_the_speed_and_nothing_that_moves_its_cursor(
     assert done.out == "\033[1mOn\tce\033[0ma\ufffd[2Jb\n"
     assert done.error.startswith("gossamer: 6 tokens at ")
     assert done.error.endswith(" a second, seed 11")
-    assert _harmless("a\r\x07\n\u202e日") == "a\ufffd\ufffd\n\ufffd日"
+    assert harmless("a\r\x07\n\u202e日") == "a\ufffd\ufffd\n\ufffd日"
 
 
 @pytest.mark.parametrize(

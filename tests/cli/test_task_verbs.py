@@ -132,7 +132,10 @@ def test_pairs(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Pa
         (["fill-mask", "/nowhere", "a [MASK]", "--top-k", "0"], "--top-k is 0; it must be a whole number, 1 or more"),
         (["fill-mask", "/nowhere"], "there is no text; give TEXT, or --file FILE"),
         (["classify", "{small}", "a"], "the model's head is 'embed', so it cannot classify texts"),
-        (["classify", "/nowhere", "a", "--pair-field", "b"], "--pair-field is 'b', and TEXT has no fields"),
+        (
+            ["classify", "/nowhere", "a", "--pair-field", "b"],
+            "argument 1: the field 'b' is missing",
+        ),
         (
             ["classify", "/nowhere", "a", "--pair", "b", "--pair-field", "b"],
             "--pair 'b' and --pair-field 'b' were both",
@@ -167,14 +170,14 @@ def test_refusals_name_the_place_and_the_option(
     assert refused.startswith("gossamer: argument 2 is ")
     assert "gossamer lengthen MODEL --to 64 --out DIR, or give --long chunk or --long truncate" in refused
     pairs = ("classify", with_head("classify"), "--file", file, "--pair-field", "other")
-    assert (
-        f"{file}:1: has no text in the field 'other' (it has: text); name one with --pair-field"
-        in gossamer(*pairs).error
-    )
+    missing = gossamer(*pairs).error
+    assert f"{file}:1: the field 'other' is missing (it has: none but its text); name one" in missing
+    assert missing.endswith("with --pair-field")
     nothing = gossamer("tag", with_head("tag"), "--file", file, "--field", "other").error
-    assert f"{file}:1: has no text" in nothing
+    assert f"{file}:1: the field 'other' is missing (it has: text); name the field" in nothing
+    assert nothing.endswith("with --field")
     file.write_text('{"text": null}\n')
-    assert "the field 'text' is null, no text; name another" in gossamer("tag", with_head("tag"), "--file", file).error
+    assert "the field 'text' is None; name the field" in gossamer("tag", with_head("tag"), "--file", file).error
     pair = gossamer("classify", with_head("classify"), "a", "--pair", " ").error
     assert "argument 1: the second text is empty" in pair
 

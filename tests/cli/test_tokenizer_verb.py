@@ -104,7 +104,7 @@ def test_a_full_disk_or_an_interrupt_leaves_the_old_one(
         (["--kind", "bpe", "--family", "bert"], "kind is 'bpe', but 'bert' reads wordpiece"),
         (["--kind", "bpe", "--size", "9"], "but the characters of these texts and the special tokens are 261"),
         (["--kind", "bpe", "--size", "many"], "--size is 'many'; it must be a whole number such as 30000"),
-        (["--kind", "bpe", "--field", "body"], "has no text in the field 'body'"),
+        (["--kind", "bpe", "--field", "body"], "the field 'body' is missing"),
     ],
 )
 def test_wrong_options(gossamer: Command, corpus: Path, tmp_path: Path, options: list[str], match: str) -> None:

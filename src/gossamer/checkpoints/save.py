@@ -22,6 +22,7 @@ from gossamer.errors import GossamerError, InputError, quote, remark
 from gossamer.families import Family, family_for, get_family
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import SentenceEmbedding
+from gossamer.models.model_argument import check_model
 from gossamer.regular_files import open_regular
 from gossamer.text import Tokenizer
 from gossamer.text.encoding import fingerprint
@@ -55,6 +56,7 @@ def save(model: Model, directory: str | Path, family: str | None = None) -> Path
     family that cannot hold the model (naming what differs) and for a directory that holds something else,
     GossamerError where writing fails; then the old model is there, untouched.
     """
+    check_model(model)
     form = _family(model, family)
     target = _target(directory)
     try:

@@ -9,6 +9,7 @@ from typer import Argument, Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    Device,
     Dtype,
     Field,
     Files,
@@ -22,7 +23,7 @@ from gossamer.cli.task_pages import (
     report,
     score,
 )
-from gossamer.cli.texts import TakesFiles, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts, refuse_file_name
 from gossamer.errors import InputError
 
 __all__ = ["COMMAND", "answer"]
@@ -36,12 +37,15 @@ def answer(
     texts: Texts = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     top_k: Annotated[int, Option(metavar="N", help="Answers from each text.")] = 1,
     max_answer_tokens: Annotated[int, Option(metavar="N", help="The longest answer, in tokens.")] = 15,
     impossible: Annotated[bool, Option("--impossible", help='"No answer" is an answer too.')] = False,
     long: HowLong = Long.chunk,
     max_length: MaxLength = None,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from each of the texts, of any length: where the answer stands, and how probable it is."""
@@ -50,12 +54,13 @@ def answer(
         raise InputError(f"--max-answer-tokens is {max_answer_tokens}; it must be a whole number of tokens, 1 or more")
     if not question.strip():
         raise InputError(f"QUESTION is {question!r}; ask something")
-    read = read_texts(texts or [], file or [], field)
+    refuse_file_name("QUESTION", question, as_text)
+    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        reply = task("answer", load(model, dtype=dtype))
+        reply = task("answer", load(model, dtype=dtype, device=device))
     with reading(read) as told:
         found = reply(
             question,

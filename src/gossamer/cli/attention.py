@@ -12,8 +12,8 @@ from rich.text import Text as Styled
 from typer import Option
 
 from gossamer.cli.output import print_json, printable, show, working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, Texts, named
-from gossamer.cli.texts import TakesFiles, Text, read_texts
+from gossamer.cli.task_pages import AsJson, Device, Dtype, Field, Files, ModelName, Texts, named
+from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts
 from gossamer.errors import InputError, plural
 
 __all__ = ["COMMAND", "attention"]
@@ -27,6 +27,8 @@ def attention(
     text: Texts = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     layer: Annotated[int, Option(metavar="N", help="The layer, from 0; -1 is the last.")] = -1,
     head: Annotated[int | None, Option(metavar="N", help="One head, from 0; the mean of all unless given.")] = None,
     token: Annotated[
@@ -38,18 +40,19 @@ def attention(
     ] = None,
     top: Annotated[int, Option(metavar="N", help="Tokens that each one attends to most.")] = 5,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """What the tokens of one text attend to: the exact weights of a layer, of one head or averaged over all."""
     if top < 1:
         raise InputError(f"--top is {top}; it must be a whole number, 1 or more")
-    texts = read_texts(text or [], file or [], field)
+    texts = list(read_texts(text or [], file or [], field, format=format, as_text=as_text))
     if len(texts) > 1:
         raise InputError(f"there are {len(texts)} texts; give one at a time")
     with working("reading the model"):
         from gossamer.checkpoints import load
 
-        loaded = load(model, dtype=dtype)
+        loaded = load(model, dtype=dtype, device=device)
     with working("reading the text"):
         try:
             found, more = _read(loaded, texts[0], layer, head, token or [], top, None if as_json else SHOWN)
@@ -73,7 +76,8 @@ def _read(
 
     if model.tokenizer is None:
         raise InputError("the model has no tokenizer: put tokenizer.json into its directory to read texts")
-    batch = model.tokenizer(text.text, truncation=False)
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in model.tokenizer(text.text, truncation=False).items()}
     tokens = model.tokenizer.tokens(batch["input_ids"][0].tolist())
     rows, top = _rows(tokens, wanted), min(top, len(tokens))
     rows, more = rows[:most], 0 if most is None else len(rows[most:])

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from typer import BadParameter, Option
 
+from gossamer.errors import quote
+
 __all__ = ["Changes", "read_changes"]
 
 Changes = Annotated[
@@ -24,8 +26,10 @@ def _change(text: str) -> tuple[str, Any]:
 
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise BadParameter(f"{text!r} is not of the form FIELD=VALUE, such as steps=100", param_hint="'--set'")
+        raise BadParameter(f"{quote(text)} is not of the form FIELD=VALUE, such as steps=100", param_hint="'--set'")
     try:
         return name, yaml.safe_load(value)
     except yaml.YAMLError:
         return name, value
+    except ValueError:  # more digits than Python reads
+        raise BadParameter(f"{quote(name)} is {quote(value)}, too large a number", param_hint="'--set'") from None

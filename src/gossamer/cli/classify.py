@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option
@@ -12,6 +11,7 @@ from typer import Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    Device,
     Dtype,
     Field,
     Files,
@@ -25,8 +25,8 @@ from gossamer.cli.task_pages import (
     report,
     score,
 )
-from gossamer.cli.texts import TakesFiles, read_texts
-from gossamer.errors import InputError
+from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts, refuse_file_name
+from gossamer.errors import InputError, quote
 
 __all__ = ["COMMAND", "classify"]
 
@@ -46,9 +46,11 @@ def classify(
     texts: Texts = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     pair: Annotated[str | None, Option(metavar="TEXT", help="A second text, read with each of the texts.")] = None,
     pair_field: Annotated[
-        str | None, Option(metavar="NAME", help="The field that holds each text's second text in a .jsonl file.")
+        str | None, Option(metavar="NAME", help="The field that holds each text's second text in its row.")
     ] = None,
     top_k: Annotated[int | None, Option(metavar="N", help="Labels for each text; all.")] = None,
     function_to_apply: Annotated[
@@ -58,19 +60,18 @@ def classify(
     long: HowLong = Long.chunk,
     max_length: MaxLength = None,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Label texts, or pairs of texts, of any length: every label's score, the highest first."""
     check_top_k(top_k)
-    read = read_texts(texts or [], file or [], field)
-    pairs = None if pair is None else [pair] * len(read)
-    if pair_field is not None:
-        pairs = _pairs(texts or [], file or [], pair_field, pair)
+    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
+    pairs = _pairs(read, pair, pair_field, as_text)
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        label = task("classify", load(model, dtype=dtype))
+        label = task("classify", load(model, dtype=dtype, device=device))
     with reading(read) as told:
         found = label(
             [one.text for one in read],
@@ -85,11 +86,20 @@ def classify(
     report(read, found, ("label", "score"), rows, as_json)
 
 
-def _pairs(arguments: Sequence[str], files: Sequence[Path], pair_field: str, pair: str | None) -> list[str]:
-    """Each text's second text, from the same line."""
-    other = next((str(one) for one in files if one.suffix != ".jsonl"), "TEXT" if arguments else None)
-    if pair is not None:
+def _pairs(texts: Sequence[Text], pair: str | None, pair_field: str | None, as_text: bool) -> list[str] | None:
+    """Each text's second text: one for all of them, or each from another field of the text's own row."""
+    if pair is not None and pair_field is not None:
         raise InputError(f"--pair {pair!r} and --pair-field {pair_field!r} were both given; give one of them")
-    if other is not None or not files:
-        raise InputError(f"--pair-field is {pair_field!r}, and {other} has no fields; give .jsonl files alone")
-    return [one.text for one in read_texts([], files, pair_field, "--pair-field")]
+    if pair is not None:
+        refuse_file_name("--pair", pair, as_text)
+        return [pair] * len(texts)
+    return None if pair_field is None else [_other_text(text, pair_field) for text in texts]
+
+
+def _other_text(text: Text, name: str) -> str:
+    value = text.fields.get(name)
+    if not isinstance(value, str):
+        others = ", ".join(text.fields)[:80] or "none but its text"
+        found = f"is {quote(value)}" if name in text.fields else f"is missing (it has: {others})"
+        raise InputError(f"{text.source}: the field {name!r} {found}; name one of its row with --pair-field")
+    return value

@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from gossamer.cli.output import check_target, print_json, printable, show, working, write_whole
 from gossamer.cli.task_pages import Long, named, reading, remark
-from gossamer.cli.texts import TakesFiles, Text, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, Text, input_files, read_texts
 from gossamer.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def embed(
         Option("--file", "-f", metavar="FILE ...", help="Files of one text each; .jsonl: one a line; -: stdin."),
     ] = None,
     field: Annotated[str, Option(metavar="NAME", help="The field that holds the text in a .jsonl file.")] = "text",
+    format: Format = None,
+    as_text: AsText = False,
     spans: Annotated[
         int | None, Option(metavar="N", help="One vector for every N tokens, all read in the same pass.")
     ] = None,
@@ -48,9 +50,9 @@ def embed(
     """Turn texts of any length into vectors: one a text, or with --spans one for every so many tokens of it."""
     if spans is not None and spans < 1:
         raise InputError(f"--spans is {spans}; it must be a whole number of tokens, 1 or more")
-    read = read_texts(texts or [], file or [], field)
+    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
     if out is not None:
-        check_target(out, (".npy", ".jsonl"), file or [])
+        check_target(out, (".npy", ".jsonl"), input_files(texts or [], file or [], as_text))
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.tasks import task

@@ -9,6 +9,7 @@ from typer import Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    Device,
     Dtype,
     Field,
     Files,
@@ -22,7 +23,7 @@ from gossamer.cli.task_pages import (
     report,
     score,
 )
-from gossamer.cli.texts import TakesFiles, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts
 
 __all__ = ["COMMAND", "fill_mask"]
 
@@ -34,6 +35,8 @@ def fill_mask(
     texts: Texts = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     top_k: Annotated[int, Option(metavar="N", help="Tokens for each mask.")] = 5,
     target: Annotated[
         list[str] | None, Option(metavar="WORD", help="Consider this word; may be given several times.")
@@ -41,16 +44,17 @@ def fill_mask(
     long: HowLong = Long.chunk,
     max_length: MaxLength = None,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """The likeliest tokens under each mask ([MASK], or as the model's tokenizer writes it) of texts of any length."""
     check_top_k(top_k)
-    read = read_texts(texts or [], file or [], field)
+    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        fill = task("fill-mask", load(model, dtype=dtype))
+        fill = task("fill-mask", load(model, dtype=dtype, device=device))
     with reading(read) as told:
         found = fill(
             [one.text for one in read],

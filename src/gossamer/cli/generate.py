@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from gossamer.cli.output import note, print_json, progress, working
-from gossamer.cli.task_pages import AsJson, Dtype, Field, Files, ModelName, remark
-from gossamer.cli.texts import TakesFiles, Text, read_texts
+from gossamer.cli.output import harmless, note, print_json, progress, working
+from gossamer.cli.task_pages import AsJson, Device, Dtype, Field, Files, ModelName, remark
+from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts
 from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def generate(
     ] = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     max_new_tokens: Annotated[int, Option(metavar="N", help="Tokens to generate for each text.")] = 128,
     temperature: Annotated[float, Option(metavar="T", help="0: always the likeliest token.")] = 1.0,
     top_k: Annotated[int | None, Option(metavar="N", help="Draw from the N likeliest tokens alone.")] = None,
@@ -45,19 +47,21 @@ def generate(
     ] = None,
     seed: Annotated[int | None, Option(metavar="N", help="Same seed, same texts; drawn unless given.")] = None,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Continue texts with a decoder. One text is shown while it is written."""
     for name, count in (("--max-new-tokens", max_new_tokens), ("--top-k", top_k)):
         if count is not None and count < 1:
             raise InputError(f"{name} is {count}; it must be a whole number, 1 or more")
-    read = [_without_last_break(one) for one in read_texts([*(texts or []), *(prompt or [])], file or [], field)]
+    given = read_texts([*(texts or []), *(prompt or [])], file or [], field, format=format, as_text=as_text)
+    read = [_without_last_break(one) for one in given]
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.models.sampling import Sampling
 
         Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        loaded = load(model, dtype=dtype)
+        loaded = load(model, dtype=dtype, device=device)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -143,16 +147,12 @@ def _named(said: str, texts: list[Text]) -> str:
 def _write_prompt(text: str) -> None:
     shown = text if len(text) <= SHOWN else f"…{text[-SHOWN:]}"
     if sys.stdout.isatty():
-        sys.stdout.write(f"{BOLD}{_harmless(shown)}{NORMAL}")
+        sys.stdout.write(f"{BOLD}{harmless(shown)}{NORMAL}")
     else:
         sys.stdout.write(shown)
 
 
 def _write(text: str) -> None:
     """A piece of text, at once; on a terminal without what would move its cursor or change its colours."""
-    sys.stdout.write(_harmless(text) if sys.stdout.isatty() else text)
+    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
-
-
-def _harmless(text: str) -> str:
-    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -13,6 +13,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from gossamer.cli.output import show
+from gossamer.cli.wording import wording
 
 __all__ = ["Verb", "Verbs"]
 
@@ -32,6 +33,11 @@ class Verb(TyperCommand):
 
 class Verbs(TyperGroup):
     """The command: what it is for, and its verbs."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        wording.take(command)
+        return name, command, rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         verbs = [

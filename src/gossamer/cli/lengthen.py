@@ -9,7 +9,7 @@ from rich.text import Text
 from typer import Argument, BadParameter, Option
 
 from gossamer.cli.output import check_directory, note, print_json, show, working
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 
 __all__ = ["lengthen"]
 
@@ -66,7 +66,7 @@ def _windows(window: str) -> int | list[int]:
         numbers = [int(one) for one in window.split(",")]
     except ValueError:
         raise BadParameter(
-            f"{window!r} is not a number such as 512, or one for each layer", param_hint="'--window'"
+            f"{quote(window)} is not a number such as 512, or one for each layer", param_hint="'--window'"
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
 

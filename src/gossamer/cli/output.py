@@ -19,12 +19,14 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gossamer.cli.wording import wording
 from gossamer.errors import InputError, Remark, clean_line
 from gossamer.whole_files import take_modes
 
 __all__ = [
     "check_directory",
     "check_target",
+    "harmless",
     "note",
     "print_json",
     "printable",
@@ -81,6 +83,11 @@ def printable(text: str) -> str:
     return clean_line(text, longest=max(len(text), 1))
 
 
+def harmless(text: str) -> str:
+    """A text of several lines, without what would move a terminal's cursor or change its colours."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
 def _console(stream: TextIO) -> Console:
     """In colour on a terminal, unless NO_COLOR is set."""
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH
@@ -89,7 +96,7 @@ def _console(stream: TextIO) -> Console:
 
 def note(message: str) -> None:
     """A remark to the person, on stderr."""
-    _console(sys.stderr).print(Text(f"gossamer: {clean_line(message)}"), style="yellow", soft_wrap=True)
+    _console(sys.stderr).print(Text(f"gossamer: {clean_line(wording(message))}"), style="yellow", soft_wrap=True)
 
 
 @contextmanager
@@ -114,10 +121,10 @@ def working(what: str) -> Iterator[None]:
     """Say what is going on where it takes longer than a moment: a spinner on a terminal, else one line."""
     out = _console(sys.stderr)
     if out.is_terminal:
-        with out.status(what):
+        with out.status(Text(clean_line(what))):
             yield
         return
-    timer = threading.Timer(PATIENCE, lambda: out.print(Text(f"gossamer: {what} ..."), soft_wrap=True))
+    timer = threading.Timer(PATIENCE, lambda: out.print(Text(f"gossamer: {clean_line(what)} ..."), soft_wrap=True))
     timer.daemon = True
     timer.start()
     try:
@@ -174,7 +181,15 @@ def check_target(path: Path, suffixes: Sequence[str], inputs: Sequence[Path] = (
 
 
 def check_directory(out: Path) -> None:
-    """Find out before the work, not after it, that the directory --out cannot be written."""
+    """Find out before the work, not after it, that the directory --out cannot be written.
+
+    A folder that is replaced as a whole must not be the one that the shell stands in, or one around it.
+    """
+    here = Path.cwd()
+    if out.resolve() in (here, *here.parents):
+        raise InputError(
+            f"--out is {str(out)!r}, the folder you are in, or one around it; name one in it, or beside it"
+        )
     there = next(one for one in (out, *out.absolute().parents) if one.exists())
     if not there.is_dir():
         raise InputError(f"--out is {str(out)!r}, but {str(there)!r} is a file; name a directory")

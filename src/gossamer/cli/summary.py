@@ -7,6 +7,7 @@ from typing import Annotated
 from typer import Argument, BadParameter, Option
 
 from gossamer.cli.output import print_json, show, working
+from gossamer.errors import quote
 
 __all__ = ["summary"]
 
@@ -38,7 +39,11 @@ def _numbers(lengths: str) -> list[int]:
     try:
         numbers = [int(one) for one in lengths.split(",")]
     except ValueError:
-        raise BadParameter(f"{lengths!r} is not a list of numbers such as 512,4096", param_hint="'--lengths'") from None
+        raise BadParameter(
+            f"{quote(lengths)} is not a list of numbers such as 512,4096", param_hint="'--lengths'"
+        ) from None
     if any(one < 1 for one in numbers):
-        raise BadParameter(f"{lengths!r} has {min(numbers)}; each must be 1 or more tokens", param_hint="'--lengths'")
+        raise BadParameter(
+            f"{quote(lengths)} has {quote(min(numbers))}; each must be 1 or more tokens", param_hint="'--lengths'"
+        )
     return numbers

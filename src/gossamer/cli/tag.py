@@ -10,6 +10,7 @@ from typer import Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    Device,
     Dtype,
     Field,
     Files,
@@ -22,7 +23,7 @@ from gossamer.cli.task_pages import (
     report,
     score,
 )
-from gossamer.cli.texts import TakesFiles, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts
 
 __all__ = ["COMMAND", "tag"]
 
@@ -44,21 +45,24 @@ def tag(
     texts: Texts = None,
     file: Files = None,
     field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     aggregation: Annotated[
         Join, Option(metavar="HOW", help="Tokens to entities: none, simple; by words: first, average, max.")
     ] = Join.simple,
     long: HowLong = Long.chunk,
     max_length: MaxLength = None,
     dtype: Dtype = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Names, parts of speech or other labels in texts of any length, with the characters they stand at."""
-    read = read_texts(texts or [], file or [], field)
+    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        label = task("tag", load(model, dtype=dtype))
+        label = task("tag", load(model, dtype=dtype, device=device))
     with reading(read) as told:
         found = label(
             [one.text for one in read], aggregation.value, long=long.value, max_length=max_length, progress=told

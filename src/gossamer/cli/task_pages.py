@@ -17,10 +17,12 @@ from typer import Argument, Option
 
 from gossamer.cli.output import note, print_json, printable, progress, show
 from gossamer.cli.texts import Text
+from gossamer.cli.wording import wording
 from gossamer.errors import InputError, plural
 
 __all__ = [
     "AsJson",
+    "Device",
     "Dtype",
     "Field",
     "Files",
@@ -51,17 +53,18 @@ class Long(StrEnum):
 
 
 ModelName = Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")]
-Texts = Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to read.")]
+Texts = Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to read, or names of files of them.")]
 Files = Annotated[
     list[Path] | None,
-    Option("--file", "-f", metavar="FILE ...", help="Files of one text each; .jsonl: one a line; -: stdin."),
+    Option("--file", "-f", metavar="FILE ...", help="Files: txt, md, jsonl, json, csv, tsv, packed too; -: stdin."),
 ]
-Field = Annotated[str, Option(metavar="NAME", help="The field that holds the text in a .jsonl file.")]
+Field = Annotated[str, Option(metavar="NAME", help="The field or column that holds the text.")]
 HowLong = Annotated[Long, Option(metavar="HOW", help="Longer texts than the model reads: chunk, truncate or error.")]
 MaxLength = Annotated[
     int | None, Option(metavar="N", help="Tokens read at once; as many as the model's own files say.")
 ]
 Dtype = Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")]
+Device = Annotated[str | None, Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1 ...; cpu.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
 
 
@@ -81,10 +84,7 @@ def _named(said: str, texts: Sequence[Text]) -> str:
     said = re.sub(r"^text_pair (\d+)\b", lambda number: f"{texts[int(number[1])].source}: the second text", said)
     said = re.sub(r"\bof pair (\d+)\b", lambda number: f"of {texts[int(number[1])].source}", said)
     said = re.sub(r"^question \d+\b", "QUESTION", said)
-    said = re.sub(r"\blong='(\w+)'", r"--long \1", said)
-    said = re.sub(r"\bmax_length=(\d+)", r"--max-length \1", said)
-    said = re.sub(r"\bmax_length (is|says)\b", r"--max-length \1", said)
-    return re.sub(r"gossamer\.lengthen\(model, to=(\d+)\)", r"gossamer lengthen MODEL --to \1 --out DIR", said)
+    return wording(re.sub(r"\bmax_length (is|says)\b", r"--max-length \1", said))
 
 
 @contextmanager

@@ -1,37 +1,93 @@
-"""Texts from the command line: arguments, files, lines of a .jsonl file, standard input."""
+"""Texts from the command line: arguments, files of every format that is read, standard input."""
 
 from __future__ import annotations
 
-import json
+import os
+import stat
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
 
 from gossamer.cli.help_page import Verb
-from gossamer.errors import InputError
+from gossamer.cli.output import note
+from gossamer.errors import InputError, quote
 
-__all__ = ["TakesFiles", "Text", "read_texts"]
+if TYPE_CHECKING:
+    from gossamer.text import InputStream
+
+__all__ = [
+    "AsText",
+    "Format",
+    "TakesFiles",
+    "Text",
+    "TextFormat",
+    "input_files",
+    "read_texts",
+    "refuse_file_name",
+    "stdin_stream",
+]
+
+STDIN = "stdin"
+_SHOWN = 3
+_LOOKS_LIKE_A_FILE = (
+    *(".txt", ".md", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".xz", ".zst"),
+    *(".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub", ".html", ".htm", ".xml", ".npy", ".zip"),
+)
+
+
+class TextFormat(StrEnum):
+    """How texts are written in a file."""
+
+    txt = "txt"
+    jsonl = "jsonl"
+    json = "json"
+    csv = "csv"
+    tsv = "tsv"
+    parquet = "parquet"
+
+
+Format = Annotated[
+    TextFormat | None,
+    Option(metavar="FORMAT", help="What files and stdin hold: txt, jsonl, json, csv, tsv, parquet; by their ending."),
+]
+AsText = Annotated[bool, Option("--text", help="Every TEXT is a text, though a file be called so.")]
 
 
 @dataclass(frozen=True)
 class Text:
-    """One text and where it came from: `argument 1`, `speech.txt`, `speeches.jsonl:3`, `stdin`.
+    """One text and where it came from: `argument 1`, `speech.txt`, `speeches.jsonl:3`, `standard input`.
 
-    whole: it is all of a text file, with the line break at its end.
+    whole: it is all of a file of plain text, with the line break at its end. fields: the others of its row.
     """
 
     source: str
     text: str
     whole: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TakesFiles(Verb):
     """A verb whose --file takes all names up to the next option, so that `--file *.txt` means what it says."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _spread(args, ("--file", "-f")))
+        spread = _spread(args, ("--file", "-f"))
+        swallowed = len(spread) > len(args)
+        try:
+            return super().parse_args(ctx, spread)
+        except Exception as problem:
+            missing = getattr(problem, "param", None)
+            if type(problem).__name__ != "MissingParameter" or missing is None or not swallowed:
+                raise
+            name = missing.metavar
+            raise InputError(
+                f"{name} is missing: --file takes all names that follow it; write {name} before it, or -- behind the "
+                "last file"
+            ) from None
 
 
 def _spread(args: Sequence[str], names: tuple[str, ...]) -> list[str]:
@@ -50,56 +106,141 @@ def _spread(args: Sequence[str], names: tuple[str, ...]) -> list[str]:
     return spread
 
 
-def read_texts(arguments: Sequence[str], files: Sequence[Path], field: str, option: str = "--field") -> list[Text]:
-    """All texts in order, arguments first. Raises InputError for unreadable or empty ones, and where there are none."""
-    texts = [Text(f"argument {i}", text) for i, text in enumerate(arguments, 1)]
-    if sum(str(one) == "-" for one in files) > 1:
-        raise InputError("--file names '-' twice; standard input can be read once")
-    for file in files:
-        texts.extend(_read(file, field, option))
-    for one in texts:
-        if not one.text.strip():
-            raise InputError(f"{one.source}: the text is empty; leave it out, or write something in it")
-    if not texts:
-        raise InputError("there is no text; give TEXT, or --file FILE, or --file - for standard input")
-    return texts
+def read_texts(
+    arguments: Sequence[str],
+    files: Sequence[Path],
+    field: str = "text",
+    *,
+    format: TextFormat | None = None,
+    as_text: bool = False,
+    may_be_empty: bool = False,
+) -> Iterator[Text]:
+    """All texts in order, arguments first, read as they are asked for: one row or one file at a time.
+
+    An argument that is the name of a file, and "-", is read as that file, which a note says, unless `as_text`. Raises
+    InputError, at once where there is nothing to read from or a file that is not there or of no format that is read;
+    later, for what is in the files, for empty texts unless they may be, and where there were no texts.
+    """
+    sources = _sources(arguments, files, as_text)
+    if not sources:
+        raise InputError("there is no text; give TEXT, or --file FILE, or - for standard input")
+    paths = [source for source in sources if isinstance(source, Path)]
+    if paths.count(Path("-")) > 1:
+        raise InputError("'-' is given twice; standard input can be read once")
+    _check_files(paths, format)
+    named = [argument for argument in arguments if not as_text and argument != "-" and _is_file_name(argument)]
+    if named:
+        _tell_named(named)
+    return _checked(_texts(sources, field, format), may_be_empty)
 
 
-def _read(file: Path, field: str, option: str) -> Iterator[Text]:
-    name = "stdin" if str(file) == "-" else str(file)
-    if name == "stdin" and sys.stdin is None:
-        raise InputError("--file is '-', but standard input is closed; pipe a text in, or name a file")
+def input_files(arguments: Sequence[str], files: Sequence[Path], as_text: bool = False) -> list[Path]:
+    """The files among the arguments, and those of --file, without standard input."""
+    sources = _sources(arguments, files, as_text)
+    return [source for source in sources if isinstance(source, Path) and source != Path("-")]
+
+
+def refuse_file_name(option: str, value: str, as_text: bool) -> None:
+    """Refuse the name of a file where only a text is taken."""
+    if not as_text and _is_file_name(value):
+        raise InputError(f"{option} is {quote(value)}, the name of a file; write the text itself, or add --text")
+
+
+def _sources(arguments: Sequence[str], files: Sequence[Path], as_text: bool) -> list[Path | Text]:
+    """Files to read and texts as they are, in their order."""
+    sources: list[Path | Text] = []
+    for number, argument in enumerate(arguments, 1):
+        is_file = not as_text and (argument == "-" or _is_file_name(argument))
+        sources.append(Path(argument) if is_file else Text(f"argument {number}", argument))
+    return [*sources, *files]
+
+
+def _is_file_name(argument: str) -> bool:
+    """Whether there is such a file; InputError where it can only be meant as one that is not there."""
     try:
-        data = sys.stdin.buffer.read() if name == "stdin" else file.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{name}: no such file; a text itself goes before --file") from None
-    except IsADirectoryError:
-        raise InputError(f"{name}: is a directory; name its files, such as {name.rstrip('/')}/*.txt") from None
+        is_there = not Path(argument).is_dir() and Path(argument).exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+    if not is_there and argument.lower().endswith(_LOOKS_LIKE_A_FILE) and not any(map(str.isspace, argument)):
+        raise InputError(f"{argument}: no such file; if this is the text itself, add --text")
+    return is_there
+
+
+def _tell_named(names: Sequence[str]) -> None:
+    listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    what = "is the name of a file" if len(names) == 1 else f"are names of {len(names):,} files"
+    note(f"{listed}: {what}, and read as such; with --text a name itself is the text")
+
+
+def _check_files(paths: Sequence[Path], format: TextFormat | None) -> None:
+    """What can be told before a model is read."""
+    from gossamer.text.documents import input_bytes
+    from gossamer.text.file_formats import format_of_name
+
+    for path in paths:
+        if path == Path("-"):
+            _check_stdin()
+        else:
+            input_bytes([path])
+            format_of_name(str(path), format)
+
+
+def stdin_stream() -> InputStream:
+    """Standard input, to be read once; InputError where it is closed, or is no file or pipe."""
+    from gossamer.text.documents import InputStream
+
+    _check_stdin()
+    return InputStream(STDIN, sys.stdin.buffer)
+
+
+def _check_stdin() -> None:
+    if sys.stdin is None:
+        raise InputError("a text is '-', but standard input is closed; pipe a text in, or name a file")
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise InputError(
-            f"{name}: is no UTF-8 text (byte {data[problem.start]:#04x} at {problem.start}); convert it first"
-        ) from None
-    if file.suffix != ".jsonl":
-        yield Text(name, text, whole=True)
+        status = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError):  # not a stream of the system's
         return
-    # Split at line feeds alone: str.splitlines would also break inside strings, at U+2028 and others.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield Text(f"{name}:{number}", _field(line, field, f"{name}:{number}", option))
+    is_device = stat.S_ISCHR(status.st_mode) and not sys.stdin.isatty()
+    if is_device and status.st_rdev != os.stat(os.devnull).st_rdev:
+        raise InputError("standard input is a device, which never ends; pipe a text in, or name a file")
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError("standard input is a directory; pipe a text in, or name a file")
 
 
-def _field(line: str, field: str, where: str, option: str) -> str:
+def _texts(sources: Sequence[Path | Text], field: str, format: TextFormat | None) -> Iterator[Text]:
+    for source in sources:
+        if isinstance(source, Text):
+            yield source
+        else:
+            yield from _read(source, field, format)
+
+
+def _read(path: Path, field: str, format: TextFormat | None) -> Iterator[Text]:
+    from gossamer.text.documents import read_documents
+
+    source = stdin_stream() if path == Path("-") else path
+    for document in read_documents([source], field=field, format=format, remark=note):
+        text = "".join(document.parts)
+        yield Text(document.name, text, whole=document.number == 0, fields=document.fields)
+
+
+def _checked(texts: Iterator[Text], may_be_empty: bool) -> Iterator[Text]:
+    count = 0
+    for count, text in enumerate(texts, 1):  # noqa: B007
+        if not may_be_empty and not text.text.strip():
+            raise InputError(f"{text.source}: the text is empty; leave it out, or write something in it")
+        yield replace(text, text=_whole_characters(text))
+    if not count:
+        raise InputError("there is no text: the files have none in them; name others")
+
+
+def _whole_characters(text: Text) -> str:
+    """Half a surrogate pair is what Python makes of bytes on the command line that are no UTF-8."""
     try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as problem:
-        raise InputError(f"{where}: is no JSON ({problem}); each line must be an object") from None
-    value = data.get(field) if isinstance(data, dict) else None
-    if not isinstance(value, str):
-        fields = ", ".join(map(str, data)) if isinstance(data, dict) else "no object"
-        if isinstance(data, dict) and field in data:
-            found = json.dumps(value)[:40]
-            raise InputError(f"{where}: the field {field!r} is {found}, no text; name another with {option}")
-        raise InputError(f"{where}: has no text in the field {field!r} (it has: {fields[:80]}); name one with {option}")
-    return value
+        text.text.encode()
+    except UnicodeEncodeError as problem:
+        raise InputError(
+            f"{text.source}: character {problem.start} is no character, but half a surrogate pair or a byte that is no "
+            "UTF-8; write the text as UTF-8"
+        ) from None
+    return text.text

@@ -17,6 +17,7 @@ from typer import Argument, Option
 
 from gossamer.cli import output
 from gossamer.cli.output import check_target, note, print_json, show, working
+from gossamer.cli.texts import Format, stdin_stream
 from gossamer.errors import plural
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Split(StrEnum):
 
 def tokenize(
     inputs: Annotated[
-        list[str], Argument(metavar="INPUT ...", help="Texts, .jsonl files, either as .gz or .xz too, or speeches.")
+        list[str],
+        Argument(metavar="INPUT ...", help="Files: txt, md, jsonl, csv ..., packed too; -: stdin; speeches."),
     ],
     tokenizer: Annotated[
         str, Option(metavar="NAME", help="bytes, a model's or tokenizer's directory, or an id on the hub.")
@@ -56,6 +58,7 @@ def tokenize(
             help="The name of a special token in a text (<|endoftext|>) is that token, or letters.",
         ),
     ] = True,
+    format: Format = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Turn texts into a token file to train on; memory does not grow with them.
@@ -63,15 +66,16 @@ def tokenize(
     Documents come in the order given; those without tokens are left out. Special tokens are no part of the file:
     training puts them around documents, so that one file serves every objective.
     """
-    check_target(out, (".tokens",), [Path(one) for one in inputs])
+    check_target(out, (".tokens",), [Path(name) for name in inputs if name != "-"])
     with working("reading the tokenizer"):
         from gossamer.text import input_bytes, read_documents, write_token_file
 
-        total = input_bytes(inputs)
+        sources = [stdin_stream() if name == "-" else name for name in inputs]
+        total = input_bytes(sources)
         cutter = _load(tokenizer)
     begin = time.monotonic()
     with _progress(total) as told:
-        documents = read_documents(inputs, field=field, split=split.value, told=told)
+        documents = read_documents(sources, field=field, split=split.value, format=format, told=told, remark=note)
         file = write_token_file(out, documents, cutter, name=tokenizer, control_tokens=control_tokens)
     seconds = time.monotonic() - begin
     if file.empty_documents:

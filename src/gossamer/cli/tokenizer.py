@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Argument, Option
 
-from gossamer.cli.help_page import Verb, Verbs
+from gossamer.cli.help_page import Verbs
 from gossamer.cli.output import check_directory, note, print_json, printable, show, working
-from gossamer.cli.texts import TakesFiles, read_texts
+from gossamer.cli.task_pages import Field, Files
+from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts
 from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
@@ -50,14 +51,19 @@ def several() -> Any:
     app.callback(no_args_is_help=True)(lambda: None)
 
     app.command("train", cls=TakesFiles, no_args_is_help=True, short_help="Train a new one from texts.")(train)
-    app.command("show", cls=Verb, no_args_is_help=True, short_help="Show the tokens of a text.")(show_tokens)
+    app.command("show", cls=TakesFiles, no_args_is_help=True, short_help="Show the tokens of a text.")(show_tokens)
     return typer.main.get_command(app)
 
 
 def train(
     file: Annotated[
         list[Path],
-        Option("--file", "-f", metavar="FILE ...", help="Files of one text each; .jsonl: one a line; -: stdin."),
+        Option(
+            "--file",
+            "-f",
+            metavar="FILE ...",
+            help="Files: txt, md, jsonl, json, csv, tsv, packed too; -: stdin.",
+        ),
     ],
     out: Annotated[Path, Option(metavar="DIR", help="Where to save the tokenizer.")],
     kind: Annotated[Kind | None, Option(metavar="KIND", help="wordpiece, bpe or unigram; the family's own.")] = None,
@@ -69,7 +75,8 @@ def train(
         bool | None, Option("--lower-case/--keep-case", help="Whether A is a; the family's habit unless given.")
     ] = None,
     max_length: Annotated[int | None, Option(metavar="N", help="Tokens that the model to come will read.")] = None,
-    field: Annotated[str, Option(metavar="NAME", help="The field that holds the text in a .jsonl file.")] = "text",
+    field: Field = "text",
+    format: Format = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Train a new tokenizer from texts; the same texts give the same one.
@@ -80,7 +87,7 @@ def train(
     if kind is None and family is None:
         raise InputError("give --kind (wordpiece, bpe or unigram) or --family, such as bert")
     _check_out(out)
-    texts = [one.text for one in read_texts([], file, field)]
+    texts = [one.text for one in read_texts([], file, field, format=format)]
     with working(f"training on {sum(map(len, texts)):,} characters"):
         from gossamer.text import train_tokenizer
 
@@ -111,7 +118,11 @@ def train(
 
 def show_tokens(
     model: Annotated[str, Argument(metavar="MODEL", help="A model's or tokenizer's directory, or an id on the hub.")],
-    texts: Annotated[list[str], Argument(metavar="TEXT ...", help="Texts to cut.")],
+    texts: Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to cut, or names of files.")] = None,
+    file: Files = None,
+    field: Field = "text",
+    format: Format = None,
+    as_text: AsText = False,
     control_tokens: Annotated[
         bool,
         Option(
@@ -122,16 +133,18 @@ def show_tokens(
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the tokens of a text, special ones included: their ids and the characters that they stand for."""
+    found = read_texts(texts or [], file or [], field, format=format, as_text=as_text, may_be_empty=True)
+    read = [one.text for one in found]
     with working("reading the tokenizer"):
         from gossamer.checkpoints.hub import find_checkpoint
         from gossamer.text import Tokenizer
 
         tokenizer = Tokenizer.load(find_checkpoint(model))
-    cut = [_cut(tokenizer, text, control_tokens) for text in texts]
+    cut = [_cut(tokenizer, text, control_tokens) for text in read]
     if as_json:
-        print_json({"texts": [{"text": text, "tokens": rows} for text, rows in zip(texts, cut, strict=True)]})
+        print_json({"texts": [{"text": text, "tokens": rows} for text, rows in zip(read, cut, strict=True)]})
     else:
-        show(Group(*(_table(text, rows) for text, rows in zip(texts, cut, strict=True))))
+        show(Group(*(_table(text, rows) for text, rows in zip(read, cut, strict=True))))
 
 
 def _check_out(out: Path) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from typer import Argument, Exit, Option
 
 from gossamer.cli.changes import Changes, read_changes
-from gossamer.cli.output import check_directory, note, print_json, show, working
+from gossamer.cli.output import check_directory, harmless, note, print_json, show, working
 
 __all__ = ["train"]
 
@@ -64,4 +64,4 @@ def train(
         print_json({"out": settings.output, "receipt": receipt.to_dict()})
     else:
         where = Text.assemble("saved in ", (settings.output, "bold"), no_wrap=True, overflow="ignore")
-        show(Text.assemble(*([f"{receipt.sample}\n\n"] if receipt.sample else []), f"{receipt}\n", where))
+        show(Text.assemble(*([f"{harmless(receipt.sample)}\n\n"] if receipt.sample else []), f"{receipt}\n", where))

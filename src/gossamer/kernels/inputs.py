@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, replace
 
 import torch
@@ -176,7 +176,7 @@ def _check_numbers(query_start: int, dropout: float, scale: float | None) -> Non
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise InputError(f"dropout is {quote(dropout)}; it must be from 0 up to, not including, 1")
     is_number = scale is None or isinstance(scale, int | float | torch.SymFloat)
-    if not is_number or (isinstance(scale, int | float) and not math.isfinite(scale)):
+    if not is_number or (isinstance(scale, int | float) and not abs(scale) <= sys.float_info.max):
         raise InputError(f"scale is {quote(scale)}; it must be a finite number")
 
 

@@ -16,6 +16,7 @@ from gossamer.models.generation_config import unfollowed
 from gossamer.models.generation_inputs import Prompts, Stops, check_count, read_prompts, read_seeds, read_stops
 from gossamer.models.generation_loop import Piece, Row, Stopped, continue_rows
 from gossamer.models.generation_text import TextStream
+from gossamer.models.model_argument import check_model
 from gossamer.models.sampling import Sampling
 
 __all__ = ["Generated", "Generation", "Piece", "Prompts", "Stops", "generate"]
@@ -165,9 +166,8 @@ def _run(
         yield from continue_rows(model, rows[first : first + batch_size], sampling, use_cache, clock)
 
 
-def _require_decoder(model: object) -> None:
-    if not isinstance(model, Model):
-        raise InputError(f"model is {quote(model)}, no model; give what gossamer.load returned")
+def _require_decoder(model: Model) -> None:
+    check_model(model)
     if not model.architecture.is_decoder:
         head = model.architecture.head
         has = "model has no head" if head is None else f"model's head is {head.kind!r}"

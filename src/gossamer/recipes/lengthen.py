@@ -25,6 +25,7 @@ from gossamer.models.head_settings import (
     SequenceClassification,
     TokenClassification,
 )
+from gossamer.models.model_argument import check_model
 from gossamer.patterns import Full, Global, Window
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.text import speeches
@@ -79,7 +80,7 @@ def lengthen(
     Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. There it is trained afterwards: `heal`.
     """
     _check_options(global_tokens, positions, seed, force)
-    _check_attention(model.architecture)
+    _check_attention(model)
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
     longer = _lengthened(model.architecture, to, windows)
@@ -123,8 +124,9 @@ def _check_options(global_tokens: object, positions: object, seed: object, force
         raise InputError(f"seed is {quote(seed)}; it must be a whole number, 0 or more")
 
 
-def _check_attention(old: Architecture) -> None:
-    for i, layer in enumerate(old.layers):
+def _check_attention(model: Model) -> None:
+    check_model(model)
+    for i, layer in enumerate(model.architecture.layers):
         if layer.attention.pattern != Full():
             raise InputError(
                 f"layer {i} attends by '{layer.attention.pattern}'; lengthen replaces full attention only: "

@@ -10,6 +10,7 @@ import torch
 from gossamer.checkpoints.load import find_device
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
+from gossamer.models.model_argument import check_model
 from gossamer.tasks.answer import Answer, Answers, AnswerTask
 from gossamer.tasks.base import Task
 from gossamer.tasks.classify import Classified, Classify, Label
@@ -85,7 +86,6 @@ def task(name: str, model: Model | None = None, device: Device = None, **options
     for option in options:
         known = list(inspect.signature(kind.__call__).parameters)
         raise InputError(refusal(option, known, called=f"what gossamer.task({name!r}, model) returns"))
-    if not isinstance(model, Model):
-        raise InputError(f"model is {quote(model)}, no model; give what gossamer.load or gossamer.lengthen returned")
+    checked = check_model(model)
     where = find_device(device)
-    return kind(model if where is None else model.to(where))
+    return kind(checked if where is None else checked.to(where))

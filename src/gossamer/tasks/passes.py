@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.output import Output
 from gossamer.tasks.frames import Frame
@@ -87,8 +88,15 @@ def in_groups(
         yield group, _shifted(progress, done, total)
 
 
+def check_progress(progress: object) -> None:
+    """Refuse what cannot be called, such as the True of other libraries."""
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress is {quote(progress)}; give a function of two counts, done and in all, or None")
+
+
 def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
     """The progress of one group as a part of the whole."""
+    check_progress(progress)
     return None if progress is None else lambda read, _: progress(done + read, total)
 
 
@@ -115,6 +123,7 @@ def read_passes(
     Each comes with its row of the tensor that `choose` picks from the model's output, in float32 on the CPU and, where
     that tensor is [batch, length, size], without padding. Counts the passes of each reading.
     """
+    check_progress(progress)
     for one in readings:
         one.passes = 0
     total, done = sum(part.keep_stop - part.keep_start for part in plan), 0

@@ -1,7 +1,8 @@
 """Text: tokenizers, documents and token files, and the speeches that ship with the package."""
 
 from gossamer.text.byte_tokenizer import byte_tokenizer, is_byte_tokenizer
-from gossamer.text.documents import Document, Split, input_bytes, read_documents
+from gossamer.text.documents import Document, InputStream, Split, input_bytes, read_documents
+from gossamer.text.file_formats import FORMATS
 from gossamer.text.speeches import Speech, passages, speeches
 from gossamer.text.token_file import TokenFile, tokenize, write_token_file
 from gossamer.text.tokenizer import Tokenizer
@@ -10,7 +11,9 @@ from gossamer.text.training import train_tokenizer
 from gossamer.text.word_marks import WordMarks, word_marks
 
 __all__ = [
+    "FORMATS",
     "Document",
+    "InputStream",
     "Speech",
     "Split",
     "TokenFile",

@@ -1,39 +1,45 @@
-"""Documents from files: text, JSON lines, either of them packed by gzip or xz, and the speeches of the package."""
+"""Documents from files: plain text, JSON, tables, packed or not; from an open stream; and the package's speeches."""
 
 import gzip
 import io
-import json
 import lzma
+import os
+import re
+import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, BinaryIO, TextIO, get_args
 
 from gossamer.errors import InputError, quote
+from gossamer.regular_files import check_regular, open_regular
+from gossamer.text.file_formats import FileFormat, check_format, detect_format, format_of_name, unpack
+from gossamer.text.rows import CHUNK, Row, Split, json_rows, jsonl_rows, parquet_rows, table_rows, text_rows
 from gossamer.text.speeches import speeches
 
-__all__ = ["Document", "Split", "input_bytes", "read_documents"]
+__all__ = ["Document", "InputStream", "Split", "input_bytes", "read_documents"]
 
-Split = Literal["file", "lines", "paragraphs"]
 SPEECHES = "speeches"
-CHUNK = 2**17
+_TELLING_LINE = re.compile(rb"[^\s\[{][^\n]*\n")
 
-Found = Iterator[tuple[int, Iterable[str]]]
-"""Documents of one file: the line that each begins in, and its parts."""
+Told = Callable[[int], None]
+Remark = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
     """A text in parts, which are read once, in order, before the next document is asked for.
 
-    source: the file. number: its line there, from 1; 0 for a whole file.
+    source: the file. number: its line or row there, from 1; 0 for a whole file. fields: the others of its row.
     """
 
     source: str
     number: int = 0
     parts: Iterable[str]
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -41,95 +47,187 @@ class Document:
         return f"{self.source}:{self.number}" if self.number else self.source
 
 
+@dataclass(frozen=True)
+class InputStream:
+    """An open stream of bytes to read documents from, and what to call it, such as "standard input"."""
+
+    name: str
+    stream: BinaryIO
+
+
+Input = str | Path | InputStream
+
+
 def read_documents(
-    inputs: Sequence[str | Path],
+    inputs: Sequence[Input],
     *,
     field: str = "text",
     split: Split = "file",
-    told: Callable[[int], None] = lambda count: None,
+    format: str | None = None,
+    told: Told = lambda count: None,
+    remark: Remark | None = None,
 ) -> Iterator[Document]:
-    """All documents of all inputs, in their order; memory holds one line, or a piece of a whole file, at a time.
+    """All documents of all inputs, in their order; memory holds one row, or a piece of a whole file, at a time.
 
-    An input is a file of UTF-8 text, a .jsonl file (one object a line, its text in `field`), either with .gz or .xz
-    behind it, or the word `speeches` for those of the package. split: what a document of a text file is: the whole
-    "file", each of its "lines", or "paragraphs" (what stands between blank lines); blank ones are left out. told: is
-    called with the number of bytes whenever some were read. Raises InputError for what cannot be read.
+    An input is a file, an open stream, or the word `speeches` for those of the package. A file's ending says what it
+    holds: .txt and .md UTF-8 text; .jsonl an object a line; .json an array of texts or objects; .csv and .tsv rows
+    under a line that names the columns; .parquet the same; each but the last also packed, with .gz, .xz or .zst behind
+    it (.parquet and .zst need the extra `data`). The text is in `field`. What has no ending is looked into. format: how
+    all inputs are written, whatever their endings: "txt", "jsonl", "json", "csv", "tsv" or "parquet".
+
+    split: what a document of plain text is: the whole "file", each of its "lines", or "paragraphs" (what stands between
+    blank lines); blank ones are left out. told: is called with the number of bytes whenever some were read. remark: is
+    told what the reader should know: that an input is a pipe (refused without it), or is no plain text by its content.
+    Raises InputError for what cannot be read.
     """
     if split not in get_args(Split):
         raise InputError(f"split is {quote(split)}; it must be one of {', '.join(map(repr, get_args(Split)))}")
-    input_bytes(inputs)
-    return _every(inputs, field, split, told)
+    check_format(format)
+    input_bytes(inputs, pipes=remark is not None)
+    for each in inputs:
+        if isinstance(each, str | Path) and each != SPEECHES:
+            format_of_name(str(each), format)
+    return _documents(inputs, partial(_Reader, field=field, split=split, format=format, told=told, remark=remark))
 
 
-def input_bytes(inputs: Sequence[str | Path]) -> int:
-    """The size of all inputs, as `read_documents` tells it; InputError where one is missing or no file."""
+def input_bytes(inputs: Sequence[Input], *, pipes: bool = True) -> int:
+    """The size of all inputs, as `read_documents` tells it (0 for a pipe); InputError where one is missing or no file.
+
+    pipes: whether named pipes will do.
+    """
     if isinstance(inputs, str | Path) or not inputs:
         raise InputError(f"the inputs are {quote(inputs)}; give a list of one file or more")
-    return sum(_bytes_of(one) for one in inputs)
+    return sum(_bytes_of(each, pipes) for each in inputs)
 
 
-def _bytes_of(one: str | Path) -> int:
-    if one == SPEECHES:
+def _bytes_of(source: Input, pipes: bool) -> int:
+    if isinstance(source, InputStream):
+        return 0
+    if source == SPEECHES:
         return sum(len(speech.text.encode()) for speech in speeches())
-    path = Path(one)
+    path = Path(source)
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a directory; name its files, such as {path}/*.txt")
+        if not (pipes and _is_pipe(path)):
+            check_regular(path, "name a regular file of texts")
         return path.stat().st_size
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; name a text or .jsonl file, or {SPEECHES!r}") from None
+    except InputError:
+        raise
     except (OSError, ValueError) as problem:
         raise InputError(f"{quote(str(path))} cannot be read ({problem}); name another file") from None
 
 
-def _every(inputs: Sequence[str | Path], field: str, split: Split, told: Callable[[int], None]) -> Iterator[Document]:
-    for one in inputs:
-        if one == SPEECHES:
-            for number, speech in enumerate(speeches(), 1):
-                yield Document(source=SPEECHES, number=number, parts=[speech.text])
-                told(len(speech.text.encode()))
+def _is_pipe(path: Path) -> bool:
+    return stat.S_ISFIFO(os.stat(path).st_mode)
+
+
+def _documents(inputs: Sequence[Input], reader: Callable[..., "_Reader"]) -> Iterator[Document]:
+    for source in inputs:
+        if isinstance(source, InputStream):
+            yield from reader(name=source.name).read(source.stream)
+        elif source == SPEECHES:
+            yield from _speeches(reader(name=SPEECHES).told)
         else:
-            yield from _read(Path(one), field, split, told)
+            yield from reader(name=str(source)).read_path(Path(source))
 
 
-def _read(path: Path, field: str, split: Split, told: Callable[[int], None]) -> Iterator[Document]:
-    name = str(path)
-    packing = path.suffix if path.suffix in _UNPACK else ""
-    as_lines = Path(name.removesuffix(packing)).suffix == ".jsonl"
-    with _read_errors(name), _Counted(name, told) as raw, _unpacked(raw, packing) as text:
-        if as_lines:
-            found: Found = ((number, [_field(line, field, f"{name}:{number}")]) for number, line in _lines(text))
-        else:
-            found = _SPLITS[split](text)
-        for number, parts in found:
-            yield Document(source=name, number=number, parts=_guarded(parts, name))
+def _speeches(told: Told) -> Iterator[Document]:
+    for number, speech in enumerate(speeches(), 1):
+        yield Document(source=SPEECHES, number=number, parts=[speech.text])
+        told(len(speech.text.encode()))
 
 
-class _Counted(io.FileIO):
-    """A file that tells how much of it is read."""
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """How one input is read, once and to its end."""
 
-    def __init__(self, name: str, told: Callable[[int], None]) -> None:
-        super().__init__(name)
+    name: str
+    field: str
+    split: Split
+    format: str | None
+    told: Told
+    remark: Remark | None
+
+    def read_path(self, path: Path) -> Iterator[Document]:
+        with _read_errors(self.name), self._open(path) as file:
+            yield from self.read(file)
+
+    def read(self, stream: BinaryIO) -> Iterator[Document]:
+        """The documents of an open file or pipe."""
+        form = format_of_name(self.name, self.format)
+        with _read_errors(self.name):
+            for number, parts, fields in self._table(stream) if form.content == "parquet" else self._rows(stream, form):
+                yield Document(source=self.name, number=number, parts=_guarded(parts, self.name), fields=fields)
+
+    def _open(self, path: Path) -> BinaryIO:
+        if self.remark is None or not _is_pipe(path):
+            return open_regular(path, "name a regular file of texts")
+        self.remark(f"{path}: is a pipe, which is read until its writer ends")
+        return path.open("rb")
+
+    def _table(self, stream: BinaryIO) -> Iterator[Row]:
+        if not stream.seekable():
+            raise InputError(f"{self.name}: a pipe cannot be read as parquet, which begins at its end; name a file")
+        size = stream.seek(0, io.SEEK_END)
+        told = 0
+
+        def tell(share: float) -> None:
+            nonlocal told
+            self.told(int(share * size) - told)
+            told = int(share * size)
+
+        yield from parquet_rows(stream, self.name, self.field, tell)
+
+    def _rows(self, stream: BinaryIO, form: FileFormat) -> Iterator[Row]:
+        data = io.BufferedReader(_FromFirstLine(stream, self.told), CHUNK)
+        if form.content is None and not form.packing:
+            form = detect_format(self.name, data.peek(), self.field)
+        with unpack(data, form.packing) as unpacked:
+            plain = io.BufferedReader(_FromFirstLine(unpacked), CHUNK)
+            if form.content is None:
+                form = detect_format(self.name, plain.peek(), self.field, form.packing)
+            if form.why and self.remark is not None:
+                self.remark(f"{self.name}: is read as {form.content}: {form.why}; format='txt' takes it as one text")
+            # Only line feeds end a line: U+2028 and others stand inside of strings; a mark of byte order is no text.
+            newline = "" if form.content in ("csv", "tsv") else "\n"
+            yield from self._decoded(io.TextIOWrapper(plain, encoding="utf-8-sig", newline=newline), form.content)
+
+    def _decoded(self, text: TextIO, content: str | None) -> Iterator[Row]:
+        if content == "txt":
+            return text_rows(text, self.split)
+        if content == "jsonl":
+            return jsonl_rows(text, self.name, self.field)
+        if content == "json":
+            return json_rows(text, self.name, self.field)
+        return table_rows(text, self.name, self.field, "," if content == "csv" else "\t")
+
+
+class _FromFirstLine(io.RawIOBase):
+    """A stream that tells how much of it is read, and whose first piece holds enough to tell what it is.
+
+    That is a whole line with more in it than a bracket, where there is one that is not very long.
+    """
+
+    def __init__(self, stream: Any, told: Told = lambda count: None) -> None:
         self._told = told
+        self._read = getattr(stream, "read1", stream.read)
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
 
     def readinto(self, buffer: Any, /) -> int:
-        count = super().readinto(buffer) or 0
-        self._told(count)
-        return count
-
-
-@contextmanager
-def _unpacked(raw: io.FileIO, packing: str) -> Iterator[TextIO]:
-    """Only line feeds end a line: U+2028 and others stand inside of strings; a mark of byte order is no text."""
-    with io.BufferedReader(raw, CHUNK) as data, _UNPACK[packing](data) as plain:
-        yield io.TextIOWrapper(plain, encoding="utf-8-sig", newline="\n")
-
-
-_UNPACK: dict[str, Callable[[Any], Any]] = {
-    "": nullcontext,
-    ".gz": lambda data: gzip.GzipFile(fileobj=data),
-    ".xz": lzma.LZMAFile,
-}
+        data = self._read(len(buffer))
+        if not self._begun:
+            while not _TELLING_LINE.search(data) and (more := self._read(len(buffer) - len(data))):
+                data += more
+            self._begun = True
+        buffer[: len(data)] = data
+        self._told(len(data))
+        return len(data)
 
 
 @contextmanager
@@ -149,52 +247,3 @@ def _guarded(parts: Iterable[str], name: str) -> Iterator[str]:
     """Parts are read by somebody else: what is wrong with them is said here."""
     with _read_errors(name):
         yield from parts
-
-
-def _lines(text: TextIO) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text, 1):
-        if line.strip():
-            yield number, line
-
-
-def _split_file(text: TextIO) -> Found:
-    yield 0, iter(lambda: text.read(CHUNK), "")
-
-
-def _split_lines(text: TextIO) -> Found:
-    for number, line in _lines(text):
-        yield number, [line.rstrip("\r\n")]
-
-
-def _split_paragraphs(text: TextIO) -> Found:
-    start, lines = 0, []
-    for number, line in enumerate(text, 1):
-        if line.strip():
-            start = start or number
-            lines.append(line)
-        elif lines:
-            yield start, ["".join(lines).rstrip("\r\n")]
-            start, lines = 0, []
-    if lines:
-        yield start, ["".join(lines).rstrip("\r\n")]
-
-
-_SPLITS: dict[str, Callable[[TextIO], Found]] = {
-    "file": _split_file,
-    "lines": _split_lines,
-    "paragraphs": _split_paragraphs,
-}
-
-
-def _field(line: str, field: str, where: str) -> str:
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as problem:
-        raise InputError(f"{where}: is no JSON ({problem}); each line must be an object") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{where}: is {quote(data)}; each line must be an object with the field {field!r}")
-    value = data.get(field)
-    if not isinstance(value, str):
-        found = f"is {quote(value)}" if field in data else f"is missing (it has: {', '.join(data)[:80]})"
-        raise InputError(f"{where}: the field {field!r} {found}; name the field that holds the text")
-    return value

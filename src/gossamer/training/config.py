@@ -50,6 +50,12 @@ _SHORT = {
 }
 
 
+def _why_not(name: str) -> str:
+    if Path(name).is_dir():
+        return "is a directory"
+    return "is no regular file" if Path(name).exists() else "no such file"
+
+
 def _written_out(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         name: {_SHORT[name]: value} if isinstance(value, str) and name in _SHORT else value
@@ -86,7 +92,7 @@ class DataSettings:
         object.__setattr__(self, "train", _at_home(self.train))
         for name in self.inputs:
             if name != "speeches" and not Path(name).is_file():
-                raise InputError(f"train is {quote(name)}: no such file; name a token file, texts, or speeches")
+                raise InputError(f"train is {quote(name)}: {_why_not(name)}; name a token file, texts, or speeches")
         if any(Path(name).suffix == ".tokens" for name in self.inputs):
             require(len(self.inputs) == 1, "train", list(self.inputs), "one token file alone, or texts")
             tokenized = "true: the texts of a token file are tokens already (gossamer tokenize --no-control-tokens)"
@@ -146,7 +152,7 @@ class EvaluationSettings:
         require(not (self.held_out and self.data), "held_out", self.held_out, "left out where there is data")
         for name in self.inputs:
             if name != "speeches" and not Path(name).is_file():
-                raise InputError(f"data is {quote(name)}: no such file; name a token file or texts")
+                raise InputError(f"data is {quote(name)}: {_why_not(name)}; name a token file or texts")
 
     @property
     def inputs(self) -> tuple[str, ...]:

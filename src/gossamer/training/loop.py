@@ -13,6 +13,7 @@ import torch
 from gossamer.checkpoints import save
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
+from gossamer.models.model_argument import check_model
 from gossamer.training.config import TrainingConfig
 from gossamer.training.material import check_output, gather
 from gossamer.training.processes import Processes
@@ -45,6 +46,8 @@ def train(
     Raises InputError for a config that is wrong or does not fit model, data or the run that is there, GossamerError
     where loss or gradients are not finite or a checkpoint cannot be written.
     """
+    if model is not None:
+        check_model(model)
     settings = TrainingConfig.read(config)
     if resume not in get_args(Resume):
         raise InputError(f"resume is {quote(resume)}; it must be one of {', '.join(map(repr, get_args(Resume)))}")

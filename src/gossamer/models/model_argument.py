@@ -1,0 +1,18 @@
+"""The check of a public function's argument `model`."""
+
+from os import PathLike
+from typing import Any
+
+from gossamer.errors import InputError, quote
+from gossamer.models.encoder import Model
+
+__all__ = ["check_model"]
+
+
+def check_model(model: Any) -> Model:
+    """The model; InputError for what is none. For a path or an id the remedy is to load it."""
+    if isinstance(model, str | PathLike):
+        raise InputError(f"model is {quote(model)}, which names one; load it first: gossamer.load({quote(str(model))})")
+    if not isinstance(model, Model):
+        raise InputError(f"model is {quote(model)}, no model; give what gossamer.load or gossamer.lengthen returned")
+    return model
