@@ -74,6 +74,15 @@ def test_a_panic_is_one_line(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_padding_without_end_is_not_carried_out(sound: Path, tmp_path: Path) -> None:
+    data = json.loads((sound / "tokenizer.json").read_text())
+    data["padding"] = {"strategy": {"Fixed": 2**60}, "direction": "Right", "pad_to_multiple_of": None}
+    data["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
+    data["truncation"] = {"direction": "Right", "max_length": 0, "strategy": "OnlySecond", "stride": 2**60}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    assert Tokenizer.load(tmp_path)("abc")["input_ids"].shape[1] > 0
+
+
 def panic_beside_a_writer() -> None:
     other = threading.Thread(target=os.write, args=(2, b"another thread\n"))
     other.start()

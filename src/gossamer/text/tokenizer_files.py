@@ -82,6 +82,9 @@ def check_works(backend: tokenizers.Tokenizer, source: Path) -> None:
 
     Other errors depend on the text: a word that is unknown, and nothing to stand for it.
     """
+    # Calls decide over both; to be padded to a number in a file could take all memory.
+    backend.no_padding()
+    backend.no_truncation()
     with loading_errors(f"{source} cannot be used", "it may be damaged: fetch it again"), suppress(Exception):
         backend.encode("a", "a")
 
