@@ -12,9 +12,7 @@ from kernel_cases import assert_same, peak_bytes, random_call, run
 from gossamer import Fixed, Global, PerHead, Strided, Window, attend
 from gossamer.kernels import attention_rows, tiles, top_keys
 from gossamer.kernels.cpu import rows
-from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.pieces import compile_pattern
-from gossamer.kernels.portable import portable
 from gossamer.patterns import Pattern
 
 MOST = 2**31 - 1
@@ -26,6 +24,7 @@ PATTERNS: list[Pattern] = [
     Fixed(MOST, MOST, "summary"),
     Fixed(MOST, 1, "block", MOST - 1),
     Fixed(2**20, 8),
+    Fixed(2**20, 2**20),
     Strided(MOST),
     Strided(MOST, "column"),
     Strided(MOST, "local"),
@@ -58,8 +57,6 @@ def work(backend: str, pattern: Pattern, options: dict[str, Any]) -> None:
     if backend == "weights":
         attention_rows(call.q, call.k, pattern, [3, 40], **call.options)
         top_keys(call.q, call.k, pattern, 3, **call.options)
-    elif backend == "portable":
-        portable(make_inputs(call.q, call.k, call.v, pattern, **call.options))
     else:
         assert_same(run(call, backend), run(call.to(torch.float64), "reference"), 3e-6, 1e-5)
 
