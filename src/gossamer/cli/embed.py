@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Argument, Option
 
-from gossamer.cli.output import check_target, print_json, printable, show, working, write_whole
+from gossamer.atomic_files import write_whole
+from gossamer.cli.output import check_target, print_json, printable, show, working
 from gossamer.cli.task_pages import Long, named, reading, remark
 from gossamer.cli.texts import TakesFiles, Text, read_texts
 from gossamer.errors import InputError

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gossamer.atomic_files import check_writable
 from gossamer.errors import InputError, clean_line
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "show",
     "wants_json",
     "working",
-    "write_whole",
 ]
 
 PATIENCE = 2.0
@@ -143,12 +142,7 @@ def check_target(path: Path, suffixes: Sequence[str], inputs: Sequence[Path] = (
     """Refuse, before any work is done, a file that could not be written or would destroy what is read."""
     if path.suffix not in suffixes:
         raise InputError(f"{path}: the name must end in {' or '.join(suffixes)}, which says how to write it")
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no directory {str(path.parent)!r}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: the directory {str(path.parent)!r} may not be written to; name another one")
+    check_writable(path)
     if path.exists() and any(one.exists() and one.samefile(path) for one in inputs):
         raise InputError(f"{path}: is one of the texts to be read; name another file for the result")
 
@@ -160,19 +154,3 @@ def check_directory(out: Path) -> None:
         raise InputError(f"--out is {str(out)!r}, but {str(there)!r} is a file; name a directory")
     if not os.access(there, os.W_OK):
         raise InputError(f"--out is {str(out)!r}, but {str(there)!r} may not be written to; name another directory")
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file beside `path`, then put it in its place: whatever fails, an old file there stays whole."""
-    path = path.resolve()
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        with new.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError as problem:
-        raise OSError(problem.errno, f"could not be written ({problem.strerror})", str(path)) from problem
-    finally:
-        new.unlink(missing_ok=True)
