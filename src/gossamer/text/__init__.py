@@ -2,6 +2,7 @@
 
 from gossamer.text.byte_tokenizer import byte_tokenizer, is_byte_tokenizer
 from gossamer.text.documents import Document, Split, input_bytes, read_documents
+from gossamer.text.encoding import EncodedPart, encode_text
 from gossamer.text.speeches import Speech, passages, speeches
 from gossamer.text.token_file import TokenFile, tokenize, write_token_file
 from gossamer.text.tokenizer import Tokenizer
@@ -11,12 +12,14 @@ from gossamer.text.word_marks import WordMarks, word_marks
 
 __all__ = [
     "Document",
+    "EncodedPart",
     "Speech",
     "Split",
     "TokenFile",
     "Tokenizer",
     "WordMarks",
     "byte_tokenizer",
+    "encode_text",
     "has_vocabulary_files",
     "input_bytes",
     "is_byte_tokenizer",
