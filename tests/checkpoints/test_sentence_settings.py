@@ -8,7 +8,7 @@ from tiny_checkpoints import BERT, build, write
 
 import gossamer as gs
 from gossamer.errors import Remark
-from gossamer.models import SentenceEmbedding
+from gossamer.models import SentenceEmbedding, SequenceClassification
 
 HEAD = SentenceEmbedding(
     pooling="max",
@@ -141,3 +141,80 @@ def test_a_prompt_that_is_none_is_refused(given: dict[str, object], said: str) -
     with pytest.raises(gs.InputError) as caught:
         HEAD.resolve_prompt(**given)  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+@pytest.fixture
+def re_ranker(tmp_path: Path) -> Path:
+    head = SequenceClassification(labels=("LABEL_0",))
+    return write(tmp_path / "re-ranker", {**BERT, "num_labels": 1}, head=head)
+
+
+def activation_of(directory: Path, **options: str) -> object:
+    head = gs.load(directory, **options).architecture.head
+    assert isinstance(head, SequenceClassification)
+    return head.score_activation
+
+
+IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
+NEWER = {"activation_fn": SIGMOID}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"sentence_transformers": None}, None),
+        ({"sentence_transformers": {"version": "5.0.0"}}, None),
+        ({"sentence_transformers": {"activation_fn": IDENTITY, "version": "5.0.0"}}, "identity"),
+        ({"sentence_transformers": {"activation_fn": SIGMOID}}, "sigmoid"),
+        ({"sbert_ce_default_activation_function": "torch.nn.Identity"}, "identity"),
+        ({"sbert_ce_default_activation_function": IDENTITY, "sentence_transformers": {}}, "identity"),
+        ({"sbert_ce_default_activation_function": IDENTITY, "sentence_transformers": NEWER}, "sigmoid"),
+    ],
+)
+def test_a_cross_encoder_s_activation_is_read_and_kept(
+    re_ranker: Path, tmp_path: Path, fields: dict[str, object], expected: str | None
+) -> None:
+    edit(re_ranker / "config.json", **fields)
+    assert activation_of(re_ranker) == expected
+    long, _ = gs.lengthen(gs.load(re_ranker), to=32, window=4)
+    for directory in (gs.save(gs.load(re_ranker), tmp_path / "again"), gs.save(long, tmp_path / "long")):
+        assert activation_of(directory) == expected
+        config = json.loads((directory / "config.json").read_text())
+        names = {"identity": {"activation_fn": IDENTITY}, "sigmoid": {"activation_fn": SIGMOID}}
+        assert config.get("sentence_transformers") == (names[expected] if expected else None)
+        assert "sbert_ce_default_activation_function" not in config
+    native = gs.save(gs.load(re_ranker), tmp_path / "native", family="gossamer")
+    assert activation_of(native) == expected
+
+
+@pytest.mark.parametrize("value", ["torch.nn.modules.activation.Softmax", "own.Activation", ""])
+def test_an_activation_that_is_not_known_is_refused(re_ranker: Path, value: object) -> None:
+    edit(re_ranker / "config.json", sentence_transformers={"activation_fn": value})
+    with pytest.raises(gs.InputError, match=r"config\.json: score_activation is .*; it must be 'identity', 'sigmoid'"):
+        gs.load(re_ranker)
+    assert gs.load(re_ranker, head="none").architecture.head is None
+    head = SequenceClassification(labels=("LABEL_0",), score_activation="identity")
+    assert gs.load(re_ranker, head=head).architecture.head == head
+
+
+@pytest.mark.parametrize("value", [3, [IDENTITY], {}])
+def test_an_activation_that_is_no_name_is_refused(re_ranker: Path, value: object) -> None:
+    edit(re_ranker / "config.json", sentence_transformers={"activation_fn": value})
+    with pytest.raises(
+        gs.InputError, match=r"config\.json: sentence_transformers\.activation_fn is .*; it must be the name"
+    ):
+        gs.load(re_ranker)
+
+
+def test_the_newest_files_of_a_cross_encoder_are_read(re_ranker: Path) -> None:
+    """modules.json with a Transformer alone, and config_sentence_transformers.json names class and activation."""
+    kind = "sentence_transformers.base.modules.transformer.Transformer"
+    (re_ranker / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": kind}]))
+    (re_ranker / "sentence_bert_config.json").write_text(json.dumps({"transformer_task": "sequence-classification"}))
+    settings = {"model_type": "CrossEncoder", "activation_fn": IDENTITY, "prompts": {}, "default_prompt_name": None}
+    (re_ranker / SETTINGS).write_text(json.dumps(settings))
+    assert activation_of(re_ranker) == "identity"
+    edit(re_ranker / "config.json", sentence_transformers={"activation_fn": SIGMOID})
+    assert activation_of(re_ranker) == "identity"
+    assert gs.load(re_ranker, head="embed").architecture.head == SentenceEmbedding()

@@ -47,7 +47,7 @@ def few_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def encoder(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two layers of 16 that read 512 tokens, with the real tokenizer."""
+    """Two layers of 16 that could read 512 tokens and whose files say 256, with the real tokenizer."""
     old = gs.load(small)
     embeddings = dataclasses.replace(old.architecture.embeddings, positions=Positions(length=512))
     torch.manual_seed(1)
@@ -55,7 +55,7 @@ def encoder(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-    model.tokenizer = old.tokenizer.with_max_length(512)
+    model.tokenizer = old.tokenizer.with_max_length(256)
     return gs.save(model, tmp_path_factory.mktemp("models") / "encoder")
 
 
@@ -197,7 +197,10 @@ def test_the_report_is_one_file_with_everything_inside(done: Job) -> None:
 
 
 def test_titles_and_captions_are_true(done: Job) -> None:
-    remark = "A chunk or span of 512 holds 510 tokens of text: the short model's 512 less [CLS] and [SEP]."
+    remark = (
+        "A chunk or span of 512 holds 510 tokens of text: the short model's 512 less [CLS] and [SEP]. "
+        "It reads 512 tokens here, where its own files say 256."
+    )
     for text in (done.printed, done.page.replace("&#39;", "'")):
         assert remark in " ".join(text.split())
     caption = (

@@ -56,6 +56,27 @@ def test_load_save_load_is_bitwise(family: str, head: str | None, tmp_path: Path
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
 
 
+def test_settings_that_would_say_something_else_in_the_new_format_are_left_out(tmp_path: Path) -> None:
+    """Another name of a field that was written; what the format refuses; files of code, which are not copied."""
+    code = {"auto_map": {"AutoModel": "modeling_own.OwnModel"}, "custom_pipelines": {"own": {"impl": "own.Own"}}}
+    model = build("distilbert", None)
+    model.extra_config = {"hidden_size": 999, "position_embedding_type": "relative_key", **KEPT, **code}
+    gs.save(model, tmp_path / "own")
+    config = json.loads((tmp_path / "own" / "config.json").read_text())
+    assert config.keys() & model.extra_config.keys() == {"position_embedding_type", *KEPT}
+    assert gs.load(tmp_path / "own").architecture == model.architecture
+    long, _ = gs.lengthen(model, to=64, window=4)
+    for format_, absent in (("longformer", {"position_embedding_type", *code}), ("gossamer", set(code))):
+        gs.save(long, tmp_path / format_, family=format_)
+        config = json.loads((tmp_path / format_ / "config.json").read_text())
+        assert not config.keys() & absent
+        assert {name: config[name] for name in KEPT} == KEPT
+        assert gs.load(tmp_path / format_).architecture == long.architecture
+    long.extra_config["position_embedding_type"] = "absolute"
+    gs.save(long, tmp_path / "longformer")
+    assert json.loads((tmp_path / "longformer" / "config.json").read_text())["position_embedding_type"] == "absolute"
+
+
 def test_a_setting_may_have_its_alias_for_a_name(tmp_path: Path) -> None:
     model = build("distilbert", None)
     path = gs.save(model, tmp_path / "model") / "config.json"

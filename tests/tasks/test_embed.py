@@ -331,7 +331,8 @@ def test_minilm_in_one_pass_and_in_company(real: Model) -> None:
         assert distance(together[i], alone) <= 1e-5
 
 
-def test_minilm_on_a_long_text(real: Model) -> None:
+def test_minilm_on_a_long_text(real: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real, "tokenizer", real.tokenizer.with_max_length(512))
     text = " ".join(speeches()[3].text.split()[:700])
     tokens = len(real.tokenizer.encode_plain(text)[0])
     long, _ = gs.lengthen(real, to=2048, window=512)

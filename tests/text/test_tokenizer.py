@@ -9,7 +9,7 @@ import torch
 import transformers
 from torture import PAIRS, TORTURE, check_same
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, Remark
 from gossamer.text import Tokenizer, speeches
 
 
@@ -39,8 +39,10 @@ def test_truncation_and_padding(ours, oracle, max_length: int):
 
 
 def test_default_length_is_the_models_and_not_the_128_of_the_file(ours, oracle):
-    batch = check_same(ours, oracle, speeches()[0].text)
+    with pytest.warns(Remark, match="was cut to 512"):
+        batch = check_same(ours.with_max_length(512), oracle, speeches()[0].text)
     assert batch["input_ids"].shape == (1, 512)
+    assert ours.max_length == 512
     assert ours(speeches()[0].text, truncation=False)["input_ids"].shape[1] > 512
     assert ours(["a", "b c"])["input_ids"].shape == (2, 4)
 
@@ -97,7 +99,7 @@ def test_properties_and_decoding(ours, oracle):
 def test_a_longer_copy_leaves_the_original_alone(ours):
     longer = ours.with_max_length(8192)
     text = speeches()[0].text
-    assert longer(text)["input_ids"].shape[1] > 512 == ours(text)["input_ids"].shape[1]
+    assert longer(text)["input_ids"].shape[1] > 512 == ours(text, max_length=512)["input_ids"].shape[1]
     assert (longer.max_length, ours.max_length) == (8192, 512)
 
 

@@ -60,6 +60,8 @@ def load(
     embed = SentenceEmbedding() if embed is None and head == "embed" else embed
     config_path = encoder / "config.json"
     config = read_json(config_path)
+    if sentence is not None and sentence.activation is not None:  # the newest place for it, which wins
+        config["sentence_transformers"] = {"activation_fn": sentence.activation}
     try:
         _check_unquantized(config)
         family = get_family(config.get("model_type"))

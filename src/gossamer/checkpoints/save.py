@@ -33,6 +33,8 @@ _OURS = {
     *("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
 }
+# Settings that name code files, which are not copied; what is written is read without them.
+_OF_CODE = ("auto_map", "custom_pipelines")
 _LONGEST_NAME = 255  # bytes, of one part of a path
 _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 
@@ -123,15 +125,9 @@ def _write(model: Model, family: Family, new: Path) -> None:
         model.tokenizer.save(new, types=model.architecture.embeddings.token_types > 1)
     head = model.architecture.head
     if family.public and isinstance(head, SentenceEmbedding):
-        write_sentence_files(new, head, model.architecture.hidden_size, _longest(model))
+        write_sentence_files(new, head, model.architecture.hidden_size, model.reading_length())
     (new / "README.md").write_text(model_card(model, family), encoding="utf-8")
     seal(new, __version__)
-
-
-def _longest(model: Model) -> int:
-    """Tokens that one text may have: the tokenizer's limit, which may be below the model's."""
-    limit = None if model.tokenizer is None else model.tokenizer.max_length
-    return min(limit or model.architecture.length, model.architecture.length)
 
 
 def _tensors(model: Model, family: Family) -> dict[str, Tensor]:
@@ -161,4 +157,7 @@ def _config(model: Model, family: Family) -> dict[str, Any]:
 
 
 def _may_keep(name: str, value: Any, family: Family) -> bool:
-    return name not in family.aliases and (name not in family.required or value in family.required[name])
+    """Whether a setting that came along says in this format what it said in its own, or nothing."""
+    if name in _OF_CODE or name in family.aliases:
+        return False
+    return name not in family.required or value in family.required[name]

@@ -33,7 +33,8 @@ _SETTINGS += ["sentence_albert_config.json"]
 class SentenceFiles:
     """What the files say: where the encoder lies, how one vector is made, how many tokens a text may have at most.
 
-    `head` is None for a cross-encoder, whose head is that of its config.json. `lowers`: `settings` asks for small
+    `head` is None for a cross-encoder, whose head is that of its config.json; `activation` is what it makes of its
+    scores, by the name of a class. `lowers`: `settings` asks for small
     letters before the tokenizer.
     """
 
@@ -42,6 +43,7 @@ class SentenceFiles:
     longest: int | None = None
     settings: Path | None = None
     lowers: bool = False
+    activation: Any = None
 
 
 def find_encoder(directory: Path) -> Path:
@@ -83,14 +85,15 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
         )
     encoder = check_inside(directory, modules[0].get("path", ""), path)
     head = _read_of_all(directory)
+    activation = read_json(directory / _OF_ALL).get("activation_fn") if head is None else None
     if head is not None and len(kinds) > 1:
         pooling = check_inside(directory, modules[1].get("path", ""), path) / "config.json"
         head = replace(head, normalized=kinds[-1] == "Normalize", **_read_pooling(pooling))
     settings = next((encoder / one for one in _SETTINGS if is_there(encoder / one)), None)
     if settings is None:
-        return SentenceFiles(encoder, head)
+        return SentenceFiles(encoder, head, activation=activation)
     longest, lowers = _read_settings(settings)
-    return SentenceFiles(encoder, head, longest, settings, lowers)
+    return SentenceFiles(encoder, head, longest, settings, lowers, activation)
 
 
 def _read_of_all(directory: Path) -> SentenceEmbedding | None:

@@ -19,6 +19,8 @@ __all__ = [
     "NOT_NEGATIVE",
     "OPTIONAL_COLUMNS",
     "OPTIONAL_COUNT",
+    "OPTIONAL_NAME",
+    "OPTIONAL_OBJECT",
     "OPTIONAL_RATE",
     "OPTIONAL_TOKEN",
     "POSITIVE",
@@ -101,7 +103,9 @@ ACTIVATION = Kind(
     write=lambda v: {"gelu_tanh": "gelu_new", "gelu_sigmoid": "quick_gelu"}.get(v, v),
 )
 LABELS = Kind(allowed='an object that names each label, {"0": ..., "1": ...} without gaps, or null', accepts=_is_labels)
-LABEL_NUMBERS = Kind(allowed="an object, or null", accepts=lambda v: v is None or isinstance(v, dict))
+OPTIONAL_OBJECT = Kind(allowed="an object, or null", accepts=lambda v: v is None or isinstance(v, dict))
+OPTIONAL_NAME = Kind(allowed="a name, or null", accepts=lambda v: v is None or isinstance(v, str))
+LABEL_NUMBERS = OPTIONAL_OBJECT
 PROBLEM_TYPE = Kind(
     allowed=f"one of {', '.join(get_args(ProblemType))}, or null",
     accepts=lambda v: v is None or (isinstance(v, str) and v in get_args(ProblemType)),

@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.families.base import OMITTED, Config, Field
-from gossamer.families.kinds import LABEL_NUMBERS, LABELS, OPTIONAL_COUNT, OPTIONAL_RATE, PROBLEM_TYPE
+from gossamer.families.kinds import (
+    LABEL_NUMBERS,
+    LABELS,
+    OPTIONAL_COUNT,
+    OPTIONAL_NAME,
+    OPTIONAL_OBJECT,
+    OPTIONAL_RATE,
+    PROBLEM_TYPE,
+)
 from gossamer.models.architecture import Architecture
 
 __all__ = [
@@ -81,6 +89,32 @@ def _names(value: Any, config: Config) -> Any:
     return tuple(f"LABEL_{i}" for i in range(2 if count is None else count))
 
 
+_ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "identity",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+    "torch.nn.Identity": "identity",
+    "torch.nn.Sigmoid": "sigmoid",
+}
+
+
+def _score_activation(value: Any, config: Config) -> Any:
+    """What a cross-encoder makes of its scores: `sentence_transformers`, or the field that came before it, names it."""
+    named = (config["sentence_transformers"] or {}).get("activation_fn")
+    named = config["sbert_ce_default_activation_function"] if named is None else named
+    if named is not None and not isinstance(named, str):
+        raise InputError(
+            f"sentence_transformers.activation_fn is {quote(named)}; it must be the name of a class, or null"
+        )
+    return None if named is None else _ACTIVATIONS.get(named, named)
+
+
+def _written_activation(value: Any, architecture: Architecture) -> Any:
+    named = next((name for name, one in _ACTIVATIONS.items() if one == value), None)
+    return OMITTED if named is None else {"activation_fn": named}
+
+
+_SCORES = ("head.sequence-classification.score_activation",)
+
 # The last line wins: names where there are any, else as many as num_labels says, else two, as in transformers.
 LABEL_FIELDS = (
     Field(
@@ -100,4 +134,20 @@ LABEL_FIELDS = (
         write=lambda labels, architecture: {str(i): label for i, label in enumerate(labels)},
     ),
     Field("problem_type", PROBLEM_TYPE, None, to=("head.problem_type",)),
+    Field(
+        "sentence_transformers",
+        OPTIONAL_OBJECT,
+        None,
+        to=_SCORES,
+        read=_score_activation,
+        write=_written_activation,
+    ),
+    Field(
+        "sbert_ce_default_activation_function",
+        OPTIONAL_NAME,
+        None,
+        to=_SCORES,
+        read=_score_activation,
+        write=lambda value, architecture: OMITTED,
+    ),
 )

@@ -59,6 +59,24 @@ class Model(nn.Module):
         self.head = build_head(architecture)
         self.reset_parameters()
 
+    def reading_length(self, max_length: int | None = None) -> int:
+        """How many tokens of a text, special ones included, are read at once: the one rule of tokenizer and tasks.
+
+        That is the checkpoint's own limit (`tokenizer.max_length`: the least of the tokenizer's `model_max_length`,
+        sentence-transformers' `max_seq_length` and the architecture's length), or `max_length`, up to the
+        architecture's length. Raises InputError for another one.
+        """
+        most = self.architecture.length
+        if max_length is None:
+            limit = None if self.tokenizer is None else self.tokenizer.max_length
+            return most if limit is None else min(limit, most)
+        if type(max_length) is not int or not 1 <= max_length <= most:
+            raise InputError(
+                f"max_length is {quote(max_length)}; it must be a whole number of tokens from 1 to {most}, all that "
+                "the model can read at once"
+            )
+        return max_length
+
     def reset_parameters(self) -> None:
         """Draw fresh weights, as the architecture's `initializer` says: biases and padding rows 0, norms 1."""
         draw_weights(self, self.architecture)

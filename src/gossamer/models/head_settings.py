@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import require, require_choice, require_count, require_flag, require_positive, require_rate
@@ -22,6 +22,7 @@ __all__ = [
     "PreTraining",
     "ProblemType",
     "QuestionAnswering",
+    "ScoreActivation",
     "SentenceEmbedding",
     "SequenceClassification",
     "Similarity",
@@ -31,6 +32,7 @@ __all__ = [
 Activation = Literal["gelu", "gelu_tanh", "gelu_sigmoid", "relu", "silu"]
 Pooling = Literal["mean", "cls", "max"]
 PoolerActivation = Literal["tanh", "relu"]
+ScoreActivation = Literal["identity", "sigmoid"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
@@ -103,10 +105,13 @@ class SequenceClassification:
     """One score a label for the whole text, from its first token: dropout, dense, activation, dropout, linear.
 
     `problem_type` decides the loss: None leaves that to the number of labels and the type of the given ones.
+    `score_activation` is what a cross-encoder of sentence-transformers makes of its scores when it answers: the numbers
+    themselves, or the sigmoid of each; None: what is usual for the problem. The model's logits are without it.
     """
 
     labels: tuple[str, ...]
     problem_type: ProblemType | None = None
+    score_activation: ScoreActivation | None = None
     pooler_activation: PoolerActivation = "tanh"
     input_dropout: float = 0.0
     dropout: float = 0.1
@@ -118,6 +123,10 @@ class SequenceClassification:
             require_choice(self, ProblemType, "problem_type")
         if self.problem_type == "single_label_classification":
             require(len(self.labels) > 1, "labels", self.labels, "two or more for single_label_classification")
+        named = self.score_activation
+        is_known = named is None or (isinstance(named, str) and named in get_args(ScoreActivation))
+        allowed = "'identity', 'sigmoid' or None (in config.json, activation_fn torch.nn.Identity or torch.nn.Sigmoid)"
+        require(is_known, "score_activation", named, allowed)
         require_choice(self, PoolerActivation, "pooler_activation")
         require_rate(self, "input_dropout", "dropout")
 

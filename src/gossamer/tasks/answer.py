@@ -130,7 +130,7 @@ class AnswerTask(Task):
         if room(self.model, frame) < 1:
             raise InputError(
                 f"question {i} is {len(asked)} tokens long, which leaves no room for its context, as the model reads "
-                f"{self.model.architecture.length}: shorten the question, or {self._remedy(len(ids) + len(frame))}"
+                f"{self.model.reading_length()}: shorten the question, or {self._remedy(len(ids) + len(frame))}"
             )
         goes_on = continues_word(self.model.tokenizer, context, ids, offsets)
         for i, (earlier, later) in enumerate(pairwise(offsets), 1):

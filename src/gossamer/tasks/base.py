@@ -39,7 +39,7 @@ class Task:
         self.capacity = room(model, self.frame)
         if self.capacity < 1:
             raise InputError(
-                f"the model reads {model.architecture.length} tokens, the special ones alone are {len(self.frame)}: "
+                f"the model reads {model.reading_length()} tokens, the special ones alone are {len(self.frame)}: "
                 f"lengthen it to {self.doing} texts"
             )
 
@@ -56,10 +56,13 @@ class Task:
             f"the {has}, so it cannot {self.doing} texts: take a model with the head {self.load_with!r}, or train one"
         )
 
-    def _check(self, long: str, batch_tokens: int) -> None:
+    def _check(self, long: str, batch_tokens: int, max_length: int | None = None) -> None:
         if long not in get_args(Long):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(Long))}")
         check_number("batch_tokens", batch_tokens, "a whole number of tokens, 1 or more")
+        if room(self.model, self.frame, max_length) < 1:
+            least = f"at least {len(self.frame) + 1}, for the special tokens and one of text"
+            raise InputError(f"max_length is {max_length}; it must be {least}")
 
     def _readings(self, texts: Sequence[object]) -> list[Reading]:
         return [Reading(i, *self._tokenize("text", i, text), self.frame) for i, text in enumerate(texts)]
@@ -81,14 +84,22 @@ class Task:
         return ids, offsets
 
     def _fit(
-        self, readings: Sequence[Reading], long: str, beside: str = "", lengths: Sequence[int] | None = None
+        self,
+        readings: Sequence[Reading],
+        long: str,
+        beside: str = "",
+        lengths: Sequence[int] | None = None,
+        max_length: int | None = None,
     ) -> list[str]:
-        """Refuse, cut or announce the texts that are longer than the model.
+        """Refuse, cut or announce the texts that are longer than the model reads at once.
 
-        beside: what is read along with each. lengths: theirs, frame included, where that was cut already.
+        beside: what is read along with each. lengths: theirs, frame included, where that was cut already. max_length:
+        what is read at once in place of the checkpoint's own limit; a larger one is announced, too.
         """
-        most = self.model.architecture.length
+        most, own = self.model.reading_length(max_length), self.model.reading_length()
         notes = []
+        if most > own:
+            notes.append(f"read up to {most} tokens at once, as max_length says; the model's own files say {own}")
         for i, one in enumerate(readings):
             length = len(one.ids) + len(one.frame) if lengths is None else lengths[i]
             if length <= most:
@@ -97,7 +108,7 @@ class Task:
             if long == "error":
                 raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'")
             if long == "truncate":
-                kept = room(self.model, one.frame)
+                kept = room(self.model, one.frame, max_length)
                 one.ids, one.offsets = one.ids[:kept], one.offsets[:kept]
             done_instead = "cut" if long == "truncate" else self._chunked()
             notes.append(f"{said}: {done_instead}; {self._remedy(length)}")
@@ -108,6 +119,8 @@ class Task:
         return "read in overlapping passes"
 
     def _remedy(self, length: int) -> str:
+        if length <= self.model.architecture.length:
+            return f"max_length={length} reads it at once, beyond what the model's own files say"
         # A model that was lengthened cannot be once more.
         is_original = all(one.attention.pattern == Full() for one in self.model.architecture.layers)
         which = "the model" if is_original else "the original model"

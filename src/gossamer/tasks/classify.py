@@ -116,7 +116,7 @@ class Classify(Task):
         """The longer text in the frame of the shorter one, and how many tokens both are."""
         ids, offsets = self._tokenize("text", i, first)
         pair_ids, pair_offsets = self._tokenize("text_pair", i, second)
-        most, tokens = self.model.architecture.length, len(ids) + len(pair_ids)
+        most, tokens = self.model.reading_length(), len(ids) + len(pair_ids)
         shorter = min(len(ids), len(pair_ids))
         if long == "truncate" and tokens + len(self.pair) > most:  # the longer first, then both alike
             shorter = min(shorter, (most - len(self.pair)) // 2)

@@ -77,9 +77,12 @@ class Pass:
     keep_stop: int
 
 
-def room(model: Model, frame: Frame) -> int:
-    """How many tokens of a text the model reads at once in this frame; none or less where the frame fills it."""
-    return model.architecture.length - len(frame)
+def room(model: Model, frame: Frame, max_length: int | None = None) -> int:
+    """How many tokens of a text the model reads at once in this frame; none or less where the frame fills it.
+
+    max_length: with the frame, in place of the limit that the checkpoint sets (`Model.reading_length`).
+    """
+    return model.reading_length(max_length) - len(frame)
 
 
 def in_groups(
@@ -104,14 +107,14 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Progress | Non
     return None if progress is None else lambda read, _: progress(done + read, total)
 
 
-def plan_passes(model: Model, readings: Sequence[Reading]) -> list[Pass]:
+def plan_passes(model: Model, readings: Sequence[Reading], max_length: int | None = None) -> list[Pass]:
     """The passes in which all of these are read.
 
     A text longer than the model is read in passes that overlap by an eighth of what the model reads of it; of each
     overlap, either pass keeps the half that lies further from its edge. Two passes share equally what they read, the
     last two of several too; all before them are as long as the model.
     """
-    rooms = [room(model, one.frame) for one in readings]
+    rooms = [room(model, one.frame, max_length) for one in readings]
     return [part for i, one in enumerate(readings) for part in _plan(i, len(one.ids), rooms[i])]
 
 
@@ -149,11 +152,12 @@ def read_states(
     batch_tokens: int,
     progress: Progress | None = None,
     choose: Callable[[Output], Tensor | None] = lambda out: out.last_hidden_state,
+    max_length: int | None = None,
 ) -> None:
     """Fill in the states of every reading: the model's last ones, or what else `choose` picks for every token."""
     for one in readings:
         one.forget()
-    plan = plan_passes(model, readings)
+    plan = plan_passes(model, readings, max_length)
     for one, part, row in read_passes(model, readings, plan, choose, batch_tokens, progress):
         one.keep(part, row)
 

@@ -12,7 +12,7 @@ import tokenizers
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, remark
 from gossamer.text.tokenizer_arguments import (
     Padding,
     Truncation,
@@ -50,6 +50,7 @@ class Tokenizer:
         self._tokens = {role: special_token(self._settings, backend, role) for role in SPECIAL_ROLES}
         self._padding_left = self._settings.get("padding_side", "right") == "left"
         self._truncation_side = self._settings.get("truncation_side", "right")
+        self._told_cut = False
         self._has_types = "token_type_ids" in self._settings.get("model_input_names", ["token_type_ids"])
         backend.no_padding()
 
@@ -173,9 +174,10 @@ class Tokenizer:
         The types are 0 where tokenizer_config.json's `model_input_names` leaves them out.
         padding: True or "longest", "max_length", or False (rows must then be of one length). truncation: True
         ("longest_first"), "only_first", "only_second" or False. max_length: in tokens, special ones included; the
-        model's unless given. stride > 0: what is cut off goes on in further rows that repeat `stride` tokens, and
-        `overflow_to_sample` [rows] tells each row's text. return_offsets adds `offsets` [rows, length, 2], in
-        characters of the text (special tokens and padding: 0, 0), and `special_tokens_mask`. An empty text is its
+        checkpoint's own limit unless given, and the first time that it cuts a text there is a `gossamer.errors.Remark`
+        (tasks read on: `gossamer.task`). stride > 0: what is cut off goes on in further rows that repeat `stride`
+        tokens, and `overflow_to_sample` [rows] tells each row's text. return_offsets adds `offsets` [rows, length, 2],
+        in characters of the text (special tokens and padding: 0, 0), and `special_tokens_mask`. An empty text is its
         special tokens. Raises InputError for no texts, items that are no text, and lengths or strides that cannot be.
         """
         first = check_texts("texts", texts)
@@ -191,6 +193,8 @@ class Tokenizer:
         if second is not None and limit is not None and strategy and (stride or strategy != "longest_first"):
             self._check_pairs(first, second, limit - self.special_tokens_count(pair=True), strategy, stride)
         encodings = self._encode(items, limit if strategy else None, stride, strategy or "longest_first")
+        if max_length is None and not stride and not self._told_cut:
+            self._tell_cut(encodings, second is not None)
         rows = [(i, row) for i, encoding in enumerate(encodings) for row in (encoding, *_overflow(encoding, stride))]
         batch = self._tensors([row for _, row in rows], self._width(rows, padding, limit), return_offsets)
         if stride > 0:
@@ -235,6 +239,21 @@ class Tokenizer:
                 side = self._truncation_side
                 self._backend.enable_truncation(limit, stride=stride, strategy=strategy, direction=side)
             return self._backend.encode_batch(items, add_special_tokens=special)
+
+    def _tell_cut(self, encodings: list[tokenizers.Encoding], pair: bool) -> None:
+        """Remark, once for each tokenizer, that nobody asked for a text to be cut."""
+        i = next((i for i, one in enumerate(encodings) if one.overflowing), None)
+        if i is None:
+            return
+        self._told_cut = True
+        special = self.special_tokens_count(pair)
+        rest = sum(len(one) - special for one in encodings[i].overflowing)
+        said = f"text {i} and its pair were" if pair else f"text {i} of {len(encodings[i]) + rest} tokens was"
+        remark(
+            f"{said} cut to {self.max_length}, the tokenizer's max_length; give max_length or truncation to have it "
+            "otherwise, stride to go on in further rows; tasks read all of a text (told once for each tokenizer)",
+            level=3,
+        )
 
     def _check_lengths(self, limit: int | None, stride: int, strategy: str | None, pair: bool) -> None:
         special = self.special_tokens_count(pair)

@@ -67,6 +67,9 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
     clock = Clock()
     with clock.stage("load and lengthen"), working("loading the model"):
         short = _load(settings)
+        own_limit = short.reading_length()
+        # Beyond what MiniLM's files say: the chunks are to be as long as its positions allow.
+        short.tokenizer = short.tokenizer.with_max_length(short.architecture.length)
         long, receipt = lengthen(short, to=settings.to, window=settings.window)
     with clock.stage("choose and tokenise speeches"), working("reading the speeches"):
         material = draw_material(short, settings.speeches, settings.seed)
@@ -82,6 +85,7 @@ def run(settings: Settings) -> tuple[dict[str, Any], Pictures]:
         "conditions": _conditions(settings),
         "settings": asdict(settings) | {"lengths": list(settings.lengths)},
         "material": material.describe() | _passes(long, material),
+        "reads": {"tokens": short.reading_length(), "own_limit": own_limit},
         "content_tokens": {str(size): content for size, content in experiments.contents(short).items()},
         "lengthen": receipt.to_dict(),
         "unchanged": unchanged,

@@ -139,13 +139,17 @@ def _states(lengthened: dict[str, Any]) -> Rows:
 
 
 def _content(receipt: dict[str, Any]) -> str:
-    """What a chunk or span holds where that is less than its name says."""
+    """What a chunk or span holds where that is less than its name says, and what the short model was made to read."""
     less = [(size, content) for size, content in receipt["content_tokens"].items() if int(size) > content]
-    return " ".join(
+    said = [
         f"A chunk or span of {size} holds {content} tokens of text: the short model's "
         f"{receipt['lengthen']['before']['length']:,} less [CLS] and [SEP]."
         for size, content in less
-    )
+    ]
+    reads = receipt["reads"]
+    if reads["own_limit"] < reads["tokens"]:
+        said.append(f"It reads {reads['tokens']:,} tokens here, where its own files say {reads['own_limit']:,}.")
+    return " ".join(said)
 
 
 def _scaling(rows: list[dict[str, Any]]) -> Rows:
