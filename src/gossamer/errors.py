@@ -3,7 +3,7 @@
 import re
 import warnings
 
-__all__ = ["GossamerError", "InputError", "Remark", "clean_line", "quote", "remark"]
+__all__ = ["GossamerError", "InputError", "Remark", "clean_line", "plural", "quote", "remark"]
 
 LONGEST_LINE = 2000
 """Characters of one line that is shown to a person; of a longer one the beginning and the end are kept."""
@@ -51,6 +51,11 @@ def clean_line(text: str, longest: int = LONGEST_LINE) -> str:
         return line
     tail = min(_TAIL, longest // 3)
     return f"{line[: longest - tail - 5]} ... {line[-tail:]}"
+
+
+def plural(count: int, noun: str, several: str = "") -> str:
+    """A number with what it counts, for people: "1 token", "2,048 tokens"; `several`: where an s does not do."""
+    return f"{count:,} {noun if count == 1 else several or noun + 's'}"
 
 
 def quote(value: object) -> str:

@@ -149,9 +149,7 @@ class _TextPass:
 class OpenText:
     """A text that is being read: the tokens that no pass has, and the vectors that are not finished."""
 
-    def __init__(
-        self, given: TextTokens, capacity: int, head: SentenceEmbedding, sizes: Sequence[int | None]
-    ) -> None:
+    def __init__(self, given: TextTokens, capacity: int, head: SentenceEmbedding, sizes: Sequence[int | None]) -> None:
         self.text, self.frame = given.text, given.frame
         self.tokens = self.passes = self.characters = 0
         self._given, self._head, self._plan = given, head, PassPlan(given.text, capacity)
@@ -243,8 +241,9 @@ class OpenText:
 class PooledRows:
     """Reads texts with a model, pools by `head` into a row for each run of each of `sizes` tokens (None: a row a text).
 
-    A batch holds at most `batch_tokens` tokens, padding included, or `batch_size` passes, where that is given. told: is
-    called with the number of characters whenever some were read. What is held does not grow with the texts.
+    A batch holds at most `batch_tokens` tokens, padding included, or `batch_size` passes, where that is given.
+    max_length: of a pass, with its frame, in place of the checkpoint's own limit. told: is called with the number of
+    characters whenever some were read. What is held does not grow with the texts.
     """
 
     model: Model
@@ -252,6 +251,7 @@ class PooledRows:
     sizes: Sequence[int | None]
     batch_tokens: int
     batch_size: int | None = None
+    max_length: int | None = None
     told: Callable[[int], None] = lambda count: None
 
     def read(self, texts: Iterable[TextTokens]) -> Iterator[tuple[OpenText, list[list[PooledRow]]]]:
@@ -271,7 +271,7 @@ class PooledRows:
 
     def _passes(self, texts: Iterable[TextTokens], queue: deque[OpenText]) -> Iterator[_TextPass]:
         for given in texts:
-            text = OpenText(given, room(self.model, given.frame), self.head, self.sizes)
+            text = OpenText(given, room(self.model, given.frame, self.max_length), self.head, self.sizes)
             queue.append(text)
             for part in given.parts:
                 text.extend(part)
