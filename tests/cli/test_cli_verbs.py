@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,32 @@ def test_lengthen(gossamer: Command, small: Path, tmp_path: Path) -> None:
     assert str(out) in done.out
     assert "32 -> 128" in done.out
     assert gs.load(out).architecture.length == 128
+
+
+def test_lengthen_says_what_it_replaces_and_leaves_the_models_of_others(
+    gossamer: Command, small: Path, tmp_path: Path
+) -> None:
+    out, options = tmp_path / "long", ("--to", 128, "--window", 32, "--out", tmp_path / "long")
+    gossamer("lengthen", small, *options)
+    done = gossamer("lengthen", small, *options)
+    assert (done.code, done.error) == (0, f"gossamer: {out}: the model that was there was replaced")
+    (out / "gossamer.json").unlink()
+    before = (out / "model.safetensors").read_bytes()
+    done = gossamer("lengthen", small, *options)
+    assert (done.code, done.error) == (
+        2,
+        f"gossamer: {out}: holds a model that Gossamer did not write; name another directory",
+    )
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_what_the_library_remarks_is_a_note(gossamer: Command, small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "model")
+    settings = {"model_type": "SentenceTransformer", "odd": 3}
+    (tmp_path / "model" / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    done = gossamer("embed", tmp_path / "model", "a cat")
+    said = "config_sentence_transformers.json: 'odd': not read by Gossamer; vectors are made without"
+    assert (done.code, done.error) == (0, f"gossamer: {tmp_path / 'model'}/{said}")
 
 
 def test_lengthen_as_json_with_a_window_for_each_layer(gossamer: Command, small: Path, tmp_path: Path) -> None:

@@ -65,6 +65,17 @@ def test_files_in_their_order_and_json(gossamer: Command, minilm: Path, tmp_path
     }
 
 
+@pytest.mark.parametrize(("options", "counts"), [((), True), (("--no-control-tokens",), False)])
+def test_control_tokens_are_letters_when_asked(
+    gossamer: Command, minilm: Path, tmp_path: Path, options: tuple[str, ...], counts: bool
+) -> None:
+    (tmp_path / "a.txt").write_text("the mark [SEP] ends it\n")
+    gossamer("tokenize", tmp_path / "a.txt", "--tokenizer", minilm, "--out", tmp_path / "a.tokens", *options)
+    assert (Tokenizer.load(minilm).sep_id in TokenFile.open(tmp_path / "a.tokens").document(0)) == counts
+    shown = gossamer("tokenizer", "show", minilm, "a [SEP] b", "--json", *options).json["texts"][0]["tokens"]
+    assert [one["token"] for one in shown].count("[SEP]") == 1 + counts
+
+
 def test_it_says_how_far_it_is(gossamer: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gossamer.cli.output.PATIENCE", 0)
     monkeypatch.setattr("gossamer.cli.output.LINES_EVERY", 0)

@@ -275,7 +275,7 @@ def test_json(tmp_path: Path) -> None:
         (
             "a",
             {"prompt": "a" * 14},
-            "^the prompt 'aaaaaaaaaaaaaa' is 14 tokens long, which leaves no room for texts, as",
+            "^the prompt 'aaaaaaaaaaaaaa' is 14 tokens long, which leaves no room",
         ),
         ("a", {"max_length": 17}, "^max_length is 17; it must be a whole number of tokens from 1 to 16"),
     ],

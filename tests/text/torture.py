@@ -50,5 +50,10 @@ def check_same(ours: Tokenizer, oracle, texts, text_pair=None, stride: int = 0, 
     assert set(got) == {name for name, theirs in NAMES.items() if theirs in wanted}
     for name, value in got.items():
         assert value.dtype == torch.int64
-        assert torch.equal(value, wanted[NAMES[name]]), name
+        expected = wanted[NAMES[name]]
+        # ALBERT's are fed here and not there.
+        fed = name in oracle.model_input_names or type(oracle).__name__ == "AlbertTokenizer"
+        if name == "token_type_ids" and not fed:
+            expected = torch.zeros_like(expected)
+        assert torch.equal(value, expected), name
     return got

@@ -14,7 +14,7 @@ from tiny_runs import assert_same_run, checkpoints, decoder_config, write_text
 import gossamer as gs
 from gossamer.errors import GossamerError, InputError
 from gossamer.models import Model
-from gossamer.text import Tokenizer
+from gossamer.text import TokenFile, Tokenizer
 from gossamer.training import run as run_module
 from gossamer.training.config import TrainingConfig
 from gossamer.training.resume import check_same_run
@@ -207,3 +207,15 @@ def test_time_that_is_up_between_two_readings_is_not_held_against_the_model(
     assert (receipt.steps, receipt.ended) == (3, "out of time")
     _, receipt = gs.train(decoder_config(tmp_path, **settings))
     assert receipt.steps > 3
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_control_tokens_in_the_texts_are_letters_when_asked(tmp_path: Path, minilm: Path, counts: bool) -> None:
+    (tmp_path / "text.txt").write_text("the mark [SEP] ends a text\n" * 30)
+    data = {"train": str(tmp_path / "text.txt"), "split": "lines", "tokenizer": str(minilm), "control_tokens": counts}
+    gs.train(decoder_config(tmp_path, data=data, steps=3))
+    file = TokenFile.open(tmp_path / "out" / "train.tokens")
+    assert (Tokenizer.load(minilm).sep_id in file.document(0)) == counts
+    data = {"train": str(tmp_path / "out" / "train.tokens"), "control_tokens": False}
+    with pytest.raises(gs.InputError, match="the texts of a token file are tokens already"):
+        TrainingConfig.read(decoder_config(tmp_path, data=data))

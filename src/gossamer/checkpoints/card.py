@@ -1,14 +1,64 @@
 """The README.md that is saved beside a model: what it is, what it came from, what was changed."""
 
+import json
 import re
+from pathlib import Path
+from typing import Any
 
 from gossamer.families import Family
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import SentenceEmbedding
+from gossamer.regular_files import open_regular
 
-__all__ = ["model_card"]
+__all__ = ["CARD", "model_card", "read_card"]
 
+CARD = "README.md"
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+_FRONT = re.compile(r"---\n(.*?\n)---\s*(?:\n|$)", re.DOTALL)
+_MOST = 2**16
+"""Characters of a card that are looked at: its front matter stands at the beginning."""
+_CARRIED = ("license", "license_name", "license_link", "language", "base_model", "pipeline_tag")
+# One value behind a name, or a list below it, a line each.
+_FIELD = re.compile(
+    r"^(?P<name>\w+):[ \t]*(?:(?P<one>[\w.\"'][^\n]{0,200})|(?P<list>(?:\n[ \t]*-[ \t]+[^\n]{1,200}){1,50}))$", re.M
+)
+_ITEM = re.compile(r"^[ \t]*-[ \t]+(.+)$", re.M)
+# The first is what the hub is told unless the source's card named one of the others.
+_TAGS = {
+    "masked-lm": ("fill-mask",),
+    "causal-lm": ("text-generation",),
+    "sequence-classification": ("text-classification", "text-ranking", "zero-shot-classification"),
+    "token-classification": ("token-classification",),
+    "question-answering": ("question-answering",),
+    "multiple-choice": ("multiple-choice",),
+    "embed": ("sentence-similarity", "feature-extraction"),
+}
+
+
+def read_card(directory: Path) -> dict[str, str | list[str]]:
+    """What a card's front matter says that outlives a change of the model: license, language, base model, task.
+
+    Only plain values and lists of them are read. A card that is not there, or that nobody can read, says nothing.
+    """
+    try:
+        with open_regular(directory / CARD) as file:
+            text = file.read(_MOST).decode("utf-8-sig", errors="ignore").replace("\r\n", "\n")
+    except (OSError, ValueError):
+        return {}
+    front = _FRONT.match(text)
+    lines = _FIELD.finditer(front[1]) if front else ()
+    return {
+        line["name"]: _plain(line["one"]) if line["one"] else [_plain(item) for item in _ITEM.findall(line["list"])]
+        for line in lines
+        if line["name"] in _CARRIED
+    }
+
+
+def _plain(value: str) -> str:
+    """A scalar of YAML without its quotes or what follows as a comment; printable."""
+    quoted = re.fullmatch(r"""(["'])(.*?)\1(\s+#.*)?""", value)
+    text = quoted[2] if quoted else re.sub(r"\s+#.*", "", value)
+    return "".join(one for one in text if one.isprintable()).strip()
 
 
 def model_card(model: Model, family: Family) -> str:
@@ -23,6 +73,7 @@ def model_card(model: Model, family: Family) -> str:
         "---",
         f"library_name: {library}",
         "tags: [gossamer]",
+        *(line for field in _front_matter(model).items() for line in _yaml(*field)),
         "---",
         "",
         f"# {model.source or 'A Gossamer model'}",
@@ -36,6 +87,23 @@ def model_card(model: Model, family: Family) -> str:
         f"Load it with `gossamer.load(...)`{others}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _yaml(name: str, value: str | list[str]) -> list[str]:
+    quoted = [json.dumps(one, ensure_ascii=False) for one in ([value] if isinstance(value, str) else value)]
+    return [f"{name}: {quoted[0]}"] if isinstance(value, str) else [f"{name}:", *(f"- {one}" for one in quoted)]
+
+
+def _front_matter(model: Model) -> dict[str, Any]:
+    """License, language, base and task: those of the source's card, but a base and a task that fit this model."""
+    fields: dict[str, Any] = dict(model.card)
+    source = model.source if model.source and "/" in model.source and _ON_THE_HUB.fullmatch(model.source) else None
+    base = source or fields.get("base_model") or _base(model)
+    head = model.architecture.head
+    tags = _TAGS.get(head.kind, ()) if head is not None else (str(fields.get("pipeline_tag", "feature-extraction")),)
+    tag = fields["pipeline_tag"] if fields.get("pipeline_tag") in tags else next(iter(tags), None)
+    fields |= {"base_model": base, "pipeline_tag": tag}
+    return {name: fields[name] for name in _CARRIED if fields.get(name)}
 
 
 def _readers(model: Model, family: Family) -> tuple[str, str]:

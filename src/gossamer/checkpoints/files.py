@@ -3,14 +3,26 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import InputError, quote
 
-__all__ = ["SEAL", "check_inside", "check_seal", "is_there", "read_json", "reason", "seal"]
+__all__ = [
+    "GENERATION",
+    "SEAL",
+    "check_inside",
+    "check_seal",
+    "is_as_sealed",
+    "is_there",
+    "read_json",
+    "reason",
+    "seal",
+]
 
 SEAL = "gossamer.json"
+GENERATION = "generation_config.json"
 _SEALED = "model.safetensors"
 
 
@@ -64,12 +76,18 @@ def check_inside(directory: Path, name: object, where: Path) -> Path:
     return directory / name
 
 
-def seal(directory: Path, version: str) -> None:
-    """Write down size and SHA-256 of the weights, so that damage shows on loading; other files may be edited."""
-    weights = directory / _SEALED
-    entries = {_SEALED: {"size": weights.stat().st_size, "sha256": _digest(weights)}}
+def seal(directory: Path, version: str, others: Mapping[str, bool]) -> None:
+    """Write down size and SHA-256 of the weights, so that damage shows on loading; other files may be edited.
+
+    others: further files, and whether they are Gossamer's own, which are written down too, or only known to be there.
+    """
+    entries = {name: _entry(directory / name) if own else {} for name, own in {_SEALED: True, **others}.items()}
     data = {"format": 1, "gossamer": version, "files": entries}
     (directory / SEAL).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": _digest(path)}
 
 
 def check_seal(directory: Path) -> None:
@@ -89,6 +107,18 @@ def check_seal(directory: Path) -> None:
         if problem:
             remedy = f"restore it, or delete {path} if another tool rewrote the model"
             raise InputError(f"{file}: differs from {SEAL}: it {problem}; {remedy}")
+
+
+def is_as_sealed(directory: Path, name: str) -> bool | None:
+    """Whether a file is as Gossamer wrote it; None where there is no seal that knows of it."""
+    try:
+        files = read_json(directory / SEAL).get("files")
+    except InputError:
+        return None
+    entry = files.get(name) if isinstance(files, dict) else None
+    if not isinstance(entry, dict):
+        return None
+    return _compare(directory / name, entry.get("size"), entry.get("sha256")) is None
 
 
 def _compare(file: Path, size: object, digest: object) -> str | None:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.checkpoints.files import check_seal, is_there, read_json, reason
+from gossamer.checkpoints.card import read_card
+from gossamer.checkpoints.files import GENERATION, check_seal, is_there, read_json, reason
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.sentence_transformers import SentenceFiles, find_encoder, read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, quote, remark
 from gossamer.families import Family, get_family
 from gossamer.families.stored import StoredTensor
 from gossamer.models.architecture import Architecture
@@ -59,6 +60,7 @@ def load(
     embed = sentence.head if sentence else None
     embed = SentenceEmbedding() if embed is None and head == "embed" else embed
     config_path = encoder / "config.json"
+    _check_whole(encoder)
     config = read_json(config_path)
     if sentence is not None and sentence.activation is not None:  # the newest place for it, which wins
         config["sentence_transformers"] = {"activation_fn": sentence.activation}
@@ -78,7 +80,10 @@ def load(
     model.tokenizer = _tokenizer(directory, encoder, architecture, sentence)
     known = family.held(architecture) | set(family.write(architecture)) | _WRITTEN_ANEW
     model.extra_config = _extra(config_path, {name: value for name, value in config.items() if name not in known})
-    model.source = _source(path_or_hub_id)
+    _tell_unread(config_path, model.extra_config, family)
+    generation = encoder / GENERATION
+    model.generation_config = _extra(generation, read_json(generation)) if is_there(generation) else {}
+    model.source, model.card = _source(path_or_hub_id), read_card(directory)
     return model.to(where).eval() if where else model.eval()
 
 
@@ -88,6 +93,23 @@ def _check_head(head: object) -> None:
             f"head is {quote(head)}; it must be one of {', '.join(_KINDS)}, a head of gossamer.models, or None to read "
             "it from the files"
         )
+
+
+def _check_whole(encoder: Path) -> None:
+    """An adapter beside the weights changes what they give, and transformers adds it without being asked."""
+    path = encoder / "adapter_config.json"
+    if is_there(path):
+        raise InputError(
+            f"{path}: the directory holds an adapter; Gossamer reads whole models: merge it first (in peft, "
+            "merge_and_unload), or remove its files to read the model without it"
+        )
+
+
+def _tell_unread(path: Path, extra: Mapping[str, Any], family: Family) -> None:
+    unread = [name for name, says_nothing in family.unread.items() if name in extra and not says_nothing(extra[name])]
+    if unread:
+        listed = ", ".join(f"{name} {quote(extra[name])}" for name in unread)
+        remark(f"{path}: {listed}: not followed, by transformers neither", level=2)
 
 
 def _check_unquantized(config: Mapping[str, Any]) -> None:

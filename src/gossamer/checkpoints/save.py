@@ -14,24 +14,30 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gossamer import __version__
-from gossamer.checkpoints.card import model_card
-from gossamer.checkpoints.files import SEAL, reason, seal
+from gossamer.checkpoints.card import CARD, model_card
+from gossamer.checkpoints.files import GENERATION, SEAL, is_as_sealed, reason, seal
 from gossamer.checkpoints.replace import replacing
 from gossamer.checkpoints.sentence_transformers import write_sentence_files
-from gossamer.errors import GossamerError, InputError, quote
+from gossamer.errors import GossamerError, InputError, quote, remark
 from gossamer.families import Family, family_for, get_family
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import SentenceEmbedding
+from gossamer.regular_files import open_regular
+from gossamer.text import Tokenizer
+from gossamer.text.encoding import fingerprint
 
 __all__ = ["save"]
 
 # What a model directory is made of; anything else in it is the user's and is kept.
-_OURS = {
-    *("config.json", "README.md", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
-    *("1_Pooling", "2_Normalize", SEAL, "model.safetensors", "model.safetensors.index.json"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json", "tokenizer.json", "tokenizer_config.json"),
+_VOCABULARY = {
     *("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+}
+_OURS = {
+    *("config.json", CARD, "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+    *(GENERATION, "1_Pooling", "2_Normalize", SEAL, "model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "tokenizer.json", "tokenizer_config.json"),
+    *_VOCABULARY,
 }
 # Settings that name code files, which are not copied; what is written is read without them.
 _OF_CODE = ("auto_map", "custom_pipelines")
@@ -43,19 +49,23 @@ def save(model: Model, directory: str | Path, family: str | None = None) -> Path
     """Write a model as a directory that `load` and, in a public format, `transformers` read; returns the directory.
 
     family: "bert", "longformer", "gossamer" ...; unless given the model's own format if that can hold it, else another
-    public one, else "gossamer". A model directory that is there is replaced in one step; files in it that are no part
-    of a model are kept. Raises InputError for a family that cannot hold the model (naming what differs) and for a
-    directory that holds something else, GossamerError where writing fails; then the old model is there, untouched.
+    public one, else "gossamer". A model directory that is there is replaced in one step. Files in it that are no part
+    of a model are kept; so are the vocabulary's own files, where they are those of this model's tokenizer, and a
+    README.md that is not as Gossamer wrote it, which is told (a `gossamer.errors.Remark`). Raises InputError for a
+    family that cannot hold the model (naming what differs) and for a directory that holds something else,
+    GossamerError where writing fails; then the old model is there, untouched.
     """
     form = _family(model, family)
     target = _target(directory)
     try:
         with replacing(target) as new:
-            _keep_others(target, new)
+            _keep_others(model, target, new)
             _write(model, form, new)
     except (OSError, SafetensorError) as problem:
         kept = "what was there is untouched" if target.exists() else "nothing was left behind"
         raise GossamerError(f"{target}: could not be saved ({reason(problem)}); {kept}") from problem
+    if not is_as_sealed(target, CARD):
+        remark(f"{target / CARD}: kept, since Gossamer did not write it so; it says nothing of this model", level=2)
     return target
 
 
@@ -93,17 +103,38 @@ def _check_is_model(target: Path) -> None:
         raise InputError(f"{target}: holds files but no model (no config.json); name a new or empty directory")
 
 
-def _keep_others(target: Path, new: Path) -> None:
+def _keep_others(model: Model, target: Path, new: Path) -> None:
     if target.is_dir():
         top = os.fspath(target)
+        kept = (_VOCABULARY if _has_tokenizer(target, model) else set()) | ({CARD} if _has_own_card(target) else set())
         shutil.copytree(
             target,
             new,
             symlinks=True,
             dirs_exist_ok=True,
             copy_function=_link_or_copy,
-            ignore=lambda folder, names: {one for one in names if folder == top and _is_ours(one)},
+            ignore=lambda folder, names: {one for one in names if folder == top and _is_ours(one) and one not in kept},
         )
+
+
+def _has_tokenizer(target: Path, model: Model) -> bool:
+    """Whether the directory's tokenizer is the model's, so that its other files stay true."""
+    try:
+        return model.tokenizer is not None and fingerprint(Tokenizer.load(target)) == fingerprint(model.tokenizer)
+    except InputError:
+        return False
+
+
+def _has_own_card(target: Path) -> bool:
+    """Whether the directory has a card that is not as Gossamer wrote it."""
+    if not (target / CARD).is_file():
+        return False
+    as_written = is_as_sealed(target, CARD)
+    # Before the seal told of cards, a line of theirs did.
+    if as_written is not None:
+        return not as_written
+    with open_regular(target / CARD) as file:
+        return b"\ntags: [gossamer]\n" not in file.read(1000)
 
 
 def _is_ours(name: str) -> bool:
@@ -121,13 +152,19 @@ def _write(model: Model, family: Family, new: Path) -> None:
     save_file(_tensors(model, family), new / "model.safetensors", metadata={"format": "pt"})
     config = json.dumps(_config(model, family), indent=2, sort_keys=True, allow_nan=False)
     (new / "config.json").write_text(config + "\n", encoding="utf-8")
+    shutil.copymode(new / "config.json", new / "model.safetensors")  # which safetensors leaves to its owner alone
+    if model.generation_config:
+        text = json.dumps(model.generation_config, indent=2, sort_keys=True, allow_nan=False)
+        (new / GENERATION).write_text(text + "\n", encoding="utf-8")
     if model.tokenizer is not None:
         model.tokenizer.save(new, types=model.architecture.embeddings.token_types > 1)
     head = model.architecture.head
     if family.public and isinstance(head, SentenceEmbedding):
         write_sentence_files(new, head, model.architecture.hidden_size, model.reading_length())
-    (new / "README.md").write_text(model_card(model, family), encoding="utf-8")
-    seal(new, __version__)
+    is_new_card = not (new / CARD).exists()  # else it is the user's
+    if is_new_card:
+        (new / CARD).write_text(model_card(model, family), encoding="utf-8")
+    seal(new, __version__, {CARD: is_new_card})
 
 
 def _tensors(model: Model, family: Family) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from rich.text import Text
 from typer import Argument, BadParameter, Option
 
-from gossamer.cli.output import check_directory, print_json, show, working
+from gossamer.cli.output import check_directory, note, print_json, show, working
 from gossamer.errors import InputError
 
 __all__ = ["lengthen"]
@@ -42,8 +42,11 @@ def lengthen(
         old = load(model)
     with working("making it longer"):
         new, receipt = make_longer(old, to=to, window=windows)
+    replaced = (out / "config.json").exists()
     with working(f"saving it in {out}"):
         save(new, out)
+    if replaced:
+        note(f"{out}: the model that was there was replaced")
     if as_json:
         print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
     else:
@@ -64,3 +67,5 @@ def _check_out(model: str, out: Path) -> None:
     if out.is_dir() and Path(model).is_dir() and out.samefile(model):
         raise InputError(f"{out}: is the model to be lengthened; name another directory, so that both are there")
     check_directory(out)
+    if (out / "config.json").exists() and not (out / "gossamer.json").exists():
+        raise InputError(f"{out}: holds a model that Gossamer did not write; name another directory")

@@ -115,7 +115,7 @@ def run(args: Sequence[str]) -> int:
     as_json = output.wants_json(args)
     try:
         command = build()
-        with command.make_context("gossamer", list(args)) as context:
+        with output.telling_remarks(), command.make_context("gossamer", list(args)) as context:
             command.invoke(context)
         sys.stdout.flush()
         return 0

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from gossamer.atomic_files import check_writable
-from gossamer.errors import InputError, clean_line
+from gossamer.errors import InputError, Remark, clean_line
 
 __all__ = [
     "check_directory",
@@ -28,6 +29,7 @@ __all__ = [
     "printable",
     "progress",
     "show",
+    "telling_remarks",
     "wants_json",
     "working",
 ]
@@ -86,6 +88,23 @@ def _console(stream: TextIO) -> Console:
 def note(message: str) -> None:
     """A remark to the person, on stderr."""
     _console(sys.stderr).print(Text(f"gossamer: {clean_line(message)}"), style="yellow", soft_wrap=True)
+
+
+@contextmanager
+def telling_remarks() -> Iterator[None]:
+    """What the library warns of is told as a note, once; other warnings look as they do anywhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", Remark)
+        show_other = warnings.showwarning
+
+        def show_warning(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if issubclass(category, Remark):
+                note(str(message))
+            else:
+                show_other(message, category, *place, **options)
+
+        warnings.showwarning = show_warning
+        yield
 
 
 @contextmanager

@@ -48,6 +48,13 @@ def tokenize(
     field: Annotated[
         str, Option("--jsonl-field", "--field", metavar="NAME", help="The field that holds a .jsonl line's text.")
     ] = "text",
+    control_tokens: Annotated[
+        bool,
+        Option(
+            "--control-tokens/--no-control-tokens",
+            help="The name of a special token in a text (<|endoftext|>) is that token, or letters.",
+        ),
+    ] = True,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Turn texts into a token file to train on; memory does not grow with them.
@@ -64,7 +71,7 @@ def tokenize(
     begin = time.monotonic()
     with _progress(total) as told:
         documents = read_documents(inputs, field=field, split=split.value, told=told)
-        file = write_token_file(out, documents, cutter, name=tokenizer)
+        file = write_token_file(out, documents, cutter, name=tokenizer, control_tokens=control_tokens)
     seconds = time.monotonic() - begin
     if file.empty_documents:
         note(f"left out, having no tokens: {file.empty_documents:,} of the documents")

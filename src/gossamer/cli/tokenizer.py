@@ -112,6 +112,13 @@ def train(
 def show_tokens(
     model: Annotated[str, Argument(metavar="MODEL", help="A model's or tokenizer's directory, or an id on the hub.")],
     texts: Annotated[list[str], Argument(metavar="TEXT ...", help="Texts to cut.")],
+    control_tokens: Annotated[
+        bool,
+        Option(
+            "--control-tokens/--no-control-tokens",
+            help="The name of a special token in a text ([SEP]) is that token, or letters.",
+        ),
+    ] = True,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the tokens of a text, special ones included: their ids and the characters that they stand for."""
@@ -120,7 +127,7 @@ def show_tokens(
         from gossamer.text import Tokenizer
 
         tokenizer = Tokenizer.load(find_checkpoint(model))
-    cut = [_cut(tokenizer, text) for text in texts]
+    cut = [_cut(tokenizer, text, control_tokens) for text in texts]
     if as_json:
         print_json({"texts": [{"text": text, "tokens": rows} for text, rows in zip(texts, cut, strict=True)]})
     else:
@@ -163,8 +170,8 @@ def _receipt(receipt: dict[str, Any]) -> Group:
     return Group(Styled(what, "bold"), *density, saved)
 
 
-def _cut(tokenizer: Tokenizer, text: str) -> list[dict[str, Any]]:
-    batch = tokenizer(text, truncation=False, return_offsets=True)
+def _cut(tokenizer: Tokenizer, text: str, control_tokens: bool) -> list[dict[str, Any]]:
+    batch = tokenizer(text, truncation=False, return_offsets=True, control_tokens=control_tokens)
     columns = (batch[name][0].tolist() for name in ("input_ids", "offsets", "special_tokens_mask"))
     return [
         {"token": tokenizer.token(number), "id": number, "span": None if special else span}

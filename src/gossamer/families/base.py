@@ -108,7 +108,8 @@ class Family:
     change the mathematics, with the values that can be read. `keys`: our module or tensor name to theirs, or to how it
     is stored there (`Stored`); several are copies of one tensor, the first that is there is read, all are written.
     `slots` turns the number of a weight set into what the keys' braces hold. `aliases`: other names that a field may
-    have in a file, to its own. `renamed`: endings of old files' names; `ignored`: names known to be harmless.
+    have in a file, to its own. `unread`: settings of the original code that nobody follows, with what tells the values
+    that say nothing. `renamed`: endings of old files' names; `ignored`: names known to be harmless.
     """
 
     model_type: str
@@ -121,6 +122,7 @@ class Family:
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     slots: Callable[[int, Config], Mapping[str, int]] = lambda number, config: {"layer": number}
     aliases: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
     renamed: tuple[tuple[str, str], ...] = OLD_NORMS
     ignored: tuple[str, ...] = ()
     public: bool = True

@@ -39,7 +39,8 @@ class Model(nn.Module):
 
     `attention` and `feed_forward` hold one module per weight set; layers that name the same set share it. `family` is
     the public format it was read from ("gossamer": none), `tokenizer` reads text for it, `receipt` says what a recipe
-    changed, and `extra_config` keeps the checkpoint's settings that do not change its mathematics.
+    changed, `extra_config` keeps the checkpoint's settings that do not change its mathematics, `generation_config` what
+    the file of this name says, and `card` what its card says of license, language, base and task.
     """
 
     def __init__(self, architecture: Architecture, *, family: str = "gossamer", tokenizer: Any = None) -> None:
@@ -48,6 +49,8 @@ class Model(nn.Module):
         self.family = family
         self.tokenizer = tokenizer
         self.extra_config: dict[str, Any] = {}
+        self.generation_config: dict[str, Any] = {}
+        self.card: dict[str, str | list[str]] = {}
         self.source: str | None = None
         self.receipt: Any = None
         self.embeddings = build_embeddings(architecture)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
+from gossamer.models.generation_config import unfollowed
 from gossamer.models.generation_inputs import Prompts, Stops, check_count, read_prompts, read_seeds, read_stops
 from gossamer.models.generation_loop import Piece, Row, Stopped, continue_rows
 from gossamer.models.generation_text import TextStream
@@ -52,8 +53,10 @@ class Generated:
 class Generation(Iterator[Piece]):
     """A generation under way: an iterator that yields a `Piece` whenever there is something new."""
 
-    def __init__(self, pieces: Iterator[Piece], rows: Sequence[Row], seeds: list[int], clock: list[float]) -> None:
-        self._pieces, self._rows, self._seeds, self._clock = pieces, rows, seeds, clock
+    def __init__(
+        self, pieces: Iterator[Piece], rows: Sequence[Row], seeds: list[int], clock: list[float], notes: list[str]
+    ) -> None:
+        self._pieces, self._rows, self._seeds, self._clock, self._notes = pieces, rows, seeds, clock, notes
 
     def __next__(self) -> Piece:
         return next(self._pieces)
@@ -63,7 +66,7 @@ class Generation(Iterator[Piece]):
         """All of it. Raises InputError before the last piece was taken."""
         if any(one.stopped is None for one in self._rows):
             raise InputError("the texts are still being generated: take all pieces, then ask for the result")
-        return _result(self._rows, self._seeds, sum(self._clock))
+        return _result(self._rows, self._seeds, sum(self._clock), self._notes)
 
 
 @overload
@@ -105,8 +108,9 @@ def generate(
         temperature, top_k, top_p: as in `Sampling`, in this order; `temperature=0` is greedy. The defaults draw from
             the nucleus, as Holtzman et al. (2020) advise: greedy texts repeat themselves, texts drawn from all tokens
             go astray.
-        stop: token ids and strings that end a text. The token that ends texts (the checkpoint's `eos_token_id`) does so
-            too, unless `ignore_end`.
+        stop: token ids and strings that end a text. The tokens that end texts (`eos_token_id` of the checkpoint's
+            generation_config.json, else of its config.json) do so too, unless `ignore_end`. What else
+            generation_config.json asks for is not followed; the result's notes say so.
         seed: each prompt draws from a generator of its own, whatever stands beside it in the batch. A number gives
             prompt i the seed `seed + i`, a list gives each its own, None draws such a number from torch's generator.
         stream: a function that is called with each `Piece`; or True, which returns an iterator of them.
@@ -132,7 +136,8 @@ def generate(
     seeds = read_seeds(seed, len(given))
     rows = [_row(model, i, one, max_new_tokens, stops, seeds[i]) for i, one in enumerate(given)]
     clock: list[float] = []
-    running = Generation(_run(model, rows, sampling, batch_size, use_cache, clock), rows, seeds, clock)
+    notes = unfollowed(model.generation_config, vars(sampling) | {"max_new_tokens": max_new_tokens})
+    running = Generation(_run(model, rows, sampling, batch_size, use_cache, clock), rows, seeds, clock, notes)
     if stream is True:
         return running
     for piece in running:
@@ -169,8 +174,8 @@ def _row(model: Model, i: int, given: list[int], most: int, stops: tuple[set[int
     )
 
 
-def _result(rows: Sequence[Row], seeds: list[int], seconds: float) -> Generated:
-    notes = [
+def _result(rows: Sequence[Row], seeds: list[int], seconds: float, notes: list[str]) -> Generated:
+    stopped_early = [
         f"prompt {one.prompt} of {len(one.given)} tokens: stopped after {len(one.ids)} new ones, because the model "
         f"reads {len(one.given) + one.room}"
         for one in rows
@@ -185,5 +190,5 @@ def _result(rows: Sequence[Row], seeds: list[int], seconds: float) -> Generated:
         stop=[one.stop for one in rows],
         seeds=seeds,
         seconds=seconds,
-        notes=notes,
+        notes=[*notes, *stopped_early],
     )

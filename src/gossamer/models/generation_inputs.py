@@ -28,8 +28,10 @@ def check_count(name: str, value: object) -> None:
 
 
 def end_ids(model: Model) -> list[int]:
-    """The tokens that end texts: `eos_token_id` of the checkpoint's config, else what the tokenizer ends texts with."""
-    named = model.extra_config.get("eos_token_id")
+    """The tokens that end texts: those of generation_config.json, else of config.json, else the tokenizer's."""
+    named = model.generation_config.get("eos_token_id")
+    if named is None:
+        named = model.extra_config.get("eos_token_id")
     if named is None and model.tokenizer is not None:
         named = end_of_documents(model.tokenizer)
     found = named if isinstance(named, list) else [named]

@@ -219,7 +219,8 @@ def _build(model: Model, architecture: Architecture) -> Model:
     with torch.device("meta"):
         new = Model(architecture, family=family, tokenizer=tokenizer)
     new.extra_config = copy.deepcopy(model.extra_config)
-    new.source = model.source
+    new.generation_config = copy.deepcopy(model.generation_config)
+    new.source, new.card = model.source, dict(model.card)
     return new
 
 

@@ -1,4 +1,4 @@
-"""What somebody who knows sentence-transformers types on the first day, under the names and with the results it has there."""
+"""What a user of sentence-transformers types on the first day, under its names and with its results."""
 
 from __future__ import annotations
 
@@ -124,14 +124,15 @@ class SentenceMethods:
     def _check_encode(self, output_value: str, precision: str, device: str | torch.device | None) -> None:
         if output_value != "sentence_embedding":
             raise InputError(
-                f"output_value is {quote(output_value)}; Gossamer's encode gives 'sentence_embedding'; states of tokens "
-                "are model(**model.tokenizer(text)).last_hidden_state"
+                f"output_value is {quote(output_value)}; encode gives 'sentence_embedding'; states of tokens are "
+                "model(**model.tokenizer(text)).last_hidden_state"
             )
         if precision != "float32":
             raise InputError(f"precision is {quote(precision)}; Gossamer's encode gives 'float32'")
         if device is not None and torch.device(device).type != self.device.type:
             raise InputError(
-                f"device is {quote(str(device))}, the model lies on {str(self.device)!r}; move it first: model.to(device)"
+                f"device is {quote(str(device))}, but the model lies on {str(self.device)!r}; move it there first: "
+                "model.to(device)"
             )
 
     def _cut_and_embed(self, texts: list[str], **options: Any) -> Float[Tensor, "texts size"]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
+import tokenizers
 
 from gossamer.errors import InputError
 from gossamer.text.byte_tokenizer import is_byte_tokenizer
@@ -31,9 +32,13 @@ _PROBE = "The  state of the Union, (naïve) don't\n\t日本 👍🏽 #1 ## x²"
 
 
 def encode_documents(
-    documents: Iterable[Document], tokenizer: Tokenizer
+    documents: Iterable[Document], tokenizer: Tokenizer, control_tokens: bool = True
 ) -> Iterator[tuple[np.ndarray, int, Document | None]]:
-    """Each part of each document: its ids, its UTF-8 bytes, and the document where the part is its last."""
+    """Each part of each document: its ids, its UTF-8 bytes, and the document where the part is its last.
+
+    control_tokens: False reads the names of special tokens in a text as letters.
+    """
+    backend = tokenizer.backend(control_tokens)
     as_bytes = is_byte_tokenizer(tokenizer)
     waiting: list[tuple[bytes, Document | None]] = []
     size = 0
@@ -41,9 +46,9 @@ def encode_documents(
         waiting.append((text, ends))
         size += len(text) + 1
         if size >= BATCH:
-            yield from _encode(waiting, tokenizer, as_bytes)
+            yield from _encode(waiting, backend, as_bytes)
             waiting, size = [], 0
-    yield from _encode(waiting, tokenizer, as_bytes)
+    yield from _encode(waiting, backend, as_bytes)
 
 
 def encode_text(parts: Iterable[str], tokenizer: Tokenizer) -> Iterator[EncodedPart]:
@@ -120,13 +125,12 @@ def _with_next(parts: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _encode(
-    waiting: list[tuple[bytes, Document | None]], tokenizer: Tokenizer, as_bytes: bool
+    waiting: list[tuple[bytes, Document | None]], backend: tokenizers.Tokenizer, as_bytes: bool
 ) -> Iterator[tuple[np.ndarray, int, Document | None]]:
     if as_bytes:
         for text, ends in waiting:
             yield np.frombuffer(text, dtype=np.uint8), len(text), ends
         return
-    backend = tokenizer._backend
     with _BACKEND_STATE, rust_errors("the tokenizer cannot read these texts", "its tokenizer.json may be damaged"):
         backend.no_truncation()
         found = backend.encode_batch_fast([text.decode() for text, _ in waiting], add_special_tokens=False)

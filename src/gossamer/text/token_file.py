@@ -175,32 +175,45 @@ class TokenFile:
 
 
 def write_token_file(
-    path: str | Path, documents: Iterable[Document], tokenizer: Tokenizer, *, name: str = ""
+    path: str | Path,
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    *,
+    name: str = "",
+    control_tokens: bool = True,
 ) -> TokenFile:
     """Tokenize documents into a file, which is there whole or not at all; memory does not grow with their length.
 
-    Documents without tokens are left out. name: what the tokenizer is called. Raises InputError where there are no
+    Documents without tokens are left out. name: what the tokenizer is called. control_tokens: False reads the names of
+    special tokens in a text ("<|endoftext|>") as letters. Raises InputError where there are no
     tokens, and OSError where the file cannot be written; what was at `path` then stays.
     """
     path = Path(path).resolve()
 
     def write(stream: IO[bytes]) -> None:
         with tempfile.TemporaryFile(dir=path.parent) as records:
-            _write(stream, records, documents, tokenizer, name)
+            _write(stream, records, documents, tokenizer, name, control_tokens)
 
     write_whole(path, write)
     return TokenFile.open(path)
 
 
-def tokenize(documents: Iterable[Document], tokenizer: Tokenizer, *, name: str = "") -> TokenFile:
+def tokenize(
+    documents: Iterable[Document], tokenizer: Tokenizer, *, name: str = "", control_tokens: bool = True
+) -> TokenFile:
     """Tokenize documents into memory: what `write_token_file` writes, without the file."""
     stream, records = io.BytesIO(), io.BytesIO()
-    _write(stream, records, documents, tokenizer, name)
+    _write(stream, records, documents, tokenizer, name, control_tokens)
     return TokenFile(name or "the tokens", np.frombuffer(stream.getvalue(), dtype=np.uint8))
 
 
 def _write(
-    stream: IO[bytes], records: IO[bytes], documents: Iterable[Document], tokenizer: Tokenizer, name: str
+    stream: IO[bytes],
+    records: IO[bytes],
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    name: str,
+    control_tokens: bool,
 ) -> None:
     size = count_ids(tokenizer)
     header: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
@@ -218,7 +231,8 @@ def _write(
         put(data)
         content.update(data)
 
-    sources = _write_tokens(put_tokens, records, encode_documents(documents, tokenizer), header)
+    encoded = encode_documents(documents, tokenizer, control_tokens)
+    sources = _write_tokens(put_tokens, records, encoded, header)
     if not header["tokens"]:
         raise InputError(f"the inputs have no tokens ({header['empty_documents']:,} empty documents); name others")
     put(bytes(_padding(header)))

@@ -13,18 +13,24 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, remark
+from gossamer.text.control_tokens import without_control_tokens
 from gossamer.text.tokenizer_arguments import (
     Padding,
     Truncation,
     check_choices,
     check_count,
+    check_flag,
+    check_tensors,
     check_texts,
     kept_of_pair,
 )
 from gossamer.text.tokenizer_build import build_backend, complete_backend, has_vocabulary_files
 from gossamer.text.tokenizer_files import (
     SPECIAL_ROLES,
+    TYPES,
+    input_names,
     read_backend,
+    read_object,
     read_settings,
     rust_errors,
     shorten,
@@ -51,7 +57,8 @@ class Tokenizer:
         self._padding_left = self._settings.get("padding_side", "right") == "left"
         self._truncation_side = self._settings.get("truncation_side", "right")
         self._told_cut = False
-        self._has_types = "token_type_ids" in self._settings.get("model_input_names", ["token_type_ids"])
+        self._letters: tokenizers.Tokenizer | None = None
+        self._has_types = TYPES in self._settings.get("model_input_names", [TYPES])
         backend.no_padding()
 
     @classmethod
@@ -60,32 +67,39 @@ class Tokenizer:
 
         Those are vocab.txt (BERT, DistilBERT), vocab.json and merges.txt (RoBERTa, Longformer), spiece.model (ALBERT)
         or sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT), put together as `transformers` 5 does.
-        tokenizer_config.json, special_tokens_map.json and added_tokens.json are read where present. model_type: the
-        family; config.json's unless given. rows: of the model's word table, which a built vocabulary has to fit.
+        tokenizer_config.json, special_tokens_map.json and added_tokens.json are read where present. Types of pairs are
+        given as `transformers` 5 gives them: where `model_input_names` names them or, without it, where the class of
+        the tokenizer, or else of the model, has them. model_type: the family; config.json's unless given. rows: of the
+        model's word table, which a built vocabulary has to fit.
 
         Raises InputError, naming the file and the reason, for one that is missing, truncated, invalid or contradictory.
         """
         directory = Path(directory)
         settings = read_settings(directory)
+        if settings.get("model_input_names") is None:
+            config = read_object(directory / "config.json")
+            named = settings.get("tokenizer_class") or config.get("tokenizer_class")
+            settings["model_input_names"] = input_names(named, model_type or config.get("model_type"))
         if not os.path.lexists(directory / "tokenizer.json") and has_vocabulary_files(directory):
             return cls(build_backend(directory, settings, model_type, rows), settings)
         backend = read_backend(directory)
         complete_backend(backend, directory, settings)
         return cls(backend, settings)
 
-    def save(self, directory: str | Path, *, types: bool = False) -> None:
+    def save(self, directory: str | Path, *, types: bool = True) -> None:
         """Write tokenizer.json and tokenizer_config.json, readable by `transformers.AutoTokenizer` with the same ids.
 
-        The original config's fields are kept; `model_max_length` is this tokenizer's. types: the model tells two texts
-        by their types. OSError passes to the caller.
+        The original config's fields are kept, but for code that is not copied (`auto_map`); `model_max_length` is this
+        tokenizer's, and `model_input_names` are always written: where they are missing, `transformers` goes by the
+        class. types: whether the model tells two texts by their types. OSError passes to the caller.
         """
         settings = {**self._settings, "model_max_length": self.max_length}
+        settings.pop("auto_map", None)
         # Without a class transformers goes by the model type, and would read a lengthened BERT as a RoBERTa tokenizer.
         if settings.get("tokenizer_class") is None:
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-            # That class gives no types of its own accord.
-            if types:
-                settings.setdefault("model_input_names", ["input_ids", "token_type_ids", "attention_mask"])
+        names = settings.get("model_input_names", ["input_ids", TYPES, "attention_mask"])
+        settings["model_input_names"] = [name for name in names if types or name != TYPES]
         settings.update({role: token for role, token in self._tokens.items() if settings.get(role) is None})
         settings = {name: value for name, value in settings.items() if value is not None or name in self._settings}
         if self.max_length is None:
@@ -168,6 +182,8 @@ class Tokenizer:
         max_length: int | None = None,
         stride: int = 0,
         return_offsets: bool = False,
+        control_tokens: bool = True,
+        return_tensors: str | None = None,
     ) -> dict[str, Tensor]:
         """Texts (and their pairs) to `input_ids`, `attention_mask`, `token_type_ids`, each int64 [rows, length].
 
@@ -178,8 +194,13 @@ class Tokenizer:
         (tasks read on: `gossamer.task`). stride > 0: what is cut off goes on in further rows that repeat `stride`
         tokens, and `overflow_to_sample` [rows] tells each row's text. return_offsets adds `offsets` [rows, length, 2],
         in characters of the text (special tokens and padding: 0, 0), and `special_tokens_mask`. An empty text is its
-        special tokens. Raises InputError for no texts, items that are no text, and lengths or strides that cannot be.
+        special tokens. control_tokens: False reads the name of a special token in a text ("[SEP]", "<|endoftext|>") as
+        letters, which texts of strangers should be; the tokens around a text stay. return_tensors: "pt" or None, since
+        tensors are all that there is. Raises InputError for no texts, items that are no text, and lengths or strides
+        that cannot be.
         """
+        check_flag("control_tokens", control_tokens)
+        check_tensors(return_tensors)
         first = check_texts("texts", texts)
         second = None if text_pair is None else check_texts("text_pair", text_pair)
         if second is not None and len(first) != len(second):
@@ -191,8 +212,10 @@ class Tokenizer:
         )
         items: list[Any] = first if second is None else list(zip(first, second, strict=True))
         if second is not None and limit is not None and strategy and (stride or strategy != "longest_first"):
-            self._check_pairs(first, second, limit - self.special_tokens_count(pair=True), strategy, stride)
-        encodings = self._encode(items, limit if strategy else None, stride, strategy or "longest_first")
+            room = limit - self.special_tokens_count(pair=True)
+            self._check_pairs(first, second, room, strategy, stride, control_tokens)
+        backend = self.backend(control_tokens)
+        encodings = self._encode(backend, items, limit if strategy else None, stride, strategy or "longest_first")
         if max_length is None and not stride and not self._told_cut:
             self._tell_cut(encodings, second is not None)
         rows = [(i, row) for i, encoding in enumerate(encodings) for row in (encoding, *_overflow(encoding, stride))]
@@ -201,9 +224,14 @@ class Tokenizer:
             batch["overflow_to_sample"] = torch.tensor([i for i, _ in rows], dtype=torch.int64)
         return batch
 
-    def encode_plain(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids and character offsets of one text of any length, without special tokens and never truncated."""
-        (encoding,) = self._encode(check_texts("text", text), None, 0, "longest_first", special=False)
+    def encode_plain(self, text: str, control_tokens: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and character offsets of one text of any length, without special tokens and never truncated.
+
+        control_tokens: False reads the name of a special token in the text as letters.
+        """
+        check_flag("control_tokens", control_tokens)
+        backend = self.backend(control_tokens)
+        (encoding,) = self._encode(backend, check_texts("text", text), None, 0, "longest_first", special=False)
         return encoding.ids, encoding.offsets
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
@@ -229,16 +257,31 @@ class Tokenizer:
         token = self._tokens[role]
         return None if token is None else self._backend.token_to_id(token)
 
+    def backend(self, control_tokens: bool = True) -> tokenizers.Tokenizer:
+        """What does the work, for texts in which control tokens count or are letters."""
+        if control_tokens:
+            return self._backend
+        if self._letters is None:
+            with _BACKEND_STATE, rust_errors("control_tokens is False", "this tokenizer cannot do without them"):
+                self._letters = without_control_tokens(self._backend)
+        return self._letters
+
     def _encode(
-        self, items: list[Any], limit: int | None, stride: int, strategy: str, special: bool = True
+        self,
+        backend: tokenizers.Tokenizer,
+        items: list[Any],
+        limit: int | None,
+        stride: int,
+        strategy: str,
+        special: bool = True,
     ) -> list[tokenizers.Encoding]:
         with _BACKEND_STATE, rust_errors("the tokenizer cannot read this text", "its tokenizer.json may be damaged"):
             if limit is None:
-                self._backend.no_truncation()
+                backend.no_truncation()
             else:
                 side = self._truncation_side
-                self._backend.enable_truncation(limit, stride=stride, strategy=strategy, direction=side)
-            return self._backend.encode_batch(items, add_special_tokens=special)
+                backend.enable_truncation(limit, stride=stride, strategy=strategy, direction=side)
+            return backend.encode_batch(items, add_special_tokens=special)
 
     def _tell_cut(self, encodings: list[tokenizers.Encoding], pair: bool) -> None:
         """Remark, once for each tokenizer, that nobody asked for a text to be cut."""
@@ -268,8 +311,11 @@ class Tokenizer:
                 f"it must be below {limit - special}"
             )
 
-    def _check_pairs(self, first: list[str], second: list[str], room: int, strategy: str, stride: int) -> None:
-        plain = self._encode(first + second, None, 0, "longest_first", special=False)
+    def _check_pairs(
+        self, first: list[str], second: list[str], room: int, strategy: str, stride: int, control_tokens: bool
+    ) -> None:
+        backend = self.backend(control_tokens)
+        plain = self._encode(backend, first + second, None, 0, "longest_first", special=False)
         for i, (a, b) in enumerate(zip(plain, plain[len(first) :], strict=False)):
             kept = kept_of_pair(len(a), len(b), room, strategy)
             cut = [keep for keep, whole in zip(kept, (len(a), len(b)), strict=True) if keep < whole]

@@ -6,7 +6,16 @@ from typing import Literal
 from gossamer.errors import InputError
 from gossamer.text.tokenizer_files import shorten
 
-__all__ = ["Padding", "Truncation", "check_choices", "check_count", "check_texts", "kept_of_pair"]
+__all__ = [
+    "Padding",
+    "Truncation",
+    "check_choices",
+    "check_count",
+    "check_flag",
+    "check_tensors",
+    "check_texts",
+    "kept_of_pair",
+]
 
 Padding = bool | Literal["longest", "max_length"]
 Truncation = bool | Literal["longest_first", "only_first", "only_second"]
@@ -64,3 +73,15 @@ def check_choices(padding: Padding, truncation: Truncation, pair: bool) -> str |
 def check_count(name: str, value: object, least: int, why: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"{name} is {shorten(value)}; it must be a whole number of at least {least} ({why})")
+
+
+def check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {shorten(value)}; it must be True or False")
+
+
+def check_tensors(kind: object) -> None:
+    """What `transformers` users name out of habit: torch's tensors are always given."""
+    if kind is not None and kind != "pt":
+        arrays = ": for numpy arrays call .numpy() on them" if kind == "np" else ""
+        raise InputError(f"return_tensors is {shorten(kind)}; a batch is always torch tensors, 'pt' or None{arrays}")

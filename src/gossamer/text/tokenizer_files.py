@@ -14,7 +14,9 @@ from gossamer.errors import InputError
 
 __all__ = [
     "SPECIAL_ROLES",
+    "TYPES",
     "check_token",
+    "input_names",
     "read_backend",
     "read_bytes",
     "read_object",
@@ -33,6 +35,14 @@ SPECIAL_ROLES: Mapping[str, tuple[str, ...]] = {
     "mask_token": ("[MASK]", "<mask>"),
     "unk_token": ("[UNK]", "<unk>"),
 }
+TYPES = "token_type_ids"
+# Whose tokenizers feed a model the types of two texts where no file says, as of transformers 5; but ALBERT's, which it
+# leaves out: the weights were trained with them.
+_CLASSES_WITH_TYPES = (
+    *("Bert", "Electra", "MobileBert", "ConvBert", "SqueezeBert", "Lxmert", "LayoutLM", "Deberta", "DebertaV2"),
+    *("DPRQuestionEncoder", "DPRContextEncoder", "Albert"),
+)
+_FAMILIES_WITHOUT_TYPES = ("roberta", "xlm-roberta", "camembert", "longformer", "gpt2")
 # transformers writes int(1e30) for "no limit"; nothing near this is a real one.
 NO_LIMIT = 10**9
 
@@ -119,6 +129,15 @@ def read_settings(directory: Path) -> dict[str, Any]:
         raise InputError(f"{path}: model_input_names is {shorten(names)}; it must be a list of names")
     settings["model_max_length"] = _limit(path, settings.get("model_max_length"))
     return settings
+
+
+def input_names(tokenizer_class: object, family: object) -> list[str]:
+    """What a model is fed where tokenizer_config.json has no `model_input_names`: by the class, else by the family."""
+    if tokenizer_class is None:
+        fed = family not in _FAMILIES_WITHOUT_TYPES
+    else:
+        fed = str(tokenizer_class).removesuffix("Fast").removesuffix("Tokenizer") in _CLASSES_WITH_TYPES
+    return ["input_ids", *([TYPES] if fed else []), "attention_mask"]
 
 
 def check_token(path: Path, name: str, token: object) -> None:

@@ -16,7 +16,7 @@ from gossamer.text.layouts import LAYOUTS, Layout
 from gossamer.text.tokenizer import Tokenizer
 from gossamer.text.tokenizer_arguments import check_count, check_texts
 from gossamer.text.tokenizer_build import assemble
-from gossamer.text.tokenizer_files import rust_errors, shorten
+from gossamer.text.tokenizer_files import input_names, rust_errors, shorten
 from gossamer.text.vocabularies import Vocabulary
 
 __all__ = ["FAMILY_OF_KIND", "Kind", "train_tokenizer"]
@@ -230,5 +230,7 @@ def _finish(
     backend.normalizer = _steps(layout, switches, lowers, vocabulary.charsmap).normalizer
     # A family's own class would build the steps anew, without the lower case.
     name = "PreTrainedTokenizerFast" if lowers else layout.tokenizer_class
-    tokenizer = Tokenizer(backend, {"tokenizer_class": name, **switches, **layout.special})
+    names = input_names(layout.tokenizer_class, None)
+    settings = {"tokenizer_class": name, "model_input_names": names, **switches, **layout.special}
+    tokenizer = Tokenizer(backend, settings)
     return tokenizer if max_length is None else tokenizer.with_max_length(max_length)

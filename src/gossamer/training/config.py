@@ -70,7 +70,8 @@ class DataSettings:
 
     `train`: FILE.tokens, or texts, .jsonl files (their `field`), "speeches", or a list of those. `split`: what a
     document of a text file is. `tokenizer`: "bytes", a directory, or an id on the hub; the model's own unless given,
-    bytes for fresh weights. `pack`: rows hold several documents and no padding.
+    bytes for fresh weights. `pack`: rows hold several documents and no padding. `control_tokens`: whether the name of a
+    special token in a text ("<|endoftext|>") is that token, or letters; a token file has decided that.
     """
 
     train: str | tuple[str, ...]
@@ -78,6 +79,7 @@ class DataSettings:
     field: str = "text"
     split: Literal["file", "lines", "paragraphs"] = "file"
     pack: bool = True
+    control_tokens: bool = True
 
     def __post_init__(self) -> None:
         require(bool(self.train), "train", self.train, "a token file, texts, or speeches")
@@ -87,6 +89,8 @@ class DataSettings:
                 raise InputError(f"train is {quote(name)}: no such file; name a token file, texts, or speeches")
         if any(Path(name).suffix == ".tokens" for name in self.inputs):
             require(len(self.inputs) == 1, "train", list(self.inputs), "one token file alone, or texts")
+            tokenized = "true: the texts of a token file are tokens already (gossamer tokenize --no-control-tokens)"
+            require(self.control_tokens, "control_tokens", self.control_tokens, tokenized)
 
     @property
     def inputs(self) -> tuple[str, ...]:

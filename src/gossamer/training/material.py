@@ -225,13 +225,13 @@ def _tokens(
 def _write_tokens(inputs: tuple[str, ...], tokenizer: Tokenizer, config: TrainingConfig, target: Path) -> None:
     """Make the token file; the one that a run there has read stays, also where the texts are others by now."""
     documents = read_documents(list(inputs), field=config.data.field, split=config.data.split)
-    name = config.data.tokenizer or "the model's"
+    name, counts = config.data.tokenizer or "the model's", config.data.control_tokens
     if not target.exists() or newest_checkpoint(target.parent / "checkpoints") is None:
-        write_token_file(target, documents, tokenizer, name=name)
+        write_token_file(target, documents, tokenizer, name=name, control_tokens=counts)
         return
     new = target.with_name(f".{target.name}.new")
     try:
-        content = write_token_file(new, documents, tokenizer, name=name).content
+        content = write_token_file(new, documents, tokenizer, name=name, control_tokens=counts).content
     finally:
         new.unlink(missing_ok=True)
     before = TokenFile.open(target)

@@ -295,7 +295,7 @@ class Run:
         with torch.device("meta"):
             model = Model(self._architecture, family=self.model.family, tokenizer=self.model.tokenizer)
         model.load_state_dict(weights, assign=True)
-        for name in ("extra_config", "source", "receipt"):
+        for name in ("extra_config", "generation_config", "card", "source", "receipt"):
             setattr(model, name, getattr(self.model, name))
         return model
 

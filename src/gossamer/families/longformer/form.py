@@ -1,5 +1,6 @@
 """The form of Longformer: RoBERTa's, with a window for each layer and global projections."""
 
+from collections.abc import Callable
 from typing import Any
 
 from gossamer.errors import InputError
@@ -57,6 +58,16 @@ KEYS = {
     "attention.{layer}.value_global": "encoder.layer.{layer}.attention.self.value_global",
 }
 
+# allenai's own code had more kinds of attention than transformers' Longformer, and names them in its config.json.
+UNREAD: dict[str, Callable[[Any], bool]] = {
+    "attention_mode": lambda value: value in (None, "longformer", "tvm", "sliding_chunks"),
+    "attention_dilation": lambda value: (
+        value in (None, 1) or (isinstance(value, list) and set(map(str, value)) <= {"1"})
+    ),
+    "autoregressive": lambda value: value in (None, False),
+    "ignore_attention_mask": lambda value: value in (None, False),
+}
+
 FAMILY = Family(
     model_type="longformer",
     prefix="longformer",
@@ -72,5 +83,6 @@ FAMILY = Family(
     required={"position_embedding_type": ("absolute", None), "is_decoder": (False,), "add_cross_attention": (False,)},
     keys=KEYS,
     heads=heads("Longformer"),
+    unread=UNREAD,
     ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
 )
