@@ -82,7 +82,7 @@ def test_an_interrupt_is_one_line() -> None:
         "import os, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background may have it ignored
         "from gossamer.cli import embed, main\n"
-        "embed.read_texts = lambda *given: os.kill(os.getpid(), signal.SIGINT)\n"
+        "embed._check_out = lambda *given: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.argv[1:] = ['embed', 'model', 'a text']\n"
         "main.main()"
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,10 +24,13 @@ from gossamer.atomic_files import check_writable
 from gossamer.errors import InputError, Remark, clean_line
 
 __all__ = [
+    "JsonList",
     "check_directory",
     "check_target",
+    "json_line",
     "note",
     "print_json",
+    "print_json_lists",
     "printable",
     "progress",
     "show",
@@ -51,6 +56,52 @@ def wants_json(args: Sequence[str]) -> bool:
 def print_json(value: Any) -> None:
     """The one JSON document of a verb, on stdout. Numbers that JSON has no words for become null."""
     print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=2), flush=True)
+
+
+class JsonList:
+    """A list of a JSON document that is written down as it grows, so that memory does not."""
+
+    def __init__(self) -> None:
+        self._spool = tempfile.SpooledTemporaryFile(2**20, "w+", encoding="utf-8")  # noqa: SIM115
+        self._count = 0
+
+    def add(self, value: Any) -> None:
+        """One element more."""
+        self._spool.write(",\n    " if self._count else "\n    ")
+        self._spool.write(json_line(value))
+        self._count += 1
+
+    def copy(self, stream: TextIO) -> None:
+        """Write all of it."""
+        self._spool.seek(0)
+        stream.write("[")
+        shutil.copyfileobj(self._spool, stream)
+        stream.write("\n  ]" if self._count else "]")
+
+    def close(self) -> None:
+        """Drop it."""
+        self._spool.close()
+
+
+def print_json_lists(document: Mapping[str, Any]) -> None:
+    """`print_json` of an object some of whose values are `JsonList`s."""
+    for i, (name, value) in enumerate(document.items()):
+        sys.stdout.write(f"{',' if i else '{'}\n  {json.dumps(name)}: ")
+        if isinstance(value, JsonList):
+            value.copy(sys.stdout)
+        else:
+            sys.stdout.write(json_line(value))
+    print("\n}", flush=True)
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON in one line that can be encoded, whatever half characters are in it."""
+    try:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        line.encode()
+        return line
+    except ValueError:  # infinity, or half a surrogate pair
+        return json.dumps(_finite(value), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
@@ -125,8 +176,11 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(what: str, unit: str = "tokens") -> Iterator[Callable[[int, int], None]]:
-    """Hands out `report(done, total)`: a bar on a terminal, else a line every ten seconds once two have passed."""
+def progress(what: str, unit: str = "tokens") -> Iterator[Callable[[int, int | None], None]]:
+    """Hands out `report(done, total)`: a bar on a terminal, else a line every ten seconds once two have passed.
+
+    total: None where nobody knows how much there will be.
+    """
     out = _console(sys.stderr)
     if not out.is_terminal:
         yield _lines(out, what, unit)
@@ -135,24 +189,29 @@ def progress(what: str, unit: str = "tokens") -> Iterator[Callable[[int, int], N
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TaskProgressColumn(),
-        TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {unit}"),
+        TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=out, transient=True, expand=True) as bar:
-        task = bar.add_task(what, total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        task = bar.add_task(what, total=None, visible=False, amount="")
+        yield lambda done, total: bar.update(
+            task, completed=done, total=total, visible=True, amount=_amount(done, total, unit)
+        )
 
 
-def _lines(out: Console, what: str, unit: str) -> Callable[[int, int], None]:
+def _amount(done: int, total: int | None, unit: str) -> str:
+    return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
+
+
+def _lines(out: Console, what: str, unit: str) -> Callable[[int, int | None], None]:
     due = time.monotonic() + PATIENCE
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int | None) -> None:
         nonlocal due
-        if time.monotonic() >= due and done < total:
+        if time.monotonic() >= due and (total is None or done < total):
             due = time.monotonic() + LINES_EVERY
-            out.print(
-                Text(f"gossamer: {what}: {done:,} of {total:,} {unit} ({done / max(total, 1):.0%})"), soft_wrap=True
-            )
+            share = "" if total is None else f" ({done / max(total, 1):.0%})"
+            out.print(Text(f"gossamer: {what}: {_amount(done, total, unit)}{share}"), soft_wrap=True)
 
     return report
 

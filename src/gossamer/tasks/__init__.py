@@ -9,7 +9,7 @@ from gossamer.models.encoder import Model
 from gossamer.tasks.answer import Answer, Answers, AnswerTask
 from gossamer.tasks.base import Task
 from gossamer.tasks.classify import Classified, Classify, Label
-from gossamer.tasks.embed import Embed, Embeddings
+from gossamer.tasks.embed import Embed, EmbeddedPart, Embeddings
 from gossamer.tasks.fill_mask import Fill, Filled, FillMask, Mask
 from gossamer.tasks.generate import Generate
 from gossamer.tasks.tag import Entity, Tag, Tagged
@@ -22,6 +22,7 @@ __all__ = [
     "Classified",
     "Classify",
     "Embed",
+    "EmbeddedPart",
     "Embeddings",
     "Entity",
     "Fill",

@@ -5,9 +5,9 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
@@ -20,20 +20,21 @@ Split = Literal["file", "lines", "paragraphs"]
 SPEECHES = "speeches"
 CHUNK = 2**17
 
-Found = Iterator[tuple[int, Iterable[str]]]
-"""Documents of one file: the line that each begins in, and its parts."""
+Found = Iterator[tuple[int, Iterable[str], Mapping[str, Any]]]
+"""Documents of one file: the line that each begins in, its parts, and the other fields of its row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
     """A text in parts, which are read once, in order, before the next document is asked for.
 
-    source: the file. number: its line there, from 1; 0 for a whole file.
+    source: the file. number: its line there, from 1; 0 for a whole file. fields: the others of its row.
     """
 
     source: str
     number: int = 0
     parts: Iterable[str]
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -98,11 +99,11 @@ def _read(path: Path, field: str, split: Split, told: Callable[[int], None]) -> 
     as_lines = Path(name.removesuffix(packing)).suffix == ".jsonl"
     with _read_errors(name), _Counted(name, told) as raw, _unpacked(raw, packing) as text:
         if as_lines:
-            found: Found = ((number, [_field(line, field, f"{name}:{number}")]) for number, line in _lines(text))
+            found: Found = ((number, *_fields(line, field, f"{name}:{number}")) for number, line in _lines(text))
         else:
             found = _SPLITS[split](text)
-        for number, parts in found:
-            yield Document(source=name, number=number, parts=_guarded(parts, name))
+        for number, parts, fields in found:
+            yield Document(source=name, number=number, parts=_guarded(parts, name), fields=fields)
 
 
 class _Counted(io.FileIO):
@@ -158,12 +159,12 @@ def _lines(text: TextIO) -> Iterator[tuple[int, str]]:
 
 
 def _split_file(text: TextIO) -> Found:
-    yield 0, iter(lambda: text.read(CHUNK), "")
+    yield 0, iter(lambda: text.read(CHUNK), ""), {}
 
 
 def _split_lines(text: TextIO) -> Found:
     for number, line in _lines(text):
-        yield number, [line.rstrip("\r\n")]
+        yield number, [line.rstrip("\r\n")], {}
 
 
 def _split_paragraphs(text: TextIO) -> Found:
@@ -173,10 +174,10 @@ def _split_paragraphs(text: TextIO) -> Found:
             start = start or number
             lines.append(line)
         elif lines:
-            yield start, ["".join(lines).rstrip("\r\n")]
+            yield start, ["".join(lines).rstrip("\r\n")], {}
             start, lines = 0, []
     if lines:
-        yield start, ["".join(lines).rstrip("\r\n")]
+        yield start, ["".join(lines).rstrip("\r\n")], {}
 
 
 _SPLITS: dict[str, Callable[[TextIO], Found]] = {
@@ -186,7 +187,8 @@ _SPLITS: dict[str, Callable[[TextIO], Found]] = {
 }
 
 
-def _field(line: str, field: str, where: str) -> str:
+def _fields(line: str, field: str, where: str) -> tuple[list[str], dict[str, Any]]:
+    """The text of a row, and its other fields."""
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as problem:
@@ -197,4 +199,4 @@ def _field(line: str, field: str, where: str) -> str:
     if not isinstance(value, str):
         found = f"is {quote(value)}" if field in data else f"is missing (it has: {', '.join(data)[:80]})"
         raise InputError(f"{where}: the field {field!r} {found}; name the field that holds the text")
-    return value
+    return [value], {name: other for name, other in data.items() if name != field}
