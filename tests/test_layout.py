@@ -19,7 +19,8 @@ MAX_FILE_LINES = 450
 # Each part may import the parts of the lines before its own, never its own line's neighbours nor a later line.
 ORDER = [
     ["errors"],
-    ["regular_files", "whole_files"],
+    ["regular_files"],
+    ["atomic_files"],
     ["text", "metrics"],
     ["patterns"],
     ["kernels"],

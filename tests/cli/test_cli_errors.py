@@ -37,7 +37,6 @@ Command = Callable[..., Any]
         (["lengthen", "{small}", "--out", "{empty}/x", "--window", "8,8,8"], "window has 3 entries"),
         (["lengthen", "{small}", "--out", "{empty}/x", "--to", "8"], "to is 8"),
         (["embed", "{small}"], "there is no text; give TEXT, or --file FILE"),
-        (["embed", "{small}", "a", "   "], "argument 2: the text is empty"),
         (["embed", "{small}", "a", "--dtype", "int7"], "dtype is 'int7'; it must be one of"),
         (["embed", "{small}", "a", "--long", "cut"], "Invalid value for '--long': 'cut' is not one of"),
         (["embed", "{small}", "a", "--spans", "abc"], "--spans is 'abc'; it must be a whole number such as 256; see"),
@@ -130,7 +129,6 @@ def test_the_traceback_comes_when_asked_for(gossamer: Command, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("empty.txt", b"", "empty.txt: the text is empty"),
         ("bytes.txt", b"caf\xe9", "bytes.txt: is no UTF-8 text (it holds the byte 0xe9)"),
         ("a.jsonl", b'{"text": "good"}\n{bad', "a.jsonl:2: is no JSON"),
         (
@@ -140,7 +138,6 @@ def test_the_traceback_comes_when_asked_for(gossamer: Command, monkeypatch: pyte
         ),
         ("a.jsonl", b"[1]", "a.jsonl:1: is [1]; each line must be an object with the field 'text'"),
         ("a.jsonl", b"\n\n", "there is no text"),
-        ("a.jsonl", b'{"text": ""}', "a.jsonl:1: the text is empty"),
     ],
 )
 def test_files_that_cannot_be_read(

@@ -1,10 +1,8 @@
-"""Progress, notes and files written whole."""
+"""Progress and notes."""
 
-import errno
 import io
 import sys
 from pathlib import Path
-from typing import IO
 
 import pytest
 from rich.console import Console
@@ -58,36 +56,6 @@ def test_waiting_is_explained_only_when_it_is_long(
 def test_json_has_no_words_for_infinity(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json({"a": [float("nan"), float("inf"), 1.5], 3: (None, True)})
     assert "".join(capsys.readouterr().out.split()) == '{"a":[null,null,1.5],"3":[null,true]}'
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "v.npy"
-    output.write_whole(path, lambda stream: stream.write(b"old") and None)
-
-    def fill_the_disk(stream: IO[bytes]) -> None:
-        stream.write(b"half of the n")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OSError, match="could not be written") as caught:
-        output.write_whole(path, fill_the_disk)
-    assert caught.value.filename == str(path)
-    assert path.read_bytes() == b"old"
-
-    def interrupted(stream: IO[bytes]) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        output.write_whole(path, interrupted)
-    assert [one.name for one in tmp_path.iterdir()] == ["v.npy"]
-    assert path.read_bytes() == b"old"
-
-
-def test_a_link_is_written_through(tmp_path: Path) -> None:
-    (tmp_path / "real.npy").write_bytes(b"old")
-    (tmp_path / "link.npy").symlink_to("real.npy")
-    output.write_whole(tmp_path / "link.npy", lambda stream: stream.write(b"new") and None)
-    assert (tmp_path / "real.npy").read_bytes() == b"new"
-    assert (tmp_path / "link.npy").is_symlink()
 
 
 def test_pages_in_a_pipe_have_no_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,7 +145,7 @@ def test_embed_with_spans_writes_files_whole(gossamer: Command, small: Path, tmp
     assert [row["span"] for row in rows] == [list(span) for span in expected.spans]
     assert len(rows[0]["vector"]) == 16
     assert "vector" not in data["rows"][0]
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["v.jsonl", "v.npy"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["v.jsonl", "v.npy", "v.spans.jsonl"]
 
 
 def test_embed_says_what_it_did_to_long_texts(gossamer: Command, small: Path) -> None:

@@ -17,11 +17,10 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models import MaskedLM, Model, SentenceEmbedding
 from gossamer.models.heads import pool
-from gossamer.tasks import TASKS, Embed, task
-from gossamer.tasks import passes as passes_file
+from gossamer.tasks import TASKS, Embed, pooled, task
 from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, _plan, read_states
-from gossamer.text import speeches
+from gossamer.text import Document, speeches
 
 HEADS = [
     SentenceEmbedding(pooling=pooling, normalized=normalized)
@@ -104,7 +103,8 @@ def test_passes_keep_every_token_once(capacity: int, data: st.DataObject) -> Non
     tokens = max(1, data.draw(near | st.integers(1, 40 * capacity)))
     plan = list(_plan(3, tokens, capacity))
     assert [i for one in plan for i in range(one.keep_start, one.keep_stop)] == list(range(tokens))
-    assert len(plan) == 1 or {one.stop - one.start for one in plan} == {plan[0].stop - plan[0].start}
+    assert all(one.stop - one.start == capacity for one in plan[:-2])
+    assert len({one.stop - one.start for one in plan[-2:]}) == 1
     for one in plan:
         assert one.reading == 3
         assert 0 <= one.start <= one.keep_start <= one.keep_stop <= one.stop <= tokens
@@ -190,37 +190,17 @@ def test_a_tokenizer_without_padding_pads_all_the_same() -> None:
         assert distance(found.vectors[0], directly(model, "abc")) <= 1e-5
 
 
-@pytest.mark.parametrize("head", HEADS, ids=lambda head: f"{head.pooling}-{head.normalized}")
-def test_groups_bound_what_is_held(monkeypatch: pytest.MonkeyPatch, head: SentenceEmbedding) -> None:
-    monkeypatch.setattr(passes_file, "GROUP_TOKENS", 20)
-    embed = Embed(embedder(head))
-    texts = [letter * 12 for letter in "abcdefg"]
-    readings = [Reading(i, *embed.model.tokenizer.encode_plain(text)) for i, text in enumerate(texts)]
-    held = []
-
-    def look(*_: object) -> None:
-        held.append(sum(len(one.states) for one in readings))
-
-    rows = embed.pooled(readings, [None], progress=look)[0]
-    assert max(held) == 24
-    assert all(len(one.states) + len(one.before) + len(one.after) == 0 for one in readings)
-    # A vector must not be a view that keeps the states of its text alive.
-    assert all(vector.untyped_storage().nbytes() == 4 * 8 for _, vector, _ in rows)
-    monkeypatch.undo()
-    assert distance(torch.stack([vector for _, vector, _ in rows]), embed(texts).vectors) <= 1e-5
-
-
 @given(texts=TEXTS, batch_tokens=st.integers(1, 80), group=st.integers(1, 60))
 def test_progress_rises_to_the_end(texts: list[str], batch_tokens: int, group: int) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int | None]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes_file, "GROUP_TOKENS", group)
-        found = Embed(embedder())(texts, batch_tokens=batch_tokens, progress=lambda *step: seen.append(step))
-    total = sum(found.tokens)
+        patch.setattr(pooled, "GROUP_TOKENS", group)
+        Embed(embedder())(texts, batch_tokens=batch_tokens, progress=lambda *step: seen.append(step))
+    total = sum(map(len, texts))
     assert {of for _, of in seen} == {total}
     done = [step for step, _ in seen]
     assert done == sorted(done)
-    assert done[-1] == total
+    assert (done[0], done[-1]) == (0, total)
 
 
 def test_vectors_may_be_trained_on_and_the_model_keeps_its_modes() -> None:
@@ -262,12 +242,11 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "options", "said"),
     [
-        ("", {}, r"^text 0 is empty \(''\): there is nothing to embed; leave it out$"),
-        (["a", " \n\t"], {}, r"^text 1 is empty \(' \\n\\t'\)"),
         ([], {}, "^there are no texts: give at least one$"),
         (["a", 3], {}, "^text 1 is 3, a int; it must be a string$"),
         ([None], {}, "^text 0 is None, a NoneType"),
         (b"abc", {}, "^texts is b'abc'; give one string or a list of strings$"),
+        ([], {"skip_empty": True}, "^there are no texts: give at least one$"),
         (None, {}, "^texts is None"),
         (5, {}, "^texts is 5"),
         ("a", {"spans": 0}, "^spans is 0; it must be a whole number of tokens, 1 or more, or None$"),
@@ -279,7 +258,26 @@ def test_json(tmp_path: Path) -> None:
         ("a", {"long": ["chunk"]}, r"^long is \['chunk'\]"),
         ("a", {"batch_tokens": 0}, "^batch_tokens is 0; it must be a whole number of tokens, 1 or more$"),
         ("a", {"batch_tokens": "many"}, "^batch_tokens is 'many'"),
-        ("a\ud800", {}, "surrogate"),
+        ("a\ud800", {}, "^text 0 holds half a surrogate pair at character 1,"),
+        (
+            ["a", Document(source="x", parts=["ab", "c\ud800"])],
+            {},
+            "^text 1 holds half a surrogate pair at character 3,",
+        ),
+        (["a", Document(source="x", parts=["ab", 3])], {}, "^text 1 is 3, a int; it must be a string$"),
+        ("a", {"batch_size": 0}, "^batch_size is 0; it must be a whole number of passes, 1 or more, or None$"),
+        ("a", {"normalize": "yes"}, "^normalize is 'yes'; it must be True or False$"),
+        ("a", {"skip_empty": None}, "^skip_empty is None; it must be True or False$"),
+        ("a", {"truncate_dim": 9}, "^truncate_dim is 9; it must be a whole number from 1 to 8, or None$"),
+        ("a", {"truncate_dim": True}, "^truncate_dim is True"),
+        ("a", {"prompt": 3}, "^prompt is 3; it must be a string"),
+        ("a", {"prompt_name": "query"}, "^prompt_name is 'query'; it must be None: there are no prompts$"),
+        (
+            "a",
+            {"prompt": "a" * 14},
+            "^the prompt 'aaaaaaaaaaaaaa' is 14 tokens long, which leaves no room",
+        ),
+        ("a", {"max_length": 17}, "^max_length is 17; it must be a whole number of tokens from 1 to 16"),
     ],
 )
 def test_what_cannot_be_embedded(texts: Any, options: dict[str, Any], said: str) -> None:

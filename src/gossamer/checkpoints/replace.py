@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gossamer.whole_files import beside, flush_directory, take_modes
+from gossamer.atomic_files import beside, flush_directory, take_modes
 
 __all__ = ["replacing"]
 

@@ -1,136 +1,243 @@
-"""gossamer embed: texts of any length to vectors."""
+"""gossamer embed: texts of any length, and any number of them, to vectors."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text as Styled
-from typer import Argument, Option
+from typer import Option
 
-from gossamer.cli.output import check_target, print_json, printable, show, working, write_whole
-from gossamer.cli.task_pages import Long, named, reading, remark
-from gossamer.cli.texts import AsText, Format, TakesFiles, Text, input_files, read_texts
-from gossamer.errors import InputError
+from gossamer.cli.output import JsonList, check_target, print_json_lists, printable, show, working
+from gossamer.cli.task_pages import (
+    NOTES,
+    AsJson,
+    Device,
+    Dtype,
+    Field,
+    Files,
+    HowLong,
+    Long,
+    MaxLength,
+    ModelName,
+    Texts,
+    named,
+    reading,
+    remark,
+)
+from gossamer.cli.texts import AsText, Format, TakesFiles, input_files
+from gossamer.cli.vector_files import VectorFile, map_of, open_vectors
+from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
-    from gossamer.tasks import Embeddings
+    from torch import Tensor
+
+    from gossamer.cli.text_parts import Incoming, TextParts
+    from gossamer.tasks import EmbeddedPart
 
 __all__ = ["COMMAND", "embed"]
 
 COMMAND = TakesFiles
 SHOWN = 20
 COMPARED = 8
+_OWN_FIELDS = ("text", "source", "span", "vector", "row")
 
 
 def embed(
-    model: Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")],
-    texts: Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to embed.")] = None,
-    file: Annotated[
-        list[Path] | None,
-        Option("--file", "-f", metavar="FILE ...", help="Files of one text each; .jsonl: one a line; -: stdin."),
-    ] = None,
-    field: Annotated[str, Option(metavar="NAME", help="The field that holds the text in a .jsonl file.")] = "text",
+    model: ModelName,
+    texts: Texts = None,
+    file: Files = None,
+    field: Field = "text",
     format: Format = None,
     as_text: AsText = False,
     spans: Annotated[
         int | None, Option(metavar="N", help="One vector for every N tokens, all read in the same pass.")
     ] = None,
-    long: Annotated[
-        Long, Option(metavar="HOW", help="Longer texts than the model reads: chunk, truncate or error.")
-    ] = Long.chunk,
-    dtype: Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")] = None,
-    out: Annotated[Path | None, Option(metavar="FILE", help="Write the vectors: .npy or .jsonl.")] = None,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    long: HowLong = Long.chunk,
+    max_length: MaxLength = None,
+    prompt: Annotated[str | None, Option(metavar="TEXT", help="Put before each text; '' for none.")] = None,
+    prompt_name: Annotated[str | None, Option(metavar="NAME", help="One of the model's own prompts.")] = None,
+    normalize: Annotated[
+        bool | None, Option("--normalize/--no-normalize", help="Vectors of length 1, or not; as the model says.")
+    ] = None,
+    truncate_dim: Annotated[int | None, Option(metavar="N", help="Keep the first N numbers of each vector.")] = None,
+    skip_empty: Annotated[bool, Option("--skip-empty", help="Leave out texts without tokens.")] = False,
+    batch_size: Annotated[int | None, Option(metavar="N", help="Passes read at once; by their tokens.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    out: Annotated[Path | None, Option(metavar="FILE", help="Write the vectors as they come: .npy or .jsonl.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Turn texts of any length into vectors: one a text, or with --spans one for every so many tokens of it."""
-    if spans is not None and spans < 1:
-        raise InputError(f"--spans is {spans}; it must be a whole number of tokens, 1 or more")
-    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
-    if out is not None:
-        check_target(out, (".npy", ".jsonl"), input_files(texts or [], file or [], as_text))
+    """Turn texts of any length into vectors: one a text, or with --spans one for every so many tokens of it.
+
+    Texts are read as they are needed. With --out, an interrupt leaves the finished vectors there.
+    """
+    for name, value in (("spans", spans), ("batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"--{name} is {value}; it must be a whole number, 1 or more")
+    has_map = spans is not None or skip_empty
+    _check_out(out, has_map, input_files(texts or [], file or [], as_text))
+    from gossamer.cli.text_parts import TextParts
+
+    source = TextParts(texts or [], file or [], field, format=format, as_text=as_text)
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.tasks import task
 
-        embedder = task("embed", load(model, dtype=dtype))
-    with reading(read) as report:
-        found = embedder([one.text for one in read], spans=spans, long=long.value, progress=report)
-    remark(named(found.notes, read))
-    if out is not None:
-        write_whole(out, lambda stream: _write(stream, out.suffix, read, found))
-    if as_json:
-        print_json(_document(read, found, out))
-    else:
-        show(_page(read, found, out))
+        embedder = task("embed", load(model, dtype=dtype, device=device))
+    with _listed(as_json) as listed:
+        result = _Result(source, listed, has_vectors=out is None)
+        with _saved(out, has_map) as saved, reading(source.incoming, "characters") as report:
+            parts = embedder.stream(
+                source.documents(), spans, long.value, progress=lambda done, _: report(done, source.characters()),
+                prompt=prompt, prompt_name=prompt_name, normalize=normalize, truncate_dim=truncate_dim,
+                max_length=max_length, batch_size=batch_size, skip_empty=skip_empty,
+            )  # fmt: skip
+            for part in parts:
+                result.add(part, saved)
+        result.show(out, map_of(out) if out is not None and has_map and out.suffix == ".npy" else None)
 
 
-def _write(stream: IO[bytes], suffix: str, texts: list[Text], found: Embeddings) -> None:
-    if suffix == ".npy":
-        import numpy as np
-
-        np.save(stream, found.vectors.numpy())
+def _check_out(out: Path | None, has_map: bool, inputs: list[Path]) -> None:
+    if out is None:
         return
-    for row in _rows(texts, found, vectors=True):
-        stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    check_target(out, (".npy", ".jsonl"), inputs)
+    if has_map and out.suffix == ".npy":
+        check_target(map_of(out), (".jsonl",), inputs)
 
 
-def _rows(texts: list[Text], found: Embeddings, vectors: bool) -> list[dict[str, Any]]:
-    """A row a vector: its text, the characters of it that the vector stands for, the vector itself if wanted."""
-    return [
-        {
-            "text": i,
-            "source": texts[i].source,
-            "span": list(span),
-            **({"vector": vector.tolist()} if vectors else {}),
-        }
-        for i, span, vector in zip(found.text_of_row, found.spans, found.vectors, strict=True)
-    ]
+@contextmanager
+def _listed(as_json: bool) -> Iterator[dict[str, JsonList]]:
+    """The lists of the JSON document; none where none is asked for."""
+    with ExitStack() as stack:
+        names = ("texts", "rows", "notes") if as_json else ()
+        yield {name: stack.enter_context(closing(JsonList())) for name in names}
 
 
-def _document(texts: list[Text], found: Embeddings, out: Path | None) -> dict[str, Any]:
-    """Everything; the vectors too, unless they went into a file."""
-    per_text = zip(texts, found.tokens, found.passes, strict=True)
-    return {
-        "size": found.vectors.shape[1],
-        "texts": [{"source": one.source, "tokens": tokens, "passes": passes} for one, tokens, passes in per_text],
-        "rows": _rows(texts, found, vectors=out is None),
-        "notes": named(found.notes, texts),
-        "out": None if out is None else str(out),
-    }
+@contextmanager
+def _saved(out: Path | None, has_map: bool) -> Iterator[VectorFile | None]:
+    if out is None:
+        yield None
+        return
+    with open_vectors(out, has_map) as file:
+        yield file
 
 
-def _page(texts: list[Text], found: Embeddings, out: Path | None) -> Group:
-    rows, size = found.vectors.shape
-    count = f"{len(texts):,} text{'s' * (len(texts) != 1)}, {sum(found.tokens):,} tokens"
-    what = f"{count} → {rows:,} vector{'s' * (rows != 1)} of {size:,}"
-    where = f"written to {out}" if out is not None else "keep them with --out vectors.npy, or see them with --json"
-    parts: list[Any] = [Styled(what, "bold"), Styled(where, no_wrap=True, overflow="ignore"), "", _table(texts, found)]
-    if len(texts) > SHOWN:
-        parts.append(Styled(f"and {len(texts) - SHOWN:,} more", style="dim"))
-    return Group(*parts)
+@dataclass
+class _Shown:
+    """A text in the table."""
+
+    name: str
+    tokens: int
+    passes: int
+    vectors: int
 
 
-def _table(texts: list[Text], found: Embeddings) -> Table:
-    """A line a text; a few texts are compared with one another as well."""
-    compared = 1 < len(texts) <= COMPARED and len(texts) == len(found.vectors)
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
-    table.add_column("", justify="right", style="dim")
-    table.add_column("text")
-    for name in ("tokens", "passes", "vectors"):
-        table.add_column(name, justify="right", no_wrap=True)
-    units = found.vectors / found.vectors.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    for i in range(len(texts) if compared else 0):
-        table.add_column(f"~ {i + 1}", justify="right", no_wrap=True)
-    for i, one in enumerate(texts[:SHOWN]):
-        cosines = [f"{value:.2f}" for value in (units @ units[i]).tolist()] if compared else []
-        named = one.text if one.source.startswith("argument") else one.source
-        # Cut by the cell: a column that may not wrap takes the room of the numbers.
-        shown = Styled(printable(named[:200]), no_wrap=True, overflow="ellipsis")
-        numbers = (found.tokens[i], found.passes[i], found.text_of_row.count(i))
-        table.add_row(str(i + 1), shown, *(f"{number:,}" for number in numbers), *cosines)
-    return table
+@dataclass
+class _Result:
+    """What is printed in the end; of texts that are not shown, and of vectors that are in a file, nothing is held."""
+
+    source: TextParts
+    listed: dict[str, JsonList]
+    has_vectors: bool
+    size: int = 0
+    texts: int = 0
+    tokens: int = 0
+    rows: int = 0
+    noted: int = 0
+    notes: list[str] = field(default_factory=list)
+    shown: list[_Shown] = field(default_factory=list)
+    first: list[Tensor] = field(default_factory=list)
+    rows_of_text: int = 0
+
+    def add(self, part: EmbeddedPart, saved: VectorFile | None) -> None:
+        """Take what is finished: into the file, the lists, the table."""
+        text = self.source.incoming[part.text]
+        self._note(named(part.notes, self.source.incoming))
+        rows = [_row(part.text, text, span) for span in part.spans]
+        if saved is not None:
+            saved.add(part.vectors.numpy(), rows, part.is_last)
+        for row, vector in zip(rows if self.listed else (), part.vectors, strict=False):
+            self.listed["rows"].add({**row, "vector": vector.tolist()} if self.has_vectors else row)
+        self.first += [vector.clone() for vector in part.vectors[: COMPARED + 1 - len(self.first)]]
+        self.size = part.vectors.shape[1]
+        self.rows += len(rows)
+        self.rows_of_text += len(rows)
+        if part.is_last:
+            self._end(part, text)
+
+    def _end(self, part: EmbeddedPart, text: Incoming) -> None:
+        del self.source.incoming[part.text]
+        self.texts += 1
+        self.tokens += part.tokens
+        if self.listed:
+            self.listed["texts"].add({"source": text.source, "tokens": part.tokens, "passes": part.passes})
+        if len(self.shown) < SHOWN:
+            name = text.beginning if text.source.startswith("argument") else text.source
+            self.shown.append(_Shown(name, part.tokens, part.passes, self.rows_of_text))
+        self.rows_of_text = 0
+
+    def _note(self, notes: Iterable[str]) -> None:
+        for said in notes:
+            self.noted += 1
+            if len(self.notes) < NOTES:
+                self.notes.append(said)
+            if self.listed:
+                self.listed["notes"].add(said)
+
+    def show(self, out: Path | None, rows_file: Path | None) -> None:
+        """Remarks on stderr, and the table or the JSON document on stdout."""
+        remark(self.notes, self.noted)
+        if self.listed:
+            where = {"out": None if out is None else str(out)} | ({"spans": str(rows_file)} if rows_file else {})
+            print_json_lists({"size": self.size, **self.listed, **where})
+        else:
+            show(self._page(out, rows_file))
+
+    def _page(self, out: Path | None, rows_file: Path | None) -> Group:
+        count = f"{plural(self.texts, 'text')}, {plural(self.tokens, 'token')}"
+        what = f"{count} → {plural(self.rows, 'vector')} of {self.size:,}"
+        where = f"written to {out}" if out is not None else "keep them with --out vectors.npy, or see them with --json"
+        where += f"; what each row is, to {rows_file}" if rows_file is not None else ""
+        parts: list[Any] = [Styled(what, "bold"), Styled(where, no_wrap=True, overflow="ignore"), "", self._table()]
+        if self.texts > SHOWN:
+            parts.append(Styled(f"and {self.texts - SHOWN:,} more", style="dim"))
+        return Group(*parts)
+
+    def _table(self) -> Table:
+        """A line a text; a few texts are compared with one another as well."""
+        is_compared = 1 < self.texts <= COMPARED and all(text.vectors == 1 for text in self.shown)
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+        table.add_column("", justify="right", style="dim")
+        table.add_column("text")
+        for name in ("tokens", "passes", "vectors"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for i in range(self.texts if is_compared else 0):
+            table.add_column(f"~ {i + 1}", justify="right", no_wrap=True)
+        cosines = _cosines(self.first) if is_compared else [[]] * len(self.shown)
+        for i, (text, row) in enumerate(zip(self.shown, cosines, strict=True)):
+            # Cut by the cell: a column that may not wrap takes the room of the numbers.
+            beginning = Styled(printable(text.name), no_wrap=True, overflow="ellipsis")
+            numbers = (text.tokens, text.passes, text.vectors)
+            table.add_row(str(i + 1), beginning, *(f"{number:,}" for number in numbers), *row)
+        return table
+
+
+def _cosines(vectors: list[Tensor]) -> list[list[str]]:
+    import torch
+
+    table = torch.stack(vectors)
+    units = table / table.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    return [[f"{value:.2f}" for value in row] for row in (units @ units.T).tolist()]
+
+
+def _row(number: int, text: Incoming, span: tuple[int, int]) -> dict[str, Any]:
+    """What a vector stands for: the fields of its text's row, its text, and the characters of it."""
+    carried = {f"input_{name}" if name in _OWN_FIELDS else name: value for name, value in text.fields.items()}
+    return {**carried, "text": number, "source": text.source, "span": list(span)}

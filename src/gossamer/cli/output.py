@@ -5,37 +5,40 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gossamer.atomic_files import check_writable
 from gossamer.cli.wording import wording
 from gossamer.errors import InputError, Remark, clean_line
-from gossamer.whole_files import take_modes
 
 __all__ = [
+    "JsonList",
     "check_directory",
     "check_target",
     "harmless",
+    "json_line",
     "note",
     "print_json",
+    "print_json_lists",
     "printable",
     "progress",
     "show",
     "telling_remarks",
     "wants_json",
     "working",
-    "write_whole",
 ]
 
 PATIENCE = 2.0
@@ -55,6 +58,52 @@ def wants_json(args: Sequence[str]) -> bool:
 def print_json(value: Any) -> None:
     """The one JSON document of a verb, on stdout. Numbers that JSON has no words for become null."""
     print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=2), flush=True)
+
+
+class JsonList:
+    """A list of a JSON document that is written down as it grows, so that memory does not."""
+
+    def __init__(self) -> None:
+        self._spool = tempfile.SpooledTemporaryFile(2**20, "w+", encoding="utf-8")  # noqa: SIM115
+        self._count = 0
+
+    def add(self, value: Any) -> None:
+        """One element more."""
+        self._spool.write(",\n    " if self._count else "\n    ")
+        self._spool.write(json_line(value))
+        self._count += 1
+
+    def copy(self, stream: TextIO) -> None:
+        """Write all of it."""
+        self._spool.seek(0)
+        stream.write("[")
+        shutil.copyfileobj(self._spool, stream)
+        stream.write("\n  ]" if self._count else "]")
+
+    def close(self) -> None:
+        """Drop it."""
+        self._spool.close()
+
+
+def print_json_lists(document: Mapping[str, Any]) -> None:
+    """`print_json` of an object some of whose values are `JsonList`s."""
+    for i, (name, value) in enumerate(document.items()):
+        sys.stdout.write(f"{',' if i else '{'}\n  {json.dumps(name)}: ")
+        if isinstance(value, JsonList):
+            value.copy(sys.stdout)
+        else:
+            sys.stdout.write(json_line(value))
+    print("\n}", flush=True)
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON in one line that can be encoded, whatever half characters are in it."""
+    try:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        line.encode()
+        return line
+    except ValueError:  # infinity, or half a surrogate pair
+        return json.dumps(_finite(value), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
@@ -134,8 +183,11 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(what: str, unit: str = "tokens") -> Iterator[Callable[[int, int], None]]:
-    """Hands out `report(done, total)`: a bar on a terminal, else a line every ten seconds once two have passed."""
+def progress(what: str, unit: str = "tokens") -> Iterator[Callable[[int, int | None], None]]:
+    """Hands out `report(done, total)`: a bar on a terminal, else a line every ten seconds once two have passed.
+
+    total: None where nobody knows how much there will be.
+    """
     out = _console(sys.stderr)
     if not out.is_terminal:
         yield _lines(out, what, unit)
@@ -144,24 +196,29 @@ def progress(what: str, unit: str = "tokens") -> Iterator[Callable[[int, int], N
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TaskProgressColumn(),
-        TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {unit}"),
+        TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=out, transient=True, expand=True) as bar:
-        task = bar.add_task(what, total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        task = bar.add_task(what, total=None, visible=False, amount="")
+        yield lambda done, total: bar.update(
+            task, completed=done, total=total, visible=True, amount=_amount(done, total, unit)
+        )
 
 
-def _lines(out: Console, what: str, unit: str) -> Callable[[int, int], None]:
+def _amount(done: int, total: int | None, unit: str) -> str:
+    return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
+
+
+def _lines(out: Console, what: str, unit: str) -> Callable[[int, int | None], None]:
     due = time.monotonic() + PATIENCE
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int | None) -> None:
         nonlocal due
-        if time.monotonic() >= due and done < total:
+        if time.monotonic() >= due and (total is None or done < total):
             due = time.monotonic() + LINES_EVERY
-            out.print(
-                Text(f"gossamer: {what}: {done:,} of {total:,} {unit} ({done / max(total, 1):.0%})"), soft_wrap=True
-            )
+            share = "" if total is None else f" ({done / max(total, 1):.0%})"
+            out.print(Text(f"gossamer: {what}: {_amount(done, total, unit)}{share}"), soft_wrap=True)
 
     return report
 
@@ -170,12 +227,7 @@ def check_target(path: Path, suffixes: Sequence[str], inputs: Sequence[Path] = (
     """Refuse, before any work is done, a file that could not be written or would destroy what is read."""
     if path.suffix not in suffixes:
         raise InputError(f"{path}: the name must end in {' or '.join(suffixes)}, which says how to write it")
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no directory {str(path.parent)!r}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: the directory {str(path.parent)!r} may not be written to; name another one")
+    check_writable(path)
     if path.exists() and any(one.exists() and one.samefile(path) for one in inputs):
         raise InputError(f"{path}: is one of the texts to be read; name another file for the result")
 
@@ -195,20 +247,3 @@ def check_directory(out: Path) -> None:
         raise InputError(f"--out is {str(out)!r}, but {str(there)!r} is a file; name a directory")
     if not os.access(there, os.W_OK):
         raise InputError(f"--out is {str(out)!r}, but {str(there)!r} may not be written to; name another directory")
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file beside `path`, then put it in its place: whatever fails, an old file there stays whole."""
-    path = path.resolve()
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        with new.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        take_modes(new, path)
-        os.replace(new, path)
-    except OSError as problem:
-        raise OSError(problem.errno, f"could not be written ({problem.strerror})", str(path)) from problem
-    finally:
-        new.unlink(missing_ok=True)

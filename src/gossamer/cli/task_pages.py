@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -30,6 +30,7 @@ __all__ = [
     "Long",
     "MaxLength",
     "ModelName",
+    "Named",
     "Texts",
     "check_top_k",
     "named",
@@ -42,6 +43,13 @@ __all__ = [
 _OF_ONE = {"null_scores": "null_score"}
 NOTES = 3
 SHOWN = 20
+
+
+class Named(Protocol):
+    """What knows where it came from."""
+
+    @property
+    def source(self) -> str: ...
 
 
 class Long(StrEnum):
@@ -74,12 +82,12 @@ def check_top_k(top_k: int | None) -> None:
         raise InputError(f"--top-k is {top_k}; it must be a whole number, 1 or more")
 
 
-def named(notes: Sequence[str], texts: Sequence[Text]) -> list[str]:
+def named(notes: Sequence[str], texts: Sequence[Text] | Mapping[int, Named]) -> list[str]:
     """The task's remarks, with where a text came from in place of its number, and options in place of arguments."""
     return [_named(one, texts) for one in notes]
 
 
-def _named(said: str, texts: Sequence[Text]) -> str:
+def _named(said: str, texts: Sequence[Text] | Mapping[int, Named]) -> str:
     said = re.sub(r"^(?:text|context) (\d+)\b", lambda number: texts[int(number[1])].source, said)
     said = re.sub(r"^text_pair (\d+)\b", lambda number: f"{texts[int(number[1])].source}: the second text", said)
     said = re.sub(r"\bof pair (\d+)\b", lambda number: f"of {texts[int(number[1])].source}", said)
@@ -88,10 +96,12 @@ def _named(said: str, texts: Sequence[Text]) -> str:
 
 
 @contextmanager
-def reading(texts: Sequence[Text]) -> Iterator[Callable[[int, int], None]]:
+def reading(
+    texts: Sequence[Text] | Mapping[int, Named], unit: str = "tokens"
+) -> Iterator[Callable[[int, int | None], None]]:
     """The progress of a task; what it refuses is said in the command line's words."""
     try:
-        with progress("reading") as told:
+        with progress("reading", unit) as told:
             yield told
     except InputError as problem:
         raise InputError(_named(str(problem), texts)) from problem
@@ -102,12 +112,13 @@ def score(value: float) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
-def remark(notes: list[str]) -> None:
-    """The first remarks, on stderr, and how many more there are."""
+def remark(notes: list[str], count: int | None = None) -> None:
+    """The first remarks, on stderr, and how many more there are; count: of all, where the last ones are not given."""
+    more = (len(notes) if count is None else count) - NOTES
     for one in notes[:NOTES]:
         note(one)
-    if len(notes) > NOTES:
-        note(f"and {plural(len(notes) - NOTES, 'more text')} like these")
+    if more > 0:
+        note(f"and {plural(more, 'more text')} like these")
 
 
 def report(

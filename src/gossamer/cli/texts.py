@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from gossamer.cli.output import note
 from gossamer.errors import InputError, quote
 
 if TYPE_CHECKING:
-    from gossamer.text import InputStream
+    from gossamer.text import Document, InputStream
 
 __all__ = [
     "AsText",
@@ -26,7 +26,9 @@ __all__ = [
     "TakesFiles",
     "Text",
     "TextFormat",
+    "documents_of",
     "input_files",
+    "open_sources",
     "read_texts",
     "refuse_file_name",
     "stdin_stream",
@@ -121,6 +123,14 @@ def read_texts(
     InputError, at once where there is nothing to read from or a file that is not there or of no format that is read;
     later, for what is in the files, for empty texts unless they may be, and where there were no texts.
     """
+    sources = open_sources(arguments, files, format=format, as_text=as_text)
+    return _checked(_texts(sources, field, format), may_be_empty)
+
+
+def open_sources(
+    arguments: Sequence[str], files: Sequence[Path], *, format: TextFormat | None = None, as_text: bool = False
+) -> list[Path | Text]:
+    """Files to read, of a format that is read, and texts as they are, in their order; errors as of `read_texts`."""
     sources = _sources(arguments, files, as_text)
     if not sources:
         raise InputError("there is no text; give TEXT, or --file FILE, or - for standard input")
@@ -131,7 +141,17 @@ def read_texts(
     named = [argument for argument in arguments if not as_text and argument != "-" and _is_file_name(argument)]
     if named:
         _tell_named(named)
-    return _checked(_texts(sources, field, format), may_be_empty)
+    return sources
+
+
+def documents_of(
+    path: Path, field: str, format: TextFormat | None, told: Callable[[int], None] = lambda count: None
+) -> Iterator[Document]:
+    """The documents of a file, or of standard input, in parts; told: the bytes that were read."""
+    from gossamer.text.documents import read_documents
+
+    source = stdin_stream() if path == Path("-") else path
+    return read_documents([source], field=field, format=format, told=told, remark=note)
 
 
 def input_files(arguments: Sequence[str], files: Sequence[Path], as_text: bool = False) -> list[Path]:
@@ -216,10 +236,7 @@ def _texts(sources: Sequence[Path | Text], field: str, format: TextFormat | None
 
 
 def _read(path: Path, field: str, format: TextFormat | None) -> Iterator[Text]:
-    from gossamer.text.documents import read_documents
-
-    source = stdin_stream() if path == Path("-") else path
-    for document in read_documents([source], field=field, format=format, remark=note):
+    for document in documents_of(path, field, format):
         text = "".join(document.parts)
         yield Text(document.name, text, whole=document.number == 0, fields=document.fields)
 

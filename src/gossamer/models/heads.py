@@ -76,7 +76,8 @@ class CausalLMHead(HeadModule):
 class FirstTokenHead(HeadModule):
     """Scores of the whole text from its first token: `output(activation(dense(x)))`, `dense` being BERT's pooler.
 
-    `pooled` is what the last map reads, without its dropout.
+    `pooled` is what the last map reads, without its dropout. The first token is that of the first position, padding or
+    not, as in `transformers`: pad texts for such a head on the right.
     """
 
     def __init__(
@@ -158,9 +159,17 @@ def pool(
     hidden: Float[Tensor, "batch length hidden"],
     key_mask: Bool[Tensor, "batch length"] | None,
 ) -> Float[Tensor, "batch hidden"]:
-    """One vector a text from its real tokens, as sentence-transformers pools; zeros for a text without any."""
-    if settings.pooling == "cls":
+    """One vector a text from its real tokens, as sentence-transformers pools; zeros for a text without any.
+
+    The first token is the first real one: the state before a text that was padded on the left is nobody's.
+    """
+    if settings.pooling == "cls" and key_mask is None:
         pooled = hidden[:, 0]
+    elif settings.pooling == "cls":
+        assert key_mask is not None
+        first = key_mask.int().argmax(dim=1)
+        pooled = hidden[torch.arange(len(hidden), device=hidden.device), first]
+        pooled = torch.where(key_mask.any(dim=1, keepdim=True), pooled, 0)
     elif key_mask is None:
         pooled = hidden.mean(dim=1) if settings.pooling == "mean" else hidden.amax(dim=1)
     elif settings.pooling == "mean":

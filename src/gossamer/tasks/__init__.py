@@ -14,7 +14,7 @@ from gossamer.models.model_argument import check_model
 from gossamer.tasks.answer import Answer, Answers, AnswerTask
 from gossamer.tasks.base import Task
 from gossamer.tasks.classify import Classified, Classify, Label
-from gossamer.tasks.embed import Embed, Embeddings
+from gossamer.tasks.embed import Embed, EmbeddedPart, Embeddings
 from gossamer.tasks.fill_mask import Fill, Filled, FillMask, Mask
 from gossamer.tasks.generate import Generate
 from gossamer.tasks.names import ALIASES, ELSEWHERE, refusal
@@ -28,6 +28,7 @@ __all__ = [
     "Classified",
     "Classify",
     "Embed",
+    "EmbeddedPart",
     "Embeddings",
     "Entity",
     "Fill",

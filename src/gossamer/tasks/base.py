@@ -11,7 +11,7 @@ from gossamer.patterns import Full
 from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, room
 
-__all__ = ["Long", "Task", "check_number", "list_fields", "list_texts"]
+__all__ = ["Long", "Task", "check_number", "check_text", "list_fields", "list_texts"]
 
 Long = Literal["chunk", "truncate", "error"]
 
@@ -69,15 +69,7 @@ class Task:
 
     def _tokenize(self, what: str, i: int, text: object) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and character offsets."""
-        if not isinstance(text, str):
-            raise InputError(f"{what} {i} is {quote(text)}, a {type(text).__name__}; it must be a string")
-        try:
-            text.encode()
-        except UnicodeEncodeError as problem:
-            raise InputError(
-                f"{what} {i} holds half a surrogate pair at character {problem.start}, which is no character: read the "
-                "text as UTF-8, with errors='replace' where it is damaged"
-            ) from None
+        text = check_text(what, i, text)
         ids, offsets = self.model.tokenizer.encode_plain(text)
         if not ids:
             raise InputError(f"{what} {i} is empty ({text[:20]!r}): there is nothing to {self.doing}; leave it out")
@@ -98,25 +90,40 @@ class Task:
         what is read at once in place of the checkpoint's own limit; a larger one is announced, too. special: how many
         special tokens are read with each, those around one text unless given: what is said counts them, results don't.
         """
-        most, own = self.model.reading_length(max_length), self.model.reading_length()
-        notes = []
-        if most > own:
-            notes.append(f"read up to {most} tokens at once, as max_length says; the model's own files say {own}")
+        around = len(self.frame) if special is None else special
+        most = self.model.reading_length(max_length)
+        notes = self._say_longer(max_length)
         for i, one in enumerate(readings):
             length = len(one.ids) + len(one.frame) if lengths is None else lengths[i]
-            if length <= most:
+            said = self._say_long(i, length, long, most, around, beside)
+            if said is None:
                 continue
-            said = f"text {i}{beside} is {length} tokens long, the model reads {most}"
-            around = len(self.frame) if special is None else special
-            counted = f" ({length - around} without special tokens)" if around else ""
-            if long == "error":
-                raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'{counted}")
             if long == "truncate":
                 kept = room(self.model, one.frame, max_length)
                 one.ids, one.offsets = one.ids[:kept], one.offsets[:kept]
-            done_instead = "cut" if long == "truncate" else self._chunked()
-            notes.append(f"{said}: {done_instead}; {self._remedy(length)}{counted}")
+            notes.append(said)
         return notes
+
+    def _say_longer(self, max_length: int | None) -> list[str]:
+        """That more is read at once than the checkpoint's own limit allows, where it is."""
+        most, own = self.model.reading_length(max_length), self.model.reading_length()
+        if most <= own:
+            return []
+        return [f"read up to {most} tokens at once, as max_length says; the model's own files say {own}"]
+
+    def _say_long(self, i: int, length: int, long: str, most: int, around: int, beside: str = "") -> str | None:
+        """What is done with text i of so many tokens, `around` of them special, where more than `most`.
+
+        InputError where it is refused.
+        """
+        if length <= most:
+            return None
+        said = f"text {i}{beside} is {length} tokens long, the model reads {most}"
+        counted = f" ({length - around} without special tokens)" if around else ""
+        if long == "error":
+            raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'{counted}")
+        done_instead = "cut" if long == "truncate" else self._chunked()
+        return f"{said}: {done_instead}; {self._remedy(length)}{counted}"
 
     def _chunked(self) -> str:
         """How a text longer than the model is read, for its note."""
@@ -172,6 +179,20 @@ def list_fields(name: str, rows: object, first: str, second: str) -> tuple[list[
     if without and len(without) < len(listed):
         raise InputError(f"{first} {without[0]} has no {second!r}, as others have: give one to each, or to none")
     return [row[first] for row in listed], None if without else seconds
+
+
+def check_text(what: str, i: int, text: object, before: int = 0) -> str:
+    """A text, or a part of one with so many characters before it. InputError for what is none."""
+    if not isinstance(text, str):
+        raise InputError(f"{what} {i} is {quote(text)}, a {type(text).__name__}; it must be a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise InputError(
+            f"{what} {i} holds half a surrogate pair at character {before + problem.start}, which is no character: "
+            "read the text as UTF-8, with errors='replace' where it is damaged"
+        ) from None
+    return text
 
 
 def check_number(name: str, value: object, what: str) -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
-from gossamer.models.evaluation import evaluating
 from gossamer.models.head_settings import SentenceEmbedding
-from gossamer.models.heads import pool
-from gossamer.tasks.base import Long, Task, list_texts
+from gossamer.tasks.base import Long, Task, check_number, check_text, list_texts
 from gossamer.tasks.names import checks_options
-from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
+from gossamer.tasks.passes import Progress, Reading, room
+from gossamer.tasks.pooled import OpenText, PooledRow, PooledRows, TextTokens
+from gossamer.tasks.sentence_methods import SentenceMethods
+from gossamer.text import Document, EncodedPart, encode_text
 
-__all__ = ["Embed", "Embeddings"]
+__all__ = ["Embed", "EmbeddedPart", "Embeddings", "ReadCharacters"]
+
+ReadCharacters = Callable[[int, int | None], None]
+"""Called with the characters read so far and all to read, None where texts come one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,43 @@ class Embeddings:
         return vars(self) | {"vectors": self.vectors.tolist(), "spans": [list(span) for span in self.spans]}
 
 
-class Embed(Task):
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedPart:
+    """Vectors [rows, size] of text number `text` that are finished, and the characters that each stands for.
+
+    Most texts come in one part; of a long one with `spans` several come. With the one that `is_last` come the text's
+    `tokens` and `passes` in all, and the remarks on it.
+    """
+
+    text: int
+    vectors: Float[Tensor, "rows size"]
+    spans: list[tuple[int, int]]
+    is_last: bool
+    tokens: int
+    passes: int
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What one call asks for. prompt: put before each text; so many tokens of it, of which a vector holds none where
+    `leaves_out`. notes: on the call as a whole."""
+
+    spans: int | None
+    long: Long
+    batch_tokens: int
+    batch_size: int | None
+    max_length: int | None
+    prompt: str
+    prompt_tokens: int
+    leaves_out: bool
+    normalize: bool | None
+    truncate_dim: int | None
+    skip_empty: bool
+    notes: list[str] = field(default_factory=list)
+
+
+class Embed(SentenceMethods, Task):
     """Embed texts with a model; its pooling is that of its head, or the mean where it has none.
 
     Raises InputError for a model without tokenizer, with a head that is not for embedding, or too short for one token.
@@ -58,36 +100,87 @@ class Embed(Task):
     @checks_options
     def __call__(
         self,
-        texts: str | Sequence[str],
+        texts: str | Document | Iterable[str | Document],
         spans: int | None = None,
         long: Long = "chunk",
         batch_tokens: int = 4096,
-        progress: Progress | None = None,
+        progress: ReadCharacters | None = None,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        max_length: int | None = None,
+        batch_size: int | None = None,
+        skip_empty: bool = False,
     ) -> Embeddings:
         """One vector a text, or with `spans` one for each run of so many tokens, pooled from the same pass.
 
-        A text longer than the model is read in overlapping passes (`long="chunk"`), cut to what the model reads
-        ("truncate") or refused ("error"); `passes` and `notes` of the result say so. `batch_tokens`: how many tokens,
-        padding included, are read at once. `progress(done, total)` counts tokens.
+        texts: one or more strings, or `gossamer.text.Document`s, from anything that can be iterated over.
 
-        Raises InputError for empty texts, for text that is none, and for spans under a head that pools the first token.
+        A text longer than the model reads is read in overlapping passes (`long="chunk"`), cut to what it reads
+        ("truncate") or refused ("error"); `passes` and `notes` of the result say so. That limit is the checkpoint's
+        own, or `max_length`, special tokens included. `batch_tokens`: how many tokens, padding included, are read at
+        once; or `batch_size`: how many passes. `progress(done, total)` counts characters.
+
+        `prompt`, or the checkpoint's prompt `prompt_name`, or else its default one, is put before each text, in every
+        pass; "" is none. Vectors have length 1 where the checkpoint or `normalize` says so, and their first
+        `truncate_dim` numbers, or as many as the checkpoint says. A text without tokens, such as an empty one, gives
+        the vector of the special tokens, or with `skip_empty` none; either is noted.
+
+        Raises InputError for no texts, for text that is none, and for spans under a head that pools the first token.
         """
-        self._check(long, batch_tokens)
-        self._check_spans(spans)
-        readings = self._readings(list_texts("texts", texts))
-        tokens = [len(one.ids) for one in readings]
-        notes = self._fit(readings, long)
-        rows = self.pooled(readings, [spans], batch_tokens, progress)[0]
+        parts = list(
+            self.stream(
+                texts, spans, long, batch_tokens, progress, prompt=prompt, prompt_name=prompt_name, normalize=normalize,
+                truncate_dim=truncate_dim, max_length=max_length, batch_size=batch_size, skip_empty=skip_empty,
+            )
+        )  # fmt: skip
         return Embeddings(
-            vectors=torch.stack([vector for _, vector, _ in rows]),
-            text_of_row=[i for i, _, _ in rows],
-            spans=[span for _, _, span in rows],
-            tokens=tokens,
-            passes=[one.passes for one in readings],
-            notes=notes,
+            vectors=torch.cat([part.vectors for part in parts]),
+            text_of_row=[part.text for part in parts for _ in part.spans],
+            spans=[span for part in parts for span in part.spans],
+            tokens=[part.tokens for part in parts if part.is_last],
+            passes=[part.passes for part in parts if part.is_last],
+            notes=[note for part in parts for note in part.notes],
         )
 
-    @torch.inference_mode()
+    def stream(
+        self,
+        texts: str | Document | Iterable[str | Document],
+        spans: int | None = None,
+        long: Long = "chunk",
+        batch_tokens: int = 4096,
+        progress: ReadCharacters | None = None,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        max_length: int | None = None,
+        batch_size: int | None = None,
+        skip_empty: bool = False,
+    ) -> Iterator[EmbeddedPart]:
+        """The same vectors as they come, in the same order, with a memory that does not grow with the texts.
+
+        Texts are asked for, and long `Document`s are read on, as far as the model is ready for them.
+        """
+        self._check(long, batch_tokens, max_length)
+        self._check_spans(spans)
+        if batch_size is not None:
+            check_number("batch_size", batch_size, "a whole number of passes, 1 or more, or None")
+        for name, value in (("normalize", normalize), ("skip_empty", skip_empty)):
+            if not isinstance(value, bool) and (name == "skip_empty" or value is not None):
+                raise InputError(f"{name} is {quote(value)}; it must be True or False")
+        text = self.head.resolve_prompt(prompt, prompt_name)
+        settings = _Settings(
+            spans=spans, long=long, batch_tokens=batch_tokens, batch_size=batch_size, max_length=max_length,
+            prompt=text, prompt_tokens=self._count_prompt(text, max_length), leaves_out=not self.head.include_prompt,
+            normalize=normalize, truncate_dim=self._size(truncate_dim), skip_empty=skip_empty,
+            notes=[*self._say_prompt(text, prompt, prompt_name), *self._say_longer(max_length)],
+        )  # fmt: skip
+        return self._stream(_iterate(texts), _characters(texts), settings, progress)
+
     def pooled(
         self,
         readings: Sequence[Reading],
@@ -95,21 +188,127 @@ class Embed(Task):
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> list[list[tuple[int, Tensor, tuple[int, int]]]]:
-        """For each size of span, the rows (text, vector, characters) of all texts, read once for all sizes.
-
-        Texts are read in groups, and the states of a group are dropped before the next.
-        """
+        """For each size of span, the rows (text, vector, characters) of texts that are tokens already, read once."""
+        texts = [
+            TextTokens(text=one.text, parts=[(one.ids, one.offsets, len(one.ids))], frame=self.frame)
+            for one in readings
+        ]
+        told = _counted(progress, sum(len(one.ids) for one in readings))
+        reader = PooledRows(model=self.model, head=self.head, sizes=sizes, batch_tokens=batch_tokens, told=told)
         rows: list[list[tuple[int, Tensor, tuple[int, int]]]] = [[] for _ in sizes]
-        with evaluating(self.model):
-            for group, report in in_groups(readings, progress):
-                for one in group:
-                    one.frame = self.frame
-                read_states(self.model, group, batch_tokens, report)
-                for one in group:
-                    for into, size in zip(rows, sizes, strict=True):
-                        into += [(one.text, vector, span) for vector, span in self._pool(one, size)]
-                    one.forget()
+        for text, finished in reader.read(texts):
+            for into, new in zip(rows, finished, strict=True):
+                vectors = self._vectors(new, None, None)
+                into += [(text.text, vector, span) for vector, (_, span) in zip(vectors, new, strict=True)]
         return rows
+
+    def _stream(
+        self,
+        texts: Iterable[object],
+        characters: int | None,
+        settings: _Settings,
+        progress: ReadCharacters | None,
+    ) -> Iterator[EmbeddedPart]:
+        told = _counted(progress, characters)
+        told(0)
+        reader = PooledRows(
+            model=self.model, head=self.head, sizes=[settings.spans], batch_tokens=settings.batch_tokens,
+            batch_size=settings.batch_size, max_length=settings.max_length, told=told,
+        )  # fmt: skip
+        notes = settings.notes
+        for text, (rows,) in reader.read(self._tokenized(texts, settings)):
+            yield EmbeddedPart(
+                text=text.text,
+                vectors=self._vectors(rows, settings.normalize, settings.truncate_dim),
+                spans=[span for _, span in rows],
+                is_last=text.is_done,
+                tokens=text.tokens,
+                passes=text.passes,
+                notes=notes + (self._notes(text, settings) if text.is_done else []),
+            )
+            notes = []
+
+    def _tokenized(self, texts: Iterable[object], settings: _Settings) -> Iterator[TextTokens]:
+        """Each text in the frame of the special tokens and the prompt, whose tokens are those of the two together."""
+        count = 0
+        for i, text in enumerate(texts):
+            count += 1
+            encoded = encode_text(chain([settings.prompt], _parts(i, text)), self.model.tokenizer)
+            ids, offsets, end = next(encoded, ([], [], 0))
+            of_prompt = min(settings.prompt_tokens, len(ids))
+            frame = replace(self.frame, before=[*self.frame.before, *ids[:of_prompt]])
+            first = (ids[of_prompt:], offsets[of_prompt:], end)
+            capacity = room(self.model, frame, settings.max_length)
+            yield TextTokens(
+                text=i,
+                parts=self._checked(i, chain([first], encoded), len(frame), settings),
+                frame=frame,
+                most=capacity if settings.long == "truncate" else None,
+                leave_out=len(frame.before) if settings.leaves_out and settings.prompt else 0,
+                skip_empty=settings.skip_empty,
+            )
+        if not count:
+            raise InputError("there are no texts: give at least one")
+
+    def _checked(self, i: int, parts: Iterable[EncodedPart], frame: int, settings: _Settings) -> Iterator[EncodedPart]:
+        """The parts, counted from behind the prompt. InputError for a text that is longer than it may be."""
+        most, prompt = self.model.reading_length(settings.max_length), len(settings.prompt)
+        tokens = frame
+        for ids, offsets, end in parts:
+            tokens += len(ids)
+            if settings.long != "error" or tokens <= most:
+                shifted = [(max(0, first - prompt), max(0, last - prompt)) for first, last in offsets]
+                yield ids, shifted if prompt else offsets, end - prompt
+        if settings.long == "error":
+            self._say_long(i, tokens, "error", most, len(self.frame))
+
+    def _vectors(
+        self, rows: Sequence[PooledRow], normalize: bool | None, truncate_dim: int | None
+    ) -> Float[Tensor, "rows size"]:
+        """Pooled states as sentence-transformers finishes them: normalised by the model, cut, normalised if asked."""
+        size = self.model.architecture.hidden_size
+        vectors = torch.stack([row for row, _ in rows]) if rows else torch.empty(0, size)
+        if self.head.normalized and normalize is not False:
+            vectors = F.normalize(vectors, dim=-1)
+        if truncate_dim is not None:
+            vectors = vectors[:, :truncate_dim].contiguous()
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    def _notes(self, text: OpenText, settings: _Settings) -> list[str]:
+        if not text.tokens:
+            gives = "the prompt and the special tokens" if settings.prompt else "the special tokens"
+            given = f"its vector is that of {gives}" if len(text.frame) else "its vector is zeros"
+            return [f"text {text.text} is empty: {'left out' if settings.skip_empty else given}"]
+        most = self.model.reading_length(settings.max_length)
+        said = self._say_long(text.text, text.tokens + len(text.frame), settings.long, most, len(self.frame))
+        return [] if said is None else [said]
+
+    def _say_prompt(self, text: str, prompt: str | None, prompt_name: str | None) -> list[str]:
+        """That the checkpoint's own prompt was taken, where nobody asked for it."""
+        if not text or prompt is not None or prompt_name is not None:
+            return []
+        name = quote(self.head.default_prompt_name)
+        return [f"the model's default prompt {name}, {quote(text)}, is put before each text; prompt='' leaves it out"]
+
+    def _count_prompt(self, prompt: str, max_length: int | None) -> int:
+        """Its tokens as sentence-transformers counts them: of the prompt alone. InputError where they leave no room."""
+        tokens = len(self.model.tokenizer.encode_plain(check_text("prompt", 0, prompt))[0]) if prompt else 0
+        if tokens >= room(self.model, self.frame, max_length):
+            raise InputError(
+                f"the prompt {quote(prompt)} is {tokens} tokens long, which leaves no room for texts, as the model "
+                f"reads {self.model.reading_length(max_length)}: give a shorter prompt"
+            )
+        return tokens
+
+    def _size(self, truncate_dim: int | None) -> int | None:
+        size = self.model.architecture.hidden_size
+        if truncate_dim is None:
+            return self.head.truncate_dim
+        if type(truncate_dim) is not int or not 1 <= truncate_dim <= size:
+            raise InputError(
+                f"truncate_dim is {quote(truncate_dim)}; it must be a whole number from 1 to {size}, or None"
+            )
+        return truncate_dim
 
     def _check_spans(self, spans: int | None) -> None:
         if spans is None:
@@ -123,16 +322,42 @@ class Embed(Task):
         only_first = " (its vector, the first token's state, sees the first alone)" * (self.head.pooling == "cls")
         return f"{super()._chunked()}{only_first}"
 
-    def _pool(self, one: Reading, spans: int | None) -> list[tuple[Tensor, tuple[int, int]]]:
-        """The vectors of a text with their spans of characters."""
-        if spans is None:
-            states = torch.cat([one.before, one.states, one.after])
-            # A copy: the first token's state would keep those of the whole text in memory.
-            vector = pool(self.head, states[None], None)[0].clone()
-            return [(vector, (one.offsets[0][0], one.offsets[-1][1]))]
-        vectors = []
-        for start in range(0, len(one.ids), spans):
-            stop = min(start + spans, len(one.ids))
-            vector = pool(self.head, one.states[None, start:stop], None)[0]
-            vectors.append((vector, (one.offsets[start][0], one.offsets[stop - 1][1])))
-        return vectors
+
+def _iterate(texts: object) -> Iterable[object]:
+    """One text as a list of one; others as they come. InputError for what is no text and nothing that gives texts."""
+    if isinstance(texts, Document):
+        return [texts]
+    is_refused = isinstance(texts, str | bytes | bytearray | memoryview | Mapping | Set)
+    return list_texts("texts", texts) if is_refused or not isinstance(texts, Iterable) else texts
+
+
+def _characters(texts: object) -> int | None:
+    """Of all texts together, where that is known before they are read."""
+    if isinstance(texts, str):
+        return len(texts)
+    if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
+        return sum(map(len, texts))
+    return None
+
+
+def _parts(i: int, text: object) -> Iterator[str]:
+    if not isinstance(text, Document):
+        yield check_text("text", i, text)
+        return
+    before = 0
+    for part in text.parts:
+        yield check_text("text", i, part, before)
+        before += len(part)
+
+
+def _counted(progress: Callable[[int, Any], None] | None, total: int | None) -> Callable[[int], None]:
+    """Adds up what is read, and reports the sum."""
+    done = 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    return told

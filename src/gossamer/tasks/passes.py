@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,10 +14,24 @@ from gossamer.models.encoder import Model
 from gossamer.models.output import Output
 from gossamer.tasks.frames import Frame
 
-__all__ = ["Pass", "Progress", "Reading", "in_groups", "plan_passes", "read_passes", "read_states", "room"]
+__all__ = [
+    "Pass",
+    "PassPlan",
+    "Progress",
+    "Reading",
+    "in_batches",
+    "in_groups",
+    "plan_passes",
+    "read_passes",
+    "read_rows",
+    "read_states",
+    "room",
+]
 
 Progress = Callable[[int, int], None]
 """Called with the tokens read so far and all tokens to read."""
+
+Item = TypeVar("Item")
 
 GROUP_TOKENS = 200_000
 """The states of so many tokens, and of one text more, are held at a time."""
@@ -103,8 +118,9 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Progress | Non
 def plan_passes(model: Model, readings: Sequence[Reading], max_length: int | None = None) -> list[Pass]:
     """The passes in which all of these are read.
 
-    A text longer than the model is read in passes of equal length that overlap by an eighth of what the model reads of
-    it; of each overlap, either pass keeps the half that lies further from its edge.
+    A text longer than the model is read in passes that overlap by an eighth of what the model reads of it; of each
+    overlap, either pass keeps the half that lies further from its edge. Two passes share equally what they read, the
+    last two of several too; all before them are as long as the model.
     """
     rooms = [room(model, one.frame, max_length) for one in readings]
     return [part for i, one in enumerate(readings) for part in _plan(i, len(one.ids), rooms[i])]
@@ -127,7 +143,7 @@ def read_passes(
     for one in readings:
         one.passes = 0
     total, done = sum(part.keep_stop - part.keep_start for part in plan), 0
-    for batch in _batches(plan, readings, batch_tokens):
+    for batch in in_batches(plan, lambda part: _width(part, readings[part.reading]), batch_tokens):
         chosen = choose(_run(model, readings, batch))
         assert chosen is not None  # the task asked for a head that gives it
         for part, row in zip(batch, chosen.float().cpu(), strict=True):
@@ -155,46 +171,69 @@ def read_states(
         one.keep(part, row)
 
 
+class PassPlan:
+    """The passes of one text while it is still coming: each as soon as it does not depend on what is yet to come."""
+
+    def __init__(self, reading: int, capacity: int) -> None:
+        self.reading, self.capacity, self.overlap = reading, capacity, capacity // 8
+        self.start = self.kept = 0
+        self.is_complete = False
+
+    def passes(self, tokens: int, ended: bool) -> Iterator[Pass]:
+        """Those that are settled now that so many tokens are known, and `ended`, whether these are all."""
+        in_two = 2 * self.capacity - self.overlap
+        while not self.is_complete and (ended or tokens - self.start > in_two):
+            rest = tokens - self.start
+            if rest <= self.capacity:
+                self.is_complete = True
+                yield Pass(self.reading, self.start, tokens, self.kept, tokens)
+                return
+            length = self.capacity if rest > in_two else -(-(rest + self.overlap) // 2)
+            following = self.start + length - self.overlap if rest > in_two else tokens - length
+            stop, keep_stop = self.start + length, (following + self.start + length) // 2
+            part = Pass(self.reading, self.start, stop, self.kept, keep_stop)
+            self.start, self.kept = following, keep_stop
+            yield part
+
+
 def _plan(reading: int, tokens: int, capacity: int) -> Iterator[Pass]:
-    if tokens <= capacity:
-        yield Pass(reading, 0, tokens, 0, tokens)
-        return
-    overlap = capacity // 8
-    count = -(-(tokens - overlap) // (capacity - overlap))
-    length = -(-(tokens + (count - 1) * overlap) // count)
-    starts = [round(i * (tokens - length) / (count - 1)) for i in range(count)]
-    kept = 0
-    for start, following in zip(starts, [*starts[1:], None], strict=True):
-        keep_stop = tokens if following is None else (following + start + length) // 2
-        yield Pass(reading, start, start + length, kept, keep_stop)
-        kept = keep_stop
+    return PassPlan(reading, capacity).passes(tokens, ended=True)
 
 
 def _width(part: Pass, one: Reading) -> int:
     return part.stop - part.start + len(one.frame)
 
 
-def _batches(plan: Sequence[Pass], readings: Sequence[Reading], batch_tokens: int) -> Iterator[list[Pass]]:
-    """Passes of like length together, the longest first, so that little is padded and memory is tried at once."""
-    batch: list[Pass] = []
+def in_batches(
+    items: Iterable[Item], width: Callable[[Item], int], batch_tokens: int, batch_size: int | None = None
+) -> Iterator[list[Item]]:
+    """Items of like width together, the widest first, so that little is padded and memory is tried at once.
+
+    A batch holds at most `batch_tokens` tokens, padding included, or one item; or `batch_size` items, where given.
+    """
+    batch: list[Item] = []
     widest = 0
-    for part in sorted(plan, key=lambda part: -_width(part, readings[part.reading])):
-        if batch and (len(batch) + 1) * widest > batch_tokens:
+    for item in sorted(items, key=lambda item: -width(item)):
+        most = batch_size if batch_size is not None else batch_tokens // max(widest, 1)
+        if batch and len(batch) >= most:
             yield batch
             batch = []
-        widest = widest if batch else _width(part, readings[part.reading])
-        batch.append(part)
+        widest = widest if batch else width(item)
+        batch.append(item)
     if batch:
         yield batch
 
 
 def _run(model: Model, readings: Sequence[Reading], batch: Sequence[Pass]) -> Output:
     """Read one batch, each pass in its frame."""
-    frames = [readings[part.reading].frame for part in batch]
-    rows = [
-        [*frame.before, *readings[part.reading].ids[part.start : part.stop], *frame.after]
-        for part, frame in zip(batch, frames, strict=True)
-    ]
+    reads = [(readings[part.reading], part) for part in batch]
+    return read_rows(model, [(one.frame, one.ids[part.start : part.stop]) for one, part in reads])
+
+
+def read_rows(model: Model, passes: Sequence[tuple[Frame, Sequence[int]]]) -> Output:
+    """The model's output for one batch: tokens of texts, each in its frame."""
+    frames = [frame for frame, _ in passes]
+    rows = [[*frame.before, *ids, *frame.after] for frame, ids in passes]
     size = (len(rows), max(map(len, rows)))
     ids, types = torch.full(size, _padding(model)), torch.zeros(size, dtype=torch.int64)
     mask, flagged = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)

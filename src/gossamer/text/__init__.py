@@ -2,6 +2,7 @@
 
 from gossamer.text.byte_tokenizer import byte_tokenizer, is_byte_tokenizer
 from gossamer.text.documents import Document, InputStream, Split, input_bytes, read_documents
+from gossamer.text.encoding import EncodedPart, encode_text
 from gossamer.text.file_formats import FORMATS
 from gossamer.text.speeches import Speech, passages, speeches
 from gossamer.text.token_file import TokenFile, tokenize, write_token_file
@@ -13,6 +14,7 @@ from gossamer.text.word_marks import WordMarks, word_marks
 __all__ = [
     "FORMATS",
     "Document",
+    "EncodedPart",
     "InputStream",
     "Speech",
     "Split",
@@ -20,6 +22,7 @@ __all__ = [
     "Tokenizer",
     "WordMarks",
     "byte_tokenizer",
+    "encode_text",
     "has_vocabulary_files",
     "input_bytes",
     "is_byte_tokenizer",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import tokenizers
@@ -13,7 +14,10 @@ from gossamer.text.documents import Document
 from gossamer.text.tokenizer import _BACKEND_STATE, Tokenizer
 from gossamer.text.tokenizer_files import rust_errors
 
-__all__ = ["count_ids", "cut", "encode_documents", "end_of_documents", "fingerprint"]
+__all__ = ["EncodedPart", "count_ids", "cut", "encode_documents", "encode_text", "end_of_documents", "fingerprint"]
+
+EncodedPart = tuple[list[int], list[tuple[int, int]], int]
+"""Ids, their characters in the whole text, and where in the text the part ends."""
 
 PART = 2**16
 """Characters that are encoded in one go: a longer text is cut between two words."""
@@ -21,6 +25,8 @@ BATCH = 2**20
 """Characters that are encoded side by side."""
 _LONGEST_WORD = 2**12
 """How far back a place between two words is looked for."""
+_SHARED = 2**9
+"""Characters on either side of a cut that are encoded with both parts, where offsets are wanted."""
 _ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 _PROBE = "The  state of the Union, (naïve) don't\n\t日本 👍🏽 #1 ## x²"
 
@@ -43,6 +49,79 @@ def encode_documents(
             yield from _encode(waiting, backend, as_bytes)
             waiting, size = [], 0
     yield from _encode(waiting, backend, as_bytes)
+
+
+def encode_text(parts: Iterable[str], tokenizer: Tokenizer) -> Iterator[EncodedPart]:
+    """The ids and offsets of a text that comes in parts, of any length, in parts: together those of `encode_plain`.
+
+    Each part is encoded with a little of its neighbours, and handed over to the next at a token that both found alike,
+    so that neither what a tokenizer does at a text's start nor a cut inside of a word is seen.
+    """
+    start, before, held = 0, "", _Encoded([], [], 0)
+    first = True
+    for text, following in _with_next(cut(parts)):
+        own = before + text + following[:_SHARED]
+        ids, offsets = tokenizer.encode_plain(own)
+        shift = start - len(before)
+        if shift:
+            offsets = [(begin + shift, end + shift) for begin, end in offsets]
+        encoded = _Encoded(ids, offsets, start + len(text))
+        if not first:
+            yield held.hand_over(encoded)
+        held, first = encoded, False
+        before, start = text[-_SHARED:], start + len(text)
+    yield held.ids, held.offsets, held.end
+
+
+class _Encoded:
+    """Tokens of a part that ends at character `end`, and of the beginning of the next one."""
+
+    def __init__(self, ids: list[int], offsets: list[tuple[int, int]], end: int) -> None:
+        self.ids, self.offsets, self.end = ids, offsets, end
+
+    def hand_over(self, following: "_Encoded") -> EncodedPart:
+        """What is this part's; what is not the next one's is taken from it."""
+        last, first = self._meet(following)
+        following.ids, following.offsets = following.ids[first:], following.offsets[first:]
+        return self.ids[:last], self.offsets[:last], self.end
+
+    def _meet(self, following: "_Encoded") -> tuple[int, int]:
+        """A token, by its number here and there, that begins nearest to the cut, is the same and follows the same."""
+        low, high = self.end - _SHARED // 2, self.end + _SHARED // 2
+        theirs = dict(following._begins(low, high))
+        shared = [
+            (abs(self.offsets[here][0] - self.end), here, there)
+            for begin, here in self._begins(low, high)
+            if (there := theirs.get(begin)) is not None and self._is_like(here, following, there)
+        ]
+        if shared:
+            return min(shared)[1:]
+        # Such a text has no words here, or one without end: each part keeps to its side.
+        here = next((i for i, (begin, _) in enumerate(self.offsets) if begin >= self.end), len(self.ids))
+        taken = max(self.end, self.offsets[here - 1][1] if here else 0)
+        there = next((i for i, (begin, _) in enumerate(following.offsets) if begin >= taken), len(following.ids))
+        return here, there
+
+    def _begins(self, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """The characters at which a token begins behind another one that began earlier, and that token's number."""
+        for i, (before, after) in enumerate(pairwise(self.offsets), 1):
+            if low <= after[0] <= high and before[0] < after[0]:
+                yield after[0], i
+
+    def _is_like(self, here: int, following: "_Encoded", there: int) -> bool:
+        mine, theirs = slice(here - 1, here + 1), slice(there - 1, there + 1)
+        return self.ids[mine] == following.ids[theirs] and self.offsets[mine] == following.offsets[theirs]
+
+
+def _with_next(parts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each part and the one behind it, "" behind the last."""
+    waiting: str | None = None
+    for part in parts:
+        if waiting is not None:
+            yield waiting, part
+        waiting = part
+    if waiting is not None:
+        yield waiting, ""
 
 
 def _encode(

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterable
@@ -12,12 +11,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from gossamer.atomic_files import write_whole
 from gossamer.errors import InputError, quote
 from gossamer.regular_files import check_regular
 from gossamer.text.documents import Document
 from gossamer.text.encoding import count_ids, encode_documents, end_of_documents, fingerprint
 from gossamer.text.tokenizer import Tokenizer
-from gossamer.whole_files import beside, flush_directory, take_modes
 
 __all__ = ["TokenFile", "tokenize", "write_token_file"]
 
@@ -190,17 +189,12 @@ def write_token_file(
     tokens, and OSError where the file cannot be written; what was at `path` then stays.
     """
     path = Path(path).resolve()
-    try:
-        with beside(path) as new:
-            with new.open("xb") as stream, tempfile.TemporaryFile(dir=path.parent) as records:
-                _write(stream, records, documents, tokenizer, name, control_tokens)
-                stream.flush()
-                os.fsync(stream.fileno())
-            take_modes(new, path)
-            os.replace(new, path)
-            flush_directory(path.parent)
-    except OSError as problem:
-        raise OSError(problem.errno, f"could not be written ({problem.strerror})", str(path)) from problem
+
+    def write(stream: IO[bytes]) -> None:
+        with tempfile.TemporaryFile(dir=path.parent) as records:
+            _write(stream, records, documents, tokenizer, name, control_tokens)
+
+    write_whole(path, write)
     return TokenFile.open(path)
 
 

@@ -6,16 +6,16 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from gossamer.atomic_files import write_whole
 from gossamer.errors import InputError, quote
 from gossamer.regular_files import open_regular
 from gossamer.training.journal_live import LiveLine
 from gossamer.training.journal_plot import plot_losses
-from gossamer.whole_files import take_modes
 
 __all__ = ["FILE", "PLOT", "Journal", "find_tensorboard", "read_journal"]
 
@@ -82,7 +82,7 @@ class Journal:
         if not curves:
             return None
         target = self.directory / PLOT
-        _replace(target, lambda file: plot_losses(curves, file))
+        write_whole(target, lambda file: plot_losses(curves, file))
         return target
 
     def close(self) -> None:
@@ -137,21 +137,7 @@ def _cut(path: Path, resume_step: int | None) -> None:
         return record is not None and resume_step is not None and record["step"] <= resume_step
 
     if not all(map(kept, _lines(path))):
-        _replace(path, lambda file: file.writelines(line for line in _lines(path) if kept(line)))
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write beside `path`, then put it in its place; the name is always the same, so a kill leaves one file at most."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with new.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        take_modes(new, path)
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+        write_whole(path, lambda file: file.writelines(line for line in _lines(path) if kept(line)))
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import IO, Annotated
 
 from typer import Option
 
-from gossamer.cli.output import check_directory, note, print_json, show, working, write_whole
+from gossamer.atomic_files import write_whole
+from gossamer.cli.output import check_directory, note, print_json, show, working
 from gossamer.errors import InputError
 
 __all__ = ["demo"]
