@@ -288,7 +288,9 @@ class Embed(SentenceMethods, Task):
         if not text or prompt is not None or prompt_name is not None:
             return []
         name = quote(self.head.default_prompt_name)
-        return [f"the model's default prompt {name}, {quote(text)}, is put before each text; prompt='' leaves it out"]
+        return [
+            f"the model's default prompt {name}, {quote(text)}, is put before each text; an empty prompt leaves it out"
+        ]
 
     def _count_prompt(self, prompt: str, max_length: int | None) -> int:
         """Its tokens as sentence-transformers counts them: of the prompt alone. InputError where they leave no room."""

@@ -21,7 +21,7 @@ from gossamer.text import EncodedPart
 
 __all__ = ["OpenText", "PooledRow", "PooledRows", "RunningPool", "TextTokens"]
 
-GROUP_TOKENS = 2**15
+GROUP_TOKENS = 2**14
 """Passes of so many tokens are sorted by their width and read before the next tokens are asked for."""
 
 PooledRow = tuple[Tensor, tuple[int, int]]

@@ -45,7 +45,8 @@ def _both(a: Vectors, b: Vectors) -> tuple[Tensor, Tensor]:
     rows, others = _table("the first vectors", a), _table("the second vectors", b)
     if rows.shape[1] != others.shape[1]:
         raise InputError(f"vectors of {rows.shape[1]} and of {others.shape[1]} numbers cannot be compared")
-    return rows, others
+    common = torch.promote_types(rows.dtype, others.dtype)
+    return rows.to(common), others.to(common)
 
 
 def _table(name: str, vectors: Vectors) -> Float[Tensor, "rows size"]:
@@ -53,7 +54,8 @@ def _table(name: str, vectors: Vectors) -> Float[Tensor, "rows size"]:
         table = torch.stack([torch.as_tensor(one) for one in vectors])
     else:
         try:
-            table = torch.as_tensor(np.asarray(vectors) if not isinstance(vectors, Tensor) else vectors)
+            is_typed = isinstance(vectors, Tensor | np.ndarray)
+            table = torch.as_tensor(vectors if is_typed else np.asarray(vectors, dtype=np.float32))
         except (TypeError, ValueError):
             raise InputError(f"{name} are {quote(vectors)}; give a tensor or array of numbers [rows, size]") from None
     if table.dim() not in (1, 2) or table.dtype == torch.bool or table.is_complex():
