@@ -10,7 +10,7 @@ import torch
 from tiny_checkpoints import BERT, build
 
 import gossamer as gs
-from gossamer.cli.output import write_whole
+from gossamer.atomic_files import write_whole
 from gossamer.models import SentenceEmbedding
 from gossamer.text import byte_tokenizer, read_documents, write_token_file
 from gossamer.training.state import RunState, save_checkpoint

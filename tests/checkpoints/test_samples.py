@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gossamer as gs
-from gossamer.cli.main import run
+from gossamer.cli.command import run
 from gossamer.errors import InputError
 
 

@@ -11,7 +11,7 @@ from family_models import config, ours
 from transformers import AutoModel, AutoTokenizer, LongformerForTokenClassification
 
 import gossamer as gs
-from gossamer.cli.main import run
+from gossamer.cli.command import run
 from gossamer.errors import InputError
 from gossamer.models import MaskedLM, Model, TokenClassification
 from gossamer.recipes import heal
