@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gossamer as gs
-from gossamer.models import Head, MaskedLM, QuestionAnswering, SequenceClassification, TokenClassification
+from gossamer.models import Head, MaskedLM, Model, QuestionAnswering, SequenceClassification, TokenClassification
 
 Command = Callable[..., Any]
 HEADS: dict[str, Head] = {
@@ -53,6 +53,29 @@ def test_json_holds_what_the_task_gives(gossamer: Command, with_head: Callable[[
     assert [one["tokens"] for one in done.json["texts"]] == found["tokens"]
     assert [one["source"] for one in done.json["texts"]] == ["argument 1", "argument 2"]
     assert ("null_score" in done.json["texts"][0]) == (verb == "answer")
+
+
+@pytest.mark.parametrize("verb", HEADS)
+def test_a_batch_size_bounds_what_is_read_at_once(
+    gossamer: Command, with_head: Callable[[str], Path], verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    forward = Model.forward
+    monkeypatch.setattr(Model, "forward", lambda *x, **more: read.append(x[1].numel()) or forward(*x, **more))
+    length = gs.load(with_head(verb)).reading_length()
+    arguments = (verb, with_head(verb), *asked(verb), *(f"{TEXT[verb]} {LONG}" for _ in range(3)), "--json")
+    results = []
+    for size in (1, 2, 9):
+        read.clear()
+        done = gossamer(*arguments, "--batch-size", size)
+        assert done.code == 0
+        assert max(read) <= size * length
+        results.append(([text["tokens"] for text in done.json["texts"]], len(read)))
+    assert results[0][0] == results[1][0] == results[2][0]
+    assert results[0][1] > results[1][1] > results[2][1]
+    refused = gossamer(*arguments, "--batch-size", "0")
+    assert refused.code == 2
+    assert "--batch-size" in refused.err
 
 
 @pytest.mark.parametrize("verb", HEADS)

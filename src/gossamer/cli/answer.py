@@ -9,6 +9,7 @@ from typer import Argument, Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    BatchSize,
     Device,
     Dtype,
     Field,
@@ -18,6 +19,7 @@ from gossamer.cli.task_pages import (
     MaxLength,
     ModelName,
     Texts,
+    batch_tokens,
     check_top_k,
     reading,
     report,
@@ -46,6 +48,7 @@ def answer(
     max_length: MaxLength = None,
     dtype: Dtype = None,
     device: Device = None,
+    batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from each of the texts, of any length: where the answer stands, and how probable it is."""
@@ -61,6 +64,7 @@ def answer(
         from gossamer.tasks import task
 
         reply = task("answer", load(model, dtype=dtype, device=device))
+    at_once = batch_tokens(batch_size, reply.model, max_length)
     with reading(read) as told:
         found = reply(
             question,
@@ -69,6 +73,7 @@ def answer(
             max_answer_tokens=max_answer_tokens,
             impossible=impossible,
             long=long.value,
+            batch_tokens=at_once,
             max_length=max_length,
             progress=told,
         )

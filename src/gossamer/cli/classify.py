@@ -11,6 +11,7 @@ from typer import Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    BatchSize,
     Device,
     Dtype,
     Field,
@@ -20,6 +21,7 @@ from gossamer.cli.task_pages import (
     MaxLength,
     ModelName,
     Texts,
+    batch_tokens,
     check_top_k,
     reading,
     report,
@@ -61,6 +63,7 @@ def classify(
     max_length: MaxLength = None,
     dtype: Dtype = None,
     device: Device = None,
+    batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Label texts, or pairs of texts, of any length: every label's score, the highest first."""
@@ -72,6 +75,7 @@ def classify(
         from gossamer.tasks import task
 
         label = task("classify", load(model, dtype=dtype, device=device))
+    at_once = batch_tokens(batch_size, label.model, max_length)
     with reading(read) as told:
         found = label(
             [one.text for one in read],
@@ -79,6 +83,7 @@ def classify(
             top_k=top_k,
             function_to_apply=None if function_to_apply is None else function_to_apply.value,
             long=long.value,
+            batch_tokens=at_once,
             max_length=max_length,
             progress=told,
         )

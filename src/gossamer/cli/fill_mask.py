@@ -9,6 +9,7 @@ from typer import Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    BatchSize,
     Device,
     Dtype,
     Field,
@@ -18,6 +19,7 @@ from gossamer.cli.task_pages import (
     MaxLength,
     ModelName,
     Texts,
+    batch_tokens,
     check_top_k,
     reading,
     report,
@@ -45,6 +47,7 @@ def fill_mask(
     max_length: MaxLength = None,
     dtype: Dtype = None,
     device: Device = None,
+    batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
     """The likeliest tokens under each mask ([MASK], or as the model's tokenizer writes it) of texts of any length."""
@@ -55,12 +58,14 @@ def fill_mask(
         from gossamer.tasks import task
 
         fill = task("fill-mask", load(model, dtype=dtype, device=device))
+    at_once = batch_tokens(batch_size, fill.model, max_length)
     with reading(read) as told:
         found = fill(
             [one.text for one in read],
             top_k=top_k,
             targets=target or None,
             long=long.value,
+            batch_tokens=at_once,
             max_length=max_length,
             progress=told,
         )

@@ -10,6 +10,7 @@ from typer import Option
 from gossamer.cli.output import working
 from gossamer.cli.task_pages import (
     AsJson,
+    BatchSize,
     Device,
     Dtype,
     Field,
@@ -19,6 +20,7 @@ from gossamer.cli.task_pages import (
     MaxLength,
     ModelName,
     Texts,
+    batch_tokens,
     reading,
     report,
     score,
@@ -54,6 +56,7 @@ def tag(
     max_length: MaxLength = None,
     dtype: Dtype = None,
     device: Device = None,
+    batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Names, parts of speech or other labels in texts of any length, with the characters they stand at."""
@@ -63,9 +66,15 @@ def tag(
         from gossamer.tasks import task
 
         label = task("tag", load(model, dtype=dtype, device=device))
+    at_once = batch_tokens(batch_size, label.model, max_length)
     with reading(read) as told:
         found = label(
-            [one.text for one in read], aggregation.value, long=long.value, max_length=max_length, progress=told
+            [one.text for one in read],
+            aggregation.value,
+            long=long.value,
+            batch_tokens=at_once,
+            max_length=max_length,
+            progress=told,
         )
     rows = [
         [[one.text, one.label, score(one.score), f"{one.start}–{one.end}"] for one in entities]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -20,8 +20,12 @@ from gossamer.cli.texts import Text
 from gossamer.cli.wording import wording
 from gossamer.errors import InputError, plural
 
+if TYPE_CHECKING:
+    from gossamer.models import Model
+
 __all__ = [
     "AsJson",
+    "BatchSize",
     "Device",
     "Dtype",
     "Field",
@@ -32,6 +36,7 @@ __all__ = [
     "ModelName",
     "Named",
     "Texts",
+    "batch_tokens",
     "check_top_k",
     "named",
     "reading",
@@ -41,6 +46,7 @@ __all__ = [
 ]
 
 _OF_ONE = {"null_scores": "null_score"}
+BATCH_TOKENS = 4096
 NOTES = 3
 SHOWN = 20
 
@@ -73,7 +79,15 @@ MaxLength = Annotated[
 ]
 Dtype = Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")]
 Device = Annotated[str | None, Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1 ...; cpu.")]
+BatchSize = Annotated[
+    int | None, Option(metavar="N", min=1, help="Read as many tokens at once as N texts that fill the model.")
+]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
+
+
+def batch_tokens(passes: int | None, model: Model, max_length: int | None) -> int:
+    """How many tokens are read at once, for so many passes of the longest that there are."""
+    return BATCH_TOKENS if passes is None else passes * model.reading_length(max_length)
 
 
 def check_top_k(top_k: int | None) -> None:
