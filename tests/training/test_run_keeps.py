@@ -173,6 +173,21 @@ def test_names_of_texts_and_tokenizers_may_change(tmp_path: Path, monkeypatch: p
     assert receipt.steps == 6
 
 
+def test_a_format_is_named_where_the_ending_says_another(tmp_path: Path) -> None:
+    """A run goes on where only the way to the same tokens is another."""
+    config = decoder_config(tmp_path)
+    gs.train(config)
+    lines = (tmp_path / "text.txt").read_text().splitlines()
+    rows = tmp_path / "rows.log"
+    rows.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    with pytest.raises(InputError, match=r"rows\.log: "):
+        gs.train({**config, "data": {"train": str(rows), "tokenizer": "bytes"}})
+    _, receipt = gs.train({**config, "data": {"train": str(rows), "format": "jsonl", "tokenizer": "bytes"}})
+    assert receipt.steps == 6
+    with pytest.raises(InputError, match=r"data\.format is 'pdf'; it must be one of 'txt', 'jsonl', 'json', 'csv'"):
+        gs.train({**config, "data": {"train": str(rows), "format": "pdf"}})
+
+
 def test_home_is_written_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write_text(tmp_path / "text.txt")

@@ -75,15 +75,17 @@ class DataSettings:
     """What is learnt from: one token file (`gossamer tokenize`), or texts that are made into one in the output folder.
 
     `train`: FILE.tokens, or texts, .jsonl files (their `field`), "speeches", or a list of those. `split`: what a
-    document of a text file is. `tokenizer`: "bytes", a directory, or an id on the hub; the model's own unless given,
-    bytes for fresh weights. `pack`: rows hold several documents and no padding. `control_tokens`: whether the name of a
-    special token in a text ("<|endoftext|>") is that token, or letters; a token file has decided that.
+    document of a text file is. `format`: how the files are written, whatever their endings. `tokenizer`: "bytes", a
+    directory, or an id on the hub; the model's own unless given, bytes for fresh weights. `pack`: rows hold several
+    documents and no padding. `control_tokens`: whether the name of a special token in a text ("<|endoftext|>") is that
+    token, or letters; a token file has decided that.
     """
 
     train: str | tuple[str, ...]
     tokenizer: str | None = None
     field: str = "text"
     split: Literal["file", "lines", "paragraphs"] = "file"
+    format: Literal["txt", "jsonl", "json", "csv", "tsv", "parquet"] | None = None
     pack: bool = True
     control_tokens: bool = True
 

@@ -240,7 +240,8 @@ def _tokens(
 
 def _write_tokens(inputs: tuple[str, ...], tokenizer: Tokenizer, config: TrainingConfig, target: Path) -> None:
     """Make the token file; the one that a run there has read stays, also where the texts are others by now."""
-    documents = read_documents(list(inputs), field=config.data.field, split=config.data.split)
+    settings = config.data
+    documents = read_documents(list(inputs), field=settings.field, split=settings.split, format=settings.format)
     name, counts = config.data.tokenizer or "the model's", config.data.control_tokens
     if not target.exists() or newest_checkpoint(target.parent / "checkpoints") is None:
         write_token_file(target, documents, tokenizer, name=name, control_tokens=counts)

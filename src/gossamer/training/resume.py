@@ -15,7 +15,8 @@ __all__ = ["check_same_run"]
 # conditions tell.
 _HARMLESS = (
     *("output", "journal", "checkpoints", "sample", "minutes", "model", "threads", "device", "parallel"),
-    *("data.train", "data.tokenizer", "data.field", "data.split", "evaluation.data"),
+    *("data.train", "data.tokenizer", "data.field", "data.split", "data.format", "data.control_tokens"),
+    "evaluation.data",
 )
 # The same sums in another order: allowed, and said.
 _ROUNDING = ("recompute", "batch.accumulation")
