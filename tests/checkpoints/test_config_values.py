@@ -140,6 +140,7 @@ LABELS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::gossamer.errors.Remark")
 @pytest.mark.parametrize("kind", ["SequenceClassification", "TokenClassification"])
 @pytest.mark.parametrize(("fields", "labels"), LABELS)
 def test_labels_are_those_of_transformers(tmp_path: Path, kind: str, fields: dict, labels: list[str]) -> None:  # type: ignore[type-arg]

@@ -47,7 +47,7 @@ def test_what_is_no_file_is_not_read_as_weights(bert: Path, name: str, sealed: b
     if sealed:  # with the size that a pipe and a device have
         seal = {"format": 1, "files": {name: {"size": 0, "sha256": "0" * 64}}}
         (bert / "gossamer.json").write_text(json.dumps(seal))
-    assert f"{bert / name}: is {said}, not a regular file" in refusal(bert)
+    assert f"{bert / name}: is {said}" in refusal(bert)
 
 
 @pytest.mark.parametrize("kind", ODD)
@@ -56,9 +56,9 @@ def test_nor_as_a_shard_or_an_index(bert: Path, stem: str, kind: str) -> None:
     (bert / "model.safetensors").unlink()
     (bert / f"{stem}.index.json").write_text(json.dumps({"weight_map": {"a": "shard-1"}}))
     said = put_odd(bert / "shard-1", kind)
-    assert f"{bert / 'shard-1'}: is {said}, not a regular file" in refusal(bert)
+    assert f"{bert / 'shard-1'}: is {said}" in refusal(bert)
     said = put_odd(bert / f"{stem}.index.json", kind)
-    assert f"{stem}.index.json: is {said}, not a regular file" in refusal(bert)
+    assert f"{stem}.index.json: is {said}" in refusal(bert)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])

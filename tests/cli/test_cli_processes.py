@@ -91,7 +91,7 @@ class AtImport:
 sys.meta_path.insert(0, AtImport())
 if when == "the work":
     from gossamer.cli import embed
-    embed.read_texts = interrupt
+    embed._check_out = interrupt
 if when == "the end":
     atexit.register(interrupt)
 sys.argv[1:] = sys.argv[2:]

@@ -169,7 +169,7 @@ def test_wrong_shapes() -> None:
 
 def test_places_too_far_apart() -> None:
     x = random()
-    refused("query_start is 2147483648; it must be at most 1073741824", x, x, x, query_start=2**31)
+    refused("query_start is 2147483648; it must be from -1073741824 to 1073741824", x, x, x, query_start=2**31)
     placed = torch.zeros(2, 40, dtype=torch.long)
     placed[0, 3] = 2**31
     with pytest.raises(InputError, match="positions reach from 0 to 2147483648; the CPU kernel takes at most 2147"):

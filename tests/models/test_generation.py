@@ -424,5 +424,5 @@ def test_models_that_cannot() -> None:
         gs.generate(model(architecture(head=MaskedLM())), [1])
     with pytest.raises(InputError, match=r"^the model has no head, so it cannot generate text"):
         gs.generate(model(architecture()), [1])
-    with pytest.raises(InputError, match=r"^model is 'gpt2', no model; give what gossamer.load returned$"):
+    with pytest.raises(InputError, match=r"^model is 'gpt2', which names one; load it first: gossamer.load\('gpt2'\)$"):
         gs.generate("gpt2", [1])  # type: ignore[arg-type]

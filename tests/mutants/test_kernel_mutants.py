@@ -212,7 +212,7 @@ MUTANTS = {
     "dense: places of documents forgotten": Mutant("inputs", "index = index - order.gather(1, run)", "pass", "dense"),
     "dense: mask dropped": Mutant("dense", "torch.where(allowed, bias", "torch.where(allowed | True, bias", "dense"),
     "dense: scale forgotten": Mutant("dense", "attn_mask=added, scale=inputs.scale", "attn_mask=added", "dense"),
-    "dense: bias forgotten": Mutant("dense", "if inputs.bias is None else inputs.bias.to(q.dtype)", "", "dense"),
+    "dense: bias forgotten": Mutant("dense", "if inputs.bias is None else bias_in(q.dtype, inputs.bias)", "", "dense"),
     "dense: empty rows left as they are": Mutant("dense", "out.masked_fill(empty, 0)", "out", "dense"),
 }
 

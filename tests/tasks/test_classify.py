@@ -223,7 +223,7 @@ def test_what_cannot_be_classified(texts: Any, options: dict[str, Any], said: st
 
 
 def test_models_that_cannot_classify() -> None:
-    with pytest.raises(InputError, match=r"^model is 'a-directory', no model"):
+    with pytest.raises(InputError, match=r"^model is 'a-directory', which names one; load it first"):
         gs.task("classify", "a-directory")  # type: ignore[call-overload]
     with pytest.raises(
         InputError, match="head is 'embed', so it cannot classify texts: take a model with the head 'seq"

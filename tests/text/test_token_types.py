@@ -86,7 +86,7 @@ def test_a_saved_classifier_answers_a_pair_alike_in_transformers(
     theirs.eval().save_pretrained(directory)
     ours = gs.load(directory)
     if longer:
-        ours, _ = gs.lengthen(ours, to=128, window=128)
+        ours, _ = gs.lengthen(ours, to=128, window=64)
     saved = gs.save(ours, tmp_path / "saved")
     logits = []
     for one in (directory, saved):

@@ -154,7 +154,7 @@ def test_a_missing_file_and_a_folder_in_its_place(tmp_path: Path):
     with pytest.raises(InputError, match=r"tokenizer\.json is missing: a checkpoint needs it"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").mkdir()
-    with pytest.raises(InputError, match=r"tokenizer\.json: is a directory, not a regular file"):
+    with pytest.raises(InputError, match=r"tokenizer\.json: is a directory; copy it from"):
         Tokenizer.load(tmp_path)
 
 

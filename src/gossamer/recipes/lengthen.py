@@ -187,9 +187,7 @@ def _copies_in_sight(old: int, to: int, window: int, force: bool) -> tuple[str, 
     )
     if window >= _REFUSED_FROM * old and not force:
         narrower = max(old // 4 * 2, 2)
-        raise InputError(
-            f"{said}; take {narrower} (half as many, as good and cheaper), or give force=True (--force) to try it"
-        )
+        raise InputError(f"{said}; take {narrower} (half as many, as good and cheaper), or give force=True to try it")
     return (f"{said}; a window of {max(old // 4 * 2, 2)} is as good and cheaper",)
 
 

@@ -17,7 +17,7 @@ from gossamer.models.encoder import Model
 from gossamer.models.head_settings import SentenceEmbedding
 from gossamer.tasks.base import Long, Task, check_number, check_text, list_texts
 from gossamer.tasks.names import checks_options
-from gossamer.tasks.passes import Progress, Reading, room
+from gossamer.tasks.passes import Progress, Reading, check_progress, room
 from gossamer.tasks.pooled import OpenText, PooledRow, PooledRows, TextTokens
 from gossamer.tasks.sentence_methods import SentenceMethods
 from gossamer.text import Document, EncodedPart, encode_text
@@ -166,6 +166,7 @@ class Embed(SentenceMethods, Task):
         Texts are asked for, and long `Document`s are read on, as far as the model is ready for them.
         """
         self._check(long, batch_tokens, max_length)
+        check_progress(progress)
         self._check_spans(spans)
         if batch_size is not None:
             check_number("batch_size", batch_size, "a whole number of passes, 1 or more, or None")
