@@ -235,7 +235,7 @@ def test_the_verb_has_both_options(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "give --force to try it" in capsys.readouterr().err
     assert run([*call, "--window", "28", "--force"]) == 0
     printed = capsys.readouterr()
-    assert printed.err.startswith("gossamer: window is 28, 1.75 times the 16 positions")
+    assert "the model that was there was replaced\ngossamer: window is 28, 1.75 times the 16 positions" in printed.err
     assert json.loads(printed.out)["receipt"]["settings"] == {
         "to": 64, "window": 28, "global_tokens": "first", "force": True,
     }  # fmt: skip
