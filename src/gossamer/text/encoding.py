@@ -56,18 +56,17 @@ def encode_text(parts: Iterable[str], tokenizer: Tokenizer) -> Iterator[EncodedP
     Each part is encoded with a little of its neighbours, so that neither what a tokenizer does at a text's start nor a
     cut inside of a word is seen. A token that reaches over a cut belongs to the part that it begins in.
     """
-    start, before, taken = 0, "", 0
+    start, before = 0, ""
     for text, following in _with_next(cut(parts)):
         ids, offsets = tokenizer.encode_plain(before + text + following[:_SHARED])
         shift, end = start - len(before), start + len(text)
         if shift:
             offsets = [(first + shift, last + shift) for first, last in offsets]
-        first = next((i for i, (begin, _) in enumerate(offsets) if begin >= taken), len(ids))
+        first = next((i for i, (begin, _) in enumerate(offsets) if begin >= start), len(ids))
         stop = len(ids)
         while stop > first and following and offsets[stop - 1][0] >= end:
             stop -= 1
         yield ids[first:stop], offsets[first:stop], end
-        taken = max(end, offsets[stop - 1][1] if stop > first else 0)
         start, before = end, text[-_SHARED:]
     if not start:
         yield [], [], 0
