@@ -65,7 +65,7 @@ def test_some_texts_end_before_others(both: tuple[Any, Any]) -> None:
     said = gs.generate(ours, ids, max_new_tokens=25, temperature=0, ignore_end=True).ids
     in_rows = {token: sum(token in row for row in said) for row in said for token in row}
     end = min(in_rows, key=lambda token: abs(in_rows[token] - 3))
-    ours.extra_config["eos_token_id"] = end
+    ours.generation_config["eos_token_id"] = end
     with torch.no_grad():
         rows = theirs.generate(
             ids,

@@ -108,9 +108,8 @@ def generate(
         temperature, top_k, top_p: as in `Sampling`, in this order; `temperature=0` is greedy. The defaults draw from
             the nucleus, as Holtzman et al. (2020) advise: greedy texts repeat themselves, texts drawn from all tokens
             go astray.
-        stop: token ids and strings that end a text. The tokens that end texts (`eos_token_id` of the checkpoint's
-            generation_config.json, else of its config.json) do so too, unless `ignore_end`. What else
-            generation_config.json asks for is not followed; the result's notes say so.
+        stop: token ids and strings that end a text. `eos_token_id` of generation_config.json, else of config.json, does
+            so too, unless `ignore_end`; what else the former asks for is not followed, but noted in the result.
         seed: each prompt draws from a generator of its own, whatever stands beside it in the batch. A number gives
             prompt i the seed `seed + i`, a list gives each its own, None draws such a number from torch's generator.
         stream: a function that is called with each `Piece`; or True, which returns an iterator of them.
@@ -135,15 +134,28 @@ def generate(
     given = read_prompts(model, prompts, attention_mask)
     seeds = read_seeds(seed, len(given))
     rows = [_row(model, i, one, max_new_tokens, stops, seeds[i]) for i, one in enumerate(given)]
-    clock: list[float] = []
-    notes = unfollowed(model.generation_config, vars(sampling) | {"max_new_tokens": max_new_tokens})
-    running = Generation(_run(model, rows, sampling, batch_size, use_cache, clock), rows, seeds, clock, notes)
+    notes = unfollowed(model.generation_config, {"max_new_tokens": max_new_tokens, **vars(sampling)})
+    running = _start(model, rows, sampling, batch_size, use_cache, seeds, notes)
     if stream is True:
         return running
     for piece in running:
         if stream is not None:
             stream(piece)
     return running.result
+
+
+def _start(
+    model: Model,
+    rows: Sequence[Row],
+    sampling: Sampling,
+    batch_size: int,
+    use_cache: bool,
+    seeds: list[int],
+    notes: list[str],
+) -> Generation:
+    clock: list[float] = []
+    pieces = _run(model, rows, sampling, batch_size, use_cache, clock)
+    return Generation(pieces, rows, seeds, clock, notes)
 
 
 def _run(
