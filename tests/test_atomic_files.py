@@ -90,9 +90,7 @@ def test_what_is_no_file_is_left_as_it_is(tmp_path: Path) -> None:
             ("socket", "a socket"),
         ):
             for act in (check_writable, lambda path: write_whole(path, put(b"new"))):
-                with pytest.raises(
-                    InputError, match=f"is {kind}(, not a regular file)?; name a regular file, or a new one"
-                ):
+                with pytest.raises(InputError, match=f"is {kind}.*; name a regular file, or a new one"):
                     act(tmp_path / name)
     with pytest.raises(InputError, match="is a device"):
         check_writable(Path("/dev/null"))

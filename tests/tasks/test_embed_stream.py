@@ -18,7 +18,7 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models import Model, SentenceEmbedding
 from gossamer.tasks import Embed, pooled
-from gossamer.tasks.pooled import RunningPool
+from gossamer.tasks.pooled import PooledRows, RunningPool, TextTokens
 from gossamer.text import Document, Tokenizer, encode_text, encoding, speeches, train_tokenizer
 
 LETTERS = st.text("abcdefgh ", max_size=60)
@@ -99,6 +99,20 @@ def test_spans_of_one_text_come_before_it_ends(monkeypatch: pytest.MonkeyPatch) 
     rest = list(stream)
     assert sum(len(one.vectors) for one in [first, *rest]) == 2800
     assert [one.is_last for one in rest] == [False] * (len(rest) - 1) + [True]
+
+
+def test_tokens_that_were_read_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooled, "GROUP_TOKENS", 20)
+    embed = Embed(embedder())
+    parts = [([4] * 40, [(i, i + 1) for i in range(start, start + 40)], start + 40) for start in range(0, 4000, 40)]
+    reader = PooledRows(model=embed.model, head=embed.head, sizes=[3], batch_tokens=100)
+    held = [
+        (len(text._ids), len(text._ends), len(text._spans[0]._open))
+        for text, _ in reader.read([TextTokens(text=0, parts=parts, frame=embed.frame)])
+    ]
+    assert len(held) > 100
+    assert max(ids for ids, _, _ in held) <= 120
+    assert all(ids == ends and spans <= 40 for ids, ends, spans in held)
 
 
 def test_nothing_is_changed_for_who_reads_the_stream() -> None:
@@ -292,10 +306,10 @@ for part in embed.stream(texts, spans={spans}):
     rows += len(part.vectors)
     tokens += part.is_last and part.tokens
 status = Path("/proc/self/status")
-if status.exists():  # what getrusage tells is no less than the process had that this one was started from
-    peak = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+if status.exists():  # what getrusage tells begins with the peak of the process that started this one
+    peak = 1024 * next(int(line.split()[1]) for line in status.open() if line.startswith("VmHWM"))
 else:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(rows, tokens, (peak - before) // 2**20)
 """
 

@@ -121,7 +121,7 @@ class Embed(SentenceMethods, Task):
         A text longer than the model reads is read in overlapping passes (`long="chunk"`), cut to what it reads
         ("truncate") or refused ("error"); `passes` and `notes` of the result say so. That limit is the checkpoint's
         own, or `max_length`, special tokens included. `batch_tokens`: how many tokens, padding included, are read at
-        once; or `batch_size`: how many passes. `progress(done, total)` counts characters.
+        once; or `batch_size`: how many passes. `progress(done, total)` counts characters, in the other tasks tokens.
 
         `prompt`, or the checkpoint's prompt `prompt_name`, or else its default one, is put before each text, in every
         pass; "" is none. Vectors have length 1 where the checkpoint or `normalize` says so, and their first

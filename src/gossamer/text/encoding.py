@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 
 import numpy as np
 import tokenizers
@@ -54,63 +53,23 @@ def encode_documents(
 def encode_text(parts: Iterable[str], tokenizer: Tokenizer) -> Iterator[EncodedPart]:
     """The ids and offsets of a text that comes in parts, of any length, in parts: together those of `encode_plain`.
 
-    Each part is encoded with a little of its neighbours, and handed over to the next at a token that both found alike,
-    so that neither what a tokenizer does at a text's start nor a cut inside of a word is seen.
+    Each part is encoded with a little of its neighbours, so that neither what a tokenizer does at a text's start nor a
+    cut inside of a word is seen. A token that reaches over a cut belongs to the part that it begins in.
     """
-    start, before, held = 0, "", _Encoded([], [], 0)
-    first = True
+    start, before = 0, ""
     for text, following in _with_next(cut(parts)):
-        own = before + text + following[:_SHARED]
-        ids, offsets = tokenizer.encode_plain(own)
-        shift = start - len(before)
+        ids, offsets = tokenizer.encode_plain(before + text + following[:_SHARED])
+        shift, end = start - len(before), start + len(text)
         if shift:
-            offsets = [(begin + shift, end + shift) for begin, end in offsets]
-        encoded = _Encoded(ids, offsets, start + len(text))
-        if not first:
-            yield held.hand_over(encoded)
-        held, first = encoded, False
-        before, start = text[-_SHARED:], start + len(text)
-    yield held.ids, held.offsets, held.end
-
-
-class _Encoded:
-    """Tokens of a part that ends at character `end`, and of the beginning of the next one."""
-
-    def __init__(self, ids: list[int], offsets: list[tuple[int, int]], end: int) -> None:
-        self.ids, self.offsets, self.end = ids, offsets, end
-
-    def hand_over(self, following: "_Encoded") -> EncodedPart:
-        """What is this part's; what is not the next one's is taken from it."""
-        last, first = self._meet(following)
-        following.ids, following.offsets = following.ids[first:], following.offsets[first:]
-        return self.ids[:last], self.offsets[:last], self.end
-
-    def _meet(self, following: "_Encoded") -> tuple[int, int]:
-        """A token, by its number here and there, that begins nearest to the cut, is the same and follows the same."""
-        low, high = self.end - _SHARED // 2, self.end + _SHARED // 2
-        theirs = dict(following._begins(low, high))
-        shared = [
-            (abs(self.offsets[here][0] - self.end), here, there)
-            for begin, here in self._begins(low, high)
-            if (there := theirs.get(begin)) is not None and self._is_like(here, following, there)
-        ]
-        if shared:
-            return min(shared)[1:]
-        # Such a text has no words here, or one without end: each part keeps to its side.
-        here = next((i for i, (begin, _) in enumerate(self.offsets) if begin >= self.end), len(self.ids))
-        taken = max(self.end, self.offsets[here - 1][1] if here else 0)
-        there = next((i for i, (begin, _) in enumerate(following.offsets) if begin >= taken), len(following.ids))
-        return here, there
-
-    def _begins(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """The characters at which a token begins behind another one that began earlier, and that token's number."""
-        for i, (before, after) in enumerate(pairwise(self.offsets), 1):
-            if low <= after[0] <= high and before[0] < after[0]:
-                yield after[0], i
-
-    def _is_like(self, here: int, following: "_Encoded", there: int) -> bool:
-        mine, theirs = slice(here - 1, here + 1), slice(there - 1, there + 1)
-        return self.ids[mine] == following.ids[theirs] and self.offsets[mine] == following.offsets[theirs]
+            offsets = [(first + shift, last + shift) for first, last in offsets]
+        first = next((i for i, (begin, _) in enumerate(offsets) if begin >= start), len(ids))
+        stop = len(ids)
+        while stop > first and following and offsets[stop - 1][0] >= end:
+            stop -= 1
+        yield ids[first:stop], offsets[first:stop], end
+        start, before = end, text[-_SHARED:]
+    if not start:
+        yield [], [], 0
 
 
 def _with_next(parts: Iterable[str]) -> Iterator[tuple[str, str]]:
