@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.errors import LONGEST_LINE, GossamerError, InputError, clean_line, quote
+from gossamer.errors import LONGEST_LINE, GossamerError, InputError, Remark, clean_line, quote, remark
 from gossamer.regular_files import check_regular, open_regular, read_regular
+from gossamer.text import byte_tokenizer
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b1m‮abc⁦ \x00\r\n\t\x85 ​\ud800"
 
@@ -30,6 +31,17 @@ def test_an_error_shows_nothing_that_moves_a_terminal(error: type[GossamerError]
     assert message.startswith("weights: names ")
     assert message.endswith("; restore it")
     assert message.isprintable()
+
+
+def test_a_remark_points_at_the_users_line(tmp_path: Path) -> None:
+    """However deep in the package it is made: Python shows one a line."""
+    with pytest.warns(Remark) as told:
+        remark("here")
+    assert told[0].filename == __file__
+    tokenizer = byte_tokenizer().with_max_length(4)
+    with pytest.warns(Remark) as told:
+        tokenizer("a longer text")
+    assert told[0].filename == __file__
 
 
 @pytest.mark.parametrize("size", [LONGEST_LINE - 1, LONGEST_LINE, LONGEST_LINE + 1, 10**4, 10**7])

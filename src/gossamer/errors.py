@@ -1,6 +1,8 @@
 """What the user did wrong, in one line: the value, what is allowed, what to do."""
 
+import os
 import re
+import sys
 import warnings
 
 __all__ = ["GossamerError", "InputError", "Remark", "clean_line", "plural", "quote", "remark"]
@@ -9,6 +11,7 @@ LONGEST_LINE = 2000
 """Characters of one line that is shown to a person; of a longer one the beginning and the end are kept."""
 
 _TAIL = 600
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class GossamerError(Exception):
@@ -33,9 +36,12 @@ class Remark(UserWarning):
     """
 
 
-def remark(message: str, level: int = 1) -> None:
-    """Warn with a `Remark` of one clean line; `level`: how many calls above the caller the user's own line is."""
-    warnings.warn(Remark(clean_line(message)), stacklevel=level + 1)
+def remark(message: str) -> None:
+    """Warn with a `Remark` of one clean line, at the line of the user's that called into this package."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(Remark(clean_line(message)), stacklevel=level)
 
 
 def clean_line(text: str, longest: int = LONGEST_LINE) -> str:

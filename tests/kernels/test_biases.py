@@ -38,6 +38,20 @@ def wanted_gradient(call: object) -> Tensor:
     return run(exact, "reference").gradient
 
 
+def test_a_bias_in_the_other_half_precision_is_not_rounded_either() -> None:
+    """Exact in float16, not in bfloat16; and beyond float16's numbers in bfloat16."""
+    bias = (torch.arange(512.0) * 0.25).half()[None, None]
+    call = random_call(Full(), 512, heads=4, size=16, batch=1, bias=bias).to(torch.bfloat16)
+    call = replace(call, grad_out=None)
+    exact = run(call.with_options(bias=bias.double()).to(torch.float64), "reference").out
+    for backend in ("auto", "dense"):
+        assert (run(call, backend, return_lse=False).out.double() - exact).abs().max() < 2e-2
+    far = torch.tensor([[-40000.0, -50000.0, -60000.0]]).bfloat16()
+    call = replace(random_call(Full(), 3, batch=1, heads=1, bias=far).to(torch.float16), grad_out=None)
+    for backend in ("auto", "dense", "reference"):
+        torch.testing.assert_close(run(call, backend, return_lse=False).out, call.v[:, :, :1].expand(1, 1, 3, 8))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("bias_dtype", "lowest"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from kernel_cases import random_call, run
 
-from gossamer import Fixed, Full, Global, PerHead, Strided, Window
+from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
 from gossamer.kernels import documents
 from gossamer.patterns import Pattern
 
@@ -48,6 +48,9 @@ def test_no_number_leaves_its_document(backend: str, pattern: Pattern, where: st
     wanted = run(replace(call, grad_out=quiet, grad_lse=None), backend, return_lse=lse)
     found = run(replace(hurt, grad_out=quiet, grad_lse=None), backend, return_lse=lse)
     good = ~bad_documents[:, None].expand(2, 2, LENGTH)
+    with torch.no_grad():  # where less stands in the way
+        alone = run(replace(hurt, grad_out=None), backend, return_lse=lse).out
+    torch.testing.assert_close(alone[good], wanted.out[good], rtol=0, atol=1e-6)
     assert torch.equal(found.out[good], wanted.out[good]) or torch.allclose(
         found.out[good], wanted.out[good], atol=1e-6
     )
@@ -72,6 +75,28 @@ def test_damaged_documents_keep_what_does_not_see_the_damage(backend: str) -> No
     assert not found[:, :, [0, 4, 595, 599]].isfinite().any()
     if backend == "blocked":
         assert torch.equal(found[:, :, 200:400], wanted[:, :, 200:400])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("pattern", [Full(), Window(64, 64), Strided(8)], ids=str)
+def test_values_do_not_leave_their_document_through_a_tile(pattern: Pattern, dtype: torch.dtype) -> None:
+    """Without gradients, on every instruction set that is here; documents end within tiles of queries."""
+    segments = (torch.arange(1200) // 100)[None]
+    call = random_call(pattern, 1200, batch=1, size=16, segments=segments).to(dtype)
+    v = call.v.clone()
+    v[:, :, 100:200] = float("nan")
+    out = attend(call.q, call.k, v, pattern, segments=segments)
+    assert out[0, 0].isnan().any(-1).nonzero().flatten().tolist() == list(range(100, 200))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no rule for its own fused attention
+def test_transforms_of_torch_func_take_documents() -> None:
+    call = random_call(Window(2, 2), 12, batch=1, segments=torch.arange(12)[None] // 5).to(torch.float32)
+    several = torch.stack([call.q, 2 * call.q])
+    for backend in ("auto", "dense", "reference"):
+        found = torch.func.vmap(lambda x, b=backend: attend(x, x, x, call.pattern, backend=b, **call.options))(several)
+        each = [attend(x, x, x, call.pattern, **call.options) for x in several]
+        torch.testing.assert_close(found, torch.stack(each), rtol=0, atol=1e-5)
 
 
 def test_finite_numbers_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from gossamer.errors import InputError
 from gossamer.kernels.blocked import OPERATOR as BLOCKED
 from gossamer.kernels.cpu.attention import OPERATOR as CPU
 from gossamer.kernels.inputs import make_inputs
+from gossamer.kernels.once import differentiable_once
 from gossamer.kernels.operator import Operator
 
 COMPILED = {
@@ -141,6 +142,23 @@ def test_the_reference_has_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(
         lambda *qkv: attend(*qkv, call.pattern, backend="reference", **call.options), tensors
     )
+
+
+def test_a_bias_that_learns_leaves_second_derivatives_as_they_were() -> None:
+    call = random_call(Full(), 6)
+    q, bias = call.q.requires_grad_(), torch.zeros(1, 1, 6, 6, dtype=torch.float64, requires_grad=True)
+    grads = []
+    for backend in ("dense", "reference"):
+        out = attend(q, call.k, call.v, call.pattern, bias=bias, backend=backend)
+        (grad,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
+        grads.append(torch.autograd.grad(grad.square().sum(), q)[0])
+    torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-10)
+
+
+def test_what_does_not_learn_does_not_begin_to_on_dense() -> None:
+    call = random_call(Full(), 6)
+    q, k, v = differentiable_once(call.q.requires_grad_(), call.k, call.v)
+    assert (q.requires_grad, k.requires_grad, v.requires_grad) == (True, False, False)
 
 
 def test_the_first_derivative_of_dense_goes_on_through_what_was_before() -> None:

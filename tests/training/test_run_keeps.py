@@ -19,7 +19,7 @@ from gossamer.text import TokenFile, Tokenizer
 from gossamer.training import run as run_module
 from gossamer.training.config import TrainingConfig
 from gossamer.training.resume import check_same_run
-from gossamer.training.state import RunState, newest_checkpoint, save_checkpoint
+from gossamer.training.state import RunState, newest_checkpoint, save_checkpoint, sweep
 from gossamer.training.stops import StopRequest
 
 
@@ -84,6 +84,13 @@ def test_what_a_kill_left_of_the_last_removal_goes_when_the_run_is_started_again
     shutil.copytree(folder / "step-6", folder / "step-4")  # killed before that
     assert gs.train(config)[1].steps == 6
     assert sorted(path.name for path in folder.iterdir()) == ["step-6"]
+
+
+def test_damaged_checkpoints_are_no_spare_and_other_versions_stay(tmp_path: Path) -> None:
+    foreign, *_ = (whole(tmp_path, step, format=2 if step == 5 else 1) for step in (5, 8, 9, 10))
+    (tmp_path / "step-9" / "state.json").write_text("{}")
+    sweep(tmp_path, 10, keep=2, check=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", foreign.name, "step-8"]
 
 
 def test_a_run_that_is_refused_removes_nothing(tmp_path: Path) -> None:

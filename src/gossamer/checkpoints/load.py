@@ -85,7 +85,7 @@ def load(
     model.notes += _vocabulary_notes(model) + _label_notes(config_path, config, architecture)
     known = family.held(architecture) | set(family.write(architecture)) | _WRITTEN_ANEW
     model.extra_config = _extra(config_path, {name: value for name, value in config.items() if name not in known})
-    _tell_unread(config_path, model.extra_config, family)
+    model.notes += _unread_notes(config_path, model.extra_config, family)
     generation = encoder / GENERATION
     model.generation_config = _extra(generation, read_json(generation)) if is_there(generation) else {}
     model.source, model.card = _source(path_or_hub_id), read_card(directory)
@@ -112,11 +112,10 @@ def _check_whole(encoder: Path) -> None:
         )
 
 
-def _tell_unread(path: Path, extra: Mapping[str, Any], family: Family) -> None:
+def _unread_notes(path: Path, extra: Mapping[str, Any], family: Family) -> list[str]:
     unread = [name for name, says_nothing in family.unread.items() if name in extra and not says_nothing(extra[name])]
-    if unread:
-        listed = ", ".join(f"{name} {quote(extra[name])}" for name in unread)
-        remark(f"{path}: {listed}: not followed, by transformers neither", level=2)
+    listed = ", ".join(f"{name} {quote(extra[name])}" for name in unread)
+    return [f"{path}: {listed}: not followed, by transformers neither"] if unread else []
 
 
 def _check_unquantized(config: Mapping[str, Any]) -> None:

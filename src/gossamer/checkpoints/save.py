@@ -38,6 +38,7 @@ _OURS = {
     *("config.json", CARD, "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
     *(GENERATION, "1_Pooling", "2_Normalize", SEAL, "model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json", "tokenizer.json", "tokenizer_config.json"),
+    *("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"),
     *_VOCABULARY,
 }
 # Settings that name code files, which are not copied; what is written is read without them.
@@ -67,7 +68,7 @@ def save(model: Model, directory: str | Path, family: str | None = None) -> Path
         kept = "what was there is untouched" if target.exists() else "nothing was left behind"
         raise GossamerError(f"{target}: could not be saved ({reason(problem)}); {kept}") from problem
     if not is_as_sealed(target, CARD):
-        remark(f"{target / CARD}: kept, since Gossamer did not write it so; it says nothing of this model", level=2)
+        remark(f"{target / CARD}: kept, since Gossamer did not write it so; it says nothing of this model")
     return target
 
 

@@ -53,8 +53,6 @@ def lengthen(
         save(new, out)
     if replaced:
         note(f"{out}: the model that was there was replaced")
-    for remark in receipt.notes:
-        note(remark)
     if as_json:
         print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
     else:

@@ -81,7 +81,7 @@ def attend(
         return_lse: also return each row's log-sum-exp, [batch, heads, queries], in float32 or wider, differentiable.
 
     A row with nothing to see gives zeros, log-sum-exp -inf and zero gradients. Where segments are given, NaN and
-    infinity stay in their document (while tracing, on the backend `cpu` alone).
+    infinity stay in their document (not while tracing, nor under the transforms of torch.func).
 
     Raises InputError for a shape, dtype, device or value that does not fit, or a backend that cannot compute the call.
 
@@ -134,9 +134,9 @@ def explain(
 def _run(inputs: Inputs, backend: str, return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:
     in_blocks = portable if in_plain_operations(inputs) else blocked
     compute = {"reference": reference, "dense": _dense, "blocked": in_blocks, "cpu": cpu}[backend]
-    # The compiled kernel's forward pass multiplies nothing of two documents.
-    apart = backend == "cpu" and not _learns(inputs)
-    out, lse = compute(inputs) if apart else each_damaged_apart(inputs, compute)
+    # Of the compiled kernel's forward pass values alone would get out of their document.
+    leaking = "v" if backend == "cpu" and not _learns(inputs) else "qkv"
+    out, lse = each_damaged_apart(inputs, compute, leaking)
     return (out, lse) if return_lse and lse is not None else out
 
 

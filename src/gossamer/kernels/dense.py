@@ -22,9 +22,11 @@ CACHED_MASK = 2**20
 
 def dense(inputs: Inputs) -> Tensor:
     """Output [batch, heads, queries, size]; without log-sum-exp, dropout and second derivative."""
-    q, k, v = differentiable_once(inputs.q, inputs.k, inputs.v)
-    inputs = replace(inputs, q=q, k=k, v=v).with_repeated_heads()
-    if inputs.bias is not None and inputs.bias.dtype.itemsize > inputs.q.dtype.itemsize == 2:
+    if inputs.bias is None or not inputs.bias.requires_grad:  # for a bias that learns torch takes plain operations
+        q, k, v = differentiable_once(inputs.q, inputs.k, inputs.v)
+        inputs = replace(inputs, q=q, k=k, v=v)
+    inputs = inputs.with_repeated_heads()
+    if inputs.bias is not None and inputs.q.dtype.itemsize == 2 and inputs.bias.dtype != inputs.q.dtype:
         # Half precision would round the bias, and make minus infinity of a large one.
         wide = replace(inputs, q=inputs.q.float(), k=inputs.k.float(), v=inputs.v.float())
         return _dense(wide).to(inputs.q.dtype)

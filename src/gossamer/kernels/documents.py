@@ -17,14 +17,17 @@ TokensOf = tuple[Tensor, Tensor]
 """Which queries [batch, queries] and which keys [batch, keys] are meant."""
 
 
-def each_damaged_apart(inputs: Inputs, compute: Callable[[Inputs], Result]) -> Result:
+def each_damaged_apart(inputs: Inputs, compute: Callable[[Inputs], Result], tensors: str = "qkv") -> Result:
     """What `compute` gives, so that no number of a document reaches another, backwards neither.
 
     A probability of 0 times NaN is NaN. So documents with numbers that are not finite are left out (zeros take their
     place, and no gradient), and computed again each without all others: one more call for each that a text holds.
-    While tracing, values cannot be looked at, and the numbers go where they go.
+    tensors: those of q, k and v whose numbers `compute` would let out. While tracing and under torch.func's transforms
+    values cannot be looked at, and the numbers go where they go.
     """
-    if inputs.q_segments is None or tracing() or _seem_finite(inputs.q, inputs.k, inputs.v):
+    if inputs.q_segments is None or tracing() or torch._C._functorch.maybe_current_level() is not None:
+        return compute(inputs)
+    if _seem_finite(*(getattr(inputs, name) for name in tensors)):
         return compute(inputs)
     damaged = _damaged(inputs)
     if not damaged:

@@ -294,6 +294,11 @@ def _pair(name: str, x: TensorOrPair | None, batch: int, own: _Own, q: Tensor) -
         return None, None
     if isinstance(x, Tensor):
         _check_rows(name, x, batch, own.keys, q)
+        if own.starts is not None and not readable(own.starts):
+            raise InputError(
+                f"{name} is one tensor and query_start another, which is not looked at while compiling or on another "
+                "device; give a (query, key) pair of tensors"
+            )
         of_queries = own.values(x)
         if of_queries is None:
             raise InputError(

@@ -26,18 +26,25 @@ def differentiable_once(q: Tensor, k: Tensor, v: Tensor) -> Three:
 class _Once(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Three:
-        return q.view_as(q), k.view_as(k), v.view_as(v)
+        ctx.set_materialize_grads(False)
+        same = q.view_as(q), k.view_as(k), v.view_as(v)
+        ctx.mark_non_differentiable(*(x for x, learns in zip(same, ctx.needs_input_grad, strict=True) if not learns))
+        return same
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        return _Refuse.apply(*grads) if torch.is_grad_enabled() else grads
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return tuple(_refusing(grad) for grad in grads) if torch.is_grad_enabled() else grads
+
+
+def _refusing(grad: Tensor | None) -> Tensor | None:
+    return None if grad is None else _Refuse.apply(grad)
 
 
 class _Refuse(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        return tuple(one.view_as(one) for one in grads)
+    def forward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.view_as(grad)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> None:
+    def backward(ctx: Any, grad: Tensor) -> None:
         raise InputError("backend 'dense' has no second derivative; use backend='reference', which has all of them")

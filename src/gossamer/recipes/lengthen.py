@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, plural, quote
+from gossamer.errors import InputError, plural, quote, remark
 from gossamer.families import family_for, get_family
 from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer, differences
 from gossamer.models.checks import MOST_ROWS
@@ -56,11 +56,11 @@ def lengthen(
     The learned positions are repeated until they fill the longer table, and the global projections start as copies of
     the local ones, so a text that a window covers (up to window / 2 + 1 tokens) gives the outputs of the original; the
     receipt says how closely it did. No weight is trained. The given model is left as it was. As in every Longformer,
-    positions count the tokens that are no padding: a text padded on the left reads as if it were not, where BERT counts
-    its padding. A model without a padding token counts every token, as before. Any head is kept, with its labels, and
-    takes its own global tokens too. Where nothing else stands in the way of Longformer's format, what does not change
-    the outputs is fitted to it: dropout rates, and a zero row for the token type that DistilBERT has not. Weights that
-    layers share (ALBERT) stay shared, the copies too.
+    positions count the tokens that are no padding: padding on the left changes no state, where BERT counts it (labels
+    of whole texts are read at the first position, as in `transformers`: pad on the right). Any head is kept, with its
+    labels, and takes its own global tokens too. Where nothing else stands in the way of Longformer's format, what does
+    not change the outputs is fitted to it: dropout rates, and a zero row for the token type that DistilBERT has not.
+    Weights that layers share (ALBERT) stay shared, the copies too.
 
     Args:
         model: an encoder with full attention and learned absolute positions.
@@ -84,7 +84,7 @@ def lengthen(
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
     longer = _lengthened(model.architecture, to, windows)
-    notes = () if positions == "random" else _copies_in_sight(model.architecture.length, to, max(windows), force)
+    notes = () if positions == "random" else _remark_on_copies(model.architecture.length, to, max(windows), force)
     longer = dataclasses.replace(longer, separator_id=_separator(model), global_tokens=global_tokens)
     architecture, obstacles = _fitted(longer)
     new = _build(model, architecture, seed if positions == "random" else None)
@@ -177,8 +177,8 @@ def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Archite
     return dataclasses.replace(old, embeddings=_counted(old.embeddings, to), layers=layers)
 
 
-def _copies_in_sight(old: int, to: int, window: int, force: bool) -> tuple[str, ...]:
-    """A remark where a window holds positions twice, which attention reads as one; InputError where most of them."""
+def _remark_on_copies(old: int, to: int, window: int, force: bool) -> tuple[str, ...]:
+    """Say where a window holds positions twice, which attention reads as one; InputError where most of them."""
     if to <= old or window <= old:
         return ()
     said = (
@@ -188,7 +188,9 @@ def _copies_in_sight(old: int, to: int, window: int, force: bool) -> tuple[str, 
     if window >= _REFUSED_FROM * old and not force:
         narrower = max(old // 4 * 2, 2)
         raise InputError(f"{said}; take {narrower} (half as many, as good and cheaper), or give force=True to try it")
-    return (f"{said}; a window of {max(old // 4 * 2, 2)} is as good and cheaper",)
+    note = f"{said}; a window of {max(old // 4 * 2, 2)} is as good and cheaper"
+    remark(note)
+    return (note,)
 
 
 def _separator(model: Model) -> int | None:
@@ -254,7 +256,7 @@ def _build(model: Model, architecture: Architecture, seed: int | None) -> Model:
         new = Model(architecture, family=family, tokenizer=tokenizer)
     new.extra_config = copy.deepcopy(model.extra_config)
     new.generation_config = copy.deepcopy(model.generation_config)
-    new.source, new.card = model.source, dict(model.card)
+    new.source, new.card, new.notes = model.source, dict(model.card), list(model.notes)
     new.load_state_dict(_weights(model, new, seed), assign=True)
     return new.train(model.training)
 

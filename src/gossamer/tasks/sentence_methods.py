@@ -145,7 +145,6 @@ class SentenceMethods:
             remark(
                 f"{cut} of {len(texts)} texts were cut to {most} tokens, the model's max_seq_length, as "
                 "sentence-transformers does; calling the task itself, embed(texts), reads all of them",
-                level=3,
             )
         return found.vectors
 

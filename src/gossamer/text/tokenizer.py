@@ -302,7 +302,6 @@ class Tokenizer:
         remark(
             f"{said} cut to {self.max_length}, the tokenizer's max_length; give max_length or truncation to have it "
             "otherwise, stride to go on in further rows; tasks read all of a text (told once for each tokenizer)",
-            level=3,
         )
 
     def _check_lengths(self, limit: int | None, stride: int, strategy: str | None, pair: bool) -> None:

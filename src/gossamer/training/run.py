@@ -249,7 +249,7 @@ class Run:
         before, weights, tensors = load_checkpoint(found)
         check_same_run(before, now, self.remark)
         if self.processes.first:
-            sweep(self._folder, before.step, config.checkpoints.keep)
+            sweep(self._folder, before.step, config.checkpoints.keep, check=True)
         self.model.load_state_dict(weights)
         return dataclasses.replace(before, config=now.config, conditions=conditions), tensors
 

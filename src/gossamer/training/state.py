@@ -107,14 +107,17 @@ def newest_checkpoint(folder: Path, remark: Callable[[str], None] = lambda _: No
     return None
 
 
-def sweep(folder: Path, newest: int, keep: int) -> None:
+def sweep(folder: Path, newest: int, keep: int, *, check: bool = False) -> None:
     """Remove what kills left behind, and all but the newest `keep` checkpoints of those up to step `newest`.
 
-    Each loses its name first, so that a kill leaves no half of one under it.
+    check: look whether they are whole; those that are not are removed too, and do not count. What another version wrote
+    stays. Each loses its name first, so that a kill leaves no half of one under it.
     """
     for path in [path for path in folder.iterdir() if _LEFT_BEHIND.fullmatch(path.name)]:
         shutil.rmtree(path, ignore_errors=True)
-    _remove([path for step, path in _checkpoints(folder) if step <= newest][keep:])
+    ours = [path for step, path in _checkpoints(folder) if step <= newest and not _is_foreign(path)]
+    damaged = [path for path in ours if check and _damage(path) is not None]
+    _remove([*damaged, *[path for path in ours if path not in damaged][keep:]])
 
 
 def load_checkpoint(path: Path) -> tuple[RunState, dict[str, Tensor], dict[str, Tensor]]:
