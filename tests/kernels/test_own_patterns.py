@@ -94,3 +94,46 @@ def test_gradients_and_half_precision() -> None:
     assert run(call, "auto").gradient.norm() > 0
     half = replace(call.to(torch.bfloat16), grad_out=None)
     assert relative_error(run(half, "auto").out, run(replace(call, grad_out=None), "reference").out) < 2e-2
+
+
+@dataclass(frozen=True)
+class Multiples(Pattern, kind="multiples, of a test"):
+    """Query i sees the earlier keys at multiples of three, and itself: it matters where position 0 is."""
+
+    causal = True
+
+    def allowed(self, query_positions: Tensor, key_positions: Tensor, *flags: Tensor | None) -> Tensor:
+        distance = key_positions[..., None, :] - query_positions[..., :, None]
+        return (distance == 0) | ((distance < 0) & (key_positions[..., None, :] % 3 == 0))
+
+    def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return "multiples"
+
+
+Pattern.kinds.pop(Multiples.kind)
+
+
+@pytest.mark.parametrize("pattern", [Multiples(), PerHead((Multiples(), 1), (Window(2, 0), 1))], ids=str)
+def test_packed_documents_are_as_read_one_by_one(pattern: Pattern) -> None:
+    lengths = (7, 11, 2)
+    segments = torch.arange(3).repeat_interleave(torch.tensor(lengths)).expand(2, -1)
+    call = random_call(pattern, sum(lengths), segments=segments)
+    alone = [
+        attend(*parts, pattern) for parts in zip(*(x.split(lengths, 2) for x in (call.q, call.k, call.v)), strict=True)
+    ]
+    assert relative_error(run(call, "auto").out, torch.cat(alone, 2)) < 1e-12
+    rows = attention_rows(call.q, call.k, pattern, range(sum(lengths)), segments=segments)
+    assert relative_error(rows @ call.v, torch.cat(alone, 2)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(6, 6, dtype=torch.bool), torch.ones(1, 6, 6), torch.ones(3, 6, 6, dtype=torch.bool)]
+)
+def test_masks_of_another_shape_are_refused(monkeypatch: pytest.MonkeyPatch, wrong: Tensor) -> None:
+    monkeypatch.setattr(Multiples, "allowed", lambda *rest: wrong)
+    call = random_call(Multiples(), 6)
+    with pytest.raises(InputError, match=r"allowed of 'multiples' gave .* it must be boolean, \[2 or 1, 6, 6\]"):
+        attend(call.q, call.k, call.v, Multiples())

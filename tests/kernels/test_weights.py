@@ -313,3 +313,22 @@ def test_memory_is_linear(pattern: Pattern, dtype: torch.dtype) -> None:
 
 def test_memory_of_one_row_is_not_that_of_all_keys() -> None:
     assert peak_bytes(Full(), 2**14, torch.bfloat16, size=256, rows=[5]) <= 20 * 2**20
+
+
+@pytest.mark.parametrize("low", [-65504.0, -1e9, torch.finfo(torch.float32).min])
+def test_weights_of_very_low_rows_add_up(low: float) -> None:
+    call = random_call(Window(20, 20), 60).to(torch.float32)
+    bias = torch.zeros(1, 2, 60, 60)
+    bias[:, 0], bias[:, 1, ::3] = low, low
+    wanted, found = (
+        attention_rows(x.q, x.k, Window(20, 20), range(60), bias=b)
+        for x, b in ((call, bias), (call.to(torch.float64), bias.double()))
+    )
+    assert wanted.sum(-1).sub(1).abs().max() <= 1e-6
+    if low == -65504.0:
+        assert relative_error(wanted, found) <= 2e-3  # scores are rounded beside such a bias
+    with small_blocks(16, 200):
+        best = top_keys(call.q, call.k, Window(20, 20), 5, bias=bias).weights
+    torch.testing.assert_close(best, wanted.topk(5).values, rtol=1e-5, atol=1e-7)
+    large = 1e5 * call.q
+    assert attention_rows(large, large, Full(), range(60)).sum(-1).sub(1).abs().max() <= 1e-6

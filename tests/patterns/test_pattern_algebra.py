@@ -140,3 +140,11 @@ def test_a_finished_pattern_is_not_derived_from(base: type[Pattern]) -> None:
     with pytest.raises(InputError, match=f"derived from {base.__name__}, whose pieces .*; derive it from Pattern"):
         type("Mine", (base,), {}, kind="mine of a test")
     assert "mine of a test" not in Pattern.kinds
+
+
+@pytest.mark.parametrize("stride", range(1, 6))
+def test_blocks_merge_into_what_reaches_as_far_back(stride: int) -> None:
+    for offset, reach in product(range(stride), range(7)):
+        block = Fixed(stride, 1, "block", offset)
+        for near in (Window(reach, 0), Window(reach, 2), Strided(reach, "local"), Strided(reach)) if reach else ():
+            assert (block | near == near) == (reach >= stride - 1), (block, near)

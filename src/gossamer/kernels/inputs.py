@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
 from gossamer.kernels.storage import check_storage
-from gossamer.patterns import Fixed, Full, Pattern, PerHead, Union
+from gossamer.patterns import Full, Global, Pattern, PerHead, Strided, Union, Window
 
 __all__ = ["Inputs", "bias_in", "make_inputs", "readable", "tracing"]
 
@@ -314,11 +314,11 @@ def _pair(name: str, x: TensorOrPair | None, batch: int, own: _Own, q: Tensor) -
 
 
 def _counts_blocks(pattern: Pattern) -> bool:
-    """Whether it matters where position 0 is."""
+    """Whether it matters where position 0 is, or may, in a pattern of one's own."""
     if isinstance(pattern, PerHead):
         return any(_counts_blocks(part) for part, _ in pattern.groups)
     parts = pattern.parts if isinstance(pattern, Union) else (pattern,)
-    return any(isinstance(part, Fixed) for part in parts)
+    return any(not isinstance(part, Full | Global | Strided | Window) for part in parts)
 
 
 def _places(q_segments: Tensor, k_segments: Tensor, query_start: int | Tensor) -> tuple[Tensor, Tensor]:

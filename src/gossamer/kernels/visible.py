@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gossamer.errors import InputError
 from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.pieces import why_not_pieces
 from gossamer.patterns import Full, PerHead
 
 __all__ = ["visible"]
@@ -28,4 +30,18 @@ def _pattern_mask(inputs: Inputs) -> Tensor:
     if inputs.pattern == Full():
         return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
     allowed = inputs.pattern.allowed(*inputs.read_positions, inputs.q_flags, inputs.k_flags)
-    return allowed if isinstance(inputs.pattern, PerHead) else allowed[:, None]
+    if isinstance(inputs.pattern, PerHead):
+        return allowed
+    if why_not_pieces(inputs.pattern):
+        _check_mask(inputs, allowed)
+    return allowed[:, None]
+
+
+def _check_mask(inputs: Inputs, allowed: Tensor) -> None:
+    """What a pattern of one's own answers: a mask of another shape could still fit somewhere else."""
+    batch, shape = inputs.q.shape[0], tuple(allowed.shape)
+    if allowed.dtype != torch.bool or shape[1:] != (inputs.queries, inputs.keys) or shape[0] not in (1, batch):
+        raise InputError(
+            f"allowed of '{inputs.pattern}' gave {allowed.dtype} of shape {list(shape)}; it must be boolean, "
+            f"[{batch} or 1, {inputs.queries}, {inputs.keys}]: [batch, queries, keys]"
+        )

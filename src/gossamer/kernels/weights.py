@@ -80,8 +80,7 @@ def attention_rows(
         for i in range(batch):
             for block in walk(inputs, i, chosen[i]):
                 _write_scores(found[i, block.heads], block.rows, block.keys, block.scores)
-            total = found[i].logsumexp(-1) if lse is None else lse[i][:, chosen[i]]
-            _to_weights(found[i], total)
+            _to_weights(found[i], _sum_of(found[i]) if lse is None else _Sum.of_lse(lse[i][:, chosen[i]]))
     return found
 
 
@@ -126,15 +125,13 @@ def top_keys(
     with autocast_off(q):
         for i in range(batch):
             total = _collect(inputs, i, chosen[i], scores[i], keys[i], summing=lse is None)
-            _to_weights(scores[i], total if lse is None else lse[i][:, chosen[i]])
+            _to_weights(scores[i], total if lse is None else _Sum.of_lse(lse[i][:, chosen[i]]))
     return TopKeys(weights=scores, keys=keys)
 
 
-def _collect(
-    inputs: Inputs, batch: int, chosen: Tensor, scores: Tensor, keys: Tensor, summing: bool
-) -> Float[Tensor, "heads rows"]:
-    """Fill in the best scores and keys of one text, [heads, rows, count]; gives the log-sum-exp where asked for."""
-    lse = scores.new_full(scores.shape[:2], NOTHING)
+def _collect(inputs: Inputs, batch: int, chosen: Tensor, scores: Tensor, keys: Tensor, summing: bool) -> _Sum:
+    """Fill in the best scores and keys of one text, [heads, rows, count]; gives the sums of all where asked for."""
+    total = _Sum.of_lse(scores.new_full(scores.shape[:2], NOTHING))
     for block in walk(inputs, batch, chosen):
         found, at = _best(block.scores, scores.shape[-1])
         old, old_keys = scores[block.heads][:, block.rows], keys[block.heads][:, block.rows]
@@ -142,9 +139,8 @@ def _collect(
         scores[block.heads, block.rows] = best[..., : scores.shape[-1]]
         keys[block.heads, block.rows] = where[..., : scores.shape[-1]]
         if summing:
-            sums = block.scores.logsumexp(-1)
-            lse[block.heads, block.rows] = torch.logaddexp(lse[block.heads][:, block.rows], sums)
-    return lse
+            total.add(block.heads, block.rows, _sum_of(block.scores))
+    return total
 
 
 def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -175,10 +171,36 @@ def _write_scores(found: Tensor, rows: Tensor, keys: Tensor, scores: Tensor) -> 
     found[:, rows[:, None], keys] = torch.where(scores == NOTHING, seen, scores)
 
 
-def _to_weights(scores: Tensor, lse: Tensor) -> None:
-    """exp(score - lse) in place, 0 for what is not seen."""
+@dataclass(frozen=True)
+class _Sum:
+    """Log-sum-exp of each row, [heads, rows], as peak + rest: beside a peak of -1e9 the rest would be rounded away."""
+
+    peak: Tensor
+    rest: Tensor
+
+    @classmethod
+    def of_lse(cls, lse: Tensor) -> _Sum:
+        return cls(lse, torch.zeros_like(lse))
+
+    def add(self, heads: slice, rows: Tensor, other: _Sum) -> None:
+        """Take other scores of some rows in."""
+        peak, rest = self.peak[heads][:, rows], self.rest[heads][:, rows]
+        highest = torch.maximum(peak, other.peak)
+        zero = highest.masked_fill(highest == NOTHING, 0)
+        self.rest[heads, rows] = torch.logaddexp(peak - zero + rest, other.peak - zero + other.rest)
+        self.peak[heads, rows] = highest
+
+
+def _sum_of(scores: Tensor) -> _Sum:
+    """Of [heads, rows, keys]; rows that see nothing have a peak of -inf."""
+    peak = scores.amax(-1) if scores.shape[-1] else scores.new_full(scores.shape[:-1], NOTHING)
+    return _Sum(peak, (scores - peak.masked_fill(peak == NOTHING, 0)[..., None]).logsumexp(-1))
+
+
+def _to_weights(scores: Tensor, total: _Sum) -> None:
+    """exp(score - log-sum-exp) in place, 0 for what is not seen."""
     hidden = scores == NOTHING
-    scores.sub_(lse[..., None]).exp_().masked_fill_(hidden, 0)
+    scores.sub_(total.peak[..., None]).sub_(total.rest[..., None]).exp_().masked_fill_(hidden, 0)
 
 
 def check_count(count: int) -> None:
