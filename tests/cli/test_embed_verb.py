@@ -117,7 +117,11 @@ def test_what_is_finished_stays_after_an_interrupt(gossamer: Command, small: Pat
     assert said == f"gossamer: 3 vectors of 3 texts are finished and in {out}"
     assert last == "gossamer: interrupted"
     expected = gs.task("embed", gs.load(small))([f"number {i}" for i in range(3)]).vectors.numpy()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.jsonl", f"v.{suffix}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "texts.jsonl",
+        f"v.{suffix}",
+        *(["v.spans.jsonl"] if suffix == "npy" else []),
+    ]
     found = np.load(out) if suffix == "npy" else [row["vector"] for row in read_rows(out)]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     out.write_bytes(b"a whole result of before")
@@ -141,6 +145,7 @@ def test_what_is_finished_stays_before_a_row_that_cannot_be_read(
     assert np.load(tmp_path / "v.npy").shape == (2, 16)
     texts.write_text("{damaged\n")
     (tmp_path / "v.npy").unlink()
+    (tmp_path / "v.spans.jsonl").unlink()
     assert gossamer("embed", small, "--file", texts, "--out", tmp_path / "v.npy").code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"]
 
@@ -156,7 +161,7 @@ def test_a_row_that_was_cut_off_is_no_row(
         raise KeyboardInterrupt
 
     def add_twice() -> None:
-        with open_vectors(out, with_map=True) as file:
+        with open_vectors(out) as file:
             file.add(vectors, rows, is_last=True)
             monkeypatch.setattr(vector_files, "_write_line", interrupted)
             file.add(vectors, rows, is_last=True)
@@ -231,3 +236,45 @@ def test_progress_knows_how_much_there_is(tmp_path: Path) -> None:
     assert TextParts([], [Path("-")], "text").characters() is None
     with pytest.raises(InputError, match="there is no text"):
         TextParts([], [], "text")
+
+
+def test_a_new_file_does_not_keep_the_map_of_an_old_one(gossamer: Command, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.npy"
+    gossamer(
+        "embed", small, "--file", write_rows(tmp_path / "a.jsonl", ["a cat sat", "a dog"]), "--spans", 1, "--out", out
+    )
+    assert gossamer("embed", small, "cat", "dog", "mat", "--out", out).code == 0
+    rows = read_rows(tmp_path / "o.spans.jsonl")
+    assert [row["source"] for row in rows] == ["argument 1", "argument 2", "argument 3"]
+    assert len(np.load(out)) == 3
+
+
+def test_what_an_earlier_interrupt_left_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "o.npy"
+
+    def stopped_after(count: int) -> None:
+        with open_vectors(out) as file:
+            file.add(np.zeros((count, 2), dtype=np.float32), [{"text": i} for i in range(count)], True)
+            raise InputError("a bad row")
+
+    for count in (3, 2, 1):
+        with pytest.raises(InputError, match="a bad row"):
+            stopped_after(count)
+    names = ["o", "o.partial", "o.partial-2"]
+    assert [len(np.load(tmp_path / f"{name}.npy")) for name in names] == [3, 2, 1]
+    assert [len(read_rows(tmp_path / f"{name}.spans.jsonl")) for name in names] == [3, 2, 1]
+
+
+def test_no_field_of_a_row_is_lost_to_another(gossamer: Command, small: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "a.jsonl"
+    rows.write_text(json.dumps({"text": "x", "input_text": "mine", "body": "a cat"}) + "\n")
+    gossamer("embed", small, "--file", rows, "--field", "body", "--out", tmp_path / "v.jsonl")
+    (row,) = read_rows(tmp_path / "v.jsonl")
+    assert (row["input_text"], row["input_input_text"], row["text"]) == ("mine", "x", 0)
+
+
+def test_a_prompt_that_names_a_file_is_refused(gossamer: Command, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text("a question")
+    done = gossamer("embed", small, "a cat", "--prompt", tmp_path / "q.txt")
+    assert done.code == 2
+    assert "--prompt is" in done.err

@@ -135,6 +135,19 @@ def test_options_reach_the_tasks(gossamer: Command, with_head: Callable[[str], P
     assert "" in [one["text"] for one in gossamer(*answers, "--impossible").json["texts"][0]["answers"]]
 
 
+def test_a_rows_own_pair_is_read_and_said_to_be(
+    gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = tmp_path / "pairs.jsonl"
+    rows.write_text('{"text": "a cat", "text_pair": "a dog"}\n{"text": "a", "text_pair": "b"}\n')
+    own, named = (
+        gossamer("classify", with_head("classify"), "--file", rows, *more, "--json")
+        for more in ((), ("--pair-field", "text_pair"))
+    )
+    assert "the rows have a field 'text_pair', which is read with each text" in own.err
+    assert [one["labels"] for one in own.json["texts"]] == [one["labels"] for one in named.json["texts"]]
+
+
 def test_pairs(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path) -> None:
     path = with_head("classify")
     expected = gs.task("classify", gs.load(path))(["a cat", "a dog"], ["it sleeps"] * 2).to_dict()["labels"]

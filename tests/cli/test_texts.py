@@ -42,6 +42,7 @@ def test_the_name_of_a_file_is_read_as_the_file(capsys: pytest.CaptureFixture[st
     ]
     said = capsys.readouterr().err
     assert said == (
+        "gossamer: letters: is the name of a directory too; it is read as the text itself\n"
         "gossamer: speech.txt: is the name of a file, and read as such; with --text a name itself is the text\n"
     )
     assert read("one", "speech.txt", "-", as_text=True)[1:] == [("argument 2", "speech.txt"), ("argument 3", "-")]
@@ -155,3 +156,20 @@ def test_a_device_is_never_read(gossamer: Command, small: Path, monkeypatch: pyt
     with open("/dev/zero") as zero:
         monkeypatch.setattr(sys, "stdin", zero)
         assert "standard input is a device, which never ends" in gossamer("embed", small, "-").error
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_directorys_name_is_the_text_and_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert read("letters") == [("argument 1", "letters")]
+    assert "letters: is the name of a directory too; it is read as the text itself" in capsys.readouterr().err
+    assert read("letters", as_text=True) == [("argument 1", "letters")]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(InputError, match=r"letters/: is a directory; name its files, such as letters/\*\.txt, or add"):
+        read("letters/")
+
+
+@pytest.mark.parametrize("line", ["Hello, text, world", 'a "text", b', "one,'text' two"])
+def test_prose_that_has_the_columns_name_among_commas_is_one_text(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """What is taken for a table is what the reader of tables can read."""
+    give(monkeypatch, f"{line}\nSecond line\n".encode())
+    assert [text for _, text in read("-")] == [f"{line}\nSecond line\n"]

@@ -157,3 +157,10 @@ def test_a_shell_completes_verbs_and_options(
 def test_a_device_that_is_not_there(gossamer: Command, small: Path) -> None:
     assert "device is 'cuda:99', which is not there" in gossamer("tag", small, "a", "--device", "cuda:99").error
     assert gossamer("attention", small, "a cat", "--device", "cpu", "--json").code == 0
+
+
+def test_words_are_put_into_the_commands_once() -> None:
+    """A message is reworded where it is made and where it is shown."""
+    once = Wording()("read the text with errors='replace' or load it with head='none'")
+    assert once == "read the text with errors='replace' (in Python) or load it with head='none' (in Python)"
+    assert Wording()(once) == once

@@ -346,3 +346,15 @@ def test_minilm_on_a_long_text(real: Model, monkeypatch: pytest.MonkeyPatch) -> 
     ids, _ = real.tokenizer.encode_plain(text[slice(*spans.spans[2])])
     assert 98 <= len(ids) <= 102
     assert dataclasses.asdict(spans)["notes"] == []
+
+
+def test_a_token_that_holds_the_prompts_end_is_the_texts(minilm: Path) -> None:
+    """ "un" and "happy" make one token: the text is not empty for that, nor left out."""
+    embed = gs.task("embed", gs.load(minilm))
+    found = embed(["happy", "", "happy cat"], prompt="un", skip_empty=True)
+    assert found.tokens == [1, 0, 2]
+    assert found.text_of_row == [0, 2]
+    assert found.spans == [(0, 5), (0, 9)]
+    assert ["is empty" in note for note in found.notes].count(True) == 1
+    plain = embed("unhappy").vectors
+    assert (found.vectors[0] - plain[0]).abs().max() <= 1e-6

@@ -121,3 +121,23 @@ def test_vectors_are_compared_by_the_model_s_measure(measure: str) -> None:
 def test_what_encode_does_not_do_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Embed(embedder()).encode(TEXTS, **options)
+
+
+@pytest.mark.parametrize(
+    "given", [{"text": "a", "text_pair": "b"}, {"a", "b"}, b"a", None, 3], ids=["dict", "set", "bytes", "none", "int"]
+)
+def test_encode_refuses_what_every_task_refuses(given: Any) -> None:
+    with pytest.raises(InputError, match="sentences is "):
+        Embed(embedder()).encode(given)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cpu:foo", "nowhere"])
+def test_a_device_that_is_not_there_is_one_line(device: str) -> None:
+    with pytest.raises(InputError, match=f"device is '{device}', which is not there"):
+        Embed(embedder()).encode("a", device=device)
+
+
+def test_an_unknown_option_is_one_line() -> None:
+    for call in (Embed(embedder()).encode, Embed(embedder()).encode_query):
+        with pytest.raises(InputError, match="there is no option 'foo'"):
+            call(["a"], foo=1)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
-from gossamer.cli.output import working
+from gossamer.cli.output import note, working
 from gossamer.cli.task_pages import (
     AsJson,
     BatchSize,
@@ -33,6 +33,8 @@ from gossamer.errors import InputError, quote
 __all__ = ["COMMAND", "classify"]
 
 COMMAND = TakesFiles
+PAIR_FIELD = "text_pair"
+"""As the pipelines call the second text."""
 
 
 class ScoreFunction(StrEnum):
@@ -98,6 +100,9 @@ def _pairs(texts: Sequence[Text], pair: str | None, pair_field: str | None, as_t
     if pair is not None:
         refuse_file_name("--pair", pair, as_text)
         return [pair] * len(texts)
+    if pair_field is None and texts and all(PAIR_FIELD in text.fields for text in texts):
+        note(f"the rows have a field {PAIR_FIELD!r}, which is read with each text; --pair-field names another")
+        pair_field = PAIR_FIELD
     return None if pair_field is None else [_other_text(text, pair_field) for text in texts]
 
 

@@ -31,7 +31,7 @@ from gossamer.cli.task_pages import (
     reading,
     remark,
 )
-from gossamer.cli.texts import AsText, Format, TakesFiles, input_files
+from gossamer.cli.texts import AsText, Format, TakesFiles, input_files, refuse_file_name
 from gossamer.cli.vector_files import VectorFile, map_of, open_vectors
 from gossamer.errors import InputError, plural
 
@@ -81,8 +81,9 @@ def embed(
     for name, value in (("spans", spans), ("batch-size", batch_size)):
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}; it must be a whole number, 1 or more")
-    has_map = spans is not None or skip_empty
-    _check_out(out, has_map, input_files(texts or [], file or [], as_text))
+    if prompt is not None:
+        refuse_file_name("--prompt", prompt, as_text)
+    _check_out(out, input_files(texts or [], file or [], as_text))
     from gossamer.cli.text_parts import TextParts
 
     source = TextParts(texts or [], file or [], field, format=format, as_text=as_text)
@@ -93,7 +94,7 @@ def embed(
         embedder = task("embed", load(model, dtype=dtype, device=device))
     with _listed(as_json) as listed:
         result = _Result(source, listed, has_vectors=out is None)
-        with _saved(out, has_map) as saved, reading(source.incoming, "characters") as report:
+        with _saved(out) as saved, reading(source.incoming, "characters") as report:
             parts = embedder.stream(
                 source.documents(), spans, long.value, progress=lambda done, _: report(done, source.characters()),
                 prompt=prompt, prompt_name=prompt_name, normalize=normalize, truncate_dim=truncate_dim,
@@ -101,14 +102,14 @@ def embed(
             )  # fmt: skip
             for part in parts:
                 result.add(part, saved)
-        result.show(out, map_of(out) if out is not None and has_map and out.suffix == ".npy" else None)
+        result.show(out, map_of(out) if out is not None and out.suffix == ".npy" else None)
 
 
-def _check_out(out: Path | None, has_map: bool, inputs: list[Path]) -> None:
+def _check_out(out: Path | None, inputs: list[Path]) -> None:
     if out is None:
         return
     check_target(out, (".npy", ".jsonl"), inputs)
-    if has_map and out.suffix == ".npy":
+    if out.suffix == ".npy":
         check_target(map_of(out), (".jsonl",), inputs)
 
 
@@ -121,11 +122,11 @@ def _listed(as_json: bool) -> Iterator[dict[str, JsonList]]:
 
 
 @contextmanager
-def _saved(out: Path | None, has_map: bool) -> Iterator[VectorFile | None]:
+def _saved(out: Path | None) -> Iterator[VectorFile | None]:
     if out is None:
         yield None
         return
-    with open_vectors(out, has_map) as file:
+    with open_vectors(out) as file:
         yield file
 
 
@@ -239,5 +240,10 @@ def _cosines(vectors: list[Tensor]) -> list[list[str]]:
 
 def _row(number: int, text: Incoming, span: tuple[int, int]) -> dict[str, Any]:
     """What a vector stands for: the fields of its text's row, its text, and the characters of it."""
-    carried = {f"input_{name}" if name in _OWN_FIELDS else name: value for name, value in text.fields.items()}
+    carried = {name: value for name, value in text.fields.items() if name not in _OWN_FIELDS}
+    for name in text.fields.keys() & set(_OWN_FIELDS):
+        other = f"input_{name}"
+        while other in text.fields:
+            other = f"input_{other}"
+        carried[other] = text.fields[name]
     return {**carried, "text": number, "source": text.source, "span": list(span)}

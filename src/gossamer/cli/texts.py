@@ -138,6 +138,8 @@ def open_sources(
     if paths.count(Path("-")) > 1:
         raise InputError("'-' is given twice; standard input can be read once")
     _check_files(paths, format)
+    if not as_text:
+        _tell_directories(arguments)
     named = [argument for argument in arguments if not as_text and argument != "-" and _is_file_name(argument)]
     if named:
         _tell_named(named)
@@ -184,6 +186,22 @@ def _is_file_name(argument: str) -> bool:
     if not is_there and argument.lower().endswith(_LOOKS_LIKE_A_FILE) and not any(map(str.isspace, argument)):
         raise InputError(f"{argument}: no such file; if this is the text itself, add --text")
     return is_there
+
+
+def _tell_directories(arguments: Sequence[str]) -> None:
+    """A word that is a directory's name too is the text; with a slash behind it only the directory can be meant."""
+    for argument in arguments:
+        if _is_directory(argument):
+            if argument.endswith(("/", os.sep)):
+                raise InputError(f"{argument}: is a directory; name its files, such as {argument}*.txt, or add --text")
+            note(f"{argument}: is the name of a directory too; it is read as the text itself")
+
+
+def _is_directory(argument: str) -> bool:
+    try:
+        return bool(argument.strip("/.")) and Path(argument).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _tell_named(names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -69,13 +70,13 @@ class VectorFile:
 
 
 @contextmanager
-def open_vectors(out: Path, with_map: bool) -> Iterator[VectorFile]:
-    """A file to add vectors to, which is there at the end of the block; with_map: a .npy file gets its map beside it.
+def open_vectors(out: Path) -> Iterator[VectorFile]:
+    """A file to add vectors to, which is there at the end of the block; a .npy file gets its map beside it.
 
     Where the block ends early, by an interrupt or an error, the finished rows stay, which a note says: under this name,
     or, where it was somebody's before, under another one beside it.
     """
-    paths = [out, map_of(out)] if with_map and out.suffix == ".npy" else [out]
+    paths = [out, map_of(out)] if out.suffix == ".npy" else [out]
     early: BaseException | None = None
     with ExitStack() as names:
         with write_errors(out):
@@ -92,7 +93,7 @@ def open_vectors(out: Path, with_map: bool) -> Iterator[VectorFile]:
                     raise
                 early = problem
             file.finish()
-        targets = paths if early is None or not out.exists() else [_partial(path, out) for path in paths]
+        targets = paths if early is None else _free(paths, out)
         with write_errors(out):
             for each, target in zip(reversed(new), reversed(targets), strict=True):  # the vectors last
                 put_whole(each, target)
@@ -109,8 +110,14 @@ def _opened(new: Path, path: Path) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _partial(path: Path, out: Path) -> Path:
-    return path.with_name(f"{out.stem}.partial{path.name[len(out.stem) :]}")
+def _free(paths: list[Path], out: Path) -> list[Path]:
+    """The paths, or, where one of them is somebody's, the first names beside them that are nobody's."""
+    found, number = paths, 0
+    while any(os.path.lexists(path) for path in found):
+        number += 1
+        part = ".partial" if number == 1 else f".partial-{number}"
+        found = [path.with_name(f"{out.stem}{part}{path.name[len(out.stem) :]}") for path in paths]
+    return found
 
 
 def _write_line(stream: BinaryIO, row: Mapping[str, Any]) -> None:

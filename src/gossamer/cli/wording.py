@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["Wording", "wording"]
 
-_PYTHON_ONLY = re.compile(r"\b(?:head|errors|cache|similarity)=(?:'\w+'|[\w.]+\([^)]*\))")
+_PYTHON_ONLY = re.compile(r"\b(?:head|errors|cache|similarity)=(?:'\w+'|[\w.]+\([^)]*\))(?! \(in Python\))")
 _ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|-?\d[\d.e-]*|True|False)(?![\w.])")
 _CALLS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?:gossamer|gs)\.lengthen\(model, to=(\d+)\)"), r"gossamer lengthen MODEL --to \1 --out DIR"),

@@ -236,7 +236,7 @@ class Embed(SentenceMethods, Task):
             count += 1
             encoded = encode_text(chain([settings.prompt], _parts(i, text)), self.model.tokenizer)
             ids, offsets, end = next(encoded, ([], [], 0))
-            of_prompt = min(settings.prompt_tokens, len(ids))
+            of_prompt = _within(len(settings.prompt), offsets)
             frame = replace(self.frame, before=[*self.frame.before, *ids[:of_prompt]])
             first = (ids[of_prompt:], offsets[of_prompt:], end)
             capacity = room(self.model, frame, settings.max_length)
@@ -364,3 +364,8 @@ def _counted(progress: Callable[[int, Any], None] | None, total: int | None) -> 
             progress(done, total)
 
     return told
+
+
+def _within(prompt: int, offsets: Sequence[tuple[int, int]]) -> int:
+    """How many tokens stand within a prompt of so many characters; one that holds more than that is the text's."""
+    return next((i for i, (_, last) in enumerate(offsets) if last > prompt), len(offsets))

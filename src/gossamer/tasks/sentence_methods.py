@@ -11,9 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.checkpoints.load import find_device
 from gossamer.errors import InputError, quote, remark
 from gossamer.models.encoder import Model
 from gossamer.models.head_settings import SentenceEmbedding
+from gossamer.tasks.base import list_texts
+from gossamer.tasks.names import checks_options
 from gossamer.tasks.similarity import Vectors, compare_all, compare_pairs
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class SentenceMethods:
     head: SentenceEmbedding
     __call__: Callable[..., Embeddings]
 
+    @checks_options
     def encode(
         self,
         sentences: str | Sequence[str],
@@ -53,7 +57,7 @@ class SentenceMethods:
         Raises InputError for another output_value, precision or device.
         """
         self._check_encode(output_value, precision, device)
-        texts = [sentences] if isinstance(sentences, str) else list(sentences)
+        texts = [] if isinstance(sentences, list | tuple) and not sentences else list_texts("sentences", sentences)
         with _bar(bool(show_progress_bar)) as progress:
             vectors = self._cut_and_embed(
                 texts, prompt=prompt, prompt_name=prompt_name, batch_size=batch_size, progress=progress,
@@ -129,7 +133,8 @@ class SentenceMethods:
             )
         if precision != "float32":
             raise InputError(f"precision is {quote(precision)}; Gossamer's encode gives 'float32'")
-        if device is not None and torch.device(device).type != self.device.type:
+        where = find_device(device)
+        if where is not None and where.type != self.device.type:
             raise InputError(
                 f"device is {quote(str(device))}, but the model lies on {str(self.device)!r}; move it there first: "
                 "model.to(device)"

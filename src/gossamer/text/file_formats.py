@@ -1,5 +1,6 @@
 """How a file of texts is written: told by its ending, by its reader, or, where neither says, by how it begins."""
 
+import csv
 import lzma
 import re
 from collections.abc import Callable
@@ -91,10 +92,18 @@ def detect_format(name: str, head: bytes, field: str, packing: str = "") -> File
     if _ARRAY.match(text):
         return FileFormat("json", packing, "it begins with a JSON array")
     for content, delimiter in (("tsv", "\t"), ("csv", ",")):
-        columns = [cell.strip().strip('"') for cell in line.split(delimiter)]
+        columns = _cells(line, delimiter)
         if len(columns) > 1 and field in columns:
             return FileFormat(content, packing, f"its first line names a column {field!r}")
     return FileFormat("txt", packing)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """As the reader of tables will cut the line; none where it could not."""
+    try:
+        return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return []
 
 
 def unpack(data: BinaryIO, packing: str) -> Any:
