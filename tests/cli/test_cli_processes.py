@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -120,6 +121,26 @@ def test_an_interrupt_is_one_line_whenever_it_comes(when: str, as_json: tuple[st
     assert (json.loads(done.stdout) if as_json else done.stdout) == (
         {"error": {"type": "Interrupt", "message": "interrupted"}} if as_json else ""
     )
+
+
+TERMINATED = INTERRUPTED.replace("signal.SIGINT)\nclass", "signal.SIGTERM)\nclass")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_sigterm_ends_as_an_interrupt_does(as_json: tuple[str, ...]) -> None:
+    line = [sys.executable, "-c", TERMINATED, "the work", "embed", "/nowhere", "a text", *as_json]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "gossamer: ended by SIGTERM\n")
+    assert (json.loads(done.stdout)["error"]["type"] if as_json else done.stdout) == ("Terminated" if as_json else "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_sigterm_in_an_import_ends_at_once() -> None:
+    line = [sys.executable, "-c", TERMINATED, "torch", "embed", "/nowhere", "a text"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -113,6 +113,17 @@ def test_texts_come_from_files(gossamer: Command, with_head: Callable[[str], Pat
     assert [one["source"].rpartition("/")[2] for one in done.json["texts"]] == ["a.jsonl:1", "a.jsonl:2", "b.txt"]
 
 
+@pytest.mark.parametrize("verb", HEADS)
+def test_rows_keep_their_fields(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path, verb: str) -> None:
+    rows = tmp_path / "rows.jsonl"
+    row = {"id": 7, "text": TEXT[verb], "source": "mine", "tokens": None, "input_source": [1]}
+    rows.write_text(json.dumps(row))
+    found = gossamer(verb, with_head(verb), *asked(verb), "--file", rows, "--json").json["texts"][0]
+    plain = gossamer(verb, with_head(verb), *asked(verb), TEXT[verb], "--json").json["texts"][0]
+    added = {"id": 7, "input_source": [1], "input_input_source": "mine", "input_tokens": None}
+    assert found == plain | added | {"source": f"{rows}:1"}
+
+
 def test_options_reach_the_tasks(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path) -> None:
     fill = with_head("fill-mask")
     data = gossamer("fill-mask", fill, "a [MASK]", "--target", "cat", "--target", "dog", "--json").json

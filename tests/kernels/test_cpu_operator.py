@@ -136,6 +136,9 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Tensor], Tensors], Tensor]] = {
     "vmap": lambda f, x: torch.vmap(f)(*(torch.stack([one, 2 * one]) for one in x)),
     "vmap of grad": lambda f, x: torch.vmap(torch.func.grad(lambda q: f(q, *x[1:]).sum()))(torch.stack([x[0]] * 2)),
     "jvp": lambda f, x: torch.func.jvp(f, x, x)[1],
+    "jvp of vmap": lambda f, x: torch.func.jvp(torch.vmap(f), *[tuple(torch.stack([y, y / 2]) for y in x)] * 2)[1],
+    "hessian": lambda f, x: torch.func.hessian(lambda q: f(q, *x[1:]).sum())(x[0][:1, :, :2]),
+    "grad of grad": lambda f, x: torch.func.grad(lambda v: torch.func.grad(lambda q: f(q, x[1], v).sum())(x[0]).sum())(x[2]),
     "forward mode": lambda f, x: tangent(f, x),
 }
 

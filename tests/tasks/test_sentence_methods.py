@@ -28,6 +28,13 @@ def test_encode_gives_an_array_of_the_task_s_vectors() -> None:
     assert embed.encode([]).shape == (0, 8)
 
 
+def test_numbers_and_switches_may_be_numpy_s() -> None:
+    embed = Embed(embedder())
+    found = embed.encode(TEXTS, batch_size=np.int64(2), normalize_embeddings=np.True_)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, embed.encode(TEXTS, batch_size=2, normalize_embeddings=True))
+    assert embed.tokenizer is embed.model.tokenizer
+
+
 def test_encode_gives_tensors_when_asked() -> None:
     embed = Embed(embedder())
     expected = embed(TEXTS).vectors
@@ -96,6 +103,10 @@ def test_vectors_are_compared_by_the_model_s_measure(measure: str) -> None:
     torch.testing.assert_close(embed.similarity(list(a), b), expected)
     torch.testing.assert_close(embed.similarity(a[0], b), expected[:1])
     torch.testing.assert_close(embed.similarity_pairwise(a, b[:3]), expected.diagonal())
+    assert embed.similarity([], b).shape == (0, 4)
+    assert embed.similarity(a, torch.zeros(0, 8)).shape == (3, 0)
+    assert embed.similarity([], []).shape == (0, 0)
+    assert embed.similarity_pairwise([], []).shape == (0,)
     for wrong, said in (
         (a[:, :5], "vectors of 5 and of 8 numbers cannot be compared"),
         ("text", "the first vectors are 'text'; give a tensor or array of numbers"),
@@ -114,6 +125,9 @@ def test_vectors_are_compared_by_the_model_s_measure(measure: str) -> None:
         ({"precision": "int8"}, "precision is 'int8'; Gossamer's encode gives 'float32'"),
         ({"device": "meta"}, "device is 'meta', but the model lies on 'cpu'; move it there first"),
         ({"batch_size": 0}, "batch_size is 0; it must be a whole number of passes, 1 or more"),
+        ({"batch_size": True}, "batch_size is True; it must be a whole number of passes, 1 or more"),
+        ({"normalize_embeddings": "no"}, "normalize_embeddings is 'no'; it must be True or False"),
+        ({"convert_to_tensor": 1}, "convert_to_tensor is 1; it must be True or False"),
         ({"prompt_name": "query"}, "prompt_name is 'query'; it must be None: there are no prompts"),
         ({"truncate_dim": 9}, "truncate_dim is 9"),
     ],

@@ -79,6 +79,8 @@ def test_tasks_that_are_not_there_are_refused_with_those_that_are(name: str) -> 
         gs.task("classifi", embedder())
     with pytest.raises(InputError, match=r"^model is None, no model; give what gossamer.load"):
         typing.cast(Any, gs.task)("ner")
+    with pytest.raises(InputError, match=r"^the name of the task comes first: gossamer.task\('ner', model\)$"):
+        typing.cast(Any, gs.task)(task="ner", model=embedder())
 
 
 def test_the_model_is_moved_to_a_device() -> None:

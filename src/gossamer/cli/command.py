@@ -1,18 +1,21 @@
 """The command: which verbs there are, and what every failure looks like.
 
 Exit codes: 0 done; 1 a bug; 2 something to be put right by the caller (arguments, files, models, a full disk);
-130 interrupted; 141 the reader of the output went away. Every failure is one line on stderr; with `--json` stdout
+130 interrupted; 143 ended by SIGTERM; 141 the reader of the output went away. Every failure is one line on stderr; with `--json` stdout
 holds `{"error": {"type", "message"}}` as well. GOSSAMER_DEBUG=1 shows the traceback.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -135,15 +138,12 @@ def run(args: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Nothing but a wish for a traceback lets an exception out."""
     as_json = output.wants_json(args)
     try:
-        command = build()
-        if COMPLETION in os.environ:  # a shell asks what could come next
-            command.main(args=[], prog_name="gossamer", complete_var=COMPLETION)
-        with output.telling_remarks(), command.make_context("gossamer", list(args)) as context:
-            command.invoke(context)
-        sys.stdout.flush()
-        return 0
+        with _sigterm_ends():
+            return _run(args)
     except typer.Exit as end:
         return end.exit_code
+    except Terminated:
+        return _fail("Terminated", "ended by SIGTERM", 143, as_json)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("Interrupt", "interrupted", 130, as_json)
     except BrokenPipeError:
@@ -155,6 +155,43 @@ def run(args: Sequence[str]) -> int:
         if os.environ.get("GOSSAMER_DEBUG") == "1":
             traceback.print_exc()
         return _fail(type(problem).__name__, *_explain(problem, args), as_json)
+
+
+def _run(args: Sequence[str]) -> int:
+    command = build()
+    if COMPLETION in os.environ:  # a shell asks what could come next
+        command.main(args=[], prog_name="gossamer", complete_var=COMPLETION)
+    with output.telling_remarks(), command.make_context("gossamer", list(args)) as context:
+        command.invoke(context)
+    sys.stdout.flush()
+    return 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what an interrupt would leave behind is left behind, and nothing half-written."""
+
+
+@contextmanager
+def _sigterm_ends() -> Iterator[None]:
+    """Inside the block SIGTERM raises `Terminated`, unless somebody handles it."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):  # compiled modules would swallow it
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.raise_signal(signal.SIGTERM)
+            frame = frame.f_back
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _explain(problem: Exception, args: Sequence[str]) -> tuple[str, int]:

@@ -31,7 +31,7 @@ from gossamer.cli.task_pages import (
     reading,
     remark,
 )
-from gossamer.cli.texts import AsText, Format, TakesFiles, input_files, refuse_file_name
+from gossamer.cli.texts import AsText, Format, TakesFiles, carried, input_files, refuse_file_name
 from gossamer.cli.vector_files import VectorFile, map_of, open_vectors
 from gossamer.errors import InputError, plural
 
@@ -240,10 +240,5 @@ def _cosines(vectors: list[Tensor]) -> list[list[str]]:
 
 def _row(number: int, text: Incoming, span: tuple[int, int]) -> dict[str, Any]:
     """What a vector stands for: the fields of its text's row, its text, and the characters of it."""
-    carried = {name: value for name, value in text.fields.items() if name not in _OWN_FIELDS}
-    for name in text.fields.keys() & set(_OWN_FIELDS):
-        other = f"input_{name}"
-        while other in text.fields:
-            other = f"input_{other}"
-        carried[other] = text.fields[name]
-    return {**carried, "text": number, "source": text.source, "span": list(span)}
+    own = {"text": number, "source": text.source, "span": list(span)}
+    return carried(text.fields, _OWN_FIELDS) | own

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from gossamer.cli.output import harmless, note, print_json, progress, working
 from gossamer.cli.task_pages import AsJson, Device, Dtype, Field, Files, ModelName, remark
-from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts
+from gossamer.cli.texts import AsText, Format, TakesFiles, Text, carried, read_texts
 from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
@@ -130,7 +130,9 @@ def _rows(texts: list[Text], found: Generated) -> list[dict[str, Any]]:
     fields = found.to_dict()
     names = {"texts": "text", "ids": "ids", "tokens": "tokens", "stopped": "stopped", "stop": "stop", "seeds": "seed"}
     return [
-        {"source": one.source, "prompt": one.text} | {name: fields[field][i] for field, name in names.items()}
+        {"source": one.source, "prompt": one.text}
+        | carried(one.fields, ("source", "prompt", *names.values()))
+        | {name: fields[field][i] for field, name in names.items()}
         for i, one in enumerate(texts)
     ]
 

@@ -16,7 +16,7 @@ from rich.text import Text as Styled
 from typer import Argument, Option
 
 from gossamer.cli.output import note, print_json, printable, progress, show
-from gossamer.cli.texts import Text
+from gossamer.cli.texts import Text, carried
 from gossamer.cli.wording import wording
 from gossamer.errors import InputError, plural
 
@@ -138,14 +138,23 @@ def remark(notes: list[str], count: int | None = None) -> None:
 def report(
     texts: Sequence[Text], found: Any, columns: Sequence[str], rows: Sequence[list[list[str]]], as_json: bool
 ) -> None:
-    """A task's result: everything that it has for each text, as JSON, or the cells of `rows`, in a table a text."""
+    """A task's result: everything that it has for each text, as JSON, or the cells of `rows`, in a table a text.
+
+    In JSON the other fields of a text's row stand beside it.
+    """
     notes = named(found.notes, texts)
     remark(notes)
     if as_json:
         result = found.to_dict()
-        fields = {field: values for field, values in result.items() if isinstance(values, list) and field != "notes"}
+        fields = {
+            _OF_ONE.get(field, field): values
+            for field, values in result.items()
+            if isinstance(values, list) and field != "notes"
+        }
         listed = [
-            {"source": one.source} | {_OF_ONE.get(field, field): values[i] for field, values in fields.items()}
+            {"source": one.source}
+            | carried(one.fields, ("source", *fields))
+            | {field: values[i] for field, values in fields.items()}
             for i, one in enumerate(texts)
         ]
         of_all = {field: value for field, value in result.items() if not isinstance(value, list)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,7 @@ __all__ = [
     "TakesFiles",
     "Text",
     "TextFormat",
+    "carried",
     "documents_of",
     "input_files",
     "open_sources",
@@ -71,6 +72,17 @@ class Text:
     text: str
     whole: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def carried(fields: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
+    """The fields of a row, for a result with fields of its own; one that is called like one of those: `input_...`."""
+    renamed = {}
+    for name, value in fields.items():
+        other = name
+        while other in own or (other != name and other in fields):
+            other = f"input_{other}"
+        renamed[other] = value
+    return renamed
 
 
 class TakesFiles(Verb):

@@ -157,6 +157,8 @@ def _why_not(backend: str, inputs: Inputs, return_lse: bool) -> str | None:
             return "torch's dropout is not the counter-based one"
         if _forward_mode(inputs):
             return "torch's has no forward-mode derivative"
+        if _transforms().count("Grad") > 1:
+            return "torch's has no second derivative"
         return "it gives no log-sum-exp" if return_lse else None
     if inputs.bias is not None:
         return "it takes no bias"
@@ -180,7 +182,16 @@ def _why_no_operator(inputs: Inputs) -> str | None:
     return None if torch._C._get_tracing_state() is None else "torch.jit cannot trace it"
 
 
+def _transforms() -> list[str]:
+    """The transforms of torch.func that this call is under: "Grad", "Jvp", "Vmap" ..., the outermost first."""
+    if tracing() or torch._C._functorch.maybe_current_level() is None:
+        return []
+    return [str(level.key().name) for level in torch._C._functorch.get_interpreter_stack() or ()]
+
+
 def _forward_mode(inputs: Inputs) -> bool:
+    if "Jvp" in _transforms():  # of an outer transform: the tangents are not in sight here
+        return True
     if tracing() or forward_ad._current_level < 0:
         return False
     return any(forward_ad.unpack_dual(x).tangent is not None for x in (inputs.q, inputs.k, inputs.v))

@@ -73,12 +73,15 @@ def task(name: Literal["generate", "text-generation"], model: Model, device: Dev
 def task(name: Literal["tag", "ner", "token-classification"], model: Model, device: Device = None) -> Tag: ...
 @overload
 def task(name: str, model: Model, device: Device = None) -> Task: ...
-def task(name: str, model: Model | None = None, device: Device = None, **options: object) -> Task:
+def task(name: str | None = None, model: Model | None = None, device: Device = None, **options: object) -> Task:
     """The task of this name, or of the pipelines' name for it ("ner"), ready to be called with text.
 
     device: where the model computes; it is moved there, as `torch.nn.Module.to` does, and stays there. Options are the
-    call's. Raises InputError for an unknown name or option, no model, and a device that is not there.
+    call's. Raises InputError for an unknown name or option, none at all, no model, and a device that is not there.
     """
+    if name is None:
+        first = options.get("task") if isinstance(options.get("task"), str) else "embed"
+        raise InputError(f"the name of the task comes first: gossamer.task({first!r}, model)")
     kind = TASKS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
     if kind is None:
         is_elsewhere = isinstance(name, str) and name.startswith(ELSEWHERE)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, get_args
 
+import numpy as np
+
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.patterns import Full
 from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, room
+from gossamer.text import Tokenizer
 
 __all__ = ["Long", "Task", "check_number", "check_text", "list_fields", "list_texts"]
 
@@ -42,6 +45,11 @@ class Task:
                 f"the model reads {model.reading_length()} tokens, the special ones alone are {len(self.frame)}: "
                 f"lengthen it to {self.doing} texts"
             )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's."""
+        return self.model.tokenizer
 
     def _check_head(self, model: Model) -> None:
         head = model.architecture.head
@@ -196,6 +204,6 @@ def check_text(what: str, i: int, text: object, before: int = 0) -> str:
 
 
 def check_number(name: str, value: object, what: str) -> None:
-    """Refuse what is no whole number of 1 or more."""
-    if type(value) is not int or value < 1:
+    """Refuse what is no whole number of 1 or more, Python's or NumPy's."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} is {quote(value)}; it must be {what}")

@@ -57,6 +57,10 @@ class SentenceMethods:
         Raises InputError for another output_value, precision or device.
         """
         self._check_encode(output_value, precision, device)
+        _check_switches(
+            show_progress_bar=show_progress_bar or False, convert_to_numpy=convert_to_numpy,
+            convert_to_tensor=convert_to_tensor, normalize_embeddings=normalize_embeddings,
+        )  # fmt: skip
         texts = [] if isinstance(sentences, list | tuple) and not sentences else list_texts("sentences", sentences)
         with _bar(bool(show_progress_bar)) as progress:
             vectors = self._cut_and_embed(
@@ -158,6 +162,12 @@ class SentenceMethods:
         if options.get("prompt") is not None or options.get("prompt_name") is not None:
             return options
         return options | {"prompt_name": next((name for name in names if name in self.prompts), None)}
+
+
+def _check_switches(**switches: object) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise InputError(f"{name} is {quote(value)}; it must be True or False")
 
 
 @contextmanager

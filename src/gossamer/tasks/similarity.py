@@ -43,6 +43,9 @@ def compare_pairs(measure: Similarity, a: Vectors, b: Vectors) -> Float[Tensor, 
 
 def _both(a: Vectors, b: Vectors) -> tuple[Tensor, Tensor]:
     rows, others = _table("the first vectors", a), _table("the second vectors", b)
+    if not rows.numel() or not others.numel():  # an empty list does not say how many numbers its vectors have
+        size = max(rows.shape[1], others.shape[1])
+        rows, others = (x if x.numel() else x.new_empty(len(x), size) for x in (rows, others))
     if rows.shape[1] != others.shape[1]:
         raise InputError(f"vectors of {rows.shape[1]} and of {others.shape[1]} numbers cannot be compared")
     common = torch.promote_types(rows.dtype, others.dtype)
@@ -60,5 +63,5 @@ def _table(name: str, vectors: Vectors) -> Float[Tensor, "rows size"]:
             raise InputError(f"{name} are {quote(vectors)}; give a tensor or array of numbers [rows, size]") from None
     if table.dim() not in (1, 2) or table.dtype == torch.bool or table.is_complex():
         raise InputError(f"{name} are {table.dtype} {list(table.shape)}; give numbers [rows, size]")
-    table = table if table.dim() == 2 else table[None]
+    table = table if table.dim() == 2 else table.reshape(min(len(table), 1), -1)
     return table if table.is_floating_point() else table.float()
