@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gossamer.errors import GossamerError, InputError
     from gossamer.kernels import attend, explain, merge
     from gossamer.models.generation import generate
-    from gossamer.patterns import Fixed, Full, Global, PerHead, Strided, Window
+    from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
     from gossamer.recipes import lengthen  # type: ignore[no-redef]
     from gossamer.tasks import task
     from gossamer.training.loop import train
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Chunks",
     "Fixed",
     "Full",
     "Global",
     "GossamerError",
     "InputError",
     "PerHead",
+    "Prefix",
+    "Sink",
     "Strided",
     "Window",
     "__version__",
@@ -37,12 +40,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Chunks": "gossamer.patterns",
     "Fixed": "gossamer.patterns",
     "Full": "gossamer.patterns",
     "Global": "gossamer.patterns",
     "GossamerError": "gossamer.errors",
     "InputError": "gossamer.errors",
     "PerHead": "gossamer.patterns",
+    "Prefix": "gossamer.patterns",
+    "Sink": "gossamer.patterns",
     "Strided": "gossamer.patterns",
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
+from gossamer import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window, attend
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.portable import portable
 from gossamer.patterns import Pattern, Union
@@ -189,13 +189,20 @@ def fixed(draw: st.DrawFn) -> Fixed:
     return Fixed(stride, summary, part, draw(st.integers(0, stride - summary)))
 
 
+def chunks() -> st.SearchStrategy[Chunks]:
+    return st.builds(Chunks, st.integers(1, 20) | st.sampled_from([64, 2**31 - 1]), st.booleans())
+
+
 def exact_patterns(dilation: bool = True) -> st.SearchStrategy[Pattern]:
     """Patterns that every backend can compute; without `dilation`: with positions, too."""
     window = windows(dilation)
     unions = window.filter(lambda w: not w.causal).map(lambda w: w | Global())
-    causal = st.one_of(fixed(), strided()) if dilation else fixed()
-    beside = st.builds(operator.or_, window, causal)
-    return st.one_of(st.builds(Full, st.booleans()), window, unions, unions, st.just(Global()), causal, causal, beside)
+    sinks = st.builds(Sink, st.integers(1, 9) | st.just(90))
+    causal = st.one_of(fixed(), strided(), sinks) if dilation else st.one_of(fixed(), sinks)
+    beside = st.builds(operator.or_, window, st.one_of(causal, st.builds(Chunks, st.integers(1, 40))))
+    prefixes = st.builds(Prefix, st.integers(1, 20) | st.just(90))
+    plain = st.one_of(st.builds(Full, st.booleans()), window, unions, unions, st.just(Global()))
+    return st.one_of(plain, plain, causal, causal, beside, prefixes, chunks())
 
 
 @st.composite

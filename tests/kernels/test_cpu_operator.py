@@ -138,9 +138,14 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Tensor], Tensors], Tensor]] = {
     "jvp": lambda f, x: torch.func.jvp(f, x, x)[1],
     "jvp of vmap": lambda f, x: torch.func.jvp(torch.vmap(f), *[tuple(torch.stack([y, y / 2]) for y in x)] * 2)[1],
     "hessian": lambda f, x: torch.func.hessian(lambda q: f(q, *x[1:]).sum())(x[0][:1, :, :2]),
-    "grad of grad": lambda f, x: torch.func.grad(lambda v: torch.func.grad(lambda q: f(q, x[1], v).sum())(x[0]).sum())(x[2]),
+    "grad of grad": lambda f, x: torch.func.grad(lambda v: gradient_of_sum(f, x, v))(x[2]),
     "forward mode": lambda f, x: tangent(f, x),
 }
+
+
+def gradient_of_sum(function: Callable[..., Tensor], inputs: Tensors, v: Tensor) -> Tensor:
+    """The sum of the queries' gradient, as a function of the values."""
+    return torch.func.grad(lambda q: function(q, inputs[1], v).sum())(inputs[0]).sum()
 
 
 def tangent(function: Callable[..., Tensor], inputs: Tensors) -> Tensor:

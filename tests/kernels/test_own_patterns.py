@@ -1,39 +1,18 @@
-"""A pattern of one's own, whose pieces nobody knows: right answers from the reference, said, and no others."""
+"""Patterns of one's own: right answers from the reference, said; with pieces of their own from every backend."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from kernel_cases import random_call, relative_error, run
+from own_patterns import KnownPowersOfTwo, Multiples, PowersOfTwo
 from torch import Tensor
 
 from gossamer import InputError, PerHead, Window, attend, explain
 from gossamer.kernels import attention_rows
 from gossamer.models import Architecture, Attention, Embeddings, FeedForward, Layer, Model, Positions
-from gossamer.models.cache_layout import layouts
 from gossamer.patterns import Pattern
 
-
-@dataclass(frozen=True)
-class PowersOfTwo(Pattern, kind="powers of two, of a test"):
-    """Query i sees key j when i - j is zero or a power of two."""
-
-    @property
-    def causal(self) -> bool:
-        return True
-
-    def allowed(self, query_positions: Tensor, key_positions: Tensor, *flags: Tensor | None) -> Tensor:
-        distance = query_positions[..., :, None] - key_positions[..., None, :]
-        return (distance >= 0) & (distance & (distance - 1) == 0)
-
-    def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:
-        return bool(self.mask(queries, keys, query_start).all())
-
-    def __str__(self) -> str:
-        return "powers of two"
-
-
-Pattern.kinds.pop(PowersOfTwo.kind)  # other tests list the kinds that there are
 OWN = [
     PowersOfTwo(),
     PerHead((PowersOfTwo(), 1), (Window(2, 0), 1)),
@@ -84,9 +63,27 @@ def test_a_model_of_it_sees_what_it_says() -> None:
         assert moved == bool(PowersOfTwo().mask(30)[-1, i]), i
 
 
-def test_a_cache_does_not_guess_what_it_needs() -> None:
-    with pytest.raises(InputError, match="a cache cannot continue 'powers of two'"):
-        layouts(PowersOfTwo())
+KNOWN = [KnownPowersOfTwo(), PerHead((KnownPowersOfTwo(), 1), (Window(2, 0), 1))]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "blocked", "dense"])
+@pytest.mark.parametrize("pattern", KNOWN, ids=str)
+def test_one_that_tells_its_pieces_runs_on_every_backend(pattern: Pattern, backend: str) -> None:
+    """With gradients, documents, padding and positions; `auto` takes the compiled kernel for it."""
+    for length, options in (
+        (1, {}), (70, {}),
+        (130, {"segments": torch.arange(130).expand(2, -1) // 50, "key_mask": torch.arange(130).expand(2, -1) < 120}),
+        (90, {"positions": (3 * torch.arange(90)).expand(2, -1)}),
+    ):  # fmt: skip
+        call = replace(random_call(pattern, length, **options), grad_lse=None)
+        ours, wanted = run(call, backend, return_lse=False), run(call, "reference", return_lse=False)
+        if backend == "cpu":
+            ours = run(call.to(torch.float32), backend, return_lse=False)
+        within = 1e-12 if backend != "cpu" else 1e-5
+        assert relative_error(ours.out, wanted.out) < within
+        assert relative_error(ours.gradient, wanted.gradient) < within
+    q = torch.randn(1, 2, 600, 8)
+    assert explain(q, q, q, pattern).backend == "cpu"
 
 
 def test_gradients_and_half_precision() -> None:
@@ -94,26 +91,6 @@ def test_gradients_and_half_precision() -> None:
     assert run(call, "auto").gradient.norm() > 0
     half = replace(call.to(torch.bfloat16), grad_out=None)
     assert relative_error(run(half, "auto").out, run(replace(call, grad_out=None), "reference").out) < 2e-2
-
-
-@dataclass(frozen=True)
-class Multiples(Pattern, kind="multiples, of a test"):
-    """Query i sees the earlier keys at multiples of three, and itself: it matters where position 0 is."""
-
-    causal = True
-
-    def allowed(self, query_positions: Tensor, key_positions: Tensor, *flags: Tensor | None) -> Tensor:
-        distance = key_positions[..., None, :] - query_positions[..., :, None]
-        return (distance == 0) | ((distance < 0) & (key_positions[..., None, :] % 3 == 0))
-
-    def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:
-        return False
-
-    def __str__(self) -> str:
-        return "multiples"
-
-
-Pattern.kinds.pop(Multiples.kind)
 
 
 @pytest.mark.parametrize("pattern", [Multiples(), PerHead((Multiples(), 1), (Window(2, 0), 1))], ids=str)

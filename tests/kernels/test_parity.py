@@ -8,7 +8,7 @@ from hypothesis import given
 from kernel_cases import LAYOUTS, Call, calls, check, random_call, relative_error, run
 from torch.nn.functional import scaled_dot_product_attention
 
-from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
+from gossamer import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window, attend
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.visible import visible
 
@@ -30,6 +30,11 @@ PATTERNS = {
     "fixed, its parts": PerHead((Fixed(WINDOW, 3, "block"), 1), (Fixed(WINDOW, 3, "summary"), 1)),
     "fixed, offsets": PerHead((Fixed(WINDOW, 2, offset=2), 1), (Fixed(WINDOW, 2, "summary", 14), 1)),
     "fixed and window": PerHead((Fixed(WINDOW, 3) | Window(4, 2), 1), (Fixed(WINDOW, 1, "summary") | Window(40, 0), 1)),
+    "sink": PerHead((Sink(3), 1), (Sink(20), 1)),
+    "sink and window": PerHead((Sink(3) | Window(10, 0), 1), (Sink(4) | Window(6, 2, 3), 1)),
+    "prefix": PerHead((Prefix(5), 1), (Prefix(40), 1)),
+    "chunks": PerHead((Chunks(WINDOW), 1), (Chunks(WINDOW, causal=False), 1)),
+    "chunks and window": PerHead((Chunks(WINDOW) | Window(5, 1), 1), (Chunks(40) | Window(9, 0, 4), 1)),
     "fixed and dilated": PerHead((Fixed(WINDOW, 3) | Window(9, 1, 3), 1), (Fixed(40, 3) | Window(2, 0, 7), 1)),
 }
 LENGTHS = (1, WINDOW - 1, WINDOW, WINDOW + 1, 63, 111, 300)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 
 from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Positions
-from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided, Window
+from gossamer.patterns import Chunks, Fixed, Full, Pattern, PerHead, Sink, Strided, Window
 
 HEADS, SIZE, VOCABULARY = 4, 4, 37
 
@@ -25,7 +25,8 @@ def fixed(draw: st.DrawFn) -> Fixed:
     return Fixed(stride, summary, part, draw(st.integers(0, stride - summary)))
 
 
-singles = st.one_of(st.just(Full(causal=True)), windows, strided, fixed())
+firsts = st.one_of(st.builds(Sink, st.integers(1, 9)), st.builds(Chunks, st.integers(1, 9)))
+singles = st.one_of(st.just(Full(causal=True)), windows, strided, fixed(), firsts)
 unions = st.lists(singles, min_size=2, max_size=3).map(lambda drawn: functools.reduce(operator.or_, drawn))
 flat = st.one_of(singles, unions)
 

@@ -8,15 +8,16 @@ import torch
 from generation_models import HEADS, SIZE, decoder, decoders, flat, patterns, tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from own_patterns import KnownPowersOfTwo, PowersOfTwo
 
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.layers import Masks
 from gossamer.models import Cache, Model, cache_memory
-from gossamer.models.cache_layout import layouts, seen
+from gossamer.models.cache_layout import layouts
 from gossamer.models.cache_memory import LayerMemory
 from gossamer.models.cache_plan import State, begin
-from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided, Window
+from gossamer.patterns import Chunks, Fixed, Full, Pattern, PerHead, Prefix, Sink, Strided, Window
 
 FULL = Full(causal=True)
 EACH = [
@@ -34,6 +35,14 @@ EACH = [
     Window(2, 0, dilation=5) | Window(3, 0),
     Fixed(6, 1) | Fixed(4, 1, "summary", 2),
     Window(8, 0) | Strided(5),
+    Window(5, 0) | Sink(3),
+    Window(4, 0, dilation=2) | Sink(2),
+    Sink(4),
+    Chunks(6),
+    Chunks(5) | Window(3, 0),
+    PowersOfTwo(),
+    KnownPowersOfTwo(),
+    PerHead((Sink(2) | Window(3, 0), 1), (Chunks(7), 3)),
     PerHead((Window(4, 0), 1), (Fixed(6, 2), 2), (Strided(5), 1)),
 ]
 """A pattern of every kind."""
@@ -43,7 +52,7 @@ EACH = [
 @settings(max_examples=200)
 def test_layouts_keep_each_token_that_a_query_sees_in_one_slot(pattern: Pattern, position: int) -> None:
     expected = pattern.mask(1, position + 1, query_start=position)[0].nonzero()[:, 0]
-    found = seen(pattern, position)
+    found = pattern.sees(position)
     assert torch.equal(found, expected)
     for layout in layouts(pattern):
         kept = layout.kept(0, position + 1)
@@ -57,7 +66,7 @@ def test_layouts_keep_each_token_that_a_query_sees_in_one_slot(pattern: Pattern,
 @given(flat, st.integers(0, 40), st.integers(1, 20))
 def test_layouts_drop_nothing_that_a_later_query_sees(pattern: Pattern, tokens_read: int, more: int) -> None:
     """What is seen later and was read by now is kept by now."""
-    later = seen(pattern, tokens_read + more)
+    later = pattern.sees(tokens_read + more)
     old = later[later < tokens_read]
     kept = torch.zeros(len(old), dtype=torch.bool)
     for layout in layouts(pattern):
@@ -194,6 +203,9 @@ def test_summary_cells_and_the_current_block_are_kept() -> None:
         Strided(2**31 - 1, "column") | Window(2**31 - 1, 0),
         Fixed(2**31 - 1, 2**31 - 1, "summary") | Window(3, 0),
         PerHead((Fixed(2**20, 8), 2), (Strided(2**20), 2)),
+        Sink(2**31 - 1) | Window(2**31 - 1, 0),
+        Chunks(2**31 - 1),
+        Chunks(2**31 - 1) | Sink(5),
     ],
     ids=str,
 )
@@ -230,7 +242,7 @@ def test_a_step_reads_only_what_its_query_sees(pattern: Pattern) -> None:
         with torch.no_grad():
             model(ids[:, :length], cache=cache)
             for group in cache.memories[0]._groups:
-                visible = seen(group.pattern, length)
+                visible = group.pattern.sees(length)
                 for buffer in group.buffers:
                     here = visible[buffer.layout.holds(visible, length + 1)]
                     hidden = torch.ones(buffer.keys.shape[2], dtype=torch.bool)
@@ -418,3 +430,29 @@ def test_a_call_that_broke_off_is_not_continued(monkeypatch: pytest.MonkeyPatch)
             model(ids, cache=cache)
     with pytest.raises(InputError, match=r"was broken off, so what it holds is incomplete: make a new one"):
         model(ids, cache=cache)
+
+
+def test_a_sink_beside_a_window_is_kept_in_bounded_memory() -> None:
+    model, ids = decoder([Sink(4) | Window(9, 0)], length=5000), tokens(1, 3000)
+    cache = Cache(model.architecture)
+    with torch.no_grad():
+        states = [model(one, cache=cache).last_hidden_state for one in ids.split([2000, *[1] * 1000], dim=1)]
+        whole = model(ids).last_hidden_state
+    torch.testing.assert_close(torch.cat(states, dim=1), whole, rtol=0, atol=1e-9)
+    assert cache.bytes <= (32 + 4) * 2 * KEY
+
+
+@pytest.mark.parametrize(
+    "pattern", [Prefix(7), PerHead((Prefix(7), 2), (Window(4, 0), 2)), Prefix(3) | Prefix(7)], ids=str
+)
+def test_a_prefix_is_read_at_once_and_then_gone_on_from(pattern: Pattern) -> None:
+    model, ids = decoder([pattern, FULL, pattern]), tokens(2, 40)
+    for sizes in ([7, *[1] * 33], [9, 1, 1, 20, 9], [40]):
+        cache = Cache(model.architecture)
+        with torch.no_grad():
+            states = [model(one, cache=cache).last_hidden_state for one in ids.split(sizes, dim=1)]
+            torch.testing.assert_close(torch.cat(states, dim=1), model(ids).last_hidden_state, rtol=0, atol=1e-9)
+    for sizes in ([6, 34], [1] * 40):
+        cache = Cache(model.architecture)
+        with pytest.raises(InputError, match=r"row 0 begins with \d tokens?; .* prefix of 7 .* give at least"):
+            model(ids[:, : sizes[0]], cache=cache)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 
 from gossamer.errors import InputError
-from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Window
+from gossamer.patterns import Chunks, Fixed, Full, Global, Pattern, PerHead, Prefix, Sink, Strided, Window
 
 windows = st.builds(Window, st.integers(0, 6), st.integers(0, 6), st.sampled_from([1, 1, 2, 3, 7, 40]))
 strided = st.builds(Strided, st.integers(1, 9), st.sampled_from(["both", "local", "column"]))
@@ -21,7 +21,11 @@ def fixed(draw: st.DrawFn) -> Fixed:
     return Fixed(stride, summary, part, draw(st.integers(0, stride - summary)))
 
 
-singles = st.one_of(st.builds(Full, st.booleans()), windows, windows, st.just(Global()), strided, fixed())
+chunks = st.builds(Chunks, st.integers(1, 9), st.booleans())
+firsts = st.one_of(st.builds(Sink, st.integers(1, 9)), st.builds(Prefix, st.integers(1, 9)))
+singles = st.one_of(
+    st.builds(Full, st.booleans()), windows, windows, st.just(Global()), strided, fixed(), chunks, firsts
+)
 
 
 @st.composite
@@ -34,7 +38,9 @@ def unions(draw: st.DrawFn) -> Pattern:
         return functools.reduce(operator.or_, [part for part in parts if part != Global()])
 
 
-beside_a_window = st.builds(operator.or_, windows, st.one_of(strided, fixed()))
+beside_a_window = st.builds(
+    operator.or_, windows, st.one_of(strided, fixed(), st.builds(Sink, st.integers(1, 9)), chunks)
+)
 with_global = st.builds(lambda window: window | Global(), windows.filter(lambda w: w.after))
 flat = st.one_of(singles, unions(), with_global, beside_a_window)
 groups = st.lists(st.tuples(flat, st.integers(1, 3)), min_size=1, max_size=3)

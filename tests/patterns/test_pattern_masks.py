@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pattern_strategies import flat, groups, patterns, places, singles, windows
 
-from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Union, Window
+from gossamer.patterns import Chunks, Fixed, Full, Global, Pattern, PerHead, Prefix, Sink, Strided, Union, Window
 
 
 def sees(pattern: Pattern, i: int, j: int, flagged: set[int]) -> bool:
@@ -26,6 +26,12 @@ def sees(pattern: Pattern, i: int, j: int, flagged: set[int]) -> bool:
             block = {j for j in range(i + 1) if j // stride == i // stride}
             cell = {j for j in range(i + 1) if j % stride in cells}
             return j in {"block": block, "summary": cell, "both": block | cell}[part]
+        case Sink(n):
+            return j < n and j <= i
+        case Prefix(n):
+            return j < n or j <= i
+        case Chunks(size, causal):
+            return j // size == i // size and (j <= i or not causal)
         case Union(parts):
             return any(sees(part, i, j, flagged) for part in parts)
     raise AssertionError(pattern)

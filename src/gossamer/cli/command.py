@@ -1,8 +1,8 @@
 """The command: which verbs there are, and what every failure looks like.
 
 Exit codes: 0 done; 1 a bug; 2 something to be put right by the caller (arguments, files, models, a full disk);
-130 interrupted; 143 ended by SIGTERM; 141 the reader of the output went away. Every failure is one line on stderr; with `--json` stdout
-holds `{"error": {"type", "message"}}` as well. GOSSAMER_DEBUG=1 shows the traceback.
+130 interrupted; 143 ended by SIGTERM; 141 the reader of the output went away. Every failure is one line on stderr;
+with `--json` stdout holds `{"error": {"type", "message"}}` as well. GOSSAMER_DEBUG=1 shows the traceback.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from gossamer.models.head_settings import (
     SequenceClassification,
     TokenClassification,
 )
-from gossamer.patterns import Pattern, PerHead
+from gossamer.patterns import Pattern
 
 __all__ = ["Cost", "PartCost", "cost", "head_outputs", "pairs_of_all_heads"]
 
@@ -122,7 +122,7 @@ def pairs_of_all_heads(attention: Attention, length: int, global_tokens: int = 0
     """How many (query, key) pairs one application computes, all heads together."""
     flags = torch.arange(length) < global_tokens if global_tokens else None
     pairs = attention.pattern.pairs(length, flags=flags)
-    return pairs if isinstance(attention.pattern, PerHead) else pairs * attention.heads
+    return pairs if attention.pattern.differs_by_head else pairs * attention.heads
 
 
 def _parts(architecture: Architecture, n: int, flagged: int) -> Iterator[PartCost]:
@@ -270,5 +270,5 @@ def _square_bytes(attention: Attention, n: int, itemsize: int, backend: str) -> 
         return REFERENCE_SCORES * attention.heads * n * n * max(itemsize, 4)
     if backend != "dense" or attention.pattern.covers(n, n):
         return 0
-    masks = attention.heads if isinstance(attention.pattern, PerHead) else 1
+    masks = attention.heads if attention.pattern.differs_by_head else 1
     return n * n * max(MASK_BYTES, masks * (itemsize + 1))

@@ -134,10 +134,14 @@ def _global_tokens(architecture: Architecture) -> int:
 
 def _with_full_attention(architecture: Architecture) -> Architecture:
     layers = tuple(
-        one if isinstance(one.attention.pattern, Full) else _with_pattern(one, Full(one.attention.pattern.causal))
+        one if _is_full(one.attention.pattern) else _with_pattern(one, Full(one.attention.pattern.causal))
         for one in architecture.layers
     )
     return replace(architecture, layers=layers, global_tokens="none")
+
+
+def _is_full(pattern: Pattern) -> bool:
+    return pattern in (Full(), Full(causal=True))
 
 
 def _with_pattern(layer: Any, pattern: Pattern) -> Any:
@@ -147,7 +151,7 @@ def _with_pattern(layer: Any, pattern: Pattern) -> Any:
 def _pictures(architecture: Architecture) -> list[tuple[str, str]]:
     """At the length the model reads, with the first token flagged as global."""
     patterns = dict.fromkeys(one.attention.pattern for one in architecture.layers)
-    drawn = [one for one in patterns if not isinstance(one, Full)][:MOST_PICTURES]
+    drawn = [one for one in patterns if not _is_full(one)][:MOST_PICTURES]
     n = min(architecture.length, LONGEST)
     flags = torch.arange(n) == 0
     return [(str(one), one.text(n, flags=flags, width=PICTURE_CELLS)) for one in drawn]

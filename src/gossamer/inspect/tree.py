@@ -19,7 +19,7 @@ from gossamer.models.head_settings import (
     SequenceClassification,
     TokenClassification,
 )
-from gossamer.patterns import Pattern, PerHead
+from gossamer.patterns import Pattern
 
 __all__ = ["Node", "architecture_tree"]
 
@@ -150,9 +150,9 @@ def _attention(architecture: Architecture, layer: Layer) -> Node:
 
 
 def _pattern(pattern: Pattern) -> Node:
-    if not isinstance(pattern, PerHead):
+    if not pattern.differs_by_head:
         return Node(name="pattern", text=str(pattern))
-    groups = tuple(Node(name=plural(heads, "head"), text=str(one)) for one, heads in pattern.groups)
+    groups = tuple(Node(name=plural(heads, "head"), text=str(one)) for one, heads in pattern.by_head(0))
     return Node(name="pattern", text="per head", children=groups)
 
 

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
 from gossamer.kernels.storage import check_storage
-from gossamer.patterns import Full, Global, Pattern, PerHead, Strided, Union, Window
+from gossamer.patterns import Full, Pattern
 
 __all__ = ["Inputs", "bias_in", "make_inputs", "readable", "tracing"]
 
@@ -122,7 +122,7 @@ def make_inputs(
     # Distances of small integers would wrap.
     q_positions, k_positions = (None if x is None else x.long() for x in _pair("positions", positions, batch, own, q))
     q_places = k_places = None
-    if q_segments is not None and k_segments is not None and q_positions is None and _counts_blocks(pattern):
+    if q_segments is not None and k_segments is not None and q_positions is None and pattern.period != 1:
         q_places, k_places = _places(q_segments, k_segments, query_start if starts is None else starts[:, None])
     if starts is not None and q_positions is None and pattern != Full():
         # Offsets of their own are positions of their own; what counts blocks in documents has the places there.
@@ -195,8 +195,9 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
         raise InputError(f"q has shape {list(q.shape)} and k {list(k.shape)}; batch and head_size must be equal")
     if q.shape[1] % k.shape[1]:
         raise InputError(f"q has {q.shape[1]} heads and k {k.shape[1]}; the first must be a multiple of the second")
-    if isinstance(pattern, PerHead) and pattern.heads != q.shape[1]:
-        raise InputError(f"the pattern is for {pattern.heads} heads and q has {q.shape[1]}; they must be equal")
+    heads = sum(count for _, count in pattern.by_head(q.shape[1]))
+    if heads != q.shape[1]:
+        raise InputError(f"the pattern is for {heads} heads and q has {q.shape[1]}; they must be equal")
 
 
 def _check_tensor(name: str, x: object) -> None:
@@ -311,14 +312,6 @@ def _pair(name: str, x: TensorOrPair | None, batch: int, own: _Own, q: Tensor) -
     for part, length in zip(x, (own.queries, own.keys), strict=True):
         _check_rows(name, part, batch, length, q)
     return x
-
-
-def _counts_blocks(pattern: Pattern) -> bool:
-    """Whether it matters where position 0 is, or may, in a pattern of one's own."""
-    if isinstance(pattern, PerHead):
-        return any(_counts_blocks(part) for part, _ in pattern.groups)
-    parts = pattern.parts if isinstance(pattern, Union) else (pattern,)
-    return any(not isinstance(part, Full | Global | Strided | Window) for part in parts)
 
 
 def _places(q_segments: Tensor, k_segments: Tensor, query_start: int | Tensor) -> tuple[Tensor, Tensor]:

@@ -1,44 +1,17 @@
-"""A pattern as disjoint pieces, each of which a kernel can compute on its own; pieces merge exactly by log-sum-exp."""
+"""The pieces that a pattern tells, by groups of heads; each is computed alone, and all merge by log-sum-exp."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Union, Window
+from gossamer.patterns import Band, Pattern
 
-__all__ = ["Band", "HeadGroup", "compile_pattern", "pieces_from_numbers", "pieces_to_numbers", "why_not_pieces"]
+__all__ = ["HeadGroup", "compile_pattern", "pieces_from_numbers", "pieces_to_numbers", "why_not_pieces"]
 
 UNBOUNDED = 2**62
 """Stands for no bound where only numbers are allowed."""
 
 BAND_NUMBERS = 8
-
-_WITH_PIECES = (Fixed, Full, Global, Strided, Window)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Band:
-    """Query position p sees key j when j - p = dilation * m with low <= m <= high; None is without a bound.
-
-    With `apart`, j - p must besides be no multiple of it. With `stride`, positions lie in blocks of so many, of which
-    first to stop are cells: only keys in cells are seen; or, `own_block`, only keys of the query's block that are none.
-    A stride goes with a dilation of 1.
-    """
-
-    low: int | None
-    high: int | None
-    dilation: int = 1
-    apart: int = 0
-    stride: int = 0
-    own_block: bool = False
-    first: int = 0
-    stop: int = 0
-
-    @property
-    def plain(self) -> bool:
-        """Whether the bounds are all there is."""
-        return self.dilation == 1 and not self.apart and not self.stride
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +32,24 @@ def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...]:
     """The pieces of a pattern, by groups of heads. Raises ValueError where there are none (see `why_not_pieces`)."""
     groups: list[HeadGroup] = []
     start = 0
-    for part, count in pattern.groups if isinstance(pattern, PerHead) else ((pattern, heads),):
-        bands, flagged = _pieces(part)
-        groups.append(HeadGroup(start=start, stop=start + count, bands=bands, flagged=flagged))
+    for part, count in pattern.by_head(heads):
+        pieces = part.pieces()
+        if pieces is None:
+            raise ValueError(why_not_pieces(pattern))
+        groups.append(HeadGroup(start=start, stop=start + count, bands=pieces.bands, flagged=pieces.flagged))
         start += count
     return tuple(groups)
 
 
 def why_not_pieces(pattern: Pattern) -> str | None:
     """Why this pattern has no disjoint pieces, or None where it has."""
-    for part in [part for part, _ in pattern.groups] if isinstance(pattern, PerHead) else [pattern]:
-        singles = part.parts if isinstance(part, Union) else (part,)
-        for single in singles:
-            if not isinstance(single, _WITH_PIECES):
+    for part, _ in pattern.by_head(1):
+        if part.pieces() is not None:
+            continue
+        for single in part.parts:
+            if single.pieces() is None:
                 return f"of «{single}», a {type(single).__name__}, no pieces are known"
-        if isinstance(part, Union) and not part.exact:
-            return f"the union of {' and '.join(f'«{single}»' for single in singles)} has no exact pieces"
+        return f"the union of {' and '.join(f'«{single}»' for single in part.parts)} has no exact pieces"
     return None
 
 
@@ -111,62 +86,3 @@ def _band(low: int, high: int, dilation: int, apart: int, stride: int, own_block
         low=None if low == -UNBOUNDED else low, high=None if high == UNBOUNDED else high, dilation=dilation,
         apart=apart, stride=stride, own_block=bool(own_block), first=first, stop=stop,
     )  # fmt: skip
-
-
-def _pieces(pattern: Pattern) -> tuple[tuple[Band, ...], bool]:
-    """Bands, and whether flagged tokens count."""
-    if why := why_not_pieces(pattern):
-        raise ValueError(why)
-    parts = pattern.parts if isinstance(pattern, Union) else (pattern,)
-    window = next((part for part in parts if isinstance(part, Window)), None)
-    for part in parts:
-        if isinstance(part, Strided):
-            return tuple(_strided(part, window)), False
-        if isinstance(part, Fixed):
-            return tuple(_beside(window, *_fixed(part))), False
-        if isinstance(part, Full):
-            return (Band(low=None, high=0 if part.causal else None),), False
-    return tuple(_beside(window)), Global() in parts
-
-
-def _strided(pattern: Strided, window: Window | None) -> Iterator[Band]:
-    """Local and column share the token itself and the one a stride before, which the local band gives."""
-    stride = pattern.stride
-    local, column = Band(low=-stride, high=0), Band(low=None, high=-2 if pattern.local else 0, dilation=stride)
-    bands = [local] * pattern.local + [column] * pattern.column
-    if window is not None and window.dilation == 1 and pattern.local:
-        # Two bands that touch are one.
-        window, bands = Window(max(window.before, stride), window.after), bands[1:]
-    return _beside(window, *bands)
-
-
-def _fixed(pattern: Fixed) -> Iterator[Band]:
-    """The own block without its summary cells, and all summary cells."""
-    first, stop = pattern.cells
-    if pattern.block:
-        yield Band(
-            low=1 - pattern.stride, high=0, stride=pattern.stride, own_block=True, first=first, stop=stop
-        )  # fmt: skip
-    if first < stop:
-        yield Band(low=None, high=0, stride=pattern.stride, first=first, stop=stop)
-
-
-def _beside(window: Window | None, *bands: Band) -> Iterator[Band]:
-    """The window, and what causal bands have beside it."""
-    if window is None:
-        yield from bands
-        return
-    yield Band(low=-window.before, high=window.after, dilation=window.dilation)
-    for band in bands:
-        yield from _outside(window, band)
-
-
-def _outside(window: Window, band: Band) -> Iterator[Band]:
-    """A causal band without the window's pairs: as far back as that reaches, its gaps; farther back, everything."""
-    reach = window.before * window.dilation // band.dilation
-    assert band.high is not None
-    gaps = reach if band.low is None else min(reach, -band.low)
-    if band.dilation % window.dilation and gaps >= -band.high:
-        yield replace(band, low=-gaps, apart=window.dilation)
-    if band.low is None or -band.low > reach:
-        yield replace(band, high=min(band.high, -reach - 1))

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.pieces import Band, HeadGroup, compile_pattern
+from gossamer.kernels.pieces import HeadGroup, compile_pattern
 from gossamer.kernels.tile_attention import MASKED, NOTHING_SEEN, wide
 from gossamer.kernels.tile_masks import by_positions, in_own_block
+from gossamer.patterns import Band
 
 __all__ = ["is_wide", "portable"]
 

@@ -12,10 +12,10 @@ from gossamer.errors import InputError
 from gossamer.kernels.bystanders import nobody_reads_along
 from gossamer.kernels.cpu import CPU_TYPES, why_no_library
 from gossamer.kernels.inputs import Inputs, tracing
-from gossamer.kernels.pieces import Band, HeadGroup, compile_pattern, why_not_pieces
+from gossamer.kernels.pieces import HeadGroup, compile_pattern, why_not_pieces
 from gossamer.kernels.portable import is_wide
 from gossamer.kernels.tiles import band_area, block_size
-from gossamer.patterns import Full
+from gossamer.patterns import Band, Full
 
 __all__ = ["BACKENDS", "Explanation", "choose", "in_plain_operations", "kernel_is_there"]
 
@@ -104,7 +104,7 @@ def _cpu_or_dense(inputs: Inputs, others: dict[str, str]) -> Explanation:
 
 def _faster(inputs: Inputs, others: dict[str, str]) -> Explanation:
     """Blocked or dense, where both can."""
-    if torch.compiler.is_exporting() and not isinstance(inputs.pattern, Full):
+    if torch.compiler.is_exporting() and inputs.pattern not in (Full(), Full(causal=True)):
         groups = compile_pattern(inputs.pattern, inputs.q.shape[1])
         linear = all(band.low is not None and not is_wide(band) for group in groups for band in group.bands)
         reason = f"exporting: plain operations {'in linear memory' if linear else 'on little more than its pairs'}"

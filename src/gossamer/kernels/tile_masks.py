@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.dropout import keep_mask
-from gossamer.kernels.pieces import Band
 from gossamer.kernels.sequence import Sequence
 from gossamer.kernels.tile_attention import MASKED
 from gossamer.kernels.tiles import Tiles
+from gossamer.patterns import Band
 
 __all__ = ["band_mask", "by_positions", "in_own_block", "kept", "own_masks"]
 

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.pieces import why_not_pieces
-from gossamer.patterns import Full, PerHead
+from gossamer.kernels.inputs import Inputs, tracing
+from gossamer.patterns import Full
 
 __all__ = ["visible"]
 
@@ -30,9 +29,9 @@ def _pattern_mask(inputs: Inputs) -> Tensor:
     if inputs.pattern == Full():
         return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
     allowed = inputs.pattern.allowed(*inputs.read_positions, inputs.q_flags, inputs.k_flags)
-    if isinstance(inputs.pattern, PerHead):
+    if inputs.pattern.differs_by_head:
         return allowed
-    if why_not_pieces(inputs.pattern):
+    if not tracing():
         _check_mask(inputs, allowed)
     return allowed[:, None]
 

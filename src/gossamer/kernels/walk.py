@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.tile_attention import wide
-from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Union, Window
+from gossamer.patterns import Pattern
 
 __all__ = ["BLOCK_SCORES", "CHUNK", "Block", "walk"]
 
@@ -42,8 +42,8 @@ def walk(inputs: Inputs, batch: int, chosen: Tensor) -> Iterator[Block]:
     """
     text = _Text.of(inputs, batch, chosen)
     first = 0
-    for pattern, heads in _groups(inputs):
-        parts = _parts(pattern)
+    for pattern, heads in inputs.pattern.by_head(inputs.q.shape[1]):
+        parts = pattern.walks()
         for i, part in enumerate(parts):
             for rows in text.chunks(part):
                 for keys in text.keys_of(part, rows).split(_room(inputs, len(rows))):
@@ -52,30 +52,6 @@ def walk(inputs: Inputs, batch: int, chosen: Tensor) -> Iterator[Block]:
                         allowed &= ~text.allowed(earlier, rows, keys)
                     yield from _blocks(inputs, batch, text, slice(first, first + heads), rows, keys, allowed)
         first += heads
-
-
-def _groups(inputs: Inputs) -> tuple[tuple[Pattern, int], ...]:
-    pattern = inputs.pattern
-    return pattern.groups if isinstance(pattern, PerHead) else ((pattern, inputs.q.shape[1]),)
-
-
-def _parts(pattern: Pattern) -> list[Pattern]:
-    """What the pattern is the union of, each with an order of queries of its own."""
-    if isinstance(pattern, Union):
-        return [single for part in pattern.parts for single in _parts(part)]
-    if isinstance(pattern, Strided):
-        local, column = Window(pattern.stride, 0), Strided(pattern.stride, "column")
-        return [local] * pattern.local + [column] * pattern.column
-    if isinstance(pattern, Fixed) and pattern.part == "both":
-        return [replace(pattern, part="block"), replace(pattern, part="summary")]
-    return [pattern]
-
-
-def _step(part: Pattern) -> int:
-    """Queries so many tokens apart share keys."""
-    if isinstance(part, Strided):
-        return part.stride
-    return part.dilation if isinstance(part, Window) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +85,11 @@ class _Text:
     def chunks(self, part: Pattern) -> Iterator[Tensor]:
         """Places among the chosen queries, a chunk at a time."""
         order = self.q_positions.argsort(stable=True)
-        if _step(part) > 1:
-            order = order[(self.q_positions[order] % _step(part)).argsort(stable=True)]
+        if part.step > 1:
+            order = order[(self.q_positions[order] % part.step).argsort(stable=True)]
         if self.q_segments is not None:
             order = order[self.q_segments[order].argsort(stable=True)]
-        if isinstance(part, Global):
-            if self.q_flags is None:
-                return
+        if part.sees_flags and self.q_flags is not None:
             flagged = self.q_flags[order]
             yield from _split(order[flagged])
             order = order[~flagged]
@@ -133,21 +107,9 @@ class _Text:
     def _reach(self, part: Pattern, rows: Tensor) -> Tensor:
         """Boolean [keys]. A pattern without a rule of its own is asked about every pair, which costs time alone."""
         at, keys = self.q_positions[rows], self.k_positions
-        if isinstance(part, Full):
-            return keys <= at.max() if part.causal else torch.ones_like(keys, dtype=torch.bool)
-        step = _step(part)
-        if isinstance(part, Strided):
-            return (keys <= at.max()) & torch.isin(keys % step, at % step)
-        if isinstance(part, Fixed):
-            first, stop = part.cells
-            place, block = keys % part.stride, keys // part.stride
-            cells = torch.isin(block, at // part.stride) if part.block else (first <= place) & (place < stop)
-            return cells & (keys <= at.max())
-        if isinstance(part, Window):
-            near = (keys >= at.min() - part.before * step) & (keys <= at.max() + part.after * step)
-            return near if step == 1 else near & torch.isin(keys % step, at % step)
-        if isinstance(part, Global) and self.q_flags is not None and self.k_flags is not None:
-            return torch.ones_like(self.k_flags) if bool(self.q_flags[rows].any()) else self.k_flags
+        near = part.near(at, keys, None if self.q_flags is None else self.q_flags[rows], self.k_flags)
+        if near is not None:
+            return near
         every = torch.arange(len(keys), device=keys.device)
         found = torch.zeros_like(keys, dtype=torch.bool)
         for few in rows.split(max(1, BLOCK_SCORES // max(1, len(keys)))):

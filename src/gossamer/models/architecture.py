@@ -20,7 +20,7 @@ from gossamer.models.checks import (
     require_rate,
 )
 from gossamer.models.head_settings import HEADS, LABELLED, Activation, CausalLM, Head
-from gossamer.patterns import Global, Pattern, PerHead, Union, pattern_from_dict
+from gossamer.patterns import Pattern, pattern_from_dict
 
 __all__ = [
     "Architecture",
@@ -139,7 +139,7 @@ class Attention:
         require_rate(self, "dropout", "residual_dropout")
         inner = self.heads * self.head_size
         require(inner <= MOST_COLUMNS, "heads * head_size", inner, f"at most {MOST_COLUMNS}")
-        named = self.pattern.heads if isinstance(self.pattern, PerHead) else self.heads
+        named = sum(heads for _, heads in self.pattern.by_head(self.heads))
         require(named == self.heads, "heads of the pattern", named, f"heads, {self.heads}")
 
 
@@ -226,10 +226,10 @@ class Architecture:
 
     def _check_decoder(self, head: CausalLM) -> None:
         for i, layer in enumerate(self.layers):
-            if not layer.attention.pattern.causal:
+            if layer.attention.pattern.prefix is None:
                 raise InputError(
                     f"layers[{i}].attention.pattern is {quote(str(layer.attention.pattern))}; with the head "
-                    "'causal-lm' it must be causal, such as Full(causal=True) or Window(255, 0)"
+                    "'causal-lm' it must be causal, such as Full(causal=True) or Window(255, 0), or a Prefix"
                 )
             flagged = layer.attention.global_projections
             allowed = "false with the head 'causal-lm': the tokens that it is for see later ones"
@@ -237,17 +237,24 @@ class Architecture:
         counted = self.embeddings.positions.from_padding
         allowed = "false with the head 'causal-lm': generating counts all tokens"
         require(not counted, "embeddings.positions.from_padding", counted, allowed)
+        allowed = f"shorter than the model, {self.length} tokens: in it nothing is to be told"
+        require(self.prefix < self.length, "prefix", self.prefix, allowed)
         fits = not head.tied or self.embeddings.size == self.hidden_size
         require(fits, "head.tied", head.tied, "false where embeddings have a size of their own")
 
     @property
     def takes_global_tokens(self) -> bool:
         """Whether a global token is read in another way than the rest."""
-        return any(one.attention.global_projections or _has_global(one.attention.pattern) for one in self.layers)
+        return any(one.attention.global_projections or one.attention.pattern.sees_flags for one in self.layers)
+
+    @property
+    def prefix(self) -> int:
+        """How many first tokens of a text see one another though it is a decoder: they are given, never told."""
+        return max(one.attention.pattern.prefix or 0 for one in self.layers) if self.is_decoder else 0
 
     @property
     def is_decoder(self) -> bool:
-        """Whether it predicts the next token, each state from earlier ones alone."""
+        """Whether it predicts the next token, each state from earlier ones alone, or from a prefix."""
         return isinstance(self.head, CausalLM)
 
     @property
@@ -294,14 +301,6 @@ def _flatten(value: Any, path: str = "") -> dict[str, Any]:
     for name, one in items:
         flat |= _flatten(one, f"{path}.{name}" if path else str(name))
     return flat
-
-
-def _has_global(pattern: Pattern) -> bool:
-    if isinstance(pattern, Union):
-        return any(map(_has_global, pattern.parts))
-    if isinstance(pattern, PerHead):
-        return any(_has_global(one) for one, _ in pattern.groups)
-    return isinstance(pattern, Global)
 
 
 def _check_sharing(part: str, shapes: list[tuple[int, tuple[object, ...]]]) -> None:

@@ -19,11 +19,12 @@ __all__ = ["Cache"]
 class Cache:
     """The memory of a decoder for a batch of texts: `model(input_ids, cache=cache)` reads on where it stopped.
 
-    Every applied layer keeps what its later queries can see, and no more: the last `before * dilation + 1` tokens under
-    a `Window`, the summary cells of all blocks and the current block under `Fixed`, everything under `Strided` and
-    `Full(causal=True)`. Of each row these are the real tokens (attention_mask, of the new tokens), by which positions
-    are counted. Any number of tokens may come at once: many are read by the ordinary attention, single ones cost a step
-    each. No gradient flows through it. Raises InputError for an architecture with a pattern that is not causal.
+    Every applied layer keeps what its later queries can see, as its pattern says, and no more: the last `before *
+    dilation + 1` tokens under a `Window`, the summary cells of all blocks and the current block under `Fixed`,
+    everything under `Strided` and `Full(causal=True)`. Of each row these are the real tokens (attention_mask, of the
+    new tokens), by which positions are counted. Any number of tokens may come at once: many are read by the ordinary
+    attention, single ones cost a step each; the first must be no fewer than the prefix of a `Prefix`. No gradient flows
+    through it. Raises InputError for an architecture with a pattern that looks ahead.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -32,6 +33,7 @@ class Cache:
             raise InputError(f"a cache was made of a {kind}; it is made of a description: Cache(model.architecture)")
         self.layers = architecture.layers
         self.longest = architecture.length
+        self._prefix = architecture.prefix
         self._state = State()
         self.memories = tuple(
             LayerMemory(one.attention.pattern, one.attention.heads, self.longest, self._state) for one in self.layers
@@ -76,6 +78,7 @@ class Cache:
                 f"the cache holds {plural(len(before), 'row')} and the batch has {batch}; give one token list a row"
             )
         chunk, positions = begin(before, new, attention_mask)
+        self._check_prefix(before, chunk.counts)
         self._check_room(before, chunk.counts)
         self._state.chunk = chunk
         return positions
@@ -86,6 +89,14 @@ class Cache:
         if chunk is not None:
             self._state.lengths = tuple(one + new for one, new in zip(chunk.before, chunk.counts, strict=True))
         self._state.chunk, self._state.begun = None, False
+
+    def _check_prefix(self, before: Sequence[int], counts: Sequence[int]) -> None:
+        for i, (held, new) in enumerate(zip(before, counts, strict=True)):
+            if (new and held + new < self._prefix) or 0 < held < self._prefix:
+                raise InputError(
+                    f"row {i} begins with {plural(held + new, 'token')}; the model's pattern has a prefix of "
+                    f"{self._prefix} that see one another: give at least as many at once"
+                )
 
     def _check_room(self, before: Sequence[int], counts: Sequence[int]) -> None:
         for i, (held, new) in enumerate(zip(before, counts, strict=True)):

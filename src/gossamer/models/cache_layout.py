@@ -10,9 +10,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.patterns import Fixed, Full, Pattern, Strided, Union, Window
+from gossamer.patterns import Pattern
 
-__all__ = ["Blocks", "Everything", "Layout", "Ring", "layouts", "parts_of", "seen", "within"]
+__all__ = ["Blocks", "Everything", "Layout", "Ring", "layouts"]
 
 
 class Layout(ABC):
@@ -115,73 +115,18 @@ class Blocks(Layout):
         return (place >= self.first) & (place < self.stop)
 
 
-def parts_of(pattern: Pattern) -> tuple[Pattern, ...]:
-    """The parts of a union; another pattern alone."""
-    return pattern.parts if isinstance(pattern, Union) else (pattern,)
-
-
-def within(pattern: Pattern, longest: int) -> Pattern:
-    """What the pattern is among the first `longest` tokens: of one block that holds them all, a plain causal one.
-
-    A buffer for the block would else be as long as that, however few tokens there will be.
-    """
-    one_block = isinstance(pattern, Fixed) and pattern.block and pattern.stride >= longest
-    return Full(causal=True) if one_block else pattern
-
-
 def layouts(pattern: Pattern) -> tuple[Layout, ...]:
-    """What has to be kept for the queries of one causal pattern that are still to come.
+    """What has to be kept for the queries of one pattern that are still to come: what it says, as rules for buffers.
 
-    `Window`: a ring of before * dilation + 1 tokens; `Fixed`: the cells of all blocks and the current block; `Strided`
-    with its column, and `Full`: everything. A union keeps the longest ring and the cells of all its parts; a token that
-    two of its layouts hold is read from the first. Raises InputError for a pattern that looks ahead or is unknown.
+    A token that two layouts hold is read from the first. Raises InputError for a pattern that looks ahead.
     """
-    found = parts_of(pattern)
-    if not pattern.causal or not all(isinstance(one, Full | Window | Strided | Fixed) for one in found):
+    if pattern.prefix is None:
         raise InputError(
             f"a cache cannot continue '{pattern}'; it is for causal patterns: Full(causal=True), Window(n, 0), "
-            "Strided, Fixed, and their unions and groups of heads"
+            "Strided, Fixed, Sink, Chunks and others, for Prefix, and for their unions and groups of heads"
         )
-    if isinstance(pattern, Fixed):
-        return (Blocks(pattern.stride, *pattern.cells, pattern.block),)
-    if any(isinstance(one, Full) or (isinstance(one, Strided) and one.column) for one in found):
+    kept = pattern.keeps()
+    if kept.recent is None:
         return (Everything(),)
-    reach = max(_reach(one) for one in found)
-    ring = (Ring(reach),) if reach else ()
-    with_cells = [one for one in found if isinstance(one, Fixed) and one.part != "block"]
-    return (*ring, *(Blocks(one.stride, *one.cells, False) for one in with_cells))
-
-
-def _reach(pattern: Pattern) -> int:
-    """How many of the last tokens, its own included, a query reads, cells aside."""
-    if isinstance(pattern, Window):
-        return pattern.before * pattern.dilation + 1
-    if isinstance(pattern, Strided):
-        return pattern.stride + 1
-    return pattern.stride if isinstance(pattern, Fixed) and pattern.block else 0
-
-
-def seen(pattern: Pattern, position: int) -> Int[Tensor, "n"]:
-    """The positions that the query at `position` sees, rising: `allowed` as a list, in as many steps as it is long."""
-    match pattern:
-        case Union():
-            return torch.cat([seen(one, position) for one in pattern.parts]).unique()
-        case Window():
-            steps = min(pattern.before, position // pattern.dilation)
-            return torch.arange(position - steps * pattern.dilation, position + 1, pattern.dilation)
-        case Strided():
-            near = max(0, position - pattern.stride) if pattern.local else position + 1
-            stop = near if pattern.column else 0
-            column = torch.arange(min(position % pattern.stride, stop), stop, pattern.stride)
-            return torch.cat([column, torch.arange(near, position + 1)])
-        case Fixed():
-            return _seen_of_fixed(pattern, position)
-    return torch.arange(position + 1)
-
-
-def _seen_of_fixed(pattern: Fixed, position: int) -> Int[Tensor, "n"]:
-    first, stop = pattern.cells
-    blocks, place = divmod(position, pattern.stride)
-    cells = torch.arange(blocks)[:, None] * pattern.stride + torch.arange(first, stop if blocks else first)
-    own = torch.arange(0, place + 1) if pattern.block else torch.arange(first, max(first, min(stop, place + 1)))
-    return torch.cat([cells.flatten(), own + blocks * pattern.stride])
+    ring = (Ring(kept.recent),) if kept.recent else ()
+    return (*ring, *(Blocks(one.stride, one.first, one.stop, one.block) for one in kept.cells))

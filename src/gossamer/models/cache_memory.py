@@ -16,9 +16,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer.kernels import attend
 from gossamer.layers import Masks
-from gossamer.models.cache_layout import Layout, layouts, parts_of, within
+from gossamer.models.cache_layout import Layout, layouts
 from gossamer.models.cache_plan import Chunk, Span, State, Writes
-from gossamer.patterns import Fixed, Pattern, PerHead
+from gossamer.patterns import Pattern
 
 __all__ = ["LayerMemory"]
 
@@ -160,8 +160,8 @@ class LayerMemory:
         self._state = state
         self._groups: list[Group] = []
         start = 0
-        for part, count in pattern.groups if isinstance(pattern, PerHead) else ((pattern, heads),):
-            kept = within(part, longest)
+        for part, count in pattern.by_head(heads):
+            kept = part.among(longest)
             buffers = tuple(Buffer(layout, longest) for layout in layouts(kept))
             self._groups.append(Group(kept, start, start + count, buffers))
             start += count
@@ -223,7 +223,7 @@ def _is_run(pattern: Pattern, places: Int[Tensor, "n"], before: int) -> bool:
     first = before - len(places)
     if len(places) and int(places[0]) != first:
         return False
-    return all(first % one.stride == 0 for one in parts_of(pattern) if isinstance(one, Fixed))
+    return first == 0 or (pattern.period is not None and first % pattern.period == 0)
 
 
 def _read(kept: Tensor, span: Span) -> Tensor:

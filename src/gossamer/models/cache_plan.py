@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from gossamer.models.cache_layout import Layout, layouts, seen
+from gossamer.models.cache_layout import Layout, layouts
 from gossamer.patterns import Pattern
 
 __all__ = ["Chunk", "Plan", "Reads", "Span", "State", "Writes", "begin"]
@@ -156,7 +156,7 @@ class State:
 
 def _slots(pattern: Pattern, found: Sequence[Layout], position: int) -> list[Int[Tensor, "n"]]:
     """For each layout the slots that the query at `position`, itself kept by now, reads; -1 is no position."""
-    left = seen(pattern, position) if position >= 0 else torch.empty(0, dtype=torch.int64)
+    left = pattern.sees(position) if position >= 0 else torch.empty(0, dtype=torch.int64)
     slots = []
     for layout in found:
         here = layout.holds(left, position + 1)

@@ -154,5 +154,5 @@ def _fixed(stride: int, summary: int, part: str, heads: int) -> Pattern:
 def _per_head(left: Pattern, left_heads: int, right: Pattern, right_heads: int) -> PerHead:
     groups: list[tuple[Pattern, int]] = []
     for pattern, heads in ((left, left_heads), (right, right_heads)):
-        groups += pattern.groups if isinstance(pattern, PerHead) else [(pattern, heads)]
+        groups += pattern.by_head(heads)
     return PerHead(*groups)

@@ -158,7 +158,8 @@ class Model(nn.Module):
     def _next_token_loss(
         self, head: CausalLMHead, hidden: Tensor, labels: Tensor, segments: Tensor | None
     ) -> Float[Tensor, ""]:
-        return next_token_loss(hidden, head.table(self.embeddings.word.weight), next_tokens(labels, segments))
+        following = next_tokens(labels, segments, self.architecture.prefix)
+        return next_token_loss(hidden, head.table(self.embeddings.word.weight), following)
 
     def _check_cached(self, cache: object, segments: Tensor | None, labels: Labels | None) -> None:
         head = self.architecture.head

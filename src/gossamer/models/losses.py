@@ -82,7 +82,7 @@ def labels_loss(head: Head, out: Output, labels: Labels) -> Float[Tensor, ""]:
 
 def count_labels(architecture: Architecture, labels: Tensor, segments: Tensor | None = None) -> int:
     """How many labels of tokens a loss is the mean of: for a decoder, those that come next in their document."""
-    counted = next_tokens(labels, segments) if architecture.is_decoder else labels
+    counted = next_tokens(labels, segments, architecture.prefix) if architecture.is_decoder else labels
     return int((counted != IGNORED).sum())
 
 

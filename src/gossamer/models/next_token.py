@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gossamer.layers import count_positions
+
 __all__ = ["IGNORED", "next_token_loss", "next_tokens"]
 
 IGNORED = -100
@@ -20,10 +22,16 @@ TILE_COLUMNS = 4096
 
 
 def next_tokens(
-    labels: Int[Tensor, "batch length"], segments: Int[Tensor, "batch length"] | None
+    labels: Int[Tensor, "batch length"], segments: Int[Tensor, "batch length"] | None, prefix: int = 0
 ) -> Int[Tensor, "batch length"]:
-    """For each token the one that comes next; -100 for the last of a row or document, and where labels are ignored."""
+    """For each token the one that comes next; -100 for the last of a row or document, and where labels are ignored.
+
+    prefix: so many first tokens of each text see one another, so none of them is to be told.
+    """
     following = F.pad(labels[:, 1:].long(), (0, 1), value=IGNORED)
+    if prefix:
+        place = count_positions(torch.ones_like(labels, dtype=torch.bool), segments)  # from 1: that of what follows
+        following.masked_fill_(place < prefix, IGNORED)
     if segments is not None:
         following[:, :-1].masked_fill_(segments[:, 1:] != segments[:, :-1], IGNORED)
     return following

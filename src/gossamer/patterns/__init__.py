@@ -1,13 +1,33 @@
-"""Who may attend to whom: frozen values that know their own masks, counts and pictures."""
+"""Who may attend to whom: frozen values that answer for themselves: masks, counts, pieces, pictures."""
 
-from gossamer.patterns.base import Pattern
+from gossamer.patterns.base import Pattern, Union
+from gossamer.patterns.chunks import Chunks
 from gossamer.patterns.fixed import Fixed
 from gossamer.patterns.full import Full
 from gossamer.patterns.global_tokens import Global
 from gossamer.patterns.per_head import PerHead
+from gossamer.patterns.pieces import Band, Cells, Kept, Pieces
+from gossamer.patterns.prefix import Prefix
 from gossamer.patterns.reading import pattern_from_dict
+from gossamer.patterns.sink import Sink
 from gossamer.patterns.strided import Strided
-from gossamer.patterns.union import Union
 from gossamer.patterns.window import Window
 
-__all__ = ["Fixed", "Full", "Global", "Pattern", "PerHead", "Strided", "Union", "Window", "pattern_from_dict"]
+__all__ = [
+    "Band",
+    "Cells",
+    "Chunks",
+    "Fixed",
+    "Full",
+    "Global",
+    "Kept",
+    "Pattern",
+    "PerHead",
+    "Pieces",
+    "Prefix",
+    "Sink",
+    "Strided",
+    "Union",
+    "Window",
+    "pattern_from_dict",
+]

@@ -1,8 +1,13 @@
-"""What every pattern can do; a new pattern is one file that fills in the hooks."""
+"""What every pattern answers, and several at once; a new pattern is one file that fills in the hooks."""
 
+from __future__ import annotations
+
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar
 
 import torch
@@ -10,22 +15,29 @@ from torch import Tensor
 
 from gossamer.errors import InputError, quote
 from gossamer.patterns.grid import Grid
+from gossamer.patterns.pictures import svg_picture, text_picture
+from gossamer.patterns.pieces import Band, Kept, Pieces
+from gossamer.patterns.sums import Steps
 
-__all__ = ["Pattern"]
+__all__ = ["Pattern", "Union"]
 
 
 class Pattern(ABC):
     """Who may attend to whom: a frozen, hashable value that knows its own maths and computes no attention.
 
     A subclass is a frozen dataclass, declared as `class Window(Pattern, kind="window")`. It must define `causal`,
-    `allowed`, `covers` and `__str__`; it should define `_row_sums` (or `_count`), so that nothing builds a mask to
-    count it, and may define `_merged_with` and `_exact_with`, which say how it joins others in a union. Kernels know
-    the pieces of Gossamer's own classes alone, any other runs on `reference`. Raises InputError for a kind that another
-    class has, and for a class that is derived from a finished pattern.
+    `allowed`, `covers` and `__str__`. What else it answers has a default that is right, and slow: one that tells no
+    `pieces` runs on `reference`, a cache keeps all tokens, counting builds masks (`_row_sums`). `_merged_with` and
+    `pieces_with` say how it joins others in a union. Raises InputError for a kind that another class has, and for a
+    class that is derived from a finished pattern.
     """
 
     kind: ClassVar[str]
-    kinds: ClassVar[dict[str, type["Pattern"]]] = {}
+    kinds: ClassVar[dict[str, type[Pattern]]] = {}
+    short: ClassVar[str] = ""
+    """How its short form for decoders is written, "strided(128)"; empty where it has none."""
+    sees_flags: ClassVar[bool] = False
+    """Whether flagged (global) tokens make a difference."""
     _rank: ClassVar[int] = 0
     """Place in a union: parts of lower rank are written first."""
 
@@ -74,11 +86,80 @@ class Pattern(ABC):
     def __str__(self) -> str:
         """A few words for tables and messages."""
 
-    def __or__(self, other: "Pattern") -> "Pattern":
-        """The union: a query sees what either pattern lets it see."""
-        from gossamer.patterns.union import unite
+    @property
+    def parts(self) -> tuple[Pattern, ...]:
+        """The patterns that it is the union of: itself alone, but for a `Union`."""
+        return (self,)
 
-        return unite(self, other) if isinstance(other, Pattern) else NotImplemented
+    def by_head(self, heads: int) -> tuple[tuple[Pattern, int], ...]:
+        """The pattern of each group of heads and their number; all `heads` have this one, but in `PerHead`."""
+        return ((self, heads),)
+
+    @property
+    def differs_by_head(self) -> bool:
+        """Whether masks have a dimension of heads."""
+        return False
+
+    @property
+    def period(self) -> int | None:
+        """Positions moved by so much look alike: 1 where distances alone count, None where they always differ."""
+        return None
+
+    @property
+    def prefix(self) -> int | None:
+        """From this position on no query sees a later key, and before it none sees one from it on; None: no such.
+
+        0 is causal. A decoder ignores what is to be told inside the prefix, and takes no shorter prompts.
+        """
+        return 0 if self.causal else None
+
+    @property
+    def band(self) -> Band | None:
+        """The band around each query that it is, where it is nothing else: what others are joined with exactly."""
+        return None
+
+    def pieces(self) -> Pieces | None:
+        """The disjoint pieces that kernels compute it by, or None where it is computed pair by pair."""
+        return None
+
+    def pieces_with(self, window: Band) -> Pieces | None:
+        """The disjoint pieces of its union with a window, or None where it is computed pair by pair."""
+        return None
+
+    def keeps(self) -> Kept:
+        """What a cache keeps for the queries that are still to come, of a pattern with a `prefix`."""
+        return Kept(recent=None)
+
+    def sees(self, position: int) -> Tensor:
+        """The positions that the unflagged query at `position` sees up to its own, int64, rising."""
+        keys = torch.arange(position + 1)
+        return keys[self.allowed(keys[-1:], keys)[0]]
+
+    def among(self, tokens: int) -> Pattern:
+        """What it is among the first so many tokens; another pattern where that is simpler."""
+        return self
+
+    def walks(self) -> tuple[Pattern, ...]:
+        """Parts whose union it is, each with an order of queries in which neighbours share keys: see `step`."""
+        return self.parts
+
+    @property
+    def step(self) -> int:
+        """Queries so many tokens apart share keys."""
+        return 1
+
+    def near(
+        self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None
+    ) -> Tensor | None:
+        """Which keys one of a few queries may see, boolean [keys], one too many rather than too few.
+
+        at: the queries' positions, keys: the keys', flags: of both. None where every pair has to be asked about.
+        """
+        return None
+
+    def __or__(self, other: Pattern) -> Pattern:
+        """The union: a query sees what either pattern lets it see."""
+        return _unite(self, other) if isinstance(other, Pattern) else NotImplemented
 
     def mask(
         self,
@@ -112,8 +193,6 @@ class Pattern(ABC):
         width: int = 64,
     ) -> str:
         """A picture for the terminal: a row a query, a column a key, shaded where larger than `width` cells."""
-        from gossamer.patterns.pictures import text_picture
-
         return text_picture(self, Grid.of(queries, keys, query_start, flags), width)
 
     def svg(
@@ -125,8 +204,6 @@ class Pattern(ABC):
         size: int = 320,
     ) -> str:
         """A self-contained SVG picture whose longer side is `size` pixels; global rows and columns stand out."""
-        from gossamer.patterns.pictures import svg_picture
-
         return svg_picture(self, Grid.of(queries, keys, query_start, flags), size)
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,17 +211,18 @@ class Pattern(ABC):
         return {"pattern": self.kind, **{field.name: getattr(self, field.name) for field in fields(self)}}  # type: ignore[arg-type]
 
     @classmethod
-    def _from_fields(cls, values: dict[str, Any], read: Callable[[Any], "Pattern"]) -> "Pattern":
+    def _from_fields(cls, values: dict[str, Any], read: Callable[[Any], Pattern]) -> Pattern:
         """Build the pattern from its fields in a description; `read` reads a nested pattern."""
         return cls(**values)
 
-    def _merged_with(self, other: "Pattern") -> "Pattern | None":
+    def _merged_with(self, other: Pattern) -> Pattern | None:
         """One pattern that equals the union of both, or None if there is none."""
         return self if self == other else None
 
-    def _exact_with(self, other: "Pattern") -> bool:
-        """Whether the union with the other is computed exactly by sparse kernels."""
-        return False
+    @classmethod
+    def from_numbers(cls, *numbers: int) -> Pattern:
+        """The pattern of a decoder that its short form names, by the numbers in it."""
+        return cls(*numbers)
 
     def _sort_key(self) -> tuple[Any, ...]:
         return (self._rank, self.kind, *(getattr(self, field.name) for field in fields(self)))  # type: ignore[arg-type]
@@ -167,3 +245,189 @@ class Pattern(ABC):
             found = weights @ seen.mT if seen.dim() == 2 else (weights[..., None, :] @ seen.mT)[..., 0, :]
             sums[..., rows] = found.long()
         return sums
+
+    def _count_beside(self, window: Steps, grid: Grid) -> int | None:
+        """Pairs that a causal pattern has and a window with these steps back has not; None: count by row sums."""
+        return None
+
+    def _row_sums_joined(self, rest: Pattern, grid: Grid, values: Tensor) -> Tensor | None:
+        """Row sums of its union with what sees no flags, for one that does; None: by blocks of rows."""
+        return None
+
+    def _row_sums_beside(self, window: Steps, grid: Grid, values: Tensor) -> Tensor | None:
+        """Row sums over those pairs; None: by blocks of rows."""
+        return None
+
+
+@dataclass(frozen=True)
+class Union(Pattern, kind="union"):
+    """Query i sees key j when any of the parts allows it; written `A | B`.
+
+    The parts are in a fixed order and none of them can be merged with another, so equal unions are equal values.
+    Source: Longformer (Beltagy et al. 2020, arXiv 2004.05150), section 3.1, a window with global tokens.
+    """
+
+    parts: tuple[Pattern, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.parts, tuple) or len(self.parts) < 2:
+            raise InputError(f"Union: parts is {quote(self.parts)}; it must be a tuple of two patterns or more")
+        if _canonical(self.parts) != self.parts:
+            shown = " | ".join(repr(part) for part in self.parts)
+            raise InputError(f"Union: parts can be merged or are out of order; write {shown} instead")
+
+    @property
+    def causal(self) -> bool:
+        return all(part.causal for part in self.parts)
+
+    @property
+    def prefix(self) -> int | None:
+        found = [part.prefix for part in self.parts]
+        return None if None in found else max(one for one in found if one is not None)
+
+    @property
+    def sees_flags(self) -> bool:  # type: ignore[override]
+        return any(part.sees_flags for part in self.parts)
+
+    @property
+    def period(self) -> int | None:
+        return joined_period(self.parts)
+
+    def pieces(self) -> Pieces | None:
+        """Exact for a window beside one other pattern that knows its pieces there."""
+        split = self._split
+        return None if split is None else split.other.pieces_with(split.band)
+
+    def keeps(self) -> Kept:
+        return reduce(Kept.joined, (part.keeps() for part in self.parts))
+
+    def sees(self, position: int) -> Tensor:
+        return torch.cat([part.sees(position) for part in self.parts]).unique()
+
+    def walks(self) -> tuple[Pattern, ...]:
+        return tuple(one for part in self.parts for one in part.walks())
+
+    def allowed(
+        self,
+        query_positions: Tensor,
+        key_positions: Tensor,
+        query_flags: Tensor | None = None,
+        key_flags: Tensor | None = None,
+    ) -> Tensor:
+        return reduce(
+            or_, (part.allowed(query_positions, key_positions, query_flags, key_flags) for part in self.parts)
+        )
+
+    def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:
+        """Whether one of the parts covers; parts that only cover together (other than by merging) do not count."""
+        return any(part.covers(queries, keys, query_start) for part in self.parts)
+
+    def __str__(self) -> str:
+        return " | ".join(str(part) for part in self.parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"pattern": self.kind, "parts": [part.to_dict() for part in self.parts]}
+
+    @classmethod
+    def _from_fields(cls, values: dict[str, Any], read: Callable[[Any], Pattern]) -> Pattern:
+        parts = values["parts"]
+        if not isinstance(parts, list) or len(parts) < 2:
+            raise InputError(f"pattern 'union': parts is {quote(parts)}; it must be a list of two patterns or more")
+        merged = _canonical(single for part in parts for single in read(part).parts)
+        return merged[0] if len(merged) == 1 else cls(merged)
+
+    @property
+    def _split(self) -> _Split | None:
+        """A window and one other part, where these are all."""
+        if len(self.parts) != 2:
+            return None
+        for window, other in (self.parts, self.parts[::-1]):
+            if window.band is not None:
+                return _Split(window, window.band, other)
+        return None
+
+    def _count(self, grid: Grid) -> int:
+        """In closed form where nothing is flagged, for a window alone or beside a pattern that knows it."""
+        unflagged = [part for part in self.parts if not part.sees_flags]
+        if grid.flags is None and len(unflagged) == 1:
+            return unflagged[0]._count(grid)
+        split = self._split
+        beside = None if split is None or grid.flags is not None else split.other._count_beside(split.steps, grid)
+        return super()._count(grid) if split is None or beside is None else split.window._count(grid) + beside
+
+    def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
+        split = self._split
+        seeing = [part for part in self.parts if part.sees_flags]
+        found = None
+        if len(seeing) == 1:
+            rest = reduce(or_, (part for part in self.parts if not part.sees_flags))
+            found = seeing[0]._row_sums_joined(rest, grid, values)
+        elif split is not None and not seeing:
+            beside = split.other._row_sums_beside(split.steps, grid, values)
+            found = None if beside is None else split.window._row_sums(grid, values) + beside
+        return super()._row_sums(grid, values) if found is None else found
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A window of a union, its band, and the other part."""
+
+    window: Pattern
+    band: Band
+    other: Pattern
+
+    @property
+    def steps(self) -> Steps:
+        """How the window steps back."""
+        assert self.band.low is not None
+        return Steps(-self.band.low, self.band.dilation)
+
+
+def joined_period(patterns: Iterable[Pattern]) -> int | None:
+    """The period that several patterns have together."""
+    periods = [one.period for one in patterns]
+    return None if None in periods else math.lcm(*(one for one in periods if one is not None))
+
+
+def _unite(one: Pattern, other: Pattern) -> Pattern:
+    """`one | other`: merged where one pattern says it all, else a `Union` in its fixed order."""
+    if one == other:
+        return one
+    parts = _canonical((*one.parts, *other.parts))
+    return parts[0] if len(parts) == 1 else Union(parts)
+
+
+def _canonical(parts: Iterable[Pattern]) -> tuple[Pattern, ...]:
+    given = list(parts)
+    for part in given:
+        _check_part(part)
+    merged: list[Pattern] = []
+    # In one order whatever it was: where several merge, the result may depend on it.
+    for part in sorted(given, key=lambda part: part._sort_key()):
+        merged = _with(merged, part)
+    causal = [part for part in merged if part.causal]
+    flagged = [part for part in merged if part.sees_flags]
+    if flagged and causal:
+        raise InputError(
+            f"Union: {flagged[0]!r} cannot be joined with the causal '{causal[0]}', because a global token sees later"
+            " tokens and is seen by earlier ones; leave one out, or let the pattern look ahead (after >= 1)"
+        )
+    return tuple(sorted(merged, key=lambda part: part._sort_key()))
+
+
+def _check_part(part: Pattern) -> None:
+    if isinstance(part, Pattern) and part.differs_by_head:
+        raise InputError(
+            f"Union: '{part}' cannot be part of a union; put the union inside each group: PerHead((A | B, heads), ...)"
+        )
+    if not isinstance(part, Pattern) or len(part.parts) > 1:
+        raise InputError(f"Union: a part is {quote(part)}; each must be a single pattern such as Window(256, 256)")
+
+
+def _with(parts: list[Pattern], new: Pattern) -> list[Pattern]:
+    """Add one part, merging until nothing merges."""
+    for place, old in enumerate(parts):
+        merged = old._merged_with(new) or new._merged_with(old)
+        if merged is not None:
+            return _with(parts[:place] + parts[place + 1 :], merged)
+    return [*parts, new]

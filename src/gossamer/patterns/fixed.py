@@ -1,6 +1,6 @@
 """Everybody sees its own block, and the last few tokens of every block before it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -8,9 +8,11 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_choice, check_integer
+from gossamer.patterns.full import Full
 from gossamer.patterns.grid import Grid
+from gossamer.patterns.pieces import Band, Cells, Kept, Pieces, outside
 from gossamer.patterns.strided import Strided
-from gossamer.patterns.sums import band_row_sums, offsets
+from gossamer.patterns.sums import Steps, band_row_sums, offsets
 from gossamer.patterns.window import Window
 
 __all__ = ["Fixed"]
@@ -34,6 +36,7 @@ class Fixed(Pattern, kind="fixed"):
     summary: int
     part: str = "both"
     offset: int = 0
+    short = "fixed(128, 8)"
 
     def __post_init__(self) -> None:
         check_integer("Fixed", "stride", self.stride, 1)
@@ -88,6 +91,10 @@ class Fixed(Pattern, kind="fixed"):
             "" if self.part == "both" else f" ({self.part})"
         )
 
+    @classmethod
+    def from_numbers(cls, stride: int, summary: int) -> Pattern:  # type: ignore[override]
+        return cls(stride, summary)
+
     def _merged_with(self, other: Pattern) -> Pattern | None:
         if isinstance(other, Window):
             if self.block and other.before == other.after == 0:
@@ -114,8 +121,44 @@ class Fixed(Pattern, kind="fixed"):
         part = "both" if self.block or other.block else "summary"
         return Fixed(self.stride, last - first, part, self.stride - last)
 
-    def _exact_with(self, other: Pattern) -> bool:
-        return isinstance(other, Window)
+    @property
+    def period(self) -> int:
+        return self.stride
+
+    def pieces(self) -> Pieces:
+        """The own block without its summary cells, and all summary cells."""
+        first, stop = self.cells
+        own = Band(low=1 - self.stride, high=0, stride=self.stride, own_block=True, first=first, stop=stop)
+        cells = Band(low=None, high=0, stride=self.stride, first=first, stop=stop)
+        return Pieces((own,) * self.block + (cells,) * (first < stop))
+
+    def pieces_with(self, window: Band) -> Pieces:
+        return Pieces(outside(window, self.pieces().bands))
+
+    def keeps(self) -> Kept:
+        return Kept(cells=(Cells(self.stride, *self.cells, self.block),))
+
+    def sees(self, position: int) -> Tensor:
+        first, stop = self.cells
+        blocks, place = divmod(position, self.stride)
+        cells = torch.arange(blocks)[:, None] * self.stride + torch.arange(first, stop if blocks else first)
+        own = torch.arange(0, place + 1) if self.block else torch.arange(first, max(first, min(stop, place + 1)))
+        return torch.cat([cells.flatten(), own + blocks * self.stride])
+
+    def among(self, tokens: int) -> Pattern:
+        """Of one block that holds them all, a plain causal one: a block's buffer is as long as the block."""
+        return Full(causal=True) if self.block and self.stride >= tokens else self
+
+    def walks(self) -> tuple[Pattern, ...]:
+        return (replace(self, part="block"), replace(self, part="summary")) if self.part == "both" else (self,)
+
+    def near(
+        self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None
+    ) -> Tensor | None:
+        if self.part == "both":  # its parts are asked, see `walks`
+            return None
+        seen = torch.isin(keys // self.stride, at // self.stride) if self.block else self._is_cell(keys)
+        return seen & (keys <= at.max())
 
     def _is_cell(self, positions: Tensor) -> Tensor:
         first, stop = self.cells
@@ -130,12 +173,12 @@ class Fixed(Pattern, kind="fixed"):
             pairs += self._others_seen(stop, grid.keys) - self._others_seen(start, grid.keys)
         return grid.copies * pairs
 
-    def _count_beside(self, window: Window, grid: Grid) -> int:
+    def _count_beside(self, window: Steps, grid: Grid) -> int:
         """Pairs that this pattern has and the window has not: all but those of each of the window's steps."""
-        steps = min(window.before, grid.span // window.dilation) + 1
+        steps = min(window.before, grid.span // window.size) + 1
         common = 0
         for first in range(0, steps, STEPS_AT_ONCE):
-            back = torch.arange(first, min(first + STEPS_AT_ONCE, steps)) * window.dilation
+            back = torch.arange(first, min(first + STEPS_AT_ONCE, steps)) * window.size
             start = (grid.query_start - back).clamp(0, grid.keys)
             stop = (grid.query_start + grid.queries - back).clamp(0, grid.keys)
             common += int((self._seen_back(back, stop) - self._seen_back(back, start)).sum())
@@ -190,7 +233,7 @@ class Fixed(Pattern, kind="fixed"):
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
         return self._row_sums_beside(None, grid, values)
 
-    def _row_sums_beside(self, window: Window | None, grid: Grid, values: Tensor) -> Tensor:
+    def _row_sums_beside(self, window: Steps | None, grid: Grid, values: Tensor) -> Tensor:
         """Sums over the keys that this pattern sees and the window does not: cells before, others in the own block."""
         is_cell = self._is_cell(grid.key_positions)
         everything = grid.span
@@ -201,5 +244,5 @@ class Fixed(Pattern, kind="fixed"):
         for chosen, least in parts:
             sums += band_row_sums(grid, chosen, everything, 0, 1, least)
             if window is not None:
-                sums -= band_row_sums(grid, chosen, window.before, 0, window.dilation, least)
+                sums -= band_row_sums(grid, chosen, window.before, 0, window.size, least)
         return sums

@@ -8,6 +8,7 @@ from torch import Tensor
 from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_boolean
 from gossamer.patterns.grid import Grid
+from gossamer.patterns.pieces import Band, Pieces
 from gossamer.patterns.sums import band_pairs, band_row_sums, offsets
 
 __all__ = ["Full"]
@@ -21,6 +22,7 @@ class Full(Pattern, kind="full"):
     """
 
     causal: bool = False
+    short = "full"
 
     def __post_init__(self) -> None:
         check_boolean("Full", "causal", self.causal)
@@ -40,6 +42,23 @@ class Full(Pattern, kind="full"):
 
     def __str__(self) -> str:
         return "causal full" if self.causal else "full"
+
+    @property
+    def period(self) -> int:
+        return 1
+
+    def pieces(self) -> Pieces:
+        return Pieces((Band(low=None, high=0 if self.causal else None),))
+
+    def sees(self, position: int) -> Tensor:
+        return torch.arange(position + 1)
+
+    def near(self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None) -> Tensor:
+        return keys <= at.max() if self.causal else torch.ones_like(keys, dtype=torch.bool)
+
+    @classmethod
+    def from_numbers(cls) -> Pattern:  # type: ignore[override]
+        return cls(causal=True)
 
     def _merged_with(self, other: Pattern) -> Pattern | None:
         return self if other.causal or not self.causal else None

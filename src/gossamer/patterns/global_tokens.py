@@ -7,8 +7,8 @@ from torch import Tensor
 
 from gossamer.patterns.base import Pattern
 from gossamer.patterns.grid import Grid
+from gossamer.patterns.pieces import Band, Pieces
 from gossamer.patterns.sums import offsets
-from gossamer.patterns.window import Window
 
 __all__ = ["Global"]
 
@@ -21,6 +21,7 @@ class Global(Pattern, kind="global"):
     Source: Longformer (Beltagy et al. 2020, arXiv 2004.05150), section 3.1, global attention.
     """
 
+    sees_flags = True
     _rank = 100
 
     @property
@@ -45,8 +46,28 @@ class Global(Pattern, kind="global"):
     def __str__(self) -> str:
         return "global"
 
-    def _exact_with(self, other: Pattern) -> bool:
-        return isinstance(other, Window)
+    @property
+    def period(self) -> int:
+        return 1
+
+    def pieces(self) -> Pieces:
+        return Pieces(flagged=True)
+
+    def pieces_with(self, window: Band) -> Pieces:
+        return Pieces((window,), flagged=True)
+
+    def near(self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None) -> Tensor:
+        if flags is None or key_flags is None:
+            return torch.zeros_like(keys, dtype=torch.bool)
+        return torch.ones_like(key_flags) if bool(flags.any()) else key_flags
+
+    def _row_sums_joined(self, rest: Pattern, grid: Grid, values: Tensor) -> Tensor:
+        """Everything for a flagged query; else the flagged keys and the rest's unflagged ones."""
+        if grid.flags is None or grid.query_flags is None:
+            return rest._row_sums(grid, values)
+        flagged = (values * grid.flags).sum(-1, keepdim=True)
+        others = flagged + rest._row_sums(grid, values * ~grid.flags)
+        return torch.where(grid.query_flags, values.sum(-1, keepdim=True), others)
 
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
         if grid.flags is None or grid.query_flags is None:

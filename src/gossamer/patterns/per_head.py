@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.patterns.base import Pattern
+from gossamer.patterns.base import Pattern, joined_period
 from gossamer.patterns.checks import check_integer
 from gossamer.patterns.grid import Grid
 
@@ -43,6 +43,26 @@ class PerHead(Pattern, kind="per_head"):
     @property
     def causal(self) -> bool:
         return all(pattern.causal for pattern, _ in self.groups)
+
+    @property
+    def prefix(self) -> int | None:
+        found = [pattern.prefix for pattern, _ in self.groups]
+        return None if None in found else max(one for one in found if one is not None)
+
+    @property
+    def period(self) -> int | None:
+        return joined_period(pattern for pattern, _ in self.groups)
+
+    @property
+    def sees_flags(self) -> bool:  # type: ignore[override]
+        return any(pattern.sees_flags for pattern, _ in self.groups)
+
+    def by_head(self, heads: int) -> tuple[tuple[Pattern, int], ...]:
+        return self.groups
+
+    @property
+    def differs_by_head(self) -> bool:
+        return True
 
     def allowed(
         self,
@@ -89,6 +109,6 @@ class PerHead(Pattern, kind="per_head"):
 def _check_group(group: Any) -> None:
     if not isinstance(group, tuple) or len(group) != 2 or not isinstance(group[0], Pattern):
         raise InputError(f"PerHead: a group is {group!r}; it must be (pattern, heads), as (Window(64, 64), 4)")
-    if isinstance(group[0], PerHead):
+    if group[0].differs_by_head:
         raise InputError(f"PerHead: '{group[0]}' is inside another PerHead; list its groups in the outer one")
     check_integer("PerHead", "heads", group[1], 1)

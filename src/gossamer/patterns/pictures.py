@@ -3,22 +3,24 @@
 Both are drawn from row sums, so a picture of n tokens takes O(n) memory and time, not O(n^2).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from functools import reduce
 from html import escape
 from operator import or_
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_integer
-from gossamer.patterns.global_tokens import Global
 from gossamer.patterns.grid import Grid
-from gossamer.patterns.per_head import PerHead
-from gossamer.patterns.union import Union
+
+if TYPE_CHECKING:
+    from gossamer.patterns.base import Pattern
 
 __all__ = ["svg_picture", "text_picture"]
 
@@ -33,9 +35,8 @@ def text_picture(pattern: Pattern, grid: Grid, width: int) -> str:
     """One line a row of cells, the keys from left to right; groups of heads one below the other, with captions."""
     check_integer("picture", "width", width, 1)
     _check_grid(grid)
-    if isinstance(pattern, PerHead):
-        return "\n\n".join(f"{heads} x {part}\n{_drawn(part, grid, width)}" for part, heads in pattern.groups)
-    return _drawn(pattern, grid, width)
+    drawn = [(part, heads, _drawn(part, grid, width)) for part, heads in pattern.by_head(0)]
+    return "\n\n".join(f"{heads} x {part}\n{lines}" if heads else lines for part, heads, lines in drawn)
 
 
 def _drawn(pattern: Pattern, grid: Grid, width: int) -> str:
@@ -46,7 +47,7 @@ def svg_picture(pattern: Pattern, grid: Grid, size: int) -> str:
     """Blue for what a query sees by its place, orange for global rows and columns, paler where only some pairs are."""
     check_integer("picture", "size", size, 1)
     _check_grid(grid)
-    groups = pattern.groups if isinstance(pattern, PerHead) else ((pattern, 0),)
+    groups = pattern.by_head(0)
     across = math.ceil(math.sqrt(len(groups)))
     down = math.ceil(len(groups) / across)
     most = max(1, SVG_CELLS // across)
@@ -83,11 +84,10 @@ def _panel(pattern: Pattern, heads: int, grid: Grid, most: int, corner: tuple[in
 def _looks(pattern: Pattern, grid: Grid, most: int) -> list[list[tuple[str, int]]]:
     """Colour and shade of every cell; a cell is global where global tokens allow at least as much of it as the rest."""
     levels = _levels(pattern, grid, most).tolist()
-    parts = pattern.parts if isinstance(pattern, Union) else (pattern,)
-    local = [part for part in parts if part != Global()]
-    if len(local) == len(parts):
+    local, seeing = ([one for one in pattern.parts if one.sees_flags == of_flags] for of_flags in (False, True))
+    if not seeing:
         return [[("local", level) for level in row] for row in levels]
-    flagged = _levels(Global(), grid, most)
+    flagged = _levels(reduce(or_, seeing), grid, most)
     placed = _levels(reduce(or_, local), grid, most) if local else torch.zeros_like(flagged)
     is_global = (flagged >= placed).tolist()
     return [

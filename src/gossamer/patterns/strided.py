@@ -1,12 +1,14 @@
 """Everybody sees the last few tokens, and every so many tokens before them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_choice, check_integer
 from gossamer.patterns.grid import Grid
+from gossamer.patterns.pieces import Band, Kept, Pieces, outside
 from gossamer.patterns.sums import Steps, band_pairs, band_row_sums, offsets
 from gossamer.patterns.window import Window
 
@@ -25,6 +27,7 @@ class Strided(Pattern, kind="strided"):
 
     stride: int
     part: str = "both"
+    short = "strided(128)"
 
     def __post_init__(self) -> None:
         check_integer("Strided", "stride", self.stride, 1)
@@ -83,6 +86,10 @@ class Strided(Pattern, kind="strided"):
     def __str__(self) -> str:
         return f"strided {self.stride}" + ("" if self.part == "both" else f" ({self.part})")
 
+    @classmethod
+    def from_numbers(cls, stride: int) -> Pattern:  # type: ignore[override]
+        return cls(stride)
+
     def _merged_with(self, other: Pattern) -> Pattern | None:
         if isinstance(other, Window):
             if self.contains(other):
@@ -95,19 +102,63 @@ class Strided(Pattern, kind="strided"):
             return self if self.part == other.part else Strided(self.stride)
         return self if self.contains(other) else None
 
-    def _exact_with(self, other: Pattern) -> bool:
-        return isinstance(other, Window)
+    @property
+    def period(self) -> int:
+        return 1
+
+    def pieces(self) -> Pieces:
+        """Local and column share the token itself and the one a stride before, which the local band gives."""
+        return Pieces((self._local_band,) * self.local + (self._column_band,) * self.column)
+
+    def pieces_with(self, window: Band) -> Pieces:
+        bands = self.pieces().bands
+        if window.dilation == 1 and self.local:
+            # Two bands that touch are one.
+            assert window.low is not None
+            window, bands = replace(window, low=min(window.low, -self.stride)), bands[1:]
+        return Pieces(outside(window, bands))
+
+    @property
+    def _local_band(self) -> Band:
+        return Band(low=-self.stride, high=0)
+
+    @property
+    def _column_band(self) -> Band:
+        return Band(low=None, high=-2 if self.local else 0, dilation=self.stride)
+
+    def keeps(self) -> Kept:
+        return Kept(recent=None if self.column else self.stride + 1)
+
+    def sees(self, position: int) -> Tensor:
+        near = max(0, position - self.stride) if self.local else position + 1
+        stop = near if self.column else 0
+        column = torch.arange(min(position % self.stride, stop), stop, self.stride)
+        return torch.cat([column, torch.arange(near, position + 1)])
+
+    def walks(self) -> tuple[Pattern, ...]:
+        return (Window(self.stride, 0),) * self.local + (Strided(self.stride, "column"),) * self.column
+
+    @property
+    def step(self) -> int:
+        return self.stride
+
+    def near(
+        self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None
+    ) -> Tensor | None:
+        if self.part != "column":  # its parts are asked, see `walks`
+            return None
+        return (keys <= at.max()) & torch.isin(keys % self.stride, at % self.stride)
 
     def _count(self, grid: Grid) -> int:
         return grid.copies * sum(
             sign * band_pairs(grid, steps.before, 0, steps.size) for sign, steps in self._steps(grid)
         )
 
-    def _count_beside(self, window: Window, grid: Grid) -> int:
+    def _count_beside(self, window: Steps, grid: Grid) -> int:
         """Pairs that this pattern has and the window has not."""
         pairs = 0
         for sign, steps in self._steps(grid):
-            common = steps.common(Steps(window.before, window.dilation))
+            common = steps.common(window)
             pairs += sign * band_pairs(grid, steps.before, 0, steps.size)
             pairs -= sign * band_pairs(grid, common.before, 0, common.size)
         return grid.copies * pairs
@@ -115,13 +166,13 @@ class Strided(Pattern, kind="strided"):
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
         return self._row_sums_beside(None, grid, values)
 
-    def _row_sums_beside(self, window: Window | None, grid: Grid, values: Tensor) -> Tensor:
+    def _row_sums_beside(self, window: Steps | None, grid: Grid, values: Tensor) -> Tensor:
         """Sums over the keys that this pattern sees and the window does not."""
         sums = values.new_zeros((*values.shape[:-1], grid.queries))
         for sign, steps in self._steps(grid):
             sums += sign * band_row_sums(grid, values, steps.before, 0, steps.size)
             if window is not None:
-                common = steps.common(Steps(window.before, window.dilation))
+                common = steps.common(window)
                 sums -= sign * band_row_sums(grid, values, common.before, 0, common.size)
         return sums
 

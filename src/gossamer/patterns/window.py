@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_integer
 from gossamer.patterns.grid import Grid
+from gossamer.patterns.pieces import Band, Kept, Pieces
 from gossamer.patterns.sums import band_pairs, band_row_sums, offsets
 
 __all__ = ["Window"]
@@ -26,6 +28,7 @@ class Window(Pattern, kind="window"):
     before: int
     after: int
     dilation: int = 1
+    short = "window(256) or window(256, dilation)"
 
     def __post_init__(self) -> None:
         check_integer("Window", "before", self.before, 0)
@@ -76,6 +79,37 @@ class Window(Pattern, kind="window"):
     def __str__(self) -> str:
         skips = f", every {_ordinal(self.dilation)}" if self.dilation > 1 else ""
         return f"window {self.before}+{self.after}{skips}"
+
+    @property
+    def period(self) -> int:
+        return 1
+
+    @property
+    def band(self) -> Band:
+        return Band(low=-self.before, high=self.after, dilation=self.dilation)
+
+    def pieces(self) -> Pieces:
+        return Pieces((self.band,))
+
+    def keeps(self) -> Kept:
+        return Kept(self.before * self.dilation + 1)
+
+    def sees(self, position: int) -> Tensor:
+        steps = min(self.before, position // self.dilation)
+        return torch.arange(position - steps * self.dilation, position + 1, self.dilation)
+
+    @property
+    def step(self) -> int:
+        return self.dilation
+
+    def near(self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None) -> Tensor:
+        step = self.dilation
+        near = (keys >= at.min() - self.before * step) & (keys <= at.max() + self.after * step)
+        return near if step == 1 else near & torch.isin(keys % step, at % step)
+
+    @classmethod
+    def from_numbers(cls, before: int, dilation: int = 1) -> Pattern:  # type: ignore[override]
+        return cls(before, 0, dilation)
 
     def _merged_with(self, other: Pattern) -> Pattern | None:
         if not isinstance(other, Window):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,17 +13,11 @@ from gossamer.models.architecture import Architecture, Initializer, Recompute
 from gossamer.models.checks import require
 from gossamer.models.decoders import Heads, decoder, sparse_transformer
 from gossamer.models.head_settings import Activation
-from gossamer.patterns import Fixed, Full, Pattern, Strided, Window, pattern_from_dict
+from gossamer.patterns import Pattern, pattern_from_dict
 
 __all__ = ["DecoderSettings", "ModelSettings", "SparseTransformerSettings", "read_pattern", "with_recompute"]
 
 _SHORT = re.compile(r"\s*([a-z]+)\s*(?:\(\s*(\d+(?:\s*,\s*\d+)*)\s*\))?\s*")
-_FORMS: dict[str, tuple[Callable[..., Pattern], tuple[int, ...], str]] = {
-    "full": (lambda: Full(causal=True), (0,), "full"),
-    "window": (lambda before, dilation=1: Window(before, 0, dilation), (1, 2), "window(256) or window(256, dilation)"),
-    "strided": (Strided, (1,), "strided(128)"),
-    "fixed": (Fixed, (2,), "fixed(128, 8)"),
-}
 
 
 def read_pattern(value: object, path: str = "pattern") -> Pattern:
@@ -35,13 +29,21 @@ def read_pattern(value: object, path: str = "pattern") -> Pattern:
             return pattern_from_dict(value)
         found = _SHORT.fullmatch(value) if isinstance(value, str) else None
         numbers = [int(one) for one in (found[2] or "").split(",") if one.strip()] if found else []
-        build, counts, _ = _FORMS.get(found[1] if found else "", (None, (), ""))
-        if build is not None and len(numbers) in counts:
-            return build(*numbers)
+        kind = Pattern.kinds.get(found[1]) if found else None
+        if kind is not None and kind.short and _fits(kind, numbers):
+            return kind.from_numbers(*numbers)
     except InputError as problem:
         raise InputError(f"{path} is {quote(value)}: {problem}") from None
-    forms = ", ".join(form for _, _, form in _FORMS.values())
+    forms = ", ".join(kind.short for kind in Pattern.kinds.values() if kind.short)
     raise InputError(f"{path} is {quote(value)}; it must be one of {forms}, or a dictionary such as {{pattern: ...}}")
+
+
+def _fits(kind: type[Pattern], numbers: list[int]) -> bool:
+    try:
+        inspect.signature(kind.from_numbers).bind(*numbers)
+    except TypeError:
+        return False
+    return True
 
 
 def _described(value: object) -> object:

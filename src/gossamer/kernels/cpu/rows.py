@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.kernels.pieces import Band, HeadGroup
+from gossamer.kernels.pieces import HeadGroup
+from gossamer.patterns import Band
 
 __all__ = ["FAR", "Piece", "RowList", "Tokens", "pieces_of"]
 
