@@ -1,24 +1,49 @@
-"""The native form: one field, the architecture; our own tensor names."""
+"""The native form: the number of the format, the architecture, and names of its own for tensors.
+
+What changes here gets the next number, and a step in `_UPGRADES` and `_KEYS` that reads what was written before.
+"""
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
-from gossamer.errors import InputError
-from gossamer.families.base import Config, Family
-from gossamer.families.stored import Stored
+from gossamer.errors import InputError, quote
+from gossamer.families.base import Config, Family, Key
 from gossamer.models.architecture import Architecture
 from gossamer.models.head_settings import Head, SentenceEmbedding
 
-__all__ = ["FAMILY", "NativeFamily"]
+__all__ = ["FAMILY", "FORMAT", "NativeFamily"]
+
+FORMAT = 1
+"""The number that is written. Files without a number are of format 0."""
+
+_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (lambda fields: fields,)
+"""The fields of format n as those of format n + 1, by n."""
+
+_NAMES: Mapping[str, Key] = {
+    ours: ours
+    for ours in (
+        *(f"embeddings.{part}" for part in ("word", "position", "token_type", "norm", "projection")),
+        *(f"attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm")),
+        *(f"attention.{{layer}}.{part}_global" for part in ("query", "key", "value")),
+        *(f"feed_forward.{{layer}}.{part}" for part in ("up", "down", "norm")),
+        *(f"head.{part}" for part in ("dense", "norm", "decoder", "bias", "output", "pair.dense", "pair.output")),
+        "final_norm",
+        "pooler",
+    )
+}
+"""Our modules and tensors to their names in files: a module that is renamed keeps its name there."""
+
+_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES)
+"""By the number of the format."""
 
 
 class NativeFamily(Family):
-    """Reads and writes `{"model_type": "gossamer", "architecture": {...}}`; names are what `state_dict` says."""
+    """Reads and writes `{"model_type": "gossamer", "format": 1, "architecture": {...}}`."""
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
         """The architecture in the file; `head` replaces a head of another kind, `pooler` is read from the file."""
-        architecture = Architecture.from_dict(config.get("architecture"))
+        architecture = Architecture.from_dict(_upgraded(config).get("architecture"))
         if head is None:
             return architecture
         if isinstance(head, str) and (architecture.head is None or architecture.head.kind != head):
@@ -29,16 +54,16 @@ class NativeFamily(Family):
         return dataclasses.replace(architecture, head=head)
 
     def write(self, architecture: Architecture) -> dict[str, Any]:
-        """The one field."""
-        return {"architecture": architecture.to_dict()}
+        """Both fields."""
+        return {"format": FORMAT, "architecture": architecture.to_dict()}
 
     def has_head(self, head: Head) -> bool:
         """Every head."""
         return True
 
-    def places(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[Stored, ...]]:
-        """Every tensor under its own name, as it is."""
-        return {name: (Stored(name=name),) for name in ours}
+    def numbered_by(self, config: Config) -> Self:
+        """With the names of the file's own format."""
+        return dataclasses.replace(self, keys=_KEYS[_format_of(config)])
 
     def is_ignored(self, canonical: str, architecture: Architecture) -> bool:
         """Whether the tensor belongs to a head or pooler that was left out on purpose."""
@@ -48,11 +73,31 @@ class NativeFamily(Family):
         return canonical.startswith(tuple(left_out))
 
 
+def _format_of(config: Config) -> int:
+    number = config.get("format", 0)
+    if type(number) is not int or number < 0:
+        raise InputError(f"format is {quote(number)}; it must be a whole number, 0 to {FORMAT}")
+    if number > FORMAT:
+        raise InputError(
+            f"format is {number}; this version of Gossamer reads formats up to {FORMAT}: update it "
+            "(pip install --upgrade gossamer)"
+        )
+    return number
+
+
+def _upgraded(config: Config) -> dict[str, Any]:
+    """The fields as the newest format has them."""
+    fields = dict(config)
+    for upgrade in _UPGRADES[_format_of(config) :]:
+        fields = upgrade(fields)
+    return fields
+
+
 FAMILY = NativeFamily(
     model_type="gossamer",
     prefix="",
     bare="GossamerModel",
     fields=(),
-    keys={},
+    keys=_KEYS[FORMAT],
     public=False,
 )
