@@ -15,7 +15,7 @@ from gossamer.models import Architecture, CausalLM, Model, Positions, count_labe
 from gossamer.models import next_token as tiles
 from gossamer.models.decoders import decoder, sparse_transformer
 from gossamer.models.next_token import next_token_loss, next_tokens
-from gossamer.patterns import Fixed, Full, PerHead, Strided, Window
+from gossamer.patterns import Chunks, Fixed, Full, PerHead, Prefix, Sink, Strided, Window
 
 PATTERNS = {
     "full": Full(causal=True),
@@ -23,6 +23,8 @@ PATTERNS = {
     "dilated": Window(4, 0, dilation=3),
     "strided": Strided(4),
     "fixed": Fixed(4, 1),
+    "sink": Window(4, 0) | Sink(2),
+    "chunks": Chunks(7),
     "heads": PerHead((Window(3, 0), 1), (Strided(5, part="column"), 1)),
 }
 
@@ -123,6 +125,31 @@ def test_packed_documents_read_and_learn_as_separate_ones(name: str) -> None:
     apart = [model(given[:, part], labels=given[:, part]).loss for part in (slice(0, 19), slice(19, 48))]
     torch.testing.assert_close(loss, (apart[0] * 18 + apart[1] * 28) / 46, rtol=1e-9, atol=0)
     assert count_labels(model.architecture, given, segments) == 46
+
+
+def test_a_prefix_is_given_and_never_told() -> None:
+    """Its tokens see one another, later ones look back; nothing in it is learnt, in each packed document."""
+    model, given = made(small(patterns=[Prefix(6), Window(9, 0)])), ids(1)
+    assert model.architecture.prefix == 6
+    before = model(given).logits
+    for at in (4, 30):
+        changed = given.clone()
+        changed[0, at] = (given[0, at] + 1) % 23
+        moved = (model(changed).logits != before).any(-1)[0]
+        assert bool(moved[at])
+        assert bool(moved[:at].any()) == (at < 6)
+        assert not moved[:at].any() or bool(moved[0])
+    wanted = F.cross_entropy(before[0, 5:-1], given[0, 6:])
+    torch.testing.assert_close(model(given, labels=given).loss, wanted, rtol=1e-12, atol=0)
+    assert count_labels(model.architecture, given) == 42
+    segments = (torch.arange(48) >= 19).long()[None] + (torch.arange(48) >= 44)
+    parts = given.split([19, 25, 4], dim=1)
+    packed = model(given, segments=segments)
+    torch.testing.assert_close(packed.logits, torch.cat([model(one).logits for one in parts], 1), rtol=1e-9, atol=1e-11)
+    apart = [model(one, labels=one).loss for one in parts[:2]]  # the third is shorter than the prefix
+    loss = model(given, segments=segments, labels=given).loss
+    torch.testing.assert_close(loss, (apart[0] * 13 + apart[1] * 19) / 32, rtol=1e-9, atol=0)
+    assert count_labels(model.architecture, given, segments) == 32
 
 
 @pytest.mark.parametrize("part", ["attention", "feed_forward", "both"])
@@ -298,6 +325,8 @@ def test_half_the_size() -> None:
     [
         ({"patterns": Window(3, 3)}, "with the head 'causal-lm' it must be causal"),
         ({"patterns": []}, "patterns is []"),
+        ({"patterns": Prefix(48)}, "prefix is 48; it must be shorter than the model, 48 tokens"),
+        ({"patterns": Prefix(4) | Window(2, 2)}, "with the head 'causal-lm' it must be causal"),
         ({"heads": 3}, "heads is 3; it must be a divisor of 16"),
         ({"heads": 0}, "heads is 0; it must be a whole number from 1"),
         ({"heads": 2.0}, "heads is 2.0; it must be a whole number from 1"),

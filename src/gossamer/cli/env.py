@@ -29,7 +29,8 @@ FLAGS = (
 # Named one by one: an environment holds secrets too.
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE"),
-    *("TOKENIZERS_PARALLELISM", "GOSSAMER_DEBUG", "GOSSAMER_REQUIRE_NATIVE", "GOSSAMER_CPU_KERNEL", "NO_COLOR"),
+    *("TOKENIZERS_PARALLELISM", "GOSSAMER_DEBUG", "GOSSAMER_REQUIRE_NATIVE", "GOSSAMER_CPU_KERNEL", "GOSSAMER_LINEAR"),
+    "NO_COLOR",
 )
 
 
@@ -42,6 +43,7 @@ def env(as_json: Annotated[bool, Option("--json", help="Print one JSON document.
             "torch": _torch(),
             "devices": _devices(),
             "backends": _backends(),
+            "products": {"float32": _products()},
             "folders": _folders(),
             "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         }
@@ -126,6 +128,15 @@ def _backends() -> list[str]:
 
     told = "; ".join(filter(None, (instruction_set() or why_no_library(), why_instruction_set())))
     return [f"cpu ({told})" if name == "cpu" else name for name in BACKENDS]
+
+
+def _products() -> str:
+    """The way of products with weights, and why."""
+    import torch
+
+    from gossamer.kernels import explain_linear
+
+    return str(explain_linear(torch.zeros(64, 64), torch.zeros(64, 64)))
 
 
 def _folders() -> dict[str, str]:

@@ -10,25 +10,32 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["nobody_reads_along"]
+__all__ = ["is_plain_tensor", "nobody_reads_along", "somebody_transforms"]
 
 
 def nobody_reads_along(*tensors: Tensor) -> bool:
     """Whether these are plain tensors in main memory, and no gradient, trace, transform, mode or profile is made."""
     return (
         not torch.compiler.is_compiling()
-        and all(map(_plain, tensors))
+        and all(map(is_plain_tensor, tensors))
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
-        and torch._C._get_tracing_state() is None
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._len_torch_function_stack()
-        and torch._C._functorch.maybe_current_level() is None
-        and forward_ad._current_level < 0
+        and not somebody_transforms()
         and not torch._C._autograd._profiler_enabled()
     )
 
 
-def _plain(x: Tensor) -> bool:
+def somebody_transforms() -> bool:
+    """Whether a trace, a mode, a transform or a forward-mode derivative takes part in what torch computes now."""
+    return (
+        torch._C._get_tracing_state() is not None
+        or bool(torch._C._len_torch_dispatch_stack())
+        or bool(torch._C._len_torch_function_stack())
+        or torch._C._functorch.maybe_current_level() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def is_plain_tensor(x: Tensor) -> bool:
     """Whether the numbers lie where `data_ptr` says, as they are: torch lists what else it does in a tensor's keys."""
     return type(x) in (Tensor, Parameter) and _keys(x) in _PLAIN_KEYS
 

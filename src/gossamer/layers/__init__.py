@@ -2,12 +2,13 @@
 
 from gossamer.layers.attention import Masks, Memory, SelfAttention
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
-from gossamer.layers.feed_forward import ACTIVATIONS, FeedForwardNetwork
+from gossamer.layers.feed_forward import FeedForwardNetwork
+from gossamer.layers.linear import Linear
 from gossamer.layers.residual import residual
 
 __all__ = [
-    "ACTIVATIONS",
     "FeedForwardNetwork",
+    "Linear",
     "Masks",
     "Memory",
     "SelfAttention",

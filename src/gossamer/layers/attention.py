@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gossamer.kernels import attend
+from gossamer.layers.linear import Linear
 from gossamer.patterns import Full, Global, Pattern
 
 __all__ = ["Masks", "Memory", "SelfAttention", "Watcher"]
@@ -63,15 +64,15 @@ class SelfAttention(nn.Module):
         super().__init__()
         inner = heads * head_size
         self.heads = heads
-        self.query = nn.Linear(hidden_size, inner)
-        self.key = nn.Linear(hidden_size, inner)
-        self.value = nn.Linear(hidden_size, inner)
+        self.query = Linear(hidden_size, inner)
+        self.key = Linear(hidden_size, inner)
+        self.value = Linear(hidden_size, inner)
         self.global_projections = global_projections
         if global_projections:
-            self.query_global = nn.Linear(hidden_size, inner)
-            self.key_global = nn.Linear(hidden_size, inner)
-            self.value_global = nn.Linear(hidden_size, inner)
-        self.output = nn.Linear(inner, hidden_size)
+            self.query_global = Linear(hidden_size, inner)
+            self.key_global = Linear(hidden_size, inner)
+            self.value_global = Linear(hidden_size, inner)
+        self.output = Linear(inner, hidden_size)
         self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
 
     def forward(

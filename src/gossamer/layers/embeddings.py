@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.layers.linear import Linear
 
 __all__ = ["TokenEmbeddings", "count_positions"]
 
@@ -37,7 +38,7 @@ class TokenEmbeddings(nn.Module):
         self.token_type = nn.Embedding(token_types, size) if token_types else None
         self.norm = None if norm_eps is None else nn.LayerNorm(size, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
-        self.projection = None if projected_size is None else nn.Linear(size, projected_size)
+        self.projection = None if projected_size is None else Linear(size, projected_size)
 
     def forward(
         self,

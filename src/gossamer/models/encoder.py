@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
-from gossamer.layers import FeedForwardNetwork, Masks, Memory, SelfAttention, count_positions, residual
+from gossamer.layers import FeedForwardNetwork, Linear, Masks, Memory, SelfAttention, count_positions, residual
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.building import build_attention, build_embeddings, build_feed_forward
 from gossamer.models.cache import Cache
@@ -60,7 +60,7 @@ class Model(nn.Module):
         self.feed_forward = nn.ModuleList(build_feed_forward(architecture))
         eps = architecture.final_norm_eps
         self.final_norm = None if eps is None else nn.LayerNorm(architecture.hidden_size, eps=eps)
-        self.pooler = nn.Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
+        self.pooler = Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
         self.head = build_head(architecture)
         self.reset_parameters()
 

@@ -5,7 +5,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gossamer.layers import ACTIVATIONS
+from gossamer.kernels import linear
+from gossamer.layers import Linear
 from gossamer.models.architecture import Architecture
 from gossamer.models.head_settings import (
     CausalLM,
@@ -41,9 +42,9 @@ class MaskedLMHead(HeadModule):
     def __init__(self, architecture: Architecture, settings: MaskedLM | PreTraining) -> None:
         super().__init__()
         size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
-        self.dense = nn.Linear(architecture.hidden_size, size)
+        self.dense = Linear(architecture.hidden_size, size)
         self.norm = nn.LayerNorm(size, eps=settings.norm_eps)
-        self.decoder = None if settings.tied else nn.Linear(size, vocabulary, bias=False)
+        self.decoder = None if settings.tied else Linear(size, vocabulary, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.activation = settings.activation
 
@@ -51,8 +52,8 @@ class MaskedLMHead(HeadModule):
         self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
     ) -> Output:
         table = word_table if self.decoder is None else self.decoder.weight
-        states = self.norm(ACTIVATIONS[self.activation](self.dense(hidden)))
-        return Output(logits=F.linear(states, table, self.bias))
+        states = self.norm(self.dense(hidden, self.activation))
+        return Output(logits=linear(states, table, self.bias))
 
 
 class CausalLMHead(HeadModule):
@@ -61,7 +62,7 @@ class CausalLMHead(HeadModule):
     def __init__(self, architecture: Architecture, settings: CausalLM) -> None:
         super().__init__()
         size, vocabulary = architecture.hidden_size, architecture.embeddings.vocabulary_size
-        self.decoder = None if settings.tied else nn.Linear(size, vocabulary, bias=False)
+        self.decoder = None if settings.tied else Linear(size, vocabulary, bias=False)
 
     def table(self, word_table: Float[Tensor, "vocabulary size"]) -> Float[Tensor, "vocabulary hidden"]:
         """What states are compared with."""
@@ -70,7 +71,7 @@ class CausalLMHead(HeadModule):
     def forward(
         self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
     ) -> Output:
-        return Output(logits=F.linear(hidden, self.table(word_table)))
+        return Output(logits=linear(hidden, self.table(word_table)))
 
 
 class FirstTokenHead(HeadModule):
@@ -84,15 +85,15 @@ class FirstTokenHead(HeadModule):
         self, hidden_size: int, outputs: int, *, activation: str, dropout: float = 0.0, input_dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.output = nn.Linear(hidden_size, outputs)
+        self.dense = Linear(hidden_size, hidden_size)
+        self.output = Linear(hidden_size, outputs)
         self.activation, self.dropout, self.input_dropout = activation, dropout, input_dropout
 
     def forward(
         self, hidden: Float[Tensor, "batch length hidden"], word_table: Float[Tensor, "vocabulary size"]
     ) -> Output:
         first = F.dropout(hidden[:, 0], self.input_dropout, self.training)
-        pooled = ACTIVATIONS[self.activation](self.dense(first))
+        pooled = self.dense(first, self.activation)
         return Output(logits=self.output(F.dropout(pooled, self.dropout, self.training)), pooled=pooled)
 
 
@@ -115,7 +116,7 @@ class TokenHead(HeadModule):
 
     def __init__(self, hidden_size: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.output = nn.Linear(hidden_size, outputs)
+        self.output = Linear(hidden_size, outputs)
         self.dropout = dropout
 
     def forward(

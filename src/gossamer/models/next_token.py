@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gossamer.kernels import linear
 from gossamer.layers import count_positions
 
 __all__ = ["IGNORED", "next_token_loss", "next_tokens"]
@@ -61,7 +62,7 @@ class _Loss(torch.autograd.Function):
         normalizer = torch.full(targets.shape, -torch.inf, dtype=wide, device=hidden.device)
         picked = torch.zeros_like(normalizer)
         for rows, columns in _tiles(*states.shape[:1], *words.shape[:1]):
-            scores = F.linear(states[rows], words[columns]).to(wide)
+            scores = linear(states[rows], words[columns]).to(wide)
             normalizer[rows] = torch.logaddexp(normalizer[rows], scores.logsumexp(dim=1))
             inside, at = _places(targets[rows], columns)
             picked[rows] += scores.gather(1, at[:, None])[:, 0].where(inside, 0)
@@ -80,13 +81,13 @@ class _Loss(torch.autograd.Function):
         into_states = torch.zeros_like(hidden, dtype=normalizer.dtype)
         into_words = torch.zeros_like(table, dtype=normalizer.dtype)
         for rows, columns in _tiles(*states.shape[:1], *words.shape[:1]):
-            scores = F.linear(states[rows], words[columns]).to(normalizer.dtype)
+            scores = linear(states[rows], words[columns]).to(normalizer.dtype)
             change = (scores - normalizer[rows, None]).exp_()
             inside, at = _places(targets[rows], columns)
             change.scatter_add_(1, at[:, None], -inside.to(change.dtype)[:, None])
             change = (change * weight[rows]).to(ctx.kind)
-            into_states[rows] += change @ words[columns]
-            into_words[columns] += change.mT @ states[rows]
+            into_states[rows] += linear(change, words[columns].t())
+            into_words[columns] += linear(change.t(), states[rows].t())
         return into_states.to(hidden.dtype), into_words.to(table.dtype), None
 
 

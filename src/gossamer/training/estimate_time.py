@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gossamer.inspect.cost import pairs_of_all_heads
-from gossamer.kernels import attend
-from gossamer.layers import ACTIVATIONS
+from gossamer.kernels import ACTIVATIONS, attend, linear
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.architecture import Attention as AttentionSettings
 from gossamer.models.encoder import Model
@@ -113,7 +112,7 @@ def _measure(operation: Operation, architecture: Architecture, step: Pass) -> tu
     if kind == "maps":
         inputs, outputs = detail
         x, weight = torch.randn(rows, inputs, **like), torch.randn(outputs, inputs, **like)
-        return _rate(lambda a, b: F.linear(a, b), (x, weight), rows * inputs * outputs, step)
+        return _rate(lambda a, b: linear(a, b), (x, weight), rows * inputs * outputs, step)
     if kind == "loss":
         return _loss_rate(architecture, rows, step)
     x = torch.randn(rows, hidden, **like)
@@ -146,7 +145,7 @@ def _loss_rate(architecture: Architecture, rows: int, step: Pass) -> tuple[float
     targets = torch.randint(0, settings.vocabulary_size, (rows,), device=step.device)
 
     def loss(states: Tensor, words: Tensor) -> Tensor:
-        return F.cross_entropy(F.linear(states, words), targets) if masked else next_token_loss(states, words, targets)
+        return F.cross_entropy(linear(states, words), targets) if masked else next_token_loss(states, words, targets)
 
     return _rate(loss, (x, table), rows * settings.vocabulary_size, step)
 

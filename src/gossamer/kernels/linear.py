@@ -1,0 +1,159 @@
+"""The other primitive: a product with a weight, computed in the way that this processor is fastest with.
+
+`torch` is torch's own product; `onednn` is oneDNN's, in float32 on the CPU, which the same torch brings along: on
+processors that are not Intel's it is up to twice as fast (docs/linear.md). Both are right; their last bits differ.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from gossamer.errors import InputError, quote
+from gossamer.kernels.activations import ACTIVATIONS
+from gossamer.kernels.bystanders import is_plain_tensor, somebody_transforms
+
+__all__ = ["LinearExplanation", "explain_linear", "linear"]
+
+WAYS = ("torch", "onednn")
+VARIABLE = "GOSSAMER_LINEAR"
+"""The environment variable that forces a way."""
+
+MARGIN = 1.3
+"""How many times as fast oneDNN must be to be taken: where both are level, chance must not decide."""
+FEWEST_ROWS = 16
+"""With fewer rows a product reads its weight once, and nothing else takes time."""
+
+_ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+@dataclass(frozen=True)
+class LinearExplanation:
+    """The way that computes a product, and why."""
+
+    way: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.way}: {self.reason}"
+
+
+def linear(
+    x: Float[Tensor, "*rest inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, "outputs"] | None = None,
+    activation: str | None = None,
+    residual: Float[Tensor, "*rest outputs"] | None = None,
+) -> Float[Tensor, "*rest outputs"]:
+    """`activation(x @ weight.T + bias) + residual`.
+
+    activation: a name of `gossamer.kernels.activations.ACTIVATIONS`. All ways have all derivatives. Raises InputError
+    where the variable GOSSAMER_LINEAR names no way.
+    """
+    out = _onednn(x, weight, bias) if _takes_onednn(x, weight, bias) else F.linear(x, weight, bias)
+    if activation is not None:
+        out = ACTIVATIONS[activation](out)
+    return out if residual is None else out + residual
+
+
+def explain_linear(
+    x: Float[Tensor, "*rest inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, "outputs"] | None = None,
+) -> LinearExplanation:
+    """Which way computes this product, and why: what `linear` would do."""
+    if why := _why_not_onednn(x, weight, bias):
+        return LinearExplanation("torch", why)
+    if (forced := _forced()) is not None:
+        return LinearExplanation(forced, f"{VARIABLE} says so")
+    times = f"oneDNN's is {_speedup():.2f} times as fast here"
+    return LinearExplanation(
+        *(("onednn", times) if _speedup() >= MARGIN else ("torch", f"{times}, less than {MARGIN}"))
+    )
+
+
+def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    if _why_not_onednn(x, weight, bias):
+        return False
+    forced = _forced()
+    return _speedup() >= MARGIN if forced is None else forced == "onednn"
+
+
+def _forced() -> str | None:
+    value = os.environ.get(VARIABLE, "auto")
+    if value not in (*WAYS, "auto"):
+        raise InputError(f"{VARIABLE} is {quote(value)}; it must be one of auto, {', '.join(WAYS)}")
+    return None if value == "auto" else value
+
+
+def _why_not_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
+    if torch.compiler.is_compiling() or somebody_transforms():
+        return "a compiler, a transform or a mode of torch reads along"
+    given = (x, weight) if bias is None else (x, weight, bias)
+    if not all(map(is_plain_tensor, given)):
+        return "not plain tensors in main memory"
+    if any(one.dtype != torch.float32 for one in given) or torch.is_autocast_enabled("cpu"):
+        return "oneDNN's is for float32"
+    if x.shape[-1] != weight.shape[1]:
+        return "shapes that do not fit"  # torch says it
+    if x.numel() < FEWEST_ROWS * x.shape[-1] or not weight.numel():
+        return f"fewer than {FEWEST_ROWS} rows"
+    return "this torch has no oneDNN" if _ONEDNN is None or not torch.backends.mkldnn.is_available() else None
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows = x.reshape(-1, x.shape[-1])
+    learns = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (x, weight, bias))
+    out = _Product.apply(rows, weight, bias) if learns else _multiply(rows, weight, bias)
+    return out.view(*x.shape[:-1], weight.shape[0])
+
+
+def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out: Tensor = _ONEDNN(rows, weight, bias, "none", [], "")
+    return out
+
+
+class _Product(torch.autograd.Function):
+    """Rows [rows, inputs] times weight [outputs, inputs]; its gradients are products of views, by the same way."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        return _multiply(rows, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        of_rows, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            linear(grad, weight.t()) if of_rows else None,
+            linear(grad.t(), rows.t()) if of_weight else None,
+            grad.sum(0) if of_bias else None,
+        )
+
+
+@cache
+def _speedup() -> float:
+    """How many times as fast as torch's product oneDNN's is, the best of a few rounds of a small one."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(*shape, generator=generator) for shape in ((256, 384), (1536, 384)))
+    with torch.inference_mode():
+        best = {way: float("inf") for way in WAYS}
+        ways: dict[str, Callable[[], Tensor]] = {
+            "torch": lambda: F.linear(x, weight), "onednn": lambda: _multiply(x, weight, None)
+        }  # fmt: skip
+        for _ in range(8):
+            for way, product in ways.items():
+                start = time.perf_counter()
+                product()
+                best[way] = min(best[way], time.perf_counter() - start)
+    return best["torch"] / best["onednn"]

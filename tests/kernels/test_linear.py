@@ -1,0 +1,171 @@
+"""Products with weights: every way against float64, with gradients of every order, and who takes which."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from gossamer import InputError
+from gossamer.kernels import ACTIVATIONS, explain_linear, linear
+from gossamer.layers import Linear
+
+WAYS = ["torch", "onednn"]
+ERROR = 2e-6
+"""Of a sum of n products in float32, relative to its norm, as for attention."""
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GOSSAMER_LINEAR", request.param)
+    return str(request.param)
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    return float((found.double() - wanted).norm() / wanted.norm().clamp(min=1e-300))
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "plain": lambda x: x,
+    "transposed": lambda x: x.mT.contiguous().mT if x.dim() > 1 else x,
+    "every second": lambda x: x.repeat_interleave(2, -1)[..., ::2],
+    "expanded": lambda x: x[:1].expand(x.shape),
+}
+
+
+@settings(max_examples=60)
+@given(
+    shape=st.sampled_from([(16,), (17,), (3, 40), (2, 3, 33), (1, 1, 300)]),
+    sizes=st.tuples(st.sampled_from([1, 3, 16, 65, 384]), st.sampled_from([1, 2, 31, 128])),
+    others=st.tuples(st.booleans(), st.booleans(), st.sampled_from([None, *ACTIVATIONS])),
+    layouts=st.tuples(st.sampled_from([*LAYOUTS]), st.sampled_from([*LAYOUTS])),
+    seed=st.integers(0, 10**6),
+)
+def test_onednn_is_right_with_gradients(
+    shape: tuple[int, ...],
+    sizes: tuple[int, int],
+    others: tuple[bool, bool, str | None],
+    layouts: tuple[str, str],
+    seed: int,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    (inputs, outputs), (bias, residual, activation) = sizes, others
+    x, weight = LAYOUTS[layouts[0]](drawn(*shape, inputs)), LAYOUTS[layouts[1]](drawn(outputs, inputs))
+    drawn_ones = [x, weight, drawn(outputs) if bias else None, drawn(*shape, outputs) if residual else None]
+    grad, results = drawn(*shape, outputs), []
+    for dtype in (torch.float32, torch.float64):
+        tensors = [None if one is None else one.detach().to(dtype).requires_grad_() for one in drawn_ones]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GOSSAMER_LINEAR", "onednn")
+            if dtype == torch.float32:
+                assert explain_linear(*tensors[:3]).way == "onednn"  # type: ignore[arg-type]
+            out = linear(tensors[0], tensors[1], tensors[2], activation, tensors[3])  # type: ignore[arg-type]
+            grads = torch.autograd.grad(out, [one for one in tensors if one is not None], grad.to(dtype))
+        results.append((out.detach(), *grads))
+    for found, wanted in zip(*results, strict=True):
+        assert found.shape == wanted.shape
+        assert relative_error(found, wanted) < ERROR
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_derivatives_of_any_order_and_kind(way: str) -> None:
+    x, weight, bias = torch.randn(20, 6), torch.randn(5, 6), torch.randn(5)
+
+    def function(w: Tensor) -> Tensor:
+        return (linear(x, w, bias).tanh() ** 2).sum()
+
+    def defined(w: Tensor) -> Tensor:
+        return (F.linear(x.to(w), w, bias.to(w)).tanh() ** 2).sum()
+
+    hessian = torch.autograd.functional.hessian(defined, weight.double())
+    assert relative_error(torch.autograd.functional.hessian(function, weight), hessian) < 1e-5
+    assert relative_error(torch.func.hessian(function)(weight), hessian) < 1e-5
+    tangent = torch.func.jvp(function, (weight,), (weight,))[1]
+    assert relative_error(tangent, torch.func.jvp(defined, (weight.double(),), (weight.double(),))[1]) < 1e-5
+    each = torch.vmap(torch.func.grad(function))(torch.stack([weight, 2 * weight]))
+    assert relative_error(each[1], torch.func.grad(defined)(2 * weight.double())) < 1e-5
+    w = weight.clone().requires_grad_()
+    rows = torch.autograd.grad(linear(x, w, bias), w, torch.randn(3, 20, 5), is_grads_batched=True)[0]
+    assert rows.shape == (3, 5, 6)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_frozen_parts_get_no_gradient(way: str) -> None:
+    x, weight, bias = torch.randn(20, 6), torch.randn(5, 6, requires_grad=True), torch.randn(5)
+    linear(x, weight, bias).sum().backward()
+    assert weight.grad is not None
+    assert x.grad is None
+    x.requires_grad_()
+    out = linear(x, weight.detach(), bias)
+    assert torch.autograd.grad(out.sum(), x)[0].shape == x.shape
+    with torch.no_grad():
+        assert not linear(x, weight, bias).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "why"),
+    [
+        (torch.randn(20, 6, dtype=torch.float64), torch.randn(5, 6, dtype=torch.float64), "for float32"),
+        (torch.randn(20, 6).bfloat16(), torch.randn(5, 6).bfloat16(), "for float32"),
+        (torch.randn(15, 6), torch.randn(5, 6), "fewer than 16 rows"),
+        (torch.randn(0, 6), torch.randn(5, 6), "fewer than 16 rows"),
+        (torch.randn(20, 6, device="meta"), torch.randn(5, 6, device="meta"), "not plain tensors"),
+        (torch.randn(20, 6), torch.randn(0, 6), "fewer than 16 rows"),
+        (torch.randn(20, 0), torch.randn(5, 0), "fewer than 16 rows"),
+    ],
+)
+def test_what_onednn_is_not_for_is_torch_s_and_said(
+    x: Tensor, weight: Tensor, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOSSAMER_LINEAR", "onednn")
+    found = explain_linear(x, weight)
+    assert found.way == "torch"
+    assert why in str(found)
+    assert linear(x, weight).shape == (len(x), len(weight))
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_compilers_counters_and_autocast_see_torch_s_product(way: str) -> None:
+    module, x = Linear(8, 4), torch.randn(20, 8)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), F.linear(x, module.weight, module.bias))
+    exported = torch.export.export(module, (x,))
+    torch.testing.assert_close(exported.module()(x), F.linear(x, module.weight, module.bias))
+    with FlopCounterMode(display=False) as counter:
+        module(x)
+    assert counter.get_total_flops() == 2 * 20 * 8 * 4
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert module(x).dtype == torch.bfloat16
+
+
+def test_an_unknown_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSAMER_LINEAR", "mkl")
+    with pytest.raises(InputError, match="GOSSAMER_LINEAR is 'mkl'; it must be one of auto, torch, onednn"):
+        linear(torch.randn(20, 6), torch.randn(5, 6))
+
+
+def test_auto_is_the_same_in_every_process() -> None:
+    """Resumed trainings rest on it."""
+    code = (
+        "import torch; from gossamer.kernels import explain_linear; "
+        "print(explain_linear(torch.ones(64, 8), torch.ones(8, 8)).way)"
+    )
+    line = [sys.executable, "-c", code]
+    assert len({subprocess.run(line, capture_output=True, text=True, check=True).stdout for _ in range(3)}) == 1
+
+
+def test_shapes_that_do_not_fit_are_torch_s_to_tell() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        linear(torch.randn(20, 6), torch.randn(5, 7))
