@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.errors import plural
 from gossamer.families import Family
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import MultipleChoice, QuestionAnswering, SentenceEmbedding, SequenceClassification
+from gossamer.models.heads import MultipleChoice, QuestionAnswering, SentenceEmbedding, SequenceClassification
 from gossamer.regular_files import open_regular
 
 __all__ = ["CARD", "model_card", "read_card"]

@@ -20,14 +20,14 @@ from gossamer.errors import InputError, quote, remark
 from gossamer.families import Family, get_family
 from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import HEADS, LABELLED, Head, SentenceEmbedding
-from gossamer.models.heads import build_head
+from gossamer.models.heads import Head, SentenceEmbedding, SequenceClassification, TokenClassification
 from gossamer.models.initial import initialise
 from gossamer.text import Tokenizer, has_vocabulary_files
 
 __all__ = ["find_device", "load"]
 
-_KINDS = ("none", *HEADS)
+_KINDS = ("none", *Head.kinds)
+_LABELLED = (SequenceClassification, TokenClassification)
 _WRITTEN_ANEW = {"architectures", "model_type", "dtype", "torch_dtype", "transformers_version"}
 _LEAST_FILLED, _MOST_FILLING = 0.9, 128
 _EVERY_LAYER = (
@@ -214,7 +214,7 @@ def _fresh_head(
     architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], family: Family, names: Mapping[str, str]
 ) -> dict[str, Tensor]:
     """Weights for the parts of a head that the file has not: normal, biases 0, norms 1, as the model draws them."""
-    head = build_head(architecture)
+    head = None if architecture.head is None else architecture.head.build(architecture)
     if head is None:
         return {}
     initialise(head, architecture.initializer_range)
@@ -315,7 +315,7 @@ def _vocabulary_notes(model: Model) -> list[str]:
 def _label_notes(path: Path, config: Mapping[str, Any], architecture: Architecture) -> list[str]:
     """What is set aside where num_labels and id2label contradict one another, which `transformers` settles so too."""
     count, names = config.get("num_labels"), config.get("id2label")
-    if not isinstance(architecture.head, LABELLED) or count is None or names is None or count == len(names):
+    if not isinstance(architecture.head, _LABELLED) or count is None or names is None or count == len(names):
         return []
     return [
         f"{path}: num_labels is {count}, but id2label names {len(names)}: the labels are LABEL_0 to "

@@ -8,7 +8,7 @@ from typing import Any
 
 from gossamer.checkpoints.files import check_inside, is_there, read_json
 from gossamer.errors import InputError, quote, remark
-from gossamer.models.head_settings import Pooling, SentenceEmbedding
+from gossamer.models.heads import Pooling, SentenceEmbedding
 
 __all__ = ["SentenceFiles", "find_encoder", "read_sentence_files", "write_sentence_files"]
 

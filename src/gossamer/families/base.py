@@ -20,7 +20,7 @@ from gossamer.models.architecture import (
     Positions,
     differences,
 )
-from gossamer.models.head_settings import Head, SentenceEmbedding
+from gossamer.models.heads import Head, SentenceEmbedding
 
 __all__ = ["OMITTED", "Config", "Family", "Field", "HeadForm", "Key"]
 

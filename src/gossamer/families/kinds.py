@@ -6,7 +6,8 @@ from typing import Any, get_args
 
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import MOST_COLUMNS, MOST_LAYERS, MOST_ROWS, is_finite
-from gossamer.models.head_settings import MOST_LABELS, ProblemType
+from gossamer.models.heads import ProblemType
+from gossamer.models.heads.labels import MOST_LABELS
 
 __all__ = [
     "ACTIVATION",

@@ -12,21 +12,10 @@ import torch
 from gossamer.errors import InputError
 from gossamer.kernels import explain
 from gossamer.models.architecture import Architecture, Attention, Embeddings, FeedForward
-from gossamer.models.head_settings import (
-    CausalLM,
-    Head,
-    MaskedLM,
-    MultipleChoice,
-    NextSentence,
-    PreTraining,
-    QuestionAnswering,
-    SentenceEmbedding,
-    SequenceClassification,
-    TokenClassification,
-)
+from gossamer.models.heads import Head
 from gossamer.patterns import Pattern
 
-__all__ = ["Cost", "PartCost", "cost", "head_outputs", "pairs_of_all_heads"]
+__all__ = ["Cost", "PartCost", "cost", "pairs_of_all_heads"]
 
 MASK_BYTES = 11
 """A pair, while a dense mask is made: its distance as a 64-bit number and three flags."""
@@ -142,8 +131,8 @@ def _parts(architecture: Architecture, n: int, flagged: int) -> Iterator[PartCos
             applications=int(runs),
             flops=2 * hidden * hidden if runs else 0,
         )
-    if not isinstance(architecture.head, None | SentenceEmbedding):
-        yield _head_part(architecture, architecture.head, n)
+    if architecture.head is not None:
+        yield from _head_part(architecture, architecture.head, n)
 
 
 def _by_weights(applications: Iterable[Any]) -> list[list[Any]]:
@@ -193,38 +182,13 @@ def _feed_forward_part(name: str, networks: list[FeedForward], hidden: int, n: i
     )
 
 
-def _head_part(architecture: Architecture, head: Head, n: int) -> PartCost:
-    """A head's parts: the masked or causal LM's, those that read the first token, those that read every token."""
-    hidden, parameters, flops = architecture.hidden_size, 0, 0
-    if isinstance(head, MaskedLM | PreTraining):
-        size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
-        parameters += _linear(hidden, size) + _norm(size) + vocabulary + (0 if head.tied else size * vocabulary)
-        flops += 2 * n * (hidden * size + size * vocabulary)
-    if isinstance(head, CausalLM):
-        vocabulary = architecture.embeddings.vocabulary_size
-        parameters += 0 if head.tied else hidden * vocabulary
-        flops += 2 * n * hidden * vocabulary
-    outputs = head_outputs(head)
-    if isinstance(head, TokenClassification | QuestionAnswering):
-        parameters += _linear(hidden, outputs)
-        flops += 2 * n * hidden * outputs
-    elif outputs:
-        parameters += _linear(hidden, hidden) + _linear(hidden, outputs)
-        flops += 2 * hidden * (hidden + outputs)
-    return PartCost(name="head", parameters=parameters, applications=1, flops=flops)
-
-
-def head_outputs(head: Head) -> int:
-    """How many scores a head gives a text, a token or a choice, the vocabulary's not counted."""
-    match head:
-        case SequenceClassification() | TokenClassification():
-            return len(head.labels)
-        case QuestionAnswering() | NextSentence() | PreTraining():
-            return 2
-        case MultipleChoice():
-            return 1
-        case _:
-            return 0
+def _head_part(architecture: Architecture, head: Head, n: int) -> Iterator[PartCost]:
+    """A head's own weights and maps; nothing for one without any."""
+    with torch.device("meta"):
+        module = head.build(architecture)
+    if module is not None:
+        parameters = sum(one.numel() for one in module.parameters())
+        yield PartCost(name="head", parameters=parameters, applications=1, flops=head.flops(architecture, n))
 
 
 def _linear(inputs: int, outputs: int) -> int:
@@ -255,12 +219,8 @@ def _activations(architecture: Architecture, n: int, flagged: int, itemsize: int
         # Flagged rows: every token's key and value once more, and a copy of the output to write theirs into.
         widest = max(4 * inner + 2 * hidden, 7 * inner if attention.global_projections and flagged else 0)
         steps.append(n * widest * itemsize + square)
-    if isinstance(architecture.head, MaskedLM | PreTraining):
-        steps.append(n * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size) * itemsize)
-    if isinstance(architecture.head, CausalLM):
-        steps.append(n * architecture.embeddings.vocabulary_size * itemsize)
-    if isinstance(architecture.head, TokenClassification | QuestionAnswering):
-        steps.append(n * head_outputs(architecture.head) * itemsize)
+    if architecture.head is not None:
+        steps.append(architecture.head.held(architecture, n) * itemsize)
     return n * hidden * itemsize + max(steps)
 
 

@@ -16,7 +16,7 @@ from gossamer.errors import InputError
 from gossamer.inspect.cost import Cost, cost
 from gossamer.inspect.page import as_text, cost_table, picture_text, size_text, tree_table
 from gossamer.inspect.tree import Node, architecture_tree
-from gossamer.models import Architecture, Model, NextSentence, SequenceClassification
+from gossamer.models import Architecture, Model
 from gossamer.patterns import Full, Pattern
 
 __all__ = ["Node", "Summary", "summary"]
@@ -128,7 +128,7 @@ def _check_lengths(lengths: Sequence[int]) -> None:
 
 
 def _global_tokens(architecture: Architecture) -> int:
-    of_task = isinstance(architecture.head, SequenceClassification | NextSentence) and architecture.takes_global_tokens
+    of_task = architecture.head is not None and architecture.head.first_is_global and architecture.takes_global_tokens
     return int(of_task or architecture.global_tokens == "first")
 
 

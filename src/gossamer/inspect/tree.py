@@ -8,17 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from gossamer.errors import plural
-from gossamer.inspect.cost import Cost, PartCost, head_outputs
+from gossamer.inspect.cost import Cost, PartCost
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.head_settings import (
-    CausalLM,
-    Head,
-    MaskedLM,
-    PreTraining,
-    SentenceEmbedding,
-    SequenceClassification,
-    TokenClassification,
-)
 from gossamer.patterns import Pattern
 
 __all__ = ["Node", "architecture_tree"]
@@ -174,17 +165,6 @@ def _top(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Nod
         unused = "" if parts["pooler"].applications else " (unused by head)"
         text = f"{hidden:,} → {hidden:,}, tanh{unused}"
         yield Node(name="pooler", text=text, parameters=parts["pooler"].parameters)
-    if isinstance(head, SentenceEmbedding):
-        yield Node(name="head", text=f"embed: {head.pooling}{', length 1' if head.normalized else ''}")
-    elif head is not None:
-        yield Node(name="head", text=_head_text(head), parameters=parts["head"].parameters)
-
-
-def _head_text(head: Head) -> str:
-    if isinstance(head, CausalLM | MaskedLM | PreTraining):
-        return f"{head.kind}, {'tied to the word table' if head.tied else 'a table of its own'}"
-    outputs = head_outputs(head)
-    if not isinstance(head, SequenceClassification | TokenClassification):
-        return f"{head.kind}, {plural(outputs, 'score')}"
-    shown = ", ".join(head.labels[:4]) + (", ..." if outputs > 4 else "")
-    return f"{head.kind}, {plural(outputs, 'label')}: {shown}"
+    if head is not None:
+        parameters = parts["head"].parameters if "head" in parts else 0
+        yield Node(name="head", text=head.describe(), parameters=parameters)

@@ -52,7 +52,8 @@ class SelfAttention(nn.Module):
     With `global_projections`, tokens flagged in `masks.global_mask` are read with query, key and value projections of
     their own and see every real token (Longformer, section 3.1); the keys the others see in them stay the local ones.
     Padding then reads nothing, as in `transformers`: its states count in the loss of question answering.
-    `scale` multiplies the scores, 1 / sqrt(head_size) unless given; with a `memory` the new tokens see what that keeps.
+    `scale` multiplies the scores, 1 / sqrt(head_size) unless given; with a `memory` the new tokens see what that keeps;
+    `head_mask` multiplies what each head gives (Michel et al. 2019, arXiv 1905.10650, section 2.1).
     Returns the sublayer's output; the caller adds the residual and applies `norm`.
     """
 
@@ -84,11 +85,12 @@ class SelfAttention(nn.Module):
         *,
         scale: float | None = None,
         memory: Memory | None = None,
+        head_mask: Float[Tensor, "heads"] | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
         rate = dropout if self.training else 0.0
         q, k, v = (self._split(project(hidden)) for project in (self.query, self.key, self.value))
         if memory is not None:
-            return self.output(memory.attend(q, k, v, pattern, masks, scale).transpose(1, 2).flatten(2))
+            return self._put_out(memory.attend(q, k, v, pattern, masks, scale), head_mask)
         out = self._attend(masks)(
             q, k, v, pattern, scale=scale,
             key_mask=masks.key_mask, segments=masks.segments, global_mask=masks.global_mask, dropout=rate,
@@ -98,6 +100,12 @@ class SelfAttention(nn.Module):
             out = read(out, hidden, masks, masks.global_mask, rate, scale)
         if self.global_projections and masks.key_mask is not None:
             out = out.masked_fill(~masks.key_mask[:, None, :, None], 0)
+        return self._put_out(out, head_mask)
+
+    def _put_out(
+        self, out: Float[Tensor, "batch heads length head_size"], head_mask: Float[Tensor, "heads"] | None
+    ) -> Float[Tensor, "batch length hidden"]:
+        out = out if head_mask is None else out * head_mask.to(out)[:, None, None]
         return self.output(out.transpose(1, 2).flatten(2))
 
     def _attend(self, masks: Masks, flagged: bool = False) -> Attend:

@@ -11,7 +11,7 @@ from gossamer.models.architecture import (
 )
 from gossamer.models.cache import Cache
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import (
+from gossamer.models.heads import (
     CausalLM,
     Head,
     MaskedLM,
@@ -23,7 +23,7 @@ from gossamer.models.head_settings import (
     SequenceClassification,
     TokenClassification,
 )
-from gossamer.models.losses import count_labels
+from gossamer.models.next_token import count_labels
 from gossamer.models.output import Output
 
 __all__ = [

@@ -19,7 +19,8 @@ from gossamer.models.checks import (
     require_positive,
     require_rate,
 )
-from gossamer.models.head_settings import HEADS, LABELLED, Activation, CausalLM, Head
+from gossamer.models.heads import CausalLM, Head
+from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern, pattern_from_dict
 
 __all__ = [
@@ -374,8 +375,9 @@ def _head(data: object) -> Head | None:
     if data is None:
         return None
     kind = _object(data, "head").get("kind")
-    if not isinstance(kind, str) or kind not in HEADS:
-        raise InputError(f"head.kind is {quote(kind)}; it must be one of {', '.join(HEADS)}")
+    if not isinstance(kind, str) or kind not in Head.kinds:
+        raise InputError(f"head.kind is {quote(kind)}; it must be one of {', '.join(Head.kinds)}")
     labels = data.get("labels")  # type: ignore[attr-defined]
-    is_list = HEADS[kind] in LABELLED and isinstance(labels, list)
-    return _build(HEADS[kind], {**data, "labels": tuple(labels)} if is_list else data, "head")  # type: ignore
+    settings = Head.kinds[kind]
+    is_list = any(one.name == "labels" for one in dataclasses.fields(settings)) and isinstance(labels, list)  # type: ignore
+    return _build(settings, {**data, "labels": tuple(labels)} if is_list else data, "head")  # type: ignore

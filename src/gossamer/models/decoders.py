@@ -18,7 +18,8 @@ from gossamer.models.architecture import (
     Recompute,
 )
 from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, require
-from gossamer.models.head_settings import Activation, CausalLM
+from gossamer.models.heads import CausalLM
+from gossamer.models.settings import Activation
 from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided
 
 __all__ = ["decoder", "sparse_transformer"]

@@ -12,26 +12,14 @@ from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.building import build_attention, build_embeddings, build_feed_forward
 from gossamer.models.cache import Cache
 from gossamer.models.global_tokens import default_global_mask
-from gossamer.models.head_settings import (
-    CausalLM,
-    Head,
-    MaskedLM,
-    MultipleChoice,
-    NextSentence,
-    PreTraining,
-    SentenceEmbedding,
-    SequenceClassification,
-)
-from gossamer.models.heads import CausalLMHead, HeadModule, build_head, pool
+from gossamer.models.heads import CausalLM, CausalLMHead, Head, HeadModule, Labels, MaskedLM, Sizes, Tokens
 from gossamer.models.initial import draw_weights
 from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions, flatten_choices
-from gossamer.models.losses import Labels, check_labels, labels_loss
 from gossamer.models.next_token import next_token_loss, next_tokens
 from gossamer.models.output import Output
+from gossamer.models.tensors import describe
 
 __all__ = ["Model"]
-
-_OF_WHOLE_TEXTS = (SequenceClassification, NextSentence, MultipleChoice)
 
 
 class Model(nn.Module):
@@ -61,7 +49,7 @@ class Model(nn.Module):
         eps = architecture.final_norm_eps
         self.final_norm = None if eps is None else nn.LayerNorm(architecture.hidden_size, eps=eps)
         self.pooler = Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
-        self.head = build_head(architecture)
+        self.head = None if architecture.head is None else architecture.head.build(architecture)
         self.reset_parameters()
 
     def reading_length(self, max_length: int | None = None) -> int:
@@ -99,6 +87,7 @@ class Model(nn.Module):
         decoder_attention_mask: None = None,
         cache: Cache | None = None,
         labels: Labels | None = None,
+        head_mask: Float[Tensor, "*layers heads"] | None = None,
         output_hidden_states: bool = False,
     ) -> Output:
         """Read a batch of texts. Masks are 1 or True for real (attention_mask) and for global tokens (global_mask).
@@ -112,7 +101,8 @@ class Model(nn.Module):
         labels] (several labels, regression), [batch, 2] (first and last token of the answer), or (tokens, pairs) for
         the pre-training head. The labels of a decoder are its input_ids, -100 for padding, which stands on the right:
         each state is compared with its document's next token, in tiles, without logits. With a `cache` the tokens
-        follow those that it holds. Raises InputError for shapes, types, ids and lengths this model cannot read.
+        follow those that it holds. `head_mask`, [heads] or [layers, heads], multiplies what each head gives: 0 switches
+        it off. Raises InputError for shapes, types, ids and lengths this model cannot read.
         """
         if decoder_input_ids is not None or decoder_attention_mask is not None:
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")
@@ -127,22 +117,24 @@ class Model(nn.Module):
             "global_mask": global_mask,
         }
         choices = None
-        if isinstance(self.architecture.head, MultipleChoice):
+        settings = self.architecture.head
+        if settings is not None and settings.takes_choices:
             rows, inputs_embeds, choices = flatten_choices(rows, inputs_embeds)
         if not torch.compiler.is_compiling():
             shape = check_inputs(self.architecture, inputs_embeds, rows)
             if labels is not None:
-                check_labels(self.architecture, labels, shape, choices)
+                self._check_labels(labels, shape, choices)
                 if segments is not None and isinstance(labels, tuple) and len(labels) > 1:
                     raise InputError(
                         "labels of pairs were given for packed texts (segments): give those of tokens alone"
                     )
-        masks, states = self._encode(rows, inputs_embeds, output_hidden_states, cache)
+        kept_heads = None if head_mask is None else self._head_mask(head_mask)
+        masks, states = self._encode(rows, inputs_embeds, output_hidden_states, cache, kept_heads)
         if labels is not None and isinstance(self.head, CausalLMHead):
             out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments))
         else:
-            out = self._read(states[-1], masks, choices)
-            out.loss = None if labels is None else labels_loss(cast(Head, self.architecture.head), out, labels)
+            out = self._read(states[-1], masks, rows["input_ids"], choices)
+            out.loss = None if labels is None or settings is None else settings.loss(out, labels)
         out.last_hidden_state, out.cache = states[-1], cache
         out.hidden_states = tuple(states) if output_hidden_states else None
         return out
@@ -153,7 +145,8 @@ class Model(nn.Module):
             raise InputError(
                 f"the model's head is {_kind(self.architecture.head)}; scores are those of causal-lm or masked-lm"
             )
-        return cast(Tensor, cast(HeadModule, self.head)(hidden, self.embeddings.word.weight).logits)
+        tokens = Tokens(word_table=self.embeddings.word.weight)
+        return cast(Tensor, cast(HeadModule, self.head)(hidden, tokens).logits)
 
     def _next_token_loss(
         self, head: CausalLMHead, hidden: Tensor, labels: Tensor, segments: Tensor | None
@@ -178,7 +171,12 @@ class Model(nn.Module):
             )
 
     def _encode(
-        self, rows: dict[str, Tensor | None], inputs_embeds: Tensor | None, keep: bool, cache: Cache | None
+        self,
+        rows: dict[str, Tensor | None],
+        inputs_embeds: Tensor | None,
+        keep: bool,
+        cache: Cache | None,
+        kept_heads: Float[Tensor, "layers heads"] | None,
     ) -> tuple[Masks, list[Float[Tensor, "batch length hidden"]]]:
         """The masks of a batch and its states: the embeddings', then every layer's, or the last alone."""
         input_ids, segments = rows["input_ids"], rows["segments"]
@@ -192,7 +190,9 @@ class Model(nn.Module):
         position_ids = self._positions(input_ids, given, position_ids, segments)
         states = [self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds)]
         for i, layer in enumerate(self.architecture.layers):
-            hidden = self._apply_layer(layer, states[-1], masks, None if cache is None else cache.memories[i])
+            memory = None if cache is None else cache.memories[i]
+            own_heads = None if kept_heads is None else kept_heads[i, : layer.attention.heads]
+            hidden = self._apply_layer(layer, states[-1], masks, memory, own_heads)
             states = [*states, hidden] if keep else [hidden]
         if self.final_norm is not None:
             states[-1] = self.final_norm(states[-1])
@@ -210,7 +210,12 @@ class Model(nn.Module):
         return Masks(key_mask=key_mask, segments=rows["segments"], global_mask=is_global)
 
     def _apply_layer(
-        self, layer: Layer, hidden: Float[Tensor, "batch length hidden"], masks: Masks, memory: Memory | None
+        self,
+        layer: Layer,
+        hidden: Float[Tensor, "batch length hidden"],
+        masks: Masks,
+        memory: Memory | None,
+        kept_heads: Float[Tensor, "heads"] | None,
     ) -> Float[Tensor, "batch length hidden"]:
         attention = cast(SelfAttention, self.attention[layer.attention.weights])
         feed_forward = cast(FeedForwardNetwork, self.feed_forward[layer.feed_forward.weights])
@@ -219,7 +224,9 @@ class Model(nn.Module):
         recompute = layer.recompute if memory is None else "nothing"
 
         def attend(x: Tensor) -> Tensor:
-            return attention(x, settings.pattern, masks, settings.dropout, scale=settings.scale, memory=memory)
+            return attention(
+                x, settings.pattern, masks, settings.dropout, scale=settings.scale, memory=memory, head_mask=kept_heads
+            )
 
         hidden = residual(
             attend, attention.norm, hidden, before=before,
@@ -230,6 +237,18 @@ class Model(nn.Module):
             dropout=self._rate(layer.feed_forward.residual_dropout),
             recompute=recompute in ("feed_forward", "both"),
         )  # fmt: skip
+
+    def _head_mask(self, head_mask: Tensor) -> Float[Tensor, "layers heads"]:
+        layers, heads = len(self.layer_heads), max(self.layer_heads)
+        if not isinstance(head_mask, Tensor) or head_mask.shape not in ((heads,), (layers, heads)):
+            found = describe(head_mask)
+            raise InputError(f"head_mask is {found}; it must be shaped [{heads}] or [{layers}, {heads}]: layers, heads")
+        return head_mask.expand(layers, heads)
+
+    @property
+    def layer_heads(self) -> tuple[int, ...]:
+        """How many attention heads each layer has."""
+        return tuple(one.attention.heads for one in self.architecture.layers)
 
     def _rate(self, dropout: float) -> float:
         return dropout if self.training else 0.0
@@ -254,22 +273,30 @@ class Model(nn.Module):
             check_length(int(count.max()), self.architecture)
         return count + first
 
-    def _read(self, hidden: Tensor, masks: Masks, choices: int | None) -> Output:
-        head = self.architecture.head
+    def _read(self, hidden: Tensor, masks: Masks, input_ids: Tensor | None, choices: int | None) -> Output:
+        head, embeddings = self.architecture.head, self.architecture.embeddings
         # A packed row holds several texts; one vector or one label of all of them would mean nothing.
-        packed = masks.segments is not None
-        if packed and isinstance(head, _OF_WHOLE_TEXTS):
+        if masks.segments is not None and head is not None and head.reads_whole_texts:
             raise InputError(f"{head.kind} reads one text a row; give packed texts (segments) in rows of their own")
-        out = Output() if self.head is None else self.head(hidden, self.embeddings.word.weight)
-        if packed and isinstance(head, PreTraining):
-            out.pair_logits = out.pooled = None
-        if isinstance(head, SentenceEmbedding):
-            out.pooled = None if packed else pool(head, hidden, masks.key_mask)
-        elif head is None and self.pooler is not None:
+        tokens = Tokens(
+            word_table=self.embeddings.word.weight, input_ids=input_ids, key_mask=masks.key_mask,
+            segments=masks.segments, padding_id=embeddings.padding_id,
+        )  # fmt: skip
+        out = Output() if self.head is None else cast(HeadModule, self.head)(hidden, tokens)
+        if head is not None:
+            out = head.read(hidden, tokens, out)
+        elif self.pooler is not None:
             out.pooled = torch.tanh(self.pooler(hidden[:, 0]))
         if choices is not None:
             out.logits = cast(Tensor, out.logits).view(-1, choices)
         return out
+
+    def _check_labels(self, labels: Labels, shape: torch.Size, choices: int | None) -> None:
+        head = self.architecture.head
+        if head is None:
+            raise InputError("labels were given but this model has no head: load it with a head that has a loss")
+        vocabulary = self.architecture.embeddings.vocabulary_size
+        head.check_labels(labels, Sizes(rows=shape[0], length=shape[1], vocabulary=vocabulary, choices=choices))
 
 
 def _drops(architecture: Architecture) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gossamer.layers import SelfAttention
 from gossamer.models.architecture import Architecture
-from gossamer.models.head_settings import CausalLM
+from gossamer.models.heads import CausalLM
 
 __all__ = ["draw_weights", "initialise"]
 

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
+from gossamer.models.tensors import IDS, check_range, describe
 
-__all__ = ["as_mask", "check_inputs", "check_length", "check_positions", "check_range", "describe", "flatten_choices"]
+__all__ = ["as_mask", "check_inputs", "check_length", "check_positions", "flatten_choices"]
 
-_IDS = (torch.int64, torch.int32)  # what torch looks rows of a table up by
-_INTEGERS = (*_IDS, torch.int16, torch.uint8, torch.int8)
+_INTEGERS = (*IDS, torch.int16, torch.uint8, torch.int8)
 
 
 def check_inputs(
@@ -73,17 +73,6 @@ def check_positions(position_ids: Tensor, architecture: Architecture) -> None:
     check_range("position_ids", position_ids, 0, positions.offset + positions.length - 1, "the position table's rows")
 
 
-def check_range(name: str, ids: Tensor, least: int, most: int, what: str) -> None:
-    """Refuse ids outside least..most, quoting the first such id and its place."""
-    if ids.numel() == 0:
-        return
-    low, high = int(ids.min()), int(ids.max())
-    if low < least or high > most:
-        bad = low if low < least else high
-        place = tuple((ids == bad).nonzero()[0].tolist())
-        raise InputError(f"{name} holds {bad} at {list(place)}; {what} go from {least} to {most}")
-
-
 def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
     """A mask of whole numbers or booleans as booleans; InputError for values other than 0 and 1."""
     if mask is None or mask.dtype == torch.bool:
@@ -95,7 +84,7 @@ def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
 
 def _check_main(architecture: Architecture, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> torch.Size:
     if input_ids is not None:
-        if not isinstance(input_ids, Tensor) or input_ids.dtype not in _IDS or input_ids.dim() != 2:
+        if not isinstance(input_ids, Tensor) or input_ids.dtype not in IDS or input_ids.dim() != 2:
             allowed = "whole numbers (int64 or int32) shaped [batch, length]"
             raise InputError(f"input_ids is {describe(input_ids)}; it must be {allowed}")
         shape = input_ids.shape
@@ -115,7 +104,7 @@ def _check_row(name: str, tensor: Tensor, shape: torch.Size) -> None:
     is_row = isinstance(tensor, Tensor) and tensor.shape == shape
     if name == "position_ids" and isinstance(tensor, Tensor):
         is_row = is_row or tensor.shape == (1, shape[1])
-    kinds = (*_INTEGERS, torch.bool) if name.endswith("mask") else _IDS
+    kinds = (*_INTEGERS, torch.bool) if name.endswith("mask") else IDS
     if not is_row or tensor.dtype not in kinds:
         what = (
             "1 or True for such tokens, 0 or False for others"
@@ -123,10 +112,3 @@ def _check_row(name: str, tensor: Tensor, shape: torch.Size) -> None:
             else "whole numbers (int64 or int32)"
         )
         raise InputError(f"{name} is {describe(tensor)}; it must be shaped {list(shape)}: {what}")
-
-
-def describe(value: object) -> str:
-    """A value's type, and a tensor's shape, for an error message."""
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} shaped {list(value.shape)}"
-    return type(value).__name__

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from gossamer.kernels import linear
 from gossamer.layers import count_positions
+from gossamer.models.architecture import Architecture
 
-__all__ = ["IGNORED", "next_token_loss", "next_tokens"]
+__all__ = ["IGNORED", "count_labels", "next_token_loss", "next_tokens"]
 
 IGNORED = -100
 TILE_SCORES = 2**22
@@ -36,6 +37,14 @@ def next_tokens(
     if segments is not None:
         following[:, :-1].masked_fill_(segments[:, 1:] != segments[:, :-1], IGNORED)
     return following
+
+
+def count_labels(
+    architecture: Architecture, labels: Int[Tensor, "batch length"], segments: Int[Tensor, "batch length"] | None = None
+) -> int:
+    """How many labels of tokens a loss is the mean of: for a decoder, those that come next in their document."""
+    counted = next_tokens(labels, segments, architecture.prefix) if architecture.is_decoder else labels
+    return int((counted != IGNORED).sum())
 
 
 def next_token_loss(

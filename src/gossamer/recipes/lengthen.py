@@ -17,10 +17,9 @@ from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens,
 from gossamer.models.checks import MOST_ROWS
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
-from gossamer.models.head_settings import (
+from gossamer.models.heads import (
     Head,
     MultipleChoice,
-    NextSentence,
     QuestionAnswering,
     SequenceClassification,
     TokenClassification,
@@ -36,7 +35,6 @@ NewPositions = Literal["copied", "random"]
 
 DEFAULT_WINDOW = 512
 _PROJECTIONS = ("query", "key", "value")
-_FIRST_IS_GLOBAL = (SequenceClassification, NextSentence)
 _REFUSED_FROM = 1.75
 """Windows of so many times the old length read two copies of most positions as one (measured: docs/lengthen.md)."""
 
@@ -396,7 +394,7 @@ def _probe(model: Model, length: int) -> tuple[Tensor, str]:
 
 def _states(model: Model, ids: Tensor) -> Tensor:
     ids, head = ids.to(next(model.parameters()).device), model.architecture.head
-    if isinstance(head, MultipleChoice):
+    if head is not None and head.takes_choices:
         ids = ids[:, None]
     is_global = torch.zeros_like(ids)
     is_global[..., 0] = _first_is_global(model.architecture)
@@ -405,4 +403,5 @@ def _states(model: Model, ids: Tensor) -> Tensor:
 
 
 def _first_is_global(architecture: Architecture) -> bool:
-    return architecture.global_tokens == "first" or isinstance(architecture.head, _FIRST_IS_GLOBAL)
+    head = architecture.head
+    return architecture.global_tokens == "first" or (head is not None and head.first_is_global)

@@ -15,7 +15,7 @@ from torch import Tensor
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
-from gossamer.models.head_settings import SequenceClassification
+from gossamer.models.heads import SequenceClassification
 from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
 from gossamer.tasks.frames import PairFrame, find_pair_frame
 from gossamer.tasks.names import checks_options

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import SentenceEmbedding
+from gossamer.models.heads import SentenceEmbedding
 from gossamer.tasks.base import Long, Task, check_number, check_text, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, check_progress, room

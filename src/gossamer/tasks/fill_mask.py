@@ -14,8 +14,7 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating, without_head
-from gossamer.models.head_settings import MaskedLM, PreTraining
-from gossamer.models.heads import HeadModule
+from gossamer.models.heads import HeadModule, MaskedLM, PreTraining, Tokens
 from gossamer.tasks.base import Long, Task, check_number, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
@@ -220,7 +219,7 @@ class FillMask(Task):
     ) -> list[list[tuple[int, float]]]:
         table = self.model.embeddings.word.weight
         head = cast(HeadModule, self.model.head)
-        logits = head(states[None].to(table), table).logits[0]
+        logits = head(states[None].to(table), Tokens(word_table=table)).logits[0]
         scores = logits.float().softmax(dim=-1).cpu()
         ids = torch.arange(scores.shape[1]) if targets is None else torch.tensor(targets)
         found = scores[:, ids].topk(min(top_k, len(ids)))

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from gossamer.errors import InputError, quote
 from gossamer.models.generation import Generated, Piece, Stops, generate
 from gossamer.models.generation_inputs import check_count
-from gossamer.models.head_settings import CausalLM
+from gossamer.models.heads import CausalLM
 from gossamer.tasks.base import Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
-from gossamer.models.head_settings import SentenceEmbedding
-from gossamer.models.heads import pool
+from gossamer.models.heads import SentenceEmbedding, pool
 from gossamer.tasks.frames import Frame
 from gossamer.tasks.passes import Pass, PassPlan, in_batches, read_rows, room
 from gossamer.text import EncodedPart

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
-from gossamer.models.head_settings import Similarity
+from gossamer.models.heads import Similarity
 
 __all__ = ["Vectors", "compare_all", "compare_pairs"]
 

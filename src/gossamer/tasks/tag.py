@@ -13,7 +13,7 @@ import torch
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
-from gossamer.models.head_settings import TokenClassification
+from gossamer.models.heads import TokenClassification
 from gossamer.tasks.base import Long, Task, list_texts
 from gossamer.tasks.label_schemes import LabelScheme, TokenLabel, find_scheme
 from gossamer.tasks.names import checks_options

@@ -12,7 +12,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, Initializer, Recompute
 from gossamer.models.checks import require
 from gossamer.models.decoders import Heads, decoder, sparse_transformer
-from gossamer.models.head_settings import Activation
+from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern, pattern_from_dict
 
 __all__ = ["DecoderSettings", "ModelSettings", "SparseTransformerSettings", "read_pattern", "with_recompute"]

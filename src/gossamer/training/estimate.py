@@ -15,7 +15,7 @@ from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import CausalLM, MaskedLM
+from gossamer.models.heads import CausalLM, MaskedLM
 from gossamer.text import Tokenizer, byte_tokenizer
 from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig

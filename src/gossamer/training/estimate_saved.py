@@ -20,7 +20,7 @@ import torch
 
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.head_settings import CausalLM, MaskedLM, PreTraining
+from gossamer.models.heads import CausalLM, MaskedLM, PreTraining
 from gossamer.models.next_token import TILE_COLUMNS, TILE_SCORES
 
 __all__ = ["ID", "WIDE", "Part", "Pass", "is_tied", "parts_of"]

@@ -18,7 +18,7 @@ from gossamer.kernels import ACTIVATIONS, attend, linear
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.architecture import Attention as AttentionSettings
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import MaskedLM, PreTraining
+from gossamer.models.heads import MaskedLM, PreTraining
 from gossamer.models.next_token import next_token_loss
 from gossamer.training.estimate_saved import WIDE, Pass, parts_of
 from gossamer.training.optimizers import OptimizerSettings, build_optimizer

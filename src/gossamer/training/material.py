@@ -13,7 +13,7 @@ from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
-from gossamer.models.head_settings import CausalLM, MaskedLM, PreTraining
+from gossamer.models.heads import CausalLM, MaskedLM, PreTraining
 from gossamer.text import TokenFile, Tokenizer, byte_tokenizer, read_documents, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig

@@ -11,7 +11,7 @@ from gossamer.families.kinds import ACTIVATION, COLUMNS, LAYERS, RATE, ROWS
 from gossamer.families.shared import head_size, with_fields
 from gossamer.models.architecture import Architecture
 from gossamer.models.checks import MOST_LAYERS
-from gossamer.models.head_settings import (
+from gossamer.models.heads import (
     MaskedLM,
     MultipleChoice,
     PreTraining,

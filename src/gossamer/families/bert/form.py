@@ -13,7 +13,7 @@ from gossamer.families.kinds import (
     ROWS,
 )
 from gossamer.families.shared import LABEL_FIELDS, classifier_dropout, head_size, padding_id
-from gossamer.models.head_settings import (
+from gossamer.models.heads import (
     MaskedLM,
     MultipleChoice,
     NextSentence,

@@ -12,7 +12,7 @@ from gossamer.families.kinds import (
     ROWS,
 )
 from gossamer.families.shared import LABEL_FIELDS, head_size, padding_id
-from gossamer.models.head_settings import (
+from gossamer.models.heads import (
     MaskedLM,
     MultipleChoice,
     QuestionAnswering,

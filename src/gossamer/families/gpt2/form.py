@@ -19,7 +19,7 @@ from gossamer.families.kinds import (
 from gossamer.families.shared import LABEL_FIELDS
 from gossamer.families.stored import Stored
 from gossamer.models.architecture import Architecture
-from gossamer.models.head_settings import CausalLM, QuestionAnswering, TokenClassification
+from gossamer.models.heads import CausalLM, QuestionAnswering, SequenceClassification, TokenClassification
 from gossamer.patterns import Full
 
 __all__ = ["FAMILY"]
@@ -137,6 +137,9 @@ HEADS = {
         keys={"head.decoder": "lm_head"},
         tied={"lm_head.weight": "embeddings.word.weight"},
     ),
+    "sequence-classification": HeadForm(
+        head=SequenceClassification, architectures=("GPT2ForSequenceClassification",), keys={"head.output": "score"}
+    ),
     "token-classification": HeadForm(
         head=TokenClassification, architectures=("GPT2ForTokenClassification",), keys={"head.output": "classifier"}
     ),
@@ -159,6 +162,8 @@ FAMILY = Family(
         "embeddings.padding_id": None,
         "initializer": "gpt2",
         "head.question-answering.dropout": 0.0,
+        "head.sequence-classification.reads": "last",
+        "head.sequence-classification.dropout": 0.0,
     },
     required={"add_cross_attention": (False,)},
     keys=KEYS,
@@ -171,5 +176,5 @@ FAMILY = Family(
         "num_hidden_layers": "n_layer",
     },
     # Masks that old files hold as tensors, and the heads that Gossamer does not read.
-    ignored=("h.*.attn.bias", "h.*.attn.masked_bias", "multiple_choice_head.*", "score.weight"),
+    ignored=("h.*.attn.bias", "h.*.attn.masked_bias", "multiple_choice_head.*"),
 )

@@ -10,7 +10,7 @@ from typing import Any, Self
 from gossamer.errors import InputError, quote
 from gossamer.families.base import Config, Family, Key
 from gossamer.models.architecture import Architecture
-from gossamer.models.head_settings import Head, SentenceEmbedding
+from gossamer.models.heads import Head, SentenceEmbedding
 
 __all__ = ["FAMILY", "FORMAT", "NativeFamily"]
 

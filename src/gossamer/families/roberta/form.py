@@ -12,7 +12,7 @@ from gossamer.families.shared import (
     usable_length,
     with_fields,
 )
-from gossamer.models.head_settings import (
+from gossamer.models.heads import (
     MaskedLM,
     MultipleChoice,
     QuestionAnswering,

@@ -1,0 +1,127 @@
+"""What every head answers: one file each holds its settings, its module, its labels and loss, and what it costs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from gossamer.errors import InputError
+from gossamer.models.output import Output
+
+if TYPE_CHECKING:
+    from gossamer.models.architecture import Architecture
+
+__all__ = ["Head", "HeadModule", "Labels", "Sizes", "Tokens"]
+
+Labels = Tensor | tuple[Tensor, Tensor]
+"""One tensor; for the pre-training head, (labels of tokens, labels of pairs) too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What labels must fit: `rows` texts of `length` tokens, a choice each where there are `choices`."""
+
+    rows: int
+    length: int
+    vocabulary: int
+    choices: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """What a head may look at beside the states: [batch, length] each, and the word table [vocabulary, size]."""
+
+    word_table: Float[Tensor, "vocabulary size"]
+    input_ids: Int[Tensor, "batch length"] | None = None
+    key_mask: Bool[Tensor, "batch length"] | None = None
+    segments: Int[Tensor, "batch length"] | None = None
+    padding_id: int | None = None
+
+
+class HeadModule(nn.Module):
+    """A head with weights: `forward` gives an `Output` with the scores of a batch, and leaves losses to others."""
+
+    def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
+        raise NotImplementedError
+
+
+class Head(ABC):
+    """The settings of a head, a frozen dataclass; `kind` is its name everywhere, `outputs` how many scores it gives a
+    text, a token or a choice, the vocabulary's not counted.
+    """
+
+    kinds: ClassVar[dict[str, type[Head]]] = {}
+    reads_whole_texts: ClassVar[bool]
+    """Whether it says something of a row as a whole, so that a row may not hold several packed texts."""
+    first_is_global: ClassVar[bool] = False
+    """Whether the first token is global for it."""
+    takes_choices: ClassVar[bool] = False
+    """Whether it reads several choices a text, [batch, choices, length]."""
+    tied: bool = False
+    """Whether it reads the word table."""
+    kind: str
+
+    def __init_subclass__(cls, kind: str, **rest: object) -> None:
+        super().__init_subclass__(**rest)
+        assert hasattr(cls, "reads_whole_texts"), cls
+        Head.kinds[kind] = cls
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """How many scores it gives a text, a token or a choice, the vocabulary's not counted."""
+
+    @abstractmethod
+    def build(self, architecture: Architecture) -> HeadModule | None:
+        """Its module; None where it has no weights."""
+
+    @abstractmethod
+    def check_labels(self, labels: Labels, sizes: Sizes) -> None:
+        """Raise InputError for labels that it has no loss for."""
+
+    @abstractmethod
+    def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
+        """The mean loss over all labels that count; NaN where there are none, as in `transformers`."""
+
+    @abstractmethod
+    def flops(self, architecture: Architecture, length: int) -> int:
+        """Of one text: 2 a multiply-add of its maps."""
+
+    @abstractmethod
+    def held(self, architecture: Architecture, length: int) -> int:
+        """Numbers that it holds at once for one text, beside the states."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A few words for the tree of a model."""
+
+    def global_tokens(
+        self, architecture: Architecture, input_ids: Int[Tensor, "batch length"] | None, like: Tensor
+    ) -> Bool[Tensor, "batch length"] | None:
+        """The tokens that `transformers` makes global for it; None: no such.
+
+        like: [batch, length, ...]. Source: Beltagy et al. 2020, section 3.1.
+        """
+        return None
+
+    def read(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, out: Output) -> Output:
+        """Its module's output, with what needs no weights."""
+        return out
+
+    def refuse_labels(self) -> InputError:
+        """What is said where it has no loss."""
+        return InputError(
+            f"labels were given but this model has the head {self.kind!r}: load it with a head that has a loss"
+        )
+
+
+def first_token(like: Tensor) -> Bool[Tensor, "batch length"]:
+    """True for the first position of each row."""
+    first = torch.zeros(like.shape[:2], dtype=torch.bool, device=like.device)
+    first[:, 0] = True
+    return first

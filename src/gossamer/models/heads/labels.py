@@ -1,0 +1,51 @@
+"""Checks of labels, and the loss that most heads have; -100 is ignored."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from gossamer.errors import InputError, quote
+from gossamer.models.checks import require
+from gossamer.models.heads.base import Labels
+from gossamer.models.tensors import IDS, check_range, describe
+
+__all__ = ["MOST_LABELS", "check_classes", "check_shape", "cross_entropy", "only", "require_labels"]
+
+MOST_LABELS = 2**20
+
+
+def require_labels(labels: object) -> None:
+    """Refuse what is no tuple of names."""
+    if not isinstance(labels, tuple) or not 1 <= len(labels) <= MOST_LABELS:
+        raise InputError(f"labels is {quote(labels)}; it must be a tuple of 1 to {MOST_LABELS:,} names")
+    for label in labels:
+        require(isinstance(label, str), "labels", label, "names, every one a string")
+
+
+def check_classes(name: str, labels: object, shape: tuple[int, ...], most: int) -> None:
+    """Refuse what are no whole numbers from 0 to `most`, or -100, of this shape."""
+    check_shape(name, labels, shape, IDS, "whole numbers (int64 or int32), -100 where nothing is to be learnt")
+    tensor = cast(Tensor, labels)
+    check_range(name, tensor[tensor != -100], 0, most, "labels (other than -100, ignored)")
+
+
+def check_shape(name: str, labels: object, shape: tuple[int, ...], kinds: tuple[torch.dtype, ...], what: str) -> None:
+    """Refuse what is no tensor of this shape and one of these types."""
+    if not isinstance(labels, Tensor) or labels.shape != torch.Size(shape) or labels.dtype not in kinds:
+        raise InputError(f"{name} is {describe(labels)}; it must be shaped {list(shape)}: {what}")
+
+
+def cross_entropy(logits: Tensor | None, labels: Labels) -> Float[Tensor, ""]:
+    """Of scores [..., classes] and labels [...]."""
+    assert logits is not None
+    return F.cross_entropy(logits.flatten(0, -2), only(labels).flatten().long())
+
+
+def only(labels: Labels) -> Tensor:
+    """The labels where there is one tensor of them."""
+    return labels[0] if isinstance(labels, tuple) else labels

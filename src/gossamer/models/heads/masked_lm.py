@@ -1,0 +1,95 @@
+"""Which token stands under each mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.kernels import linear
+from gossamer.layers import Linear
+from gossamer.models.checks import require_choice, require_flag, require_positive
+from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
+from gossamer.models.heads.labels import check_classes, cross_entropy
+from gossamer.models.output import Output
+from gossamer.models.settings import Activation
+
+if TYPE_CHECKING:
+    from gossamer.models.architecture import Architecture
+
+__all__ = ["MaskedLM", "MaskedLMHead", "describe_table"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLM(Head, kind="masked-lm"):
+    """Which token stands under each mask: dense, activation, norm, then the (tied) word table and a bias."""
+
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-12
+    tied: bool = True
+    kind: Literal["masked-lm"] = "masked-lm"
+
+    reads_whole_texts = False
+    outputs = 0
+
+    def __post_init__(self) -> None:
+        require_choice(self, Activation, "activation")
+        require_positive(self, "norm_eps")
+        require_flag(self, "tied")
+
+    def build(self, architecture: Architecture) -> HeadModule:
+        return MaskedLMHead(architecture, self.activation, self.norm_eps, self.tied)
+
+    def check_labels(self, labels: Labels, sizes: Sizes) -> None:
+        check_classes("labels", labels, (sizes.rows, sizes.length), sizes.vocabulary - 1)
+
+    def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
+        return cross_entropy(out.logits, labels)
+
+    def flops(self, architecture: Architecture, length: int) -> int:
+        return masked_lm_flops(architecture, length)
+
+    def held(self, architecture: Architecture, length: int) -> int:
+        return masked_lm_held(architecture, length)
+
+    def describe(self) -> str:
+        return describe_table(self)
+
+
+class MaskedLMHead(HeadModule):
+    """`norm(activation(dense(x)))` against the word table, plus a bias (Devlin et al. 2019; RoBERTa's is the same).
+
+    `decoder` exists only where the head is not tied to the word table.
+    """
+
+    def __init__(self, architecture: Architecture, activation: str, norm_eps: float, tied: bool) -> None:
+        super().__init__()
+        size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
+        self.dense = Linear(architecture.hidden_size, size)
+        self.norm = nn.LayerNorm(size, eps=norm_eps)
+        self.decoder = None if tied else Linear(size, vocabulary, bias=False)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.activation = activation
+
+    def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
+        table = tokens.word_table if self.decoder is None else self.decoder.weight
+        return Output(logits=linear(self.norm(self.dense(hidden, self.activation)), table, self.bias))
+
+
+def masked_lm_flops(architecture: Architecture, length: int) -> int:
+    """Of the dense map and the table."""
+    size = architecture.embeddings.size
+    return 2 * length * (architecture.hidden_size * size + size * architecture.embeddings.vocabulary_size)
+
+
+def masked_lm_held(architecture: Architecture, length: int) -> int:
+    """The scores, and what they are made of."""
+    return length * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size)
+
+
+def describe_table(head: Head) -> str:
+    """Words for a head that scores the vocabulary."""
+    return f"{head.kind}, {'tied to the word table' if head.tied else 'a table of its own'}"

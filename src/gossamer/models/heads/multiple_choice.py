@@ -1,0 +1,71 @@
+"""One score for each of several choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gossamer.errors import plural
+from gossamer.models.checks import require_choice, require_rate
+from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
+from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
+from gossamer.models.heads.labels import check_classes, cross_entropy
+from gossamer.models.heads.separators import find_separators
+from gossamer.models.heads.sequence_classification import PoolerActivation
+from gossamer.models.output import Output
+
+if TYPE_CHECKING:
+    from gossamer.models.architecture import Architecture
+
+__all__ = ["MultipleChoice"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice(Head, kind="multiple-choice"):
+    """One score a choice, from the first token of each: dense, activation, dropout, linear."""
+
+    pooler_activation: PoolerActivation = "tanh"
+    dropout: float = 0.1
+    kind: Literal["multiple-choice"] = "multiple-choice"
+
+    reads_whole_texts = True
+    takes_choices = True
+    outputs = 1
+
+    def __post_init__(self) -> None:
+        require_choice(self, PoolerActivation, "pooler_activation")
+        require_rate(self, "dropout")
+
+    def build(self, architecture: Architecture) -> HeadModule:
+        activation, dropout = self.pooler_activation, self.dropout
+        return FirstTokenHead(architecture.hidden_size, self.outputs, activation=activation, dropout=dropout)
+
+    def check_labels(self, labels: Labels, sizes: Sizes) -> None:
+        assert sizes.choices is not None
+        check_classes("labels", labels, (sizes.rows // sizes.choices,), sizes.choices - 1)
+
+    def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
+        return cross_entropy(out.logits, labels)
+
+    def flops(self, architecture: Architecture, length: int) -> int:
+        return first_token_flops(architecture.hidden_size, self.outputs)
+
+    def held(self, architecture: Architecture, length: int) -> int:
+        return 0
+
+    def describe(self) -> str:
+        return f"{self.kind}, {plural(self.outputs, 'score')}"
+
+    def global_tokens(
+        self, architecture: Architecture, input_ids: Int[Tensor, "batch length"] | None, like: Tensor
+    ) -> Bool[Tensor, "batch length"]:
+        """All after the separator that ends the context, or after two of them in a row, as RoBERTa puts them."""
+        separators = find_separators(self.kind, "context", architecture, input_ids)
+        index = torch.arange(separators.shape[1], device=separators.device)
+        first = separators.int().argmax(dim=1, keepdim=True)
+        doubled = (index == first + 1) & separators
+        return index > first + doubled.any(dim=1, keepdim=True)

@@ -1,0 +1,54 @@
+"""Whether the second of two texts follows the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gossamer.errors import plural
+from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, first_token
+from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
+from gossamer.models.heads.labels import check_classes, cross_entropy
+from gossamer.models.output import Output
+
+if TYPE_CHECKING:
+    from gossamer.models.architecture import Architecture
+
+__all__ = ["NextSentence"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextSentence(Head, kind="next-sentence"):
+    """BERT's question alone: does the second text follow the first (0), or is it from elsewhere (1)?"""
+
+    kind: Literal["next-sentence"] = "next-sentence"
+
+    reads_whole_texts = True
+    first_is_global = True
+    outputs = 2
+
+    def build(self, architecture: Architecture) -> HeadModule:
+        return FirstTokenHead(architecture.hidden_size, self.outputs, activation="tanh")
+
+    def check_labels(self, labels: Labels, sizes: Sizes) -> None:
+        check_classes("labels", labels, (sizes.rows,), 1)
+
+    def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
+        return cross_entropy(out.logits, labels)
+
+    def flops(self, architecture: Architecture, length: int) -> int:
+        return first_token_flops(architecture.hidden_size, self.outputs)
+
+    def held(self, architecture: Architecture, length: int) -> int:
+        return 0
+
+    def describe(self) -> str:
+        return f"{self.kind}, {plural(self.outputs, 'score')}"
+
+    def global_tokens(
+        self, architecture: Architecture, input_ids: Int[Tensor, "batch length"] | None, like: Tensor
+    ) -> Bool[Tensor, "batch length"]:
+        return first_token(like)

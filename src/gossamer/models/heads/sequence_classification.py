@@ -1,0 +1,153 @@
+"""One score a label for a whole text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from gossamer.errors import plural
+from gossamer.layers import Linear
+from gossamer.models.checks import require, require_choice, require_rate
+from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens, first_token
+from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
+from gossamer.models.heads.labels import check_classes, check_shape, cross_entropy, only, require_labels
+from gossamer.models.output import Output
+from gossamer.models.tensors import IDS, NUMBERS
+
+if TYPE_CHECKING:
+    from gossamer.models.architecture import Architecture
+
+__all__ = ["PoolerActivation", "ProblemType", "ScoreActivation", "SequenceClassification", "describe_labels"]
+
+PoolerActivation = Literal["tanh", "relu"]
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+ScoreActivation = Literal["identity", "sigmoid"]
+Reads = Literal["first", "last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceClassification(Head, kind="sequence-classification"):
+    """One score a label for the whole text, from its first token: dropout, dense, activation, dropout, linear.
+
+    With `reads="last"` from its last real token, one linear map without bias: the form of causal models. `problem_type`
+    decides the loss: None leaves that to the number of labels and the type of the given ones. `score_activation` is
+    what a cross-encoder of sentence-transformers makes of its scores when it answers: the numbers themselves, or the
+    sigmoid of each; None: what is usual for the problem. The model's logits are without it.
+    """
+
+    labels: tuple[str, ...]
+    problem_type: ProblemType | None = None
+    score_activation: ScoreActivation | None = None
+    pooler_activation: PoolerActivation = "tanh"
+    input_dropout: float = 0.0
+    dropout: float = 0.1
+    reads: Reads = "first"
+    kind: Literal["sequence-classification"] = "sequence-classification"
+
+    reads_whole_texts = True
+    first_is_global = True
+
+    def __post_init__(self) -> None:
+        require_labels(self.labels)
+        if self.problem_type is not None:
+            require_choice(self, ProblemType, "problem_type")
+        if self.problem_type == "single_label_classification":
+            require(len(self.labels) > 1, "labels", self.labels, "two or more for single_label_classification")
+        named = self.score_activation
+        is_known = named is None or (isinstance(named, str) and named in get_args(ScoreActivation))
+        allowed = "'identity', 'sigmoid' or None (in config.json, activation_fn torch.nn.Identity or torch.nn.Sigmoid)"
+        require(is_known, "score_activation", named, allowed)
+        require_choice(self, PoolerActivation, "pooler_activation")
+        require_choice(self, Reads, "reads")
+        require_rate(self, "input_dropout", "dropout")
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels)
+
+    def build(self, architecture: Architecture) -> HeadModule:
+        if self.reads == "last":
+            return LastTokenHead(architecture.hidden_size, self.outputs)
+        return FirstTokenHead(
+            architecture.hidden_size,
+            self.outputs,
+            activation=self.pooler_activation,
+            dropout=self.dropout,
+            input_dropout=self.input_dropout,
+        )
+
+    def problem(self, labels: Labels) -> ProblemType:
+        """What these labels make of it."""
+        if self.problem_type is not None:
+            return self.problem_type
+        if not isinstance(labels, Tensor):
+            return "single_label_classification"
+        if self.outputs == 1:
+            return "regression"
+        return "single_label_classification" if labels.dtype in IDS else "multi_label_classification"
+
+    def check_labels(self, labels: Labels, sizes: Sizes) -> None:
+        problem = self.problem(labels)
+        if problem == "single_label_classification":
+            check_classes("labels", labels, (sizes.rows,), self.outputs - 1)
+            return
+        what = "one number for each label" if problem == "multi_label_classification" else "the numbers to predict"
+        flat = self.outputs == 1 and isinstance(labels, Tensor) and labels.dim() == 1
+        check_shape("labels", labels, (sizes.rows,) if flat else (sizes.rows, self.outputs), NUMBERS, what)
+
+    def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
+        problem, logits, given = self.problem(labels), out.logits, only(labels)
+        assert logits is not None
+        if problem == "single_label_classification":
+            return cross_entropy(logits, given)
+        wanted = given.to(logits.dtype).view_as(logits)
+        if problem == "regression":
+            return F.mse_loss(logits, wanted)
+        return F.binary_cross_entropy_with_logits(logits, wanted)
+
+    def flops(self, architecture: Architecture, length: int) -> int:
+        hidden = architecture.hidden_size
+        return 2 * hidden * self.outputs if self.reads == "last" else first_token_flops(hidden, self.outputs)
+
+    def held(self, architecture: Architecture, length: int) -> int:
+        return 0
+
+    def describe(self) -> str:
+        return describe_labels(self.kind, self.labels)
+
+    def global_tokens(
+        self, architecture: Architecture, input_ids: Int[Tensor, "batch length"] | None, like: Tensor
+    ) -> Bool[Tensor, "batch length"]:
+        return first_token(like)
+
+
+class LastTokenHead(HeadModule):
+    """Scores of the whole text from its last real token: `output(x)`.
+
+    What is padding the mask says, or, without one, the padding's id, as in `transformers`.
+    """
+
+    def __init__(self, hidden_size: int, outputs: int) -> None:
+        super().__init__()
+        self.output = Linear(hidden_size, outputs, bias=False)
+
+    def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
+        real = tokens.key_mask
+        if real is None and tokens.input_ids is not None and tokens.padding_id is not None:
+            real = tokens.input_ids != tokens.padding_id
+        if real is None:
+            return Output(logits=self.output(hidden[:, -1]))
+        places = torch.arange(hidden.shape[1], device=hidden.device)
+        last = (places * real).argmax(dim=1)
+        return Output(logits=self.output(hidden[torch.arange(len(hidden), device=hidden.device), last]))
+
+
+def describe_labels(kind: str, labels: tuple[str, ...]) -> str:
+    """Words for a head of labels."""
+    shown = ", ".join(labels[:4]) + (", ..." if len(labels) > 4 else "")
+    return f"{kind}, {plural(len(labels), 'label')}: {shown}"

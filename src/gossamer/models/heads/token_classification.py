@@ -1,0 +1,58 @@
+"""One score a label for every token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.models.checks import require_rate
+from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
+from gossamer.models.heads.labels import check_classes, cross_entropy, require_labels
+from gossamer.models.heads.sequence_classification import describe_labels
+from gossamer.models.heads.token_head import TokenHead
+from gossamer.models.output import Output
+
+if TYPE_CHECKING:
+    from gossamer.models.architecture import Architecture
+
+__all__ = ["TokenClassification"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenClassification(Head, kind="token-classification"):
+    """One score a label for every token: dropout, linear."""
+
+    labels: tuple[str, ...]
+    dropout: float = 0.1
+    kind: Literal["token-classification"] = "token-classification"
+
+    reads_whole_texts = False
+
+    def __post_init__(self) -> None:
+        require_labels(self.labels)
+        require_rate(self, "dropout")
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels)
+
+    def build(self, architecture: Architecture) -> HeadModule:
+        return TokenHead(architecture.hidden_size, self.outputs, self.dropout)
+
+    def check_labels(self, labels: Labels, sizes: Sizes) -> None:
+        check_classes("labels", labels, (sizes.rows, sizes.length), self.outputs - 1)
+
+    def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
+        return cross_entropy(out.logits, labels)
+
+    def flops(self, architecture: Architecture, length: int) -> int:
+        return 2 * length * architecture.hidden_size * self.outputs
+
+    def held(self, architecture: Architecture, length: int) -> int:
+        return length * self.outputs
+
+    def describe(self) -> str:
+        return describe_labels(self.kind, self.labels)
