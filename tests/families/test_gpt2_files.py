@@ -188,15 +188,29 @@ def test_of_two_heads_the_language_model_is_read(tmp_path: Path) -> None:
     assert config["architectures"] == ["GPT2LMHeadModel"]
 
 
-def test_a_classifier_of_the_last_token_loads_without_its_head(tmp_path: Path) -> None:
-    model = theirs(GPT2ForSequenceClassification, num_labels=3)
-    model.save_pretrained(tmp_path)
-    said = refusal(tmp_path)
-    assert "architectures is 'GPT2ForSequenceClassification', a head that Gossamer does not read for 'gpt2'" in said
-    bare = gs.load(tmp_path, head="none")
+@pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification", "regression"])
+def test_a_classifier_of_the_last_token(tmp_path: Path, problem: str) -> None:
+    """The last real token's scores, without bias: read, written, and with the same loss; padding on either side."""
+    model = theirs(GPT2ForSequenceClassification, num_labels=3, pad_token_id=0, problem_type=problem)
+    model.save_pretrained(tmp_path / "theirs")
+    ours = gs.load(tmp_path / "theirs")
+    labels = {"single_label_classification": torch.tensor([2, 0])}.get(problem, torch.rand(2, 3).round())
+    padded = [torch.tensor([[3, 1, 4, 0, 0], [2, 6, 5, 3, 5]]), torch.tensor([[0, 0, 3, 1, 4], [2, 6, 5, 3, 5]])]
+    for ids in (IDS, *padded):
+        with torch.no_grad():
+            found, wanted = ours(ids, attention_mask=ids != 0, labels=labels), model(ids, labels=labels)
+        torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found.loss, wanted.loss, rtol=1e-5, atol=1e-5)
+    back = GPT2ForSequenceClassification.from_pretrained(gs.save(ours, tmp_path / "ours"))
+    assert same(gs.load(tmp_path / "ours"), ours)
     with torch.no_grad():
-        expected = model.transformer(IDS).last_hidden_state
-        torch.testing.assert_close(bare(IDS).last_hidden_state, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(back(IDS).logits, model(IDS).logits, rtol=0, atol=1e-6)
+    assert back.config.problem_type == problem
+    bare = gs.load(tmp_path / "theirs", head="none")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            bare(IDS).last_hidden_state, model.transformer(IDS).last_hidden_state, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_a_new_head_is_drawn(directory: Path, tmp_path: Path) -> None:

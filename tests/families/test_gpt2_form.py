@@ -142,7 +142,7 @@ def test_old_files_say_n_ctx() -> None:
     assert FORM.held(read()) >= {"n_ctx", "n_positions", "n_embd", "hidden_size"}
 
 
-@pytest.mark.parametrize("name", ["GPT2ForSequenceClassification", "GPT2ForCausalLM"])
+@pytest.mark.parametrize("name", ["GPT2ForMultipleChoice", "GPT2ForCausalLM"])
 def test_heads_that_are_not_read_are_refused_with_the_remedy(name: str) -> None:
     with pytest.raises(
         gs.InputError, match=rf"architectures is '{name}'.*reads GPT2Model, GPT2LMHeadModel.*head='none'"

@@ -1,14 +1,18 @@
 """Heads: the labels they take, the texts they refuse, the global tokens they choose; compiled and exported too."""
 
+import copy
 import dataclasses
 from typing import Any
 
 import pytest
 import torch
 from model_inputs import architecture, model, texts
+from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.errors import InputError
+from gossamer.inspect.cost import cost
 from gossamer.models import (
+    Cache,
     Head,
     MaskedLM,
     Model,
@@ -19,18 +23,22 @@ from gossamer.models import (
     SequenceClassification,
     TokenClassification,
 )
+from gossamer.models.decoders import decoder
+from gossamer.patterns import Full
 
 THREE = ("a", "b", "c")
+LAST = SequenceClassification(labels=THREE, reads="last")
 HEADS: list[Head] = [
     MaskedLM(),
     PreTraining(),
     NextSentence(),
     SequenceClassification(labels=THREE),
+    LAST,
     TokenClassification(labels=THREE),
     QuestionAnswering(),
     MultipleChoice(),
 ]
-EACH = pytest.mark.parametrize("head", HEADS, ids=[one.kind for one in HEADS])
+EACH = pytest.mark.parametrize("head", HEADS, ids=[f"{one.kind}{' of the last' * (one is LAST)}" for one in HEADS])
 REGRESSION = SequenceClassification(labels=THREE, problem_type="regression")
 SEVERAL = SequenceClassification(labels=THREE, problem_type="multi_label_classification")
 CHOICES = texts(4, 21).view(2, 2, 21)
@@ -169,3 +177,57 @@ def test_every_head_exports_with_a_dynamic_length(head: Head) -> None:
         program = torch.export.export(net, (ids,), dynamic_shapes={"input_ids": {ids.dim() - 1: length}}).module()
     longer = torch.nn.functional.pad(ids, (0, 9), value=4)
     torch.testing.assert_close(program(longer).logits, net(longer).logits, rtol=1e-4, atol=1e-5)
+
+
+@EACH
+def test_what_a_head_costs_is_what_it_is(head: Head) -> None:
+    """Parameters and FLOPs as torch counts them: a head that is added cannot be told wrong in silence."""
+    net, ids = model(architecture(head=head), torch.float32), ids_for(head)[:1]
+    assert net.head is not None
+    found = next(one for one in cost(net.architecture, ids.shape[-1]).parts if one.name == "head")
+    assert found.parameters == sum(one.numel() for one in net.head.parameters())
+    texts_read = ids.shape[1] if isinstance(head, MultipleChoice) else 1
+    with FlopCounterMode(display=False, mods=net) as counter, torch.no_grad():
+        net(ids)
+    assert sum(counter.get_flop_counts()["Model.head"].values()) == found.flops * texts_read
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_heads_that_are_switched_off_give_nothing(cached: bool) -> None:
+    """As where their columns of the output map are 0; one row for all layers, or one for each."""
+    net = Model(
+        decoder(vocabulary_size=23, length=30, layers=3, hidden_size=16, heads=4, patterns=Full(causal=True))
+    ).double()
+    ids, mask = torch.randint(23, (2, 12)), torch.tensor([[1, 0, 1, 0.5], [0, 0, 0, 0], [1, 1, 1, 1]]).double()
+
+    def read(model: Model, **options: Any) -> torch.Tensor:
+        if not cached:
+            return model(ids, **options).last_hidden_state
+        cache = Cache(model.architecture)
+        parts = [model(one, cache=cache, **options).last_hidden_state for one in ids.split([5, 1, 1, 5], 1)]
+        return torch.cat(parts, 1)
+
+    with torch.no_grad():
+        net.eval()
+        found, alike = read(net, head_mask=mask), read(net, head_mask=torch.tensor([True, False, True, True]))
+        whole = read(net)
+        torch.testing.assert_close(read(net, head_mask=torch.ones(4)), whole, rtol=0, atol=0)
+        other = copy.deepcopy(net)
+        for layer, row in zip(other.attention, mask, strict=True):
+            layer.output.weight.mul_(row.repeat_interleave(4))
+        torch.testing.assert_close(found, read(other), rtol=1e-12, atol=1e-12)
+        other = copy.deepcopy(net)
+        for layer in other.attention:
+            layer.output.weight[:, 4:8] = 0
+        torch.testing.assert_close(alike, read(other), rtol=1e-12, atol=1e-12)
+    learns = mask.requires_grad_()
+    net(ids, labels=ids, head_mask=learns).loss.backward()
+    assert learns.grad is not None
+    assert (learns.grad != 0).all()
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(3), torch.ones(2, 4), torch.ones(3, 4, 1), [1, 1, 1, 1]])
+def test_head_masks_of_another_shape_are_refused(wrong: Any) -> None:
+    net = Model(decoder(vocabulary_size=23, length=30, layers=3, hidden_size=16, heads=4, patterns=Full(causal=True)))
+    with pytest.raises(InputError, match=r"head_mask is .*; it must be shaped \[4\] or \[3, 4\]: layers, heads"):
+        net(torch.zeros(1, 4, dtype=torch.int64), head_mask=wrong)

@@ -79,7 +79,7 @@ def _format_of(config: Config) -> int:
         raise InputError(f"format is {quote(number)}; it must be a whole number, 0 to {FORMAT}")
     if number > FORMAT:
         raise InputError(
-            f"format is {number}; this version of Gossamer reads formats up to {FORMAT}: update it "
+            f"format is {quote(number)}; this version of Gossamer reads formats up to {FORMAT}: update it "
             "(pip install --upgrade gossamer)"
         )
     return number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -80,7 +80,8 @@ class SentenceEmbedding(Head, kind="embed"):
 
     def read(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, out: Output) -> Output:
         """One vector a text; of several packed texts there is none."""
-        return out if tokens.segments is not None else replace(out, pooled=pool(self, hidden, tokens.key_mask))
+        out.pooled = None if tokens.segments is not None else pool(self, hidden, tokens.key_mask)
+        return out
 
     def resolve_prompt(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
         """The text to be put before each text: `prompt` itself, the one called `prompt_name`, or the default; "": none.
