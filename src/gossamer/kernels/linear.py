@@ -28,9 +28,9 @@ WAYS = ("torch", "onednn")
 VARIABLE = "GOSSAMER_LINEAR"
 """The environment variable that forces a way."""
 
-MARGIN = 1.3
+MARGIN = 1.5
 """How many times as fast oneDNN must be to be taken: where both are level, chance must not decide."""
-FEWEST_ROWS = 16
+FEWEST_ROWS = 64
 """With fewer rows a product reads its weight once, and nothing else takes time."""
 
 _ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)

@@ -46,10 +46,10 @@ def why_not_pieces(pattern: Pattern) -> str | None:
     for part, _ in pattern.by_head(1):
         if part.pieces() is not None:
             continue
-        for single in part.parts:
+        for single in part.singles:
             if single.pieces() is None:
                 return f"of «{single}», a {type(single).__name__}, no pieces are known"
-        return f"the union of {' and '.join(f'«{single}»' for single in part.parts)} has no exact pieces"
+        return f"the union of {' and '.join(f'«{single}»' for single in part.singles)} has no exact pieces"
     return None
 
 

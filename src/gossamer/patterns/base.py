@@ -87,7 +87,7 @@ class Pattern(ABC):
         """A few words for tables and messages."""
 
     @property
-    def parts(self) -> tuple[Pattern, ...]:
+    def singles(self) -> tuple[Pattern, ...]:
         """The patterns that it is the union of: itself alone, but for a `Union`."""
         return (self,)
 
@@ -141,7 +141,7 @@ class Pattern(ABC):
 
     def walks(self) -> tuple[Pattern, ...]:
         """Parts whose union it is, each with an order of queries in which neighbours share keys: see `step`."""
-        return self.parts
+        return self.singles
 
     @property
     def step(self) -> int:
@@ -277,8 +277,17 @@ class Union(Pattern, kind="union"):
             raise InputError(f"Union: parts can be merged or are out of order; write {shown} instead")
 
     @property
+    def singles(self) -> tuple[Pattern, ...]:
+        return self.parts
+
+    @property
     def causal(self) -> bool:
         return all(part.causal for part in self.parts)
+
+    @property
+    def exact(self) -> bool:
+        """Whether sparse kernels compute this union exactly; if not, only the dense reference does."""
+        return self.pieces() is not None
 
     @property
     def prefix(self) -> int | None:
@@ -333,7 +342,7 @@ class Union(Pattern, kind="union"):
         parts = values["parts"]
         if not isinstance(parts, list) or len(parts) < 2:
             raise InputError(f"pattern 'union': parts is {quote(parts)}; it must be a list of two patterns or more")
-        merged = _canonical(single for part in parts for single in read(part).parts)
+        merged = _canonical(single for part in parts for single in read(part).singles)
         return merged[0] if len(merged) == 1 else cls(merged)
 
     @property
@@ -393,7 +402,7 @@ def _unite(one: Pattern, other: Pattern) -> Pattern:
     """`one | other`: merged where one pattern says it all, else a `Union` in its fixed order."""
     if one == other:
         return one
-    parts = _canonical((*one.parts, *other.parts))
+    parts = _canonical((*one.singles, *other.singles))
     return parts[0] if len(parts) == 1 else Union(parts)
 
 
@@ -420,7 +429,7 @@ def _check_part(part: Pattern) -> None:
         raise InputError(
             f"Union: '{part}' cannot be part of a union; put the union inside each group: PerHead((A | B, heads), ...)"
         )
-    if not isinstance(part, Pattern) or len(part.parts) > 1:
+    if not isinstance(part, Pattern) or len(part.singles) > 1:
         raise InputError(f"Union: a part is {quote(part)}; each must be a single pattern such as Window(256, 256)")
 
 

@@ -84,7 +84,7 @@ def _panel(pattern: Pattern, heads: int, grid: Grid, most: int, corner: tuple[in
 def _looks(pattern: Pattern, grid: Grid, most: int) -> list[list[tuple[str, int]]]:
     """Colour and shade of every cell; a cell is global where global tokens allow at least as much of it as the rest."""
     levels = _levels(pattern, grid, most).tolist()
-    local, seeing = ([one for one in pattern.parts if one.sees_flags == of_flags] for of_flags in (False, True))
+    local, seeing = ([one for one in pattern.singles if one.sees_flags == of_flags] for of_flags in (False, True))
     if not seeing:
         return [[("local", level) for level in row] for row in levels]
     flagged = _levels(reduce(or_, seeing), grid, most)
