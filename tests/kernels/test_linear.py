@@ -45,14 +45,14 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 @given(
     shape=st.sampled_from([(64,), (65,), (3, 40), (2, 3, 33), (1, 1, 300)]),
     sizes=st.tuples(st.sampled_from([1, 3, 16, 65, 384]), st.sampled_from([1, 2, 31, 128])),
-    others=st.tuples(st.booleans(), st.booleans(), st.sampled_from([None, *ACTIVATIONS])),
+    bias=st.booleans(),
     layouts=st.tuples(st.sampled_from([*LAYOUTS]), st.sampled_from([*LAYOUTS])),
     seed=st.integers(0, 10**6),
 )
 def test_onednn_is_right_with_gradients(
     shape: tuple[int, ...],
     sizes: tuple[int, int],
-    others: tuple[bool, bool, str | None],
+    bias: bool,
     layouts: tuple[str, str],
     seed: int,
 ) -> None:
@@ -61,17 +61,17 @@ def test_onednn_is_right_with_gradients(
     def drawn(*size: int) -> Tensor:
         return torch.randn(*size, generator=generator)
 
-    (inputs, outputs), (bias, residual, activation) = sizes, others
+    inputs, outputs = sizes
     x, weight = LAYOUTS[layouts[0]](drawn(*shape, inputs)), LAYOUTS[layouts[1]](drawn(outputs, inputs))
-    drawn_ones = [x, weight, drawn(outputs) if bias else None, drawn(*shape, outputs) if residual else None]
+    drawn_ones = [x, weight, drawn(outputs) if bias else None]
     grad, results = drawn(*shape, outputs), []
     for dtype in (torch.float32, torch.float64):
         tensors = [None if one is None else one.detach().to(dtype).requires_grad_() for one in drawn_ones]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GOSSAMER_LINEAR", "onednn")
             if dtype == torch.float32:
-                assert explain_linear(*tensors[:3]).way == "onednn"  # type: ignore[arg-type]
-            out = linear(tensors[0], tensors[1], tensors[2], activation, tensors[3])  # type: ignore[arg-type]
+                assert explain_linear(*tensors).way == "onednn"  # type: ignore[arg-type]
+            out = linear(*tensors)  # type: ignore[arg-type]
             grads = torch.autograd.grad(out, [one for one in tensors if one is not None], grad.to(dtype))
         results.append((out.detach(), *grads))
     for found, wanted in zip(*results, strict=True):
@@ -79,6 +79,16 @@ def test_onednn_is_right_with_gradients(
         assert relative_error(found, wanted) < ERROR
 
 
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_and_residual_come_after_the_product(way: str, activation: str) -> None:
+    x, weight, bias, residual = torch.randn(70, 6), torch.randn(5, 6), torch.randn(5), torch.randn(70, 5)
+    plain = linear(x, weight, bias)
+    assert torch.equal(linear(x, weight, bias, activation, residual), ACTIVATIONS[activation](plain) + residual)
+    assert torch.equal(linear(x, weight, bias, residual=residual), plain + residual)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:DeprecationWarning")  # torch's own, as it loads the rules
 @pytest.mark.parametrize("way", WAYS, indirect=True)
 def test_derivatives_of_any_order_and_kind(way: str) -> None:
     x, weight, bias = torch.randn(70, 6), torch.randn(5, 6), torch.randn(5)

@@ -76,9 +76,8 @@ def test_one_that_tells_its_pieces_runs_on_every_backend(pattern: Pattern, backe
         (90, {"positions": (3 * torch.arange(90)).expand(2, -1)}),
     ):  # fmt: skip
         call = replace(random_call(pattern, length, **options), grad_lse=None)
-        ours, wanted = run(call, backend, return_lse=False), run(call, "reference", return_lse=False)
-        if backend == "cpu":
-            ours = run(call.to(torch.float32), backend, return_lse=False)
+        given = call.to(torch.float32) if backend == "cpu" else call
+        ours, wanted = run(given, backend, return_lse=False), run(call, "reference", return_lse=False)
         within = 1e-12 if backend != "cpu" else 1e-5
         assert relative_error(ours.out, wanted.out) < within
         assert relative_error(ours.gradient, wanted.gradient) < within

@@ -130,7 +130,7 @@ WINDOW = {"pattern": "window", "before": 1, "after": 1, "dilation": 1}
         (None, "description is None"),
         ([WINDOW], "description is \\["),
         ("window", "description is 'window'"),
-        ({}, "type is None; it must be one of fixed, full, global"),
+        ({}, "type is None; it must be one of chunks, fixed, full, global"),
         ({"pattern": "windw"}, "type is 'windw'"),
         ({"pattern": ["window"]}, "type is \\["),
         ({"pattern": "window", "before": 1}, "missing field 'after', missing field 'dilation'"),

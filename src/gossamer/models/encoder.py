@@ -123,11 +123,7 @@ class Model(nn.Module):
         if not torch.compiler.is_compiling():
             shape = check_inputs(self.architecture, inputs_embeds, rows)
             if labels is not None:
-                self._check_labels(labels, shape, choices)
-                if segments is not None and isinstance(labels, tuple) and len(labels) > 1:
-                    raise InputError(
-                        "labels of pairs were given for packed texts (segments): give those of tokens alone"
-                    )
+                self._check_labels(labels, shape, choices, packed=segments is not None)
         kept_heads = None if head_mask is None else self._head_mask(head_mask)
         masks, states = self._encode(rows, inputs_embeds, output_hidden_states, cache, kept_heads)
         if labels is not None and isinstance(self.head, CausalLMHead):
@@ -291,12 +287,14 @@ class Model(nn.Module):
             out.logits = cast(Tensor, out.logits).view(-1, choices)
         return out
 
-    def _check_labels(self, labels: Labels, shape: torch.Size, choices: int | None) -> None:
+    def _check_labels(self, labels: Labels, shape: torch.Size, choices: int | None, packed: bool) -> None:
         head = self.architecture.head
         if head is None:
             raise InputError("labels were given but this model has no head: load it with a head that has a loss")
         vocabulary = self.architecture.embeddings.vocabulary_size
         head.check_labels(labels, Sizes(rows=shape[0], length=shape[1], vocabulary=vocabulary, choices=choices))
+        if packed and isinstance(labels, tuple) and len(labels) > 1:
+            raise InputError("labels of pairs were given for packed texts (segments): give those of tokens alone")
 
 
 def _drops(architecture: Architecture) -> bool:
