@@ -198,7 +198,8 @@ def test_a_classifier_of_the_last_token(tmp_path: Path, problem: str) -> None:
     padded = [torch.tensor([[3, 1, 4, 0, 0], [2, 6, 5, 3, 5]]), torch.tensor([[0, 0, 3, 1, 4], [2, 6, 5, 3, 5]])]
     for ids in (IDS, *padded):
         with torch.no_grad():
-            found, wanted = ours(ids, attention_mask=ids != 0, labels=labels), model(ids, labels=labels)
+            given = {"attention_mask": ids != 0, "labels": labels}
+            found, wanted = ours(ids, **given), model(ids, **given)
         torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(found.loss, wanted.loss, rtol=1e-5, atol=1e-5)
     back = GPT2ForSequenceClassification.from_pretrained(gs.save(ours, tmp_path / "ours"))

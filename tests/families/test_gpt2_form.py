@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import gossamer as gs
 from gossamer.families import family_for, get_family
-from gossamer.models import Architecture, Model, SequenceClassification
+from gossamer.models import Architecture, Model, MultipleChoice, SequenceClassification
 
 FORM = get_family("gpt2")
 SMALL = {"vocab_size": 11, "n_positions": 20, "n_embd": 8, "n_layer": 3, "n_head": 2}
@@ -84,7 +84,8 @@ def test_every_config_is_written_as_one_that_reads_the_same(
         (with_layers(read(), norm="post"), "layers.0.norm: 'post' != 'pre'"),
         (dataclasses.replace(read(), final_norm_eps=None), "final_norm_eps"),
         (dataclasses.replace(read(), final_norm_eps=1e-3), "final_norm_eps: 0.001 != 1e-05"),
-        (dataclasses.replace(read(None), head=SequenceClassification(labels=("a",))), "no sequence-classification"),
+        (dataclasses.replace(read(None), head=MultipleChoice()), "no multiple-choice"),
+        (dataclasses.replace(read(None), head=SequenceClassification(labels=("a",))), "head.reads: 'first' != 'last'"),
     ],
 )
 def test_what_the_format_cannot_hold_is_named(changed: Architecture, said: str, tmp_path: Path) -> None:

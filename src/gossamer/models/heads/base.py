@@ -62,8 +62,6 @@ class Head(ABC):
     """Whether the first token is global for it."""
     takes_choices: ClassVar[bool] = False
     """Whether it reads several choices a text, [batch, choices, length]."""
-    tied: bool = False
-    """Whether it reads the word table."""
     kind: str
 
     def __init_subclass__(cls, kind: str, **rest: object) -> None:

@@ -52,7 +52,7 @@ class CausalLM(Head, kind="causal-lm"):
         return length * architecture.embeddings.vocabulary_size
 
     def describe(self) -> str:
-        return describe_table(self)
+        return describe_table(self.kind, self.tied)
 
 
 class CausalLMHead(HeadModule):

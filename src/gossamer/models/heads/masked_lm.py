@@ -56,7 +56,7 @@ class MaskedLM(Head, kind="masked-lm"):
         return masked_lm_held(architecture, length)
 
     def describe(self) -> str:
-        return describe_table(self)
+        return describe_table(self.kind, self.tied)
 
 
 class MaskedLMHead(HeadModule):
@@ -90,6 +90,6 @@ def masked_lm_held(architecture: Architecture, length: int) -> int:
     return length * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size)
 
 
-def describe_table(head: Head) -> str:
+def describe_table(kind: str, tied: bool) -> str:
     """Words for a head that scores the vocabulary."""
-    return f"{head.kind}, {'tied to the word table' if head.tied else 'a table of its own'}"
+    return f"{kind}, {'tied to the word table' if tied else 'a table of its own'}"

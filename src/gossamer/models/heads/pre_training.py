@@ -71,7 +71,7 @@ class PreTraining(Head, kind="pre-training"):
         return masked_lm_held(architecture, length)
 
     def describe(self) -> str:
-        return describe_table(self)
+        return describe_table(self.kind, self.tied)
 
 
 class PreTrainingHead(MaskedLMHead):
