@@ -137,7 +137,7 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Tensor], Tensors], Tensor]] = {
     "vmap of grad": lambda f, x: torch.vmap(torch.func.grad(lambda q: f(q, *x[1:]).sum()))(torch.stack([x[0]] * 2)),
     "jvp": lambda f, x: torch.func.jvp(f, x, x)[1],
     "jvp of vmap": lambda f, x: torch.func.jvp(torch.vmap(f), *[tuple(torch.stack([y, y / 2]) for y in x)] * 2)[1],
-    "hessian": lambda f, x: torch.func.hessian(lambda q: f(q, *x[1:]).sum())(x[0][:1, :, :2]),
+    "hessian": lambda f, x: torch.func.hessian(lambda t: f(t[0] * x[0], t[1] * x[1], x[2]).sum())(torch.ones(2)),
     "grad of grad": lambda f, x: torch.func.grad(lambda v: gradient_of_sum(f, x, v))(x[2]),
     "forward mode": lambda f, x: tangent(f, x),
 }
