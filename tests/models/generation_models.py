@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Positions
+from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Norm, Positions
 from gossamer.patterns import Chunks, Fixed, Full, Pattern, PerHead, Sink, Strided, Window
 
 HEADS, SIZE, VOCABULARY = 4, 4, 37
@@ -58,7 +58,7 @@ def decoder(
         Layer(
             attention=Attention(pattern=one, heads=HEADS, head_size=SIZE, weights=0 if shared else i, scale=scale),
             feed_forward=FeedForward(width=12, weights=i),
-            norm=norm,
+            norm_place=norm,
         )
         for i, one in enumerate(layers)
     )
@@ -71,7 +71,7 @@ def decoder(
         embeddings=embeddings,
         layers=described,
         head=CausalLM(tied=tied),
-        final_norm_eps=1e-5 if norm == "pre" else None,
+        final_norm=Norm(eps=1e-5) if norm == "pre" else None,
     )
     torch.manual_seed(1)
     built = Model(architecture, tokenizer=tokenizer).double().eval()

@@ -78,7 +78,11 @@ class Part:
 
 
 def parts_of(architecture: Architecture, step: Pass) -> list[Part]:
-    """The parts in the order of the forward pass. Raises InputError for a head that no objective trains."""
+    """The parts in the order of the forward pass.
+
+    Raises InputError for a head that no objective trains, and for bricks that are not reckoned.
+    """
+    _check_reckoned(architecture)
     parts = [_embeddings(architecture, step)]
     seen: set[str] = set()
     for layer in architecture.layers:
@@ -86,11 +90,25 @@ def parts_of(architecture: Architecture, step: Pass) -> list[Part]:
             # Autocast makes one copy of each weight, which all applications share.
             parts.append(_without_weights(part, architecture, layer, step) if part.owner in seen else part)
             seen.add(part.owner)
-    if architecture.final_norm_eps is not None:
+    if architecture.final_norm is not None:
         width = step.tokens * architecture.hidden_size * step.stream
         kept = width + 2 * WIDE * step.tokens
         parts.append(Part(kind="norm", owner="final_norm", kept=kept, forward=kept + width, backward=kept + 2 * width))
     return [*parts, _head(architecture, step)]
+
+
+def _check_reckoned(architecture: Architecture) -> None:
+    for i, layer in enumerate(architecture.layers):
+        one = layer.attention
+        for name, there in (
+            ("attention.rotary", one.rotary is not None),
+            ("attention.query_key_norm", one.query_key_norm is not None),
+            ("attention.key_heads", one.key_inner != one.inner),
+            ("feed_forward.gated", layer.feed_forward.gated),
+            ("norm.kind", layer.norm.kind != "layer"),
+        ):
+            if there:
+                raise InputError(f"layers[{i}].{name} is not reckoned: train it without an estimate")
 
 
 def _embeddings(architecture: Architecture, step: Pass) -> Part:
@@ -157,7 +175,7 @@ def _part(
     if layer.recompute not in (kind, "both"):
         return Part(kind=kind, owner=owner, kept=kept, forward=forward, backward=backward)
     # The input stays until the whole part is done; without autocast it is one of the tensors that the part keeps.
-    twice = 0 if step.autocast is None and layer.norm == "post" else stream
+    twice = 0 if step.autocast is None and layer.norm_place == "post" else stream
     return Part(
         kind=kind, owner=owner, kept=stream, forward=forward + twice, backward=backward + twice + stream, cached=weights
     )

@@ -74,7 +74,7 @@ def count_work(architecture: Architecture, step: Pass) -> dict[Operation, Work]:
                 units[operation][0] += count
                 units[operation][1] += count if layer.recompute in (part, "both") else 0
     settings = architecture.embeddings
-    norms = int(settings.norm) + int(architecture.final_norm_eps is not None)
+    norms = int(settings.norm is not None) + int(architecture.final_norm is not None)
     units[("norm", None)][0] += norms * step.tokens * settings.size
     units[("dropout", None)][0] += step.tokens * settings.size if settings.dropout else 0
     units[("loss", None)][0] += step.tokens * settings.vocabulary_size
