@@ -146,6 +146,8 @@ def test_lengthen_refuses_rotary_positions() -> None:
         gs.InputError, match=r"^layer 0 attends by 'causal full'.*lengthen replaces full attention only"
     ):
         gs.lengthen(Model(read()), to=32, window=4)
-    full = changed("attention", pattern=Full())
+    layers = tuple(
+        dataclasses.replace(one, attention=dataclasses.replace(one.attention, pattern=Full())) for one in read().layers
+    )
     with pytest.raises(gs.InputError, match=r"global_projections is True; it must be false with rotary$"):
-        gs.lengthen(Model(dataclasses.replace(full, head=None)), to=32, window=4)
+        gs.lengthen(Model(dataclasses.replace(read(), head=None, layers=layers)), to=32, window=4)
