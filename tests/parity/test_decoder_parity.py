@@ -30,8 +30,9 @@ def left_padded(case: Case) -> dict[str, torch.Tensor]:
 @FEW
 @given(data=st.data())
 def test_real_tokens_behind_padding(family: str, data: st.DataObject) -> None:
+    """In float32 where transformers takes the softmax in it: a mask in float64 overflows that, and padding is NaN."""
     case = data.draw(cases(family, "causal-lm"))
-    theirs = build(case, torch.float64)
+    theirs = build(case, torch.float32 if family == "llama" else torch.float64)
     ours, batch = through_disk(theirs), left_padded(case)
     real = batch["attention_mask"].bool()
     with torch.no_grad():
