@@ -56,6 +56,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
         | {"bos_token_id": 2, "eos_token_id": 3},
         "sharded safetensors",
     ),
+    "llama": ("LlamaForCausalLM", SIZES | {"num_key_value_heads": 1}, "safetensors"),
 }
 NAMES = (*FAMILIES, "sentence", "gossamer")
 

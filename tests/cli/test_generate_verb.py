@@ -12,7 +12,7 @@ import torch
 
 import gossamer as gs
 from gossamer.cli.output import harmless
-from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Positions
+from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Norm, Positions
 from gossamer.patterns import Full, Window
 from gossamer.text import byte_tokenizer
 
@@ -26,7 +26,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Layer(
             attention=Attention(pattern=pattern, heads=2, head_size=8, weights=i),
             feed_forward=FeedForward(width=32, weights=i),
-            norm="pre",
+            norm_place="pre",
         )
         for i, pattern in enumerate((Window(9, 0), Full(causal=True)))
     )
@@ -37,7 +37,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         layers=layers,
         head=CausalLM(),
-        final_norm_eps=1e-5,
+        final_norm=Norm(eps=1e-5),
     )
     torch.manual_seed(0)
     return gs.save(Model(architecture, tokenizer=byte_tokenizer()), tmp_path_factory.mktemp("models") / "writer")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import gossamer as gs
 from gossamer.families import family_for, get_family
-from gossamer.models import Architecture, Model, MultipleChoice, SequenceClassification
+from gossamer.models import Architecture, Model, MultipleChoice, Norm, SequenceClassification
 
 FORM = get_family("gpt2")
 SMALL = {"vocab_size": 11, "n_positions": 20, "n_embd": 8, "n_layer": 3, "n_head": 2}
@@ -23,7 +23,7 @@ def read(head: str | None = "causal-lm", **changes: Any) -> Architecture:
 
 def with_layers(architecture: Architecture, **changes: Any) -> Architecture:
     """Every layer's attention with these fields; `recompute` is the layer's own."""
-    own = {name: changes.pop(name) for name in ("recompute", "norm") if name in changes}
+    own = {name: changes.pop(name) for name in ("recompute", "norm_place") if name in changes}
     layers = tuple(
         dataclasses.replace(one, attention=dataclasses.replace(one.attention, **changes), **own)
         for one in architecture.layers
@@ -81,9 +81,9 @@ def test_every_config_is_written_as_one_that_reads_the_same(
         (with_layers(read(), pattern=gs.Strided(4)), "layers.0.attention.pattern: "),
         (with_layers(read(head=None), pattern=gs.Full()), "layers.0.attention.pattern: "),
         (with_layers(read(), scale=0.3), "layers scale their scores by [0.3, 0.3, 0.3], which no switches of GPT-2 do"),
-        (with_layers(read(), norm="post"), "layers.0.norm: 'post' != 'pre'"),
-        (dataclasses.replace(read(), final_norm_eps=None), "final_norm_eps"),
-        (dataclasses.replace(read(), final_norm_eps=1e-3), "final_norm_eps: 0.001 != 1e-05"),
+        (with_layers(read(), norm_place="post"), "layers.0.norm_place: 'post' != 'pre'"),
+        (dataclasses.replace(read(), final_norm=None), "final_norm"),
+        (dataclasses.replace(read(), final_norm=Norm(eps=1e-3)), "final_norm.eps: 0.001 != 1e-05"),
         (dataclasses.replace(read(None), head=MultipleChoice()), "no multiple-choice"),
         (dataclasses.replace(read(None), head=SequenceClassification(labels=("a",))), "head.reads: 'first' != 'last'"),
     ],

@@ -19,6 +19,7 @@ OWN = {
     "distilbert": {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6},
     "albert": {**WIDE, "num_hidden_layers": 3, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 5},
     "gpt2": {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 6},
+    "llama": {**WIDE, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
 }
 OLD_ALIASES = {"gpt2": {"n_ctx": "n_positions"}}
 HEADS_THERE = {
@@ -33,6 +34,7 @@ HEADS_THERE = {
 DECODER_HEADS = {"causal-lm": "LMHeadModel"} | {
     head: HEADS_THERE[head] for head in ("sequence-classification", "token-classification", "question-answering")
 }
+LLAMA_HEADS = {"causal-lm": "ForCausalLM", "sequence-classification": HEADS_THERE["sequence-classification"]}
 PUBLIC = [form.model_type for form in FAMILIES.values() if form.public]
 CONTRACTS = [(family, head) for family in PUBLIC for head in (None, *get_family(family).heads)]
 EACH = pytest.mark.parametrize(("family", "head"), CONTRACTS)
@@ -52,14 +54,14 @@ def their_name(family: str, head: str | None) -> str:
 @pytest.mark.parametrize("family", PUBLIC)
 def test_heads_are_those_of_transformers(family: str) -> None:
     stem = type(AutoConfig.for_model(family)).__name__.removesuffix("Config")
-    ends = DECODER_HEADS if family == "gpt2" else HEADS_THERE
+    ends = {"gpt2": DECODER_HEADS, "llama": LLAMA_HEADS}.get(family, HEADS_THERE)
     there = {head: f"{stem}{end}" for head, end in ends.items() if hasattr(transformers, f"{stem}{end}")}
     assert {head: form.architectures[0] for head, form in get_family(family).heads.items()} == there
     assert get_family(family).bare == f"{stem}Model"
     assert [get_family(family).head_of([name]) for name in there.values()] == list(there)
     assert get_family(family).head_of([f"{stem}Model"]) is None
-    with pytest.raises(gs.InputError, match=r"ForCausalLM.*head='none'"):
-        get_family(family).head_of([f"{stem}ForCausalLM"])
+    with pytest.raises(gs.InputError, match=r"ForSomethingElse.*head='none'"):
+        get_family(family).head_of([f"{stem}ForSomethingElse"])
 
 
 @pytest.mark.parametrize("family", PUBLIC)

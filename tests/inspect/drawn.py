@@ -1,5 +1,7 @@
 """Drawn architectures: sizes, narrow embeddings, sharing, patterns, every head."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from gossamer.models import (
@@ -11,9 +13,11 @@ from gossamer.models import (
     MaskedLM,
     MultipleChoice,
     NextSentence,
+    Norm,
     Positions,
     PreTraining,
     QuestionAnswering,
+    Rotary,
     SentenceEmbedding,
     SequenceClassification,
     TokenClassification,
@@ -21,6 +25,7 @@ from gossamer.models import (
 from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Window
 
 LENGTH = 40
+NORMS = st.builds(Norm, bias=st.booleans()) | st.builds(Norm, kind=st.just("rms"), bias=st.just(False))
 LABELS = ("no", "yes", "who knows")
 HEADS = [
     None,
@@ -41,16 +46,20 @@ HEADS = [
 def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
     hidden, layers = draw(st.integers(2, 24)), draw(st.integers(1, 5))
     projection = draw(st.booleans())
-    positions = Positions(length=LENGTH, offset=draw(st.integers(0, 2)))
+    scheme = draw(st.sampled_from(["learned", "learned", "none"]))
+    positions = Positions(length=LENGTH, scheme=scheme, offset=draw(st.integers(0, 2)) if scheme == "learned" else 0)
     embeddings = Embeddings(
         vocabulary_size=draw(st.integers(5, 60)),
         size=draw(st.integers(1, 24)) if projection else hidden,
         projection=projection,
         positions=positions,
         token_types=draw(st.integers(0, 3)),
+        norm=draw(st.none() | NORMS),
     )
     heads, head_size = draw(st.integers(1, 4)), draw(st.integers(1, 6))
     projections, width = draw(st.booleans()), draw(st.integers(1, 40))
+    norm, bricks = draw(NORMS), draw(_attention_bricks(heads, head_size, projections))
+    of_feed_forward = {"gated": draw(st.booleans()), "bias": draw(st.booleans())}
     applied = tuple(
         Layer(
             attention=Attention(
@@ -59,14 +68,32 @@ def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
                 head_size=head_size,
                 weights=attention,
                 global_projections=projections,
+                **bricks,
             ),
-            feed_forward=FeedForward(width=width, weights=feed_forward),
+            feed_forward=FeedForward(width=width, weights=feed_forward, **of_feed_forward),
+            norm=norm,
         )
         for attention, feed_forward in zip(draw(_sets(layers)), draw(_sets(layers)), strict=True)
     )
     head = draw(st.sampled_from(HEADS))
     pooler = draw(st.booleans())
-    return Architecture(hidden_size=hidden, embeddings=embeddings, layers=applied, pooler=pooler, head=head)
+    return Architecture(
+        hidden_size=hidden, embeddings=embeddings, layers=applied, pooler=pooler, head=head,
+        final_norm=draw(st.none() | NORMS),
+    )  # fmt: skip
+
+
+@st.composite
+def _attention_bricks(draw: st.DrawFn, heads: int, head_size: int, projections: bool) -> dict[str, Any]:
+    divisors = [one for one in range(1, heads + 1) if heads % one == 0]
+    turns = head_size % 2 == 0 and not projections and draw(st.booleans())
+    return {
+        "key_heads": draw(st.sampled_from([None, *divisors])),
+        "bias": draw(st.booleans()),
+        "output_bias": draw(st.booleans()),
+        "query_key_norm": draw(st.none() | NORMS),
+        "rotary": Rotary() if turns else None,
+    }
 
 
 def patterns(heads: int) -> st.SearchStrategy[Pattern]:

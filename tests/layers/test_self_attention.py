@@ -12,7 +12,7 @@ HEADS, SIZE = 2, 4
 
 def layer(global_projections: bool) -> SelfAttention:
     torch.manual_seed(0)
-    return SelfAttention(6, HEADS, SIZE, norm_eps=1e-5, global_projections=global_projections).double()
+    return SelfAttention(6, HEADS, SIZE, norm=torch.nn.LayerNorm(6), global_projections=global_projections).double()
 
 
 def by_hand(attention: SelfAttention, hidden: Tensor, pattern: Pattern, masks: Masks) -> Tensor:

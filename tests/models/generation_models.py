@@ -8,7 +8,18 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Positions
+from gossamer.models import (
+    Architecture,
+    Attention,
+    CausalLM,
+    Embeddings,
+    FeedForward,
+    Layer,
+    Model,
+    Norm,
+    Positions,
+    Rotary,
+)
 from gossamer.patterns import Chunks, Fixed, Full, Pattern, PerHead, Sink, Strided, Window
 
 HEADS, SIZE, VOCABULARY = 4, 4, 37
@@ -52,26 +63,32 @@ def decoder(
     dtype: torch.dtype = torch.float64,
     tokenizer: Any = None,
     vocabulary: int = VOCABULARY,
+    llama: bool = False,
 ) -> Model:
-    """A decoder of one layer a pattern, in evaluation mode."""
+    """A decoder of one layer a pattern, in evaluation mode; `llama`: of that family's bricks, half of a head turns."""
+    bricks: dict[str, Any] = {"key_heads": 2, "bias": False, "rotary": Rotary(base=50.0, share=0.5)} if llama else {}
+    kind = Norm(kind="rms", bias=False, eps=1e-5) if llama else Norm(eps=1e-5)
     described = tuple(
         Layer(
-            attention=Attention(pattern=one, heads=HEADS, head_size=SIZE, weights=0 if shared else i, scale=scale),
-            feed_forward=FeedForward(width=12, weights=i),
-            norm=norm,
+            attention=Attention(
+                pattern=one, heads=HEADS, head_size=SIZE, weights=0 if shared else i, scale=scale, **bricks
+            ),
+            feed_forward=FeedForward(width=12, weights=i, gated=llama, bias=not llama),
+            norm=kind,
+            norm_place=norm,
         )
         for i, one in enumerate(layers)
     )
     embeddings = Embeddings(
-        vocabulary_size=vocabulary, size=8, positions=Positions(length=length, offset=offset), token_types=0,
-        padding_id=None,
+        vocabulary_size=vocabulary, size=8, token_types=0, padding_id=None, norm=kind,
+        positions=Positions(length=length, scheme="none") if llama else Positions(length=length, offset=offset),
     )  # fmt: skip
     architecture = Architecture(
         hidden_size=8,
         embeddings=embeddings,
         layers=described,
         head=CausalLM(tied=tied),
-        final_norm_eps=1e-5 if norm == "pre" else None,
+        final_norm=kind if norm == "pre" else None,
     )
     torch.manual_seed(1)
     built = Model(architecture, tokenizer=tokenizer).double().eval()
@@ -90,6 +107,7 @@ def decoders(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> Model:
         shared=draw(st.booleans()),
         offset=draw(st.sampled_from([0, 2])),
         scale=draw(st.sampled_from([None, 0.7])),
+        llama=draw(st.booleans()),
         dtype=dtype,
     )
 

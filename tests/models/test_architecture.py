@@ -7,7 +7,7 @@ import pytest
 from model_inputs import architecture
 
 from gossamer.errors import InputError
-from gossamer.models import Architecture, CausalLM, MaskedLM, SentenceEmbedding, differences
+from gossamer.models import Architecture, CausalLM, MaskedLM, Norm, Rotary, SentenceEmbedding, differences
 from gossamer.patterns import Full, PerHead, Window
 
 
@@ -36,7 +36,7 @@ def change(part: str, **values: Any) -> Architecture:
         ("embeddings", {"size": 4}, "embeddings.size is 4"),
         ("embeddings", {"padding_id": 30}, "from 0 to 29"),
         ("embeddings", {"padding_id": True}, "padding_id is True"),
-        ("embeddings", {"norm_eps": 0.0}, "norm_eps is 0.0"),
+        ("embeddings", {"norm": 1e-5}, "norm is 1e-05; it must be a Norm, such as Norm(eps=1e-12), or None"),
         ("embeddings", {"dropout": 1}, "dropout is 1"),
         ("positions", {"from_padding": True}, "at least 1 with from_padding"),
         ("positions", {"scheme": "rotary"}, "'learned'"),
@@ -47,7 +47,8 @@ def change(part: str, **values: Any) -> Architecture:
         ("attention", {"weights": -1}, "weights is -1"),
         ("feed_forward", {"activation": "tanh"}, "'gelu_tanh'"),
         ("feed_forward", {"width": True}, "width is True"),
-        ("layer", {"norm": "both"}, "'post'"),
+        ("layer", {"norm_place": "both"}, "'post'"),
+        ("layer", {"norm": None}, "norm is None; it must be a Norm, such as Norm(eps=1e-12)"),
     ],
 )
 def test_impossible_values_are_refused(part: str, values: dict[str, Any], said: str) -> None:
@@ -95,3 +96,87 @@ def test_differences_name_every_field() -> None:
     assert paths == ["layers.0.attention.pattern", "layers.0.attention.dropout"]
     shorter = dataclasses.replace(architecture(), layers=architecture().layers[:1])
     assert any("absent" in line for line in differences(architecture(), shorter))
+
+
+def described_before(architecture: Architecture) -> dict[str, Any]:
+    """As versions wrote it whose norms were an eps and a place."""
+    fields = architecture.to_dict()
+    for layer in fields["layers"]:
+        layer["norm_eps"], layer["norm"] = layer["norm"]["eps"], layer.pop("norm_place")
+        for part, names in (("attention", NEW_OF_ATTENTION), ("feed_forward", ("gated", "bias"))):
+            layer[part] = {name: value for name, value in layer[part].items() if name not in names}
+    embeddings, final = fields["embeddings"], fields.pop("final_norm")
+    norm = embeddings.pop("norm")
+    embeddings |= {"norm": norm is not None, "norm_eps": 1e-12 if norm is None else norm["eps"]}
+    return {**fields, "final_norm_eps": final and final["eps"]}
+
+
+NEW_OF_ATTENTION = ("key_heads", "bias", "output_bias", "query_key_norm", "rotary")
+
+
+@pytest.mark.parametrize("place", ["pre", "post"])
+@pytest.mark.parametrize("norm", [Norm(), Norm(eps=1e-3), None])
+def test_descriptions_of_before_are_read(norm: Norm | None, place: str) -> None:
+    one = change("embeddings", norm=norm)
+    layers = tuple(dataclasses.replace(layer, norm=Norm(eps=1e-4), norm_place=place) for layer in one.layers)
+    one = dataclasses.replace(one, layers=layers, final_norm=norm)
+    before = described_before(one)
+    assert "norm_place" not in str(before)
+    assert Architecture.from_dict(before) == one
+    without = {name: value for name, value in before.items() if name != "final_norm_eps"}
+    assert Architecture.from_dict(without) == dataclasses.replace(one, final_norm=None)
+    both = {**before, "embeddings": one.to_dict()["embeddings"] | {"norm": {"eps": 1e-3}, "norm_eps": 1.0}}
+    with pytest.raises(InputError, match=r"embeddings has unknown fields \['norm_eps'\]"):
+        Architecture.from_dict(both)
+
+
+RMS = Norm(kind="rms", bias=False, eps=1e-6, offset=1.0)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "said"),
+    [
+        ("attention", {"key_heads": 3}, "key_heads is 3; it must be a divisor of heads, 2"),
+        ("attention", {"key_heads": True}, "key_heads is True"),
+        ("attention", {"bias": 1}, "bias is 1"),
+        ("attention", {"rotary": 10.0}, "rotary is 10.0; it must be a Rotary, or None"),
+        ("attention", {"rotary": Rotary(share=0.25)}, "rotary.share is 0.25; it must be a share of head_size, 4"),
+        ("attention", {"rotary": Rotary(), "global_projections": True}, "global_projections is True"),
+        ("attention", {"query_key_norm": "rms"}, "query_key_norm is 'rms'"),
+        ("feed_forward", {"gated": "yes"}, "gated is 'yes'"),
+        ("positions", {"scheme": "none", "offset": 1}, "offset is 1; it must be 0 without a table"),
+        ("layer", {"norm": RMS}, None),
+        ("attention", {"query_key_norm": RMS, "rotary": Rotary(base=7.0, share=0.5), "key_heads": 1}, None),
+        ("feed_forward", {"gated": True, "bias": False}, None),
+        ("positions", {"scheme": "none"}, None),
+    ],
+)
+def test_bricks_are_checked_and_read_back(part: str, values: dict[str, Any], said: str | None) -> None:
+    if said is None:
+        one = change(part, **values)
+        assert Architecture.from_dict(one.to_dict()) == one
+        return
+    with pytest.raises(InputError) as caught:
+        change(part, **values)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"kind": "batch"}, "kind is 'batch'; it must be one of 'layer', 'rms'"),
+        ({"kind": "rms"}, "bias is True; it must be false with kind 'rms'"),
+        ({"offset": 1.0}, "offset is 1.0; it must be 0 with kind 'layer'"),
+        ({"eps": 0}, "eps is 0"),
+    ],
+)
+def test_norms_are_checked(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Norm(**values)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("part", "values"), [("positions", {"scheme": "none"}), ("attention", {"key_heads": 1})])
+def test_mimetic_weights_want_a_table_and_as_many_keys_as_queries(part: str, values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="with the initializer 'mimetic'"):
+        dataclasses.replace(change(part, **values), initializer="mimetic")

@@ -156,7 +156,7 @@ def test_a_prefix_is_given_and_never_told() -> None:
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_recomputing_changes_nothing_and_keeps_less(part: Any, norm: Any) -> None:
     stored = small(dropout=0.1, hidden_size=32, patterns=Window(9, 0))
-    stored = replace(stored, layers=tuple(replace(one, norm=norm) for one in stored.layers))
+    stored = replace(stored, layers=tuple(replace(one, norm_place=norm) for one in stored.layers))
     found, saved = {}, {}
     for name in ("nothing", part):
         model = made(replace(stored, layers=tuple(replace(one, recompute=name) for one in stored.layers))).float()
@@ -290,7 +290,7 @@ def test_every_way_of_putting_the_parts_together(kind: Any, integrated: Any) -> 
     assert (patterns[0], patterns[1]) == PUT_TOGETHER[kind, integrated]
     for i, layer in enumerate(made_of.layers):
         assert (layer.attention.heads, layer.attention.head_size, layer.attention.weights) == (4, 8, i)
-        assert (layer.feed_forward.width, layer.norm, layer.recompute) == (128, "pre", "both")
+        assert (layer.feed_forward.width, layer.norm_place, layer.recompute) == (128, "pre", "both")
     assert made_of.embeddings.positions.axes == (6, 8)
     model = made(made_of)
     assert model(ids(), labels=ids()).loss.isfinite()

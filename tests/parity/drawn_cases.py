@@ -11,6 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from gossamer.families import FAMILIES
 
 EVERY = [(form.model_type, head) for form in FAMILIES.values() if form.public for head in (None, *form.heads)]
+DECODERS = ("gpt2", "llama")
 FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer")
 SEPARATOR = 2
 IGNORED = -100
@@ -77,17 +78,21 @@ def _config(draw: st.DrawFn, family: str, head: str | None, length: int) -> PreT
     }
     if family in OWN_NAMES:
         fields |= dict(zip(OWN_NAMES[family], wide.values(), strict=True))
+    elif family == "llama":
+        fields |= wide
     else:
         fields |= wide
         fields["type_vocab_size"] = draw(st.integers(1, 3))
         fields["layer_norm_eps"] = draw(st.sampled_from([1e-12, 1e-5]))
-    config = AutoConfig.for_model(family, **{**fields, **_own_fields(draw, family, layers)})
+    if family in DECODERS and head == "sequence-classification":
+        fields["pad_token_id"] = pad  # by which transformers finds the last token
+    config = AutoConfig.for_model(family, **{**fields, **_own_fields(draw, family, layers, heads)})
     if family != "longformer":
         config._attn_implementation = "eager"
     return config
 
 
-def _own_fields(draw: st.DrawFn, family: str, layers: int) -> dict[str, Any]:
+def _own_fields(draw: st.DrawFn, family: str, layers: int, heads: int) -> dict[str, Any]:
     if family == "longformer":
         # transformers pads to the largest window and needs every other one to divide it; 2 it cannot compute.
         windows = draw(st.lists(st.sampled_from([4, 8, 16]), min_size=layers, max_size=layers))
@@ -106,6 +111,15 @@ def _own_fields(draw: st.DrawFn, family: str, layers: int) -> dict[str, Any]:
         }
         own |= {"n_inner": None} if draw(st.booleans()) else {}
         return own | ({"activation_function": "quick_gelu"} if draw(st.booleans()) else {})
+    if family == "llama":
+        return {
+            "head_dim": draw(st.sampled_from([2, 4, 6, 16])),
+            "num_key_value_heads": draw(st.sampled_from([one for one in range(1, heads + 1) if heads % one == 0])),
+            "attention_bias": draw(st.booleans()),
+            "mlp_bias": draw(st.booleans()),
+            "rms_norm_eps": draw(st.sampled_from([1e-6, 1e-3])),
+            "rope_parameters": {"rope_type": "default", "rope_theta": draw(st.sampled_from([10.0, 1e4, 5e5]))},
+        }
     return {}
 
 
@@ -123,13 +137,16 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
     config, random, length = case.config, case.random, shape[-1]
     batch = case.batch
     batch["input_ids"] = torch.randint(config.vocab_size, shape, generator=random)
+    if _reads_last(case):
+        other = (config.pad_token_id + 1) % config.vocab_size
+        batch["input_ids"].masked_fill_(batch["input_ids"] == config.pad_token_id, other)
     if hasattr(config, "type_vocab_size") and draw(st.booleans()):
         batch["token_type_ids"] = torch.randint(config.type_vocab_size, shape, generator=random)
     # transformers' DistilBERT does not flatten the positions of choices.
     if draw(st.sampled_from([False, False, True])) and (case.family != "distilbert" or len(shape) == 2):
         batch["position_ids"] = _position_ids(case, shape)
     padding = draw(
-        st.sampled_from(["none", "right"] if case.family == "gpt2" else ["none", "right", "left", "anywhere"])
+        st.sampled_from(["none", "right"] if case.family in DECODERS else ["none", "right", "left", "anywhere"])
     )
     if padding == "none":
         return
@@ -138,14 +155,19 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
     order = order.flip(-1) if padding == "left" else order
     order = torch.rand(shape, generator=random).argsort(-1) if padding == "anywhere" else order
     batch["attention_mask"] = (order < kept).long()
-    if draw(st.booleans()):
+    if draw(st.booleans()) or _reads_last(case):
         batch["input_ids"] = batch["input_ids"].where(batch["attention_mask"].bool(), config.pad_token_id or 0)
+
+
+def _reads_last(case: Case) -> bool:
+    """Whether transformers finds a text's last token by the padding's id, which then must be that of padding alone."""
+    return case.family in DECODERS and case.head == "sequence-classification"
 
 
 def _position_ids(case: Case, shape: tuple[int, ...]) -> Tensor:
     """Any rows of the table; for a decoder a run of them: where rows jump, transformers takes them for another text."""
     rows = case.config.max_position_embeddings
-    if case.family != "gpt2":
+    if case.family not in DECODERS:
         return torch.randint(rows, shape, generator=case.random)
     start = int(torch.randint(rows - shape[-1] + 1, (), generator=case.random))
     return torch.arange(start, start + shape[-1]).expand(shape).contiguous()
@@ -168,7 +190,12 @@ def _choose_global_tokens(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -
 
 
 def _needs_ids(case: Case) -> bool:
-    """transformers' Longformer chooses global tokens by ids alone, and positions of given states run past the table."""
+    """transformers' Longformer chooses global tokens by ids alone, and positions of given states run past the table.
+
+    So does a decoder that scores a text's last token.
+    """
+    if _reads_last(case) and "attention_mask" in case.batch:
+        return True
     return case.family == "longformer" and (case.global_mask is None or "position_ids" not in case.batch)
 
 

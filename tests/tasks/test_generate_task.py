@@ -7,7 +7,7 @@ import torch
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Positions
+from gossamer.models import Architecture, Attention, CausalLM, Embeddings, FeedForward, Layer, Model, Norm, Positions
 from gossamer.patterns import Window
 from gossamer.tasks import TASKS
 from gossamer.tasks.generate import Generate
@@ -18,7 +18,7 @@ def small_decoder(tokenizer: Any = None, head: Any = None) -> Model:
     layer = Layer(
         attention=Attention(pattern=Window(7, 0), heads=2, head_size=4, weights=0),
         feed_forward=FeedForward(width=16, weights=0),
-        norm="pre",
+        norm_place="pre",
     )
     architecture = Architecture(
         hidden_size=8,
@@ -27,7 +27,7 @@ def small_decoder(tokenizer: Any = None, head: Any = None) -> Model:
         ),
         layers=(layer,),
         head=head or CausalLM(),
-        final_norm_eps=1e-5,
+        final_norm=Norm(eps=1e-5),
     )
     torch.manual_seed(0)
     return Model(architecture, tokenizer=tokenizer).eval()

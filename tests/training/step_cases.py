@@ -15,7 +15,9 @@ from gossamer.models import (
     FeedForward,
     Layer,
     MaskedLM,
+    Norm,
     Positions,
+    Rotary,
 )
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Fixed, Full, Pattern, Strided, Window
@@ -33,7 +35,10 @@ PATTERNS: dict[str, Pattern] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A model and a step of its training. `pattern` "around" is a masked LM of post-norm layers, else a decoder."""
+    """A model and a step of its training. `pattern` "around" is a masked LM of post-norm layers, else a decoder.
+
+    `llama`: with the bricks of Llama, RMS norms, a gate, half as many key heads, rotary positions, and no biases.
+    """
 
     pattern: str = "window"
     recompute: str = "nothing"
@@ -50,6 +55,7 @@ class Case:
     activation: str = "gelu_tanh"
     tied: bool = True
     shared: bool = False
+    llama: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -114,6 +120,8 @@ class Case:
         return self._with_shared(found)
 
     def _with_shared(self, found: Architecture) -> Architecture:
+        if self.llama:
+            found = with_llamas_bricks(found)
         if not self.shared:
             return found
         layers = tuple(
@@ -125,6 +133,29 @@ class Case:
             for one in found.layers
         )
         return dataclasses.replace(found, layers=layers)
+
+
+def with_llamas_bricks(found: Architecture) -> Architecture:
+    """The same sizes with RMS norms, gates, half as many key heads, rotary positions and no biases."""
+    norm = Norm(kind="rms", bias=False, eps=1e-6)
+    layers = tuple(
+        dataclasses.replace(
+            one,
+            norm=norm,
+            attention=dataclasses.replace(
+                one.attention, key_heads=one.attention.heads // 2, bias=False, output_bias=False, rotary=Rotary()
+            ),
+            feed_forward=dataclasses.replace(one.feed_forward, gated=True, bias=False),
+        )
+        for one in found.layers
+    )
+    positions = Positions(length=found.length, scheme="none")
+    embeddings = dataclasses.replace(
+        found.embeddings, positions=positions, norm=None if found.embeddings.norm is None else norm
+    )
+    return dataclasses.replace(
+        found, layers=layers, embeddings=embeddings, final_norm=None if found.final_norm is None else norm
+    )
 
 
 def batch(case: Case) -> dict[str, torch.Tensor]:

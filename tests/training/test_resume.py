@@ -6,13 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from killed_runs import DEATHS, MOMENTS, STEPS
 from safetensors.torch import load_file
-from tiny_runs import assert_same_run, checkpoints, decoder_config, journal, write_text
+from tiny_runs import assert_same_run, checkpoints, decoder_config, journal, llama_config, write_text
 
 import gossamer as gs
 from gossamer.text import TokenFile, byte_tokenizer
@@ -67,7 +69,9 @@ def test_nothing_is_left_of_what_was_killed(killed: tuple[Path, dict[str, int]])
         assert sorted(found) == ["step-16", "step-18"]
 
 
-def signalled(folder: Path, number: int, step: int) -> None:
+def signalled(
+    folder: Path, number: int, step: int, make: Callable[[Path, str], dict[str, Any]] = decoder_config
+) -> None:
     """A run in `folder/stopped` that gets a signal in the middle of a step."""
     with pytest.MonkeyPatch.context() as patch:
         update = run_module.Run.update
@@ -78,7 +82,7 @@ def signalled(folder: Path, number: int, step: int) -> None:
             update(run)
 
         patch.setattr(run_module.Run, "update", receive)
-        train(decoder_config(folder, "stopped"))
+        train(make(folder, "stopped"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -99,6 +103,24 @@ def test_a_signal_lets_the_step_end_and_saves(tmp_path: Path, number: int) -> No
     shutil.rmtree(tmp_path / "unbroken" / "checkpoints" / "step-3")
     shutil.rmtree(tmp_path / "stopped" / "checkpoints" / "step-3")
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", 6)
+
+
+def test_a_llama_in_yaml_is_trained_and_resumed_exactly(tmp_path: Path) -> None:
+    """With dropout; the family's own format holds the model, so that it can be saved for `transformers` to read."""
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(llama_config(tmp_path, "unbroken")))
+    model, receipt = gs.train(config)
+    assert receipt.steps == 6
+    lines = [one for one in journal(tmp_path / "unbroken") if one["split"] == "train"]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    with pytest.raises(RunStopped):
+        signalled(tmp_path, signal.SIGINT, 2, llama_config)
+    gs.train(llama_config(tmp_path, "stopped"), resume="must")
+    shutil.rmtree(tmp_path / "unbroken" / "checkpoints" / "step-3")
+    shutil.rmtree(tmp_path / "stopped" / "checkpoints" / "step-3")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", 6)
+    public = gs.load(gs.save(model, tmp_path / "public", family="llama"))
+    assert (public.family, public.architecture) == ("llama", model.architecture)
 
 
 def test_a_second_signal_does_not_wait() -> None:

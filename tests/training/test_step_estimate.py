@@ -59,6 +59,12 @@ def saved_bytes(case: Case) -> int:
         Case(pattern="strided", autocast="bfloat16", dropout=0.1),
         Case(autocast="bfloat16", shared=True, layers=3),
         Case(pattern="around", autocast="bfloat16"),
+        Case(llama=True, activation="silu"),
+        Case(llama=True, pattern="full", activation="silu", dropout=0.1),
+        Case(llama=True, activation="relu", tied=False),
+        Case(llama=True, activation="gelu_sigmoid", pattern="around"),
+        Case(llama=True, activation="silu", autocast="bfloat16", dropout=0.1),
+        Case(llama=True, activation="gelu", autocast="bfloat16", shared=True, layers=3),
     ],
     ids=str,
 )
@@ -76,6 +82,7 @@ PEAKS = [
     Case(**LARGE, pattern="strided", recompute="both", dropout=0.1),
     Case(**SMALL, pattern="strided", autocast="bfloat16"),
     Case(**SMALL, pattern="around", optimizer="adafactor", dropout=0.1),
+    Case(**LARGE, llama=True, activation="silu"),
 ]
 MORE_PEAKS = [
     Case(**LARGE, pattern="full", optimizer="adafactor"),
@@ -87,6 +94,8 @@ MORE_PEAKS = [
     Case(**LARGE, pattern="fixed", activation="gelu_sigmoid", recompute="both"),
     Case(**SMALL, optimizer="lamb", tied=False),
     Case(**SMALL, accumulation=2),
+    Case(**LARGE, llama=True, activation="silu", autocast="bfloat16", pattern="full"),
+    Case(**LARGE, llama=True, activation="silu", recompute="both"),
 ]
 
 
@@ -191,7 +200,18 @@ def test_a_head_that_no_objective_trains_is_refused() -> None:
             peak_memory(architecture, case.step, case.settings)
 
 
-@pytest.mark.parametrize("case", [Case(), Case(pattern="strided", layers=3), Case(pattern="around")], ids=str)
+def test_normalised_heads_are_not_reckoned() -> None:
+    layers = tuple(
+        replace(one, attention=replace(one.attention, query_key_norm=one.norm)) for one in Case().architecture.layers
+    )
+    architecture = replace(Case().architecture, layers=layers)
+    with pytest.raises(InputError, match=r"^layers\[0\]\.attention\.query_key_norm is Norm.*, which is not reckoned: "):
+        peak_memory(architecture, Case().step, Case().settings)
+
+
+@pytest.mark.parametrize(
+    "case", [Case(), Case(pattern="strided", layers=3), Case(pattern="around"), Case(llama=True)], ids=str
+)
 def test_the_work_is_that_of_the_cost_page(case: Case) -> None:
     from gossamer.inspect.cost import cost
 

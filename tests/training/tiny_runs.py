@@ -72,6 +72,28 @@ def encoder_config(folder: Path, name: str = "out", **changes: Any) -> dict[str,
     )
 
 
+def llama_config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
+    """A byte-level decoder with the bricks of Llama, written out as a family's file would be read."""
+    norm = {"kind": "rms", "eps": 1e-6, "bias": False}
+    attention = {"pattern": {"pattern": "full", "causal": True}, "heads": 4, "head_size": 4, "key_heads": 2}
+    attention |= {"dropout": 0.1, "residual_dropout": 0.0, "bias": False, "output_bias": False, "rotary": {"base": 1e4}}
+    feed_forward = {"width": 24, "activation": "silu", "gated": True, "bias": False, "residual_dropout": 0.0}
+    layers = [
+        {
+            "attention": {**attention, "weights": i},
+            "feed_forward": {**feed_forward, "weights": i},
+            "norm": norm,
+            "norm_place": "pre",
+        }
+        for i in range(2)
+    ]
+    embeddings = {"vocabulary_size": 257, "size": 16, "positions": {"length": 32, "scheme": "none"}, "token_types": 0}
+    embeddings |= {"padding_id": None, "norm": None, "dropout": 0.0}
+    architecture = {"hidden_size": 16, "embeddings": embeddings, "layers": layers, "final_norm": norm}
+    architecture["head"] = {"kind": "causal-lm", "tied": False}
+    return decoder_config(folder, name, model={"architecture": architecture}, **changes)
+
+
 def journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's journal, times aside."""
     lines = (folder / "journal.jsonl").read_text().splitlines()

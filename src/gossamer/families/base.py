@@ -17,6 +17,7 @@ from gossamer.models.architecture import (
     Embeddings,
     FeedForward,
     Layer,
+    Norm,
     Positions,
     differences,
 )
@@ -359,7 +360,8 @@ def _assemble(values: Mapping[str, Any], head: Head | None, pooler: bool) -> Arc
     positions = Positions(**_under(values, "embeddings.positions"))
     return Architecture(
         **{name: value for name, value in values.items() if "." not in name and name != "layers"},
-        embeddings=Embeddings(**_under(values, "embeddings"), positions=positions),
+        **_norm(values, "final_norm"),
+        embeddings=Embeddings(**_under(values, "embeddings"), **_norm(values, "embeddings.norm"), positions=positions),
         layers=tuple(_layer(values, i) for i in range(count)),
         pooler=pooler,
         head=head,
@@ -370,4 +372,13 @@ def _layer(values: Mapping[str, Any], i: int) -> Layer:
     own = {path: value[i] if isinstance(value, list) else value for path, value in values.items()}
     attention = {"weights": i, **_under(own, "layers.attention")}
     feed_forward = {"weights": i, **_under(own, "layers.feed_forward")}
-    return Layer(**_under(own, "layers"), attention=Attention(**attention), feed_forward=FeedForward(**feed_forward))
+    norm = _norm(own, "layers.norm")
+    return Layer(
+        **_under(own, "layers"), **norm, attention=Attention(**attention), feed_forward=FeedForward(**feed_forward)
+    )
+
+
+def _norm(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The norm whose fields lie under a place, by its name; {} where there are none."""
+    fields = _under(values, place)
+    return {place.rpartition(".")[2]: Norm(**fields)} if fields else {}

@@ -21,6 +21,7 @@ __all__ = [
     "OPTIONAL_COUNT",
     "OPTIONAL_NAME",
     "OPTIONAL_OBJECT",
+    "OPTIONAL_POSITIVE",
     "OPTIONAL_RATE",
     "OPTIONAL_TOKEN",
     "POSITIVE",
@@ -89,6 +90,7 @@ COUNT = whole(1, MOST_LABELS)
 OPTIONAL_COUNT = Kind(allowed=f"{COUNT.allowed}, or null", accepts=lambda v: v is None or COUNT.accepts(v))
 RATE = Kind(allowed="a rate from 0 up to, not including, 1", accepts=lambda v: is_finite(v) and 0 <= v < 1)
 POSITIVE = Kind(allowed="a finite number above 0", accepts=lambda v: is_finite(v) and v > 0)
+OPTIONAL_POSITIVE = Kind(allowed=f"{POSITIVE.allowed}, or null", accepts=lambda v: v is None or POSITIVE.accepts(v))
 NOT_NEGATIVE = Kind(allowed="a finite number, 0 or more", accepts=lambda v: is_finite(v) and v >= 0)
 FLAG = Kind(allowed="true or false", accepts=lambda v: isinstance(v, bool))
 OPTIONAL_RATE = Kind(allowed=f"{RATE.allowed}, or null", accepts=lambda v: v is None or RATE.accepts(v))

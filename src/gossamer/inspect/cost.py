@@ -11,8 +11,8 @@ import torch
 
 from gossamer.errors import InputError
 from gossamer.kernels import explain
-from gossamer.models.architecture import Architecture, Attention, Embeddings, FeedForward
-from gossamer.models.heads import Head
+from gossamer.models.architecture import Architecture, Attention, FeedForward
+from gossamer.models.encoder import Model
 from gossamer.patterns import Pattern
 
 __all__ = ["Cost", "PartCost", "cost", "pairs_of_all_heads"]
@@ -115,24 +115,28 @@ def pairs_of_all_heads(attention: Attention, length: int, global_tokens: int = 0
 
 
 def _parts(architecture: Architecture, n: int, flagged: int) -> Iterator[PartCost]:
-    hidden = architecture.hidden_size
-    yield _embeddings_part(architecture.embeddings, hidden, n)
+    """Each part of the model, which is built without memory of its own to be asked for its parameters."""
+    hidden, embeddings = architecture.hidden_size, architecture.embeddings
+    with torch.device("meta"):
+        model = Model(architecture)
+
+    def part(name: str, flops: int, *, applications: int = 1, pair_flops: int = 0) -> PartCost:
+        parameters = sum(one.numel() for one in model.get_submodule(name).parameters())
+        return PartCost(name=name, parameters=parameters, applications=applications, flops=flops, pair_flops=pair_flops)
+
+    yield part("embeddings", 2 * n * embeddings.size * hidden if embeddings.projection else 0)
     for i, attentions in enumerate(_by_weights(one.attention for one in architecture.layers)):
-        yield _attention_part(f"attention.{i}", attentions, hidden, n, flagged)
+        maps, pairs = _attention_flops(attentions, hidden, n, flagged)
+        yield part(f"attention.{i}", maps + pairs, applications=len(attentions), pair_flops=pairs)
     for i, networks in enumerate(_by_weights(one.feed_forward for one in architecture.layers)):
-        yield _feed_forward_part(f"feed_forward.{i}", networks, hidden, n)
-    if architecture.final_norm_eps is not None:
-        yield PartCost(name="final_norm", parameters=_norm(hidden), applications=1, flops=0)
-    if architecture.pooler:
+        yield part(f"feed_forward.{i}", _feed_forward_flops(networks, hidden, n), applications=len(networks))
+    if model.final_norm is not None:
+        yield part("final_norm", 0)
+    if model.pooler is not None:
         runs = architecture.head is None
-        yield PartCost(
-            name="pooler",
-            parameters=_linear(hidden, hidden),
-            applications=int(runs),
-            flops=2 * hidden * hidden if runs else 0,
-        )
-    if architecture.head is not None:
-        yield from _head_part(architecture, architecture.head, n)
+        yield part("pooler", 2 * hidden * hidden if runs else 0, applications=int(runs))
+    if model.head is not None and architecture.head is not None:
+        yield part("head", architecture.head.flops(architecture, n))
 
 
 def _by_weights(applications: Iterable[Any]) -> list[list[Any]]:
@@ -143,60 +147,21 @@ def _by_weights(applications: Iterable[Any]) -> list[list[Any]]:
     return [sets[weights] for weights in sorted(sets)]
 
 
-def _embeddings_part(embeddings: Embeddings, hidden: int, n: int) -> PartCost:
-    size = embeddings.size
-    rows = embeddings.vocabulary_size + embeddings.positions.rows + embeddings.token_types
-    projection, flops = (_linear(size, hidden), 2 * n * size * hidden) if embeddings.projection else (0, 0)
-    parameters = rows * size + (_norm(size) if embeddings.norm else 0) + projection
-    return PartCost(name="embeddings", parameters=parameters, applications=1, flops=flops)
-
-
-def _attention_part(name: str, attentions: list[Attention], hidden: int, n: int, flagged: int) -> PartCost:
+def _attention_flops(attentions: list[Attention], hidden: int, n: int, flagged: int) -> tuple[int, int]:
+    """Of the linear maps, and of the pairs of tokens, of all applications of one weight set."""
     one = attentions[0]
-    inner = one.heads * one.head_size
-    parameters = 3 * _linear(hidden, inner) + _linear(inner, hidden) + _norm(hidden)
-    linear = 4 * 2 * n * hidden * inner
+    maps = 2 * n * hidden * (2 * one.inner + 2 * one.key_inner)
     pairs = sum(4 * one.head_size * pairs_of_all_heads(each, n, flagged) for each in attentions)
-    if one.global_projections:
-        parameters += 3 * _linear(hidden, inner)
     if one.global_projections and flagged:
         # Flagged rows are read once more: their own query, every token's key and value, all pairs of the two.
-        linear += 2 * (flagged + 2 * n) * hidden * inner
-        pairs += len(attentions) * 4 * inner * flagged * n
-    return PartCost(
-        name=name,
-        parameters=parameters,
-        applications=len(attentions),
-        flops=len(attentions) * linear + pairs,
-        pair_flops=pairs,
-    )
+        maps += 2 * hidden * (flagged * one.inner + 2 * n * one.key_inner)
+        pairs += len(attentions) * 4 * one.inner * flagged * n
+    return len(attentions) * maps, pairs
 
 
-def _feed_forward_part(name: str, networks: list[FeedForward], hidden: int, n: int) -> PartCost:
-    width = networks[0].width
-    return PartCost(
-        name=name,
-        parameters=_linear(hidden, width) + _linear(width, hidden) + _norm(hidden),
-        applications=len(networks),
-        flops=len(networks) * 4 * n * hidden * width,
-    )
-
-
-def _head_part(architecture: Architecture, head: Head, n: int) -> Iterator[PartCost]:
-    """A head's own weights and maps; nothing for one without any."""
-    with torch.device("meta"):
-        module = head.build(architecture)
-    if module is not None:
-        parameters = sum(one.numel() for one in module.parameters())
-        yield PartCost(name="head", parameters=parameters, applications=1, flops=head.flops(architecture, n))
-
-
-def _linear(inputs: int, outputs: int) -> int:
-    return inputs * outputs + outputs
-
-
-def _norm(size: int) -> int:
-    return 2 * size
+def _feed_forward_flops(networks: list[FeedForward], hidden: int, n: int) -> int:
+    maps = 3 if networks[0].gated else 2
+    return len(networks) * maps * 2 * n * hidden * networks[0].width
 
 
 def _backends(architecture: Architecture, n: int, dtype: torch.dtype) -> dict[Pattern, str]:
@@ -205,19 +170,22 @@ def _backends(architecture: Architecture, n: int, dtype: torch.dtype) -> dict[Pa
     found = {}
     for pattern, one in shapes.items():
         q = torch.empty(1, 1, 1, 1, dtype=dtype).expand(1, one.heads, n, one.head_size)
-        found[pattern] = explain(q, q, q, pattern).backend
+        k = q[:, : one.key_heads]
+        found[pattern] = explain(q, k, k, pattern).backend
     return found
 
 
 def _activations(architecture: Architecture, n: int, flagged: int, itemsize: int, backends: dict[Pattern, str]) -> int:
     """Bytes of activations at the peak: see `Cost`."""
     hidden = architecture.hidden_size
-    steps = [n * (2 * one.feed_forward.width + hidden) * itemsize for one in architecture.layers]
+    networks = [one.feed_forward for one in architecture.layers]
+    steps = [n * ((3 if one.gated else 2) * one.width + hidden) * itemsize for one in networks]
     for attention in {one.attention for one in architecture.layers}:
         square = _square_bytes(attention, n, itemsize, backends[attention.pattern])
-        inner = attention.heads * attention.head_size
+        inner, key_inner = attention.inner, attention.key_inner
+        own = 2 * inner + 2 * key_inner
         # Flagged rows: every token's key and value once more, and a copy of the output to write theirs into.
-        widest = max(4 * inner + 2 * hidden, 7 * inner if attention.global_projections and flagged else 0)
+        widest = max(own + 2 * hidden, own + inner + 2 * key_inner if attention.global_projections and flagged else 0)
         steps.append(n * widest * itemsize + square)
     if architecture.head is not None:
         steps.append(architecture.head.held(architecture, n) * itemsize)

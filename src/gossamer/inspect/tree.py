@@ -9,7 +9,7 @@ from typing import Any
 
 from gossamer.errors import plural
 from gossamer.inspect.cost import Cost, PartCost
-from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.architecture import Architecture, Layer, Norm
 from gossamer.patterns import Pattern
 
 __all__ = ["Node", "architecture_tree"]
@@ -52,12 +52,13 @@ def _embeddings(architecture: Architecture) -> Node:
     rows = f"({' + '.join(f'{one:,}' for one in positions.axes)})" if positions.axes else rows
     tables = [
         _table("word", settings.vocabulary_size, size),
-        replace(
-            _table("position", positions.rows, size),
-            text=f"{rows} × {size:,}, {positions.scheme}",
+        *(
+            [replace(_table("position", positions.rows, size), text=f"{rows} × {size:,}, {positions.scheme}")]
+            if positions.rows
+            else []
         ),
         *([_table("token type", settings.token_types, size)] if settings.token_types else []),
-        *([_norm(size, settings.norm_eps)] if settings.norm else []),
+        *([_norm(size, settings.norm)] if settings.norm else []),
     ]
     if settings.projection:
         hidden = architecture.hidden_size
@@ -69,8 +70,16 @@ def _table(name: str, rows: int, size: int) -> Node:
     return Node(name=name, text=f"{rows:,} × {size:,}", parameters=rows * size)
 
 
-def _norm(size: int, eps: float, text: str = "layer norm") -> Node:
-    return Node(name="norm", text=f"{text}, eps {eps:g}", parameters=2 * size)
+def _norm(size: int, norm: Norm, place: str = "") -> Node:
+    """What is said of a layer norm's place takes the name's; another kind is named."""
+    kind = "layer norm" if norm.kind == "layer" else "RMS norm"
+    said = [kind] if not place else [place] if norm.kind == "layer" else [kind, place]
+    return Node(name="norm", text=", ".join([*said, f"eps {norm.eps:g}"]), parameters=(1 + norm.bias) * size)
+
+
+def _map(name: str, inputs: int, outputs: int, bias: bool, more: str = "") -> Node:
+    """A linear map."""
+    return Node(name=name, text=f"{inputs:,} → {outputs:,}{more}", parameters=(inputs + bias) * outputs)
 
 
 def _layers(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Node]:
@@ -127,17 +136,34 @@ def _scaled(node: Node, times: int) -> Node:
 
 def _attention(architecture: Architecture, layer: Layer) -> Node:
     one, hidden = layer.attention, architecture.hidden_size
-    inner = one.heads * one.head_size
-    projection = Node(name="q, k, v", text=f"{hidden:,} → {inner:,} each", parameters=3 * (hidden + 1) * inner)
-    extra = replace(projection, name="global q, k, v", text=f"{projection.text}, for global tokens")
+    projections = _projections(layer, hidden)
+    extra = [replace(node, name=f"global {node.name}", text=f"{node.text}, for global tokens") for node in projections]
+    norm = one.query_key_norm
     children = [
         _pattern(one.pattern),
-        projection,
-        *([extra] if one.global_projections else []),
-        Node(name="output", text=f"{inner:,} → {hidden:,}", parameters=(inner + 1) * hidden),
-        _norm(hidden, layer.norm_eps, _NORM_PLACES[layer.norm]),
+        *projections,
+        *(extra if one.global_projections else []),
+        *([_norm(one.head_size, norm, f"of each {what}") for what in ("query", "key")] if norm else []),
+        *([Node(name="rotary", text=f"base {one.rotary.base:g}{_share(one.rotary.share)}")] if one.rotary else []),
+        _map("output", one.inner, hidden, one.output_bias),
+        _norm(hidden, layer.norm, _NORM_PLACES[layer.norm_place]),
     ]
-    return _parent("attention", f"{plural(one.heads, 'head')} × {one.head_size}", children)
+    shared = f", {plural(one.key_heads, 'key head')}" if one.key_heads else ""
+    return _parent("attention", f"{plural(one.heads, 'head')} × {one.head_size}{shared}", children)
+
+
+def _projections(layer: Layer, hidden: int) -> list[Node]:
+    """Query, key and value: told as one where they are alike."""
+    one = layer.attention
+    if one.key_inner == one.inner:
+        alike = _map("q, k, v", hidden, one.inner, one.bias, " each")
+        return [replace(alike, parameters=3 * alike.parameters)]
+    pair = _map("k, v", hidden, one.key_inner, one.bias, " each")
+    return [_map("q", hidden, one.inner, one.bias), replace(pair, parameters=2 * pair.parameters)]
+
+
+def _share(share: float) -> str:
+    return "" if share == 1 else f", {share:g} of each head"
 
 
 def _pattern(pattern: Pattern) -> Node:
@@ -149,18 +175,20 @@ def _pattern(pattern: Pattern) -> Node:
 
 def _feed_forward(architecture: Architecture, layer: Layer) -> Node:
     one, hidden = layer.feed_forward, architecture.hidden_size
+    gate = [_map("gate", hidden, one.width, one.bias, f", {one.activation}")] if one.gated else []
     children = [
-        Node(name="up", text=f"{hidden:,} → {one.width:,}, {one.activation}", parameters=(hidden + 1) * one.width),
-        Node(name="down", text=f"{one.width:,} → {hidden:,}", parameters=(one.width + 1) * hidden),
-        _norm(hidden, layer.norm_eps, _NORM_PLACES[layer.norm]),
+        *gate,
+        _map("up", hidden, one.width, one.bias, ", times the gate" if one.gated else f", {one.activation}"),
+        _map("down", one.width, hidden, one.bias),
+        _norm(hidden, layer.norm, _NORM_PLACES[layer.norm_place]),
     ]
     return _parent("feed-forward", f"{one.width:,} wide", children)
 
 
 def _top(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Node]:
     head, hidden = architecture.head, architecture.hidden_size
-    if architecture.final_norm_eps is not None:
-        yield replace(_norm(hidden, architecture.final_norm_eps, "of the last states"), name="final norm")
+    if architecture.final_norm is not None:
+        yield replace(_norm(hidden, architecture.final_norm, "of the last states"), name="final norm")
     if architecture.pooler:
         unused = "" if parts["pooler"].applications else " (unused by head)"
         text = f"{hidden:,} → {hidden:,}, tanh{unused}"

@@ -4,15 +4,21 @@ from gossamer.layers.attention import Masks, Memory, SelfAttention
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
 from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
+from gossamer.layers.norms import RMSNorm, build_norm
 from gossamer.layers.residual import residual
+from gossamer.layers.rotary import Rotation, rotation
 
 __all__ = [
     "FeedForwardNetwork",
     "Linear",
     "Masks",
     "Memory",
+    "RMSNorm",
+    "Rotation",
     "SelfAttention",
     "TokenEmbeddings",
+    "build_norm",
     "count_positions",
     "residual",
+    "rotation",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gossamer.kernels import attend
 from gossamer.layers.linear import Linear
+from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Full, Global, Pattern
 
 __all__ = ["Masks", "Memory", "SelfAttention", "Watcher"]
@@ -54,27 +55,43 @@ class SelfAttention(nn.Module):
     Padding then reads nothing, as in `transformers`: its states count in the loss of question answering.
     `scale` multiplies the scores, 1 / sqrt(head_size) unless given; with a `memory` the new tokens see what that keeps;
     `head_mask` multiplies what each head gives (Michel et al. 2019, arXiv 1905.10650, section 2.1).
+    With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
+    and `key_norm` normalise each head's; a `rotation` turns both by their positions then, before a memory keeps them.
     Returns the sublayer's output; the caller adds the residual and applies `norm`.
     """
 
     watcher: Watcher | None = None
 
     def __init__(
-        self, hidden_size: int, heads: int, head_size: int, *, norm_eps: float, global_projections: bool = False
+        self,
+        hidden_size: int,
+        heads: int,
+        head_size: int,
+        *,
+        norm: nn.Module,
+        global_projections: bool = False,
+        key_heads: int | None = None,
+        bias: bool = True,
+        output_bias: bool = True,
+        query_norm: nn.Module | None = None,
+        key_norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        inner = heads * head_size
+        inner, key_inner = heads * head_size, (key_heads or heads) * head_size
         self.heads = heads
-        self.query = Linear(hidden_size, inner)
-        self.key = Linear(hidden_size, inner)
-        self.value = Linear(hidden_size, inner)
+        self.head_size = head_size
+        self.query = Linear(hidden_size, inner, bias=bias)
+        self.key = Linear(hidden_size, key_inner, bias=bias)
+        self.value = Linear(hidden_size, key_inner, bias=bias)
         self.global_projections = global_projections
         if global_projections:
-            self.query_global = Linear(hidden_size, inner)
-            self.key_global = Linear(hidden_size, inner)
-            self.value_global = Linear(hidden_size, inner)
-        self.output = Linear(inner, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+            self.query_global = Linear(hidden_size, inner, bias=bias)
+            self.key_global = Linear(hidden_size, key_inner, bias=bias)
+            self.value_global = Linear(hidden_size, key_inner, bias=bias)
+        self.query_norm = query_norm
+        self.key_norm = key_norm
+        self.output = Linear(inner, hidden_size, bias=output_bias)
+        self.norm = norm
 
     def forward(
         self,
@@ -86,9 +103,14 @@ class SelfAttention(nn.Module):
         scale: float | None = None,
         memory: Memory | None = None,
         head_mask: Float[Tensor, "heads"] | None = None,
+        rotation: Rotation | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
         rate = dropout if self.training else 0.0
         q, k, v = (self._split(project(hidden)) for project in (self.query, self.key, self.value))
+        q = q if self.query_norm is None else self.query_norm(q)
+        k = k if self.key_norm is None else self.key_norm(k)
+        if rotation is not None:
+            q, k = rotation.turn(q), rotation.turn(k)
         if memory is not None:
             return self._put_out(memory.attend(q, k, v, pattern, masks, scale), head_mask)
         out = self._attend(masks)(
@@ -114,7 +136,7 @@ class SelfAttention(nn.Module):
         return self.watcher.attending(masks, flagged)
 
     def _split(self, projected: Float[Tensor, "batch length inner"]) -> Float[Tensor, "batch heads length head_size"]:
-        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return projected.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
 
     def _read_globals(
         self,

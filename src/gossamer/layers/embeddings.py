@@ -11,11 +11,11 @@ __all__ = ["TokenEmbeddings", "count_positions"]
 
 
 class TokenEmbeddings(nn.Module):
-    """The sum of a word, a position and (if `token_types`) a token-type row, normalised (`norm_eps`), then dropout.
+    """The sum of a word, a position and (if `token_types`) a token-type row, normalised by `norm`, then dropout.
 
-    With `axes` positions have a table for each dimension. With `projected_size` a linear map follows (ALBERT's
-    factorised embedding, Lan et al. 2020, section 3.1). Rows `padding_id` of the word and `position_padding` of the
-    position table get no gradient, as in `transformers`.
+    With `axes` positions have a table for each dimension, with 0 `positions` none at all. With `projected_size` a
+    linear map follows (ALBERT's factorised embedding, Lan et al. 2020, section 3.1). Rows `padding_id` of the word and
+    `position_padding` of the position table get no gradient, as in `transformers`.
     """
 
     def __init__(
@@ -27,16 +27,17 @@ class TokenEmbeddings(nn.Module):
         token_types: int,
         padding_id: int | None,
         position_padding: int | None,
-        norm_eps: float | None,
+        norm: nn.Module | None,
         dropout: float,
         projected_size: int | None = None,
         axes: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
-        self.position = AxisPositions(axes, size) if axes else nn.Embedding(positions, size, position_padding)
+        table = nn.Embedding(positions, size, position_padding) if positions else None
+        self.position = AxisPositions(axes, size) if axes else table
         self.token_type = nn.Embedding(token_types, size) if token_types else None
-        self.norm = None if norm_eps is None else nn.LayerNorm(size, eps=norm_eps)
+        self.norm = norm
         self.dropout = nn.Dropout(dropout)
         self.projection = None if projected_size is None else Linear(size, projected_size)
 
@@ -53,7 +54,8 @@ class TokenEmbeddings(nn.Module):
         if self.token_type is not None:
             # Type 0 is the default: its row is a plain constant, no table look-up needed.
             total = total + (self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids))
-        total = total + self.position(position_ids)
+        if self.position is not None:
+            total = total + self.position(position_ids)
         summed = self.dropout(total if self.norm is None else self.norm(total))
         return summed if self.projection is None else self.projection(summed)
 

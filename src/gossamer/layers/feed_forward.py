@@ -9,14 +9,22 @@ __all__ = ["FeedForwardNetwork"]
 
 
 class FeedForwardNetwork(nn.Module):
-    """`down(activation(up(x)))`. Returns the sublayer's output; the caller adds the residual and applies `norm`."""
+    """`down(activation(up(x)))`; `gated`, `down(activation(gate(x)) * up(x))` (Shazeer 2020, section 2).
 
-    def __init__(self, hidden_size: int, width: int, *, activation: str, norm_eps: float) -> None:
+    Returns the sublayer's output; the caller adds the residual and applies `norm`.
+    """
+
+    def __init__(
+        self, hidden_size: int, width: int, *, activation: str, norm: nn.Module, gated: bool = False, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.up = Linear(hidden_size, width)
-        self.down = Linear(width, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.gate = Linear(hidden_size, width, bias=bias) if gated else None
+        self.up = Linear(hidden_size, width, bias=bias)
+        self.down = Linear(width, hidden_size, bias=bias)
+        self.norm = norm
         self.activation = activation
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"]) -> Float[Tensor, "batch length hidden"]:
-        return self.down(self.up(hidden, self.activation))
+        if self.gate is None:
+            return self.down(self.up(hidden, self.activation))
+        return self.down(self.gate(hidden, self.activation) * self.up(hidden))

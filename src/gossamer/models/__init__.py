@@ -6,7 +6,9 @@ from gossamer.models.architecture import (
     Embeddings,
     FeedForward,
     Layer,
+    Norm,
     Positions,
+    Rotary,
     differences,
 )
 from gossamer.models.cache import Cache
@@ -39,10 +41,12 @@ __all__ = [
     "Model",
     "MultipleChoice",
     "NextSentence",
+    "Norm",
     "Output",
     "Positions",
     "PreTraining",
     "QuestionAnswering",
+    "Rotary",
     "SentenceEmbedding",
     "SequenceClassification",
     "TokenClassification",

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gossamer.errors import InputError, quote
+from gossamer.models.bricks import LAYER_NORM, Attention, Embeddings, FeedForward, Norm, Positions, Rotary, require_norm
 from gossamer.models.checks import (
-    MOST_COLUMNS,
     MOST_LAYERS,
-    MOST_ROWS,
     require,
     require_choice,
     require_count,
     require_flag,
     require_positive,
-    require_rate,
 )
 from gossamer.models.heads import CausalLM, Head
-from gossamer.models.settings import Activation
+from gossamer.models.old_descriptions import with_norms
 from gossamer.patterns import Pattern, pattern_from_dict
 
 __all__ = [
@@ -30,155 +27,37 @@ __all__ = [
     "FeedForward",
     "GlobalTokens",
     "Layer",
+    "Norm",
     "Positions",
+    "Rotary",
     "differences",
 ]
 
 Recompute = Literal["nothing", "attention", "feed_forward", "both"]
 Initializer = Literal["normal", "gpt2", "sparse-transformer", "mimetic"]
 GlobalTokens = Literal["first", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Positions:
-    """Where a token's position comes from: "learned", a table of `offset + length` rows, or "axes".
-
-    The first `offset` rows lie before position 0 (RoBERTa and Longformer keep `pad_token_id + 1` of them). With
-    `from_padding` only tokens other than padding are counted, and padding reads the row before position 0.
-    "axes" sums one row of a table for each dimension, the last one running fastest: (rows, columns, channels) of an
-    image, (blocks, places) of a stride (Sparse Transformer, section 5.3); `length` is their product.
-    """
-
-    length: int
-    scheme: Literal["learned", "axes"] = "learned"
-    offset: int = 0
-    from_padding: bool = False
-    axes: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        require_count(self, "length", most=MOST_ROWS)
-        require_count(self, "offset", least=0, most=MOST_ROWS)
-        require_choice(self, Literal["learned", "axes"], "scheme")
-        require_flag(self, "from_padding")
-        require(not self.from_padding or self.offset > 0, "offset", self.offset, "at least 1 with from_padding")
-        self._check_axes()
-
-    @property
-    def rows(self) -> int:
-        """Rows of all its tables."""
-        return sum(self.axes) if self.axes else self.offset + self.length
-
-    def _check_axes(self) -> None:
-        whole = isinstance(self.axes, tuple) and all(type(one) is int and one > 0 for one in self.axes)
-        require(whole, "axes", self.axes, "a tuple of sizes, such as (32, 32, 3)")
-        if self.scheme == "axes":
-            require(math.prod(self.axes) == self.length, "axes", self.axes, f"sizes whose product is {self.length}")
-            require(self.offset == 0, "offset", self.offset, "0 with axes")
-        else:
-            require(self.axes == (), "axes", self.axes, f"() with {self.scheme} positions")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Embeddings:
-    """Word, position and token-type tables of `size` columns, summed and, with `norm`, normalised.
-
-    `token_types=0`: no such table.
-    `projection`: a linear map takes the sum to the model's width (ALBERT's factorised embedding, Lan et al. 2020,
-    section 3.1); without one `size` is that width.
-    """
-
-    vocabulary_size: int
-    size: int
-    positions: Positions
-    token_types: int = 2
-    padding_id: int | None = 0
-    norm_eps: float = 1e-12
-    dropout: float = 0.1
-    projection: bool = False
-    norm: bool = True
-
-    def __post_init__(self) -> None:
-        require_flag(self, "projection", "norm")
-        require_count(self, "vocabulary_size", most=MOST_ROWS)
-        require_count(self, "size")
-        require_count(self, "token_types", least=0, most=MOST_ROWS)
-        require_rate(self, "dropout")
-        require_positive(self, "norm_eps")
-        last = self.vocabulary_size - 1
-        is_id = type(self.padding_id) is int and 0 <= self.padding_id <= last
-        require(is_id or self.padding_id is None, "padding_id", self.padding_id, f"a token id from 0 to {last}")
-        counts = self.positions.from_padding
-        require(is_id or not counts, "padding_id", self.padding_id, "given when positions are counted from padding")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attention:
-    """Multi-head attention under one pattern.
-
-    `global_projections`: flagged rows are read with query, key and value projections of their own (Longformer, section
-    3.1). `weights` names the weight set; applications that name the same set share it, whatever their pattern.
-    `dropout` is that of the attention weights, `residual_dropout` that of the output before it is added (Vaswani et al.
-    2017, section 5.4). `scale` multiplies the scores; None is 1 / sqrt(head_size).
-    """
-
-    pattern: Pattern
-    heads: int
-    head_size: int
-    weights: int
-    global_projections: bool = False
-    dropout: float = 0.1
-    residual_dropout: float = 0.1
-    scale: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.scale is not None:
-            require_positive(self, "scale")
-        require(isinstance(self.pattern, Pattern), "pattern", self.pattern, "a pattern, such as Full()")
-        require_count(self, "heads", "head_size")
-        require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
-        require_flag(self, "global_projections")
-        require_rate(self, "dropout", "residual_dropout")
-        inner = self.heads * self.head_size
-        require(inner <= MOST_COLUMNS, "heads * head_size", inner, f"at most {MOST_COLUMNS}")
-        named = sum(heads for _, heads in self.pattern.by_head(self.heads))
-        require(named == self.heads, "heads of the pattern", named, f"heads, {self.heads}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeedForward:
-    """Two linear maps around an activation, `width` in between. `weights` names the weight set."""
-
-    width: int
-    weights: int
-    activation: Activation = "gelu"
-    residual_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        require_rate(self, "residual_dropout")
-        require_count(self, "width")
-        require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
-        require_choice(self, Activation, "activation")
+NormPlace = Literal["post", "pre"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """One application of attention and feed-forward.
 
-    `norm="post"` normalises after each residual sum, as BERT does, "pre" what each part reads, as GPT-2 and the Sparse
-    Transformer (section 5.2) do. While training, `recompute` keeps only the input of the named part and computes it
-    once more in the backward pass (Sparse Transformer, section 5.4).
+    `norm` is that of both parts; `norm_place="post"` normalises after each residual sum, as BERT does, "pre" what each
+    part reads, as GPT-2 and the Sparse Transformer (section 5.2) do. While training, `recompute` keeps only the input
+    of the named part and computes it once more in the backward pass (Sparse Transformer, section 5.4).
     """
 
     attention: Attention
     feed_forward: FeedForward
-    norm: Literal["post", "pre"] = "post"
-    norm_eps: float = 1e-12
+    norm: Norm = LAYER_NORM
+    norm_place: NormPlace = "post"
     recompute: Recompute = "nothing"
 
     def __post_init__(self) -> None:
-        require_choice(self, Literal["post", "pre"], "norm")
+        require_norm(self, "norm", optional=False)
+        require_choice(self, NormPlace, "norm_place")
         require_choice(self, Recompute, "recompute")
-        require_positive(self, "norm_eps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +67,7 @@ class Architecture:
     `pooler` is BERT's tanh layer on the first token. `global_tokens`: what sees and is seen by everything where no
     `global_mask` is given, beside the tokens that `transformers` takes for the head: "first", the first token of every
     text, or "none". `separator_id`: the token between two texts, by which those of the head are found. With
-    `final_norm_eps` the last states are normalised (where layers do so before each part). `initializer` is how fresh
+    a `final_norm` the last states are normalised (where layers do so before each part). `initializer` is how fresh
     weights are drawn: see `gossamer.models.initial`.
     """
 
@@ -200,7 +79,7 @@ class Architecture:
     initializer_range: float = 0.02
     separator_id: int | None = None
     global_tokens: GlobalTokens = "none"
-    final_norm_eps: float | None = None
+    final_norm: Norm | None = None
     initializer: Initializer = "normal"
 
     def __post_init__(self) -> None:
@@ -209,8 +88,7 @@ class Architecture:
         require_choice(self, GlobalTokens, "global_tokens")
         read = self.global_tokens == "none" or self.takes_global_tokens
         require(read, "global_tokens", self.global_tokens, "'none' where no layer's pattern has global tokens")
-        if self.final_norm_eps is not None:
-            require_positive(self, "final_norm_eps")
+        require_norm(self, "final_norm")
         require_flag(self, "pooler")
         require_positive(self, "initializer_range", zero=True)
         require(0 < len(self.layers) <= MOST_LAYERS, "number of layers", len(self.layers), f"from 1 to {MOST_LAYERS}")
@@ -224,6 +102,17 @@ class Architecture:
         _check_sharing("feed_forward", [_feed_forward_shape(one) for one in self.layers])
         if isinstance(self.head, CausalLM):
             self._check_decoder(self.head)
+        if self.initializer == "mimetic":
+            self._check_mimetic()
+
+    def _check_mimetic(self) -> None:
+        scheme = self.embeddings.positions.scheme
+        allowed = "'learned' or 'axes' with the initializer 'mimetic', which draws sinusoids into the tables"
+        require(scheme != "none", "embeddings.positions.scheme", scheme, allowed)
+        for i, layer in enumerate(self.layers):
+            one = layer.attention
+            allowed = f"heads, {one.heads}, with the initializer 'mimetic', whose keys begin as queries"
+            require(one.key_inner == one.inner, f"layers[{i}].attention.key_heads", one.key_heads, allowed)
 
     def _check_decoder(self, head: CausalLM) -> None:
         for i, layer in enumerate(self.layers):
@@ -270,7 +159,7 @@ class Architecture:
     @classmethod
     def from_dict(cls, data: object) -> Architecture:
         """Read what `to_dict` wrote. Raises InputError naming any missing, unknown or impossible field."""
-        fields = _object(data, "architecture")
+        fields = with_norms(_object(data, "architecture"))
         layers = fields.get("layers")
         if not isinstance(layers, (list, tuple)):
             raise InputError(f"architecture.layers is {quote(layers)}; it must be a list of layers")
@@ -279,6 +168,7 @@ class Architecture:
             "layers": tuple(_layer(one, f"layers[{i}]") for i, one in enumerate(layers)),
             "embeddings": _embeddings(fields.get("embeddings")),
             "head": _head(fields.get("head")),
+            "final_norm": _norm(fields.get("final_norm"), "final_norm"),
         }
         return _build(cls, {**fields, **parts}, "architecture")
 
@@ -316,12 +206,13 @@ def _check_sharing(part: str, shapes: list[tuple[int, tuple[object, ...]]]) -> N
 
 def _attention_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
     one = layer.attention
-    return one.weights, (one.heads, one.head_size, one.global_projections, layer.norm_eps)
+    biases, norms = (one.bias, one.output_bias), (one.query_key_norm, layer.norm)
+    return one.weights, (one.heads, one.head_size, one.key_inner, one.global_projections, *biases, *norms)
 
 
 def _feed_forward_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
     one = layer.feed_forward
-    return one.weights, (one.width, one.activation, layer.norm_eps)
+    return one.weights, (one.width, one.activation, one.gated, one.bias, layer.norm)
 
 
 def _to_plain(value: Any) -> Any:
@@ -357,18 +248,35 @@ def _embeddings(data: object) -> Embeddings:
     axes = given.get("axes")
     given = {**given, "axes": tuple(axes)} if isinstance(axes, list) else given
     positions = _build(Positions, given, "embeddings.positions")
-    return _build(Embeddings, {**fields, "positions": positions}, "embeddings")
+    parts = {"positions": positions} | _norms(fields, "norm", "embeddings")
+    return _build(Embeddings, {**fields, **parts}, "embeddings")
 
 
 def _layer(data: object, where: str) -> Layer:
     fields = _object(data, where)
     attention = _object(fields.get("attention"), f"{where}.attention")
     pattern = pattern_from_dict(_object(attention.get("pattern"), f"{where}.attention.pattern"))
+    rotary = attention.get("rotary")
+    inner = {
+        "pattern": pattern,
+        "rotary": None if rotary is None else _build(Rotary, rotary, f"{where}.attention.rotary"),
+        **_norms(attention, "query_key_norm", f"{where}.attention"),
+    }
     parts = {
-        "attention": _build(Attention, {**attention, "pattern": pattern}, f"{where}.attention"),
+        "attention": _build(Attention, {**attention, **inner}, f"{where}.attention"),
         "feed_forward": _build(FeedForward, fields.get("feed_forward"), f"{where}.feed_forward"),
+        **_norms(fields, "norm", where),
     }
     return _build(Layer, {**fields, **parts}, where)
+
+
+def _norms(fields: dict[str, Any], name: str, where: str) -> dict[str, Norm | None]:
+    """The norm of this name as a value, where the fields have one."""
+    return {name: _norm(fields[name], f"{where}.{name}")} if name in fields else {}
+
+
+def _norm(data: object, where: str) -> Norm | None:
+    return None if data is None else _build(Norm, data, where)
 
 
 def _head(data: object) -> Head | None:

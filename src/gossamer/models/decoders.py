@@ -14,6 +14,7 @@ from gossamer.models.architecture import (
     FeedForward,
     Initializer,
     Layer,
+    Norm,
     Positions,
     Recompute,
 )
@@ -63,13 +64,14 @@ def decoder(
     feed_forward = FeedForward(
         width=4 * hidden_size if width is None else width, weights=0, activation=activation, residual_dropout=dropout
     )
-    layer = Layer(attention=attention, feed_forward=feed_forward, norm="pre", norm_eps=norm_eps, recompute=recompute)
+    norm = Norm(eps=norm_eps)
+    layer = Layer(attention=attention, feed_forward=feed_forward, norm=norm, norm_place="pre", recompute=recompute)
     embeddings = Embeddings(
-        vocabulary_size=vocabulary_size, size=hidden_size, token_types=0, padding_id=None, dropout=dropout, norm=False,
+        vocabulary_size=vocabulary_size, size=hidden_size, token_types=0, padding_id=None, dropout=dropout, norm=None,
         positions=Positions(length=length, scheme="axes" if axes else "learned", axes=axes),
     )  # fmt: skip
     return Architecture(
-        hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm_eps=norm_eps,
+        hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm=norm,
         layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
     )  # fmt: skip
 

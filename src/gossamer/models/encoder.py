@@ -7,9 +7,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
-from gossamer.layers import FeedForwardNetwork, Linear, Masks, Memory, SelfAttention, count_positions, residual
+from gossamer.kernels.autocast import autocasting
+from gossamer.layers import (
+    FeedForwardNetwork,
+    Linear,
+    Masks,
+    Memory,
+    Rotation,
+    SelfAttention,
+    count_positions,
+    residual,
+    rotation,
+)
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.building import build_attention, build_embeddings, build_feed_forward
+from gossamer.models.building import build_attention, build_embeddings, build_feed_forward, norm_module
 from gossamer.models.cache import Cache
 from gossamer.models.global_tokens import default_global_mask
 from gossamer.models.heads import CausalLM, CausalLMHead, Head, HeadModule, Labels, MaskedLM, Sizes, Tokens
@@ -46,8 +57,8 @@ class Model(nn.Module):
         self.embeddings = build_embeddings(architecture)
         self.attention = nn.ModuleList(build_attention(architecture))
         self.feed_forward = nn.ModuleList(build_feed_forward(architecture))
-        eps = architecture.final_norm_eps
-        self.final_norm = None if eps is None else nn.LayerNorm(architecture.hidden_size, eps=eps)
+        norm = architecture.final_norm
+        self.final_norm = None if norm is None else norm_module(norm, architecture.hidden_size)
         self.pooler = Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
         self.head = None if architecture.head is None else architecture.head.build(architecture)
         self.reset_parameters()
@@ -93,16 +104,17 @@ class Model(nn.Module):
         """Read a batch of texts. Masks are 1 or True for real (attention_mask) and for global tokens (global_mask).
 
         A multiple-choice head reads [batch, choices, length] and gives one score a choice, [batch, choices].
-        `position_ids` are rows of the position table, as in `transformers`. `segments` are document ids of texts packed
-        into one row: nothing crosses them and positions start again. Without a `global_mask` the global tokens are
-        those of `transformers`: the first (sequence classification), the question, all but the context (choices), or
-        none; with `architecture.global_tokens` "first" each text's first real token, too. `labels` give a loss, -100
-        being ignored: [batch, length] (masked LM, token classification), [batch] (one of the labels, choices), [batch,
-        labels] (several labels, regression), [batch, 2] (first and last token of the answer), or (tokens, pairs) for
-        the pre-training head. The labels of a decoder are its input_ids, -100 for padding, which stands on the right:
-        each state is compared with its document's next token, in tiles, without logits. With a `cache` the tokens
-        follow those that it holds. `head_mask`, [heads] or [layers, heads], multiplies what each head gives: 0 switches
-        it off. Raises InputError for shapes, types, ids and lengths this model cannot read.
+        `position_ids` are rows of the position table or, for rotary attention, positions, as in `transformers`.
+        `segments` are document ids of texts packed into one row: nothing crosses them and positions start again.
+        Without a `global_mask` the global tokens are those of `transformers`: the first (sequence classification), the
+        question, all but the context (choices), or none; with `architecture.global_tokens` "first" each text's first
+        real token, too. `labels` give a loss, -100 being ignored: [batch, length] (masked LM, token classification),
+        [batch] (one of the labels, choices), [batch, labels] (several labels, regression), [batch, 2] (first and last
+        token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids,
+        -100 for padding, which stands on the right: each state is compared with its document's next token, in tiles,
+        without logits. With a `cache` the tokens follow those that it holds. `head_mask`, [heads] or [layers, heads],
+        multiplies what each head gives: 0 switches it off. Raises InputError for shapes, types, ids and lengths this
+        model cannot read.
         """
         if decoder_input_ids is not None or decoder_attention_mask is not None:
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")
@@ -185,10 +197,12 @@ class Model(nn.Module):
                 position_ids = next_ones + self.architecture.embeddings.positions.offset
         position_ids = self._positions(input_ids, given, position_ids, segments)
         states = [self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds)]
+        rotations = self._rotations(position_ids, states[0])
         for i, layer in enumerate(self.architecture.layers):
             memory = None if cache is None else cache.memories[i]
             own_heads = None if kept_heads is None else kept_heads[i, : layer.attention.heads]
-            hidden = self._apply_layer(layer, states[-1], masks, memory, own_heads)
+            turned = rotations.get(_turning(layer))
+            hidden = self._apply_layer(layer, states[-1], masks, memory, own_heads, turned)
             states = [*states, hidden] if keep else [hidden]
         if self.final_norm is not None:
             states[-1] = self.final_norm(states[-1])
@@ -212,17 +226,19 @@ class Model(nn.Module):
         masks: Masks,
         memory: Memory | None,
         kept_heads: Float[Tensor, "heads"] | None,
+        turned: Rotation | None,
     ) -> Float[Tensor, "batch length hidden"]:
         attention = cast(SelfAttention, self.attention[layer.attention.weights])
         feed_forward = cast(FeedForwardNetwork, self.feed_forward[layer.feed_forward.weights])
-        settings, before = layer.attention, layer.norm == "pre"
+        settings, before = layer.attention, layer.norm_place == "pre"
         # A memory would take its tokens a second time.
         recompute = layer.recompute if memory is None else "nothing"
 
         def attend(x: Tensor) -> Tensor:
             return attention(
-                x, settings.pattern, masks, settings.dropout, scale=settings.scale, memory=memory, head_mask=kept_heads
-            )
+                x, settings.pattern, masks, settings.dropout, scale=settings.scale, memory=memory,
+                head_mask=kept_heads, rotation=turned,
+            )  # fmt: skip
 
         hidden = residual(
             attend, attention.norm, hidden, before=before,
@@ -233,6 +249,14 @@ class Model(nn.Module):
             dropout=self._rate(layer.feed_forward.residual_dropout),
             recompute=recompute in ("feed_forward", "both"),
         )  # fmt: skip
+
+    def _rotations(
+        self, position_ids: Int[Tensor, "rows length"], states: Tensor
+    ) -> dict[tuple[int, float] | None, Rotation]:
+        """What turns the heads of these tokens, made once for all layers that turn alike, in what products give."""
+        dtype = torch.get_autocast_dtype(states.device.type) if autocasting(states) else states.dtype
+        kinds = {_turning(one) for one in self.architecture.layers} - {None}
+        return {kind: rotation(position_ids, *kind, dtype) for kind in kinds if kind is not None}
 
     def _head_mask(self, head_mask: Tensor) -> Float[Tensor, "layers heads"]:
         layers, heads = len(self.layer_heads), max(self.layer_heads)
@@ -295,6 +319,12 @@ class Model(nn.Module):
         head.check_labels(labels, Sizes(rows=shape[0], length=shape[1], vocabulary=vocabulary, choices=choices))
         if packed and isinstance(labels, tuple) and len(labels) > 1:
             raise InputError("labels of pairs were given for packed texts (segments): give those of tokens alone")
+
+
+def _turning(layer: Layer) -> tuple[int, float] | None:
+    """How many columns of each head turn, and by which base; None for none."""
+    one = layer.attention
+    return None if one.rotary is None else (one.rotary.columns(one.head_size), one.rotary.base)
 
 
 def _drops(architecture: Architecture) -> bool:

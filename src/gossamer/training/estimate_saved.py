@@ -9,7 +9,9 @@ stream and a of the linear maps (less than s under autocast), a layer keeps
     feed-forward  T (D s  +  D a  +  2 W a  before and after the activation)
 
 and 8 bytes a token for each norm's mean and deviation, the masks of dropout, and under autocast the weights once more
-in a bytes. A part that is computed again keeps its input alone, T D s.
+in a bytes. Of fewer key heads, keys and values are narrower; rotary positions add their cosines and sines, once; a gate
+adds T 2 W a, and under autocast T D a; an RMS norm adds T D s, what it gives before its weight. A part that is computed
+again keeps its input alone, T D s.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from gossamer.errors import InputError
-from gossamer.models.architecture import Architecture, Layer
+from gossamer.errors import InputError, quote
+from gossamer.models.architecture import Architecture, Attention, FeedForward, Layer, Norm
 from gossamer.models.heads import CausalLM, MaskedLM, PreTraining
 from gossamer.models.next_token import TILE_COLUMNS, TILE_SCORES
 
@@ -78,7 +80,11 @@ class Part:
 
 
 def parts_of(architecture: Architecture, step: Pass) -> list[Part]:
-    """The parts in the order of the forward pass. Raises InputError for a head that no objective trains."""
+    """The parts in the order of the forward pass.
+
+    Raises InputError for a head that no objective trains, and for bricks that are not reckoned.
+    """
+    _check_reckoned(architecture)
     parts = [_embeddings(architecture, step)]
     seen: set[str] = set()
     for layer in architecture.layers:
@@ -86,20 +92,30 @@ def parts_of(architecture: Architecture, step: Pass) -> list[Part]:
             # Autocast makes one copy of each weight, which all applications share.
             parts.append(_without_weights(part, architecture, layer, step) if part.owner in seen else part)
             seen.add(part.owner)
-    if architecture.final_norm_eps is not None:
+    if architecture.final_norm is not None:
         width = step.tokens * architecture.hidden_size * step.stream
-        kept = width + 2 * WIDE * step.tokens
+        kept = width + 2 * WIDE * step.tokens + _normalised(architecture.final_norm, width)
         parts.append(Part(kind="norm", owner="final_norm", kept=kept, forward=kept + width, backward=kept + 2 * width))
     return [*parts, _head(architecture, step)]
+
+
+def _check_reckoned(architecture: Architecture) -> None:
+    for i, layer in enumerate(architecture.layers):
+        if layer.attention.query_key_norm is not None:
+            raise InputError(
+                f"layers[{i}].attention.query_key_norm is {quote(layer.attention.query_key_norm)}, which is not "
+                "reckoned: train it without an estimate"
+            )
 
 
 def _embeddings(architecture: Architecture, step: Pass) -> Part:
     settings, tokens = architecture.embeddings, step.tokens
     width = tokens * settings.size * step.stream
-    ids = ID * (tokens + step.length * max(len(settings.positions.axes), 1))
-    kept = ids + tokens * settings.size * step.mask(settings.dropout, step.stream)
-    if settings.norm:
-        kept += width + 2 * WIDE * tokens
+    tables = len(settings.positions.axes) if settings.positions.axes else int(settings.positions.rows > 0)
+    ids = ID * (tokens + step.length * tables)
+    kept = ids + tokens * settings.size * step.mask(settings.dropout, step.stream) + _rotations(architecture, step)
+    if settings.norm is not None:
+        kept += width + 2 * WIDE * tokens + _normalised(settings.norm, width)
     out = tokens * architecture.hidden_size * step.inner
     if settings.projection:
         kept += tokens * settings.size * step.inner + _weights(step, settings.size * architecture.hidden_size)
@@ -114,6 +130,18 @@ def _embeddings(architecture: Architecture, step: Pass) -> Part:
     )
 
 
+def _rotations(architecture: Architecture, step: Pass) -> int:
+    """The cosines and sines of rotary positions, which all layers that turn alike share."""
+    attentions = [one.attention for one in architecture.layers]
+    kinds = {(one.rotary.columns(one.head_size), one.rotary.base) for one in attentions if one.rotary is not None}
+    return sum(columns * step.length * step.inner for columns, _ in kinds)
+
+
+def _normalised(norm: Norm, width: int) -> int:
+    """What an RMS norm keeps beside its input, `width` bytes, too: torch computes it in several steps on a CPU."""
+    return width if norm.kind == "rms" else 0
+
+
 def is_tied(architecture: Architecture) -> bool:
     """Whether the head reads the word table."""
     return isinstance(architecture.head, CausalLM | MaskedLM | PreTraining) and architecture.head.tied
@@ -121,14 +149,14 @@ def is_tied(architecture: Architecture) -> bool:
 
 def _attention(architecture: Architecture, layer: Layer, step: Pass) -> Part:
     one, tokens = layer.attention, step.tokens
-    width, inner = tokens * architecture.hidden_size, tokens * one.heads * one.head_size
+    width, inner, key_inner = tokens * architecture.hidden_size, tokens * one.inner, tokens * one.key_inner
     read = width * step.stream if step.autocast is None else 3 * width * step.inner
-    weights = _weights(step, 4 * architecture.hidden_size * one.heads * one.head_size)
-    held = read + 4 * inner * step.inner + WIDE * tokens * one.heads + weights
+    weights = _weights(step, _attention_weights(architecture, one))
+    held = read + 2 * (inner + key_inner) * step.inner + WIDE * tokens * one.heads + weights
     dropped = width * step.mask(one.residual_dropout, step.inner)
     # While the kernel's backward runs: the gradients of the sum and of the output, and those of q, k and v, in float32
     # and, where that is another dtype, in theirs.
-    gradients = 3 * inner * (WIDE + (step.inner if step.inner < WIDE else 0))
+    gradients = (inner + 2 * key_inner) * (WIDE + (step.inner if step.inner < WIDE else 0))
     backward = held + width * step.stream + inner * step.inner + gradients
     return _part("attention", f"attention.{one.weights}", layer, step, width, held, dropped, backward, weights)
 
@@ -136,11 +164,15 @@ def _attention(architecture: Architecture, layer: Layer, step: Pass) -> Part:
 def _feed_forward(architecture: Architecture, layer: Layer, step: Pass) -> Part:
     one, width = layer.feed_forward, step.tokens * architecture.hidden_size
     middle = step.tokens * one.width * step.inner
-    weights = _weights(step, 2 * architecture.hidden_size * one.width)
-    held = width * step.inner + {"relu": 1, "gelu_sigmoid": 3}.get(one.activation, 2) * middle + weights
+    weights = _weights(step, _feed_forward_weights(architecture, one))
+    # Under autocast each map that reads the input makes a copy of it.
+    reads = 2 if one.gated and step.autocast is not None else 1
+    numbers = {"relu": 1, "gelu_sigmoid": 3}.get(one.activation, 2) + (2 if one.gated else 0)
+    held = reads * width * step.inner + numbers * middle + weights
     dropped = width * step.mask(one.residual_dropout, step.inner)
-    # While the second map's backward runs, or the activation's: one more gradient of the middle.
-    backward = held + width * (step.stream + step.inner) + (2 if one.activation == "relu" else 1) * middle
+    # While the second map's backward runs, or the activation's: one more gradient of the middle; of a gate, one more.
+    gradients = (2 if one.activation == "relu" else 1) + (1 if one.gated else 0)
+    backward = held + width * (step.stream + step.inner) + gradients * middle
     return _part("feed_forward", f"feed_forward.{one.weights}", layer, step, width, held, dropped, backward, weights)
 
 
@@ -149,7 +181,7 @@ def _part(
 ) -> Part:
     """One half of a layer. `held` is kept by its maps, `dropped` by the dropout of its output; `width` is T D."""
     stream = width * step.stream
-    kept = held + dropped + stream + 2 * WIDE * step.tokens
+    kept = held + dropped + stream + 2 * WIDE * step.tokens + _normalised(layer.norm, stream)
     forward = kept + stream + width * step.inner
     # At first the gradients of the output and of the sum stand beside all that was kept; norm and dropout are done with
     # theirs before the maps begin.
@@ -157,7 +189,7 @@ def _part(
     if layer.recompute not in (kind, "both"):
         return Part(kind=kind, owner=owner, kept=kept, forward=forward, backward=backward)
     # The input stays until the whole part is done; without autocast it is one of the tensors that the part keeps.
-    twice = 0 if step.autocast is None and layer.norm == "post" else stream
+    twice = 0 if step.autocast is None and layer.norm_place == "post" else stream
     return Part(
         kind=kind, owner=owner, kept=stream, forward=forward + twice, backward=backward + twice + stream, cached=weights
     )
@@ -165,12 +197,21 @@ def _part(
 
 def _without_weights(part: Part, architecture: Architecture, layer: Layer, step: Pass) -> Part:
     """The same part where another application already holds the weights in autocast's dtype."""
-    one, other = layer.attention, layer.feed_forward
-    inner = 4 * one.heads * one.head_size if part.kind == "attention" else 2 * other.width
-    weights = _weights(step, architecture.hidden_size * inner)
+    if part.kind == "attention":
+        weights = _weights(step, _attention_weights(architecture, layer.attention))
+    else:
+        weights = _weights(step, _feed_forward_weights(architecture, layer.feed_forward))
     if part.cached:
         return replace(part, cached=0)
     return replace(part, kept=part.kept - weights, forward=part.forward - weights)
+
+
+def _attention_weights(architecture: Architecture, one: Attention) -> int:
+    return architecture.hidden_size * 2 * (one.inner + one.key_inner)
+
+
+def _feed_forward_weights(architecture: Architecture, one: FeedForward) -> int:
+    return architecture.hidden_size * one.width * (3 if one.gated else 2)
 
 
 def _weights(step: Pass, count: int) -> int:

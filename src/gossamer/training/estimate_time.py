@@ -74,7 +74,7 @@ def count_work(architecture: Architecture, step: Pass) -> dict[Operation, Work]:
                 units[operation][0] += count
                 units[operation][1] += count if layer.recompute in (part, "both") else 0
     settings = architecture.embeddings
-    norms = int(settings.norm) + int(architecture.final_norm_eps is not None)
+    norms = int(settings.norm is not None) + int(architecture.final_norm is not None)
     units[("norm", None)][0] += norms * step.tokens * settings.size
     units[("dropout", None)][0] += step.tokens * settings.size if settings.dropout else 0
     units[("loss", None)][0] += step.tokens * settings.vocabulary_size
@@ -83,18 +83,20 @@ def count_work(architecture: Architecture, step: Pass) -> dict[Operation, Work]:
 
 def _layer_work(hidden: int, layer: Layer, step: Pass) -> dict[str, list[tuple[Operation, float]]]:
     one, other, tokens = layer.attention, layer.feed_forward, step.tokens
-    inner, width = one.heads * one.head_size, tokens * hidden
+    inner, key_inner, width = one.inner, one.key_inner, tokens * hidden
+    reading = 2 if other.gated else 1
     return {
         "attention": [
             (("norm", None), width),
-            (("maps", (hidden, inner)), 3 * width * inner),
+            (("maps", (hidden, inner)), width * inner),
+            (("maps", (hidden, key_inner)), 2 * width * key_inner),
             (("maps", (inner, hidden)), width * inner),
             (("attention", replace(one, weights=0)), step.rows * pairs_of_all_heads(one, step.length)),
             (("dropout", None), width if one.residual_dropout else 0),
         ],
         "feed_forward": [
             (("norm", None), width),
-            (("maps", (hidden, other.width)), width * other.width),
+            (("maps", (hidden, other.width)), reading * width * other.width),
             (("maps", (other.width, hidden)), width * other.width),
             (("activation", other.activation), tokens * other.width),
             (("dropout", None), width if other.residual_dropout else 0),
@@ -130,6 +132,7 @@ def _attention_rate(settings: AttentionSettings, step: Pass) -> tuple[float, flo
         length //= 2
     shape, dtype = (1, settings.heads, length, settings.head_size), step.autocast or step.weights
     q, k, v = (torch.randn(shape, dtype=dtype, device=step.device) for _ in range(3))
+    k, v = (one[:, : settings.key_heads].contiguous() for one in (k, v))
     pairs = pairs_of_all_heads(settings, length)
     return _rate(lambda a, b, c: attend(a, b, c, settings.pattern, dropout=settings.dropout), (q, k, v), pairs, step)
 

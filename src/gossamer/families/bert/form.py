@@ -42,7 +42,7 @@ FIELDS = (
     Field("num_attention_heads", COLUMNS, 12, to=("layers.attention.heads",)),
     Field("intermediate_size", COLUMNS, 3072, to=("layers.feed_forward.width",)),
     Field("hidden_act", ACTIVATION, "gelu", to=("layers.feed_forward.activation", "head.activation")),
-    Field("layer_norm_eps", POSITIVE, 1e-12, to=("layers.norm_eps", "embeddings.norm_eps", "head.norm_eps")),
+    Field("layer_norm_eps", POSITIVE, 1e-12, to=("layers.norm.eps", "embeddings.norm.eps", "head.norm_eps")),
     Field(
         "hidden_dropout_prob",
         RATE,

@@ -81,7 +81,7 @@ FIELDS = (
     Field("resid_pdrop", RATE, 0.1, to=("layers.attention.residual_dropout", "layers.feed_forward.residual_dropout")),
     Field("embd_pdrop", RATE, 0.1, to=("embeddings.dropout",)),
     Field("attn_pdrop", RATE, 0.1, to=("layers.attention.dropout",)),
-    Field("layer_norm_epsilon", POSITIVE, 1e-5, to=("layers.norm_eps", "final_norm_eps")),
+    Field("layer_norm_epsilon", POSITIVE, 1e-5, to=("layers.norm.eps", "final_norm.eps")),
     Field("initializer_range", NOT_NEGATIVE, 0.02, to=("initializer_range",)),
     Field(
         "scale_attn_weights",
@@ -154,10 +154,10 @@ FAMILY = Family(
     bare="GPT2Model",
     fields=FIELDS,
     given={
-        "layers.norm": "pre",
+        "layers.norm_place": "pre",
         "layers.attention.pattern": Full(causal=True),
         "layers.attention.head_size": _head_size,
-        "embeddings.norm": False,
+        "embeddings.norm": None,
         "embeddings.token_types": 0,
         "embeddings.padding_id": None,
         "initializer": "gpt2",

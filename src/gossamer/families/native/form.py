@@ -11,13 +11,20 @@ from gossamer.errors import InputError, quote
 from gossamer.families.base import Config, Family, Key
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import Head, SentenceEmbedding
+from gossamer.models.old_descriptions import with_norms
 
 __all__ = ["FAMILY", "FORMAT", "NativeFamily"]
 
-FORMAT = 1
+FORMAT = 2
 """The number that is written. Files without a number are of format 0."""
 
-_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (lambda fields: fields,)
+
+def _with_norms(fields: dict[str, Any]) -> dict[str, Any]:
+    described = fields.get("architecture")
+    return {**fields, "architecture": with_norms(described)} if isinstance(described, dict) else fields
+
+
+_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (lambda fields: fields, _with_norms)
 """The fields of format n as those of format n + 1, by n."""
 
 _NAMES: Mapping[str, Key] = {
@@ -26,7 +33,8 @@ _NAMES: Mapping[str, Key] = {
         *(f"embeddings.{part}" for part in ("word", "position", "token_type", "norm", "projection")),
         *(f"attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm")),
         *(f"attention.{{layer}}.{part}_global" for part in ("query", "key", "value")),
-        *(f"feed_forward.{{layer}}.{part}" for part in ("up", "down", "norm")),
+        *(f"attention.{{layer}}.{part}_norm" for part in ("query", "key")),
+        *(f"feed_forward.{{layer}}.{part}" for part in ("gate", "up", "down", "norm")),
         *(f"head.{part}" for part in ("dense", "norm", "decoder", "bias", "output", "pair.dense", "pair.output")),
         "final_norm",
         "pooler",
@@ -34,12 +42,12 @@ _NAMES: Mapping[str, Key] = {
 }
 """Our modules and tensors to their names in files: a module that is renamed keeps its name there."""
 
-_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES)
+_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES, _NAMES)
 """By the number of the format."""
 
 
 class NativeFamily(Family):
-    """Reads and writes `{"model_type": "gossamer", "format": 1, "architecture": {...}}`."""
+    """Reads and writes `{"model_type": "gossamer", "format": 2, "architecture": {...}}`."""
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
         """The architecture in the file; `head` replaces a head of another kind, `pooler` is read from the file."""

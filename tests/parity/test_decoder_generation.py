@@ -1,30 +1,42 @@
-"""Greedy continuations of GPT-2 are those of `transformers`, in batches with padding and with a longer prompt."""
+"""Greedy continuations of decoders are those of `transformers`, in batches with padding and with a longer prompt."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import gossamer as gs
 
 VOCABULARY, END = 53, 7
-CONFIGS: list[dict[str, Any]] = [
-    {},
-    {"n_layer": 1, "n_head": 1, "activation_function": "relu", "tie_word_embeddings": False},
-    {"scale_attn_by_inverse_layer_idx": True, "n_inner": 20},
-    {"scale_attn_weights": False, "activation_function": "gelu"},
+SIZES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_layer": 3, "n_head": 4, "n_embd": 24, "n_positions": 64},
+    "llama": {
+        "num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 24, "max_position_embeddings": 64,
+        "intermediate_size": 20, "num_key_value_heads": 2,
+    },
+}  # fmt: skip
+CONFIGS: list[tuple[str, dict[str, Any]]] = [
+    ("gpt2", {}),
+    ("gpt2", {"n_layer": 1, "n_head": 1, "activation_function": "relu", "tie_word_embeddings": False}),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "n_inner": 20}),
+    ("gpt2", {"scale_attn_weights": False, "activation_function": "gelu"}),
+    ("llama", {}),
+    ("llama", {"num_key_value_heads": 1, "head_dim": 10, "tie_word_embeddings": True}),
+    ("llama", {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True}),
+    ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}),
 ]
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda one: ", ".join(one) or "plain")
+@pytest.fixture(params=CONFIGS, ids=lambda one: f"{one[0]}: {', '.join(one[1]) or 'plain'}")
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Any]:
     """A model of `transformers` with weights at which nothing is trivial, and Gossamer's of the same files."""
-    settings = {"n_layer": 3, "n_head": 4, "n_embd": 24, "n_positions": 64, "vocab_size": VOCABULARY, **request.param}
-    config = GPT2Config(**settings, bos_token_id=END, eos_token_id=END, pad_token_id=0)
+    family, changes = request.param
+    settings = {"vocab_size": VOCABULARY, **SIZES[family], **changes}
+    config = AutoConfig.for_model(family, **settings, bos_token_id=END, eos_token_id=END, pad_token_id=0)
     torch.manual_seed(5)
-    theirs = GPT2LMHeadModel(config).double().eval()
+    theirs = AutoModelForCausalLM.from_config(config).double().eval()
     with torch.no_grad():
         for weight in theirs.parameters():
             weight.add_(torch.randn_like(weight) * 0.4)

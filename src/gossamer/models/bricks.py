@@ -1,0 +1,246 @@
+"""The bricks of a model as data: frozen values that say what a norm, positions, attention and feed-forward are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from gossamer.models.checks import (
+    MOST_COLUMNS,
+    MOST_LAYERS,
+    MOST_ROWS,
+    require,
+    require_choice,
+    require_count,
+    require_flag,
+    require_positive,
+    require_rate,
+)
+from gossamer.models.settings import Activation
+from gossamer.patterns import Pattern
+
+__all__ = ["LAYER_NORM", "Attention", "Embeddings", "FeedForward", "Norm", "Positions", "Rotary", "require_norm"]
+
+NormKind = Literal["layer", "rms"]
+PositionScheme = Literal["learned", "axes", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norm:
+    """How states are normalised: by mean and deviation ("layer"), or by their root mean square alone ("rms").
+
+    The result is multiplied by `offset` + weight, where Gemma's offset is 1, and `bias` is added. "rms" has no bias.
+    Sources: Ba et al. 2016 (arXiv 1607.06450), section 3; Zhang and Sennrich 2019 (arXiv 1910.07467), section 4.
+    """
+
+    kind: NormKind = "layer"
+    eps: float = 1e-12
+    bias: bool = True
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_choice(self, NormKind, "kind")
+        require_positive(self, "eps")
+        require_positive(self, "offset", zero=True)
+        require_flag(self, "bias")
+        require(self.kind == "layer" or not self.bias, "bias", self.bias, "false with kind 'rms'")
+        require(self.kind == "rms" or not self.offset, "offset", self.offset, "0 with kind 'layer'")
+
+
+LAYER_NORM = Norm()
+"""BERT's, where nothing else is said."""
+
+
+def require_norm(owner: object, name: str, *, optional: bool = True) -> None:
+    """Raise InputError unless this field holds a Norm (or None)."""
+    value = getattr(owner, name)
+    holds = isinstance(value, Norm) or (optional and value is None)
+    require(holds, name, value, "a Norm, such as Norm(eps=1e-12)" + (", or None" if optional else ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotary:
+    """Queries and keys turned by their positions, so that scores know how far apart two tokens are.
+
+    Of each head the first `share` of the columns turns: column i of the first half of them together with column i of
+    the second, by `position * base ** (-2 i / columns)`. Source: Su et al. 2021 (RoFormer, arXiv 2104.09864), section
+    3.4.2, which pairs neighbouring columns; the halves are those of `transformers`.
+    """
+
+    base: float = 10000.0
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "base", "share")
+        require(self.share <= 1, "share", self.share, "a share above 0, at most 1")
+
+    def columns(self, head_size: int) -> int:
+        """How many columns of a head turn."""
+        return int(head_size * self.share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positions:
+    """Whence embeddings have a token's position: "learned", a table of `offset + length` rows, "axes" or "none".
+
+    The first `offset` rows lie before position 0 (RoBERTa and Longformer keep `pad_token_id + 1` of them). With
+    `from_padding` only tokens other than padding are counted, and padding reads the row before position 0.
+    "axes" sums one row of a table for each dimension, the last one running fastest: (rows, columns, channels) of an
+    image, (blocks, places) of a stride (Sparse Transformer, section 5.3); `length` is their product. "none" has no
+    table: the embeddings say nothing of positions, which attention may know (`Rotary`).
+    """
+
+    length: int
+    scheme: PositionScheme = "learned"
+    offset: int = 0
+    from_padding: bool = False
+    axes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_count(self, "length", most=MOST_ROWS)
+        require_count(self, "offset", least=0, most=MOST_ROWS)
+        require_choice(self, PositionScheme, "scheme")
+        require_flag(self, "from_padding")
+        require(not self.from_padding or self.offset > 0, "offset", self.offset, "at least 1 with from_padding")
+        self._check_axes()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all its tables."""
+        if self.scheme == "none":
+            return 0
+        return sum(self.axes) if self.axes else self.offset + self.length
+
+    def _check_axes(self) -> None:
+        whole = isinstance(self.axes, tuple) and all(type(one) is int and one > 0 for one in self.axes)
+        require(whole, "axes", self.axes, "a tuple of sizes, such as (32, 32, 3)")
+        if self.scheme == "axes":
+            require(math.prod(self.axes) == self.length, "axes", self.axes, f"sizes whose product is {self.length}")
+        else:
+            require(self.axes == (), "axes", self.axes, f"() with {self.scheme} positions")
+        if self.scheme != "learned":
+            allowed = "0 with axes" if self.scheme == "axes" else "0 without a table of positions"
+            require(self.offset == 0, "offset", self.offset, allowed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """Word, position and token-type tables of `size` columns, summed and, with a `norm`, normalised.
+
+    `token_types=0`: no such table.
+    `projection`: a linear map takes the sum to the model's width (ALBERT's factorised embedding, Lan et al. 2020,
+    section 3.1); without one `size` is that width.
+    """
+
+    vocabulary_size: int
+    size: int
+    positions: Positions
+    token_types: int = 2
+    padding_id: int | None = 0
+    norm: Norm | None = LAYER_NORM
+    dropout: float = 0.1
+    projection: bool = False
+
+    def __post_init__(self) -> None:
+        require_flag(self, "projection")
+        require_norm(self, "norm")
+        require_count(self, "vocabulary_size", most=MOST_ROWS)
+        require_count(self, "size")
+        require_count(self, "token_types", least=0, most=MOST_ROWS)
+        require_rate(self, "dropout")
+        last = self.vocabulary_size - 1
+        is_id = type(self.padding_id) is int and 0 <= self.padding_id <= last
+        require(is_id or self.padding_id is None, "padding_id", self.padding_id, f"a token id from 0 to {last}")
+        counts = self.positions.from_padding
+        require(is_id or not counts, "padding_id", self.padding_id, "given when positions are counted from padding")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """Multi-head attention under one pattern.
+
+    `global_projections`: flagged rows are read with query, key and value projections of their own (Longformer, section
+    3.1). `weights` names the weight set; applications that name the same set share it, whatever their pattern.
+    `dropout` is that of the attention weights, `residual_dropout` that of the output before it is added (Vaswani et al.
+    2017, section 5.4). `scale` multiplies the scores; None is 1 / sqrt(head_size).
+
+    `key_heads`: keys and values have fewer heads, each of which as many query heads share (Ainslie et al. 2023, arXiv
+    2305.13245, section 2.2); None is `heads`. `bias` is that of query, key and value, `output_bias` the output's.
+    `query_key_norm` normalises each head's query and key before they are compared (Dehghani et al. 2023, arXiv
+    2302.05442, section 2). `rotary` turns both by their positions, after that.
+    """
+
+    pattern: Pattern
+    heads: int
+    head_size: int
+    weights: int
+    global_projections: bool = False
+    dropout: float = 0.1
+    residual_dropout: float = 0.1
+    scale: float | None = None
+    key_heads: int | None = None
+    bias: bool = True
+    output_bias: bool = True
+    query_key_norm: Norm | None = None
+    rotary: Rotary | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale is not None:
+            require_positive(self, "scale")
+        require(isinstance(self.pattern, Pattern), "pattern", self.pattern, "a pattern, such as Full()")
+        require_count(self, "heads", "head_size")
+        require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+        require_flag(self, "global_projections", "bias", "output_bias")
+        require_rate(self, "dropout", "residual_dropout")
+        require_norm(self, "query_key_norm")
+        inner = self.heads * self.head_size
+        require(inner <= MOST_COLUMNS, "heads * head_size", inner, f"at most {MOST_COLUMNS}")
+        named = sum(heads for _, heads in self.pattern.by_head(self.heads))
+        require(named == self.heads, "heads of the pattern", named, f"heads, {self.heads}")
+        fits = self.key_heads is None or (type(self.key_heads) is int and self.key_heads > 0)
+        fits = fits and self.heads % (self.key_heads or 1) == 0
+        require(fits, "key_heads", self.key_heads, f"a divisor of heads, {self.heads}, or None for as many")
+        self._check_rotary()
+
+    def _check_rotary(self) -> None:
+        if self.rotary is None:
+            return
+        require(isinstance(self.rotary, Rotary), "rotary", self.rotary, "a Rotary, or None")
+        turned = self.rotary.columns(self.head_size)
+        allowed = f"a share of head_size, {self.head_size}, that is an even number of columns"
+        require(turned > 0 and turned % 2 == 0, "rotary.share", self.rotary.share, allowed)
+        require(not self.global_projections, "global_projections", self.global_projections, "false with rotary")
+
+    @property
+    def inner(self) -> int:
+        """Columns of the queries, and of the output, of all heads."""
+        return self.heads * self.head_size
+
+    @property
+    def key_inner(self) -> int:
+        """Columns of the keys, and of the values, of all their heads."""
+        return (self.key_heads or self.heads) * self.head_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedForward:
+    """Two linear maps around an activation, `width` in between. `weights` names the weight set.
+
+    `gated`: a third map, `gate`, goes through the activation instead, and what it gives multiplies the first's (GLU
+    variants: Shazeer 2020, arXiv 2002.05202, section 2; SwiGLU with "silu", GeGLU with "gelu").
+    """
+
+    width: int
+    weights: int
+    activation: Activation = "gelu"
+    residual_dropout: float = 0.1
+    gated: bool = False
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        require_rate(self, "residual_dropout")
+        require_flag(self, "gated", "bias")
+        require_count(self, "width")
+        require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+        require_choice(self, Activation, "activation")
