@@ -24,6 +24,7 @@ NAMES = {
     "camembert": "Camembert",
     "distilbert": "DistilBert",
     "albert": "Albert",
+    "electra": "Electra",
 }
 CLASSES = {
     "none": "Model",
@@ -34,11 +35,20 @@ CLASSES = {
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
 }
-PRE_TRAINING = [("bert", "pre-training"), ("bert", "next-sentence"), ("albert", "pre-training")]
+PRE_TRAINING = [
+    ("bert", "pre-training"),
+    ("bert", "next-sentence"),
+    ("albert", "pre-training"),
+    ("electra", "replaced-token"),
+]
 KIN = ("roberta", "xlm-roberta", "camembert")
 PAIRS = [*((family, head) for family in NAMES if family not in KIN[1:] for head in CLASSES), *PRE_TRAINING]
 """RoBERTa stands for its kin, which are drawn."""
-OWN = {"pre-training": "ForPreTraining", "next-sentence": "ForNextSentencePrediction"}
+OWN = {
+    "pre-training": "ForPreTraining",
+    "replaced-token": "ForPreTraining",
+    "next-sentence": "ForNextSentencePrediction",
+}
 
 
 def config(family: str, *, labels: bool = False, **sizes: Any) -> Any:

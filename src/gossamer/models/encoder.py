@@ -134,7 +134,8 @@ class Model(nn.Module):
             out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments))
         else:
             out = self._read(states[-1], masks, rows["input_ids"], choices)
-            out.loss = None if labels is None or settings is None else settings.loss(out, labels)
+            if labels is not None and settings is not None:
+                out.loss = settings.loss(out, settings.counted_labels(labels, masks.key_mask))
         out.last_hidden_state, out.cache = states[-1], cache
         out.hidden_states = tuple(states) if output_hidden_states else None
         return out
