@@ -49,6 +49,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
         "sharded bin",
     ),
     "albert": ("AlbertForPreTraining", SIZES | {"embedding_size": 4, "num_hidden_groups": 2}, "bin"),
+    "electra": ("ElectraForPreTraining", SIZES | {"embedding_size": 4}, "old bin"),
     "longformer": ("LongformerForMaskedLM", SIZES | {"attention_window": [4, 8], "sep_token_id": 3}, "safetensors"),
     "gpt2": (
         "GPT2LMHeadModel",

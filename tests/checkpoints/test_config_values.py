@@ -61,9 +61,9 @@ COMMON = [
     ("add_cross_attention", True, "False"),
     ("quantization_config", {"bits": 4}, "dequantize the model"),
     ("quantization_config", {}, "dequantize the model"),
-    ("model_type", "mamba", "bert, gossamer, gpt2, llama, longformer"),
+    ("model_type", "mamba", "electra, gossamer, gpt2, llama, longformer"),
     ("model_type", None, "as its architectures say"),
-    ("model_type", ["bert"], "bert, gossamer, gpt2, llama, longformer"),
+    ("model_type", ["bert"], "electra, gossamer, gpt2, llama, longformer"),
     ("architectures", ["BertLMHeadModel"], "head='none'"),
     ("architectures", "BertModel", "list of names"),
 ]

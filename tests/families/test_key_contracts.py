@@ -18,6 +18,7 @@ OWN = {
     "longformer": {**WIDE, "attention_window": [4, 6]},
     "distilbert": {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6},
     "albert": {**WIDE, "num_hidden_layers": 3, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 5},
+    "electra": {**WIDE, "embedding_size": 5},
     "gpt2": {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 6},
     "llama": {**WIDE, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
 }
@@ -35,6 +36,9 @@ DECODER_HEADS = {"causal-lm": "LMHeadModel"} | {
     head: HEADS_THERE[head] for head in ("sequence-classification", "token-classification", "question-answering")
 }
 LLAMA_HEADS = {"causal-lm": "ForCausalLM", "sequence-classification": HEADS_THERE["sequence-classification"]}
+# What it is trained to tell before anything else: which tokens were replaced.
+DISCRIMINATOR_HEADS = {"replaced-token" if head == "pre-training" else head: end for head, end in HEADS_THERE.items()}
+ENDS = {"gpt2": DECODER_HEADS, "electra": DISCRIMINATOR_HEADS, "llama": LLAMA_HEADS}
 PUBLIC = [form.model_type for form in FAMILIES.values() if form.public]
 CONTRACTS = [(family, head) for family in PUBLIC for head in (None, *get_family(family).heads)]
 EACH = pytest.mark.parametrize(("family", "head"), CONTRACTS)
@@ -54,7 +58,7 @@ def their_name(family: str, head: str | None) -> str:
 @pytest.mark.parametrize("family", PUBLIC)
 def test_heads_are_those_of_transformers(family: str) -> None:
     stem = type(AutoConfig.for_model(family)).__name__.removesuffix("Config")
-    ends = {"gpt2": DECODER_HEADS, "llama": LLAMA_HEADS}.get(family, HEADS_THERE)
+    ends = ENDS.get(family, HEADS_THERE)
     there = {head: f"{stem}{end}" for head, end in ends.items() if hasattr(transformers, f"{stem}{end}")}
     assert {head: form.architectures[0] for head, form in get_family(family).heads.items()} == there
     assert get_family(family).bare == f"{stem}Model"

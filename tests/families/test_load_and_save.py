@@ -20,6 +20,7 @@ WIDE = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "int
 OWN: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6},
     "albert": {**WIDE, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 5},
+    "electra": {**WIDE, "embedding_size": 5},
     "longformer": {**WIDE, "attention_window": [4, 6, 2]},
     "gpt2": {"n_embd": 8, "n_layer": 3, "n_head": 2, "n_inner": 6},
 }
@@ -131,7 +132,8 @@ def test_a_head_that_is_not_there_is_refused_with_the_remedy(family: str, tmp_pa
 def test_a_new_head_is_drawn_from_torchs_generator(family: str, tmp_path: Path) -> None:
     model = build(family, None)
     gs.save(model, tmp_path / "bare")
-    new = SequenceClassification(labels=("a", "b"), pooler_activation="relu" if family == "distilbert" else "tanh")
+    activation = {"distilbert": "relu", "electra": "gelu"}.get(family, "tanh")
+    new = SequenceClassification(labels=("a", "b"), pooler_activation=activation)
     loaded = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)

@@ -29,6 +29,7 @@ from gossamer.models import (
     Positions,
     PreTraining,
     QuestionAnswering,
+    ReplacedToken,
     SequenceClassification,
     TokenClassification,
 )
@@ -134,10 +135,11 @@ class LiveBytes(TorchDispatchMode):
         (small(Full(), head=SequenceClassification(labels=("a", "b"))), 512, "cpu"),
         (small(Full(), head=TokenClassification(labels=tuple(map(str, range(900))))), 512, "cpu"),
         (small(Full(), head=QuestionAnswering()), 512, "cpu"),
+        (small(Full(), head=ReplacedToken()), 512, "cpu"),
     ],
     ids=[
         *("full", "windowed", "masked", "per-head", "reference", "strided", "strided-and-fixed", "logits", "one-layer"),
-        *("pre-training", "classified", "many-labels", "answers"),
+        *("pre-training", "classified", "many-labels", "answers", "replaced"),
     ],
 )
 def test_memory_is_about_what_is_alive(

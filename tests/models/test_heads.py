@@ -20,6 +20,7 @@ from gossamer.models import (
     NextSentence,
     PreTraining,
     QuestionAnswering,
+    ReplacedToken,
     SequenceClassification,
     TokenClassification,
 )
@@ -37,6 +38,7 @@ HEADS: list[Head] = [
     TokenClassification(labels=THREE),
     QuestionAnswering(),
     MultipleChoice(),
+    ReplacedToken(),
 ]
 EACH = pytest.mark.parametrize("head", HEADS, ids=[f"{one.kind}{' of the last' * (one is LAST)}" for one in HEADS])
 REGRESSION = SequenceClassification(labels=THREE, problem_type="regression")
@@ -70,6 +72,11 @@ BAD: list[tuple[Head, Any, str]] = [
     (QuestionAnswering(), torch.zeros(2, 2), "float32"),
     (MultipleChoice(), whole(2, value=2), "go from 0 to 1"),
     (MultipleChoice(), whole(4), "shaped [2]"),
+    (ReplacedToken(), whole(2, 21, value=2), "go from 0 to 1"),
+    (ReplacedToken(), whole(2, 21, value=-1), "labels holds -1"),
+    (ReplacedToken(), whole(2), "shaped [2, 21]"),
+    (ReplacedToken(), torch.zeros(2, 21), "float32"),
+    (ReplacedToken(), (whole(2, 21), whole(2)), "labels is tuple"),
 ]
 
 
@@ -137,6 +144,7 @@ def parted(*seps: int) -> torch.Tensor:
         (MultipleChoice(), (6, 20), range(7, 21)),
         (TokenClassification(labels=THREE), (6, 7, 20), []),
         (MaskedLM(), (6, 7, 20), []),
+        (ReplacedToken(), (6, 7, 20), []),
     ],
 )
 def test_global_tokens_are_chosen_for_the_task(head: Head, seps: tuple[int, ...], marked: Any) -> None:

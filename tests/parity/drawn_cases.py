@@ -86,13 +86,14 @@ def _config(draw: st.DrawFn, family: str, head: str | None, length: int) -> PreT
         fields["layer_norm_eps"] = draw(st.sampled_from([1e-12, 1e-5]))
     if family in DECODERS and head == "sequence-classification":
         fields["pad_token_id"] = pad  # by which transformers finds the last token
-    config = AutoConfig.for_model(family, **{**fields, **_own_fields(draw, family, layers, heads)})
+    own = _own_fields(draw, family, layers, heads, wide["hidden_size"])
+    config = AutoConfig.for_model(family, **{**fields, **own})
     if family != "longformer":
         config._attn_implementation = "eager"
     return config
 
 
-def _own_fields(draw: st.DrawFn, family: str, layers: int, heads: int) -> dict[str, Any]:
+def _own_fields(draw: st.DrawFn, family: str, layers: int, heads: int, width: int) -> dict[str, Any]:
     if family == "longformer":
         # transformers pads to the largest window and needs every other one to divide it; 2 it cannot compute.
         windows = draw(st.lists(st.sampled_from([4, 8, 16]), min_size=layers, max_size=layers))
@@ -102,6 +103,11 @@ def _own_fields(draw: st.DrawFn, family: str, layers: int, heads: int) -> dict[s
             "embedding_size": draw(st.integers(3, 12)),
             "num_hidden_groups": draw(st.integers(1, layers)),
             "inner_group_num": draw(st.integers(1, 3)),
+        }
+    if family == "electra":
+        return {
+            "embedding_size": width if draw(st.booleans()) else draw(st.integers(3, 12)),
+            "summary_activation": draw(st.sampled_from(["gelu", "gelu_new", "relu", "tanh"])),
         }
     if family == "gpt2":
         own = {
@@ -213,6 +219,9 @@ def _labels(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> Any:
             return labels if shape[-1] > 1 else None
         case "pre-training":
             return _classes(case, shape, config.vocab_size), _classes(case, rows, 2)
+        case "replaced-token":
+            # transformers knows no label that is ignored here, and leaves padding out by itself.
+            return torch.randint(2, shape, generator=case.random)
         case "next-sentence":
             return _classes(case, rows, 2)
         case "token-classification":

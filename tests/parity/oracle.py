@@ -76,6 +76,8 @@ def their_outputs(model: PreTrainedModel, case: Case) -> dict[str, Tensor]:
             found = {"logits": torch.stack([out.start_logits, out.end_logits], dim=-1)}
         case "causal-lm":
             found, loss = {"logits": out.logits}, _next_token_loss(out.logits, case.labels, loss)
+        case "replaced-token":
+            found, loss = {"logits": out.logits}, _replaced_token_loss(out.logits, case, loss)
         case "pre-training":
             pairs = out.sop_logits if case.family == "albert" else out.seq_relationship_logits
             found = {"logits": out.prediction_logits, "pair_logits": pairs}
@@ -89,6 +91,15 @@ def _next_token_loss(logits: Tensor, labels: Tensor | None, theirs: Tensor | Non
     if labels is None or theirs is None:
         return None
     loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    assert distance(loss, theirs) <= BOUND
+    return loss
+
+
+def _replaced_token_loss(logits: Tensor, case: Case, theirs: Tensor) -> Tensor:
+    """What transformers takes against labels in float32, whatever the logits are, in the type of the logits."""
+    real = case.batch.get("attention_mask", torch.ones_like(case.labels)) == 1
+    wanted = case.labels[real].to(logits.dtype)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[real], wanted)
     assert distance(loss, theirs) <= BOUND
     return loss
 

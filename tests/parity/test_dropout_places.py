@@ -18,6 +18,7 @@ RATES = {"hidden_dropout_prob": 0.11, "attention_probs_dropout_prob": 0.12, "cla
 OWN = {
     "distilbert": {"dropout": 0.11, "attention_dropout": 0.12, "qa_dropout": 0.14, "seq_classif_dropout": 0.15},
     "albert": {"classifier_dropout_prob": 0.13, "hidden_dropout_prob": 0.11, "attention_probs_dropout_prob": 0.12},
+    "electra": {**RATES, "summary_last_dropout": 0.14},
     "gpt2": {"embd_pdrop": 0.11, "attn_pdrop": 0.12, "resid_pdrop": 0.14},
     "llama": {"attention_dropout": 0.12},
 }
@@ -25,6 +26,7 @@ WIDE = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "int
 SMALL = {
     "distilbert": {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6},
     "albert": {**WIDE, "embedding_size": 4},
+    "electra": {**WIDE, "embedding_size": 4},
     "gpt2": {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 6},
     "llama": {**WIDE, "num_hidden_layers": 5},
 }

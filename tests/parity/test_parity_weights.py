@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gossamer.inspect import CapturedAttention, capture
 
-FAMILIES = ("bert", "roberta", "distilbert", "albert", "longformer")
+FAMILIES = ("bert", "roberta", "distilbert", "albert", "electra", "longformer")
 
 
 def their_weights(theirs: Any, case: Case) -> list[Tensor]:

@@ -24,6 +24,7 @@ NAMES = {
     "camembert": "Camembert",
     "distilbert": "DistilBert",
     "albert": "Albert",
+    "electra": "Electra",
 }
 CLASSES = {
     "none": "Model",
@@ -34,11 +35,20 @@ CLASSES = {
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
 }
-PRE_TRAINING = [("bert", "pre-training"), ("bert", "next-sentence"), ("albert", "pre-training")]
+PRE_TRAINING = [
+    ("bert", "pre-training"),
+    ("bert", "next-sentence"),
+    ("albert", "pre-training"),
+    ("electra", "replaced-token"),
+]
 KIN = ("roberta", "xlm-roberta", "camembert")
 PAIRS = [*((family, head) for family in NAMES if family not in KIN[1:] for head in CLASSES), *PRE_TRAINING]
 """RoBERTa stands for its kin, which are drawn."""
-OWN = {"pre-training": "ForPreTraining", "next-sentence": "ForNextSentencePrediction"}
+OWN = {
+    "pre-training": "ForPreTraining",
+    "replaced-token": "ForPreTraining",
+    "next-sentence": "ForNextSentencePrediction",
+}
 
 
 def config(family: str, *, labels: bool = False, **sizes: Any) -> Any:
@@ -58,6 +68,8 @@ def config(family: str, *, labels: bool = False, **sizes: Any) -> Any:
     }
     if family == "albert":
         known = {"embedding_size": 6, **known}
+    if family == "electra":
+        known = {"embedding_size": known["hidden_size"], **known}
     if family == "distilbert":
         words = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
         words |= {"intermediate_size": "hidden_dim", "hidden_act": "activation"}
@@ -105,6 +117,8 @@ def models(draw: st.DrawFn, family: str, head: str) -> Model:
     if family == "albert":
         sizes |= {"embedding_size": draw(st.integers(2, 12)), "inner_group_num": draw(st.integers(1, 2))}
         sizes["num_hidden_groups"] = draw(st.integers(1, sizes["num_hidden_layers"]))
+    if family == "electra" and draw(st.booleans()):
+        sizes |= {"embedding_size": draw(st.integers(2, 12))}
     return ours(family, head, config(family, labels=head in LABELLED, **sizes), draw(st.integers(0, 2**31)))
 
 

@@ -39,7 +39,7 @@ def is_longformer(model: Model) -> bool:
     kind = getattr(head, "kind", None)
     return (
         not model.architecture.embeddings.projection
-        and kind not in ("pre-training", "next-sentence")
+        and kind not in ("pre-training", "next-sentence", "replaced-token")
         and not (kind == "masked-lm" and head.activation != "gelu")
         and getattr(head, "pooler_activation", "tanh") == "tanh"
         and first.norm == "post"

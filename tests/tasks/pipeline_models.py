@@ -14,6 +14,11 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForQuestionAnswering,
+    ElectraForSequenceClassification,
+    ElectraForTokenClassification,
     LongformerConfig,
     LongformerForQuestionAnswering,
     LongformerForSequenceClassification,
@@ -34,6 +39,10 @@ CLASSES = {
     ("bert", "text-classification"): BertForSequenceClassification,
     ("bert", "token-classification"): BertForTokenClassification,
     ("bert", "question-answering"): BertForQuestionAnswering,
+    ("electra", "fill-mask"): ElectraForMaskedLM,
+    ("electra", "text-classification"): ElectraForSequenceClassification,
+    ("electra", "token-classification"): ElectraForTokenClassification,
+    ("electra", "question-answering"): ElectraForQuestionAnswering,
     ("roberta", "fill-mask"): RobertaForMaskedLM,
     ("roberta", "text-classification"): RobertaForSequenceClassification,
     ("roberta", "token-classification"): RobertaForTokenClassification,
@@ -58,12 +67,14 @@ SIZES = {
 
 def save_pipeline_model(family: str, task: str, directory: Path, minilm: Path, **config: Any) -> Path:
     """A model of this family with the head of this task, drawn afresh, with its tokenizer, in `directory`."""
-    tokenizer = AutoTokenizer.from_pretrained(minilm) if family == "bert" else byte_level_tokenizer()
+    tokenizer = AutoTokenizer.from_pretrained(minilm) if family in ("bert", "electra") else byte_level_tokenizer()
     size = {**SIZES, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     if task == "token-classification":
         size |= {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
     if family == "bert":
         made: Any = BertConfig(**size | {"max_position_embeddings": 128} | config)
+    elif family == "electra":
+        made = ElectraConfig(**size | {"max_position_embeddings": 128, "embedding_size": 16} | config)
     elif family == "roberta":
         made = RobertaConfig(**size | {"max_position_embeddings": 130, "type_vocab_size": 1} | config)
     else:

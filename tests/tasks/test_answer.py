@@ -81,7 +81,7 @@ def test_brute_force(question: str, context: str, longest: int, top_k: int, batc
     assert (found.passes[0] > 1) == (len(question) + len(context) + 3 > 24) == bool(found.notes)
 
 
-@pytest.fixture(scope="module", params=["bert", "longformer"])
+@pytest.fixture(scope="module", params=["bert", "longformer", "electra"])
 def real(request: pytest.FixtureRequest, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     return Both(request.param, "question-answering", tmp_path_factory.mktemp("answer"), minilm).model
 

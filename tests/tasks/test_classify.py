@@ -33,6 +33,7 @@ HEAD = SequenceClassification(labels=NAMES)
         ("bert", None, 1),
         ("roberta", None, 3),
         ("longformer", None, 3),
+        ("electra", None, 3),
     ],
     ids=lambda one: f"{one[0]}-{one[1]}-{one[2]}",
 )

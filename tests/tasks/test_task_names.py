@@ -16,6 +16,7 @@ from gossamer.models import (
     MaskedLM,
     Model,
     QuestionAnswering,
+    ReplacedToken,
     SentenceEmbedding,
     SequenceClassification,
     TokenClassification,
@@ -164,6 +165,15 @@ def test_texts_come_in_the_order_of_anything_that_has_one(name: str) -> None:
         found = ask(name, shape, **options).to_dict()
         same = [key for key in expected if key not in ("seconds", "tokens_per_second")]
         assert {key: found[key] for key in same} == {key: expected[key] for key in same}
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_a_head_that_tells_replaced_tokens_is_for_none_of_them(name: str) -> None:
+    with pytest.raises(
+        InputError, match=r"^the model's head is 'replaced-token'[,;] .*(take a|load it with)"
+    ) as caught:
+        gs.task(name, embedder(ReplacedToken()))
+    assert "\n" not in str(caught.value)
 
 
 def test_one_is_counted_as_one() -> None:

@@ -25,7 +25,7 @@ def families(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[
     byte_level = tokenizers.ByteLevelBPETokenizer()
     byte_level.train_from_iterator(lines, vocab_size=SIZE, special_tokens=BYTE_LEVEL, show_progress=False)
     pieces = train_pieces(lines)
-    for name in ("bert", "distilbert"):
+    for name in ("bert", "distilbert", "electra"):
         shutil.copy(minilm / "vocab.txt", found[name])
     for name in ("roberta", "longformer"):
         byte_level.save_model(str(found[name]))

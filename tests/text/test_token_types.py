@@ -33,7 +33,7 @@ def fed(tokenizer: Any) -> list[int] | None:
     return tokenizer(*PAIR).get("token_type_ids")
 
 
-@pytest.mark.parametrize("model_type", ["bert", "distilbert"])
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "electra"])
 @pytest.mark.parametrize("named", CLASSES)
 def test_types_are_fed_where_transformers_feeds_them(
     minilm: Path, tmp_path: Path, model_type: str, named: str | None

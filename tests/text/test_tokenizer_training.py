@@ -65,7 +65,7 @@ def test_it_reads_what_it_was_not_trained_on(family: str):
     ids = tokenizer(HELD_OUT, truncation=False)["input_ids"][0]
     assert (ids == tokenizer.unk_id).float().mean() < 0.002
     assert 2.5 < len(HELD_OUT) / len(ids) < 6
-    lowers = family in ("bert", "distilbert", "albert")
+    lowers = family in ("bert", "distilbert", "electra", "albert")
     assert (tokenizer("THE")["input_ids"].tolist() == tokenizer("the")["input_ids"].tolist()) == lowers
 
 
@@ -133,7 +133,7 @@ def wrong(match: str, texts: object = ("some text here",), **options):
         wrong("half a surrogate pair", ["a\ud800"], kind="bpe"),
         wrong("there is neither kind nor family"),
         wrong("kind is 'char'; it must be one of wordpiece, bpe, unigram", kind="char"),
-        wrong("family is 'mamba'; it must be one of bert, distilbert, roberta", family="mamba"),
+        wrong("family is 'mamba'; it must be one of bert, distilbert, electra, roberta", family="mamba"),
         wrong("kind is 'bpe', but 'bert' reads wordpiece; of bpe are roberta, longformer", kind="bpe", family="bert"),
         wrong("vocabulary_size is 0; it must be a whole number of at least 6", kind="bpe", vocabulary_size=0),
         wrong("vocabulary_size is True", kind="bpe", vocabulary_size=True),

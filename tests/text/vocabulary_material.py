@@ -8,6 +8,7 @@ SIZE = 2000
 FILES = {
     "bert": ("vocab.txt",),
     "distilbert": ("vocab.txt",),
+    "electra": ("vocab.txt",),
     "roberta": ("vocab.json", "merges.txt"),
     "longformer": ("vocab.json", "merges.txt"),
     "albert": ("spiece.model",),

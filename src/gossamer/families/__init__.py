@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from gossamer.errors import InputError, quote
-from gossamer.families import albert, bert, distilbert, gpt2, llama, longformer, native, roberta
+from gossamer.families import albert, bert, distilbert, electra, gpt2, llama, longformer, native, roberta
 from gossamer.families.base import Config, Family, Field, HeadForm
 from gossamer.models.architecture import Architecture
 
@@ -17,6 +17,7 @@ _ALL = (
     roberta.CAMEMBERT,
     distilbert.FAMILY,
     albert.FAMILY,
+    electra.FAMILY,
     longformer.FAMILY,
     gpt2.FAMILY,
     llama.FAMILY,

@@ -92,13 +92,15 @@ class Field:
 class HeadForm:
     """A head that the format has: its class here, its names there (the first is written) and its keys.
 
-    `tied` names tensors that, in a tied model, must equal one of ours where the file has them at all.
+    `tied` names tensors that, in a tied model, must equal one of ours where the file has them at all. `required` is the
+    family's, for this head alone.
     """
 
     head: type
     architectures: tuple[str, ...]
     keys: Mapping[str, Key]
     tied: Mapping[str, str] = field(default_factory=dict)
+    required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +135,10 @@ class Family:
 
         Raises InputError, naming the field, its value and what is allowed.
         """
-        self._check_required(config)
+        self._check_required(config, self.model_type, self.required)
+        form = self.heads.get(head.kind if isinstance(head, Head) else head or "none")
+        if form is not None:
+            self._check_required(config, form.architectures[0], form.required)
         if pooler and "pooler" not in self.keys:
             raise InputError(f"the format {self.model_type!r} has no pooler")
         full = self._full(config)
@@ -277,13 +282,11 @@ class Family:
             given |= {name: value} if alias in config else {}
         return known | given
 
-    def _check_required(self, config: Config) -> None:
-        for name, allowed in self.required.items():
+    def _check_required(self, config: Config, what: str, required: Mapping[str, tuple[Any, ...]]) -> None:
+        for name, allowed in required.items():
             if name in config and not any(config[name] is one or config[name] == one for one in allowed):
                 values = " or ".join(quote(one) for one in allowed)
-                raise InputError(
-                    f"{name} is {quote(config[name])}; Gossamer reads {self.model_type!r} only with {values}"
-                )
+                raise InputError(f"{name} is {quote(config[name])}; Gossamer reads {what!r} only with {values}")
 
     def _form(self, architecture: Architecture) -> HeadForm | None:
         return None if architecture.head is None else self.heads.get(architecture.head.kind)

@@ -1,6 +1,6 @@
 """What a value in config.json may be, and how it reads: the vocabulary of a family's form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -24,6 +24,7 @@ __all__ = [
     "OPTIONAL_POSITIVE",
     "OPTIONAL_RATE",
     "OPTIONAL_TOKEN",
+    "POOLER_ACTIVATION",
     "POSITIVE",
     "PROBLEM_TYPE",
     "RATE",
@@ -80,6 +81,16 @@ _ACTIVATIONS = {
     "swish": "silu",
 }
 
+
+def _one_of(activations: Mapping[str, str]) -> Kind:
+    return Kind(
+        allowed="one of " + ", ".join(activations),
+        accepts=lambda v: isinstance(v, str) and v in activations,
+        read=activations.__getitem__,
+        write=lambda v: {"gelu_tanh": "gelu_new", "gelu_sigmoid": "quick_gelu"}.get(v, v),
+    )
+
+
 ROWS = whole(1, MOST_ROWS)
 COLUMNS = whole(1, MOST_COLUMNS)
 LAYERS = whole(1, MOST_LAYERS)
@@ -94,12 +105,8 @@ OPTIONAL_POSITIVE = Kind(allowed=f"{POSITIVE.allowed}, or null", accepts=lambda 
 NOT_NEGATIVE = Kind(allowed="a finite number, 0 or more", accepts=lambda v: is_finite(v) and v >= 0)
 FLAG = Kind(allowed="true or false", accepts=lambda v: isinstance(v, bool))
 OPTIONAL_RATE = Kind(allowed=f"{RATE.allowed}, or null", accepts=lambda v: v is None or RATE.accepts(v))
-ACTIVATION = Kind(
-    allowed="one of " + ", ".join(_ACTIVATIONS),
-    accepts=lambda v: isinstance(v, str) and v in _ACTIVATIONS,
-    read=_ACTIVATIONS.__getitem__,
-    write=lambda v: {"gelu_tanh": "gelu_new", "gelu_sigmoid": "quick_gelu"}.get(v, v),
-)
+ACTIVATION = _one_of(_ACTIVATIONS)
+POOLER_ACTIVATION = _one_of(_ACTIVATIONS | {"tanh": "tanh"})
 LABELS = Kind(allowed='an object that names each label, {"0": ..., "1": ...} without gaps, or null', accepts=_is_labels)
 OPTIONAL_OBJECT = Kind(allowed="an object, or null", accepts=lambda v: v is None or isinstance(v, dict))
 OPTIONAL_NAME = Kind(allowed="a name, or null", accepts=lambda v: v is None or isinstance(v, str))

@@ -142,7 +142,7 @@ class Model(nn.Module):
             out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments))
         else:
             out = self._read(states[-1], masks, rows["input_ids"], choices)
-            out.loss = None if labels is None or settings is None else settings.loss(out, labels)
+            out.loss = self._loss(out, labels, masks.key_mask)
         out.last_hidden_state, out.cache = states[-1], cache
         out.hidden_states = tuple(states) if output_hidden_states else None
         return out
@@ -310,6 +310,10 @@ class Model(nn.Module):
         if choices is not None:
             out.logits = cast(Tensor, out.logits).view(-1, choices)
         return out
+
+    def _loss(self, out: Output, labels: Labels | None, key_mask: Tensor | None) -> Float[Tensor, ""] | None:
+        head = self.architecture.head
+        return None if labels is None or head is None else head.loss(out, head.counted_labels(labels, key_mask))
 
     def _check_labels(self, labels: Labels, shape: torch.Size, choices: int | None, packed: bool) -> None:
         head = self.architecture.head

@@ -238,6 +238,7 @@ def _sentencepiece(
 LAYOUTS: Mapping[str, Layout] = {
     "bert": _BERT,
     "distilbert": replace(_BERT, tokenizer_class="DistilBertTokenizer"),
+    "electra": replace(_BERT, tokenizer_class="ElectraTokenizer"),
     "roberta": _ROBERTA,
     "longformer": _ROBERTA,
     "gpt2": _GPT2,

@@ -19,7 +19,7 @@ _FILES = tuple(dict.fromkeys(name for layout in LAYOUTS.values() for name in lay
 _FAMILY_OF_CLASS = {
     "BertTokenizer": "bert",
     "DistilBertTokenizer": "distilbert",
-    "ElectraTokenizer": "bert",
+    "ElectraTokenizer": "electra",
     "RobertaTokenizer": "roberta",
     "LongformerTokenizer": "longformer",
     "GPT2Tokenizer": "gpt2",

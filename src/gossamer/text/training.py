@@ -63,10 +63,10 @@ def train_tokenizer(
 
     kind: "wordpiece" (Schuster and Nakajima 2012; here by merges of the most frequent pair, as `tokenizers` trains it),
     "bpe" (byte-level: Sennrich et al. 2016, on bytes as in GPT-2) or "unigram" (Kudo 2018, trained by sentencepiece).
-    family: whose special tokens it has and which model reads it: bert, distilbert (wordpiece), roberta, longformer,
-    gpt2 (bpe), albert, xlm-roberta, camembert (unigram); one of the two is enough. lower_case: the family's habit
-    unless given: bert, distilbert and albert do, and take accents off as well. max_length: tokens the model to come
-    will read.
+    family: whose special tokens it has and which model reads it: bert, distilbert, electra (wordpiece), roberta,
+    longformer, gpt2 (bpe), albert, xlm-roberta, camembert (unigram); one of the two is enough. lower_case: the family's
+    habit unless given: bert, distilbert, electra and albert do, and take accents off as well. max_length: tokens the
+    model to come will read.
 
     Few or short texts give fewer tokens than asked for. After 900 characters without white space a text is cut.
     Raises InputError for no texts, a kind that the family does not read, and a vocabulary too small for the characters

@@ -8,6 +8,7 @@ from gossamer.models.heads.multiple_choice import MultipleChoice
 from gossamer.models.heads.next_sentence import NextSentence
 from gossamer.models.heads.pre_training import PreTraining
 from gossamer.models.heads.question_answering import QuestionAnswering
+from gossamer.models.heads.replaced_token import ReplacedToken
 from gossamer.models.heads.sequence_classification import ProblemType, ScoreActivation, SequenceClassification
 from gossamer.models.heads.token_classification import TokenClassification
 
@@ -24,6 +25,7 @@ __all__ = [
     "PreTraining",
     "ProblemType",
     "QuestionAnswering",
+    "ReplacedToken",
     "ScoreActivation",
     "SentenceEmbedding",
     "SequenceClassification",

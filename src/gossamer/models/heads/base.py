@@ -86,6 +86,10 @@ class Head(ABC):
     def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
         """The mean loss over all labels that count; NaN where there are none, as in `transformers`."""
 
+    def counted_labels(self, labels: Labels, key_mask: Bool[Tensor, "batch length"] | None) -> Labels:
+        """The labels that its loss is to count, -100 elsewhere: all, padding's too, as in `transformers`."""
+        return labels
+
     @abstractmethod
     def flops(self, architecture: Architecture, length: int) -> int:
         """Of one text: 2 a multiply-add of its maps."""

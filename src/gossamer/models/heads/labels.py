@@ -14,8 +14,10 @@ from gossamer.models.checks import require
 from gossamer.models.heads.base import Labels
 from gossamer.models.tensors import IDS, check_range, describe
 
-__all__ = ["MOST_LABELS", "check_classes", "check_shape", "cross_entropy", "only", "require_labels"]
+__all__ = ["IGNORED", "MOST_LABELS", "check_classes", "check_shape", "cross_entropy", "only", "require_labels"]
 
+IGNORED = -100
+"""The label of what is not to be learnt."""
 MOST_LABELS = 2**20
 
 
@@ -31,7 +33,7 @@ def check_classes(name: str, labels: object, shape: tuple[int, ...], most: int) 
     """Refuse what are no whole numbers from 0 to `most`, or -100, of this shape."""
     check_shape(name, labels, shape, IDS, "whole numbers (int64 or int32), -100 where nothing is to be learnt")
     tensor = cast(Tensor, labels)
-    check_range(name, tensor[tensor != -100], 0, most, "labels (other than -100, ignored)")
+    check_range(name, tensor[tensor != IGNORED], 0, most, "labels (other than -100, ignored)")
 
 
 def check_shape(name: str, labels: object, shape: tuple[int, ...], kinds: tuple[torch.dtype, ...], what: str) -> None:

@@ -17,6 +17,7 @@ from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens, 
 from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
 from gossamer.models.heads.labels import check_classes, check_shape, cross_entropy, only, require_labels
 from gossamer.models.output import Output
+from gossamer.models.settings import Activation
 from gossamer.models.tensors import IDS, NUMBERS
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolerActivation", "ProblemType", "ScoreActivation", "SequenceClassification", "describe_labels"]
 
-PoolerActivation = Literal["tanh", "relu"]
+PoolerActivation = Literal["tanh", Activation]
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 ScoreActivation = Literal["identity", "sigmoid"]
 Reads = Literal["first", "last"]
