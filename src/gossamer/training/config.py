@@ -22,7 +22,7 @@ from gossamer.models.checks import (
 )
 from gossamer.training.config_models import ModelSettings
 from gossamer.training.config_reading import changed, plain, read_settings, read_yaml
-from gossamer.training.objectives import Objective
+from gossamer.training.objectives import CausalObjective, Objective
 from gossamer.training.optimizers import OptimizerSettings
 from gossamer.training.schedules import Schedule
 
@@ -224,7 +224,7 @@ class TrainingConfig:
     data: DataSettings
     output: str
     model: ModelSettings | None = None
-    objective: Objective = field(default_factory=Objective)
+    objective: Objective = field(default_factory=CausalObjective)
     batch: BatchSettings = field(default_factory=BatchSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: Schedule = field(default_factory=Schedule)
@@ -288,8 +288,8 @@ class TrainingConfig:
         for name, rows in self.frozen_rows.items():
             fits = type(rows) is int and 0 < rows <= MOST_ROWS
             require(fits, f"frozen_rows.{name}", rows, "a number of rows, 1 or more")
-        causal = self.objective.kind == "causal-lm"
-        require(causal or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
+        writes = self.objective.writes
+        require(writes or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
 
     def _check_length_of_run(self) -> None:
         require(self.steps is None or self.epochs is None, "epochs", self.epochs, "left out where there are steps")

@@ -15,8 +15,8 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.models.checks import MOST_ROWS, require, require_choice, require_count, require_flag
 from gossamer.text import Split, TokenFile, Tokenizer, read_documents, tokenize
-from gossamer.training.masking import IGNORED, Masker
-from gossamer.training.objectives import Objective
+from gossamer.training.objectives import IGNORED, CausalObjective, LanguageObjective
+from gossamer.training.objectives.language import Labeller
 from gossamer.training.packing import Corpus, Frame, Line, Rows, Stream, Windows
 
 __all__ = ["Batches", "HeldOutBy", "open_tokens"]
@@ -42,7 +42,7 @@ class Batches:
 
     file: TokenFile
     tokenizer: Tokenizer
-    objective: Objective = Objective()  # noqa: RUF009 - it is frozen
+    objective: LanguageObjective = CausalObjective()  # noqa: RUF009 - it is frozen
     length: int = 512
     batch: int = 8
     seed: int = 0
@@ -64,9 +64,8 @@ class Batches:
         require_flag(self, "pack")
         require_choice(self, HeldOutBy, "held_out_by")
         self._check_files()
-        if not self._causal:
-            _ = self._masker  # which refuses what does not fit
-        least = len(self._frame) + (2 if self._causal else 1)
+        _ = self._labeller  # which refuses what does not fit
+        least = len(self._frame) + self.objective.overlap + 1
         require(self.length >= least, "length", self.length, f"at least {least}, special tokens and one to predict")
         rows = self._training.rows_per_epoch
         if rows < self.batch:
@@ -126,6 +125,10 @@ class Batches:
         """Of all processes, special tokens and padding included."""
         return self.batch * self.length
 
+    def tokens_before(self, step: int) -> int:
+        """Tokens that all processes have read before a step, special tokens and padding included."""
+        return step * self.tokens_per_step
+
     @property
     def documents(self) -> int:
         """Documents to train on."""
@@ -154,8 +157,8 @@ class Batches:
     def _check_files(self) -> None:
         for file in self._files:
             file.check_tokenizer(self.tokenizer)
-        mask = 0 if self._causal or self.tokenizer.mask_id is None else self.tokenizer.mask_id
-        needed = max(mask + 1, *(file.vocabulary_size for file in self._files))
+        most = self.objective.most_id(self.tokenizer)
+        needed = max(most + 1, *(file.vocabulary_size for file in self._files))
         if self.vocabulary_size is not None and needed > self.vocabulary_size:
             raise InputError(
                 f"the tokens are of a vocabulary of {needed:,}, the model's has {self.vocabulary_size:,}; take the "
@@ -177,10 +180,6 @@ class Batches:
     def _files(self) -> list[TokenFile]:
         return [self.file, *([] if self.held_out_file is None else [self.held_out_file])]
 
-    @property
-    def _causal(self) -> bool:
-        return self.objective.kind == "causal-lm"
-
     @cached_property
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         """The documents to train on and those held out, in the file's order."""
@@ -195,11 +194,11 @@ class Batches:
     @cached_property
     def _frame(self) -> Frame:
         """Special tokens around each row; none for a causal model, and where the tokenizer has none."""
-        return Frame() if self._causal else _frame_of(self.tokenizer)
+        return self.objective.frame(self.tokenizer)
 
     @cached_property
-    def _masker(self) -> Masker:
-        return Masker(self.objective, self.tokenizer)
+    def _labeller(self) -> Labeller:
+        return self.objective.labeller(self.tokenizer)
 
     @cached_property
     def _mine(self) -> np.ndarray:
@@ -226,9 +225,13 @@ class Batches:
             return None
         if not self.pack:
             return self._windows(file, numbers)
-        overlap = 1 if self._causal else 0
-        corpus = self._corpus(file, numbers)
-        return Line(corpus=corpus, length=self.length, frame=self._frame, pad_id=self._pad_id, overlap=overlap)
+        return Line(
+            corpus=self._corpus(file, numbers),
+            length=self.length,
+            frame=self._frame,
+            pad_id=self._pad_id,
+            overlap=self.objective.overlap,
+        )
 
     def _corpus(self, file: TokenFile, numbers: np.ndarray) -> Corpus:
         """Packed documents: each has its special tokens, and the rows those of the pieces that they cut."""
@@ -242,7 +245,7 @@ class Batches:
             length=self.length,
             frame=self._frame,
             pad_id=self._pad_id,
-            overlap=1 if self._causal else 0,
+            overlap=self.objective.overlap,
             seed=self.seed,
         )
 
@@ -256,16 +259,11 @@ class Batches:
         return step * self.batch + self._mine
 
     def _tensors(self, rows: Rows, seeds: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
-        ids, labels = (rows.ids, _next_tokens(rows)) if self._causal else self._masked(rows, seeds)
+        ids, labels = self._labeller(rows, seeds)
         batch = {"input_ids": ids, "labels": labels, "segments": rows.segments}
         if not rows.real.all():
             batch["attention_mask"] = rows.real.astype(np.int64)
         return {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in batch.items()}
-
-    def _masked(self, rows: Rows, seeds: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
-        each = zip(rows.ids, rows.place >= 0, rows.segments, seeds, strict=True)
-        masked = [self._masker(ids, text, parts, np.random.default_rng(seed)) for ids, text, parts, seed in each]
-        return np.stack([ids for ids, _ in masked]), np.stack([labels for _, labels in masked])
 
     def _evaluate(self, file: TokenFile, layout: Line | Windows) -> Iterator[dict[str, Tensor]]:
         for start in range(0, layout.count, self.batch):
@@ -276,7 +274,7 @@ class Batches:
             batch = self._tensors(found, [(_HELD_OUT, int(row)) for row in mine])
             batch["labels"][torch.from_numpy(mine > rows[-1])] = IGNORED
             counted = (found.place >= 0) & (mine <= rows[-1])[:, None]
-            if self._causal:
+            if self.objective.overlap:  # what opens a row was predicted in the one before
                 counted &= batch["labels"].numpy() != IGNORED
             yield {**batch, "bytes": _bytes(file, found.document[counted], found.place[counted])}  # type: ignore[dict-item]
 
@@ -302,24 +300,6 @@ def open_tokens(
     file = TokenFile.open(ready[0])
     file.check_tokenizer(tokenizer)
     return file
-
-
-def _frame_of(tokenizer: Tokenizer) -> Frame:
-    """What a tokenizer puts before and after a text."""
-    batch = tokenizer("a", truncation=False, return_offsets=True)
-    ids, special = batch["input_ids"][0].tolist(), batch["special_tokens_mask"][0].tolist()
-    if all(special):
-        return Frame()
-    before, after = special.index(0), special[::-1].index(0)
-    return Frame(before=tuple(ids[:before]), after=tuple(ids[len(ids) - after :]))
-
-
-def _next_tokens(rows: Rows) -> np.ndarray:
-    """The labels of a causal model: all tokens but the first of each document, which nothing comes before."""
-    labels = np.where(rows.real, rows.ids, IGNORED)
-    labels[:, 0] = IGNORED
-    labels[:, 1:][rows.segments[:, 1:] != rows.segments[:, :-1]] = IGNORED
-    return labels
 
 
 def _hash(numbers: np.ndarray) -> np.ndarray:

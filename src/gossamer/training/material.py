@@ -13,19 +13,16 @@ from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
-from gossamer.models.heads import CausalLM, MaskedLM, PreTraining
-from gossamer.text import TokenFile, Tokenizer, byte_tokenizer, read_documents, write_token_file
+from gossamer.text import TokenFile, Tokenizer, read_documents, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data import Batches, open_tokens
 from gossamer.training.journal import find_tensorboard
-from gossamer.training.masking import Masker
 from gossamer.training.processes import Processes
 from gossamer.training.state import newest_checkpoint
 
 __all__ = ["Material", "check_model", "check_output", "check_prompt", "check_words", "gather", "how_many_steps"]
 
-_LEARNS = {"causal-lm": CausalLM, "masked-lm": (MaskedLM, PreTraining)}
 _FILES = (
     "journal.jsonl",
     "loss.svg",
@@ -38,7 +35,6 @@ _FILES = (
 )
 _FOLDERS = ("checkpoints", "tensorboard")
 """What a run writes into its output folder beside models."""
-_FRESH_HEADS = {"causal-lm": CausalLM, "masked-lm": MaskedLM}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +57,7 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes) ->
     check_words(given, tokenizer)
     check_prompt(config, given, tokenizer)
     _agree_on_tokenizer(given, tokenizer)
-    if config.objective.kind == "masked-lm":
-        Masker(config.objective, tokenizer)  # refuses what it cannot do
+    config.objective.check_tokenizer(tokenizer)
     if config.journal.tensorboard:
         find_tensorboard()
     output = Path(config.output)
@@ -99,17 +94,19 @@ def _model(config: TrainingConfig) -> Model | None:
         raise InputError("model is missing; name a checkpoint, describe a decoder, or hand one to train()")
     if config.model.checkpoint is None:
         return None
-    name, kind = config.model.checkpoint, config.objective.kind
+    name, objective = config.model.checkpoint, config.objective
     if not config.model.new_head:
         # Whatever the file has that learns this, pre-training heads too.
         found = load(name, dtype="float32")
-        if not isinstance(found.architecture.head, _LEARNS[kind]):  # type: ignore[arg-type]
-            remedy = "; model.new_head: true draws one" if kind == "masked-lm" else ": take a decoder"
-            raise InputError(f"objective.kind is {kind!r}, but the model in {quote(name)} has no head for it{remedy}")
+        if not isinstance(found.architecture.head, objective.heads):
+            raise InputError(
+                f"objective.kind is {objective.kind!r}, but the model in {quote(name)} has no head for "
+                f"it{objective.without_head}"
+            )
         return found
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return load(name, head=_FRESH_HEADS[kind](), dtype="float32")
+        return load(name, head=objective.new_head(), dtype="float32")
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
@@ -119,7 +116,7 @@ def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
             raise InputError("data.tokenizer is missing and the model has none; name 'bytes', or a model directory")
         return model.tokenizer
     if named is None or named == "bytes":
-        return byte_tokenizer(mask=config.objective.kind == "masked-lm")
+        return config.objective.own_tokenizer()
     return Tokenizer.load(find_checkpoint(named))
 
 
@@ -145,7 +142,7 @@ def _check_rows(config: TrainingConfig, processes: Processes) -> None:
 def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:
     """InputError where the model cannot learn what the config asks for. sharded: FSDP2 cuts its tensors."""
     architecture, kind = model.architecture, config.objective.kind
-    if not isinstance(architecture.head, _LEARNS[kind]):  # type: ignore[arg-type]
+    if not isinstance(architecture.head, config.objective.heads):
         head = "no head" if architecture.head is None else f"the head {architecture.head.kind!r}"
         raise InputError(f"objective.kind is {kind!r}, but the model has {head}; take a model that learns it")
     length = config.batch.length or architecture.length

@@ -8,14 +8,14 @@ from typing import TypeVar
 import numpy as np
 
 from gossamer.errors import InputError
-from gossamer.text import TokenFile
+from gossamer.text import TokenFile, Tokenizer
 
-__all__ = ["Corpus", "Frame", "Line", "Rows", "Stream", "Windows"]
+__all__ = ["ROWS", "Corpus", "Frame", "Line", "Rows", "Stream", "Windows", "frame_of", "remembered"]
 
 T = TypeVar("T")
 
-_DOCUMENTS, _ROWS = 0, 1  # what a permutation is drawn for
-_KEPT = 3  # epochs whose order is remembered
+_DOCUMENTS, ROWS = 0, 1  # what a permutation is drawn for
+_EPOCHS = 3  # whose order is remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,16 @@ class Frame:
 
     def __len__(self) -> int:
         return len(self.before) + len(self.after)
+
+
+def frame_of(tokenizer: Tokenizer) -> Frame:
+    """What a tokenizer puts before and after a text."""
+    batch = tokenizer("a", truncation=False, return_offsets=True)
+    ids, special = batch["input_ids"][0].tolist(), batch["special_tokens_mask"][0].tolist()
+    if all(special):
+        return Frame()
+    before, after = special.index(0), special[::-1].index(0)
+    return Frame(before=tuple(ids[:before]), after=tuple(ids[len(ids) - after :]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,10 +186,10 @@ class Stream(_Sequence):
 
         def make() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             order = self._permutation(len(self.corpus.numbers), epoch, _DOCUMENTS)
-            rows = self._permutation(self._first(epoch + 1) - self._first(epoch), epoch, _ROWS)
+            rows = self._permutation(self._first(epoch + 1) - self._first(epoch), epoch, ROWS)
             return order, np.cumsum(self.corpus.framed[order]), rows
 
-        return _kept(self._orders, epoch, make)
+        return remembered(self._orders, epoch, make)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -246,13 +256,13 @@ class Windows(_Layout):
         return self._lay_out(slots, within, np.minimum(sizes - begin, self.room))
 
     def _number(self, epoch: int, nth: int) -> int:
-        return int(_kept(self._orders, epoch, lambda: self._permutation(self.count, epoch, _ROWS))[nth])
+        return int(remembered(self._orders, epoch, lambda: self._permutation(self.count, epoch, ROWS))[nth])
 
 
-def _kept(orders: dict[int, T], epoch: int, make: Callable[[], T]) -> T:
+def remembered(orders: dict[int, T], epoch: int, make: Callable[[], T]) -> T:
     """An epoch's order, made where it isn't among the last few that were asked for."""
     if epoch not in orders:
-        while len(orders) >= _KEPT:
+        while len(orders) >= _EPOCHS:
             del orders[next(iter(orders))]
         orders[epoch] = make()
     return orders[epoch]

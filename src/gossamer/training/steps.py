@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.models import count_labels
 from gossamer.models.encoder import Model
+from gossamer.training.objectives import Objective
 from gossamer.training.processes import Processes
 
 __all__ = ["Stepper", "Update", "autocast", "draw"]
@@ -44,10 +44,12 @@ class Stepper:
     """
 
     def __init__(
-        self, model: Model, wrapped: nn.Module, optimizer: torch.optim.Optimizer, processes: Processes, *,
-        accumulation: int, clipping: float | None, precision: str, seed: int, frozen_rows: Mapping[str, int],
+        self, objective: Objective, model: Model, wrapped: nn.Module, optimizer: torch.optim.Optimizer,
+        processes: Processes, *, accumulation: int, clipping: float | None, precision: str, seed: int,
+        frozen_rows: Mapping[str, int],
     ) -> None:  # fmt: skip
-        self.model, self.wrapped, self.optimizer, self.processes = model, wrapped, optimizer, processes
+        self.objective, self.model, self.wrapped = objective, model, wrapped
+        self.optimizer, self.processes = optimizer, processes
         self.accumulation, self.clipping, self.precision, self.seed = accumulation, clipping, precision, seed
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=precision == "float16")
         parameters = dict(model.named_parameters())
@@ -60,6 +62,7 @@ class Stepper:
         """Learn from one batch, this process's rows of it, with this learning rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.objective.before_step(self.model, step)
         loss, labels = self._gradients(step, batch)
         self.scaler.unscale_(self.optimizer)
         for parameter, rows in self._frozen:
@@ -77,7 +80,7 @@ class Stepper:
     def _gradients(self, step: int, batch: Mapping[str, Tensor]) -> tuple[float, int]:
         """Add up the gradients of all micro-batches; the mean loss and the number of labels, over all processes."""
         parts = list(_cut(batch, self.accumulation))
-        counts = [count_labels(self.model.architecture, one["labels"], one.get("segments")) for one in parts]
+        counts = [self.objective.count_labels(self.model, one) for one in parts]
         (total,) = self.processes.total(sum(counts))
         losses = []
         for i, (part, count) in enumerate(zip(parts, counts, strict=True)):
@@ -91,13 +94,12 @@ class Stepper:
         return summed / max(total, 1), int(total)
 
     def _loss(self, part: dict[str, Tensor], learns: bool) -> Tensor:
-        """The mean loss; where nothing is to be learnt that of the inputs, for all processes go through all of it."""
+        """The mean loss; where nothing is to be learnt that of any labels, for all processes go through all of it."""
         given = {name: one.to(self.processes.device, non_blocking=True) for name, one in part.items()}
         if not learns:
-            given["labels"] = given["input_ids"]
+            given["labels"] = self.objective.any_labels(given)
         with autocast(self.processes.device, self.precision):
-            loss: Tensor = self.wrapped(**given).loss
-        return loss
+            return self.objective.loss(self.wrapped, given)
 
     @torch.no_grad()
     def _keep_frozen_rows(self) -> None:
