@@ -23,6 +23,7 @@ from gossamer.training.estimate_memory import Memory, peak_memory
 from gossamer.training.estimate_saved import Pass
 from gossamer.training.estimate_time import step_seconds
 from gossamer.training.material import check_model, check_prompt, check_words
+from gossamer.training.objectives import Objective
 from gossamer.training.optimizers import OptimizerSettings
 from gossamer.training.processes import Processes
 
@@ -84,17 +85,21 @@ def estimate(
     """
     given = TrainingConfig.read(config)
     count = processes * given.batch.accumulation
-    if type(processes) is not int or processes < 1 or given.batch.rows % count:
+    if type(processes) is not int or processes < 1 or (given.batch.tokens is None and given.batch.rows % count):
         raise InputError(
             f"batch.rows is {given.batch.rows}; with {processes} processes and accumulation {given.batch.accumulation} "
             f"it must be a multiple of {count}"
         )
+    _check_objective(given.objective)
     device = Processes(given.parallel, given.device).device.type
     sharded = processes > 1 and given.parallel == "fsdp2"
     architecture, names = _checked(given, model, sharded=sharded)
+    length = given.batch.length or architecture.length
+    if given.data.pack:
+        given.batch.check_parts(processes, length)
     step = Pass(
-        rows=given.batch.rows // count,
-        length=given.batch.length or architecture.length,
+        rows=max(1, given.batch.rows_of(length) // count),
+        length=length,
         autocast=_AUTOCAST[given.precision],
         device=device,
     )
@@ -122,6 +127,15 @@ def estimate_step(
         memory=memory,
         seconds=step_seconds(architecture, step, optimizer, accumulation=accumulation) if timed else {},
     )
+
+
+def _check_objective(objective: Objective) -> None:
+    """Batches of texts with labels are as long as their texts, which are not read here."""
+    if objective.columns:
+        raise InputError(
+            f"objective.kind is {objective.kind!r}; training is reckoned for plain text alone, 'causal-lm' and "
+            "'masked-lm': rows with labels are as long as their texts"
+        )
 
 
 def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> tuple[Architecture, set[str] | None]:

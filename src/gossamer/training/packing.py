@@ -241,19 +241,29 @@ class Windows(_Layout):
         """The same number."""
         return float(self.count)
 
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, special ones included, int64 [count]."""
+        slot, begin = self._parts(np.arange(self.count))
+        return np.minimum(self.corpus.framed[slot] - begin, self.room) + len(self.frame)
+
     def rows(self, slots: np.ndarray) -> Rows:
         """The rows that are read as number `slots` [rows], from the beginning of training."""
         return self.in_order(np.array([self._number(*divmod(int(slot), self.count)) for slot in slots]))
 
     def in_order(self, numbers: np.ndarray) -> Rows:
         """The rows with these numbers [rows], counted through the documents as the file has them."""
-        slot = np.searchsorted(self._ends, numbers, side="right")
-        before = np.where(slot > 0, self._ends[slot - 1], 0)
-        begin = (numbers - before) * (self.room - self.overlap)
+        slot, begin = self._parts(numbers)
         sizes = self.corpus.framed[slot]
         within = np.minimum(begin[:, None] + np.arange(self.room), sizes[:, None] - 1)
         slots = np.broadcast_to(slot[:, None], within.shape)
         return self._lay_out(slots, within, np.minimum(sizes - begin, self.room))
+
+    def _parts(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row its document, and where in it the row begins."""
+        slot = np.searchsorted(self._ends, numbers, side="right")
+        before = np.where(slot > 0, self._ends[slot - 1], 0)
+        return slot, (numbers - before) * (self.room - self.overlap)
 
     def _number(self, epoch: int, nth: int) -> int:
         return int(remembered(self._orders, epoch, lambda: self._permutation(self.count, epoch, ROWS))[nth])

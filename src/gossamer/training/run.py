@@ -69,8 +69,8 @@ class Run:
                 "precision is 'float16' on a CPU: it works, with scaled losses; 'bfloat16' or 'float32' is faster"
             )
         self._learns = {name: one.requires_grad for name, one in self.model.named_parameters()}
-        for remark_on_data in config.objective.remarks(self.batches):
-            self.remark(remark_on_data)
+        for text in (*material.notes, *config.objective.remarks(self.batches)):
+            self.remark(text)
         self.state, tensors = self._start(resume)
         try:
             self._stepper = self._prepare(tensors)

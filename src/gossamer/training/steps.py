@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -79,8 +79,10 @@ class Stepper:
 
     def _gradients(self, step: int, batch: Mapping[str, Tensor]) -> tuple[float, int]:
         """Add up the gradients of all micro-batches; the mean loss and the number of labels, over all processes."""
-        parts = list(_cut(batch, self.accumulation))
-        counts = [self.objective.count_labels(self.model, one) for one in parts]
+        parts, real = _cut(batch, self.accumulation)
+        counts = [
+            self.objective.count_labels(self.model, one) * is_real for one, is_real in zip(parts, real, strict=True)
+        ]
         (total,) = self.processes.total(sum(counts))
         losses = []
         for i, (part, count) in enumerate(zip(parts, counts, strict=True)):
@@ -120,8 +122,12 @@ def draw(*numbers: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def _cut(batch: Mapping[str, Tensor], parts: int) -> Iterator[dict[str, Tensor]]:
-    """The batch in so many parts of equally many rows."""
-    pieces = {name: tensor.chunk(parts) for name, tensor in batch.items()}
-    for i in range(parts):
-        yield {name: several[i] for name, several in pieces.items()}
+def _cut(batch: Mapping[str, Tensor], parts: int) -> tuple[list[dict[str, Tensor]], list[bool]]:
+    """The batch in so many parts of equally many rows, or one more; and which of them are.
+
+    All processes pass as many parts, so where there are fewer rows the first one fills up.
+    """
+    pieces = {name: tensor.tensor_split(parts) for name, tensor in batch.items()}
+    cut = [{name: several[i] for name, several in pieces.items()} for i in range(parts)]
+    real = [len(one["labels"]) > 0 for one in cut]
+    return [one if is_real else cut[0] for one, is_real in zip(cut, real, strict=True)], real

@@ -2,16 +2,22 @@
 
 from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Objective
 from gossamer.training.objectives.causal_lm import CausalObjective
+from gossamer.training.objectives.labels import LabelObjective
 from gossamer.training.objectives.language import LanguageObjective, Masking
 from gossamer.training.objectives.masked_lm import MaskedObjective
+from gossamer.training.objectives.sequence_classification import ClassificationObjective
+from gossamer.training.objectives.token_classification import TaggingObjective
 
 __all__ = [
     "IGNORED",
     "Batch",
     "BatchSource",
     "CausalObjective",
+    "ClassificationObjective",
+    "LabelObjective",
     "LanguageObjective",
     "MaskedObjective",
     "Masking",
     "Objective",
+    "TaggingObjective",
 ]

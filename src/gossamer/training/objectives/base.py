@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from gossamer.models.heads import Head
 from gossamer.models.next_token import IGNORED
 from gossamer.text import Tokenizer, byte_tokenizer
 
-__all__ = ["IGNORED", "Batch", "BatchSource", "Objective", "filled", "learnt"]
+__all__ = ["IGNORED", "Batch", "BatchSource", "Objective", "filled", "learnt", "unwrapped"]
 
 Batch = Mapping[str, Tensor]
 """What a model reads, by the names of its arguments, and `labels`."""
@@ -58,9 +58,8 @@ class Objective(ABC):
     loss counts by its share of the step's labels, and those shares add up to one, so a term of the weights alone counts
     once a step. The loop calls `before_step` for what follows a schedule.
 
-    heads: which it trains. columns: what its data have beside a text; none: plain text. measures: the sums over held
-    out rows that its scores are made of. writes: whether its model goes on with a text. without_head: what to do about
-    a checkpoint that has none of the heads.
+    heads: which it trains. measures: the sums over held-out rows that its scores are made of. writes: whether its model
+    goes on with a text. without_head: what to do about a checkpoint that has none of the heads.
     """
 
     kinds: ClassVar[dict[str, type[Objective]]] = {}
@@ -92,8 +91,8 @@ class Objective(ABC):
         return ()
 
     @abstractmethod
-    def new_head(self, rows: Sequence[Any] = ()) -> Head:
-        """The head that is drawn on a checkpoint; rows: the data, where labels are to be found in them."""
+    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> Head:
+        """The head that is drawn on a checkpoint, of a decoder or not; rows: the data, which may have its labels."""
 
     def own_tokenizer(self) -> Tokenizer:
         """Bytes, for weights that are drawn."""
@@ -139,3 +138,8 @@ def learnt(labels: Tensor) -> Tensor:
 def filled(labels: Tensor) -> Tensor:
     """The same labels, 0 where nothing is to be learnt."""
     return torch.where(learnt(labels), labels, 0)
+
+
+def unwrapped(model: nn.Module) -> Model:
+    """The model inside of what shares it between processes."""
+    return cast(Model, model if isinstance(model, Model) else model.module)

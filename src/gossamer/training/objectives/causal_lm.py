@@ -28,7 +28,7 @@ class CausalObjective(LanguageObjective, kind="causal-lm"):
 
     kind: Literal["causal-lm"] = "causal-lm"
 
-    def new_head(self, rows: Sequence[Any] = ()) -> CausalLM:
+    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> CausalLM:
         return CausalLM()
 
     def frame(self, tokenizer: Tokenizer) -> Frame:

@@ -16,7 +16,7 @@ from gossamer.models.heads.labels import require_labels
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Objective, filled
 
-__all__ = ["Example", "LabelObjective", "LabelledRow", "label_name", "label_number", "sorted_labels"]
+__all__ = ["Example", "LabelObjective", "LabelledRow", "is_label", "label_name", "label_number", "sorted_labels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class LabelledRow:
 
     name: str
     text: str
-    pair: str | None = None
     label: Any
+    pair: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +66,15 @@ class LabelObjective(Objective):
         self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
     ) -> list[Example]:
         """The rows in at most `length` tokens each; InputError for a label that the head does not have."""
+
+    def check_head(self, head: Head) -> None:
+        """InputError for a head that has other labels than those which are named."""
+        theirs: tuple[str, ...] = getattr(head, "labels", ())
+        if self.labels is not None and self.labels != theirs:
+            raise InputError(
+                f"objective.labels is {quote(self.labels)}, but the model's head has {quote(theirs)}: leave them out, "
+                "or draw a head (model.new_head: true)"
+            )
 
     def any_labels(self, batch: Batch) -> Tensor:
         return filled(batch["labels"])

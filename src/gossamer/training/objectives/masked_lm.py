@@ -34,7 +34,7 @@ class MaskedObjective(LanguageObjective, kind="masked-lm"):
 
     kind: Literal["masked-lm"] = "masked-lm"
 
-    def new_head(self, rows: Sequence[Any] = ()) -> MaskedLM:
+    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> MaskedLM:
         return MaskedLM()
 
     def own_tokenizer(self) -> Tokenizer:
