@@ -144,37 +144,36 @@ def test_a_row_that_fills_up_has_no_labels(labels: np.ndarray) -> None:
         assert all(bool(learnt(objective.any_labels(one)).any()) for one in parts)
 
 
-def stopped_at(config: dict[str, Any], step: int) -> None:
-    """A run that is told to stop in the middle of a step."""
+def broken_off(config: dict[str, Any], step: int, how: type[BaseException]) -> None:
+    """A run that is told to stop in the middle of a step (RunStopped), or that ends there without saving anything."""
     with pytest.MonkeyPatch.context() as patch:
         update = run_module.Run.update
 
-        def receive(run: run_module.Run) -> None:
+        def end(run: run_module.Run) -> None:
             if run.step + 1 == step:
+                if how is not RunStopped:
+                    raise how
                 signal.raise_signal(signal.SIGTERM)
             update(run)
 
-        patch.setattr(run_module.Run, "update", receive)
-        with pytest.raises(RunStopped):
+        patch.setattr(run_module.Run, "update", end)
+        with pytest.raises(how):
             train(config)
 
 
+@pytest.mark.parametrize("how", [RunStopped, MemoryError])
 @pytest.mark.parametrize(
     ("kind", "batch"),
     [("classification", {"rows": 8}), ("tagging", {"tokens": 60, "accumulation": 2})],
 )
-def test_a_run_goes_on_to_the_same_bits(tmp_path: Path, kind: str, batch: dict[str, int]) -> None:
-    settings = {"objective": kind, "batch": batch, "steps": 10, "checkpoints": {"every": 10}}
+def test_a_run_goes_on_to_the_same_bits(
+    tmp_path: Path, kind: str, batch: dict[str, int], how: type[BaseException]
+) -> None:
+    settings = {"objective": kind, "batch": batch, "steps": 10, "checkpoints": {"every": 4}}
     gs.train(labels_config(tmp_path, "unbroken", **settings))
-    stopped_at(labels_config(tmp_path, "stopped", **settings), 4)
-    train(labels_config(tmp_path, "stopped", **settings), resume="must")
-    for name in ("unbroken", "stopped"):
-        for folder in (tmp_path / name / "checkpoints").iterdir():
-            if folder.name != "step-10":
-                for file in folder.iterdir():
-                    file.unlink()
-                folder.rmdir()
-    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", 10)
+    broken_off(labels_config(tmp_path, "broken", **settings), 6, how)
+    train(labels_config(tmp_path, "broken", **settings), resume="must")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken", 10)
 
 
 def test_other_rows_are_not_gone_on_with(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from gossamer.training.objectives import (
     MaskedObjective,
     Objective,
     TaggingObjective,
+    unwrapped,
 )
-from gossamer.training.objectives.base import unwrapped
 from gossamer.training.processes import Processes
 
 KINDS = {
