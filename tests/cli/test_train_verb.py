@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 import gossamer as gs
+from gossamer.models import Architecture, Model
+from gossamer.text import train_tokenizer
 from gossamer.training import run as run_module
 
 Command = Callable[..., Any]
@@ -104,3 +106,48 @@ def test_other_processes_than_the_first_print_nothing(
     monkeypatch.setenv("RANK", "1")
     done = gossamer("train", config)
     assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def small_encoder() -> Architecture:
+    """One layer, 16 wide, that reads 256 tokens."""
+    part = {"weights": 0, "residual_dropout": 0.0}
+    full = {"pattern": "full", "causal": False}
+    layer = {"attention": {**part, "pattern": full, "heads": 2, "head_size": 8}, "feed_forward": {**part, "width": 32}}
+    embeddings = {"vocabulary_size": 60, "size": 16, "positions": {"length": 256}}
+    return Architecture.from_dict({"hidden_size": 16, "embeddings": embeddings, "layers": [layer]})
+
+
+@pytest.mark.parametrize(
+    ("example", "rows"),
+    [
+        ("classify", [{"text": f"{word} {i}", "label": word} for i in range(6) for word in ("ham", "spam")]),
+        (
+            "tag",
+            [
+                *({"tokens": ["Anna", "sings", str(i)], "tags": ["B-PER", "O", "O"]} for i in range(6)),
+                *({"text": f"{i} Anna", "entities": [{"start": 2, "end": 6, "label": "PER"}]} for i in range(6)),
+            ],
+        ),
+    ],
+)
+def test_the_examples_with_labels_train(
+    gossamer: Command, tmp_path: Path, example: str, rows: list[dict[str, Any]]
+) -> None:
+    """As they are written, but for a model of two layers, two steps and rows of one's own."""
+    model = Model(small_encoder())
+    words = ["ham spam Anna sings 0 1 2 3 4 5"]
+    model.tokenizer = train_tokenizer(words, family="bert", vocabulary_size=60, max_length=256)
+    gs.save(model, tmp_path / "model")
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    changes = {
+        "model.checkpoint": tmp_path / "model", "data.train": tmp_path / "rows.jsonl", "epochs": "null", "steps": 2,
+        "schedule.warmup": 1, "evaluation.every": 1, "batch.tokens": 64, "journal.live": "false", "threads": 1,
+    }  # fmt: skip
+    settings = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
+    path = Path(__file__).parents[2] / "examples" / f"{example}.yaml"
+    done = gossamer("train", path, "--out", tmp_path / "out", *settings)
+    assert (done.code, done.err) == (0, "")
+    assert "held out: loss" in done.out
+    assert "accuracy" in done.out
+    found = gs.task(example, gs.load(tmp_path / "out" / "best"))("Anna ham")
+    assert len(found.tokens) == 1

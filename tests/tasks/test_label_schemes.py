@@ -1,14 +1,17 @@
 """Schemes of labels: read off all labels of a model together, and what entities come of them."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_embedders import VOCABULARY, tokenizer
 from token_taggers import token_tagger
 
 import gossamer as gs
-from gossamer.tasks.label_schemes import find_scheme
 from gossamer.text import Tokenizer
+from gossamer.text.label_schemes import find_scheme
 
 
 @pytest.mark.parametrize(
@@ -101,3 +104,25 @@ def test_the_pieces_of_a_last_word_end_one_entity(minilm: Path) -> None:
     model = token_tagger(Tokenizer.load(minilm), labels, lambda token: "S-LOC" if token != "to" else "O")
     tagged = gs.task("tag", model)("transcendentalisms to Oslo Bergen")
     assert [one.text for one in tagged.entities[0]] == ["transcendentalisms", "Oslo", "Bergen"]
+
+
+def conlleval(labels: list[str]) -> set[tuple[int, int, str]]:
+    """The entities of BIO and BIOES labels by the rules of conlleval.pl, which looks at every two neighbours."""
+    found, begin = set(), 0
+    parts = [("O", "")] + [(one[0], one[2:]) for one in labels] + [("O", "")]
+    for i, ((before, old), (now, new)) in enumerate(pairwise(parts)):
+        ends = before != "O" and (before in "ES" or now in "BSO" or old != new)
+        begins = now != "O" and (now in "BS" or before in "ESO" or old != new)
+        if ends:
+            found.add((begin, i, old))
+        if begins:
+            begin = i
+    return found
+
+
+@pytest.mark.parametrize("marks", ["BI", "BIES"])
+@given(data=st.data())
+def test_entities_are_those_of_conlleval(marks: str, data: st.DataObject) -> None:
+    every = ["O", *(f"{mark}-{kind}" for mark in marks for kind in ("PER", "LOC"))]
+    labels = data.draw(st.lists(st.sampled_from(every), max_size=12))
+    assert find_scheme(every).entities(labels) == conlleval(labels)

@@ -16,7 +16,7 @@ from gossamer.errors import InputError
 from gossamer.models import TokenClassification
 from gossamer.tasks import Tag, Tagged
 from gossamer.tasks.tag import Aggregation
-from gossamer.tasks.words import trim
+from gossamer.text.words import trim
 
 HEAD = TokenClassification(labels=LABELS)
 RULE = TokenClassification(labels=("O", "B-PER", "I-PER"))

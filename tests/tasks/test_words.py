@@ -10,8 +10,8 @@ from token_taggers import token_tagger
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 import gossamer as gs
-from gossamer.tasks.words import continues_word, trim
 from gossamer.text import Tokenizer, train_tokenizer
+from gossamer.text.words import continues_word, trim
 
 
 def character_tokenizer(text: str) -> Tokenizer:

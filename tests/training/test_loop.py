@@ -223,9 +223,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_documents(tmp_path: Path) 
 
 def test_early_stopping_keeps_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, math.nan, 1.0])
-    monkeypatch.setattr(
-        run_module, "evaluate", lambda *_: Evaluation(loss=next(losses), perplexity=math.nan, bits_per_byte=None)
-    )
+    monkeypatch.setattr(run_module, "evaluate", lambda *_: Evaluation(loss=next(losses)))
     settings = {"evaluation": {"held_out": 0.1, "every": 2, "patience": 2}, "checkpoints": {"every": 4, "keep": 9}}
     _, receipt = gs.train(decoder_config(tmp_path, steps=100, **settings))
     assert (receipt.steps, receipt.ended) == (8, "no lower loss on held-out text 2 times in a row")

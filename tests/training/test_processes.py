@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from paired_runs import half_way
+from tiny_labels import classifier_config
 from tiny_runs import checkpoints, decoder_config, encoder_config, journal, tensors, write_text
 
 import gossamer as gs
@@ -43,6 +44,7 @@ DECODER = {
     "tied": False,
 }
 UNTIED = {**SETTINGS, "model": {"decoder": DECODER}}
+LABELS = {**SETTINGS, "batch": {"tokens": 40}}
 PARTS = {**UNTIED, "batch": {"rows": 8, "accumulation": 2}, "recompute": "both"}
 
 
@@ -81,11 +83,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     write_text(folder / "text.txt")
     gs.train(decoder_config(folder, "one", **UNTIED))
     gs.train(encoder_config(folder, "one-masked", **SETTINGS))
+    gs.train(classifier_config(folder, "one-labels", **LABELS))
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
     for parallel in ("ddp", "fsdp2"):
         runs += [
             ("decoder", parallel, "", {**UNTIED, "parallel": parallel}),
             ("encoder", f"{parallel}-masked", "", {**SETTINGS, "parallel": parallel}),
+            ("classifier", f"{parallel}-labels", "", {**LABELS, "parallel": parallel}),
             ("decoder", f"{parallel}-parts", "", {**PARTS, "parallel": parallel}),
             ("decoder", f"one-then-{parallel}", "one", {**UNTIED, "parallel": parallel}),
             ("decoder", f"{parallel}-again", parallel, {**UNTIED, "parallel": parallel}),
@@ -115,10 +119,10 @@ def assert_close(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("kind", ["", "-masked", "-parts"])
+@pytest.mark.parametrize("kind", ["", "-masked", "-labels", "-parts"])
 def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], parallel: str, kind: str) -> None:
     folder, told = pair
-    one = folder / ("one-masked" if kind == "-masked" else "one")
+    one = folder / ("one" if kind == "-parts" else f"one{kind}")
     assert told[f"{parallel}{kind}"]["processes"] == f"2 processes, {'FSDP2' if parallel == 'fsdp2' else 'DDP'}"
     assert_close(one, folder / f"{parallel}{kind}")
     moved = tensors(one, STEPS // 2)

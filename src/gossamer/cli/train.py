@@ -1,4 +1,4 @@
-"""gossamer train: a language model from a config, to be stopped and resumed at will."""
+"""gossamer train: a model from a config, to be stopped and resumed at will."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train(
     ] = Resume.auto,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Train a language model as a config says.
+    """Train a language model, a classifier or a tagger as a config says.
 
     The run writes checkpoints; stopped by Ctrl-C or killed at any moment, the same command goes on to the very weights
     of a run that was never stopped. Under torchrun or accelerate launch it runs in several processes. The output folder

@@ -118,7 +118,7 @@ def _bits(model: Model, settings: TrainingConfig) -> float | None:
         with only_run(settings, processes):
             batches = gather(settings, model, processes).batches.evaluation()
             model.to(processes.device)
-            loss = evaluate(model, model, batches, processes, settings.precision).loss
+            loss = evaluate(settings.objective, model, model, batches, processes, settings.precision).loss
     return bits_per_token(loss) if math.isfinite(loss) else None
 
 

@@ -21,7 +21,7 @@ from gossamer.tasks.frames import find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 from gossamer.tasks.spans import likeliest_spans
-from gossamer.tasks.words import continues_word, trim
+from gossamer.text.words import continues_word, trim
 
 __all__ = ["Answer", "AnswerTask", "Answers"]
 

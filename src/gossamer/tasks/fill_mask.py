@@ -18,7 +18,7 @@ from gossamer.models.heads import HeadModule, MaskedLM, PreTraining, Tokens
 from gossamer.tasks.base import Long, Task, check_number, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
-from gossamer.tasks.words import trim
+from gossamer.text.words import trim
 
 __all__ = ["Fill", "FillMask", "Filled", "Mask"]
 

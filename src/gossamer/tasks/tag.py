@@ -15,10 +15,10 @@ from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import TokenClassification
 from gossamer.tasks.base import Long, Task, list_texts
-from gossamer.tasks.label_schemes import LabelScheme, TokenLabel, find_scheme
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
-from gossamer.tasks.words import continues_word, trim
+from gossamer.text.label_schemes import LabelScheme, TokenLabel, find_scheme
+from gossamer.text.words import continues_word, trim
 
 __all__ = ["Aggregation", "Entity", "Tag", "Tagged"]
 

@@ -61,7 +61,7 @@ Input = str | Path | InputStream
 def read_documents(
     inputs: Sequence[Input],
     *,
-    field: str = "text",
+    field: str | None = "text",
     split: Split = "file",
     format: str | None = None,
     told: Told = lambda count: None,
@@ -72,8 +72,9 @@ def read_documents(
     An input is a file, an open stream, or the word `speeches` for those of the package. A file's ending says what it
     holds: .txt and .md UTF-8 text; .jsonl an object a line; .json an array of texts or objects; .csv and .tsv rows
     under a line that names the columns; .parquet the same; each but the last also packed, with .gz, .xz or .zst behind
-    it (.parquet and .zst need the extra `data`). The text is in `field`. What has no ending is looked into. format: how
-    all inputs are written, whatever their endings: "txt", "jsonl", "json", "csv", "tsv" or "parquet".
+    it (.parquet and .zst need the extra `data`). The text is in `field`; None: rows are
+    read for their fields alone. What has no ending is looked into. format: how all inputs are written, whatever their
+    endings: "txt", "jsonl", "json", "csv", "tsv" or "parquet".
 
     split: what a document of plain text is: the whole "file", each of its "lines", or "paragraphs" (what stands between
     blank lines); blank ones are left out. told: is called with the number of bytes whenever some were read. remark: is
@@ -145,7 +146,7 @@ class _Reader:
     """How one input is read, once and to its end."""
 
     name: str
-    field: str
+    field: str | None
     split: Split
     format: str | None
     told: Told

@@ -71,7 +71,7 @@ def format_of_name(name: str, format: str | None = None) -> FileFormat:
     return FileFormat(content, packing)
 
 
-def detect_format(name: str, head: bytes, field: str, packing: str = "") -> FileFormat:
+def detect_format(name: str, head: bytes, field: str | None, packing: str = "") -> FileFormat:
     """The format of what begins with `head` (its first line, if that is no very long one) and has no ending.
 
     JSON is known by its first object or array of texts, a table by a first line with a column named `field`, packed

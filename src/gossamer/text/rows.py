@@ -31,8 +31,8 @@ def text_rows(text: TextIO, split: Split) -> Iterator[Row]:
         yield from _paragraphs(text)
 
 
-def jsonl_rows(text: TextIO, name: str, field: str) -> Iterator[Row]:
-    """An object a line, its text in `field`."""
+def jsonl_rows(text: TextIO, name: str, field: str | None) -> Iterator[Row]:
+    """An object a line, its text in `field`; None: no text, all fields."""
     for number, line in _lines(text):
         where = f"{name}:{number}"
         try:
@@ -40,11 +40,12 @@ def jsonl_rows(text: TextIO, name: str, field: str) -> Iterator[Row]:
         except (ValueError, RecursionError) as problem:
             raise InputError(f"{where}: is no JSON ({problem}); each line must be an object") from None
         if not isinstance(value, dict):
-            raise InputError(f"{where}: is {quote(value)}; each line must be an object with the field {field!r}")
-        yield number, [_text_of(value, field, where)], _others(value, field)
+            having = "" if field is None else f" with the field {field!r}"
+            raise InputError(f"{where}: is {quote(value)}; each line must be an object{having}")
+        yield number, *_parts(value, field, where)
 
 
-def json_rows(text: TextIO, name: str, field: str) -> Iterator[Row]:
+def json_rows(text: TextIO, name: str, field: str | None) -> Iterator[Row]:
     """The elements of one array, texts or objects with the text in `field`; or objects, one behind the other."""
     try:
         for number, value in enumerate(_JsonValues(text, name), 1):
@@ -52,7 +53,7 @@ def json_rows(text: TextIO, name: str, field: str) -> Iterator[Row]:
             if isinstance(value, str):
                 yield number, [value], {}
             elif isinstance(value, dict):
-                yield number, [_text_of(value, field, where)], _others(value, field)
+                yield number, *_parts(value, field, where)
             else:
                 raise InputError(f"{where}: is {quote(value)}; each element must be a text, or an object with one")
     except (UnicodeDecodeError, InputError):
@@ -61,11 +62,11 @@ def json_rows(text: TextIO, name: str, field: str) -> Iterator[Row]:
         raise InputError(f"{name}: is no JSON ({problem}); it must be an array of texts or objects") from None
 
 
-def table_rows(text: TextIO, name: str, field: str, delimiter: str) -> Iterator[Row]:
+def table_rows(text: TextIO, name: str, field: str | None, delimiter: str) -> Iterator[Row]:
     """Rows of .csv or .tsv under a line that names the columns, quoted as Python's csv writes them."""
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     columns = _next_row(reader, name) or []
-    if columns.count(field) != 1:
+    if field is not None and columns.count(field) != 1:
         found = f"has no column {field!r}" if field not in columns else f"has several columns {field!r}"
         raise InputError(f"{name}: {found} in its first line (it has: {', '.join(columns)[:80]}); {_REMEDY}")
     while True:
@@ -78,10 +79,10 @@ def table_rows(text: TextIO, name: str, field: str, delimiter: str) -> Iterator[
         if len(cells) != len(columns):
             raise InputError(f"{name}:{line}: has {len(cells)} cells, the first line {len(columns)}; mend the row")
         values = dict(zip(columns, cells, strict=True))
-        yield line, [values[field]], _others(values, field)
+        yield line, *_parts(values, field, f"{name}:{line}")
 
 
-def parquet_rows(data: BinaryIO, name: str, field: str, told: Callable[[float], None]) -> Iterator[Row]:
+def parquet_rows(data: BinaryIO, name: str, field: str | None, told: Callable[[float], None]) -> Iterator[Row]:
     """Rows of a parquet file, a few at a time; told: called with the share of them that is read."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -89,14 +90,14 @@ def parquet_rows(data: BinaryIO, name: str, field: str, told: Callable[[float], 
     try:
         table = ParquetFile(data)
         columns = table.schema_arrow.names
-        if field not in columns:
+        if field is not None and field not in columns:
             raise InputError(f"{name}: has no column {field!r} (it has: {', '.join(columns)[:80]}); {_REMEDY}")
         number = 0
         for batch in table.iter_batches(batch_size=64):
             for values in batch.to_pylist():
                 number += 1
-                others = {key: _as_json(value) for key, value in _others(values, field).items()}
-                yield number, [_text_of(values, field, f"{name}:{number}")], others
+                parts, others = _parts(values, field, f"{name}:{number}")
+                yield number, parts, {key: _as_json(value) for key, value in others.items()}
             told(number / max(table.metadata.num_rows, 1))
     except ArrowException as problem:
         raise InputError(f"{name}: cannot be read as parquet ({problem}); it is damaged: fetch it again") from None
@@ -129,8 +130,10 @@ def _text_of(values: Mapping[str, Any], field: str, where: str) -> str:
     return value
 
 
-def _others(values: Mapping[str, Any], field: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != field}
+def _parts(values: Mapping[str, Any], field: str | None, where: str) -> tuple[list[str], dict[str, Any]]:
+    """A row's text, none where no field has one, and its other fields."""
+    texts = [] if field is None else [_text_of(values, field, where)]
+    return texts, {name: value for name, value in values.items() if name != field}
 
 
 def _as_json(value: Any) -> Any:

@@ -22,7 +22,7 @@ from gossamer.models.checks import (
 )
 from gossamer.training.config_models import ModelSettings
 from gossamer.training.config_reading import changed, plain, read_settings, read_yaml
-from gossamer.training.objectives import Objective
+from gossamer.training.objectives import CausalObjective, Objective
 from gossamer.training.optimizers import OptimizerSettings
 from gossamer.training.schedules import Schedule
 
@@ -77,8 +77,8 @@ class DataSettings:
     `train`: FILE.tokens, or texts, .jsonl files (their `field`), "speeches", or a list of those. `split`: what a
     document of a text file is. `format`: how the files are written, whatever their endings. `tokenizer`: "bytes", a
     directory, or an id on the hub; the model's own unless given, bytes for fresh weights. `pack`: rows hold several
-    documents and no padding. `control_tokens`: whether the name of a special token in a text ("<|endoftext|>") is that
-    token, or letters; a token file has decided that.
+    documents and no padding (of plain text; a row with labels stands alone). `control_tokens`: whether the name of a
+    special token in a text ("<|endoftext|>") is that token, or letters; a token file has decided that.
     """
 
     train: str | tuple[str, ...]
@@ -108,13 +108,15 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
-    """`rows` of `length` tokens a step, of all processes together.
+    """`rows` of at most `length` tokens a step, of all processes together.
 
-    `length`: as long as the model reads unless given. `accumulation`: the parts that each process cuts its rows into
-    and reads in turn.
+    `tokens`: instead of `rows` a number of tokens, padding included: rows of about one length are read together; packed
+    ones, all of one length, are so many rows. `length`: as long as the model reads unless given. `accumulation`: the
+    parts that each process cuts its rows into and reads in turn.
     """
 
     rows: int = 8
+    tokens: int | None = None
     length: int | None = None
     accumulation: int = 1
 
@@ -122,8 +124,29 @@ class BatchSettings:
         require_count(self, "rows", "accumulation", most=MOST_ROWS)
         if self.length is not None:
             require_count(self, "length", least=2, most=MOST_ROWS)
+        if self.tokens is not None:
+            require_count(self, "tokens", most=MOST_ROWS)
+            require(self.rows == BatchSettings.rows, "rows", self.rows, "left out where there are tokens")
+            return
         fits = self.rows % self.accumulation == 0
         require(fits, "accumulation", self.accumulation, f"a divisor of batch.rows, {self.rows}")
+
+    def rows_of(self, length: int) -> int:
+        """Rows of this length in a step; InputError where its tokens are fewer than one row."""
+        if self.tokens is None:
+            return self.rows
+        require(self.tokens >= length, "batch.tokens", self.tokens, f"one row of {length:,} tokens or more")
+        return self.tokens // length
+
+    def check_parts(self, processes: int, length: int) -> None:
+        """InputError where rows of this length cannot be shared evenly by the processes, and each one's be cut."""
+        rows, parts = self.rows_of(length), processes * self.accumulation
+        if rows % parts:
+            given = f"batch.rows is {rows}" if self.tokens is None else f"batch.tokens is {self.tokens:,}, {rows} rows"
+            raise InputError(
+                f"{given}; with {processes} processes and accumulation {self.accumulation} it must be a multiple of "
+                f"{parts}{'' if self.tokens is None else ' rows'}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +247,7 @@ class TrainingConfig:
     data: DataSettings
     output: str
     model: ModelSettings | None = None
-    objective: Objective = field(default_factory=Objective)
+    objective: Objective = field(default_factory=CausalObjective)
     batch: BatchSettings = field(default_factory=BatchSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: Schedule = field(default_factory=Schedule)
@@ -288,8 +311,8 @@ class TrainingConfig:
         for name, rows in self.frozen_rows.items():
             fits = type(rows) is int and 0 < rows <= MOST_ROWS
             require(fits, f"frozen_rows.{name}", rows, "a number of rows, 1 or more")
-        causal = self.objective.kind == "causal-lm"
-        require(causal or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
+        writes = self.objective.writes
+        require(writes or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
 
     def _check_length_of_run(self) -> None:
         require(self.steps is None or self.epochs is None, "epochs", self.epochs, "left out where there are steps")

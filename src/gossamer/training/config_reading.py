@@ -74,6 +74,8 @@ def read_settings(cls: type[T], data: object, path: str = "") -> T:
     if isinstance(data, cls):
         return data
     given = _mapping(data, path)
+    if isinstance(getattr(cls, "kinds", None), dict):
+        cls = _class_of_kind(cls, given, path)
     hints = get_type_hints(cls)
     names = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     check_names(given, names, path)
@@ -88,6 +90,14 @@ def read_settings(cls: type[T], data: object, path: str = "") -> T:
         first = re.match(r"\w*", str(problem))
         of_field = not path or (first is not None and first[0] in names)
         raise InputError(_join(path, str(problem)) if of_field else f"{path}: {problem}") from None
+
+
+def _class_of_kind(cls: Any, given: dict[str, Any], path: str) -> Any:
+    """Of a class of several kinds, that of the kind which the mapping names."""
+    try:
+        return cls.class_of(given.get("kind", cls.kind))
+    except InputError as problem:
+        raise InputError(_join(path, str(problem))) from None
 
 
 def check_names(given: dict[str, Any], known: Any, path: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,13 +14,14 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.models.checks import MOST_ROWS, require, require_choice, require_count, require_flag
 from gossamer.text import Split, TokenFile, Tokenizer, read_documents, tokenize
-from gossamer.training.masking import IGNORED, Masker
-from gossamer.training.objectives import Objective
+from gossamer.training.held_out import HeldOutBy, hold_out
+from gossamer.training.objectives import IGNORED, CausalObjective, LanguageObjective
+from gossamer.training.objectives.language import Labeller
+from gossamer.training.orders import Grouped
 from gossamer.training.packing import Corpus, Frame, Line, Rows, Stream, Windows
 
 __all__ = ["Batches", "HeldOutBy", "open_tokens"]
 
-HeldOutBy = Literal["hash", "last"]
 _TRAINING, _HELD_OUT = 2, 3  # what is masked
 
 
@@ -30,10 +30,11 @@ class Batches:
     """The batches of a training, and of what is held out from it.
 
     file, tokenizer: the tokens, and what they were made with. length: tokens of a row. batch: rows of a step, those of
-    all processes together; process `rank` of `world` gets every world-th one. pack: rows hold several documents and no
-    padding; else each holds one document, or a part of one. held_out: so many documents, or that share of them, are
-    kept for `evaluation`: those with the smallest hashes of their numbers, whatever the seed, or the "last" ones.
-    held_out_file: is evaluated instead. vocabulary_size: of the model.
+    all processes together; process `rank` of `world` gets every world-th one. tokens: instead of `batch`, where rows
+    are not packed, as many rows of about one length as that many tokens hold, padded to the longest of them. pack: rows
+    hold several documents and no padding; else each holds one document, or a part of one. held_out: so many documents,
+    or that share of them, are kept for `evaluation`: those with the smallest hashes of their numbers, whatever the
+    seed, or the "last" ones. held_out_file: is evaluated instead. vocabulary_size: of the model.
 
     A causal language model reads each document between two end tokens, a masked one what its tokenizer puts around a
     text, around each piece too where a document is cut. Documents and rows come in a new order each epoch; the row in
@@ -42,9 +43,10 @@ class Batches:
 
     file: TokenFile
     tokenizer: Tokenizer
-    objective: Objective = Objective()  # noqa: RUF009 - it is frozen
+    objective: LanguageObjective = CausalObjective()  # noqa: RUF009 - it is frozen
     length: int = 512
     batch: int = 8
+    tokens: int | None = None
     seed: int = 0
     pack: bool = True
     held_out: int | float = 0
@@ -62,31 +64,39 @@ class Batches:
         )
         require(self.batch % self.world == 0, "batch", self.batch, f"a multiple of the {self.world} processes")
         require_flag(self, "pack")
+        require(self.tokens is None or not self.pack, "tokens", self.tokens, "left out where rows are packed")
         require_choice(self, HeldOutBy, "held_out_by")
         self._check_files()
-        if not self._causal:
-            _ = self._masker  # which refuses what does not fit
-        least = len(self._frame) + (2 if self._causal else 1)
+        _ = self._labeller  # which refuses what does not fit, as the groups do
+        least = len(self._frame) + self.objective.overlap + 1
         require(self.length >= least, "length", self.length, f"at least {least}, special tokens and one to predict")
+        _ = self._groups
         rows = self._training.rows_per_epoch
-        if rows < self.batch:
+        if self.tokens is None and rows < self.batch:
             raise InputError(
                 f"the data have {self._training.corpus.total:,} tokens, or {rows:.1f} rows of {self.length:,}, "
                 f"but a step takes {self.batch:,}; give more text, a smaller batch or a shorter length"
             )
 
     def at(self, step: int) -> dict[str, Tensor]:
-        """This process's rows of a step, from 0: each int64 [batch / world, length].
+        """This process's rows of a step, from 0: each int64 [batch / world, length]; with `tokens` [rows, length].
 
         `input_ids`; `labels`, -100 where nothing is learnt, so at the first token of each document; `segments`, the
         documents within each row; `attention_mask` where there is padding.
         """
-        slots = self._slots(step)
-        return self._tensors(self._training.rows(slots), [(_TRAINING, self.seed, step, i) for i in self._mine])
+        rows, fills_up = self._rows(step)
+        places = self.rank + self.world * np.arange(len(rows.ids))
+        batch = self._tensors(rows, [(_TRAINING, self.seed, step, int(i)) for i in places])
+        if fills_up:
+            batch["labels"].fill_(IGNORED)
+        if self.tokens is None:
+            return batch
+        longest = int(rows.real.sum(axis=1).max())
+        return {name: one[:, :longest].contiguous() for name, one in batch.items()}
 
     def ids(self, step: int) -> list[str]:
         """Where the documents in this process's rows of a step came from, each once."""
-        documents = self._training.rows(self._slots(step)).document
+        documents = self._rows(step)[0].document
         return [self.file.name_of(i) for i in dict.fromkeys(documents[documents >= 0].tolist())]
 
     def evaluation(self) -> Iterator[dict[str, Tensor]]:
@@ -115,16 +125,24 @@ class Batches:
 
     def steps(self, epochs: float) -> int:
         """Steps in which every document is read so many times, rounded up."""
-        return math.ceil(epochs * self._training.rows_per_epoch / self.batch)
+        return math.ceil(epochs * self._steps_per_epoch)
 
     def epoch(self, step: int) -> float:
         """How many times every document has been read before a step."""
-        return step * self.batch / self._training.rows_per_epoch
+        return step / self._steps_per_epoch
 
     @property
     def tokens_per_step(self) -> int:
-        """Of all processes, special tokens and padding included."""
-        return self.batch * self.length
+        """Of all processes, special tokens and padding included; with `tokens` at most those."""
+        return self.tokens or self.batch * self.length
+
+    def tokens_before(self, step: int) -> int:
+        """Tokens that all processes have read before a step, special tokens and padding included.
+
+        With `tokens` padding is not.
+        """
+        groups = self._groups
+        return step * self.tokens_per_step if groups is None else groups.total_before(step, groups.lengths)
 
     @property
     def documents(self) -> int:
@@ -154,57 +172,48 @@ class Batches:
     def _check_files(self) -> None:
         for file in self._files:
             file.check_tokenizer(self.tokenizer)
-        mask = 0 if self._causal or self.tokenizer.mask_id is None else self.tokenizer.mask_id
-        needed = max(mask + 1, *(file.vocabulary_size for file in self._files))
+        most = self.objective.most_id(self.tokenizer)
+        needed = max(most + 1, *(file.vocabulary_size for file in self._files))
         if self.vocabulary_size is not None and needed > self.vocabulary_size:
             raise InputError(
                 f"the tokens are of a vocabulary of {needed:,}, the model's has {self.vocabulary_size:,}; take the "
                 "model's own tokenizer, or a model with a larger vocabulary"
             )
         require(self.held_out_file is None or not self.held_out, "held_out", self.held_out, "0 where there is a file")
-        share = type(self.held_out) is float and 0 <= self.held_out < 1
-        count = type(self.held_out) is int and 0 <= self.held_out < self.file.documents
-        least = f"a share below 1, or fewer than the {self.file.documents:,} documents"
         if self.held_out and self.file.documents == 1:
             raise InputError(
                 f"evaluation.held_out is {self.held_out}, but the data are one document: data.split, 'lines' or "
                 "'paragraphs', makes several of a text; or name held-out files as evaluation.data"
             )
-        require(share or count, "held_out", self.held_out, least)
-        require(self.documents > 0, "held_out", self.held_out, f"{least}; none is left to train on")
+        _ = self._split  # which refuses what does not fit
 
     @property
     def _files(self) -> list[TokenFile]:
         return [self.file, *([] if self.held_out_file is None else [self.held_out_file])]
 
-    @property
-    def _causal(self) -> bool:
-        return self.objective.kind == "causal-lm"
-
     @cached_property
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         """The documents to train on and those held out, in the file's order."""
-        everything = np.arange(self.file.documents)
-        share = self.held_out
-        count = max(1, round(share * len(everything))) if isinstance(share, float) and share else int(share)
-        ranks = everything[::-1] if self.held_out_by == "last" else np.argsort(_hash(everything), kind="stable")
-        held = np.zeros(len(everything), dtype=bool)
-        held[ranks[:count]] = True
-        return everything[~held], everything[held]
+        return hold_out(self.file.documents, self.held_out, self.held_out_by, "documents")
 
     @cached_property
     def _frame(self) -> Frame:
         """Special tokens around each row; none for a causal model, and where the tokenizer has none."""
-        return Frame() if self._causal else _frame_of(self.tokenizer)
+        return self.objective.frame(self.tokenizer)
 
     @cached_property
-    def _masker(self) -> Masker:
-        return Masker(self.objective, self.tokenizer)
+    def _labeller(self) -> Labeller:
+        return self.objective.labeller(self.tokenizer)
 
     @cached_property
-    def _mine(self) -> np.ndarray:
-        """This process's rows of each step."""
-        return np.arange(self.rank, self.batch, self.world)
+    def _groups(self) -> Grouped | None:
+        if self.tokens is None or isinstance(self._training, Stream):
+            return None
+        return Grouped(lengths=self._training.lengths, tokens=self.tokens, seed=self.seed)
+
+    @property
+    def _steps_per_epoch(self) -> float:
+        return self._groups.steps_per_epoch if self._groups else self._training.rows_per_epoch / self.batch
 
     @cached_property
     def _training(self) -> Stream | Windows:
@@ -226,9 +235,13 @@ class Batches:
             return None
         if not self.pack:
             return self._windows(file, numbers)
-        overlap = 1 if self._causal else 0
-        corpus = self._corpus(file, numbers)
-        return Line(corpus=corpus, length=self.length, frame=self._frame, pad_id=self._pad_id, overlap=overlap)
+        return Line(
+            corpus=self._corpus(file, numbers),
+            length=self.length,
+            frame=self._frame,
+            pad_id=self._pad_id,
+            overlap=self.objective.overlap,
+        )
 
     def _corpus(self, file: TokenFile, numbers: np.ndarray) -> Corpus:
         """Packed documents: each has its special tokens, and the rows those of the pieces that they cut."""
@@ -242,7 +255,7 @@ class Batches:
             length=self.length,
             frame=self._frame,
             pad_id=self._pad_id,
-            overlap=1 if self._causal else 0,
+            overlap=self.objective.overlap,
             seed=self.seed,
         )
 
@@ -251,21 +264,21 @@ class Batches:
         pad = self.tokenizer.pad_id
         return (self.file.end_id or 0) if pad is None else pad
 
-    def _slots(self, step: int) -> np.ndarray:
+    def _rows(self, step: int) -> tuple[Rows, bool]:
+        """This process's rows of a step, and whether there is none for it, so that one fills up."""
         require(type(step) is int and step >= 0, "step", step, "a whole number, 0 or more")
-        return step * self.batch + self._mine
+        if self._groups is None or isinstance(self._training, Stream):
+            return self._training.rows(step * self.batch + np.arange(self.rank, self.batch, self.world)), False
+        numbers = self._groups.rows(step)
+        mine = numbers[self.rank :: self.world]
+        return self._training.in_order(mine if len(mine) else numbers[:1]), not len(mine)
 
     def _tensors(self, rows: Rows, seeds: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
-        ids, labels = (rows.ids, _next_tokens(rows)) if self._causal else self._masked(rows, seeds)
+        ids, labels = self._labeller(rows, seeds)
         batch = {"input_ids": ids, "labels": labels, "segments": rows.segments}
         if not rows.real.all():
             batch["attention_mask"] = rows.real.astype(np.int64)
         return {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in batch.items()}
-
-    def _masked(self, rows: Rows, seeds: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
-        each = zip(rows.ids, rows.place >= 0, rows.segments, seeds, strict=True)
-        masked = [self._masker(ids, text, parts, np.random.default_rng(seed)) for ids, text, parts, seed in each]
-        return np.stack([ids for ids, _ in masked]), np.stack([labels for _, labels in masked])
 
     def _evaluate(self, file: TokenFile, layout: Line | Windows) -> Iterator[dict[str, Tensor]]:
         for start in range(0, layout.count, self.batch):
@@ -276,7 +289,7 @@ class Batches:
             batch = self._tensors(found, [(_HELD_OUT, int(row)) for row in mine])
             batch["labels"][torch.from_numpy(mine > rows[-1])] = IGNORED
             counted = (found.place >= 0) & (mine <= rows[-1])[:, None]
-            if self._causal:
+            if self.objective.overlap:  # what opens a row was predicted in the one before
                 counted &= batch["labels"].numpy() != IGNORED
             yield {**batch, "bytes": _bytes(file, found.document[counted], found.place[counted])}  # type: ignore[dict-item]
 
@@ -302,32 +315,6 @@ def open_tokens(
     file = TokenFile.open(ready[0])
     file.check_tokenizer(tokenizer)
     return file
-
-
-def _frame_of(tokenizer: Tokenizer) -> Frame:
-    """What a tokenizer puts before and after a text."""
-    batch = tokenizer("a", truncation=False, return_offsets=True)
-    ids, special = batch["input_ids"][0].tolist(), batch["special_tokens_mask"][0].tolist()
-    if all(special):
-        return Frame()
-    before, after = special.index(0), special[::-1].index(0)
-    return Frame(before=tuple(ids[:before]), after=tuple(ids[len(ids) - after :]))
-
-
-def _next_tokens(rows: Rows) -> np.ndarray:
-    """The labels of a causal model: all tokens but the first of each document, which nothing comes before."""
-    labels = np.where(rows.real, rows.ids, IGNORED)
-    labels[:, 0] = IGNORED
-    labels[:, 1:][rows.segments[:, 1:] != rows.segments[:, :-1]] = IGNORED
-    return labels
-
-
-def _hash(numbers: np.ndarray) -> np.ndarray:
-    """Whole numbers, mixed well (the finalizer of SplitMix64: Steele et al. 2014)."""
-    mixed = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _bytes(file: TokenFile, documents: np.ndarray, places: np.ndarray) -> int:

@@ -15,23 +15,21 @@ from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
-from gossamer.models.heads import CausalLM, MaskedLM
-from gossamer.text import Tokenizer, byte_tokenizer
+from gossamer.text import Tokenizer
 from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
 from gossamer.training.estimate_memory import Memory, peak_memory
 from gossamer.training.estimate_saved import Pass
 from gossamer.training.estimate_time import step_seconds
-from gossamer.training.masking import Masker
 from gossamer.training.material import check_model, check_prompt, check_words
+from gossamer.training.objectives import Objective
 from gossamer.training.optimizers import OptimizerSettings
 from gossamer.training.processes import Processes
 
 __all__ = ["Estimate", "estimate", "estimate_step"]
 
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_HEADS = {"causal-lm": CausalLM, "masked-lm": MaskedLM}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +85,21 @@ def estimate(
     """
     given = TrainingConfig.read(config)
     count = processes * given.batch.accumulation
-    if type(processes) is not int or processes < 1 or given.batch.rows % count:
+    if type(processes) is not int or processes < 1 or (given.batch.tokens is None and given.batch.rows % count):
         raise InputError(
             f"batch.rows is {given.batch.rows}; with {processes} processes and accumulation {given.batch.accumulation} "
             f"it must be a multiple of {count}"
         )
+    _check_objective(given.objective)
     device = Processes(given.parallel, given.device).device.type
     sharded = processes > 1 and given.parallel == "fsdp2"
     architecture, names = _checked(given, model, sharded=sharded)
+    length = given.batch.length or architecture.length
+    if given.data.pack:
+        given.batch.check_parts(processes, length)
     step = Pass(
-        rows=given.batch.rows // count,
-        length=given.batch.length or architecture.length,
+        rows=max(1, given.batch.rows_of(length) // count),
+        length=length,
         autocast=_AUTOCAST[given.precision],
         device=device,
     )
@@ -127,6 +129,15 @@ def estimate_step(
     )
 
 
+def _check_objective(objective: Objective) -> None:
+    """Batches of texts with labels are as long as their texts, which are not read here."""
+    if objective.columns:
+        raise InputError(
+            f"objective.kind is {objective.kind!r}; training is reckoned for plain text alone, 'causal-lm' and "
+            "'masked-lm': rows with labels are as long as their texts"
+        )
+
+
 def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> tuple[Architecture, set[str] | None]:
     """Of the model that training would begin with, after its checks: the architecture, and what `train_only` names.
 
@@ -145,8 +156,7 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
         raise InputError(
             "data.tokenizer is not the model's own: leave it out, or give the model that one before (model.tokenizer)"
         )
-    if config.objective.kind == "masked-lm":
-        Masker(config.objective, tokenizer)  # refuses what it cannot do
+    config.objective.check_tokenizer(tokenizer)
     return with_recompute(found.architecture, config.recompute), _trained(found, config.train_only)
 
 
@@ -155,7 +165,7 @@ def _checkpoint(config: TrainingConfig) -> Model | None:
         raise InputError("model is missing; name a checkpoint or describe a decoder")
     if config.model.checkpoint is None:
         return None
-    head = _HEADS[config.objective.kind]() if config.model.new_head else None
+    head = config.objective.new_head() if config.model.new_head else None
     with torch.random.fork_rng():
         return load(config.model.checkpoint, head=head, dtype="float32")
 
@@ -167,7 +177,7 @@ def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
             raise InputError("data.tokenizer is missing and the model has none; name 'bytes', or a model directory")
         return cast(Tokenizer, model.tokenizer)
     if named is None or named == "bytes":
-        return byte_tokenizer(mask=config.objective.kind == "masked-lm")
+        return config.objective.own_tokenizer()
     return Tokenizer.load(find_checkpoint(named))
 
 

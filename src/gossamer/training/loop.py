@@ -33,7 +33,7 @@ def train(
     resume: Resume = "auto",
     remark: Callable[[str], None] = lambda text: None,
 ) -> tuple[Model, TrainingReceipt]:
-    """Train a language model as a config says; returns it, in evaluation mode, and a receipt.
+    """Train a model as a config says, a language model or one of labels; returns it, in evaluation mode, and a receipt.
 
     config: settings, or the YAML file that holds them. model: what is trained instead of the config's, in place (under
     FSDP2 another one is returned); its weights are float32. resume: "auto" goes on from the newest whole checkpoint in

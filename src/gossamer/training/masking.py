@@ -1,14 +1,20 @@
 """Tokens taken out for a masked language model: single ones, whole words, or spans of words."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gossamer.errors import InputError
+from gossamer.models.next_token import IGNORED
 from gossamer.text import Tokenizer, word_marks
-from gossamer.training.objectives import Objective
+
+if TYPE_CHECKING:
+    from gossamer.training.objectives.masked_lm import MaskedObjective
 
 __all__ = ["IGNORED", "MOST_TOKENS", "Masker"]
 
-IGNORED = -100
 MOST_TOKENS = 16
 """Of one word: a longer run without a break (sequences of DNA, addresses, numbers) counts as several words."""
 _MASKED, _REPLACED = 0.8, 0.9
@@ -20,7 +26,7 @@ class Masker:
     Raises InputError where the tokenizer has no mask, or marks no words that the objective asks for.
     """
 
-    def __init__(self, objective: Objective, tokenizer: Tokenizer) -> None:
+    def __init__(self, objective: MaskedObjective, tokenizer: Tokenizer) -> None:
         if tokenizer.mask_id is None:
             raise InputError(
                 "objective.kind is 'masked-lm', but the tokenizer has no token for what is taken out; "

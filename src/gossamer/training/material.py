@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,21 +12,21 @@ import torch
 from gossamer.checkpoints import load
 from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
-from gossamer.models.heads import CausalLM, MaskedLM, PreTraining
-from gossamer.text import TokenFile, Tokenizer, byte_tokenizer, read_documents, write_token_file
+from gossamer.text import TokenFile, Tokenizer, read_documents, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data import Batches, open_tokens
 from gossamer.training.journal import find_tensorboard
-from gossamer.training.masking import Masker
+from gossamer.training.labelled import read_rows
+from gossamer.training.objectives import BatchSource, LanguageObjective
+from gossamer.training.objectives.labels import LabelledRow
 from gossamer.training.processes import Processes
 from gossamer.training.state import newest_checkpoint
 
 __all__ = ["Material", "check_model", "check_output", "check_prompt", "check_words", "gather", "how_many_steps"]
 
-_LEARNS = {"causal-lm": CausalLM, "masked-lm": (MaskedLM, PreTraining)}
 _FILES = (
     "journal.jsonl",
     "loss.svg",
@@ -38,22 +39,26 @@ _FILES = (
 )
 _FOLDERS = ("checkpoints", "tensorboard")
 """What a run writes into its output folder beside models."""
-_FRESH_HEADS = {"causal-lm": CausalLM, "masked-lm": MaskedLM}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """A model of float32 weights, the tokenizer that its data are made with, and the batches of this process."""
+    """A model of float32 weights, the tokenizer that its data are made with, and the batches of this process.
+
+    notes: what is to be said of the data.
+    """
 
     model: Model
     tokenizer: Tokenizer
-    batches: Batches
+    batches: BatchSource
+    notes: tuple[str, ...] = ()
 
 
 def gather(config: TrainingConfig, model: Model | None, processes: Processes) -> Material:
-    """Load or draw the model, open or make the token files; InputError where any of it does not fit the rest."""
+    """Load or draw the model, open or make its data; InputError where any of it does not fit the rest."""
     _check_rows(config, processes)
-    given = model if model is not None else _model(config)
+    rows = read_rows(config) if config.objective.columns else None
+    given = model if model is not None else _model(config, [] if rows is None else rows.all)
     tokenizer = _tokenizer(config, given)
     if given is None:
         given = _fresh(config, tokenizer)
@@ -61,55 +66,75 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes) ->
     check_words(given, tokenizer)
     check_prompt(config, given, tokenizer)
     _agree_on_tokenizer(given, tokenizer)
-    if config.objective.kind == "masked-lm":
-        Masker(config.objective, tokenizer)  # refuses what it cannot do
+    config.objective.check_tokenizer(tokenizer)
     if config.journal.tensorboard:
         find_tensorboard()
-    output = Path(config.output)
+    if rows is None:
+        batches, notes = _token_batches(config, given, tokenizer, processes)
+    else:
+        batches, notes = rows.batches(config, given, tokenizer, processes)
+    return Material(model=given, tokenizer=tokenizer, batches=batches, notes=notes)
+
+
+def _token_batches(
+    config: TrainingConfig, model: Model, tokenizer: Tokenizer, processes: Processes
+) -> tuple[BatchSource, tuple[str, ...]]:
+    """Of plain text, in token files; and what a budget of tokens comes to."""
+    assert isinstance(config.objective, LanguageObjective)
+    output, held_out = Path(config.output), config.evaluation.inputs
+    length = config.batch.length or model.architecture.length
+    rows, packed, tokens = config.batch.rows_of(length), config.data.pack, config.batch.tokens
+    if packed:
+        config.batch.check_parts(processes.count, length)
     with processes.first_alone():
         file = _tokens(config.data.inputs, tokenizer, config, output / "train.tokens", processes)
-        held_out = config.evaluation.inputs
         other = _tokens(held_out, tokenizer, config, output / "held-out.tokens", processes) if held_out else None
     batches = Batches(
         file=file,
         tokenizer=tokenizer,
         objective=config.objective,
-        length=config.batch.length or given.architecture.length,
-        batch=config.batch.rows,
+        length=length,
+        batch=rows if packed or tokens is None else max(1, rows // processes.count) * processes.count,
+        tokens=None if packed else tokens,
         seed=config.seed,
-        pack=config.data.pack,
+        pack=packed,
         held_out=config.evaluation.held_out,
         held_out_by=config.evaluation.held_out_by,
         held_out_file=other,
-        vocabulary_size=given.architecture.embeddings.vocabulary_size,
+        vocabulary_size=model.architecture.embeddings.vocabulary_size,
         rank=processes.rank,
         world=processes.count,
     )
-    return Material(model=given, tokenizer=tokenizer, batches=batches)
+    if tokens is None or not packed:
+        return batches, ()
+    return batches, (f"batch.tokens is {tokens:,}: {plural(rows, 'row')} of {length:,} tokens a step",)
 
 
-def how_many_steps(config: TrainingConfig, batches: Batches) -> int | None:
+def how_many_steps(config: TrainingConfig, batches: BatchSource) -> int | None:
     """The steps of the whole run; None where only its minutes are given."""
     return config.steps if config.epochs is None else batches.steps(config.epochs)
 
 
-def _model(config: TrainingConfig) -> Model | None:
-    """The checkpoint's model; None where fresh weights are to be drawn."""
+def _model(config: TrainingConfig, rows: Sequence[LabelledRow]) -> Model | None:
+    """The checkpoint's model; None where fresh weights are to be drawn. rows: have the labels of a new head."""
     if config.model is None:
         raise InputError("model is missing; name a checkpoint, describe a decoder, or hand one to train()")
     if config.model.checkpoint is None:
         return None
-    name, kind = config.model.checkpoint, config.objective.kind
+    name, objective = config.model.checkpoint, config.objective
     if not config.model.new_head:
         # Whatever the file has that learns this, pre-training heads too.
         found = load(name, dtype="float32")
-        if not isinstance(found.architecture.head, _LEARNS[kind]):  # type: ignore[arg-type]
-            remedy = "; model.new_head: true draws one" if kind == "masked-lm" else ": take a decoder"
-            raise InputError(f"objective.kind is {kind!r}, but the model in {quote(name)} has no head for it{remedy}")
+        if not isinstance(found.architecture.head, objective.heads):
+            raise InputError(
+                f"objective.kind is {objective.kind!r}, but the model in {quote(name)} has no head for "
+                f"it{objective.without_head}"
+            )
         return found
+    of_decoder = bool(objective.columns) and load(name, head="none").architecture.is_decoder
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return load(name, head=_FRESH_HEADS[kind](), dtype="float32")
+        return load(name, head=objective.new_head(rows, of_decoder=of_decoder), dtype="float32")
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
@@ -119,7 +144,7 @@ def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
             raise InputError("data.tokenizer is missing and the model has none; name 'bytes', or a model directory")
         return model.tokenizer
     if named is None or named == "bytes":
-        return byte_tokenizer(mask=config.objective.kind == "masked-lm")
+        return config.objective.own_tokenizer()
     return Tokenizer.load(find_checkpoint(named))
 
 
@@ -134,18 +159,14 @@ def _fresh(config: TrainingConfig, tokenizer: Tokenizer) -> Model:
 
 
 def _check_rows(config: TrainingConfig, processes: Processes) -> None:
-    parts = processes.count * config.batch.accumulation
-    if config.batch.rows % parts:
-        raise InputError(
-            f"batch.rows is {config.batch.rows}; with {processes.count} processes and accumulation "
-            f"{config.batch.accumulation} it must be a multiple of {parts}"
-        )
+    if config.batch.tokens is None:
+        config.batch.check_parts(processes.count, 1)
 
 
 def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:
     """InputError where the model cannot learn what the config asks for. sharded: FSDP2 cuts its tensors."""
     architecture, kind = model.architecture, config.objective.kind
-    if not isinstance(architecture.head, _LEARNS[kind]):  # type: ignore[arg-type]
+    if not isinstance(architecture.head, config.objective.heads):
         head = "no head" if architecture.head is None else f"the head {architecture.head.kind!r}"
         raise InputError(f"objective.kind is {kind!r}, but the model has {head}; take a model that learns it")
     length = config.batch.length or architecture.length

@@ -8,14 +8,14 @@ from typing import TypeVar
 import numpy as np
 
 from gossamer.errors import InputError
-from gossamer.text import TokenFile
+from gossamer.text import TokenFile, Tokenizer
 
-__all__ = ["Corpus", "Frame", "Line", "Rows", "Stream", "Windows"]
+__all__ = ["ROWS", "Corpus", "Frame", "Line", "Rows", "Stream", "Windows", "frame_of", "remembered"]
 
 T = TypeVar("T")
 
-_DOCUMENTS, _ROWS = 0, 1  # what a permutation is drawn for
-_KEPT = 3  # epochs whose order is remembered
+_DOCUMENTS, ROWS = 0, 1  # what a permutation is drawn for
+_EPOCHS = 3  # whose order is remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,16 @@ class Frame:
 
     def __len__(self) -> int:
         return len(self.before) + len(self.after)
+
+
+def frame_of(tokenizer: Tokenizer) -> Frame:
+    """What a tokenizer puts before and after a text."""
+    batch = tokenizer("a", truncation=False, return_offsets=True)
+    ids, special = batch["input_ids"][0].tolist(), batch["special_tokens_mask"][0].tolist()
+    if all(special):
+        return Frame()
+    before, after = special.index(0), special[::-1].index(0)
+    return Frame(before=tuple(ids[:before]), after=tuple(ids[len(ids) - after :]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,10 +186,10 @@ class Stream(_Sequence):
 
         def make() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             order = self._permutation(len(self.corpus.numbers), epoch, _DOCUMENTS)
-            rows = self._permutation(self._first(epoch + 1) - self._first(epoch), epoch, _ROWS)
+            rows = self._permutation(self._first(epoch + 1) - self._first(epoch), epoch, ROWS)
             return order, np.cumsum(self.corpus.framed[order]), rows
 
-        return _kept(self._orders, epoch, make)
+        return remembered(self._orders, epoch, make)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -231,28 +241,38 @@ class Windows(_Layout):
         """The same number."""
         return float(self.count)
 
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, special ones included, int64 [count]."""
+        slot, begin = self._parts(np.arange(self.count))
+        return np.minimum(self.corpus.framed[slot] - begin, self.room) + len(self.frame)
+
     def rows(self, slots: np.ndarray) -> Rows:
         """The rows that are read as number `slots` [rows], from the beginning of training."""
         return self.in_order(np.array([self._number(*divmod(int(slot), self.count)) for slot in slots]))
 
     def in_order(self, numbers: np.ndarray) -> Rows:
         """The rows with these numbers [rows], counted through the documents as the file has them."""
-        slot = np.searchsorted(self._ends, numbers, side="right")
-        before = np.where(slot > 0, self._ends[slot - 1], 0)
-        begin = (numbers - before) * (self.room - self.overlap)
+        slot, begin = self._parts(numbers)
         sizes = self.corpus.framed[slot]
         within = np.minimum(begin[:, None] + np.arange(self.room), sizes[:, None] - 1)
         slots = np.broadcast_to(slot[:, None], within.shape)
         return self._lay_out(slots, within, np.minimum(sizes - begin, self.room))
 
+    def _parts(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row its document, and where in it the row begins."""
+        slot = np.searchsorted(self._ends, numbers, side="right")
+        before = np.where(slot > 0, self._ends[slot - 1], 0)
+        return slot, (numbers - before) * (self.room - self.overlap)
+
     def _number(self, epoch: int, nth: int) -> int:
-        return int(_kept(self._orders, epoch, lambda: self._permutation(self.count, epoch, _ROWS))[nth])
+        return int(remembered(self._orders, epoch, lambda: self._permutation(self.count, epoch, ROWS))[nth])
 
 
-def _kept(orders: dict[int, T], epoch: int, make: Callable[[], T]) -> T:
+def remembered(orders: dict[int, T], epoch: int, make: Callable[[], T]) -> T:
     """An epoch's order, made where it isn't among the last few that were asked for."""
     if epoch not in orders:
-        while len(orders) >= _KEPT:
+        while len(orders) >= _EPOCHS:
             del orders[next(iter(orders))]
         orders[epoch] = make()
     return orders[epoch]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
@@ -46,10 +46,10 @@ class Processes:
         """How the processes share the work, for a receipt."""
         return "one process" if self.count == 1 else f"{self.count} processes, {'FSDP2' if self.sharded else 'DDP'}"
 
-    def wrap(self, model: Model, batch: Mapping[str, Tensor]) -> nn.Module:
+    def wrap(self, model: Model, loss: Callable[[], Tensor]) -> nn.Module:
         """The model on its device, ready for gradients that are shared; `model` keeps its names, and its parameters.
 
-        A few tokens of `batch` show DDP whether all parameters get gradients.
+        loss: of a row, with which DDP finds out whether all parameters get gradients.
         """
         from accelerate.utils import DistributedDataParallelKwargs
 
@@ -59,7 +59,7 @@ class Processes:
             return model
         if self.count == 1:
             return model
-        unused = _leaves_some_alone(model, {name: one.to(self.device) for name, one in batch.items()})
+        unused = _leaves_some_alone(model, loss)
         self._accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
         return cast(nn.Module, self._accelerator.prepare_model(model, device_placement=False))
 
@@ -142,10 +142,9 @@ def _launched_for_fsdp2() -> bool:
     return True
 
 
-def _leaves_some_alone(model: Model, batch: Mapping[str, Tensor]) -> bool:
+def _leaves_some_alone(model: Model, loss: Callable[[], Tensor]) -> bool:
     """Whether parameters that learn get no gradients, as global projections and poolers often do not."""
-    few = {name: one[:1, :8] for name, one in batch.items()}
-    model(**{**few, "labels": few["input_ids"]}).loss.backward()
+    loss().backward()
     without = [one for one in model.parameters() if one.requires_grad and one.grad is None]
     model.zero_grad(set_to_none=True)
     return bool(without)

@@ -39,8 +39,6 @@ from gossamer.training.steps import Stepper, Update
 
 __all__ = ["Run"]
 
-MOST_WITHOUT_LABELS = 0.1
-"""Share of rows without a label that is passed over in silence."""
 MOST_SKIPPED = 25
 """Steps in a row whose float16 gradients may overflow: the scale halves each time, from 65,536 to less than 1."""
 
@@ -71,7 +69,8 @@ class Run:
                 "precision is 'float16' on a CPU: it works, with scaled losses; 'bfloat16' or 'float32' is faster"
             )
         self._learns = {name: one.requires_grad for name, one in self.model.named_parameters()}
-        self._remark_on_masks()
+        for text in (*material.notes, *config.objective.remarks(self.batches)):
+            self.remark(text)
         self.state, tensors = self._start(resume)
         try:
             self._stepper = self._prepare(tensors)
@@ -89,14 +88,15 @@ class Run:
             for name, one in self.model.named_parameters():
                 one.requires_grad_(any(name == place or name.startswith(f"{place}.") for place in config.train_only))
         self.model.architecture = with_recompute(self._architecture, config.recompute)
-        self._wrapped = self.processes.wrap(self.model, self.batches.at(0))
+        self._wrapped = self.processes.wrap(self.model, self._loss_of_a_row)
         self._wrapped.train()
         self._names = {one: name for name, one in self.model.named_parameters()}
         self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters())
         restore_optimizer(self._optimizer, self._names, tensors)
         stepper = Stepper(
-            self.model, self._wrapped, self._optimizer, self.processes, accumulation=config.batch.accumulation,
-            clipping=config.clipping, precision=config.precision, seed=config.seed, frozen_rows=config.frozen_rows,
+            config.objective, self.model, self._wrapped, self._optimizer, self.processes,
+            accumulation=config.batch.accumulation, clipping=config.clipping, precision=config.precision,
+            seed=config.seed, frozen_rows=config.frozen_rows,
         )  # fmt: skip
         if self.state.scaler:
             stepper.scaler.load_state_dict(self.state.scaler)
@@ -152,7 +152,8 @@ class Run:
         """Read the held-out text; keep the model where it is the best so far."""
         if not self.config.evaluation.has_text:
             return
-        found = evaluate(self.model, self._wrapped, self.batches.evaluation(), self.processes, self.config.precision)
+        objective, batches, precision = self.config.objective, self.batches.evaluation(), self.config.precision
+        found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision)
         if self._journal is not None:
             self._journal.write(self.step, "held-out", **found.numbers())
         best = self.state.best
@@ -198,7 +199,7 @@ class Run:
         trained = {self._names[one] for group in self._optimizer.param_groups for one in group["params"]}
         return TrainingReceipt(
             settings=self.config.to_dict(), source=model.source, steps=state.step,
-            tokens=state.step * self.batches.tokens_per_step, seconds=round(self.seconds, 1),
+            tokens=self.batches.tokens_before(state.step), seconds=round(self.seconds, 1),
             ended=self.ended or "stopped", loss=state.loss, evaluation=state.evaluated, best=state.best,
             parameters=sum(sizes.values()), trained=sum(sizes[name] for name in trained),
             conditions=state.conditions, notes=tuple(self.notes), sample=sample,
@@ -253,16 +254,10 @@ class Run:
         self.model.load_state_dict(weights)
         return dataclasses.replace(before, config=now.config, conditions=conditions), tensors
 
-    def _remark_on_masks(self) -> None:
-        """Say where words are so long that many rows have nothing to learn."""
-        objective = self.config.objective
-        if objective.kind == "masked-lm" and objective.masking != "token":
-            share = self.batches.share_without_labels()
-            if share > MOST_WITHOUT_LABELS:
-                self.remark(
-                    f"objective.masking is {objective.masking!r}, and {share:.0%} of the rows have no label, since the "
-                    "words of these data are long: 'token' masks something in nearly every row, and longer rows help"
-                )
+    def _loss_of_a_row(self) -> torch.Tensor:
+        """Of the first row, whatever its labels."""
+        row = {name: one[:1].to(self.processes.device) for name, one in self.batches.at(0).items()}
+        return self.config.objective.loss(self.model, {**row, "labels": self.config.objective.any_labels(row)})
 
     def _conditions(self) -> dict[str, Any]:
         return conditions_of(self.processes.device, self.config.precision, self.processes.names_of_parallel)
@@ -276,11 +271,11 @@ class Run:
     def _write_down(self, done: Update, rate: float) -> None:
         if self._journal is None:
             return
-        tokens = self.batches.tokens_per_step
-        speed = (self.step - self._first) * tokens / max(time.monotonic() - self._began, 1e-9)
+        tokens = self.batches.tokens_before(self.step)
+        speed = (tokens - self.batches.tokens_before(self._first)) / max(time.monotonic() - self._began, 1e-9)
         if self.step % self.config.journal.every == 0 or self.step == self.steps:
             self._journal.write(
-                self.step, "train", loss=done.loss, rate=rate, gradient_norm=done.norm, tokens=self.step * tokens,
+                self.step, "train", loss=done.loss, rate=rate, gradient_norm=done.norm, tokens=tokens,
                 seconds=round(self.seconds, 3), tokens_per_second=round(speed, 1),
             )  # fmt: skip
         minutes = self.config.minutes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.models import count_labels
 from gossamer.models.encoder import Model
+from gossamer.training.objectives import Objective
 from gossamer.training.processes import Processes
 
 __all__ = ["Stepper", "Update", "autocast", "draw"]
@@ -44,10 +44,12 @@ class Stepper:
     """
 
     def __init__(
-        self, model: Model, wrapped: nn.Module, optimizer: torch.optim.Optimizer, processes: Processes, *,
-        accumulation: int, clipping: float | None, precision: str, seed: int, frozen_rows: Mapping[str, int],
+        self, objective: Objective, model: Model, wrapped: nn.Module, optimizer: torch.optim.Optimizer,
+        processes: Processes, *, accumulation: int, clipping: float | None, precision: str, seed: int,
+        frozen_rows: Mapping[str, int],
     ) -> None:  # fmt: skip
-        self.model, self.wrapped, self.optimizer, self.processes = model, wrapped, optimizer, processes
+        self.objective, self.model, self.wrapped = objective, model, wrapped
+        self.optimizer, self.processes = optimizer, processes
         self.accumulation, self.clipping, self.precision, self.seed = accumulation, clipping, precision, seed
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=precision == "float16")
         parameters = dict(model.named_parameters())
@@ -60,6 +62,7 @@ class Stepper:
         """Learn from one batch, this process's rows of it, with this learning rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.objective.before_step(self.model, step)
         loss, labels = self._gradients(step, batch)
         self.scaler.unscale_(self.optimizer)
         for parameter, rows in self._frozen:
@@ -76,8 +79,10 @@ class Stepper:
 
     def _gradients(self, step: int, batch: Mapping[str, Tensor]) -> tuple[float, int]:
         """Add up the gradients of all micro-batches; the mean loss and the number of labels, over all processes."""
-        parts = list(_cut(batch, self.accumulation))
-        counts = [count_labels(self.model.architecture, one["labels"], one.get("segments")) for one in parts]
+        parts, real = _cut(batch, self.accumulation)
+        counts = [
+            self.objective.count_labels(self.model, one) * is_real for one, is_real in zip(parts, real, strict=True)
+        ]
         (total,) = self.processes.total(sum(counts))
         losses = []
         for i, (part, count) in enumerate(zip(parts, counts, strict=True)):
@@ -91,13 +96,12 @@ class Stepper:
         return summed / max(total, 1), int(total)
 
     def _loss(self, part: dict[str, Tensor], learns: bool) -> Tensor:
-        """The mean loss; where nothing is to be learnt that of the inputs, for all processes go through all of it."""
+        """The mean loss; where nothing is to be learnt that of any labels, for all processes go through all of it."""
         given = {name: one.to(self.processes.device, non_blocking=True) for name, one in part.items()}
         if not learns:
-            given["labels"] = given["input_ids"]
+            given["labels"] = self.objective.any_labels(given)
         with autocast(self.processes.device, self.precision):
-            loss: Tensor = self.wrapped(**given).loss
-        return loss
+            return self.objective.loss(self.wrapped, given)
 
     @torch.no_grad()
     def _keep_frozen_rows(self) -> None:
@@ -118,8 +122,12 @@ def draw(*numbers: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def _cut(batch: Mapping[str, Tensor], parts: int) -> Iterator[dict[str, Tensor]]:
-    """The batch in so many parts of equally many rows."""
-    pieces = {name: tensor.chunk(parts) for name, tensor in batch.items()}
-    for i in range(parts):
-        yield {name: several[i] for name, several in pieces.items()}
+def _cut(batch: Mapping[str, Tensor], parts: int) -> tuple[list[dict[str, Tensor]], list[bool]]:
+    """The batch in so many parts of equally many rows, or one more; and which of them are.
+
+    All processes pass as many parts, so where there are fewer rows the first one fills up.
+    """
+    pieces = {name: tensor.tensor_split(parts) for name, tensor in batch.items()}
+    cut = [{name: several[i] for name, several in pieces.items()} for i in range(parts)]
+    real = [len(one["labels"]) > 0 for one in cut]
+    return [one if is_real else cut[0] for one, is_real in zip(cut, real, strict=True)], real

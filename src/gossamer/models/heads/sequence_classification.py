@@ -23,7 +23,7 @@ from gossamer.models.tensors import IDS, NUMBERS
 if TYPE_CHECKING:
     from gossamer.models.architecture import Architecture
 
-__all__ = ["PoolerActivation", "ProblemType", "ScoreActivation", "SequenceClassification", "describe_labels"]
+__all__ = ["PoolerActivation", "ProblemType", "Reads", "ScoreActivation", "SequenceClassification", "describe_labels"]
 
 PoolerActivation = Literal["tanh", Activation]
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]

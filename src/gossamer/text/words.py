@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from gossamer.text import Tokenizer
+from gossamer.text.tokenizer import Tokenizer
 
 __all__ = ["continues_word", "trim"]
 

@@ -36,6 +36,22 @@ class LabelScheme:
         """A label's parts; one that is not of the scheme is a kind of entity itself."""
         return self.labels.get(label, TokenLabel(label))
 
+    def entities(self, labels: Sequence[str]) -> set[tuple[int, int, str]]:
+        """Where entities begin and end among labels in a row, and their kinds; "O" is none.
+
+        An entity ends where another kind, or one that begins anew, comes, as conlleval has it (Tjong Kim Sang and De
+        Meulder 2003).
+        """
+        found: set[tuple[int, int, str]] = set()
+        begin, last = 0, TokenLabel(self.outside)
+        for place, label in enumerate([*map(self.read, labels), TokenLabel(self.outside)]):
+            if label.begins or last.ends or label.kind != last.kind:
+                if last.kind != self.outside:
+                    found.add((begin, place, last.kind))
+                begin = place
+            last = label
+        return found
+
 
 @dataclass(frozen=True)
 class _Scheme:

@@ -1,0 +1,204 @@
+"""Rows with labels: read, held out, and cut into batches that are a pure function of the seed and the step."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError, plural
+from gossamer.models.encoder import Model
+from gossamer.text import Tokenizer, read_documents
+from gossamer.training.config import TrainingConfig
+from gossamer.training.held_out import hold_out
+from gossamer.training.objectives import IGNORED, LabelObjective
+from gossamer.training.objectives.labels import Example, LabelledRow
+from gossamer.training.orders import Grouped, Order, Shuffled
+from gossamer.training.processes import Processes
+
+__all__ = ["LabelledBatches", "LabelledRows", "read_rows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows:
+    """The rows to train on and those that are held out, before they are tokenized."""
+
+    objective: LabelObjective
+    train: Sequence[LabelledRow]
+    held_out: Sequence[LabelledRow]
+
+    @property
+    def all(self) -> list[LabelledRow]:
+        """Every row, held out or not: a model has the labels of all of them."""
+        return [*self.train, *self.held_out]
+
+    def batches(
+        self, config: TrainingConfig, model: Model, tokenizer: Tokenizer, processes: Processes
+    ) -> tuple[LabelledBatches, tuple[str, ...]]:
+        """The batches of this process, and a remark on texts that were cut."""
+        length, head = config.batch.length or model.architecture.length, model.architecture.head
+        assert head is not None
+        self.objective.check_head(head)
+        control_tokens = config.data.control_tokens
+        examples = self.objective.encode(self.all, tokenizer, length, head, control_tokens=control_tokens)
+        batches = LabelledBatches(
+            examples=examples[: len(self.train)],
+            held_out=examples[len(self.train) :],
+            pad_id=tokenizer.pad_id or 0,
+            batch=config.batch.rows,
+            tokens=config.batch.tokens,
+            seed=config.seed,
+            rank=processes.rank,
+            world=processes.count,
+        )
+        cut = sum(one.cut for one in examples)
+        note = (
+            f"{cut:,} of {plural(len(self.all), 'row')} are longer than {length:,} tokens and were cut (batch.length)"
+        )
+        return batches, (note,) if cut else ()
+
+
+def read_rows(config: TrainingConfig) -> LabelledRows:
+    """The rows that a config names; InputError for one that lacks what the objective needs."""
+    objective, settings = config.objective, config.evaluation
+    assert isinstance(objective, LabelObjective)
+    rows = _read(objective, config.data.inputs, config)
+    if settings.inputs:
+        return LabelledRows(objective=objective, train=rows, held_out=_read(objective, settings.inputs, config))
+    train, held = hold_out(len(rows), settings.held_out, settings.held_out_by, "rows")
+    return LabelledRows(objective=objective, train=[rows[i] for i in train], held_out=[rows[i] for i in held])
+
+
+def _read(objective: LabelObjective, inputs: Sequence[str], config: TrainingConfig) -> list[LabelledRow]:
+    for name in inputs:
+        if name == "speeches" or Path(name).suffix == ".tokens":
+            columns = " or ".join(map(repr, objective.columns))
+            raise InputError(
+                f"{name}: has no labels; objective.kind is {objective.kind!r}, which learns from rows with {columns}"
+            )
+    documents = read_documents(inputs, field=None, format=config.data.format)
+    rows = [objective.read_row(one, config.data.field) for one in documents]
+    if not rows:
+        raise InputError(f"{', '.join(inputs)}: there are no rows; name files that have some")
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledBatches:
+    """The batches of a training on examples, each padded to its longest, and of the examples that are held out.
+
+    batch: rows of a step, those of all processes together; or tokens: as many rows of about one length as that many
+    tokens hold. Process `rank` of `world` gets every world-th row. Raises InputError where there are fewer rows than a
+    step takes.
+    """
+
+    examples: Sequence[Example]
+    held_out: Sequence[Example] = ()
+    pad_id: int
+    batch: int = 8
+    tokens: int | None = None
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tokens is None and len(self.examples) < self.batch:
+            raise InputError(
+                f"the data have {plural(len(self.examples), 'row')} to train on, but a step takes {self.batch:,}; give "
+                "more rows or a smaller batch"
+            )
+        _ = self._order  # which refuses what does not fit
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that changes with tokens and labels, not with the names of files."""
+        digest = hashlib.sha256()
+        for one in (*self.examples, *self.held_out):
+            for part in (one.ids, one.types, one.labels):
+                digest.update(f"{part.shape}{part.dtype}".encode())
+                digest.update(part.tobytes())
+        digest.update(f"{len(self.examples)}".encode())
+        return digest.hexdigest()
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """This process's rows of a step, from 0: `input_ids` int64 [rows, length], `labels`, and masks and types.
+
+        Where there are fewer rows than processes the row of some of them only fills up and has no labels.
+        """
+        return self._share([self.examples[i] for i in self._order.rows(step)])
+
+    def ids(self, step: int) -> list[str]:
+        """Where the rows of a step came from, such as `mail.jsonl:3`."""
+        return [self.examples[i].name for i in self._order.rows(step)[self.rank :: self.world]]
+
+    def steps(self, epochs: float) -> int:
+        """Steps in which every row is read so many times, rounded up."""
+        return math.ceil(epochs * self._order.steps_per_epoch)
+
+    def tokens_before(self, step: int) -> int:
+        """Tokens that all processes have read before a step, special tokens included, padding not."""
+        return self._order.total_before(step, self._sizes)
+
+    def share_without_labels(self) -> float:
+        """Which share of the rows has no label, so that nothing is learnt from them."""
+        return float(np.mean([not _is_learnt(one.labels).any() for one in self.examples]))
+
+    def evaluation(self) -> Iterator[dict[str, Tensor]]:
+        """This process's batches of what is held out, all of it once, the same whatever the seed."""
+        if not self.held_out:
+            raise InputError("held_out is 0; hold rows out, or give files of them, to evaluate")
+        for rows in self._held_rows():
+            yield self._share([self.held_out[i] for i in rows])
+
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        return np.array([len(one.ids) for one in self.examples], dtype=np.int64)
+
+    @cached_property
+    def _order(self) -> Order:
+        if self.tokens is None:
+            return Shuffled(count=len(self.examples), batch=self.batch, seed=self.seed)
+        return Grouped(lengths=self._sizes, tokens=self.tokens, seed=self.seed)
+
+    def _held_rows(self) -> list[np.ndarray]:
+        sizes = np.array([len(one.ids) for one in self.held_out], dtype=np.int64)
+        if self.tokens is None:
+            return [np.arange(i, min(i + self.batch, len(sizes))) for i in range(0, len(sizes), self.batch)]
+        return Grouped(lengths=sizes, tokens=self.tokens, seed=0).in_order()
+
+    def _share(self, rows: Sequence[Example]) -> dict[str, Tensor]:
+        mine = rows[self.rank :: self.world]
+        batch = _collated(mine or rows[:1], self.pad_id)
+        if not mine:
+            labels = batch["labels"]
+            batch["labels"] = torch.full_like(labels, math.nan if labels.is_floating_point() else IGNORED)
+        return batch
+
+
+def _collated(rows: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """Rows side by side, padded on the right."""
+    width = max(len(one.ids) for one in rows)
+    batch = {"input_ids": _padded([one.ids for one in rows], width, pad_id)}
+    if any(one.types.any() for one in rows):
+        batch["token_type_ids"] = _padded([one.types for one in rows], width, 0)
+    if any(len(one.ids) < width for one in rows):
+        batch["attention_mask"] = _padded([np.ones_like(one.ids) for one in rows], width, 0)
+    labels = [one.labels for one in rows]
+    of_tokens = labels[0].ndim == 1 and labels[0].dtype == np.int64
+    batch["labels"] = _padded(labels, width, IGNORED) if of_tokens else torch.from_numpy(np.stack(labels))
+    return batch
+
+
+def _padded(rows: Sequence[np.ndarray], width: int, fill: int) -> Tensor:
+    return torch.from_numpy(np.stack([np.pad(one, (0, width - len(one)), constant_values=fill) for one in rows]))
+
+
+def _is_learnt(labels: np.ndarray) -> np.ndarray:
+    return ~np.isnan(labels) if labels.dtype.kind == "f" else labels != IGNORED

@@ -1,0 +1,24 @@
+"""What a model is trained to do, one file a kind: settings, data, labels, loss and scores."""
+
+from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Objective, unwrapped
+from gossamer.training.objectives.causal_lm import CausalObjective
+from gossamer.training.objectives.labels import LabelObjective
+from gossamer.training.objectives.language import LanguageObjective, Masking
+from gossamer.training.objectives.masked_lm import MaskedObjective
+from gossamer.training.objectives.sequence_classification import ClassificationObjective
+from gossamer.training.objectives.token_classification import TaggingObjective
+
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "BatchSource",
+    "CausalObjective",
+    "ClassificationObjective",
+    "LabelObjective",
+    "LanguageObjective",
+    "MaskedObjective",
+    "Masking",
+    "Objective",
+    "TaggingObjective",
+    "unwrapped",
+]

@@ -1,0 +1,145 @@
+"""What a model is trained to do: its loss, a small function of model and batch, and the data that it asks for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.errors import InputError, quote
+from gossamer.models import Model
+from gossamer.models.heads import Head
+from gossamer.models.next_token import IGNORED
+from gossamer.text import Tokenizer, byte_tokenizer
+
+__all__ = ["IGNORED", "Batch", "BatchSource", "Objective", "filled", "learnt", "unwrapped"]
+
+Batch = Mapping[str, Tensor]
+"""What a model reads, by the names of its arguments, and `labels`."""
+
+
+class BatchSource(Protocol):
+    """The batches of a run, each a pure function of seed and step, so that a run goes on from its step alone."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that changes with what is learnt from; not with the names of files."""
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """This process's rows of a step, from 0; one row or more."""
+
+    def ids(self, step: int) -> list[str]:
+        """Where the rows of a step came from."""
+
+    def steps(self, epochs: float) -> int:
+        """Steps in which everything is read so many times, rounded up."""
+
+    def tokens_before(self, step: int) -> int:
+        """Tokens that all processes have read before a step."""
+
+    def share_without_labels(self) -> float:
+        """Which share of the first rows have no label."""
+
+    def evaluation(self) -> Iterator[dict[str, Tensor]]:
+        """This process's batches of what is held out; what stands in them beside tensors are numbers to be summed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(ABC):
+    """What is learnt: settings, and the loss of a model for a batch.
+
+    A kind of objective is a class of its own in a file of its own; `Objective(kind="masked-lm")` is one of that kind,
+    as `pathlib.Path(...)` is one of its system's. A teacher or a penalty is a term that `loss` adds: a micro-batch's
+    loss counts by its share of the step's labels, and those shares add up to one, so a term of the weights alone counts
+    once a step. The loop calls `before_step` for what follows a schedule.
+
+    heads: which it trains. measures: the sums over held-out rows that its scores are made of. writes: whether its model
+    goes on with a text. without_head: what to do about a checkpoint that has none of the heads.
+    """
+
+    kinds: ClassVar[dict[str, type[Objective]]] = {}
+    heads: ClassVar[tuple[type[Head], ...]]
+    measures: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[bool] = False
+    without_head: ClassVar[str] = "; model.new_head: true draws one"
+
+    kind: str = "causal-lm"
+
+    def __init_subclass__(cls, kind: str | None = None, **rest: object) -> None:
+        super().__init_subclass__(**rest)
+        if kind is not None:
+            Objective.kinds[kind] = cls
+
+    def __new__(cls, **settings: Any) -> Objective:
+        return super().__new__(cls if cls is not Objective else Objective.class_of(settings.get("kind", cls.kind)))
+
+    @staticmethod
+    def class_of(kind: object) -> type[Objective]:
+        """The class of a kind; InputError for one that is none."""
+        if not isinstance(kind, str) or kind not in Objective.kinds:
+            raise InputError(f"kind is {quote(kind)}; it must be one of {', '.join(map(repr, Objective.kinds))}")
+        return Objective.kinds[kind]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What its data have beside a text; none: plain text will do."""
+        return ()
+
+    @abstractmethod
+    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> Head:
+        """The head that is drawn on a checkpoint, of a decoder or not; rows: the data, which may have its labels."""
+
+    def own_tokenizer(self) -> Tokenizer:
+        """Bytes, for weights that are drawn."""
+        return byte_tokenizer()
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:  # noqa: B027 - most will take any
+        """Raise InputError for a tokenizer that will not do."""
+
+    def remarks(self, batches: BatchSource) -> Iterator[str]:
+        """What is to be said of the data before a run."""
+        return iter(())
+
+    def before_step(self, model: Model, step: int) -> None:  # noqa: B027 - most change nothing
+        """Called before each step, counted from 0: the place for what changes with it."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """The mean loss over the labels of a batch. model: a `Model`, or what wraps one for several processes."""
+        loss: Tensor = model(**batch).loss
+        return loss
+
+    @abstractmethod
+    def count_labels(self, model: Model, batch: Batch) -> int:
+        """How many labels the loss of a batch is the mean of: its weight."""
+
+    @abstractmethod
+    def any_labels(self, batch: Batch) -> Tensor:
+        """Labels for a batch that has none to learn, since every process goes through every pass."""
+
+    def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        """The loss of a held-out batch, and those of `measures` that the batch itself does not bring."""
+        return self.loss(model, batch), {}
+
+    @abstractmethod
+    def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
+        """How well a model does, beside its mean loss over so many held-out labels; None for what cannot be told."""
+
+
+def learnt(labels: Tensor) -> Tensor:
+    """Where there is something to learn: not -100, and in labels that are numbers not NaN."""
+    return ~labels.isnan() if labels.is_floating_point() else labels != IGNORED
+
+
+def filled(labels: Tensor) -> Tensor:
+    """The same labels, 0 where nothing is to be learnt."""
+    return torch.where(learnt(labels), labels, 0)
+
+
+def unwrapped(model: nn.Module) -> Model:
+    """The model inside of what shares it between processes."""
+    return cast(Model, model if isinstance(model, Model) else model.module)

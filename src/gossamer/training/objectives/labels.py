@@ -1,0 +1,115 @@
+"""What objectives share whose data are rows with labels: texts in, examples of token ids and labels out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gossamer.errors import InputError, quote
+from gossamer.models.heads import Head
+from gossamer.models.heads.labels import require_labels
+from gossamer.text import Document, Tokenizer
+from gossamer.training.objectives.base import Batch, Objective, filled
+
+__all__ = ["Example", "LabelObjective", "LabelledRow", "is_label", "label_name", "label_number", "sorted_labels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRow:
+    """A text, or a pair of texts, and what its row says of it; `name`: where it is from, as `mail.jsonl:3`."""
+
+    name: str
+    text: str
+    label: Any
+    pair: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+    """A row as the model reads it: ids and types int64 [length], labels [length], [labels] or of one number.
+
+    cut: whether the text was longer than the model reads.
+    """
+
+    name: str
+    ids: np.ndarray
+    types: np.ndarray
+    labels: np.ndarray
+    cut: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelObjective(Objective):
+    """Rows of texts with labels, each one row of a batch.
+
+    labels: their names, in the order in which the model has them; those that the data have, sorted, unless given. A
+    model that has such a head already has labels, and the data's must be among them.
+    """
+
+    labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            require_labels(self.labels)
+
+    @abstractmethod
+    def read_row(self, document: Document, text_field: str) -> LabelledRow:
+        """One row of the data; InputError names it and what it lacks."""
+
+    @abstractmethod
+    def encode(
+        self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
+    ) -> list[Example]:
+        """The rows in at most `length` tokens each; InputError for a label that the head does not have."""
+
+    def check_head(self, head: Head) -> None:
+        """InputError for a head that has other labels than those which are named."""
+        theirs: tuple[str, ...] = getattr(head, "labels", ())
+        if self.labels is not None and self.labels != theirs:
+            raise InputError(
+                f"objective.labels is {quote(self.labels)}, but the model's head has {quote(theirs)}: leave them out, "
+                "or draw a head (model.new_head: true)"
+            )
+
+    def any_labels(self, batch: Batch) -> Tensor:
+        return filled(batch["labels"])
+
+    def _names(self, found: Iterable[str | int]) -> tuple[str, ...]:
+        """The labels' names: those that are given, or all that were found, sorted; InputError where there are none."""
+        names = self.labels or sorted_labels(found)
+        if not names:
+            raise InputError("objective.labels is missing, and no data are read here that have labels: name all labels")
+        return names
+
+
+def sorted_labels(found: Iterable[str | int]) -> tuple[str, ...]:
+    """The names of labels, numbers before texts, each once."""
+    return tuple(label_name(one) for one in sorted(set(found), key=lambda one: (isinstance(one, str), one)))
+
+
+def label_name(label: str | int) -> str:
+    """How a label is called: a whole number by its digits."""
+    return str(label)
+
+
+def label_number(label: str | int, numbers: Mapping[str, int], where: str) -> int:
+    """The place of a label among those of a model; a whole number that is no name is a place itself."""
+    found = numbers.get(label_name(label))
+    if found is None and isinstance(label, int) and 0 <= label < len(numbers):
+        found = label
+    if found is None:
+        names = ", ".join(map(quote, list(numbers)[:8])) + (", ..." if len(numbers) > 8 else "")
+        raise InputError(
+            f"{where}: the label {quote(label)} is none of the model's ({names}); mend the row, or the labels"
+        )
+    return found
+
+
+def is_label(value: object) -> bool:
+    """Whether it is a name or a whole number; true and false are neither."""
+    return type(value) is int or (isinstance(value, str) and bool(value))

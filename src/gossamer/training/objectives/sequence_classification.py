@@ -1,0 +1,192 @@
+"""Labels of whole texts, several of them at once, or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.errors import InputError, quote
+from gossamer.metrics.labels import f1
+from gossamer.models import Model
+from gossamer.models.checks import is_finite, require_choice
+from gossamer.models.heads import Head, ProblemType, SequenceClassification
+from gossamer.models.heads.sequence_classification import Reads
+from gossamer.text import Document, Tokenizer
+from gossamer.training.objectives.base import Batch, learnt, unwrapped
+from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, label_number
+
+__all__ = ["ClassificationObjective"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationObjective(LabelObjective, kind="classification"):
+    """Labels of texts or of pairs of texts, the head `SequenceClassification`.
+
+    problem: told by the labels unless given. A name or a whole number is one label of several
+    (single_label_classification), a list of names any number of them at once (multi_label_classification), another
+    number, or a list of numbers, is to be predicted as it is (regression). label_field, pair_field: where a row has its
+    label, and its second text if it has one.
+    """
+
+    heads: ClassVar[tuple[type[Head], ...]] = (SequenceClassification,)
+    measures: ClassVar[tuple[str, ...]] = ("correct", "right", "found", "wanted", "distance", "numbers")
+
+    kind: Literal["classification"] = "classification"
+    problem: ProblemType | None = None
+    label_field: str = "label"
+    pair_field: str = "text_pair"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.problem is not None:
+            require_choice(self, ProblemType, "problem")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.label_field,)
+
+    def new_head(self, rows: Sequence[LabelledRow] = (), *, of_decoder: bool = False) -> SequenceClassification:
+        """Of a decoder it reads the last token, the only one that sees all of the text."""
+        problem = self._problem(rows)
+        if problem == "regression":
+            outputs = max((len(_as_list(one.label)) for one in rows), default=1)
+            labels = self.labels or tuple(f"LABEL_{i}" for i in range(outputs))
+        else:
+            labels = self._names(label for one in rows for label in _as_list(one.label))
+        if problem == "single_label_classification" and len(labels) == 1:
+            raise InputError(f"all rows have the label {quote(labels[0])}; there is nothing to tell apart")
+        reads: Reads = "last" if of_decoder else "first"
+        return SequenceClassification(labels=labels, problem_type=problem, reads=reads)
+
+    def read_row(self, document: Document, text_field: str) -> LabelledRow:
+        fields, where = document.fields, document.name
+        text, pair, label = fields.get(text_field), fields.get(self.pair_field), fields.get(self.label_field)
+        for name, value in ((text_field, text), *([] if pair is None else [(self.pair_field, pair)])):
+            if not isinstance(value, str) or not value:
+                raise InputError(f"{where}: the field {name!r} is {quote(value)}; it must be a text (data.field)")
+        if not (is_label(label) or is_finite(label) or (isinstance(label, list) and _is_uniform(label))):
+            raise InputError(
+                f"{where}: the field {self.label_field!r} is {quote(label)}; it must be a name, a number, or a list of "
+                "names or of numbers"
+            )
+        return LabelledRow(name=where, text=cast(str, text), pair=pair, label=label)
+
+    def encode(
+        self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
+    ) -> list[Example]:
+        settings = cast(SequenceClassification, head)
+        targets = _Targets(settings, settings.problem_type or self._problem(rows, len(settings.labels)))
+        read = ((row, _tokens(row, tokenizer, length, control_tokens)) for row in rows)
+        return [
+            Example(name=row.name, ids=ids, types=types, labels=targets(row), cut=cut)
+            for row, (ids, types, cut) in read
+        ]
+
+    def count_labels(self, model: Model, batch: Batch) -> int:
+        return int(learnt(batch["labels"]).reshape(len(batch["labels"]), -1).all(dim=1).sum())
+
+    def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        """The loss; texts whose label is right, labels right, found and wanted, or the distance of numbers."""
+        out = model(**batch)
+        there = learnt(batch["labels"]).reshape(len(out.logits), -1).all(dim=1)
+        labels, logits = batch["labels"][there], out.logits[there]
+        sums = dict.fromkeys(self.measures, 0.0)
+        if not labels.is_floating_point():
+            return out.loss, sums | {"correct": float((logits.argmax(dim=-1) == labels).sum())}
+        problem = cast(SequenceClassification, unwrapped(model).architecture.head).problem(batch["labels"])
+        if problem == "regression":
+            distance = (logits - labels.view_as(logits)).abs().sum()
+            return out.loss, sums | {"distance": float(distance), "numbers": float(logits.numel())}
+        found, wanted = logits > 0, labels > 0.5
+        counts = {"right": found & wanted, "found": found, "wanted": wanted, "correct": (found == wanted).all(dim=-1)}
+        return out.loss, sums | {name: float(one.sum()) for name, one in counts.items()}
+
+    def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
+        """The mean distance of numbers; else the share of texts that are right, and of several labels their F1."""
+        if sums["numbers"]:
+            return {"mean_absolute_error": sums["distance"] / sums["numbers"]}
+        accuracy = {"accuracy": sums["correct"] / labels if labels else None}
+        several = sums["found"] or sums["wanted"]
+        return accuracy | ({"f1": f1(sums["right"], sums["found"], sums["wanted"])} if several else {})
+
+    def _problem(self, rows: Sequence[LabelledRow], outputs: int | None = None) -> ProblemType:
+        """What the labels make of it; of a head with one output that says nothing else, a regression."""
+        if self.problem is not None:
+            return self.problem
+        kinds = {_problem_of(one.label): one for one in rows}
+        if kinds.keys() == {"single_label_classification", "regression"}:  # 1 beside 2.5
+            names = [one.name for one in rows if isinstance(one.label, str)]
+            kinds = kinds if names else {"regression": rows[0]}
+        if len(kinds) > 1:
+            (first, one), (second, other), *_ = kinds.items()
+            raise InputError(
+                f"{one.name} has a label for {first}, {other.name} one for {second}: mend one of them, or name "
+                "objective.problem"
+            )
+        return "regression" if outputs == 1 else next(iter(kinds), "single_label_classification")
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """A row's labels as numbers: the label's place, one number a label, or the numbers themselves."""
+
+    head: SequenceClassification
+    problem: ProblemType
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.head.labels)}
+
+    def __call__(self, row: LabelledRow) -> np.ndarray:
+        several = _as_list(row.label)
+        if self.problem == "regression":
+            return self._numbers(row, several)
+        if self.problem == "single_label_classification":
+            if len(several) != 1 or not is_label(several[0]):
+                raise InputError(f"{row.name}: its label is {quote(row.label)}; it must be one label")
+            return np.array(label_number(several[0], self._places, row.name), dtype=np.int64)
+        wanted = np.zeros(len(self._places), dtype=np.float32)
+        for one in several:
+            if not is_label(one):
+                raise InputError(f"{row.name}: its label is {quote(row.label)}; it must be a list of labels")
+            wanted[label_number(one, self._places, row.name)] = 1
+        return wanted
+
+    def _numbers(self, row: LabelledRow, several: list[Any]) -> np.ndarray:
+        if len(several) != self.head.outputs or not all(map(is_finite, several)):
+            count = "a number" if self.head.outputs == 1 else f"{self.head.outputs} numbers"
+            raise InputError(f"{row.name}: its label is {quote(row.label)}; it must be {count}, to be predicted")
+        return np.array(several, dtype=np.float32)
+
+
+def _problem_of(label: Any) -> ProblemType:
+    if isinstance(label, list):
+        return "regression" if label and is_finite(label[0]) else "multi_label_classification"
+    return "single_label_classification" if is_label(label) else "regression"
+
+
+def _as_list(label: Any) -> list[Any]:
+    return label if isinstance(label, list) else [label]
+
+
+def _is_uniform(label: list[Any]) -> bool:
+    return all(isinstance(one, str) and one for one in label) or all(map(is_finite, label))
+
+
+def _tokens(
+    row: LabelledRow, tokenizer: Tokenizer, length: int, control_tokens: bool
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """A row's ids and types, and whether it was cut, of a pair the longer text first."""
+    batch = tokenizer(row.text, row.pair, max_length=length, control_tokens=control_tokens)
+    ids, types = batch["input_ids"][0].numpy(), batch["token_type_ids"][0].numpy()
+    if len(ids) < length:
+        return ids, types, False
+    texts = [one for one in (row.text, row.pair) if one is not None]
+    whole = sum(len(tokenizer.encode_plain(one, control_tokens)[0]) for one in texts)
+    return ids, types, whole + tokenizer.special_tokens_count(pair=row.pair is not None) > length
