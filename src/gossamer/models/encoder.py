@@ -302,7 +302,7 @@ class Model(nn.Module):
             word_table=self.embeddings.word.weight, input_ids=input_ids, key_mask=masks.key_mask,
             segments=masks.segments, padding_id=embeddings.padding_id,
         )  # fmt: skip
-        out = Output() if self.head is None else cast(HeadModule, self.head)(hidden, tokens)
+        out = Output() if self.head is None else self.head(hidden, tokens)
         if head is not None:
             out = head.read(hidden, tokens, out)
         elif self.pooler is not None:
