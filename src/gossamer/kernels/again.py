@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.kernels.bystanders import nobody_reads_along
 from gossamer.kernels.cpu import Prepared, prepare
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.select import kernel_is_there
+from gossamer.kernels.torch_state import is_plain_eager
 from gossamer.patterns import Pattern
 
 __all__ = ["find", "is_plain", "kept", "remember"]
@@ -38,7 +38,7 @@ def is_plain(query_start: object, dropout: object, scale: object, backend: objec
 
 def kept(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float | None, backend: str, lse: bool) -> Any:
     """What tells this call from others, or None where it cannot be remembered."""
-    if not isinstance(pattern, Pattern) or torch.is_autocast_enabled("cpu") or not nobody_reads_along(q, k, v):
+    if not isinstance(pattern, Pattern) or torch.is_autocast_enabled("cpu") or not is_plain_eager(q, k, v):
         return None
     shapes, strides = (q.shape, k.shape, v.shape), (q.stride(), k.stride(), v.stride())
     return (pattern, q.dtype, k.dtype, v.dtype, shapes, strides, scale, type(scale), backend, lse)

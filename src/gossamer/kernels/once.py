@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.inputs import tracing
+from gossamer.kernels.torch_state import in_transform
 
 __all__ = ["differentiable_once"]
 
@@ -18,7 +19,7 @@ Three = tuple[Tensor, Tensor, Tensor]
 def differentiable_once(q: Tensor, k: Tensor, v: Tensor) -> Three:
     """The same tensors, whose gradients refuse to be differentiated; InputError then names the backend that can."""
     recorded = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if not recorded or tracing() or torch._C._functorch.maybe_current_level() is not None:
+    if not recorded or tracing() or in_transform():
         return q, k, v
     return _Once.apply(q, k, v)
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocast_off
-from gossamer.kernels.bystanders import nobody_reads_along
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, compile_pattern, pieces_from_numbers, pieces_to_numbers
 from gossamer.kernels.storage import check_storage
 from gossamer.kernels.tile_attention import wide
+from gossamer.kernels.torch_state import is_plain_eager
 
 __all__ = ["PER_TOKEN", "Arguments", "Operator", "empty_outputs"]
 
@@ -75,7 +75,7 @@ class Operator:
     def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Output [batch, heads, queries, size of v] and log-sum-exp [batch, heads, queries] of the whole pattern."""
         call = self.call(inputs)
-        if nobody_reads_along(call.q, call.k, call.v):
+        if is_plain_eager(call.q, call.k, call.v):
             return self._forward(call)
         out, lse = self.attention(*_operands(call))
         return out, lse

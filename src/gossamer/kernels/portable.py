@@ -18,6 +18,7 @@ from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.pieces import HeadGroup, compile_pattern
 from gossamer.kernels.tile_attention import MASKED, NOTHING_SEEN, wide
 from gossamer.kernels.tile_masks import by_positions, in_own_block
+from gossamer.kernels.torch_state import promise
 from gossamer.patterns import Band
 
 __all__ = ["is_wide", "portable"]
@@ -111,7 +112,7 @@ def _some(flags: Tensor) -> Tensor:
     first = torch.arange(flags.shape[2], device=flags.device) == 0
     found = (flags[:, 0, :, 0].any(0) | first).nonzero()[:, 0]
     if torch.compiler.is_exporting():
-        torch._check(found.shape[0] >= 1)
+        promise(found.shape[0] >= 1)
     return found
 
 

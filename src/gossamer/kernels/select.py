@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gossamer.errors import InputError
-from gossamer.kernels.bystanders import nobody_reads_along
 from gossamer.kernels.cpu import CPU_TYPES, why_no_library
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, compile_pattern, why_not_pieces
 from gossamer.kernels.portable import is_wide
 from gossamer.kernels.tiles import band_area, block_size
+from gossamer.kernels.torch_state import in_forward_mode, in_transform, is_jit_traced, is_plain_eager, transforms
 from gossamer.patterns import Band, Full
 
 __all__ = ["BACKENDS", "Explanation", "choose", "in_plain_operations", "kernel_is_there"]
@@ -91,7 +91,7 @@ def _cpu_or_dense(inputs: Inputs, others: dict[str, str]) -> Explanation:
     if tracing():
         return Explanation(backend="cpu", reason="compiled for this processor", others=others | {"dense": "slower"})
     plain = inputs.key_mask is None and inputs.q_segments is None and inputs.q_positions is None
-    if plain and inputs.k_flags is None and nobody_reads_along(inputs.q, inputs.k, inputs.v):
+    if plain and inputs.k_flags is None and is_plain_eager(inputs.q, inputs.k, inputs.v):
         return Explanation(backend="cpu", reason="compiled for this processor", others=others | {"dense": "slower"})
     batch, heads, queries, _ = inputs.q.shape
     pairs = batch * heads * queries * inputs.keys
@@ -175,24 +175,22 @@ def _why_no_operator(inputs: Inputs) -> str | None:
     """What is made of the call that operators of our own have no rules for: torch would fail, or drop a derivative."""
     if tracing():
         return None
-    if torch._C._functorch.maybe_current_level() is not None:
+    if in_transform():
         return "it has no rules for the transforms of torch.func"
     if _forward_mode(inputs):
         return "it has no forward-mode derivative"
-    return None if torch._C._get_tracing_state() is None else "torch.jit cannot trace it"
+    return "torch.jit cannot trace it" if is_jit_traced() else None
 
 
 def _transforms() -> list[str]:
     """The transforms of torch.func that this call is under: "Grad", "Jvp", "Vmap" ..., the outermost first."""
-    if tracing() or torch._C._functorch.maybe_current_level() is None:
-        return []
-    return [str(level.key().name) for level in torch._C._functorch.get_interpreter_stack() or ()]
+    return [] if tracing() else transforms()
 
 
 def _forward_mode(inputs: Inputs) -> bool:
     if "Jvp" in _transforms():  # of an outer transform: the tangents are not in sight here
         return True
-    if tracing() or forward_ad._current_level < 0:
+    if tracing() or not in_forward_mode():
         return False
     return any(forward_ad.unpack_dual(x).tangent is not None for x in (inputs.q, inputs.k, inputs.v))
 
