@@ -12,8 +12,9 @@ from kernel_cases import random_call
 
 from gossamer import Full, Global, PerHead, Window, attend, explain
 from gossamer.errors import InputError
-from gossamer.kernels import BACKENDS, select
-from gossamer.kernels.tiles import band_area, band_tiles
+from gossamer.kernels import BACKENDS
+from gossamer.kernels.backends.blocked.tiles import band_area, band_tiles
+from gossamer.kernels.backends.cpu import backend as cpu_backend
 
 x = torch.zeros(1, 2, 10, 4)
 long = torch.zeros(1, 2, 5000, 4)
@@ -22,7 +23,7 @@ INEXACT = Window(2, 2) | Window(3, 3, 2)
 
 @pytest.fixture
 def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "why_no_library", lambda: "it was not compiled")
+    monkeypatch.setattr(cpu_backend, "why_no_library", lambda: "it was not compiled")
 
 
 def test_auto_takes_the_compiled_kernel_unless_the_call_is_tiny() -> None:

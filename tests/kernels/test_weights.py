@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 from gossamer import Full, Global, PerHead, Window, attend
 from gossamer.errors import InputError
 from gossamer.kernels import attention_rows, top_keys, walk
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.visible import visible
 from gossamer.patterns import Fixed, Pattern, Strided

@@ -20,6 +20,7 @@ __all__ = [
     "fused_attention_backward",
     "has_fused_attention",
     "has_onednn_linear",
+    "has_tangents",
     "in_forward_mode",
     "in_transform",
     "is_intercepted",
@@ -108,6 +109,13 @@ def in_transform() -> bool:
 def transforms() -> list[str]:
     """The transforms of torch.func that are under way: "Grad", "Jvp", "Vmap" ..., the outermost first."""
     return [str(level.key().name) for level in _transform_stack() or ()] if in_transform() else []
+
+
+def has_tangents(*tensors: Tensor) -> bool:
+    """Whether a forward-mode derivative is made of one of these; one of an outer transform is not in sight, so yes."""
+    if "Jvp" in transforms():
+        return True
+    return in_forward_mode() and any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
 
 
 def is_wrapped_by_transform(x: Tensor) -> bool:

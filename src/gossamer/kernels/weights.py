@@ -12,8 +12,8 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
+from gossamer.kernels.precision import wide
 from gossamer.kernels.storage import check_storage
-from gossamer.kernels.tile_attention import wide
 from gossamer.kernels.walk import walk
 from gossamer.patterns import Pattern
 

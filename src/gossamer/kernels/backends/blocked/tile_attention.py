@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gossamer.kernels.torch_state import fused_attention, fused_attention_backward, has_fused_attention
 
-__all__ = ["MASKED", "NOTHING_SEEN", "SKIPPED", "Rows", "backward_tiles", "forward_tiles", "has_fused", "wide"]
+__all__ = ["MASKED", "NOTHING_SEEN", "SKIPPED", "Rows", "backward_tiles", "forward_tiles", "has_fused"]
 
 MASKED = -1e30
 """Added to a forbidden score. Finite, so that a row of nothing but forbidden keys stays free of NaN."""
@@ -51,11 +51,6 @@ class Rows:
 def has_fused(x: Tensor) -> bool:
     """Whether torch's fused CPU attention with log-sum-exp serves this tensor."""
     return has_fused_attention() and x.device.type == "cpu" and x.dtype == torch.float32
-
-
-def wide(x: Tensor) -> torch.dtype:
-    """The dtype of scores, sums and log-sum-exp: float32, and float64 for float64."""
-    return x.dtype if x.dtype.itemsize >= 4 else torch.float32
 
 
 def forward_tiles(
