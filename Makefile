@@ -43,7 +43,7 @@ test-all: $(STAMP)  ## all tests, with many more drawn examples
 
 # The libraries lie in a folder of their own. The sanitizers' run-time library has to be the first in the process; leaks are
 # Python's own. A report ends the process, past what pytest captures.
-SANITIZED = build/sanitize/gossamer/kernels/cpu
+SANITIZED = build/sanitize/gossamer/kernels/backends/cpu
 sanitize: export GOSSAMER_REQUIRE_NATIVE = 1
 sanitize: export PIP_CONSTRAINT = constraints.txt
 sanitize: $(STAMP)  ## the kernel's tests, its code compiled to stop at bad reads, bad writes and undefined behaviour (needs GCC)

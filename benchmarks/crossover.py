@@ -1,4 +1,4 @@
-"""Where blocked attention starts to pay: measures it against dense and fits the constants of gossamer.kernels.select.
+"""Where blocked attention starts to pay: measures it against dense and fits the backend's constants.
 
     python benchmarks/crossover.py [--out FILE.json] [--quick]
 
@@ -27,8 +27,9 @@ from harness import Entry, conditions, interleave, progress, spread, table, writ
 from shapes import HEADS, SHAPES, make_problem
 
 import gossamer as gs
-from gossamer.kernels import select
-from gossamer.kernels.tiles import band_tiles, block_size
+from gossamer.kernels.backends.blocked import backend as blocked_backend
+from gossamer.kernels.backends.blocked.tiles import band_tiles, block_size
+from gossamer.kernels.backends.cpu import backend as cpu_backend
 
 LENGTHS, QUICK_LENGTHS = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096), (128, 256)
 WINDOWS, QUICK_WINDOWS = (32, 128, 512, 1024), (32,)
@@ -76,7 +77,7 @@ def measure(lengths: Sequence[int], windows: Sequence[int], rounds: int, seed: i
         found = interleave(entries, rounds=rounds, patience=2.0, rng=rng)
         seconds = {name: spread(list(samples.values())).least for name, samples in found.items()}
         # Where there is no compiled kernel: with one, auto does not take blocked.
-        with patch.object(select, "why_no_library", lambda: "left out"):
+        with patch.object(cpu_backend, "why_no_library", lambda: "left out"):
             auto = gs.explain(*inputs).backend
         points.append(Point(n=n, window=window, auto=auto, **seconds))
     return points
@@ -111,7 +112,7 @@ def text(points: Sequence[Point], constants: dict[str, float]) -> str:
         for p in points
     ]
     lines = [table(["n", "window", "dense, ms", "blocked, ms", "auto", "with the fit"], rows), ""]
-    lines += [f"{name} = {constants[name]:,.0f} (now {getattr(select, name):,})" for name in NAMES]
+    lines += [f"{name} = {constants[name]:,.0f} (now {getattr(blocked_backend, name):,})" for name in NAMES]
     lines.append(f"worst choice: auto {max(p.loss(p.auto) for p in points):.2f}x the better backend's time,")
     lines.append(f"with the fit {max(p.loss(fitted_choice(p, constants)) for p in points):.2f}x")
     return "\n".join(lines)

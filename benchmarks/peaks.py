@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from harness import Entry
 
-from gossamer.kernels.cpu import why_no_library
-from gossamer.kernels.cpu.library import peak_rate
+from gossamer.kernels.backends.cpu import why_no_library
+from gossamer.kernels.backends.cpu.library import peak_rate
 
 PEAKS = {torch.float32: "peak: float32 multiply-add", torch.bfloat16: "peak: bfloat16 dot product"}
 SECONDS = 0.02

@@ -21,7 +21,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.kernels.cpu.library import peak_rate
+from gossamer.kernels.backends.cpu.library import peak_rate
 
 WINDOW = "window 512"
 OTHERS = [name for name in SHAPES if not name.startswith("window") or name in ("window 64", WITH_GLOBAL)]

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.errors import InputError
 from gossamer.inspect import cost
-from gossamer.kernels import select
+from gossamer.kernels.backends.cpu import backend as cpu_backend
 from gossamer.models import (
     Architecture,
     Attention,
@@ -146,7 +146,7 @@ def test_memory_is_about_what_is_alive(
     monkeypatch: pytest.MonkeyPatch, architecture: Architecture, length: int, backend: str
 ) -> None:
     if backend == "dense":  # as where the kernel was not compiled; with it, even short texts are its own
-        monkeypatch.setattr(select, "why_no_library", lambda: "it was not compiled")
+        monkeypatch.setattr(cpu_backend, "why_no_library", lambda: "it was not compiled")
     found = cost(architecture, length)
     model, ids = Model(architecture).eval(), torch.ones(1, length, dtype=torch.int64)
     with torch.no_grad(), LiveBytes(model) as live:

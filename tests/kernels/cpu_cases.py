@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from kernel_cases import Call, assert_same, poisoned, run
 
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.cpu import library
 
 SETS = [
     name

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from gossamer import Window, attend
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 
 
 def too_many_keys(call: Any) -> None:

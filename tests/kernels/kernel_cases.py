@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from gossamer import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window, attend
+from gossamer.kernels.backends.portable import portable
 from gossamer.kernels.inputs import make_inputs
-from gossamer.kernels.portable import portable
 from gossamer.patterns import Pattern, Union
 
 # Float64: the order of summation is all that differs. Float32: a sum of n products of size s is off by about

@@ -12,8 +12,10 @@ from kernel_cases import random_call
 
 from gossamer import Full, Global, PerHead, Window, attend, explain
 from gossamer.errors import InputError
-from gossamer.kernels import BACKENDS, select
-from gossamer.kernels.tiles import band_area, band_tiles
+from gossamer.kernels import BACKENDS, backends
+from gossamer.kernels.backends.blocked.tiles import band_area, band_tiles
+from gossamer.kernels.backends.cpu import backend as cpu_backend
+from gossamer.kernels.inputs import make_inputs
 
 x = torch.zeros(1, 2, 10, 4)
 long = torch.zeros(1, 2, 5000, 4)
@@ -22,7 +24,7 @@ INEXACT = Window(2, 2) | Window(3, 3, 2)
 
 @pytest.fixture
 def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "why_no_library", lambda: "it was not compiled")
+    monkeypatch.setattr(cpu_backend, "why_no_library", lambda: "it was not compiled")
 
 
 def test_auto_takes_the_compiled_kernel_unless_the_call_is_tiny() -> None:
@@ -192,3 +194,25 @@ def test_global_tokens_follow_the_query_start() -> None:
         attend(call.q, call.k, call.v, call.pattern, backend=one, **call.options) for one in ("dense", "reference")
     )
     assert torch.allclose(dense, reference)
+
+
+def test_plain_operations_stand_in_for_blocked_under_its_name() -> None:
+    """Where operators of our own cannot be used; of both, one is in the table."""
+    plain = torch.zeros(1, 1, 10, 4, device="meta")
+    for tensor, wanted in ((x, backends.BLOCKED), (plain, backends.PORTABLE)):
+        table = backends.backends_for(make_inputs(tensor, tensor, tensor, Window(2, 2)))
+        assert tuple(one.name for one in table) == BACKENDS
+        assert table[BACKENDS.index("blocked")] is wanted
+    with pytest.raises(InputError, match="backend is 'portable'; it must be one of"):
+        explain(plain, plain, plain, Window(2, 2), backend="portable")
+
+
+def test_a_call_compiles_its_pattern_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    pieces = Window.pieces
+    monkeypatch.setattr(Window, "pieces", lambda pattern: asked.append(pattern) or pieces(pattern))
+    y = torch.zeros(1, 2, 100, 4, requires_grad=True)
+    for backend in (*BACKENDS, "auto"):
+        asked.clear()
+        attend(y, y, y, Window(2, 2), backend=backend)
+        assert len(asked) == 1

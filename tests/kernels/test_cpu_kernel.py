@@ -17,8 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer import Fixed, Full, Global, PerHead, Window, attend, explain
 from gossamer.errors import InputError
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.visible import visible
 

@@ -14,8 +14,8 @@ from kernel_cases import Call, poisoned, random_call, relative_error, run
 from torch import Tensor
 
 from gossamer import Fixed, Full, Global, Strided, Window, attend
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 from gossamer.patterns import Pattern
 
 LARGEST = torch.finfo(torch.float32).max

@@ -9,8 +9,8 @@ from cpu_cases import SETS, compare
 from kernel_cases import poisoned, random_call, relative_error, run
 
 from gossamer import Full
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 
 KEYS = 701
 """Of 256 numbers each, keys and values fill more than 1 MiB."""

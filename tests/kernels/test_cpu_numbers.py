@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer import Full, Global, PerHead, Window
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.visible import visible
 from gossamer.patterns import Pattern

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gossamer import Full, Global, PerHead, Window, attend
 from gossamer.errors import InputError
-from gossamer.kernels.cpu.attention import OPERATOR
+from gossamer.kernels.backends.cpu.attention import OPERATOR
 from gossamer.kernels.inputs import make_inputs
 from gossamer.patterns import Pattern
 

@@ -18,7 +18,7 @@ from torch._subclasses import FakeTensorMode
 
 from gossamer import Full, Global, Window, attend, explain
 from gossamer.errors import InputError
-from gossamer.kernels.cpu import c_call, library
+from gossamer.kernels.backends.cpu import c_call, library
 
 SHAPE = (2, 2, 40, 16)
 PATTERN = Window(5, 3) | Global()

@@ -11,8 +11,8 @@ from cpu_cases import SETS
 from torch import Tensor
 
 from gossamer import Full, attend
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 from gossamer.kernels.dropout import keep_threshold
 
 SEED = 9

@@ -10,8 +10,9 @@ import torch
 from kernel_cases import assert_same, peak_bytes, random_call, run
 
 from gossamer import Fixed, Global, PerHead, Strided, Window, attend
-from gossamer.kernels import attention_rows, tiles, top_keys
-from gossamer.kernels.cpu import rows
+from gossamer.kernels import attention_rows, top_keys
+from gossamer.kernels.backends.blocked import tiles
+from gossamer.kernels.backends.cpu import rows
 from gossamer.kernels.pieces import compile_pattern
 from gossamer.patterns import Pattern
 

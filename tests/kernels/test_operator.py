@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from gossamer import Full, Global, PerHead, Window, attend
 from gossamer.errors import InputError
-from gossamer.kernels.blocked import OPERATOR as BLOCKED
-from gossamer.kernels.cpu.attention import OPERATOR as CPU
+from gossamer.kernels.backends.blocked.attention import OPERATOR as BLOCKED
+from gossamer.kernels.backends.cpu.attention import OPERATOR as CPU
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.once import differentiable_once
 from gossamer.kernels.operator import Operator

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend, explain
 from gossamer.errors import InputError
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.blocked.tiles import Tiles, block_tiles, gathered_tiles
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.pieces import Band, compile_pattern, pieces_from_numbers, pieces_to_numbers
-from gossamer.kernels.tiles import Tiles, block_tiles, gathered_tiles
 from gossamer.kernels.visible import visible
 from gossamer.patterns import Pattern
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gossamer import Fixed, Full, Global, PerHead, Strided, Window, attend
 from gossamer.kernels import attention_rows
-from gossamer.kernels.blocked import OPERATOR as BLOCKED
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels.backends.blocked.attention import OPERATOR as BLOCKED
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 from gossamer.kernels.inputs import make_inputs
 from gossamer.patterns import Pattern
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -16,11 +16,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from gossamer import Full, Global, PerHead, Window, attend
 from gossamer.errors import InputError
-from gossamer.kernels import attention_rows, top_keys, walk
-from gossamer.kernels.cpu import attention as cpu_attention
-from gossamer.kernels.cpu import library
+from gossamer.kernels import attention_rows, top_keys
+from gossamer.kernels.backends.cpu import attention as cpu_attention
+from gossamer.kernels.backends.cpu import library
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.visible import visible
+from gossamer.kernels.weights import walk
 from gossamer.patterns import Fixed, Pattern, Strided
 
 SETS = [
@@ -233,14 +234,91 @@ def test_nan_stays_where_it_belongs() -> None:
     assert (best.keys < 33).all()
 
 
-def test_nothing_is_differentiated_and_nothing_cast() -> None:
+def gradients(loss: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+    """Of q and k; 0 where nothing depends on them."""
+    if not loss.requires_grad:
+        return torch.zeros_like(q), torch.zeros_like(k)
+    found = torch.autograd.grad(loss, (q, k), allow_unused=True, retain_graph=True)
+    return tuple(torch.zeros_like(x) if one is None else one for x, one in zip((q, k), found, strict=True))
+
+
+def check_gradients(found: Tensor, wanted: Tensor, q: Tensor, k: Tensor, bound: float) -> None:
+    """Of a drawn sum of weights, against those of its definition."""
+    grad = torch.randn(found.shape, generator=torch.Generator().manual_seed(0), dtype=found.dtype)
+    pairs = zip(*(gradients((weights * grad).sum(), q, k) for weights in (found, wanted)), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=bound)
+
+
+@settings(max_examples=40)
+@given(call=calls(dropout=False, bias=True), data=st.data())
+def test_gradients_are_those_of_the_dense_definition(call: Call, data: st.DataObject) -> None:
+    """In float64. A log-sum-exp that is given changes nothing: it stands for that of q and k."""
+    lse = attend(call.q, call.k, call.v, call.pattern, backend="reference", return_lse=True, **call.options)[1]
+    options = {**call.options, "lse": data.draw(st.sampled_from([None, lse.detach()]))}
+    q, k = (x.detach().clone().requires_grad_() for x in (call.q, call.k))
+    rows = data.draw(st.lists(st.integers(0, q.shape[2] - 1), max_size=9))
+    wanted = defined(replace(call, q=q, k=k))[:, :, rows]
+    with small_blocks(*data.draw(st.sampled_from([(256, 2**20), (16, 400), (7, 30)]))):
+        check_gradients(attention_rows(q, k, call.pattern, rows, **options), wanted, q, k, 1e-11)
+        best = top_keys(q, k, call.pattern, data.draw(st.sampled_from([1, 5, 40])), rows=rows, **options)
+        shown = wanted.gather(-1, best.keys.clamp(min=0)).masked_fill(best.keys < 0, 0)
+        check_gradients(best.weights, shown, q, k, 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 3e-6), (torch.bfloat16, 2**-7)], ids=str
+)
+def test_gradients_of_rows_that_are_asked_for_twice(dtype: torch.dtype, bound: float) -> None:
+    """Each text its own rows; the sums are made in float32, half precision too."""
+    rows, flags = torch.tensor([[3, 9, 9], [39, 0, 1]]), torch.arange(40).expand(2, -1) == 2
+    call = random_call(Window(5, 5) | Global(), 40, heads=4, key_heads=2, global_mask=flags).to(dtype)
+    q, k = (x.requires_grad_() for x in (call.q, call.k))
+    exact = defined(call).gather(2, rows[:, None, :, None].expand(-1, 4, -1, 40))
+    best = top_keys(q, k, call.pattern, 3, rows=rows, **call.options)
+    for found, wanted in (
+        (attention_rows(q, k, call.pattern, rows, **call.options), exact),
+        (best.weights, exact.gather(-1, best.keys)),
+    ):
+        for ours, theirs in zip(*(gradients(x.square().sum(), q, k) for x in (found, wanted)), strict=True):
+            assert ours.dtype == dtype
+            assert relative_error(ours, theirs) <= bound
+
+
+def test_gradients_keep_nan_where_it_belongs() -> None:
+    """A query without numbers, and keys that a row does not see, reach no other gradient than their own."""
+    real, segments = torch.arange(40)[None] < 33, torch.arange(40)[None] // 20
+    call = random_call(Window(5, 5), 40, batch=1, key_mask=real, segments=segments)
+    call.k[:, :, 33:] = call.q[:, :, 7] = call.k[:, :, 25] = float("nan")
+    q, k = (x.requires_grad_() for x in (call.q, call.k))
+    rows = attention_rows(q, k, call.pattern, [2, 7, 12, 19], **call.options)
+    best = top_keys(q, k, call.pattern, 3, rows=[2, 7, 12, 19], **call.options)
+    for found in (rows, best.weights):
+        grad_q, grad_k = torch.autograd.grad(found[:, :, [0, 2, 3]].square().sum(), (q, k))
+        assert grad_q[:, :, [2, 12, 19]].isfinite().all()
+        assert (grad_q[:, :, [2, 12, 19]] != 0).any()
+        assert grad_k[:, :, [18, 20, 25, 39]].isfinite().all()
+
+
+def test_a_second_derivative_is_refused_in_our_words() -> None:
+    q, k = (torch.randn(1, 2, 20, 8, requires_grad=True) for _ in range(2))
+    for found in (attention_rows(q, k, Full(), [3]), top_keys(q, k, Full(), 2).weights):
+        first = torch.autograd.grad(found.square().sum(), q, create_graph=True)[0]
+        with pytest.raises(InputError, match="attention weights on demand have no second derivative"):
+            first.sum().backward()
+
+
+def test_only_what_learns_is_differentiated_and_nothing_cast() -> None:
     q, k = (torch.randn(1, 2, 20, 8, requires_grad=True) for _ in range(2))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = attention_rows(q, k, Full(), [3])
     assert found.dtype == torch.float32
-    assert not found.requires_grad
+    assert torch.autograd.grad(found.square().sum(), q)[0].dtype == torch.float32
+    assert not attention_rows(q.detach(), k.detach(), Full(), [3]).requires_grad
+    with torch.no_grad():
+        assert not top_keys(q, k, Full(), 3).weights.requires_grad
     rounded = (x.detach().bfloat16().float() for x in (q, k))
-    torch.testing.assert_close(found, attention_rows(*rounded, Full(), [3]))
+    torch.testing.assert_close(found.detach(), attention_rows(*rounded, Full(), [3]))
 
 
 @pytest.mark.parametrize(
@@ -288,12 +366,16 @@ def test_work_is_that_of_the_visible_pairs() -> None:
     assert sum(block.scores.numel() for block in walk.walk(documents, 0, torch.arange(n))) == n * 512
 
 
-def peak_bytes(pattern: Pattern, length: int, dtype: torch.dtype, size: int = 64, rows: Any = None) -> int:
-    """The most that torch's allocator held at once beyond the inputs."""
-    q = torch.randn(1, 2, length, size, dtype=dtype)
+def peak_bytes(
+    pattern: Pattern, length: int, dtype: torch.dtype, size: int = 64, rows: Any = None, learns: bool = False
+) -> int:
+    """The most that torch's allocator held at once beyond the inputs; with `learns`, in the backward pass, too."""
+    q = torch.randn(1, 2, length, size, dtype=dtype, requires_grad=learns)
     flags = torch.arange(length)[None] % 100 == 3
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        top_keys(q, q, pattern, 4, rows=rows, global_mask=flags)
+        weights = top_keys(q, q, pattern, 4, rows=rows, global_mask=flags).weights
+        if learns:
+            weights.sum().backward()
     held = peak = 0
     for event in sorted(record.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
@@ -309,6 +391,14 @@ def test_memory_is_linear(pattern: Pattern, dtype: torch.dtype) -> None:
     for length in (2048, 6144):
         result = 2 * length * 4 * 12
         assert peak_bytes(pattern, length, dtype) <= 20 * 2**20 + 3 * result
+
+
+@pytest.mark.parametrize("pattern", [Full(), Window(16, 16, 4)], ids=str)
+def test_memory_with_gradients_is_linear(pattern: Pattern) -> None:
+    """Besides, the gradients of q and k, in float32 and once more as they are handed over."""
+    for length in (2048, 6144):
+        result, gradient = 2 * length * 4 * 12, 2 * length * 64 * 4
+        assert peak_bytes(pattern, length, torch.float32, learns=True) <= 20 * 2**20 + 3 * result + 4 * gradient
 
 
 def test_memory_of_one_row_is_not_that_of_all_keys() -> None:

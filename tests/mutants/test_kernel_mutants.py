@@ -22,8 +22,8 @@ from torch import Tensor
 
 import gossamer.kernels
 from gossamer import Fixed, Full, Global, PerHead, Strided, Window
+from gossamer.kernels.backends.reference import reference
 from gossamer.kernels.inputs import Inputs, make_inputs
-from gossamer.kernels.reference import reference
 from gossamer.patterns import Pattern
 
 SOURCES = Path(gossamer.kernels.__file__).parent
@@ -102,15 +102,15 @@ MUTANTS = {
         "sequence", "q_index=_at(self.q_index, at)", "q_index=_at(self.q_index, slice(0, len(self.q[0, at])))"
     ),
     "heads of a group shifted": Mutant(
-        "blocked", "yield b, heads, group", "yield b, slice(0, group.stop - group.start), group"
+        "blocked/attention", "yield b, heads, group", "yield b, slice(0, group.stop - group.start), group"
     ),
     "tiles without keys not written": Mutant("band", "tiles.query_view(lse_part).fill_(MASKED)", "pass"),
-    "empty rows left as they are": Mutant("blocked", "out.masked_fill_(empty[..., None], 0)", "pass"),
-    "empty rows without -inf": Mutant("blocked", 'lse.masked_fill_(empty, float("-inf"))', "pass"),
+    "empty rows left as they are": Mutant("blocked/attention", "out.masked_fill_(empty[..., None], 0)", "pass"),
+    "empty rows without -inf": Mutant("blocked/attention", 'lse.masked_fill_(empty, float("-inf"))', "pass"),
     "empty rows take part backward": Mutant(
-        "blocked", "rows.lse.masked_fill(rows.lse.isneginf(), SKIPPED)", "rows.lse"
+        "blocked/attention", "rows.lse.masked_fill(rows.lse.isneginf(), SKIPPED)", "rows.lse"
     ),
-    "NaN in the padding let in": Mutant("blocked", 'if "key_mask" not in call.extras:', "if True:"),
+    "NaN in the padding let in": Mutant("blocked/attention", 'if "key_mask" not in call.extras:', "if True:"),
     "heads of the keys tiled, not repeated": Mutant(
         "inputs", "self.k.repeat_interleave(group, 1)", "self.k.repeat(1, group, 1, 1)"
     ),
@@ -123,21 +123,25 @@ MUTANTS = {
     ),
     "cpu: residue classes meet": Mutant("rows", "one.at.remainder(band.dilation)", "one.at * 0", "cpu"),
     "cpu: documents meet": Mutant("rows", "span = widest + 1 + max", "span = 1 + 0 * max", "cpu"),
-    "cpu: query_start forgotten": Mutant("attention", "queries, call.query_start, call.k", "queries, 0, call.k", "cpu"),
-    "cpu: query_start forgotten by lists": Mutant("attention", "start=call.query_start,", "start=0,", "cpu"),
+    "cpu: query_start forgotten": Mutant(
+        "cpu/attention", "queries, call.query_start, call.k", "queries, 0, call.k", "cpu"
+    ),
+    "cpu: query_start forgotten by lists": Mutant("cpu/attention", "start=call.query_start,", "start=0,", "cpu"),
     "cpu: pieces written over one another": Mutant(
-        "attention", "one.resume = not direct\n        library", "one.resume = False\n        library", "cpu"
+        "cpu/attention", "one.resume = not direct\n        library", "one.resume = False\n        library", "cpu"
     ),
     "cpu: gradients of pieces written over one another": Mutant(
-        "attention", "one.resume = not direct\n        one.dout", "one.resume = False\n        one.dout", "cpu"
+        "cpu/attention", "one.resume = not direct\n        one.dout", "one.resume = False\n        one.dout", "cpu"
     ),
     "cpu: gradient of the log-sum-exp forgotten": Mutant(
-        "attention", "None if grad_lse is None else _from", "None and _from", "cpu"
+        "cpu/attention", "None if grad_lse is None else _from", "None and _from", "cpu"
     ),
-    "cpu: scale forgotten": Mutant("attention", "one.scale = call.scale", "one.scale = 1.0", "cpu"),
-    "cpu: pieces begin with a weight": Mutant("attention", "torch.zeros_like(lse))", "torch.ones_like(lse))", "cpu"),
-    "cpu: seed forgotten": Mutant("attention", 'int(call.extras["seed"]) % 2**32', "int(0)", "cpu"),
-    "cpu: heads of a group shifted": Mutant("attention", "key_heads), piece.start", "key_heads), 0", "cpu"),
+    "cpu: scale forgotten": Mutant("cpu/attention", "one.scale = call.scale", "one.scale = 1.0", "cpu"),
+    "cpu: pieces begin with a weight": Mutant(
+        "cpu/attention", "torch.zeros_like(lse))", "torch.ones_like(lse))", "cpu"
+    ),
+    "cpu: seed forgotten": Mutant("cpu/attention", 'int(call.extras["seed"]) % 2**32', "int(0)", "cpu"),
+    "cpu: heads of a group shifted": Mutant("cpu/attention", "key_heads), piece.start", "key_heads), 0", "cpu"),
     "portable: key mask dropped": Mutant("portable", "near & real.mT &", "near &", "portable"),
     "portable: window one too far": Mutant(
         "portable", "distance <= high - low", "distance <= high - low + 1", "portable"
@@ -301,8 +305,7 @@ def call(
 
 
 def outcome(compute: Callable[[Inputs], Any], inputs: Inputs, with_lse: bool) -> Tensor:
-    result = compute(inputs)
-    out, lse = result if isinstance(result, tuple) else (result, torch.zeros(()))
+    out, lse = compute(inputs)
     total = (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)).sum()
     if with_lse:
         total = total + lse.masked_fill(lse.isneginf(), 0).square().sum()
@@ -317,13 +320,13 @@ def copied(directory: Path, name: str, backend: str, mutant: Mutant | None = Non
     shutil.copytree(SOURCES, package, ignore=shutil.ignore_patterns("__pycache__"))
     for path in package.rglob("*.py"):
         source = path.read_text()
-        if mutant is not None and path.stem == mutant.module:
+        if mutant is not None and path.as_posix().endswith(f"/{mutant.module}.py"):
             found = source.count(mutant.old)
             assert found == 1, f"{path.name} holds {mutant.old!r} {found} times; bring the mutant up to date"
             source = source.replace(mutant.old, mutant.new)
         source = source.replace("gossamer.kernels", name).replace('"gossamer::', f'"{name}::')
         path.write_text(source)
-    return importlib.import_module(f"{name}.{backend}")
+    return importlib.import_module(f"{name}.backends.{backend}")
 
 
 @pytest.fixture

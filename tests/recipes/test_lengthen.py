@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ from transformers import AutoModel, AutoTokenizer
 
 import gossamer as gs
 from gossamer.errors import InputError, quote
-from gossamer.kernels import select
-from gossamer.kernels.select import Explanation
+from gossamer.kernels import backends
+from gossamer.kernels.backend import Cost
 from gossamer.models import Model
 from gossamer.patterns import Full, Global, Window
 from gossamer.text import speeches
@@ -49,13 +50,13 @@ def forced_blocked() -> Iterator[None]:
     """`auto` takes `blocked` wherever it can, as if dense attention were never faster; at least one call must do so."""
     calls = []
 
-    def take_blocked(inputs: object, others: dict[str, str]) -> Explanation:
+    def free(inputs: object) -> Cost:
         calls.append(inputs)
-        return Explanation(backend="blocked", reason="forced by this test", others=others)
+        return Cost(pairs=0, if_less=("forced by this test", "slower"))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(select, "_faster", take_blocked)
-        patch.setattr(select, "why_no_library", lambda: "left out by this test")
+    blocked = dataclasses.replace(backends.BLOCKED, cost=free)
+    cpu = dataclasses.replace(backends.CPU, why_not=lambda inputs: "left out by this test")
+    with patch.object(backends, "_OPERATORS", (backends.REFERENCE, backends.DENSE, blocked, cpu)):
         yield
     assert calls
 

@@ -124,7 +124,7 @@ def _devices() -> list[dict[str, Any]]:
 def _backends() -> list[str]:
     """The names; of the compiled kernel also what it is compiled for, or why it is not there."""
     from gossamer.kernels import BACKENDS
-    from gossamer.kernels.cpu.library import instruction_set, why_instruction_set, why_no_library
+    from gossamer.kernels.backends.cpu.library import instruction_set, why_instruction_set, why_no_library
 
     told = "; ".join(filter(None, (instruction_set() or why_no_library(), why_instruction_set())))
     return [f"cpu ({told})" if name == "cpu" else name for name in BACKENDS]

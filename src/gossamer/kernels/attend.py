@@ -8,16 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gossamer.kernels import again
+from gossamer.kernels import call_cache
 from gossamer.kernels.autocast import autocast_off
-from gossamer.kernels.blocked import blocked
-from gossamer.kernels.cpu import cpu
-from gossamer.kernels.dense import dense
+from gossamer.kernels.backends import backends_for
 from gossamer.kernels.documents import each_damaged_apart
 from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
-from gossamer.kernels.portable import portable
-from gossamer.kernels.reference import reference
-from gossamer.kernels.select import Explanation, choose, in_plain_operations
+from gossamer.kernels.select import Explanation, choose
 from gossamer.patterns import Pattern
 
 __all__ = ["attend", "explain"]
@@ -89,9 +85,9 @@ def attend(
     """
     key = None
     nothing_else = key_mask is segments is positions is global_mask is bias is seed is None
-    if nothing_else and again.is_plain(query_start, dropout, scale, backend):
-        key = again.kept(q, k, v, pattern, scale, backend, return_lse)
-        if key is not None and (prepared := again.find(key)) is not None:
+    if nothing_else and call_cache.is_cacheable(query_start, dropout, scale, backend):
+        key = call_cache.cache_key(q, k, v, pattern, scale, backend, return_lse)
+        if key is not None and (prepared := call_cache.lookup(key)) is not None:
             out, lse = prepared(q, k, v)
             return (out, lse) if return_lse else out
     inputs = make_inputs(
@@ -100,7 +96,7 @@ def attend(
     )  # fmt: skip
     chosen = choose(inputs, backend, return_lse).backend
     if key is not None and chosen == "cpu":
-        again.remember(key, inputs)
+        call_cache.store(key, inputs)
     with autocast_off(q):
         return _run(inputs, chosen, return_lse)
 
@@ -131,18 +127,11 @@ def explain(
     return choose(inputs, backend, return_lse)
 
 
-def _run(inputs: Inputs, backend: str, return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:
-    in_blocks = portable if in_plain_operations(inputs) else blocked
-    compute = {"reference": reference, "dense": _dense, "blocked": in_blocks, "cpu": cpu}[backend]
-    # Of the compiled kernel's forward pass values alone would get out of their document.
-    leaking = "v" if backend == "cpu" and not _learns(inputs) else "qkv"
-    out, lse = each_damaged_apart(inputs, compute, leaking)
+def _run(inputs: Inputs, name: str, return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:
+    (backend,) = (one for one in backends_for(inputs) if one.name == name)
+    out, lse = each_damaged_apart(inputs, backend.run, "qkv" if _learns(inputs) else backend.lets_out)
     return (out, lse) if return_lse and lse is not None else out
 
 
 def _learns(inputs: Inputs) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in (inputs.q, inputs.k, inputs.v))
-
-
-def _dense(inputs: Inputs) -> tuple[Tensor, None]:
-    return dense(inputs), None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.inputs import Inputs, tracing
+from gossamer.kernels.torch_state import in_transform
 
 __all__ = ["each_damaged_apart"]
 
@@ -25,7 +26,7 @@ def each_damaged_apart(inputs: Inputs, compute: Callable[[Inputs], Result], tens
     tensors: those of q, k and v whose numbers `compute` would let out. While tracing and under torch.func's transforms
     values cannot be looked at, and the numbers go where they go.
     """
-    if inputs.q_segments is None or tracing() or torch._C._functorch.maybe_current_level() is not None:
+    if inputs.q_segments is None or tracing() or in_transform():
         return compute(inputs)
     if _seem_finite(*(getattr(inputs, name) for name in tensors)):
         return compute(inputs)

@@ -11,10 +11,11 @@ from torch.nn import Parameter
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
+from gossamer.kernels.pieces import HeadGroup, compile_pattern
 from gossamer.kernels.storage import check_storage
 from gossamer.patterns import Full, Pattern
 
-__all__ = ["Inputs", "bias_in", "make_inputs", "readable", "tracing"]
+__all__ = ["Inputs", "make_inputs", "readable", "tracing"]
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
 
@@ -27,13 +28,15 @@ FURTHEST = 2**30
 class Inputs:
     """One call: q [batch, heads, queries, size], k, v [batch, key heads, keys, size or v's own], and one value a token.
 
-    Places are there for patterns that count blocks in documents, where no positions are given: see `read_positions`.
+    `groups` are the pieces of the pattern, compiled once; None where it has none. Places are there for patterns that
+    count blocks in documents, where no positions are given: see `read_positions`.
     """
 
     q: Tensor
     k: Tensor
     v: Tensor
     pattern: Pattern
+    groups: tuple[HeadGroup, ...] | None = None
     key_mask: Tensor | None = None
     q_segments: Tensor | None = None
     k_segments: Tensor | None = None
@@ -56,6 +59,11 @@ class Inputs:
     @property
     def keys(self) -> int:
         return self.k.shape[2]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but flags tells tokens from one another."""
+        return self.key_mask is None and self.q_segments is None and self.q_positions is None
 
     @property
     def read_positions(self) -> tuple[Tensor, Tensor]:
@@ -129,17 +137,9 @@ def make_inputs(
         q_positions, k_positions = (q_places, k_places) if q_places is not None else own.positions(batch, q.device)
     k_flags = global_mask if global_mask is None or key_mask is None else global_mask & key_mask
     return Inputs(
-        q=q,
-        k=k,
-        v=v,
-        pattern=pattern,
-        key_mask=key_mask,
-        q_segments=q_segments,
-        k_segments=k_segments,
-        q_positions=q_positions,
-        k_positions=k_positions,
-        q_places=q_places,
-        k_places=k_places,
+        q=q, k=k, v=v, pattern=pattern, groups=compile_pattern(pattern, q.shape[1]),
+        key_mask=key_mask, q_segments=q_segments, k_segments=k_segments,
+        q_positions=q_positions, k_positions=k_positions, q_places=q_places, k_places=k_places,
         q_flags=None if k_flags is None else own.flags(k_flags),
         k_flags=k_flags,
         query_start=query_start,
@@ -147,18 +147,7 @@ def make_inputs(
         scale=q.shape[-1] ** -0.5 if scale is None else float(scale),
         dropout=float(dropout),
         seed=_seed(seed, q) if dropout else None,
-    )
-
-
-def bias_in(dtype: torch.dtype, bias: Tensor) -> Tensor:
-    """A bias in the dtype of the scores: what is finite stays finite, half of what that holds, so that sums do too.
-
-    Only minus infinity says that a pair is not seen.
-    """
-    if torch.finfo(bias.dtype).max <= torch.finfo(dtype).max:
-        return bias.to(dtype)
-    most = torch.finfo(dtype).max / 2
-    return torch.where(bias.isinf(), bias, bias.clamp(-most, most)).to(dtype)
+    )  # fmt: skip
 
 
 def _check_start(query_start: int) -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels.activations import ACTIVATIONS
-from gossamer.kernels.bystanders import is_plain_tensor, somebody_transforms
+from gossamer.kernels.torch_state import has_onednn_linear, is_intercepted, is_plain_tensor, onednn_linear
 
 __all__ = ["LinearExplanation", "explain_linear", "linear"]
 
@@ -32,8 +32,6 @@ MARGIN = 1.5
 """How many times as fast oneDNN must be to be taken: where both are level, chance must not decide."""
 FEWEST_ROWS = 64
 """With fewer rows a product reads its weight once, and nothing else takes time."""
-
-_ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def _forced() -> str | None:
 
 
 def _why_not_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
-    if torch.compiler.is_compiling() or somebody_transforms():
+    if torch.compiler.is_compiling() or is_intercepted():
         return "a compiler, a transform or a mode of torch reads along"
     given = (x, weight) if bias is None else (x, weight, bias)
     if not all(map(is_plain_tensor, given)):
@@ -107,19 +105,14 @@ def _why_not_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | Non
         return "shapes that do not fit"  # torch says it
     if x.numel() < FEWEST_ROWS * x.shape[-1] or not weight.numel():
         return f"fewer than {FEWEST_ROWS} rows"
-    return "this torch has no oneDNN" if _ONEDNN is None or not torch.backends.mkldnn.is_available() else None
+    return None if has_onednn_linear() else "this torch has no oneDNN"
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     learns = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (x, weight, bias))
-    out = _Product.apply(rows, weight, bias) if learns else _multiply(rows, weight, bias)
+    out = _Product.apply(rows, weight, bias) if learns else onednn_linear(rows, weight, bias)
     return out.view(*x.shape[:-1], weight.shape[0])
-
-
-def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    out: Tensor = _ONEDNN(rows, weight, bias, "none", [], "")
-    return out
 
 
 class _Product(torch.autograd.Function):
@@ -128,7 +121,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return _multiply(rows, weight, bias)
+        return onednn_linear(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -151,7 +144,7 @@ def _speedup() -> float:
     x, weight = (torch.randn(*shape, generator=generator) for shape in ((256, 384), (768, 384)))
     ways: dict[str, Callable[[], Tensor]] = {
         "torch": lambda: F.linear(x, weight),
-        "onednn": lambda: _multiply(x, weight, None),
+        "onednn": lambda: onednn_linear(x, weight, None),
     }
     threads, best = torch.get_num_threads(), dict.fromkeys(ways, float("inf"))
     torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.kernels.tile_attention import wide
+from gossamer.kernels.precision import wide
 
 __all__ = ["merge"]
 

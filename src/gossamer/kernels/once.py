@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.inputs import tracing
+from gossamer.kernels.torch_state import in_transform
 
-__all__ = ["differentiable_once"]
+__all__ = ["differentiable_once", "refusing"]
 
 Three = tuple[Tensor, Tensor, Tensor]
 
@@ -18,7 +19,7 @@ Three = tuple[Tensor, Tensor, Tensor]
 def differentiable_once(q: Tensor, k: Tensor, v: Tensor) -> Three:
     """The same tensors, whose gradients refuse to be differentiated; InputError then names the backend that can."""
     recorded = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if not recorded or tracing() or torch._C._functorch.maybe_current_level() is not None:
+    if not recorded or tracing() or in_transform():
         return q, k, v
     return _Once.apply(q, k, v)
 
@@ -33,18 +34,21 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return tuple(_refusing(grad) for grad in grads) if torch.is_grad_enabled() else grads
+        words = "backend 'dense' has no second derivative; use backend='reference', which has all of them"
+        return tuple(None if grad is None else refusing(grad, words) for grad in grads)
 
 
-def _refusing(grad: Tensor | None) -> Tensor | None:
-    return None if grad is None else _Refuse.apply(grad)
+def refusing(grad: Tensor, words: str) -> Tensor:
+    """The same gradient; where it is to be differentiated again, that raises InputError with these words."""
+    return _Refuse.apply(grad, words) if torch.is_grad_enabled() else grad
 
 
 class _Refuse(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, grad: Tensor) -> Tensor:
+    def forward(ctx: Any, grad: Tensor, words: str) -> Tensor:
+        ctx.words = words
         return grad.view_as(grad)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> None:
-        raise InputError("backend 'dense' has no second derivative; use backend='reference', which has all of them")
+        raise InputError(ctx.words)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,22 +15,19 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocast_off
-from gossamer.kernels.bystanders import nobody_reads_along
 from gossamer.kernels.inputs import Inputs, tracing
-from gossamer.kernels.pieces import HeadGroup, compile_pattern, pieces_from_numbers, pieces_to_numbers
+from gossamer.kernels.pieces import HeadGroup, pieces_from_numbers, pieces_to_numbers, why_not_pieces
+from gossamer.kernels.precision import wide
 from gossamer.kernels.storage import check_storage
-from gossamer.kernels.tile_attention import wide
+from gossamer.kernels.torch_state import has_tangents, in_transform, is_jit_traced, is_plain_eager
 
-__all__ = ["PER_TOKEN", "Arguments", "Operator", "empty_outputs"]
+__all__ = ["PER_TOKEN", "Arguments", "Operator", "empty_outputs", "needs_plain_operations", "why_no_operator"]
 
 PER_TOKEN = (
     "key_mask", "q_segments", "k_segments", "q_positions", "k_positions", "q_places", "k_places", "q_flags", "k_flags"
 )  # fmt: skip
 EXTRAS = (*PER_TOKEN, "seed")
 """The optional tensors; the operators take a list of those that are given, and their names."""
-
-
-_compiled = lru_cache(maxsize=256)(compile_pattern)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +71,7 @@ class Operator:
     def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Output [batch, heads, queries, size of v] and log-sum-exp [batch, heads, queries] of the whole pattern."""
         call = self.call(inputs)
-        if nobody_reads_along(call.q, call.k, call.v):
+        if is_plain_eager(call.q, call.k, call.v):
             return self._forward(call)
         out, lse = self.attention(*_operands(call))
         return out, lse
@@ -86,7 +82,7 @@ class Operator:
 
     def call(self, inputs: Inputs) -> Arguments:
         """What the kernel is given."""
-        groups = (compile_pattern if tracing() else _compiled)(inputs.pattern, inputs.q.shape[1])
+        groups = inputs.groups or ()
         if not self.shares_heads or len(groups) > 1:
             inputs = inputs.with_repeated_heads()
         return Arguments(
@@ -133,6 +129,27 @@ def empty_outputs(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     batch, heads, queries, _ = q.shape
     out = q.new_empty(batch, queries, heads, v.shape[3]).transpose(1, 2)
     return out, q.new_empty(batch, heads, queries, dtype=wide(q))
+
+
+def needs_plain_operations(inputs: Inputs) -> bool:
+    """Whether there are no operators of our own for this call: while exporting, and on devices such as MPS, XLA."""
+    return torch.compiler.is_exporting() or inputs.q.device.type not in ("cpu", "cuda")
+
+
+def why_no_operator(inputs: Inputs) -> str | None:
+    """Why no operator of our own computes this call, or None; where there are none, its backend says so."""
+    if inputs.groups is None:
+        return why_not_pieces(inputs.pattern)
+    if inputs.bias is not None:
+        return "it takes no bias"
+    if tracing() or needs_plain_operations(inputs):
+        return None
+    # Operators have no rules for these: torch would fail, or drop a derivative.
+    if in_transform():
+        return "it has no rules for the transforms of torch.func"
+    if has_tangents(inputs.q, inputs.k, inputs.v):
+        return "it has no forward-mode derivative"
+    return "torch.jit cannot trace it" if is_jit_traced() else None
 
 
 def _operands(call: Arguments) -> tuple[Any, ...]:

@@ -28,14 +28,14 @@ class HeadGroup:
     flagged: bool = False
 
 
-def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...]:
-    """The pieces of a pattern, by groups of heads. Raises ValueError where there are none (see `why_not_pieces`)."""
+def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...] | None:
+    """The pieces of a pattern, by groups of heads; None where there are none (see `why_not_pieces`)."""
     groups: list[HeadGroup] = []
     start = 0
     for part, count in pattern.by_head(heads):
         pieces = part.pieces()
         if pieces is None:
-            raise ValueError(why_not_pieces(pattern))
+            return None
         groups.append(HeadGroup(start=start, stop=start + count, bands=pieces.bands, flagged=pieces.flagged))
         start += count
     return tuple(groups)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
+from gossamer.kernels.torch_state import is_wrapped_by_transform
 
 __all__ = ["check_storage", "is_cut_off", "span_bytes"]
 
@@ -37,4 +38,4 @@ def _lies_in_memory(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or x.device.type not in ("cpu", "cuda"):
         return False
     is_ordinary = type(x).__torch_dispatch__ is Tensor.__torch_dispatch__
-    return is_ordinary and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return is_ordinary and not is_wrapped_by_transform(x)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
-from gossamer.models.tensors import as_mask, describe
+from gossamer.models.inputs import as_mask
+from gossamer.models.tensors import describe
 from gossamer.text.encoding import end_of_documents
 
 __all__ = ["Prompts", "Stops", "check_count", "end_ids", "read_prompts", "read_seeds", "read_stops"]

@@ -14,13 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from gossamer.kernels.backend import Backend, Cost
+from gossamer.kernels.backends.blocked.backend import tile_cost
+from gossamer.kernels.backends.blocked.tile_attention import MASKED, NOTHING_SEEN
+from gossamer.kernels.backends.blocked.tile_masks import by_positions, in_own_block
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.pieces import HeadGroup, compile_pattern
-from gossamer.kernels.tile_attention import MASKED, NOTHING_SEEN, wide
-from gossamer.kernels.tile_masks import by_positions, in_own_block
-from gossamer.patterns import Band
+from gossamer.kernels.pieces import HeadGroup, why_not_pieces
+from gossamer.kernels.precision import wide
+from gossamer.kernels.torch_state import promise
+from gossamer.patterns import Band, Full
 
-__all__ = ["is_wide", "portable"]
+__all__ = ["PORTABLE", "portable"]
 
 ROWS = 64
 """Queries of a block."""
@@ -57,13 +61,14 @@ def portable(inputs: Inputs) -> tuple[Tensor, Tensor]:
         q_segments=_segments(inputs.q_segments, q), k_segments=_segments(inputs.k_segments, k),
         q_positions=q_positions[:, None, :, None], k_positions=k_positions[:, None, :, None],
     )  # fmt: skip
-    parts = [_group(tokens, group, inputs) for group in compile_pattern(inputs.pattern, q.shape[1])]
+    assert inputs.groups is not None
+    parts = [_group(tokens, group, inputs) for group in inputs.groups]
     out, lse = (torch.cat(one, 1) for one in zip(*parts, strict=True))
     empty = lse < NOTHING_SEEN
     return out.masked_fill(empty[..., None], 0).to(q.dtype), lse.masked_fill(empty, float("-inf"))
 
 
-def is_wide(band: Band) -> bool:
+def _is_wide(band: Band) -> bool:
     """Whether all pairs are computed, as blocks would take memory for the reach of the band, however short the text."""
     if band.stride and not band.own_block:
         return False
@@ -94,7 +99,7 @@ def _all(s: _Tokens, bands: tuple[Band, ...], inputs: Inputs) -> tuple[Tensor, T
 def _piece(s: _Tokens, band: Band, inputs: Inputs) -> tuple[Tensor, Tensor]:
     if band.stride and not band.own_block:
         return _cells(s, band)
-    if is_wide(band) or (band.dilation == 1 and (band.low is None or band.high is None)):
+    if _is_wide(band) or (band.dilation == 1 and (band.low is None or band.high is None)):
         return _all_pairs(s, band)
     if band.low is not None and band.high is not None:
         return _band(s, band, band.low, band.high, inputs.query_start)
@@ -111,7 +116,7 @@ def _some(flags: Tensor) -> Tensor:
     first = torch.arange(flags.shape[2], device=flags.device) == 0
     found = (flags[:, 0, :, 0].any(0) | first).nonzero()[:, 0]
     if torch.compiler.is_exporting():
-        torch._check(found.shape[0] >= 1)
+        promise(found.shape[0] >= 1)
     return found
 
 
@@ -213,3 +218,28 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float) -
     scores = (q @ k.mT * scale).masked_fill(~allowed, MASKED)
     lse = scores.logsumexp(-1)
     return (scores - lse[..., None]).exp() @ v, lse
+
+
+def _why_not(inputs: Inputs) -> str | None:
+    if inputs.groups is None:
+        return why_not_pieces(inputs.pattern)
+    if inputs.bias is not None:
+        return "it takes no bias"
+    if inputs.dropout or inputs.q_positions is not None:
+        return "in plain operations (while exporting, and on this device) it has neither dropout nor positions"
+    return None
+
+
+def _cost(inputs: Inputs) -> Cost:
+    """While exporting the lengths to come are not known: whatever leaves out pairs is taken."""
+    if not torch.compiler.is_exporting():
+        return tile_cost(inputs)
+    if inputs.pattern in (Full(), Full(causal=True)):
+        return Cost(pairs=None, if_more=("full attention", "no pair to leave out"))
+    bands = [band for group in inputs.groups or () for band in group.bands]
+    is_linear = all(band.low is not None and not _is_wide(band) for band in bands)
+    memory = "in linear memory" if is_linear else "on little more than its pairs"
+    return Cost(pairs=0, if_less=(f"exporting: plain operations {memory}", "quadratic"))
+
+
+PORTABLE = Backend(name="blocked", why_not=_why_not, cost=_cost, run=portable)

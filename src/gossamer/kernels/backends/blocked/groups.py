@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gossamer.kernels.band import band_backward, band_forward
+from gossamer.kernels.backends.blocked.band import band_backward, band_forward
+from gossamer.kernels.backends.blocked.sequence import Gradients, Sequence
+from gossamer.kernels.backends.blocked.tile_attention import MASKED, SKIPPED, Rows
 from gossamer.kernels.pieces import HeadGroup
-from gossamer.kernels.sequence import Gradients, Sequence
-from gossamer.kernels.tile_attention import MASKED, SKIPPED, Rows
 from gossamer.patterns import Band
 
 __all__ = ["group_backward", "group_forward"]

@@ -9,8 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.kernels import again, select
-from gossamer.kernels.bystanders import nobody_reads_along
+from gossamer.kernels import call_cache
+from gossamer.kernels.backends.cpu import backend as cpu_backend
+from gossamer.kernels.torch_state import is_plain_eager
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -35,7 +36,7 @@ class Seen(TorchDispatchMode):
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> None:
-    again._PREPARED.clear()
+    call_cache._PREPARED.clear()
 
 
 CALLS = {
@@ -143,23 +144,23 @@ def test_who_reads_along_sees_the_operator() -> None:
 def test_negated_views_are_read_as_what_they_are() -> None:
     q, k, v = (draw(1, 2, 40, 16, seed=i) for i in range(3))
     negated = torch._neg_view(k)
-    assert nobody_reads_along(q, k, v)
-    assert not nobody_reads_along(q, negated, v)
+    assert is_plain_eager(q, k, v)
+    assert not is_plain_eager(q, negated, v)
     gs.attend(q, k, v, gs.Full())
     torch.testing.assert_close(gs.attend(q, negated, v, gs.Full()), definition(q, -k, v, gs.Full()), rtol=0, atol=5e-6)
-    assert not nobody_reads_along(torch._to_functional_tensor(q), k, v)
+    assert not is_plain_eager(torch._to_functional_tensor(q), k, v)
 
 
 def test_without_the_kernel_nothing_is_taken_from_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = (draw(1, 2, 40, 16, seed=i) for i in range(3))
     expected = gs.attend(q, k, v, gs.Full())
-    monkeypatch.setattr(select, "why_no_library", lambda: "it was not compiled")
-    monkeypatch.setattr("gossamer.kernels.cpu.attention.library", lambda: pytest.fail("the kernel was called"))
+    monkeypatch.setattr(cpu_backend, "why_no_library", lambda: "it was not compiled")
+    monkeypatch.setattr("gossamer.kernels.backends.cpu.attention.library", lambda: pytest.fail("the kernel was called"))
     torch.testing.assert_close(gs.attend(q, k, v, gs.Full()), expected, rtol=0, atol=5e-6)
 
 
 def test_only_so_many_calls_are_remembered() -> None:
-    for length in range(1, again.MOST + 20):
+    for length in range(1, call_cache.MOST + 20):
         x = torch.zeros(1, 1, length, 2)
         gs.attend(x, x, x, gs.Full())
-    assert 0 < len(again._PREPARED) <= again.MOST
+    assert 0 < len(call_cache._PREPARED) <= call_cache.MOST

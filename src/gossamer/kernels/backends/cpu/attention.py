@@ -10,9 +10,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from gossamer.kernels.cpu.c_call import Call, CRows, CTensor
-from gossamer.kernels.cpu.library import library
-from gossamer.kernels.cpu.rows import Piece, RowList, Tokens, pieces_of
+from gossamer.kernels.backends.cpu.c_call import Call, CRows, CTensor
+from gossamer.kernels.backends.cpu.library import library
+from gossamer.kernels.backends.cpu.rows import Piece, RowList, Tokens, pieces_of
 from gossamer.kernels.dropout import keep_threshold
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.operator import Arguments, Operator, empty_outputs

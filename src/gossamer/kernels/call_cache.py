@@ -1,4 +1,4 @@
-"""Calls like earlier ones: to check, choose and describe them again would take longer than a short text's attention.
+"""Calls like earlier ones, prepared: checks, choice and description take longer than the attention of a short text.
 
 Only calls of q, k, v and a pattern, with nothing else given, are remembered, by everything that their checks read.
 """
@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.kernels.bystanders import nobody_reads_along
-from gossamer.kernels.cpu import Prepared, prepare
+from gossamer.kernels.backends.cpu import Prepared, kernel_is_there, prepare
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.select import kernel_is_there
+from gossamer.kernels.torch_state import is_plain_eager
 from gossamer.patterns import Pattern
 
-__all__ = ["find", "is_plain", "kept", "remember"]
+__all__ = ["cache_key", "is_cacheable", "lookup", "store"]
 
 MOST = 256
 """Calls that are remembered at once."""
@@ -24,7 +23,7 @@ MOST = 256
 _PREPARED: dict[Any, Prepared] = {}
 
 
-def is_plain(query_start: object, dropout: object, scale: object, backend: object) -> bool:
+def is_cacheable(query_start: object, dropout: object, scale: object, backend: object) -> bool:
     """Whether these are as they should be, and the first two 0; all others are for the checks of a call."""
     return (
         type(query_start) is int
@@ -36,23 +35,23 @@ def is_plain(query_start: object, dropout: object, scale: object, backend: objec
     )
 
 
-def kept(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float | None, backend: str, lse: bool) -> Any:
+def cache_key(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float | None, backend: str, lse: bool) -> Any:
     """What tells this call from others, or None where it cannot be remembered."""
-    if not isinstance(pattern, Pattern) or torch.is_autocast_enabled("cpu") or not nobody_reads_along(q, k, v):
+    if not isinstance(pattern, Pattern) or torch.is_autocast_enabled("cpu") or not is_plain_eager(q, k, v):
         return None
     shapes, strides = (q.shape, k.shape, v.shape), (q.stride(), k.stride(), v.stride())
     return (pattern, q.dtype, k.dtype, v.dtype, shapes, strides, scale, type(scale), backend, lse)
 
 
-def find(key: Any) -> Prepared | None:
+def lookup(key: Any) -> Prepared | None:
     """The earlier call, unless the kernel is no longer to be used."""
-    found = _PREPARED.get(key)
-    return found if found is None or kernel_is_there() else None
+    prepared = _PREPARED.get(key)
+    return prepared if prepared is None or kernel_is_there() else None
 
 
-def remember(key: Any, inputs: Inputs) -> None:
+def store(key: Any, inputs: Inputs) -> None:
     """Keep a call that the compiled kernel computes."""
     if len(_PREPARED) >= MOST:
         _PREPARED.clear()
-    if (one := prepare(inputs)) is not None:
-        _PREPARED[key] = one
+    if (prepared := prepare(inputs)) is not None:
+        _PREPARED[key] = prepared

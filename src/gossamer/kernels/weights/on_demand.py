@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,9 +13,13 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
+from gossamer.kernels.once import refusing
+from gossamer.kernels.precision import wide
 from gossamer.kernels.storage import check_storage
-from gossamer.kernels.tile_attention import wide
-from gossamer.kernels.walk import walk
+from gossamer.kernels.torch_state import in_transform
+from gossamer.kernels.weights.gradients import add_rows_gradients, add_top_keys_gradients
+from gossamer.kernels.weights.row_sums import NOTHING, RowSum, to_weights
+from gossamer.kernels.weights.walk import walk
 from gossamer.patterns import Pattern
 
 __all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "top_keys"]
@@ -25,8 +30,6 @@ KeyFlags = Bool[Tensor, "batch keys"]
 Lse = Float[Tensor, "batch heads queries"]
 Rows = Sequence[int] | Int[Tensor, "rows"] | Int[Tensor, "batch rows"]
 
-NOTHING = float("-inf")
-
 
 @dataclass(frozen=True, kw_only=True)
 class TopKeys:
@@ -36,7 +39,6 @@ class TopKeys:
     keys: Int[Tensor, "batch heads rows count"]
 
 
-@torch.no_grad()
 def attention_rows(
     q: Queries,
     k: Keys,
@@ -61,9 +63,11 @@ def attention_rows(
         lse: each query's log-sum-exp, [batch, heads, queries], as `attend(..., return_lse=True)` gives it; computed
             from the same scores unless given.
 
-    Returns [batch, heads, rows, keys] in float32 (float64 for float64), detached. A key that is not seen has weight 0,
-    a query that sees nothing a row of zeros; other rows sum to 1. Dropout is never applied to weights that are shown.
-    Beside the result, 2 times a text's part of it and some 20 MiB (`walk.BLOCK_SCORES`; float64: twice that) are held.
+    Returns [batch, heads, rows, keys] in float32 (float64 for float64), differentiable in q and k, once: an `lse` that
+    is given stands for theirs, and gets no gradient itself. Under the transforms of torch.func all is constant. A key
+    that is not seen has weight 0, a query that sees nothing a row of zeros; other rows sum to 1. Dropout is never
+    applied to weights that are shown. Beside the result, 2 times a text's part of it and some 20 MiB
+    (`walk.BLOCK_SCORES`; float64: twice that) are held; in the backward pass, too, beside the gradients.
 
     Raises InputError for what `attend` refuses, for rows that there are not, and for an lse of another shape.
     Source: Vaswani et al. 2017, section 3.2.1; weights from the log-sum-exp: Dao et al. 2022, FlashAttention, 3.1.
@@ -74,17 +78,23 @@ def attention_rows(
     )  # fmt: skip
     chosen = choose_rows(rows, inputs.q.shape[0], inputs.queries, inputs.q.device)
     _check_lse(lse, inputs)
+    if _learns(inputs):
+        return _Rows.apply(inputs.q, inputs.k, inputs, chosen, lse)
+    with torch.no_grad():
+        return _rows(inputs, chosen, lse)
+
+
+def _rows(inputs: Inputs, chosen: Tensor, lse: Tensor | None) -> Tensor:
     batch, heads = inputs.q.shape[:2]
     found = inputs.q.new_full((batch, heads, chosen.shape[1], inputs.keys), NOTHING, dtype=wide(inputs.q))
-    with autocast_off(q):
+    with autocast_off(inputs.q):
         for i in range(batch):
             for block in walk(inputs, i, chosen[i]):
                 _write_scores(found[i, block.heads], block.rows, block.keys, block.scores)
-            _to_weights(found[i], _sum_of(found[i]) if lse is None else _Sum.of_lse(lse[i][:, chosen[i]]))
+            to_weights(found[i], RowSum.of_scores(found[i]) if lse is None else RowSum.of_lse(lse[i][:, chosen[i]]))
     return found
 
 
-@torch.no_grad()
 def top_keys(
     q: Queries,
     k: Keys,
@@ -103,10 +113,11 @@ def top_keys(
 ) -> TopKeys:
     """The `count` keys with the largest attention weights, for every query or for chosen `rows`.
 
-    Arguments and errors as for `attention_rows`. Returns weights and key indices [batch, heads, rows, count], detached:
+    Arguments and errors as for `attention_rows`. Returns weights and key indices [batch, heads, rows, count]:
     weights fall, equal scores stand in the order of their keys, and where a query sees fewer keys, weight 0 and key -1
     follow. Weights are computed for the pairs that are shown alone, without dropout; without `lse` all visible pairs
-    are summed up in the same pass.
+    are summed up in the same pass. Weights have gradients like those of `attention_rows`: the backward pass walks over
+    all visible pairs once more, in the same memory.
 
     Work grows with the visible pairs, memory with the result: beside it, some 20 MiB (`walk.BLOCK_SCORES`; float64:
     twice that) and 60 bytes for each of `count` places, `walk.CHUNK` queries and heads, whatever the length.
@@ -118,20 +129,89 @@ def top_keys(
     check_count(count)
     chosen = choose_rows(rows, inputs.q.shape[0], inputs.queries, inputs.q.device)
     _check_lse(lse, inputs)
+    if _learns(inputs):
+        weights, keys = _Top.apply(inputs.q, inputs.k, inputs, chosen, count, lse)
+        return TopKeys(weights=weights, keys=keys)
+    with torch.no_grad():
+        return _top(inputs, chosen, count, lse)[0]
+
+
+def _top(inputs: Inputs, chosen: Tensor, count: int, lse: Tensor | None) -> tuple[TopKeys, list[RowSum]]:
+    """Also the sums of each text's rows."""
     batch, heads = inputs.q.shape[:2]
-    shape = (batch, heads, chosen.shape[1], count)
+    shape, totals = (batch, heads, chosen.shape[1], count), []
     scores = inputs.q.new_full(shape, NOTHING, dtype=wide(inputs.q))
-    keys = torch.full(shape, -1, dtype=torch.int64, device=q.device)
-    with autocast_off(q):
+    keys = torch.full(shape, -1, dtype=torch.int64, device=inputs.q.device)
+    with autocast_off(inputs.q):
         for i in range(batch):
             total = _collect(inputs, i, chosen[i], scores[i], keys[i], summing=lse is None)
-            _to_weights(scores[i], total if lse is None else _Sum.of_lse(lse[i][:, chosen[i]]))
-    return TopKeys(weights=scores, keys=keys)
+            totals.append(total if lse is None else RowSum.of_lse(lse[i][:, chosen[i]]))
+            to_weights(scores[i], totals[i])
+    return TopKeys(weights=scores, keys=keys), totals
 
 
-def _collect(inputs: Inputs, batch: int, chosen: Tensor, scores: Tensor, keys: Tensor, summing: bool) -> _Sum:
+def _learns(inputs: Inputs) -> bool:
+    return torch.is_grad_enabled() and (inputs.q.requires_grad or inputs.k.requires_grad) and not in_transform()
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, inputs: Inputs, chosen: Tensor, lse: Tensor | None) -> Tensor:
+        weights = _rows(inputs, chosen, lse)
+        ctx.save_for_backward(q, k, weights)
+        ctx.inputs, ctx.chosen = inputs, chosen
+        return weights
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, weights = ctx.saved_tensors
+        inputs = replace(ctx.inputs, q=q, k=k)
+
+        def add(i: int, grad_q: Tensor, grad_k: Tensor) -> None:
+            add_rows_gradients(inputs, i, ctx.chosen[i], weights[i], grad[i], grad_q, grad_k)
+
+        return (*_gradients(inputs, add), None, None, None)
+
+
+class _Top(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, inputs: Inputs, chosen: Tensor, count: int, lse: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        found, ctx.totals = _top(inputs, chosen, count, lse)
+        ctx.save_for_backward(q, k, found.weights, found.keys)
+        ctx.mark_non_differentiable(found.keys)
+        ctx.inputs, ctx.chosen = inputs, chosen
+        return found.weights, found.keys
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, weights, keys = ctx.saved_tensors
+        inputs = replace(ctx.inputs, q=q, k=k)
+
+        def add(i: int, grad_q: Tensor, grad_k: Tensor) -> None:
+            shown = (weights[i], keys[i], grad[i])
+            add_top_keys_gradients(inputs, i, ctx.chosen[i], ctx.totals[i], *shown, grad_q, grad_k)
+
+        return (*_gradients(inputs, add), None, None, None, None)
+
+
+def _gradients(inputs: Inputs, add: Callable[[int, Tensor, Tensor], None]) -> tuple[Tensor, Tensor]:
+    """Of q and k, as `add(text, gradient of q, gradient of k)` sums them up; a second derivative is refused."""
+    with torch.no_grad(), autocast_off(inputs.q):
+        grads = [torch.zeros_like(x, dtype=wide(x)) for x in (inputs.q, inputs.k)]
+        for i in range(inputs.q.shape[0]):
+            add(i, grads[0][i], grads[1][i])
+        grad_q, grad_k = (grad.to(inputs.q.dtype) for grad in grads)
+    if torch.is_grad_enabled():
+        words = "attention weights on demand have no second derivative; compute them from q and k by plain operations"
+        return refusing(grad_q.requires_grad_(), words), refusing(grad_k.requires_grad_(), words)
+    return grad_q, grad_k
+
+
+def _collect(inputs: Inputs, batch: int, chosen: Tensor, scores: Tensor, keys: Tensor, summing: bool) -> RowSum:
     """Fill in the best scores and keys of one text, [heads, rows, count]; gives the sums of all where asked for."""
-    total = _Sum.of_lse(scores.new_full(scores.shape[:2], NOTHING))
+    total = RowSum.of_lse(scores.new_full(scores.shape[:2], NOTHING))
     for block in walk(inputs, batch, chosen):
         found, at = _best(block.scores, scores.shape[-1])
         old, old_keys = scores[block.heads][:, block.rows], keys[block.heads][:, block.rows]
@@ -139,7 +219,7 @@ def _collect(inputs: Inputs, batch: int, chosen: Tensor, scores: Tensor, keys: T
         scores[block.heads, block.rows] = best[..., : scores.shape[-1]]
         keys[block.heads, block.rows] = where[..., : scores.shape[-1]]
         if summing:
-            total.add(block.heads, block.rows, _sum_of(block.scores))
+            total.add(block.heads, block.rows, RowSum.of_scores(block.scores))
     return total
 
 
@@ -169,38 +249,6 @@ def _write_scores(found: Tensor, rows: Tensor, keys: Tensor, scores: Tensor) -> 
     """Into [heads, rows, keys]; a pair that another block has written is not seen in this one."""
     seen = found[:, rows[:, None], keys]
     found[:, rows[:, None], keys] = torch.where(scores == NOTHING, seen, scores)
-
-
-@dataclass(frozen=True)
-class _Sum:
-    """Log-sum-exp of each row, [heads, rows], as peak + rest: beside a peak of -1e9 the rest would be rounded away."""
-
-    peak: Tensor
-    rest: Tensor
-
-    @classmethod
-    def of_lse(cls, lse: Tensor) -> _Sum:
-        return cls(lse, torch.zeros_like(lse))
-
-    def add(self, heads: slice, rows: Tensor, other: _Sum) -> None:
-        """Take other scores of some rows in."""
-        peak, rest = self.peak[heads][:, rows], self.rest[heads][:, rows]
-        highest = torch.maximum(peak, other.peak)
-        zero = highest.masked_fill(highest == NOTHING, 0)
-        self.rest[heads, rows] = torch.logaddexp(peak - zero + rest, other.peak - zero + other.rest)
-        self.peak[heads, rows] = highest
-
-
-def _sum_of(scores: Tensor) -> _Sum:
-    """Of [heads, rows, keys]; rows that see nothing have a peak of -inf."""
-    peak = scores.amax(-1) if scores.shape[-1] else scores.new_full(scores.shape[:-1], NOTHING)
-    return _Sum(peak, (scores - peak.masked_fill(peak == NOTHING, 0)[..., None]).logsumexp(-1))
-
-
-def _to_weights(scores: Tensor, total: _Sum) -> None:
-    """exp(score - log-sum-exp) in place, 0 for what is not seen."""
-    hidden = scores == NOTHING
-    scores.sub_(total.peak[..., None]).sub_(total.rest[..., None]).exp_().masked_fill_(hidden, 0)
 
 
 def check_count(count: int) -> None:

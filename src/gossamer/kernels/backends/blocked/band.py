@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from gossamer.kernels.sequence import Gradients, Sequence
-from gossamer.kernels.tile_attention import MASKED, Rows, backward_tiles, forward_tiles, has_fused
-from gossamer.kernels.tile_masks import band_mask, kept, own_masks
-from gossamer.kernels.tiles import Tiles, band_tiles, block_size, block_tiles, gathered_tiles
+from gossamer.kernels.backends.blocked.sequence import Gradients, Sequence
+from gossamer.kernels.backends.blocked.tile_attention import MASKED, Rows, backward_tiles, forward_tiles, has_fused
+from gossamer.kernels.backends.blocked.tile_masks import band_mask, kept, own_masks
+from gossamer.kernels.backends.blocked.tiles import Tiles, band_tiles, block_size, block_tiles, gathered_tiles
 from gossamer.patterns import Band
 
 __all__ = ["band_backward", "band_forward"]

@@ -8,10 +8,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from gossamer.kernels.backends.blocked.sequence import Sequence
+from gossamer.kernels.backends.blocked.tile_attention import MASKED
+from gossamer.kernels.backends.blocked.tiles import Tiles
 from gossamer.kernels.dropout import keep_mask
-from gossamer.kernels.sequence import Sequence
-from gossamer.kernels.tile_attention import MASKED
-from gossamer.kernels.tiles import Tiles
 from gossamer.patterns import Band
 
 __all__ = ["band_mask", "by_positions", "in_own_block", "kept", "own_masks"]

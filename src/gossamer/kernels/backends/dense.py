@@ -9,18 +9,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from gossamer.kernels.inputs import Inputs, bias_in, readable
+from gossamer.kernels.backend import Backend, Cost
+from gossamer.kernels.inputs import Inputs, readable, tracing
 from gossamer.kernels.once import differentiable_once
+from gossamer.kernels.pieces import why_not_pieces
+from gossamer.kernels.precision import bias_in
+from gossamer.kernels.torch_state import has_tangents, transforms
 from gossamer.kernels.visible import visible
 from gossamer.patterns import Full, Pattern
 
-__all__ = ["dense"]
+__all__ = ["DENSE", "dense", "dense_pairs", "is_causal_alone"]
 
 CACHED_MASK = 2**20
 """Masks of at most so many pairs are kept from call to call."""
 
 
-def dense(inputs: Inputs) -> Tensor:
+def dense(inputs: Inputs) -> tuple[Tensor, None]:
     """Output [batch, heads, queries, size]; without log-sum-exp, dropout and second derivative."""
     if inputs.bias is None or not inputs.bias.requires_grad:  # for a bias that learns torch takes plain operations
         q, k, v = differentiable_once(inputs.q, inputs.k, inputs.v)
@@ -29,8 +33,8 @@ def dense(inputs: Inputs) -> Tensor:
     if inputs.bias is not None and inputs.q.dtype.itemsize == 2 and inputs.bias.dtype != inputs.q.dtype:
         # Half precision would round the bias, and make minus infinity of a large one.
         wide = replace(inputs, q=inputs.q.float(), k=inputs.k.float(), v=inputs.v.float())
-        return _dense(wide).to(inputs.q.dtype)
-    return _dense(inputs)
+        return _dense(wide).to(inputs.q.dtype), None
+    return _dense(inputs), None
 
 
 def _dense(inputs: Inputs) -> Tensor:
@@ -38,11 +42,10 @@ def _dense(inputs: Inputs) -> Tensor:
     if inputs.key_mask is not None:
         padding = ~inputs.key_mask[:, None, :, None]
         k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
-    if inputs.key_mask is None and inputs.q_segments is None and inputs.bias is None and inputs.q_positions is None:
+    if inputs.is_plain and inputs.bias is None:
         if inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start):
             return scaled_dot_product_attention(q, k, v, scale=inputs.scale)
-        square = inputs.queries == inputs.keys and inputs.query_start == 0
-        if inputs.pattern == Full(causal=True) and square:
+        if is_causal_alone(inputs):
             return scaled_dot_product_attention(q, k, v, is_causal=True, scale=inputs.scale)
     added, empty = _mask(inputs)
     out = scaled_dot_product_attention(q, k, v, attn_mask=added, scale=inputs.scale)
@@ -53,9 +56,7 @@ def _dense(inputs: Inputs) -> Tensor:
 
 def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     """What is added to the scores, and the rows that see nothing, [..., queries, 1] (None: no such row)."""
-    plain = all(
-        x is None for x in (inputs.key_mask, inputs.q_segments, inputs.q_positions, inputs.q_flags, inputs.bias)
-    )
+    plain = inputs.is_plain and inputs.q_flags is None and inputs.bias is None
     if not plain or not readable(inputs.q) or inputs.queries * inputs.keys > CACHED_MASK:
         return _make_mask(inputs)
     return _cached_mask(
@@ -82,3 +83,38 @@ def _make_mask(inputs: Inputs) -> tuple[Tensor, Tensor]:
     bias = q.new_zeros(()) if inputs.bias is None else bias_in(q.dtype, inputs.bias)
     added = torch.where(allowed, bias, q.new_tensor(float("-inf")))
     return added.masked_fill_(empty, 0), empty
+
+
+def is_causal_alone(inputs: Inputs) -> bool:
+    """Whether torch leaves out the pairs behind the diagonal, without a mask."""
+    square = inputs.queries == inputs.keys and inputs.query_start == 0
+    return inputs.is_plain and inputs.pattern == Full(causal=True) and square
+
+
+def dense_pairs(inputs: Inputs) -> int:
+    """The pairs that torch computes, of all texts and heads."""
+    batch, heads, queries, _ = inputs.q.shape
+    pairs = batch * heads * queries * inputs.keys
+    return pairs // 2 if is_causal_alone(inputs) and queries > 1 else pairs
+
+
+def _why_not(inputs: Inputs) -> str | None:
+    if inputs.groups is None:
+        return why_not_pieces(inputs.pattern)
+    if inputs.dropout:
+        return "torch's dropout is not the counter-based one"
+    if tracing():
+        return None
+    if has_tangents(inputs.q, inputs.k, inputs.v):
+        return "torch's has no forward-mode derivative"
+    return "torch's has no second derivative" if transforms().count("Grad") > 1 else None
+
+
+DENSE = Backend(
+    name="dense",
+    why_not=_why_not,
+    cost=lambda inputs: Cost(pairs=dense_pairs(inputs)),
+    run=dense,
+    only="blocked cannot",
+    gives_lse=False,
+)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from gossamer.errors import InputError, quote
-from gossamer.kernels.cpu.c_call import Call, CField, why_another_call
+from gossamer.kernels.backends.cpu.c_call import Call, CField, why_another_call
 
 __all__ = [
     "instruction_set",

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["MASKED", "NOTHING_SEEN", "SKIPPED", "Rows", "backward_tiles", "forward_tiles", "has_fused", "wide"]
+from gossamer.kernels.torch_state import fused_attention, fused_attention_backward, has_fused_attention
+
+__all__ = ["MASKED", "NOTHING_SEEN", "SKIPPED", "Rows", "backward_tiles", "forward_tiles", "has_fused"]
 
 MASKED = -1e30
 """Added to a forbidden score. Finite, so that a row of nothing but forbidden keys stays free of NaN."""
@@ -23,9 +25,6 @@ NOTHING_SEEN = -1e29
 
 SKIPPED = 1e30
 """As a log-sum-exp in the backward pass: every probability of the row becomes 0."""
-
-_FUSED: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-_FUSED_BACKWARD: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +50,7 @@ class Rows:
 
 def has_fused(x: Tensor) -> bool:
     """Whether torch's fused CPU attention with log-sum-exp serves this tensor."""
-    available = _FUSED is not None and _FUSED_BACKWARD is not None
-    return available and x.device.type == "cpu" and x.dtype == torch.float32
-
-
-def wide(x: Tensor) -> torch.dtype:
-    """The dtype of scores, sums and log-sum-exp: float32, and float64 for float64."""
-    return x.dtype if x.dtype.itemsize >= 4 else torch.float32
+    return has_fused_attention() and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def forward_tiles(
@@ -69,8 +62,7 @@ def forward_tiles(
     Returns the output like q and the log-sum-exp [heads, tiles, rows].
     """
     if keep is None and has_fused(q):
-        out, lse = _FUSED(q, k, v, attn_mask=mask, scale=scale)
-        return out, lse
+        return fused_attention(q, k, v, mask, scale)
     scores = _scores(q, k, mask, scale)
     lse = scores.logsumexp(-1)
     probabilities = (scores - lse[..., None]).exp_()
@@ -88,9 +80,7 @@ def backward_tiles(
     `lse` is SKIPPED take part with p = 0.
     """
     if keep is None and rows.grad_lse is None and has_fused(q):
-        saved = (rows.grad_out, q, k, v, rows.out, rows.lse)
-        grad_q, grad_k, grad_v = _FUSED_BACKWARD(*saved, 0.0, False, attn_mask=mask, scale=scale)
-        return grad_q, grad_k, grad_v
+        return fused_attention_backward(rows.grad_out, q, k, v, rows.out, rows.lse, mask, scale)
     probabilities = (_scores(q, k, mask, scale) - rows.lse[..., None]).exp_()
     grad_probabilities = rows.grad_out @ v.mT
     dropped = probabilities

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.tile_attention import wide
+from gossamer.kernels.precision import wide
 from gossamer.patterns import Pattern
 
 __all__ = ["BLOCK_SCORES", "CHUNK", "Block", "walk"]

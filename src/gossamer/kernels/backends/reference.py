@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gossamer.kernels.backend import Backend, Cost
 from gossamer.kernels.dropout import keep_mask
-from gossamer.kernels.inputs import Inputs, bias_in
+from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.precision import bias_in, wide
 from gossamer.kernels.visible import visible
 
-__all__ = ["reference"]
+__all__ = ["REFERENCE", "reference"]
 
 
 def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -20,14 +22,13 @@ def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """
     dtype = inputs.q.dtype
     inputs = inputs.with_repeated_heads()
-    wide = dtype if dtype.itemsize >= 4 else torch.float32
-    q, k, v = (x.to(wide) for x in (inputs.q, inputs.k, inputs.v))
+    q, k, v = (x.to(wide(x)) for x in (inputs.q, inputs.k, inputs.v))
     if inputs.key_mask is not None:
         padding = ~inputs.key_mask[:, None, :, None]
         k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
     scores = q @ k.mT * inputs.scale
     if inputs.bias is not None:
-        scores = scores + bias_in(wide, inputs.bias)
+        scores = scores + bias_in(q.dtype, inputs.bias)
     allowed = visible(inputs)
     scores = scores.masked_fill(~allowed, float("-inf"))
     empty = ~allowed.any(-1, keepdim=True)
@@ -44,3 +45,13 @@ def _dropped(probabilities: Tensor, inputs: Inputs) -> Tensor:
         inputs.dropout, inputs.seed, batch[:, None, None, None], heads[:, None, None], queries[:, None], keys
     )
     return probabilities * keep / (1 - inputs.dropout)
+
+
+REFERENCE = Backend(
+    name="reference",
+    why_not=lambda inputs: None,
+    cost=lambda inputs: Cost(pairs=None),
+    run=reference,
+    only="the only one that can",
+    outruns={},
+)

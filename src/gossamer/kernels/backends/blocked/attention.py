@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gossamer.kernels.groups import group_backward, group_forward
+from gossamer.kernels.backends.blocked.groups import group_backward, group_forward
+from gossamer.kernels.backends.blocked.sequence import Gradients, Sequence
+from gossamer.kernels.backends.blocked.tile_attention import NOTHING_SEEN, SKIPPED, Rows
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.operator import PER_TOKEN, Arguments, Operator, empty_outputs
 from gossamer.kernels.pieces import HeadGroup
-from gossamer.kernels.sequence import Gradients, Sequence
-from gossamer.kernels.tile_attention import NOTHING_SEEN, SKIPPED, Rows, wide
+from gossamer.kernels.precision import wide
 
 __all__ = ["blocked"]
 
