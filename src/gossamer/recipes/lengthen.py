@@ -77,21 +77,15 @@ def lengthen(
     notes = () if positions == "random" else _remark_on_copies(model.architecture.length, to, max(windows), force)
     longer = dataclasses.replace(longer, separator_id=_separator(model), global_tokens=global_tokens)
     architecture, obstacles = fit(longer, get_family("longformer"))
-    new_weights = _new_weights(model, architecture, seed if positions == "random" else None)
-    new = rebuild(model, architecture, new_weights, _local)
-    # As much of a text as every window covers, and as much as the old model reads.
-    lengths = (min(min(windows) // 2 + 1, model.architecture.length), model.architecture.length)
-    measured, read = compare_states(model, new, lengths, "lengthening")
+    new = rebuild(model, architecture, _new_weights(model, architecture, seed, positions), _local)
+    measured, read = compare_states(model, new, _lengths(model.architecture.length, min(windows)), "lengthening")
     new.receipt = Receipt(
         recipe="lengthen",
         source=model.source,
         settings=_settings(to, windows, global_tokens, positions, seed, force),
         before=describe(model),
         after=describe(new),
-        changes=(
-            *_changes(model.architecture, architecture, positions),
-            *why_own_format(new.family, "Longformer", obstacles),
-        ),
+        changes=_changes(model.architecture, new, positions, obstacles),
         measured=measured,
         conditions=conditions(new) | read,
         notes=notes,
@@ -211,11 +205,11 @@ def _windowed(layer: Layer, window: int) -> Layer:
     return dataclasses.replace(layer, attention=attention)
 
 
-def _new_weights(model: Model, new: Architecture, seed: int | None) -> dict[str, Tensor]:
+def _new_weights(model: Model, new: Architecture, seed: int, positions: NewPositions) -> dict[str, Tensor]:
     """The longer position table, repeated or drawn by `seed`, and token types where the old model had none."""
     old = model.architecture
     table = _positions(model.state_dict()[_POSITIONS], old, new)
-    if seed is not None:
+    if positions == "random":
         _draw_positions(table, old, new, seed)
     weights = {_POSITIONS: table}
     if new.embeddings.token_types and not old.embeddings.token_types:
@@ -256,7 +250,13 @@ def _draw_positions(table: Tensor, old: Architecture, new: Architecture, seed: i
     rows.copy_(drawn)
 
 
-def _changes(old: Architecture, new: Architecture, positions: NewPositions) -> tuple[str, ...]:
+def _lengths(old: int, window: int) -> tuple[int, int]:
+    """As much of a text as every window covers, and as much as the old model reads."""
+    return min(window // 2 + 1, old), old
+
+
+def _changes(old: Architecture, model: Model, positions: NewPositions, obstacles: list[str]) -> tuple[str, ...]:
+    new = model.architecture
     windows = dict.fromkeys(str(layer.attention.pattern) for layer in new.layers)
     copies = new.length / old.length
     before, after = old.embeddings.positions, new.embeddings.positions
@@ -276,7 +276,7 @@ def _changes(old: Architecture, new: Architecture, positions: NewPositions) -> t
         changes.append("two token types, rows of zeros: Longformer's format has such a table")
     if old.separator_id != new.separator_id:
         changes.append(f"the token between two texts, which ends a question: id {new.separator_id}")
-    return (*changes, *changed_dropout(old, new))
+    return (*changes, *changed_dropout(old, new), *why_own_format(model.family, "Longformer", obstacles))
 
 
 def _beside_first(head: Head | None) -> str:
