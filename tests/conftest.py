@@ -16,6 +16,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+if os.environ.get("GOSSAMER_CHECK_SHAPES") == "1":
+    from shape_checks import check_shapes
+
+    check_shapes()
+
 REPEATABLE = os.environ.get("CI") == "true"
 SUPPRESSED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 

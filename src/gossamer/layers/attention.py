@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,6 +28,7 @@ class Masks:
     global_mask: Bool[Tensor, "batch length"] | None = None
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Somebody who looks at attention calls (`gossamer.inspect`) and must not change what they give."""
 
@@ -38,6 +39,7 @@ class Watcher(Protocol):
         """
 
 
+@runtime_checkable
 class Memory(Protocol):
     """The keys and values that a decoder keeps of one layer."""
 

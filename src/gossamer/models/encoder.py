@@ -87,13 +87,13 @@ class Model(nn.Module):
 
     def forward(
         self,
-        input_ids: Int[Tensor, "batch length"] | None = None,
+        input_ids: Int[Tensor, "batch *choices length"] | None = None,
         attention_mask: Tensor | None = None,
-        token_type_ids: Int[Tensor, "batch length"] | None = None,
-        position_ids: Int[Tensor, "#batch length"] | None = None,
-        segments: Int[Tensor, "batch length"] | None = None,
+        token_type_ids: Int[Tensor, "batch *choices length"] | None = None,
+        position_ids: Int[Tensor, "#batch *#choices length"] | None = None,
+        segments: Int[Tensor, "batch *choices length"] | None = None,
         global_mask: Tensor | None = None,
-        inputs_embeds: Float[Tensor, "batch length size"] | None = None,
+        inputs_embeds: Float[Tensor, "batch *choices length size"] | None = None,
         decoder_input_ids: None = None,
         decoder_attention_mask: None = None,
         cache: Cache | None = None,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -75,6 +75,7 @@ class Row:
         return Piece(prompt=self.prompt, text=said, ids=tuple(self.ids[shown:]))
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Reads what is new of each row and gives the states of the last tokens."""
 

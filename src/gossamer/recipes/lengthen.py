@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -12,29 +10,23 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote, remark
-from gossamer.families import family_for, get_family
-from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer, differences
+from gossamer.families import get_family
+from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer
 from gossamer.models.checks import MOST_ROWS
 from gossamer.models.encoder import Model
-from gossamer.models.evaluation import evaluating
-from gossamer.models.heads import (
-    Head,
-    MultipleChoice,
-    QuestionAnswering,
-    SequenceClassification,
-    TokenClassification,
-)
+from gossamer.models.heads import Head, MultipleChoice, QuestionAnswering
 from gossamer.models.model_argument import check_model
 from gossamer.patterns import Full, Global, Window
+from gossamer.recipes.compare import changed_dropout, compare_states
+from gossamer.recipes.rebuild import fit, rebuild, why_own_format
 from gossamer.recipes.receipt import Receipt, conditions, describe
-from gossamer.text import speeches
 
 __all__ = ["NewPositions", "check_windows", "lengthen"]
 
 NewPositions = Literal["copied", "random"]
 
 DEFAULT_WINDOW = 512
-_PROJECTIONS = ("query", "key", "value")
+_POSITIONS, _TOKEN_TYPES = "embeddings.position.weight", "embeddings.token_type.weight"
 _REFUSED_FROM = 1.75
 """Windows of so many times the old length read two copies of most positions as one (measured: docs/lengthen.md)."""
 
@@ -84,16 +76,16 @@ def lengthen(
     longer = _lengthened(model.architecture, to, windows)
     notes = () if positions == "random" else _remark_on_copies(model.architecture.length, to, max(windows), force)
     longer = dataclasses.replace(longer, separator_id=_separator(model), global_tokens=global_tokens)
-    architecture, obstacles = _fitted(longer)
-    new = _build(model, architecture, seed if positions == "random" else None)
-    measured, read = _measured(model, new, min(windows))
+    architecture, obstacles = fit(longer, get_family("longformer"))
+    new = rebuild(model, architecture, _new_weights(model, architecture, seed, positions), _local)
+    measured, read = compare_states(model, new, _lengths(model.architecture.length, min(windows)), "lengthening")
     new.receipt = Receipt(
         recipe="lengthen",
         source=model.source,
         settings=_settings(to, windows, global_tokens, positions, seed, force),
         before=describe(model),
         after=describe(new),
-        changes=(*_changes(model.architecture, architecture, positions), *_format(new, obstacles)),
+        changes=_changes(model.architecture, new, positions, obstacles),
         measured=measured,
         conditions=conditions(new) | read,
         notes=notes,
@@ -199,39 +191,6 @@ def _separator(model: Model) -> int | None:
     return next((one for one in (known, *named) if type(one) is int and 0 <= one < size), None)
 
 
-def _fitted(new: Architecture) -> tuple[Architecture, list[str]]:
-    """The same model with what does not change its outputs as Longformer's format has it, if then it can hold it.
-
-    Else the model as it is, and what stands in the way.
-    """
-    rate = new.embeddings.dropout
-    layers = tuple(
-        dataclasses.replace(
-            one,
-            attention=dataclasses.replace(one.attention, residual_dropout=rate),
-            feed_forward=dataclasses.replace(one.feed_forward, residual_dropout=rate),
-        )
-        for one in new.layers
-    )
-    # A tokenizer gives the second of two texts type 1, whether or not the model had types to read.
-    embeddings = dataclasses.replace(new.embeddings, token_types=new.embeddings.token_types or 2)
-    fitted = dataclasses.replace(new, layers=layers, embeddings=embeddings, head=_with_dropout(new.head, rate))
-    obstacles = get_family("longformer").obstacles(fitted)
-    return (new if obstacles else fitted), obstacles
-
-
-def _with_dropout(head: Head | None, rate: float) -> Head | None:
-    match head:
-        case SequenceClassification():
-            return dataclasses.replace(head, dropout=rate, input_dropout=rate)
-        case TokenClassification() | MultipleChoice():
-            return dataclasses.replace(head, dropout=rate)
-        case QuestionAnswering():
-            return dataclasses.replace(head, dropout=0.0)
-        case _:
-            return head
-
-
 def _counted(old: Embeddings, to: int) -> Embeddings:
     """The longer table; positions counted from padding, where there is a padding token to tell."""
     positions = dataclasses.replace(old.positions, length=to)
@@ -246,37 +205,23 @@ def _windowed(layer: Layer, window: int) -> Layer:
     return dataclasses.replace(layer, attention=attention)
 
 
-def _build(model: Model, architecture: Architecture, seed: int | None) -> Model:
-    """The longer model with the old one's weights and tokenizer; new positions are drawn where there is a seed."""
-    family = family_for(architecture, model.family).model_type
-    tokenizer = None if model.tokenizer is None else model.tokenizer.with_max_length(architecture.length)
-    with torch.device("meta"):
-        new = Model(architecture, family=family, tokenizer=tokenizer)
-    new.extra_config = copy.deepcopy(model.extra_config)
-    new.generation_config = copy.deepcopy(model.generation_config)
-    new.source, new.card, new.notes = model.source, dict(model.card), list(model.notes)
-    new.load_state_dict(_weights(model, new, seed), assign=True)
-    return new.train(model.training)
-
-
-def _weights(old: Model, new: Model, seed: int | None) -> dict[str, Tensor]:
-    """The old weights, copied; positions repeated or drawn by `seed`, global projections taken from the local ones."""
-    have = old.state_dict()
-    table = _positions(have["embeddings.position.weight"], old.architecture, new.architecture)
-    if seed is not None:
-        _draw_positions(table, old.architecture, new.architecture, seed)
-    weights = {}
-    for name in new.state_dict():
-        source = name
-        for projection in _PROJECTIONS:
-            source = source.replace(f".{projection}_global.", f".{projection}.")
-        if name == "embeddings.position.weight":
-            weights[name] = table
-        elif name == "embeddings.token_type.weight" and name not in have:
-            weights[name] = table.new_zeros(new.architecture.embeddings.token_types, table.shape[1])
-        else:
-            weights[name] = have[name if name in have else source].detach().clone()
+def _new_weights(model: Model, new: Architecture, seed: int, positions: NewPositions) -> dict[str, Tensor]:
+    """The longer position table, repeated or drawn by `seed`, and token types where the old model had none."""
+    old = model.architecture
+    table = _positions(model.state_dict()[_POSITIONS], old, new)
+    if positions == "random":
+        _draw_positions(table, old, new, seed)
+    weights = {_POSITIONS: table}
+    if new.embeddings.token_types and not old.embeddings.token_types:
+        weights[_TOKEN_TYPES] = table.new_zeros(new.embeddings.token_types, table.shape[1])
     return weights
+
+
+def _local(name: str) -> str:
+    """The local projection that a global one begins as a copy of."""
+    for projection in ("query", "key", "value"):
+        name = name.replace(f".{projection}_global.", f".{projection}.")
+    return name
 
 
 def _positions(table: Tensor, old: Architecture, new: Architecture) -> Tensor:
@@ -305,7 +250,13 @@ def _draw_positions(table: Tensor, old: Architecture, new: Architecture, seed: i
     rows.copy_(drawn)
 
 
-def _changes(old: Architecture, new: Architecture, positions: NewPositions) -> tuple[str, ...]:
+def _lengths(old: int, window: int) -> tuple[int, int]:
+    """As much of a text as every window covers, and as much as the old model reads."""
+    return min(window // 2 + 1, old), old
+
+
+def _changes(old: Architecture, model: Model, positions: NewPositions, obstacles: list[str]) -> tuple[str, ...]:
+    new = model.architecture
     windows = dict.fromkeys(str(layer.attention.pattern) for layer in new.layers)
     copies = new.length / old.length
     before, after = old.embeddings.positions, new.embeddings.positions
@@ -325,7 +276,7 @@ def _changes(old: Architecture, new: Architecture, positions: NewPositions) -> t
         changes.append("two token types, rows of zeros: Longformer's format has such a table")
     if old.separator_id != new.separator_id:
         changes.append(f"the token between two texts, which ends a question: id {new.separator_id}")
-    return (*changes, *_rates(old, new))
+    return (*changes, *changed_dropout(old, new), *why_own_format(model.family, "Longformer", obstacles))
 
 
 def _beside_first(head: Head | None) -> str:
@@ -336,72 +287,3 @@ def _beside_first(head: Head | None) -> str:
             return ", and so is all but the context"
         case _:
             return ""
-
-
-def _rates(old: Architecture, new: Architecture) -> dict[str, None]:
-    """The dropout rates that changed, those of all layers told once."""
-    changed = [_of_any_layer(one) for one in differences(old, new) if one.partition(":")[0].endswith("dropout")]
-    return dict.fromkeys(f"while training: {one.replace(' != ', ' became ')}" for one in changed)
-
-
-def _of_any_layer(difference: str) -> str:
-    return re.sub(r"^layers\.\d+\.", "layers.", difference)
-
-
-def _format(new: Model, obstacles: list[str]) -> tuple[str, ...]:
-    """Why the format is Gossamer's own, where Longformer's would not do."""
-    if not obstacles:
-        return ()
-    listed = list(dict.fromkeys(map(_of_any_layer, obstacles)))
-    more = f"; and {len(listed) - 2} more" if len(listed) > 2 else ""
-    return (f"format {new.family}; Longformer's cannot hold this model: {'; '.join(listed[:2])}{more}",)
-
-
-@torch.no_grad()
-def _measured(old: Model, new: Model, window: int) -> tuple[dict[str, float], dict[str, str]]:
-    """Relative differences of the states, and what was read.
-
-    Twice: as much of it as every window covers, and as much as the old model reads. The first token is global where it
-    will be; no other token is: the text has no question.
-    """
-    covered = min(window // 2 + 1, old.architecture.length)
-    measured = {}
-    for length in dict.fromkeys((covered, old.architecture.length)):
-        ids, text = _probe(new, length)
-        before, after = (_states(model, ids) for model in (old, new))
-        if not bool(before.isfinite().all()):
-            raise InputError("the model's states hold NaN or infinity; go back to sound weights before lengthening it")
-        difference = (after - before).norm()
-        measured[f"relative_difference_at_{length}_tokens"] = float(difference / before.norm()) if difference else 0.0
-    return measured, {"text": text, "global_tokens": "the first" if _first_is_global(new.architecture) else "none"}
-
-
-def _probe(model: Model, length: int) -> tuple[Tensor, str]:
-    """Token ids [1, length] and their name: a shipped speech that is long enough, or random ids where there is none."""
-    if model.tokenizer is not None and length > model.tokenizer.special_tokens_count():
-        for speech in speeches():
-            # No tokenizer makes more tokens than there are characters; those that would make too few are not tried.
-            long_enough = len(speech.text) >= length
-            ids = model.tokenizer(speech.text, max_length=length)["input_ids"] if long_enough else torch.empty(1, 0)
-            if ids.shape[1] == length:
-                return ids, f"{speech.speaker}'s address of {speech.year}"
-    sizes = model.architecture.embeddings
-    ids = torch.randint(0, sizes.vocabulary_size, (1, length), generator=torch.Generator().manual_seed(0))
-    if sizes.padding_id is not None:
-        ids = ids.masked_fill(ids == sizes.padding_id, (sizes.padding_id + 1) % sizes.vocabulary_size)
-    return ids, "random token ids, seed 0"
-
-
-def _states(model: Model, ids: Tensor) -> Tensor:
-    ids, head = ids.to(next(model.parameters()).device), model.architecture.head
-    if head is not None and head.takes_choices:
-        ids = ids[:, None]
-    is_global = torch.zeros_like(ids)
-    is_global[..., 0] = _first_is_global(model.architecture)
-    with evaluating(model):
-        return model(ids, global_mask=is_global).last_hidden_state.double().cpu()
-
-
-def _first_is_global(architecture: Architecture) -> bool:
-    head = architecture.head
-    return architecture.global_tokens == "first" or (head is not None and head.first_is_global)

@@ -66,5 +66,5 @@ class CausalLMHead(HeadModule):
         """What states are compared with."""
         return word_table if self.decoder is None else self.decoder.weight
 
-    def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
+    def forward(self, hidden: Float[Tensor, "*rest hidden"], tokens: Tokens) -> Output:
         return Output(logits=linear(hidden, self.table(tokens.word_table)))

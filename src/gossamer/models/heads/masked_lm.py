@@ -74,7 +74,7 @@ class MaskedLMHead(HeadModule):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.activation = activation
 
-    def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
+    def forward(self, hidden: Float[Tensor, "*rest hidden"], tokens: Tokens) -> Output:
         table = tokens.word_table if self.decoder is None else self.decoder.weight
         return Output(logits=linear(self.norm(self.dense(hidden, self.activation)), table, self.bias))
 
