@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 import gossamer.kernels
-from gossamer import Fixed, Full, Global, PerHead, Strided, Window
+import gossamer.patterns
+from gossamer import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
 from gossamer.kernels.backends.reference import reference
 from gossamer.kernels.inputs import Inputs, make_inputs
 from gossamer.patterns import Pattern
 
-SOURCES = Path(gossamer.kernels.__file__).parent
+SOURCES, PATTERNS = Path(gossamer.kernels.__file__).parent, Path(gossamer.patterns.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,15 @@ class Mutant:
 MUTANTS = {
     "key mask dropped": Mutant("tile_masks", "allowed &= _of_keys(tiles, s.key_mask)", "pass"),
     "padded tiles taken for real": Mutant("band", "n in (0, tiles.keys)", "n in (0, tiles.keys, tiles.keys - 1)"),
-    "window one too far back": Mutant("pieces", "low=-window.before", "low=-window.before - 1"),
-    "window one too short ahead": Mutant("pieces", "high=window.after", "high=window.after - 1"),
+    "window one too far back": Mutant("patterns/window", "low=-self.before,", "low=-self.before - 1,"),
+    "window one too short ahead": Mutant("patterns/window", "high=self.after,", "high=self.after - 1,"),
     "mask low off by one": Mutant("tile_masks", "tril(low - 1)", "tril(low)"),
     "mask high off by one": Mutant("tile_masks", "triu(high + 1)", "triu(high + 2)"),
     "query_start forgotten": Mutant("tile_masks", "- tiles.query_start - s.query_start", "- tiles.query_start"),
     "query_start forgotten by tiles": Mutant(
         "band", "band_tiles(queries, keys, low, high, s.query_start", "band_tiles(queries, keys, low, high, 0"
     ),
-    "dilation ignored": Mutant("pieces", "dilation=window.dilation)", "dilation=1)"),
+    "dilation ignored": Mutant("patterns/window", "dilation=self.dilation)", "dilation=1)"),
     "residue of the keys wrong": Mutant("sequence", "slice(residue, None, dilation)", "slice(first, None, dilation)"),
     "segments ignored": Mutant(
         "tile_masks", "_of_queries(tiles, s.q_segments) == _of_keys(tiles, s.k_segments)", "True"
@@ -160,14 +161,22 @@ MUTANTS = {
         "allowed = flags[:, :, at].mT",
         "portable",
     ),
-    "strided: column meets the local band": Mutant("pieces", "high=-2 if pattern.local", "high=-1 if pattern.local"),
-    "fixed: cells of the own block seen twice": Mutant(
-        "pieces", "own_block=True, first=first, stop=stop", "own_block=True"
+    "strided: column meets the local band": Mutant(
+        "patterns/strided", "high=-2 if self.local", "high=-1 if self.local"
     ),
-    "union: the window's farthest key seen twice": Mutant("pieces", "-reach - 1", "-reach"),
-    "union: gaps of a dilated window forgotten": Mutant("pieces", "gaps >= -band.high", "False"),
-    "union: gaps taken for everything": Mutant("pieces", "apart=window.dilation", "apart=0"),
-    "union: the first gap seen twice": Mutant("pieces", "replace(band, low=-gaps,", "replace(band, low=-gaps, high=0,"),
+    "fixed: cells of the own block seen twice": Mutant(
+        "patterns/fixed", "own_block=True, first=first, stop=stop", "own_block=True"
+    ),
+    "union: the window's farthest key seen twice": Mutant("patterns/pieces", "-reach - 1", "-reach"),
+    "union: gaps of a dilated window forgotten": Mutant("patterns/pieces", "gaps >= -band.high", "False"),
+    "union: gaps taken for everything": Mutant("patterns/pieces", "apart=window.dilation", "apart=0"),
+    "union: the first gap seen twice": Mutant(
+        "patterns/pieces", "replace(band, low=-gaps,", "replace(band, low=-gaps, high=0,"
+    ),
+    "sink: one too many": Mutant("patterns/sink", "stop=self.n", "stop=self.n + 1"),
+    "prefix: it ends too soon": Mutant("patterns/prefix", "stop=self.n)", "stop=self.n - 1)"),
+    "prefix: a query sees itself twice": Mutant("patterns/prefix", "low=1, high=None", "low=0, high=None"),
+    "chunks: nobody looks ahead": Mutant("patterns/chunks", "else self.size - 1", "else 0"),
     "places of documents forgotten": Mutant("inputs", "index = index - order.gather(1, run)", "pass"),
     "places of queries without query_start": Mutant("inputs", "((q_segments, query_start), ", "((q_segments, 0), "),
     "blocks: keys of the first one for all": Mutant("tiles", "block + first, block + last,", "first, last,"),
@@ -274,6 +283,10 @@ def calls(backend: str) -> list[Call]:
         call(PerHead((Fixed(8, 2) | Window(3, 1, 3), 1), (Strided(7, "column"), 1)), 2, 1, 90, "scale"),
         call(PerHead((Strided(9, "column"), 1), (Fixed(9, 2, "summary", 7), 1)), 2, 2, 77, "query_start", queries=5),
     ]
+    chosen += [
+        call(PerHead((Sink(3) | Window(5, 1), 1), (Prefix(7), 1)), 2, 2, 80, "key_mask", "segments", *drop),
+        call(PerHead((Chunks(9), 1), (Chunks(9, causal=False), 1)), 2, 2, 77, "query_start", queries=20),
+    ]
     if backend in ("blocked", "cpu"):
         chosen.append(call(window, 2, 2, 80, "positions"))
     if backend == "cpu":  # which lists no rows here
@@ -316,15 +329,16 @@ def outcome(compute: Callable[[Inputs], Any], inputs: Inputs, with_lse: bool) ->
 
 def copied(directory: Path, name: str, backend: str, mutant: Mutant | None = None) -> ModuleType:
     """A copy of the package under another name, with operators of its own, and one module broken."""
-    package = directory / name
-    shutil.copytree(SOURCES, package, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in package.rglob("*.py"):
+    for sources, package in ((SOURCES, name), (PATTERNS, f"{name}_patterns")):
+        shutil.copytree(sources, directory / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in directory.glob(f"{name}*/**/*.py"):
         source = path.read_text()
-        if mutant is not None and path.as_posix().endswith(f"/{mutant.module}.py"):
+        if mutant is not None and path.as_posix().replace("_patterns/", "/patterns/").endswith(f"/{mutant.module}.py"):
             found = source.count(mutant.old)
             assert found == 1, f"{path.name} holds {mutant.old!r} {found} times; bring the mutant up to date"
             source = source.replace(mutant.old, mutant.new)
         source = source.replace("gossamer.kernels", name).replace('"gossamer::', f'"{name}::')
+        source = source.replace("gossamer.patterns", f"{name}_patterns")
         path.write_text(source)
     return importlib.import_module(f"{name}.backends.{backend}")
 
@@ -357,13 +371,15 @@ def notices(directory: Path, name: str, backend: str, mutant: Mutant | None = No
     """Whether parity goes red; a mutant that raises has been noticed too."""
     module = copied(directory, name, backend, mutant)
     make = importlib.import_module(f"{name}.inputs").make_inputs
-    compute = getattr(module, backend)
+    compute, copy_of = getattr(module, backend), importlib.import_module(f"{name}_patterns").pattern_from_dict
     for call in calls(backend):
         exact = make_inputs(*call.qkv(torch.float64), call.pattern, **call.options)
         wanted = outcome(reference, exact, backend != "dense")
         try:
             with patch.object(torch.Tensor, "new_empty", filled_with_nan):
-                found = outcome(compute, make(*call.qkv(), call.pattern, **call.options), backend != "dense")
+                found = outcome(
+                    compute, make(*call.qkv(), copy_of(call.pattern.to_dict()), **call.options), backend != "dense"
+                )
         except (RuntimeError, IndexError):
             if mutant is None:
                 raise
