@@ -124,7 +124,7 @@ def test_old_files_have_a_base_and_angles_of_their_own(tmp_path: Path) -> None:
 
 
 def test_documents_in_one_row_read_as_alone() -> None:
-    """Positions begin again with each document."""
+    """Nothing crosses documents, and turns depend on distances alone."""
     model = Model(read()).double().eval()
     segments = torch.tensor([[0, 0, 1, 1, 1, 1]])
     with torch.no_grad():

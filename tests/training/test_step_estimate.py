@@ -94,8 +94,6 @@ MORE_PEAKS = [
     Case(**LARGE, pattern="fixed", activation="gelu_sigmoid", recompute="both"),
     Case(**SMALL, optimizer="lamb", tied=False),
     Case(**SMALL, accumulation=2),
-    Case(**LARGE, llama=True, activation="silu", autocast="bfloat16", pattern="full"),
-    Case(**LARGE, llama=True, activation="silu", recompute="both"),
 ]
 
 
