@@ -76,7 +76,8 @@ class Taught(ClassificationObjective, kind="taught"):
 def test_a_kind_by_name_is_of_its_class(kind: str) -> None:
     one = Objective(kind=kind)  # type: ignore[abstract]
     assert type(one) is KINDS[kind]
-    assert one == KINDS[kind]()
+    assert one == KINDS[kind]() == eval(str(one))
+    assert str(one).startswith(f"Objective(kind={kind!r}")
     assert copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) == one
 
 

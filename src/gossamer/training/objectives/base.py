@@ -78,6 +78,10 @@ class Objective(ABC):
     def __new__(cls, **settings: Any) -> Objective:
         return super().__new__(cls if cls is not Objective else Objective.class_of(settings.get("kind", cls.kind)))
 
+    def __str__(self) -> str:
+        """As it would be written, whatever its class is called."""
+        return repr(self).replace(type(self).__qualname__, "Objective", 1)
+
     @staticmethod
     def class_of(kind: object) -> type[Objective]:
         """The class of a kind; InputError for one that is none."""
