@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -394,8 +393,20 @@ class _Split:
 
 def joined_period(patterns: Iterable[Pattern]) -> int | None:
     """The period that several patterns have together."""
-    periods = [one.period for one in patterns]
-    return None if None in periods else math.lcm(*(one for one in periods if one is not None))
+    joined = 1
+    for one in patterns:
+        if one.period is None:
+            return None
+        joined = _least_common_multiple(joined, one.period)
+    return joined
+
+
+def _least_common_multiple(a: int, b: int) -> int:
+    """As `math.lcm`, which torch.compile cannot look into."""
+    divisor, rest = a, b
+    while rest:
+        divisor, rest = rest, divisor % rest
+    return a // divisor * b
 
 
 def _unite(one: Pattern, other: Pattern) -> Pattern:
