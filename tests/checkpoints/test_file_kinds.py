@@ -68,9 +68,8 @@ def spoil(directory: Path) -> Path:
     """Change one bit of one number."""
     path = directory / "model.safetensors"
     tensors = load_file(path)
-    name = next(
-        one for one in sorted(tensors) if one.endswith(("LayerNorm.weight", "layer_norm.weight", "ln_1.weight"))
-    )
+    norms = ("LayerNorm.weight", "layer_norm.weight", "ln_1.weight", "input_layernorm.weight")
+    name = next(one for one in sorted(tensors) if one.endswith(norms))
     bits = tensors[name].view(torch.int32)
     bits[0] ^= 1
     save_file(tensors, path)

@@ -154,7 +154,8 @@ def broken(module: ModuleType, mutant: Mutant) -> dict[str, FunctionType]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(importlib.sys.modules, module.__name__, copy)  # type: ignore[attr-defined]
         patched.setattr(Pattern, "kinds", dict(Pattern.kinds))  # where the copy's classes are entered
-        exec(compile(source.replace(mutant.old, mutant.new), str(module.__file__), "exec"), vars(copy))
+        code = compile(source.replace(mutant.old, mutant.new), str(module.__file__), "exec", dont_inherit=True)
+        exec(code, vars(copy))
     return dict(functions(copy, module.__name__))
 
 

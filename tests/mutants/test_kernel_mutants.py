@@ -59,7 +59,7 @@ MUTANTS = {
     "positions ignored": Mutant("tile_masks", "s.q_positions is not None", "False"),
     "scale forgotten": Mutant("tile_attention", "q @ k.mT * scale", "q @ k.mT"),
     "scale forgotten by the fused forward": Mutant(
-        "tile_attention", "attn_mask=mask, scale=scale)\n        return out", "attn_mask=mask)\n        return out"
+        "torch_state", "= _fused(q, k, v, attn_mask=mask, scale=scale)", "= _fused(q, k, v, attn_mask=mask)"
     ),
     "scale forgotten by the gradients": Mutant("tile_attention", "row[..., None]) * scale", "row[..., None])"),
     "gradients of keys and values swapped": Mutant("band", "add_keys(into.k, grad_k)", "add_keys(into.k, grad_v)"),

@@ -113,8 +113,7 @@ class Model(nn.Module):
         token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids,
         -100 for padding, which stands on the right: each state is compared with its document's next token, in tiles,
         without logits. With a `cache` the tokens follow those that it holds. `head_mask`, [heads] or [layers, heads],
-        multiplies what each head gives: 0 switches it off. Raises InputError for shapes, types, ids and lengths this
-        model cannot read.
+        multiplies what each head gives: 0 switches it off. Raises InputError for what this model cannot read.
         """
         if decoder_input_ids is not None or decoder_attention_mask is not None:
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")

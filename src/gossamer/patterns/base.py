@@ -16,7 +16,7 @@ from gossamer.errors import InputError, quote
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.pictures import svg_picture, text_picture
 from gossamer.patterns.pieces import Band, Kept, Pieces
-from gossamer.patterns.sums import Steps
+from gossamer.patterns.sums import Steps, least_common_multiple
 
 __all__ = ["Pattern", "Union"]
 
@@ -397,16 +397,8 @@ def joined_period(patterns: Iterable[Pattern]) -> int | None:
     for one in patterns:
         if one.period is None:
             return None
-        joined = _least_common_multiple(joined, one.period)
+        joined = least_common_multiple(joined, one.period)
     return joined
-
-
-def _least_common_multiple(a: int, b: int) -> int:
-    """As `math.lcm`, which torch.compile cannot look into."""
-    divisor, rest = a, b
-    while rest:
-        divisor, rest = rest, divisor % rest
-    return a // divisor * b
 
 
 def _unite(one: Pattern, other: Pattern) -> Pattern:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gossamer.patterns.grid import Grid
 
-__all__ = ["Steps", "band_pairs", "band_row_sums", "offsets"]
+__all__ = ["Steps", "band_pairs", "band_row_sums", "least_common_multiple", "offsets"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,14 @@ class Steps:
         """The places that both have."""
         size = math.lcm(self.size, other.size)
         return Steps(min(self.before * self.size, other.before * other.size) // size, size)
+
+
+def least_common_multiple(a: int, b: int) -> int:
+    """As `math.lcm`, which torch.compile cannot look into."""
+    divisor, rest = a, b
+    while rest:
+        divisor, rest = rest, divisor % rest
+    return a // divisor * b
 
 
 def offsets(query_positions: Tensor, key_positions: Tensor) -> Tensor:
