@@ -42,7 +42,7 @@ def is_longformer(model: Model) -> bool:
         and kind not in ("pre-training", "next-sentence", "replaced-token")
         and not (kind == "masked-lm" and head.activation != "gelu")
         and getattr(head, "pooler_activation", "tanh") == "tanh"
-        and first.norm == "post"
+        and first.norm_place == "post"
     )
 
 
