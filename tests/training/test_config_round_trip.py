@@ -9,7 +9,7 @@ import yaml
 from tiny_runs import decoder_config
 
 import gossamer as gs
-from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided, Union, Window
+from gossamer.patterns import Chunks, Fixed, Full, Pattern, PerHead, Prefix, Sink, Strided, Union, Window
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import read_pattern
 from gossamer.training.config_reading import plain
@@ -24,8 +24,12 @@ OBJECTS: list[Pattern] = [
     Fixed(8, 2, part="block"),
     PerHead((Window(4, 0), 1), (Strided(4, "column"), 1)),
     Window(4, 0) | Strided(8, "column"),
+    Window(4, 0) | Sink(2),
+    Sink(3),
+    Prefix(5),
+    Chunks(8),
 ]
-SHORT = ["full", "window(16)", "window(4, 2)", "strided(4)", "fixed(8, 2)"]
+SHORT = ["full", "window(16)", "window(4, 2)", "strided(4)", "fixed(8, 2)", "prefix(5)", "chunks(8)"]
 GIVEN: list[Any] = [
     *OBJECTS,
     *SHORT,
