@@ -79,9 +79,8 @@ def task(name: str | None = None, model: Model | None = None, device: Device = N
     device: where the model computes; it is moved there, as `torch.nn.Module.to` does, and stays there. Options are the
     call's. Raises InputError for an unknown name or option, none at all, no model, and a device that is not there.
     """
-    if name is None:
-        first = options.get("task") if isinstance(options.get("task"), str) else "embed"
-        raise InputError(f"the name of the task comes first: gossamer.task({first!r}, model)")
+    if name is None and isinstance(options.get("task"), str):
+        raise InputError(f"the name of the task comes first: gossamer.task({options['task']!r}, model)")
     kind = TASKS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
     if kind is None:
         is_elsewhere = isinstance(name, str) and name.startswith(ELSEWHERE)

@@ -63,5 +63,6 @@ def _table(name: str, vectors: Vectors) -> Float[Tensor, "rows size"]:
             raise InputError(f"{name} are {quote(vectors)}; give a tensor or array of numbers [rows, size]") from None
     if table.dim() not in (1, 2) or table.dtype == torch.bool or table.is_complex():
         raise InputError(f"{name} are {table.dtype} {list(table.shape)}; give numbers [rows, size]")
-    table = table if table.dim() == 2 else table.reshape(min(len(table), 1), -1)
+    if table.dim() == 1:
+        table = table[None] if len(table) else table.reshape(0, 0)
     return table if table.is_floating_point() else table.float()
