@@ -69,14 +69,13 @@ def explain_linear(
     bias: Float[Tensor, "outputs"] | None = None,
 ) -> LinearExplanation:
     """Which way computes this product, and why: what `linear` would do."""
+    way = "onednn" if _takes_onednn(x, weight, bias) else "torch"
     if why := _why_not_onednn(x, weight, bias):
-        return LinearExplanation("torch", why)
-    if (forced := _forced()) is not None:
-        return LinearExplanation(forced, f"{VARIABLE} says so")
-    times = f"oneDNN's is {_speedup():.2f} times as fast here"
-    return LinearExplanation(
-        *(("onednn", times) if _speedup() >= MARGIN else ("torch", f"{times}, less than {MARGIN}"))
-    )
+        return LinearExplanation(way, why)
+    if _forced() is not None:
+        return LinearExplanation(way, f"{VARIABLE} says so")
+    least = "" if way == "onednn" else f", less than {MARGIN}"
+    return LinearExplanation(way, f"oneDNN's is {_speedup():.2f} times as fast here{least}")
 
 
 def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

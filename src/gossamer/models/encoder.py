@@ -258,16 +258,12 @@ class Model(nn.Module):
         return {kind: rotation(position_ids, *kind, dtype) for kind in kinds if kind is not None}
 
     def _head_mask(self, head_mask: Tensor) -> Float[Tensor, "layers heads"]:
-        layers, heads = len(self.layer_heads), max(self.layer_heads)
+        layers = len(self.architecture.layers)
+        heads = max(one.attention.heads for one in self.architecture.layers)
         if not isinstance(head_mask, Tensor) or head_mask.shape not in ((heads,), (layers, heads)):
             found = describe(head_mask)
             raise InputError(f"head_mask is {found}; it must be shaped [{heads}] or [{layers}, {heads}]: layers, heads")
         return head_mask.expand(layers, heads)
-
-    @property
-    def layer_heads(self) -> tuple[int, ...]:
-        """How many attention heads each layer has."""
-        return tuple(one.attention.heads for one in self.architecture.layers)
 
     def _rate(self, dropout: float) -> float:
         return dropout if self.training else 0.0

@@ -290,8 +290,7 @@ class Union(Pattern, kind="union"):
 
     @property
     def prefix(self) -> int | None:
-        found = [part.prefix for part in self.parts]
-        return None if None in found else max(one for one in found if one is not None)
+        return joined_prefix(self.parts)
 
     @property
     def sees_flags(self) -> bool:  # type: ignore[override]
@@ -389,6 +388,12 @@ class _Split:
         """How the window steps back."""
         assert self.band.low is not None
         return Steps(-self.band.low, self.band.dilation)
+
+
+def joined_prefix(patterns: Iterable[Pattern]) -> int | None:
+    """The prefix that several patterns have together."""
+    prefixes = [one.prefix for one in patterns]
+    return None if None in prefixes else max(one for one in prefixes if one is not None)
 
 
 def joined_period(patterns: Iterable[Pattern]) -> int | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.patterns.base import Pattern, joined_period
+from gossamer.patterns.base import Pattern, joined_period, joined_prefix
 from gossamer.patterns.checks import check_integer
 from gossamer.patterns.grid import Grid
 
@@ -46,8 +46,7 @@ class PerHead(Pattern, kind="per_head"):
 
     @property
     def prefix(self) -> int | None:
-        found = [pattern.prefix for pattern, _ in self.groups]
-        return None if None in found else max(one for one in found if one is not None)
+        return joined_prefix(pattern for pattern, _ in self.groups)
 
     @property
     def period(self) -> int | None:

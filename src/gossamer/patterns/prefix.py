@@ -9,7 +9,7 @@ from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_integer
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.pieces import ENDLESS, Band, Pieces
-from gossamer.patterns.sums import band_pairs, band_row_sums, offsets
+from gossamer.patterns.sums import band_pairs, band_row_sums, is_among_first, offsets
 
 __all__ = ["Prefix"]
 
@@ -42,7 +42,7 @@ class Prefix(Pattern, kind="prefix"):
         query_flags: Tensor | None = None,
         key_flags: Tensor | None = None,
     ) -> Tensor:
-        return (offsets(query_positions, key_positions) <= 0) | self._is_first(key_positions)[..., None, :]
+        return (offsets(query_positions, key_positions) <= 0) | is_among_first(key_positions, self.n)[..., None, :]
 
     def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:
         return queries == 0 or keys == 0 or keys <= self.n or keys - 1 <= query_start
@@ -59,7 +59,7 @@ class Prefix(Pattern, kind="prefix"):
         return torch.arange(position + 1)
 
     def near(self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None) -> Tensor:
-        return (keys <= at.max()) | self._is_first(keys)
+        return (keys <= at.max()) | is_among_first(keys, self.n)
 
     @classmethod
     def from_numbers(cls, n: int) -> Pattern:  # type: ignore[override]
@@ -70,15 +70,12 @@ class Prefix(Pattern, kind="prefix"):
             return Prefix(max(self.n, other.n))
         return self if other.causal else None
 
-    def _is_first(self, positions: Tensor) -> Tensor:
-        return (positions >= 0) & (positions < self.n)
-
     def _count(self, grid: Grid) -> int:
         first = Grid(grid.queries, min(grid.keys, self.n), grid.query_start)
         later = first.queries * first.keys - band_pairs(first, grid.span, 0, 1)
         return grid.copies * (band_pairs(grid, grid.span, 0, 1) + later)
 
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
-        first = values * self._is_first(grid.key_positions)
+        first = values * is_among_first(grid.key_positions, self.n)
         later = first.sum(-1, keepdim=True) - band_row_sums(grid, first, grid.span, 0, 1)
         return band_row_sums(grid, values, grid.span, 0, 1) + later

@@ -9,7 +9,7 @@ from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_integer
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.pieces import ENDLESS, Band, Cells, Kept, Pieces, outside
-from gossamer.patterns.sums import Steps, band_pairs, band_row_sums, offsets
+from gossamer.patterns.sums import Steps, band_pairs, band_row_sums, is_among_first, offsets
 
 __all__ = ["Sink"]
 
@@ -37,7 +37,7 @@ class Sink(Pattern, kind="sink"):
         query_flags: Tensor | None = None,
         key_flags: Tensor | None = None,
     ) -> Tensor:
-        return (offsets(query_positions, key_positions) <= 0) & self._is_first(key_positions)[..., None, :]
+        return (offsets(query_positions, key_positions) <= 0) & is_among_first(key_positions, self.n)[..., None, :]
 
     def covers(self, queries: int, keys: int, query_start: int = 0) -> bool:
         return queries == 0 or keys == 0 or (keys <= self.n and keys - 1 <= query_start)
@@ -58,13 +58,10 @@ class Sink(Pattern, kind="sink"):
         return torch.arange(min(self.n, position + 1))
 
     def near(self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None) -> Tensor:
-        return self._is_first(keys) & (keys <= at.max())
+        return is_among_first(keys, self.n) & (keys <= at.max())
 
     def _merged_with(self, other: Pattern) -> Pattern | None:
         return Sink(max(self.n, other.n)) if isinstance(other, Sink) else None
-
-    def _is_first(self, positions: Tensor) -> Tensor:
-        return (positions >= 0) & (positions < self.n)
 
     def _count(self, grid: Grid) -> int:
         return grid.copies * band_pairs(self._first(grid), grid.span, 0, 1)
@@ -75,10 +72,10 @@ class Sink(Pattern, kind="sink"):
         return self._count(grid) - grid.copies * common
 
     def _row_sums(self, grid: Grid, values: Tensor) -> Tensor:
-        return band_row_sums(grid, values * self._is_first(grid.key_positions), grid.span, 0, 1)
+        return band_row_sums(grid, values * is_among_first(grid.key_positions, self.n), grid.span, 0, 1)
 
     def _row_sums_beside(self, window: Steps, grid: Grid, values: Tensor) -> Tensor:
-        first = values * self._is_first(grid.key_positions)
+        first = values * is_among_first(grid.key_positions, self.n)
         return self._row_sums(grid, values) - band_row_sums(grid, first, window.before, 0, window.size)
 
     def _first(self, grid: Grid) -> Grid:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gossamer.patterns.grid import Grid
 
-__all__ = ["Steps", "band_pairs", "band_row_sums", "least_common_multiple", "offsets"]
+__all__ = ["Steps", "band_pairs", "band_row_sums", "is_among_first", "least_common_multiple", "offsets"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ def least_common_multiple(a: int, b: int) -> int:
     while rest:
         divisor, rest = rest, divisor % rest
     return a // divisor * b
+
+
+def is_among_first(positions: Tensor, n: int) -> Tensor:
+    """Which positions are 0 to n - 1."""
+    return (positions >= 0) & (positions < n)
 
 
 def offsets(query_positions: Tensor, key_positions: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ class Head(ABC):
 
         like: [batch, length, ...]. Source: Beltagy et al. 2020, section 3.1.
         """
-        return None
+        return first_token(like) if self.first_is_global else None
 
     def read(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, out: Output) -> Output:
         """Its module's output, with what needs no weights."""

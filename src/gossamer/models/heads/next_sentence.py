@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.errors import plural
-from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, first_token
+from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
 from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
 from gossamer.models.heads.labels import check_classes, cross_entropy
 from gossamer.models.output import Output
@@ -47,8 +47,3 @@ class NextSentence(Head, kind="next-sentence"):
 
     def describe(self) -> str:
         return f"{self.kind}, {plural(self.outputs, 'score')}"
-
-    def global_tokens(
-        self, architecture: Architecture, input_ids: Int[Tensor, "batch length"] | None, like: Tensor
-    ) -> Bool[Tensor, "batch length"]:
-        return first_token(like)

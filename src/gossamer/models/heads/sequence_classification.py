@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from gossamer.errors import plural
 from gossamer.layers import Linear
 from gossamer.models.checks import require, require_choice, require_rate
-from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens, first_token
+from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
 from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
 from gossamer.models.heads.labels import check_classes, check_shape, cross_entropy, only, require_labels
 from gossamer.models.output import Output
@@ -120,11 +120,6 @@ class SequenceClassification(Head, kind="sequence-classification"):
 
     def describe(self) -> str:
         return describe_labels(self.kind, self.labels)
-
-    def global_tokens(
-        self, architecture: Architecture, input_ids: Int[Tensor, "batch length"] | None, like: Tensor
-    ) -> Bool[Tensor, "batch length"]:
-        return first_token(like)
 
 
 class LastTokenHead(HeadModule):
