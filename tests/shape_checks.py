@@ -1,4 +1,4 @@
-"""Shapes and types of the calls inside `kernels`, `layers` and `models`, checked while tests run."""
+"""Shapes and types of the calls inside `kernels`, `layers`, `models` and `generation`, checked while tests run."""
 
 import functools
 import re
@@ -12,7 +12,7 @@ from beartype import beartype
 
 __all__ = ["check_after_call", "check_if_shaped", "check_shapes"]
 
-PARTS = ["gossamer.kernels", "gossamer.layers", "gossamer.models"]
+PARTS = ["gossamer.kernels", "gossamer.layers", "gossamer.models", "gossamer.generation"]
 KINDS = ("Float[", "Int[", "Bool[")
 JAXTYPED = jaxtyping.jaxtyped
 

@@ -26,6 +26,7 @@ ORDER = [
     ["kernels"],
     ["layers"],
     ["models"],
+    ["generation"],
     ["families"],
     ["checkpoints"],
     ["inspect"],

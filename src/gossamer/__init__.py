@@ -6,8 +6,8 @@ if TYPE_CHECKING:
 
     from gossamer.checkpoints import load, save  # type: ignore[no-redef]
     from gossamer.errors import GossamerError, InputError
+    from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
-    from gossamer.models.generation import generate
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
     from gossamer.recipes import lengthen  # type: ignore[no-redef]
     from gossamer.tasks import task
@@ -53,7 +53,7 @@ _HOMES = {
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
     "explain": "gossamer.kernels",
-    "generate": "gossamer.models.generation",
+    "generate": "gossamer.generation",
     "lengthen": "gossamer.recipes",
     "load": "gossamer.checkpoints",
     "merge": "gossamer.kernels",

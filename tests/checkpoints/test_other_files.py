@@ -10,8 +10,8 @@ from tiny_checkpoints import LONGFORMER, edit_config, write
 
 import gossamer as gs
 from gossamer.errors import Remark
+from gossamer.generation import Generated
 from gossamer.models import Model
-from gossamer.models.generation import Generated
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 20, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 32}
 FILE = "generation_config.json"

@@ -111,7 +111,7 @@ def test_a_drawn_seed_is_told_and_gives_the_same_again(gossamer: Command, writer
 
 def test_a_stop_may_be_the_end_of_a_line(gossamer: Command, writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter(b"one\\two\nthree")
-    monkeypatch.setattr("gossamer.models.generation_loop.choose", lambda *_: torch.tensor([next(said)]))
+    monkeypatch.setattr("gossamer.generation.loop.choose", lambda *_: torch.tensor([next(said)]))
     done = gossamer("generate", writer, "Once ", "--stop", r"\n", "--json")
     assert done.json["texts"][0]["text"] == "one\\two"
     assert done.json["texts"][0]["stop"] == "\n"
@@ -128,7 +128,7 @@ def test_a_terminal_gets_the_speed_and_nothing_that_moves_its_cursor(
     gossamer: Command, writer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = iter(b"a\x1b[2Jb")
-    monkeypatch.setattr("gossamer.models.generation_loop.choose", lambda *_: torch.tensor([next(said)]))
+    monkeypatch.setattr("gossamer.generation.loop.choose", lambda *_: torch.tensor([next(said)]))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     done = gossamer("generate", writer, "On\tce", "--max-new-tokens", 6, "--seed", 11)
     assert done.out == "\033[1mOn\tce\033[0ma\ufffd[2Jb\n"

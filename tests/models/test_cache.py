@@ -13,10 +13,11 @@ from own_patterns import KnownPowersOfTwo, PowersOfTwo
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.layers import Masks
-from gossamer.models import Cache, Model, cache_memory
-from gossamer.models.cache_layout import layouts
-from gossamer.models.cache_memory import LayerMemory
-from gossamer.models.cache_plan import State, begin
+from gossamer.models import Cache, Model
+from gossamer.models.cache import memory as cache_memory
+from gossamer.models.cache.layout import layouts
+from gossamer.models.cache.memory import LayerMemory
+from gossamer.models.cache.plan import State, begin
 from gossamer.patterns import Chunks, Fixed, Full, Pattern, PerHead, Prefix, Sink, Strided, Window
 
 FULL = Full(causal=True)

@@ -20,10 +20,10 @@ import torch
 from tokenizers import decoders as decoders_of_tokens
 from tokenizers import models as token_models
 
+from gossamer.generation.sampling import Sampling, choose
+from gossamer.generation.stream import TextStream
 from gossamer.models import Cache, Model
 from gossamer.models.decoders import decoder
-from gossamer.models.generation_text import TextStream
-from gossamer.models.sampling import Sampling, choose
 from gossamer.patterns import Fixed, Full, Pattern, Strided, Window
 from gossamer.text import Tokenizer, byte_tokenizer
 from gossamer.text.byte_tokenizer import byte_letters
@@ -100,38 +100,40 @@ class Mutant:
 
 MUTANTS = {
     "a ring one too small": Mutant(
-        "models.cache_layout", "Ring(kept.recent)", "Ring(kept.recent - 1)", a_cache_changes_nothing
+        "models.cache.layout", "Ring(kept.recent)", "Ring(kept.recent - 1)", a_cache_changes_nothing
     ),
     "a ring one step off": Mutant(
-        "models.cache_layout", "positions % self.size", "-positions", a_cache_changes_nothing
+        "models.cache.layout", "positions % self.size", "-positions", a_cache_changes_nothing
     ),
     "a cell one slot too early": Mutant(
-        "models.cache_layout", "place - self.first\n", "place - self.first - 1\n", a_cache_changes_nothing
+        "models.cache.layout", "place - self.first\n", "place - self.first - 1\n", a_cache_changes_nothing
     ),
     "cells of a block too few": Mutant(
-        "models.cache_layout",
+        "models.cache.layout",
         "self.cells + place - self.first",
         "(self.cells - 1) + place - self.first",
         a_cache_changes_nothing,
     ),
     "what is not a cell over the cells": Mutant(
-        "models.cache_layout", "self.rest - 1 - torch", "self.rest - torch", a_cache_changes_nothing
+        "models.cache.layout", "self.rest - 1 - torch", "self.rest - torch", a_cache_changes_nothing
     ),
     "steps: the last token unseen": Mutant(
         "patterns.strided", "near, position + 1)", "near, position)", a_cache_changes_nothing
     ),
-    "draws: the token before": Mutant("models.sampling", "right=True", "right=False", what_is_left_out_is_never_drawn),
+    "draws: the token before": Mutant(
+        "generation.sampling", "right=True", "right=False", what_is_left_out_is_never_drawn
+    ),
     "draws: top-k one too many": Mutant(
-        "models.sampling", ".topk(sampling.top_k)", ".topk(sampling.top_k + 1)", what_is_left_out_is_never_drawn
+        "generation.sampling", ".topk(sampling.top_k)", ".topk(sampling.top_k + 1)", what_is_left_out_is_never_drawn
     ),
     "loss: documents forgotten": Mutant(
         "models.next_token", "if segments is not None:", "if False:", documents_learn_apart
     ),
     "streams: cuts within characters": Mutant(
-        "models.generation_text", "if head + tail != whole:", "if False:", streams_are_the_text
+        "generation.stream", "if head + tail != whole:", "if False:", streams_are_the_text
     ),
     "streams: too much held back": Mutant(
-        "models.generation_text", "self._told > HELD", "self._told > 99", streams_do_not_wait
+        "generation.stream", "self._told > HELD", "self._told > 99", streams_do_not_wait
     ),
 }
 

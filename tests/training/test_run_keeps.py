@@ -238,7 +238,7 @@ def test_what_is_in_the_way_is_found_before_the_training(tmp_path: Path, place: 
 
 
 def test_the_model_is_saved_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gossamer.models import generation
+    from gossamer import generation
 
     def fails(*_: Any, **__: Any) -> None:
         raise GossamerError("no words")

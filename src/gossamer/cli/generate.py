@@ -15,8 +15,8 @@ from gossamer.cli.texts import AsText, Format, TakesFiles, Text, carried, read_t
 from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
+    from gossamer.generation import Generated
     from gossamer.models import Model
-    from gossamer.models.generation import Generated
 
 __all__ = ["COMMAND", "generate"]
 
@@ -58,7 +58,7 @@ def generate(
     read = [_without_last_break(one) for one in given]
     with working("reading the model"):
         from gossamer.checkpoints import load
-        from gossamer.models.sampling import Sampling
+        from gossamer.generation.sampling import Sampling
 
         Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         loaded = load(model, dtype=dtype, device=device)
@@ -86,7 +86,7 @@ def _without_last_break(one: Text) -> Text:
 
 def _run(model: Model, texts: list[Text], options: dict[str, Any], shown: bool) -> Generated:
     """Generate; write the text as it comes where there is only one to be shown."""
-    from gossamer.models.generation import generate as run
+    from gossamer.generation import generate as run
 
     prompts = [one.text for one in texts]
     if not shown:

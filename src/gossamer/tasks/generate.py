@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 from gossamer.errors import InputError, quote
-from gossamer.models.generation import Generated, Piece, Stops, generate
-from gossamer.models.generation_inputs import check_count
+from gossamer.generation import Generated, Piece, Stops, generate
+from gossamer.generation.inputs import check_count
 from gossamer.models.heads import CausalLM
 from gossamer.tasks.base import Task, list_texts
 from gossamer.tasks.names import checks_options

@@ -104,7 +104,7 @@ def _sample(run: Run, model: Model) -> str | None:
     wanted = run.config.sample
     if wanted is None:
         return None
-    from gossamer.models.generation import generate
+    from gossamer.generation import generate
 
     found = generate(
         model, wanted.prompt, max_new_tokens=wanted.tokens, temperature=wanted.temperature, top_k=wanted.top_k,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders as decoders_of_tokens
 from tokenizers import models as token_models
 
-from gossamer.models.generation_text import TextStream
+from gossamer.generation.stream import TextStream
 from gossamer.text import Tokenizer, byte_tokenizer
 
 BYTES = byte_tokenizer()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from gossamer.models.cache_layout import Layout, layouts
+from gossamer.models.cache.layout import Layout, layouts
 from gossamer.patterns import Pattern
 
 __all__ = ["Chunk", "Plan", "Reads", "Span", "State", "Writes", "begin"]

@@ -16,8 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer.kernels import attend
 from gossamer.layers import Masks
-from gossamer.models.cache_layout import Layout, layouts
-from gossamer.models.cache_plan import Chunk, Span, State, Writes
+from gossamer.models.cache.layout import Layout, layouts
+from gossamer.models.cache.plan import Chunk, Span, State, Writes
 from gossamer.patterns import Pattern
 
 __all__ = ["LayerMemory"]

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.generation.sampling import Sampling, choose
+from gossamer.generation.stream import TextStream
 from gossamer.models.cache import Cache
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating, without_head
-from gossamer.models.generation_text import TextStream
-from gossamer.models.sampling import Sampling, choose
 
 __all__ = ["Piece", "Row", "Stopped", "continue_rows"]
 

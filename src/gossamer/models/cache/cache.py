@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.architecture import Architecture
-from gossamer.models.cache_memory import LayerMemory
-from gossamer.models.cache_plan import State, begin
+from gossamer.models.cache.memory import LayerMemory
+from gossamer.models.cache.plan import State, begin
 
 __all__ = ["Cache"]
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote
+from gossamer.generation.config import unfollowed
+from gossamer.generation.inputs import Prompts, Stops, check_count, read_prompts, read_seeds, read_stops
+from gossamer.generation.loop import Piece, Row, Stopped, continue_rows
+from gossamer.generation.sampling import Sampling
+from gossamer.generation.stream import TextStream
 from gossamer.models.encoder import Model
-from gossamer.models.generation_config import unfollowed
-from gossamer.models.generation_inputs import Prompts, Stops, check_count, read_prompts, read_seeds, read_stops
-from gossamer.models.generation_loop import Piece, Row, Stopped, continue_rows
-from gossamer.models.generation_text import TextStream
 from gossamer.models.model_argument import check_model
-from gossamer.models.sampling import Sampling
 
-__all__ = ["Generated", "Generation", "Piece", "Prompts", "Stops", "generate"]
+__all__ = ["Generated", "Generation", "generate"]
 
 
 @dataclass(frozen=True, kw_only=True)

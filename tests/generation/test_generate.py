@@ -13,9 +13,9 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 
 import gossamer as gs
 from gossamer.errors import GossamerError, InputError
-from gossamer.models import Model, generation_loop
-from gossamer.models.generation import Generated, Piece
-from gossamer.models.sampling import Sampling, choose, filtered
+from gossamer.generation import Generated, Piece, loop
+from gossamer.generation.sampling import Sampling, choose, filtered
+from gossamer.models import Model
 from gossamer.patterns import Fixed, Full, PerHead, Strided, Window
 from gossamer.text import byte_tokenizer
 
@@ -196,7 +196,7 @@ class Script:
 @pytest.fixture
 def say(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make models say these bytes."""
-    return lambda *texts: monkeypatch.setattr(generation_loop, "choose", Script(*texts))
+    return lambda *texts: monkeypatch.setattr(loop, "choose", Script(*texts))
 
 
 def test_pieces_are_whole_characters(say: Any) -> None:
