@@ -26,6 +26,7 @@ FEWEST = 32
 """Slots that a buffer starts with, if it will ever need as many."""
 
 Heads = Float[Tensor, "batch heads new size"]
+KeyHeads = Float[Tensor, "batch key_heads keys size"]
 
 
 class Buffer:
@@ -41,7 +42,7 @@ class Buffer:
     def bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
 
-    def make_room(self, tokens: int, like: Heads) -> None:
+    def make_room(self, tokens: int, like: KeyHeads) -> None:
         """Have the slots that so many tokens need, for a batch and heads like these."""
         needed, have = self.layout.room(tokens), self.keys.shape[2]
         if needed <= have:
@@ -54,7 +55,7 @@ class Buffer:
                 larger[0][:, :, :have], larger[1][:, :, :have] = self.keys, self.values
         self.keys, self.values = larger
 
-    def write(self, k: Heads, v: Heads, writes: Writes) -> None:
+    def write(self, k: KeyHeads, v: KeyHeads, writes: Writes) -> None:
         if not len(writes.slots):
             return
         for kept, new in ((self.keys, k), (self.values, v)):
@@ -65,7 +66,7 @@ class Buffer:
             else:
                 kept[:, :, writes.slots] = new[:, :, writes.columns]
 
-    def read(self, span: Span, rows: slice) -> tuple[Heads, Heads]:
+    def read(self, span: Span, rows: slice) -> tuple[KeyHeads, KeyHeads]:
         """Keys and values of a span, [rows, heads, slots, size]."""
         return _read(self.keys[rows], span), _read(self.values[rows], span)
 
@@ -84,7 +85,9 @@ class Group:
     stop: int
     buffers: tuple[Buffer, ...]
 
-    def own(self, q: Heads, k: Heads, v: Heads) -> tuple[Heads, Heads, Heads]:
+    def own(
+        self, q: Float[Tensor, "batch all_heads new size"], k: KeyHeads, v: KeyHeads
+    ) -> tuple[Heads, Float[Tensor, "batch own_heads keys size"], Float[Tensor, "batch own_heads keys size"]]:
         """The heads of this group; key heads that it shares with another group are repeated for each query head."""
         q, share = q[:, self.start : self.stop], q.shape[1] // k.shape[1]
         if self.start % share == 0 == self.stop % share:
@@ -93,14 +96,14 @@ class Group:
         which = torch.arange(self.start, self.stop, device=k.device) // share
         return q, k[:, which], v[:, which]
 
-    def keep(self, k: Heads, v: Heads, chunk: Chunk) -> None:
+    def keep(self, k: KeyHeads, v: KeyHeads, chunk: Chunk) -> None:
         """Store of the new tokens what later queries can see."""
         writes = chunk.plan(self.pattern, k.device).writes
         for buffer, one in zip(self.buffers, writes, strict=True):
             buffer.make_room(chunk.most, k)
             buffer.write(k, v, one)
 
-    def step(self, q: Heads, k: Heads, v: Heads, chunk: Chunk, scale: float | None) -> Heads:
+    def step(self, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
         """One new token a row: kept first, because it sees itself, then what it sees is read where it lies."""
         self.keep(k, v, chunk)
         reads = chunk.plan(self.pattern, q.device).reads
@@ -114,7 +117,7 @@ class Group:
         out = scaled_dot_product_attention(grouped, keys, values, attn_mask=reads.mask, scale=scale).view(q.shape)
         return out if reads.blind is None else out.masked_fill(reads.blind, 0)
 
-    def extend(self, q: Heads, k: Heads, v: Heads, before: int, rows: slice, scale: float | None) -> Heads:
+    def extend(self, q: Heads, k: KeyHeads, v: KeyHeads, before: int, rows: slice, scale: float | None) -> Heads:
         """Several new tokens of rows that hold `before` each: ordinary attention over what is kept and themselves."""
         places, keys, values = self._contents(before, rows)
         start = len(places)
@@ -128,10 +131,10 @@ class Group:
             q, k, v, self.pattern, positions=(positions[:, start:], positions), query_start=start, scale=scale
         )
 
-    def _contents(self, tokens: int, rows: slice) -> tuple[Int[Tensor, "n"], Heads, Heads]:
+    def _contents(self, tokens: int, rows: slice) -> tuple[Int[Tensor, "n"], KeyHeads, KeyHeads]:
         """All that is kept of rows of so many tokens: positions, rising, with their keys and values."""
         places: list[Tensor] = []
-        found: list[tuple[Heads, Heads]] = []
+        found: list[tuple[KeyHeads, KeyHeads]] = []
         for i, buffer in enumerate(self.buffers):
             kept = buffer.layout.kept(0, tokens)
             for earlier in self.buffers[:i]:
@@ -193,7 +196,7 @@ class LayerMemory:
         q, k, v = (_ordered(one, chunk.order) for one in (q, k, v))
         return _ordered(self._attend(q, k, v, chunk, scale), chunk.order.argsort(dim=1))
 
-    def _attend(self, q: Heads, k: Heads, v: Heads, chunk: Chunk, scale: float | None) -> Heads:
+    def _attend(self, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
         if chunk.fresh and chunk.new > 1:
             for group in self._groups:
                 group.keep(*group.own(q, k, v)[1:], chunk)
@@ -202,7 +205,7 @@ class LayerMemory:
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
-def _of_group(group: Group, q: Heads, k: Heads, v: Heads, chunk: Chunk, scale: float | None) -> Heads:
+def _of_group(group: Group, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
     if chunk.new == 1:
         return group.step(q, k, v, chunk, scale)
     if chunk.even:
