@@ -20,7 +20,7 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.inspect import CapturedAttention, capture
 from gossamer.kernels.select import choose
-from gossamer.layers import Masks, SelfAttention
+from gossamer.layers import SelfAttention, TokenInfo
 from gossamer.models import (
     Architecture,
     Attention,
@@ -77,7 +77,7 @@ def forced(backend: str) -> Iterator[None]:
         yield
 
 
-def defined(model: Model, layer: int, hidden: Tensor, masks: Masks) -> Tensor:
+def defined(model: Model, layer: int, hidden: Tensor, masks: TokenInfo) -> Tensor:
     """Every weight of one layer, from the states before it, [batch, heads, length, length]."""
     settings = model.architecture.layers[layer].attention
     module = model.attention[settings.weights]
@@ -108,7 +108,9 @@ def defined(model: Model, layer: int, hidden: Tensor, masks: Masks) -> Tensor:
     return found
 
 
-def check(attention: CapturedAttention, model: Model, states: tuple[Tensor, ...], masks: Masks, bound: float) -> None:
+def check(
+    attention: CapturedAttention, model: Model, states: tuple[Tensor, ...], masks: TokenInfo, bound: float
+) -> None:
     length = states[0].shape[1]
     for layer in attention.layers:
         wanted = defined(model, layer, states[layer], masks)
@@ -142,7 +144,7 @@ def test_weights_are_those_of_the_layers(
     with torch.no_grad(), capture(model) as attention:
         out = model(**batch, output_hidden_states=True)
     assert attention.layers == tuple(range(len(sets)))
-    masks = Masks(key_mask=real, segments=batch.get("segments"), global_mask=flags)
+    masks = TokenInfo(key_mask=real, segments=batch.get("segments"), global_mask=flags)
     check(attention, model, out.hidden_states, masks, 1e-12)
 
 
@@ -175,7 +177,7 @@ def check_same(backend: str, dtype: torch.dtype, training: bool) -> None:
         assert attention.backends == {0: (backend, backend), 1: (backend, backend)}
     if training:
         return
-    masks = Masks(key_mask=batch["attention_mask"], global_mask=batch["global_mask"] & batch["attention_mask"])
+    masks = TokenInfo(key_mask=batch["attention_mask"], global_mask=batch["global_mask"] & batch["attention_mask"])
     exact = copy.deepcopy(model).double()
     bound = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
     check(attention, exact, tuple(one.detach().double() for one in watched[:3]), masks, bound)
@@ -220,7 +222,7 @@ def test_a_pass_that_failed_halfway_is_forgotten() -> None:
             model(**batch)
         assert attention.layers == (0,)
         model(**batch)
-    check(attention, model, states, Masks(key_mask=batch["attention_mask"]), 1e-12)
+    check(attention, model, states, TokenInfo(key_mask=batch["attention_mask"]), 1e-12)
 
 
 def test_only_the_last_batch_of_this_thread_is_kept() -> None:

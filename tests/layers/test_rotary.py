@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gossamer.layers import Masks, SelfAttention, rotation
+from gossamer.layers import SelfAttention, TokenInfo, rotation
 from gossamer.patterns import Full, Window
 
 
@@ -47,11 +47,11 @@ def test_only_distances_count(shift: int, seed: int) -> None:
     layer, hidden = attention(), torch.randn(1, 7, 6, generator=torch.Generator().manual_seed(seed)).double()
     positions = torch.arange(7)[None]
     near, far = (
-        layer(hidden, Full(causal=True), Masks(), rotation=rotation(one, 4, 1e4, torch.float64))
+        layer(hidden, Full(causal=True), TokenInfo(), rotation=rotation(one, 4, 1e4, torch.float64))
         for one in (positions, positions + shift)
     )
     torch.testing.assert_close(near, far, rtol=0, atol=1e-4)
-    other = layer(hidden, Full(causal=True), Masks(), rotation=rotation(2 * positions, 4, 1e4, torch.float64))
+    other = layer(hidden, Full(causal=True), TokenInfo(), rotation=rotation(2 * positions, 4, 1e4, torch.float64))
     assert not torch.allclose(near, other, atol=1e-4)
 
 
@@ -72,7 +72,7 @@ def test_fewer_key_heads_are_repeated_ones(pattern: Full | Window, bias: bool) -
     many.load_state_dict(repeated)
     hidden = torch.randn(2, 9, 6, dtype=torch.float64)
     turned = rotation(torch.arange(9)[None], 2, 1e4, torch.float64)
-    one, other = (layer(hidden, pattern, Masks(), rotation=turned) for layer in (few, many))
+    one, other = (layer(hidden, pattern, TokenInfo(), rotation=turned) for layer in (few, many))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
@@ -81,8 +81,8 @@ def test_heads_are_normalised_before_they_turn() -> None:
     norms = {name: torch.nn.RMSNorm(4, eps=1e-12) for name in ("query_norm", "key_norm")}
     layer, hidden = attention(bias=False, **norms), torch.randn(1, 6, 6, dtype=torch.float64)
     turned = rotation(torch.arange(6)[None], 4, 1e4, torch.float64)
-    before = layer(hidden, Full(), Masks(), rotation=turned)
+    before = layer(hidden, Full(), TokenInfo(), rotation=turned)
     with torch.no_grad():
         layer.query.weight.mul_(5.0)
         layer.key.weight.mul_(0.1)
-    torch.testing.assert_close(layer(hidden, Full(), Masks(), rotation=turned), before, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(layer(hidden, Full(), TokenInfo(), rotation=turned), before, rtol=1e-7, atol=1e-9)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gossamer.layers import Masks, SelfAttention, count_positions
+from gossamer.layers import SelfAttention, TokenInfo, count_positions
 from gossamer.patterns import Full, Global, Pattern, PerHead, Window
 
 HEADS, SIZE = 2, 4
@@ -15,7 +15,7 @@ def layer(global_projections: bool) -> SelfAttention:
     return SelfAttention(6, HEADS, SIZE, norm=torch.nn.LayerNorm(6), global_projections=global_projections).double()
 
 
-def by_hand(attention: SelfAttention, hidden: Tensor, pattern: Pattern, masks: Masks) -> Tensor:
+def by_hand(attention: SelfAttention, hidden: Tensor, pattern: Pattern, masks: TokenInfo) -> Tensor:
     """One query at a time: a flagged one reads every real token of its document with the global projections."""
     rows, length, _ = hidden.shape
     flagged = torch.zeros(rows, length, dtype=torch.bool) if masks.global_mask is None else masks.global_mask
@@ -44,12 +44,12 @@ def by_hand(attention: SelfAttention, hidden: Tensor, pattern: Pattern, masks: M
 
 
 MASKS = {
-    "nothing": Masks(),
-    "padding": Masks(key_mask=torch.arange(9) < torch.tensor([[9], [5]])),
-    "documents": Masks(segments=torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2], [0, 1, 1, 1, 1, 1, 1, 1, 1]])),
-    "globals": Masks(global_mask=torch.tensor([[1, 0, 0, 0, 1, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0, 0, 0, 0]]).bool()),
+    "nothing": TokenInfo(),
+    "padding": TokenInfo(key_mask=torch.arange(9) < torch.tensor([[9], [5]])),
+    "documents": TokenInfo(segments=torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2], [0, 1, 1, 1, 1, 1, 1, 1, 1]])),
+    "globals": TokenInfo(global_mask=torch.tensor([[1, 0, 0, 0, 1, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0, 0, 0, 0]]).bool()),
 }
-MASKS["all"] = Masks(
+MASKS["all"] = TokenInfo(
     key_mask=MASKS["padding"].key_mask,
     segments=MASKS["documents"].segments,
     global_mask=MASKS["globals"].global_mask & MASKS["padding"].key_mask,  # type: ignore[operator]
@@ -60,7 +60,7 @@ PATTERNS = [Full(), Window(2, 1) | Global(), PerHead((Full(), 1), (Window(1, 1, 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 @pytest.mark.parametrize("masks", MASKS.values(), ids=MASKS.keys())
 @pytest.mark.parametrize("global_projections", [False, True])
-def test_layer_is_its_definition(pattern: Pattern, masks: Masks, global_projections: bool) -> None:
+def test_layer_is_its_definition(pattern: Pattern, masks: TokenInfo, global_projections: bool) -> None:
     attention, hidden = layer(global_projections), torch.randn(2, 9, 6, dtype=torch.float64, requires_grad=True)
     out, expected = attention(hidden, pattern, masks), by_hand(attention, hidden, pattern, masks)
     torch.testing.assert_close(out, expected)
@@ -71,7 +71,7 @@ def test_layer_is_its_definition(pattern: Pattern, masks: Masks, global_projecti
 
 
 @pytest.mark.parametrize("masks", [MASKS["globals"], MASKS["all"]], ids=["globals", "all"])
-def test_traced_form_of_global_rows_is_the_same(masks: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traced_form_of_global_rows_is_the_same(masks: TokenInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     attention, hidden = layer(True), torch.randn(2, 9, 6, dtype=torch.float64)
     expected = attention(hidden, PATTERNS[1], masks)
     monkeypatch.setattr(SelfAttention, "_read_globals", SelfAttention._read_globals_compiled)
@@ -80,10 +80,10 @@ def test_traced_form_of_global_rows_is_the_same(masks: Masks, monkeypatch: pytes
 
 def test_dropout_is_applied_in_training_only() -> None:
     attention, hidden = layer(False), torch.randn(1, 9, 6, dtype=torch.float64)
-    still = attention(hidden, Full(), Masks(), 0.0)
-    assert not torch.equal(attention(hidden, Full(), Masks(), 0.5), still)
+    still = attention(hidden, Full(), TokenInfo(), 0.0)
+    assert not torch.equal(attention(hidden, Full(), TokenInfo(), 0.5), still)
     attention.eval()
-    torch.testing.assert_close(attention(hidden, Full(), Masks(), 0.5), still)
+    torch.testing.assert_close(attention(hidden, Full(), TokenInfo(), 0.5), still)
 
 
 def test_positions_count_real_tokens_from_each_documents_start() -> None:

@@ -12,7 +12,7 @@ from own_patterns import KnownPowersOfTwo, PowersOfTwo
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.layers import Masks
+from gossamer.layers import TokenInfo
 from gossamer.models import Cache, Model
 from gossamer.models.cache import memory as cache_memory
 from gossamer.models.cache.layout import layouts
@@ -149,7 +149,7 @@ def test_fewer_key_heads(pattern: Pattern, key_heads: int, cuts: list[int]) -> N
     for cut in cuts:
         state.chunk, _ = begin((before, before), cut, None)
         own = (one[:, :, before : before + cut] for one in (q, k, v))
-        parts.append(memory.attend(*own, pattern, Masks(), 0.3))
+        parts.append(memory.attend(*own, pattern, TokenInfo(), 0.3))
         before += cut
     torch.testing.assert_close(torch.cat(parts, 2), gs.attend(q, k, v, pattern, scale=0.3), atol=1e-12, rtol=1e-12)
 

@@ -17,7 +17,7 @@ from gossamer.errors import InputError, quote
 from gossamer.kernels import attend, explain
 from gossamer.kernels.autocast import in_autocast_dtype
 from gossamer.kernels.weights import Rows, TopKeys, attention_rows, check_count, choose_rows, top_keys
-from gossamer.layers import Masks, SelfAttention
+from gossamer.layers import SelfAttention, TokenInfo
 from gossamer.models import Model
 from gossamer.patterns import Pattern
 
@@ -55,7 +55,7 @@ class _Layer:
     """The calls of one applied layer. `silent` are tokens that read nothing: padding, beside global projections."""
 
     every: _Call
-    masks: Masks
+    tokens: TokenInfo
     silent: Tensor | None
     flagged: _Call | None = None
 
@@ -81,7 +81,7 @@ class CapturedAttention:
         count = len(self._architecture.layers)
         self._wanted = set(range(count) if layers is None else map(self._number, layers))
         self._kept: dict[int, _Layer] = {}
-        self._masks: Masks | None = None
+        self._tokens: TokenInfo | None = None
         self._next = 0
         self._thread = threading.get_ident()
 
@@ -163,19 +163,19 @@ class CapturedAttention:
             for i, (ids, at) in enumerate(zip(input_ids.tolist(), chosen, strict=True))
         ]
 
-    def attending(self, masks: Masks, flagged: bool) -> Callable[..., Tensor]:
+    def attending(self, tokens: TokenInfo, flagged: bool) -> Callable[..., Tensor]:
         """Called by the layers while they are watched: `attend`, or its stand-in that keeps what it is given."""
         if threading.get_ident() != self._thread:
             return attend
-        if masks is not self._masks:  # another forward pass
-            self._masks, self._next = masks, 0
+        if tokens is not self._tokens:  # another forward pass
+            self._tokens, self._next = tokens, 0
             self._kept.clear()
         self._next += not flagged
         layer = self._next - 1
-        return partial(self._keep, layer, masks, flagged) if layer in self._wanted else attend
+        return partial(self._keep, layer, tokens, flagged) if layer in self._wanted else attend
 
     def _keep(
-        self, layer: int, masks: Masks, flagged: bool, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern,
+        self, layer: int, tokens: TokenInfo, flagged: bool, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern,
         *, dropout: float, **options: Any,
     ) -> Tensor:  # fmt: skip
         # The seed is not drawn twice, and the backend is the one that would run unwatched.
@@ -192,9 +192,9 @@ class CapturedAttention:
         if flagged:
             self._kept[layer].flagged = call
         else:
-            own_rows = self._architecture.layers[layer].attention.global_projections and masks.key_mask is not None
-            silent = ~cast(Tensor, masks.key_mask) if own_rows else None
-            self._kept[layer] = _Layer(every=call, masks=masks, silent=silent)
+            own_rows = self._architecture.layers[layer].attention.global_projections and tokens.key_mask is not None
+            silent = ~cast(Tensor, tokens.key_mask) if own_rows else None
+            self._kept[layer] = _Layer(every=call, tokens=tokens, silent=silent)
         return out
 
     def _number(self, layer: int) -> int:
@@ -246,19 +246,19 @@ def capture(model: Model, layers: Sequence[int] | None = None) -> Iterator[Captu
         raise InputError("the model was compiled by model.compile(); capture one that was not, such as gs.load's")
     found = CapturedAttention(model, layers)
     watched = [cast(SelfAttention, one) for one in dict.fromkeys(model.attention)]
-    if any(one.watcher is not None for one in watched):
+    if any(one.hook is not None for one in watched):
         raise InputError("the model's attention is being captured already; end that first")
     for one in watched:
-        one.watcher = found
+        one.hook = found
     try:
         yield found
     finally:
         for one in watched:
-            del one.watcher
+            del one.hook
 
 
 def _flagged(layer: _Layer, at: Int[Tensor, "batch rows"]) -> tuple[Tensor, Tensor]:
     """Which of these tokens are flagged, and which query of the flagged call each is (0 for others), [batch, rows]."""
-    flags = cast(Tensor, layer.masks.global_mask)
+    flags = cast(Tensor, layer.tokens.global_mask)
     chosen = flags.gather(1, at)
     return chosen, (flags.cumsum(1) - 1).gather(1, at).masked_fill(~chosen, 0)

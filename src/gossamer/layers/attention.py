@@ -13,38 +13,54 @@ from gossamer.layers.linear import Linear
 from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Full, Global, Pattern
 
-__all__ = ["Masks", "Memory", "SelfAttention", "Watcher"]
+__all__ = ["AttentionHook", "KeyValueCache", "SelfAttention", "TokenInfo", "merge_heads", "split_heads"]
 
 Attend = Callable[..., Tensor]
 """`attend`, or what stands in for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Masks:
-    """What is known about the tokens of one batch: which are real, which document they belong to, which are global."""
+class TokenInfo:
+    """What is known about the tokens of one batch: which are real, their documents, which are global, positions.
+
+    `positions` are those of attention that turns by them; the embeddings have added their own.
+    """
 
     key_mask: Bool[Tensor, "batch length"] | None = None
     segments: Int[Tensor, "batch length"] | None = None
     global_mask: Bool[Tensor, "batch length"] | None = None
+    positions: Int[Tensor, "#batch length"] | None = None
+
+
+def split_heads(
+    projected: Float[Tensor, "batch length inner"], head_size: int
+) -> Float[Tensor, "batch heads length head_size"]:
+    """The columns of all heads as heads."""
+    return projected.unflatten(-1, (-1, head_size)).transpose(1, 2)
+
+
+def merge_heads(out: Float[Tensor, "batch heads length head_size"]) -> Float[Tensor, "batch length inner"]:
+    """What all heads gave, side by side."""
+    return out.transpose(1, 2).flatten(2)
 
 
 @runtime_checkable
-class Watcher(Protocol):
+class AttentionHook(Protocol):
     """Somebody who looks at attention calls (`gossamer.inspect`) and must not change what they give."""
 
-    def attending(self, masks: Masks, flagged: bool) -> Attend:
+    def attending(self, tokens: TokenInfo, flagged: bool) -> Attend:
         """What is called in place of `attend`: for all rows of a layer, or (`flagged`) for those of global projections.
 
-        All layers of one forward pass hand over the same `masks`, in their order.
+        All layers of one forward pass hand over the same `tokens`, in their order.
         """
 
 
 @runtime_checkable
-class Memory(Protocol):
+class KeyValueCache(Protocol):
     """The keys and values that a decoder keeps of one layer."""
 
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, masks: Masks, scale: float | None
+        self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, tokens: TokenInfo, scale: float | None
     ) -> Float[Tensor, "batch heads new head_size"]:
         """Attention of new tokens, [batch, heads, new, head_size], over what is kept and themselves; keeps them."""
 
@@ -52,7 +68,7 @@ class Memory(Protocol):
 class SelfAttention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, section 3.2) under any pattern.
 
-    With `global_projections`, tokens flagged in `masks.global_mask` are read with query, key and value projections of
+    With `global_projections`, tokens flagged in `tokens.global_mask` are read with query, key and value projections of
     their own and see every real token (Longformer, section 3.1); the keys the others see in them stay the local ones.
     Padding then reads nothing, as in `transformers`: its states count in the loss of question answering.
     `scale` multiplies the scores, 1 / sqrt(head_size) unless given; with a `memory` the new tokens see what that keeps;
@@ -62,7 +78,7 @@ class SelfAttention(nn.Module):
     Returns the sublayer's output; the caller adds the residual and applies `norm`.
     """
 
-    watcher: Watcher | None = None
+    hook: AttentionHook | None = None
 
     def __init__(
         self,
@@ -99,11 +115,11 @@ class SelfAttention(nn.Module):
         self,
         hidden: Float[Tensor, "batch length hidden"],
         pattern: Pattern,
-        masks: Masks,
+        tokens: TokenInfo,
         dropout: float = 0.0,
         *,
         scale: float | None = None,
-        memory: Memory | None = None,
+        memory: KeyValueCache | None = None,
         head_mask: Float[Tensor, "heads"] | None = None,
         rotation: Rotation | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
@@ -114,37 +130,37 @@ class SelfAttention(nn.Module):
         if rotation is not None:
             q, k = rotation.turn(q), rotation.turn(k)
         if memory is not None:
-            return self._put_out(memory.attend(q, k, v, pattern, masks, scale), head_mask)
-        out = self._attend(masks)(
+            return self._put_out(memory.attend(q, k, v, pattern, tokens, scale), head_mask)
+        out = self._attend(tokens)(
             q, k, v, pattern, scale=scale,
-            key_mask=masks.key_mask, segments=masks.segments, global_mask=masks.global_mask, dropout=rate,
+            key_mask=tokens.key_mask, segments=tokens.segments, global_mask=tokens.global_mask, dropout=rate,
         )  # fmt: skip
-        if self.global_projections and masks.global_mask is not None:
+        if self.global_projections and tokens.global_mask is not None:
             read = self._read_globals_compiled if torch.compiler.is_compiling() else self._read_globals
-            out = read(out, hidden, masks, masks.global_mask, rate, scale)
-        if self.global_projections and masks.key_mask is not None:
-            out = out.masked_fill(~masks.key_mask[:, None, :, None], 0)
+            out = read(out, hidden, tokens, tokens.global_mask, rate, scale)
+        if self.global_projections and tokens.key_mask is not None:
+            out = out.masked_fill(~tokens.key_mask[:, None, :, None], 0)
         return self._put_out(out, head_mask)
 
     def _put_out(
         self, out: Float[Tensor, "batch heads length head_size"], head_mask: Float[Tensor, "heads"] | None
     ) -> Float[Tensor, "batch length hidden"]:
         out = out if head_mask is None else out * head_mask.to(out)[:, None, None]
-        return self.output(out.transpose(1, 2).flatten(2))
+        return self.output(merge_heads(out))
 
-    def _attend(self, masks: Masks, flagged: bool = False) -> Attend:
-        if torch.compiler.is_compiling() or self.watcher is None:
+    def _attend(self, tokens: TokenInfo, flagged: bool = False) -> Attend:
+        if torch.compiler.is_compiling() or self.hook is None:
             return attend
-        return self.watcher.attending(masks, flagged)
+        return self.hook.attending(tokens, flagged)
 
     def _split(self, projected: Float[Tensor, "batch length inner"]) -> Float[Tensor, "batch heads length head_size"]:
-        return projected.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        return split_heads(projected, self.head_size)
 
     def _read_globals(
         self,
         local: Float[Tensor, "batch heads length head_size"],
         hidden: Float[Tensor, "batch length hidden"],
-        masks: Masks,
+        tokens: TokenInfo,
         flagged: Bool[Tensor, "batch length"],
         rate: float,
         scale: float | None,
@@ -155,12 +171,12 @@ class SelfAttention(nn.Module):
         if most == 0:
             return local
         rows = flagged.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-        segments = None if masks.segments is None else (masks.segments.gather(1, rows), masks.segments)
+        segments = None if tokens.segments is None else (tokens.segments.gather(1, rows), tokens.segments)
         gathered = hidden.gather(1, rows[..., None].expand(-1, -1, hidden.shape[-1]))
         q = self._split(self.query_global(gathered))
         k, v = self._split(self.key_global(hidden)), self._split(self.value_global(hidden))
-        read = self._attend(masks, flagged=True)
-        new = read(q, k, v, Full(), scale=scale, key_mask=masks.key_mask, segments=segments, dropout=rate)
+        read = self._attend(tokens, flagged=True)
+        new = read(q, k, v, Full(), scale=scale, key_mask=tokens.key_mask, segments=segments, dropout=rate)
         where = rows[:, None, :, None].expand(-1, *local.shape[1:2], -1, local.shape[-1])
         is_flagged = (torch.arange(most, device=rows.device) < count[:, None])[:, None, :, None]
         return local.scatter(2, where, torch.where(is_flagged, new, local.gather(2, where)))
@@ -169,7 +185,7 @@ class SelfAttention(nn.Module):
         self,
         local: Float[Tensor, "batch heads length head_size"],
         hidden: Float[Tensor, "batch length hidden"],
-        masks: Masks,
+        tokens: TokenInfo,
         flagged: Bool[Tensor, "batch length"],
         rate: float,
         scale: float | None,
@@ -178,6 +194,6 @@ class SelfAttention(nn.Module):
         q, k, v = (self._split(one(hidden)) for one in (self.query_global, self.key_global, self.value_global))
         new = attend(
             q, k, v, Global(), scale=scale,
-            key_mask=masks.key_mask, segments=masks.segments, global_mask=flagged, dropout=rate,
+            key_mask=tokens.key_mask, segments=tokens.segments, global_mask=flagged, dropout=rate,
         )  # fmt: skip
         return torch.where(flagged[:, None, :, None], new, local)

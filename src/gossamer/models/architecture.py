@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from gossamer.models.checks import (
 )
 from gossamer.models.heads import CausalLM, Head
 from gossamer.models.old_descriptions import with_norms
-from gossamer.patterns import Pattern, pattern_from_dict
+from gossamer.patterns import Full, Pattern, pattern_from_dict
 
 __all__ = [
     "Architecture",
@@ -30,6 +31,7 @@ __all__ = [
     "Norm",
     "Positions",
     "Rotary",
+    "check_weight_sets",
     "differences",
 ]
 
@@ -41,7 +43,7 @@ NormPlace = Literal["post", "pre"]
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One application of attention and feed-forward.
+    """One application of attention and feed-forward; with `cross_attention` of that to other states in between.
 
     `norm` is that of both parts; `norm_place="post"` normalises after each residual sum, as BERT does, "pre" what each
     part reads, as GPT-2 and the Sparse Transformer (section 5.2) do. While training, `recompute` keeps only the input
@@ -53,8 +55,11 @@ class Layer:
     norm: Norm = LAYER_NORM
     norm_place: NormPlace = "post"
     recompute: Recompute = "nothing"
+    cross_attention: Attention | None = None
 
     def __post_init__(self) -> None:
+        if self.cross_attention is not None:
+            _check_cross(self.cross_attention)
         require_norm(self, "norm", optional=False)
         require_choice(self, NormPlace, "norm_place")
         require_choice(self, Recompute, "recompute")
@@ -98,8 +103,10 @@ class Architecture:
         last, separator = self.embeddings.vocabulary_size - 1, self.separator_id
         known = separator is None or (type(separator) is int and 0 <= separator <= last)
         require(known, "separator_id", separator, f"a token id from 0 to {last}, or None")
-        _check_sharing("attention", [_attention_shape(one) for one in self.layers])
-        _check_sharing("feed_forward", [_feed_forward_shape(one) for one in self.layers])
+        check_weight_sets(self.layers)
+        for i, layer in enumerate(self.layers):
+            allowed = "None: a model of one text has no other states to attend to"
+            require(layer.cross_attention is None, f"layers[{i}].cross_attention", layer.cross_attention, allowed)
         if isinstance(self.head, CausalLM):
             self._check_decoder(self.head)
         if self.initializer == "mimetic":
@@ -194,20 +201,39 @@ def _flatten(value: Any, path: str = "") -> dict[str, Any]:
     return flat
 
 
-def _check_sharing(part: str, shapes: list[tuple[int, tuple[object, ...]]]) -> None:
-    sets = sorted({weights for weights, _ in shapes})
+def check_weight_sets(layers: Sequence[Layer]) -> None:
+    """Raise InputError unless weight sets are numbered without gaps, and layers that share one give it one shape."""
+    _check_sharing("attention", {i: _attention_shape(one) for i, one in enumerate(layers)})
+    _check_sharing("feed_forward", {i: _feed_forward_shape(one) for i, one in enumerate(layers)})
+    crossing = {i: _heads_shape(one.cross_attention, one) for i, one in enumerate(layers) if one.cross_attention}
+    _check_sharing("cross_attention", crossing)
+
+
+def _check_sharing(part: str, shapes: Mapping[int, tuple[int, tuple[object, ...]]]) -> None:
+    sets = sorted({weights for weights, _ in shapes.values()})
     require(sets == list(range(len(sets))), f"layers.{part}.weights", sets, "numbered 0, 1, 2 ... without gaps")
     first: dict[int, tuple[object, ...]] = {}
-    for i, (weights, shape) in enumerate(shapes):
+    for i, (weights, shape) in shapes.items():
         known = first.setdefault(weights, shape)
         if known != shape:
             raise InputError(f"layers[{i}].{part} shares weight set {weights} but is shaped {shape}, not {known}")
 
 
 def _attention_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
-    one = layer.attention
+    return _heads_shape(layer.attention, layer)
+
+
+def _heads_shape(one: Attention, layer: Layer) -> tuple[int, tuple[object, ...]]:
     biases, norms = (one.bias, one.output_bias), (one.query_key_norm, layer.norm)
     return one.weights, (one.heads, one.head_size, one.key_inner, one.global_projections, *biases, *norms)
+
+
+def _check_cross(settings: Attention) -> None:
+    what = "with cross-attention: its keys are another text's"
+    require(settings.pattern == Full(), "cross_attention.pattern", settings.pattern, f"Full() {what}")
+    for name, usual in (("global_projections", False), ("rotary", None)):
+        value = getattr(settings, name)
+        require(value == usual, f"cross_attention.{name}", value, f"{quote(usual)} {what}")
 
 
 def _feed_forward_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
@@ -254,20 +280,26 @@ def _embeddings(data: object) -> Embeddings:
 
 def _layer(data: object, where: str) -> Layer:
     fields = _object(data, where)
-    attention = _object(fields.get("attention"), f"{where}.attention")
-    pattern = pattern_from_dict(_object(attention.get("pattern"), f"{where}.attention.pattern"))
-    rotary = attention.get("rotary")
-    inner = {
-        "pattern": pattern,
-        "rotary": None if rotary is None else _build(Rotary, rotary, f"{where}.attention.rotary"),
-        **_norms(attention, "query_key_norm", f"{where}.attention"),
-    }
+    crossing = fields.get("cross_attention")
     parts = {
-        "attention": _build(Attention, {**attention, **inner}, f"{where}.attention"),
+        "attention": _attention(fields.get("attention"), f"{where}.attention"),
+        "cross_attention": None if crossing is None else _attention(crossing, f"{where}.cross_attention"),
         "feed_forward": _build(FeedForward, fields.get("feed_forward"), f"{where}.feed_forward"),
         **_norms(fields, "norm", where),
     }
     return _build(Layer, {**fields, **parts}, where)
+
+
+def _attention(data: object, where: str) -> Attention:
+    fields = _object(data, where)
+    pattern = pattern_from_dict(_object(fields.get("pattern"), f"{where}.pattern"))
+    rotary = fields.get("rotary")
+    inner = {
+        "pattern": pattern,
+        "rotary": None if rotary is None else _build(Rotary, rotary, f"{where}.rotary"),
+        **_norms(fields, "query_key_norm", where),
+    }
+    return _build(Attention, {**fields, **inner}, where)
 
 
 def _norms(fields: dict[str, Any], name: str, where: str) -> dict[str, Norm | None]:

@@ -1,12 +1,15 @@
 """A model's modules, one for each weight set, as an architecture describes them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import nn
 
-from gossamer.layers import FeedForwardNetwork, SelfAttention, TokenEmbeddings, build_norm
+from gossamer.layers import CrossAttention, FeedForwardNetwork, SelfAttention, TokenEmbeddings, build_norm
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.bricks import Norm
+from gossamer.models.bricks import Attention, Norm
 
-__all__ = ["build_attention", "build_embeddings", "build_feed_forward", "norm_module"]
+__all__ = ["build_attention", "build_cross_attention", "build_embeddings", "build_feed_forward", "norm_module"]
 
 
 def norm_module(norm: Norm, size: int) -> nn.Module:
@@ -30,39 +33,58 @@ def build_embeddings(architecture: Architecture) -> TokenEmbeddings:
     )
 
 
-def build_attention(architecture: Architecture) -> list[SelfAttention]:
-    sets = {one.attention.weights: one for one in reversed(architecture.layers)}
-    return [_attention(architecture.hidden_size, layer) for _, layer in sorted(sets.items(), key=lambda item: item[0])]
+def build_attention(hidden_size: int, layers: Sequence[Layer]) -> list[SelfAttention]:
+    sets = {one.attention.weights: one for one in reversed(layers)}
+    return [
+        SelfAttention(
+            hidden_size,
+            layer.attention.heads,
+            layer.attention.head_size,
+            norm=norm_module(layer.norm, hidden_size),
+            global_projections=layer.attention.global_projections,
+            **_heads(layer.attention),
+        )
+        for _, layer in sorted(sets.items(), key=lambda item: item[0])
+    ]
 
 
-def _attention(hidden_size: int, layer: Layer) -> SelfAttention:
-    settings = layer.attention
+def build_cross_attention(hidden_size: int, layers: Sequence[Layer]) -> list[CrossAttention]:
+    sets = {one.cross_attention.weights: (one, one.cross_attention) for one in reversed(layers) if one.cross_attention}
+    return [
+        CrossAttention(
+            hidden_size,
+            settings.heads,
+            settings.head_size,
+            norm=norm_module(layer.norm, hidden_size),
+            **_heads(settings),
+        )
+        for _, (layer, settings) in sorted(sets.items(), key=lambda item: item[0])
+    ]
+
+
+def _heads(settings: Attention) -> dict[str, Any]:
+    """What attention to a text's own tokens and to other states are made of alike."""
     per_head = [
         None if settings.query_key_norm is None else norm_module(settings.query_key_norm, settings.head_size)
         for _ in ("query", "key")
     ]
-    return SelfAttention(
-        hidden_size,
-        settings.heads,
-        settings.head_size,
-        norm=norm_module(layer.norm, hidden_size),
-        global_projections=settings.global_projections,
-        key_heads=settings.key_heads,
-        bias=settings.bias,
-        output_bias=settings.output_bias,
-        query_norm=per_head[0],
-        key_norm=per_head[1],
-    )
+    return {
+        "key_heads": settings.key_heads,
+        "bias": settings.bias,
+        "output_bias": settings.output_bias,
+        "query_norm": per_head[0],
+        "key_norm": per_head[1],
+    }
 
 
-def build_feed_forward(architecture: Architecture) -> list[FeedForwardNetwork]:
-    sets = {one.feed_forward.weights: one for one in reversed(architecture.layers)}
+def build_feed_forward(hidden_size: int, layers: Sequence[Layer]) -> list[FeedForwardNetwork]:
+    sets = {one.feed_forward.weights: one for one in reversed(layers)}
     return [
         FeedForwardNetwork(
-            architecture.hidden_size,
+            hidden_size,
             layer.feed_forward.width,
             activation=layer.feed_forward.activation,
-            norm=norm_module(layer.norm, architecture.hidden_size),
+            norm=norm_module(layer.norm, hidden_size),
             gated=layer.feed_forward.gated,
             bias=layer.feed_forward.bias,
         )

@@ -1,5 +1,6 @@
-"""The model: embeddings, the applied layers in order, and a head; built from an `Architecture` and nothing else."""
+"""The model: embeddings, a stack of layers, and a head; built from an `Architecture` and nothing else."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -7,19 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
-from gossamer.kernels.autocast import autocasting
 from gossamer.layers import (
-    FeedForwardNetwork,
     Linear,
-    Masks,
-    Memory,
-    Rotation,
-    SelfAttention,
+    TokenInfo,
     count_positions,
-    residual,
-    rotation,
 )
-from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.architecture import Architecture
 from gossamer.models.building import build_attention, build_embeddings, build_feed_forward, norm_module
 from gossamer.models.cache import Cache
 from gossamer.models.global_tokens import default_global_mask
@@ -28,6 +22,7 @@ from gossamer.models.initial import draw_weights
 from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions, flatten_choices
 from gossamer.models.next_token import next_token_loss, next_tokens
 from gossamer.models.output import Output
+from gossamer.models.stack import drops, run_layers
 from gossamer.models.tensors import describe
 
 __all__ = ["Model"]
@@ -43,6 +38,8 @@ class Model(nn.Module):
     known of how it was read, a line each.
     """
 
+    cross_attention: nn.ModuleList | None = None
+
     def __init__(self, architecture: Architecture, *, family: str = "gossamer", tokenizer: Any = None) -> None:
         super().__init__()
         self.architecture = architecture
@@ -55,8 +52,8 @@ class Model(nn.Module):
         self.source: str | None = None
         self.receipt: Any = None
         self.embeddings = build_embeddings(architecture)
-        self.attention = nn.ModuleList(build_attention(architecture))
-        self.feed_forward = nn.ModuleList(build_feed_forward(architecture))
+        self.attention = nn.ModuleList(build_attention(architecture.hidden_size, architecture.layers))
+        self.feed_forward = nn.ModuleList(build_feed_forward(architecture.hidden_size, architecture.layers))
         norm = architecture.final_norm
         self.final_norm = None if norm is None else norm_module(norm, architecture.hidden_size)
         self.pooler = Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
@@ -136,12 +133,12 @@ class Model(nn.Module):
             if labels is not None:
                 self._check_labels(labels, shape, choices, packed=segments is not None)
         kept_heads = None if head_mask is None else self._head_mask(head_mask)
-        masks, states = self._encode(rows, inputs_embeds, output_hidden_states, cache, kept_heads)
+        tokens, states = self._encode(rows, inputs_embeds, output_hidden_states, cache, kept_heads)
         if labels is not None and isinstance(self.head, CausalLMHead):
             out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments))
         else:
-            out = self._read(states[-1], masks, rows["input_ids"], choices)
-            out.loss = self._loss(out, labels, masks.key_mask)
+            out = self._read(states[-1], tokens, rows["input_ids"], choices)
+            out.loss = self._loss(out, labels, tokens.key_mask)
         out.last_hidden_state, out.cache = states[-1], cache
         out.hidden_states = tuple(states) if output_hidden_states else None
         return out
@@ -184,78 +181,30 @@ class Model(nn.Module):
         keep: bool,
         cache: Cache | None,
         kept_heads: Float[Tensor, "layers heads"] | None,
-    ) -> tuple[Masks, list[Float[Tensor, "batch length hidden"]]]:
-        """The masks of a batch and its states: the embeddings', then every layer's, or the last alone."""
+    ) -> tuple[TokenInfo, list[Float[Tensor, "batch length hidden"]]]:
+        """The tokens of a batch and its states: the embeddings', then every layer's, or the last alone."""
         input_ids, segments = rows["input_ids"], rows["segments"]
         given = cast(Tensor, input_ids if input_ids is not None else inputs_embeds)
-        masks = self._masks(rows, given)
+        tokens = self._tokens(rows, given)
         position_ids = rows["position_ids"]
         if cache is not None:
-            next_ones = cache.position_ids(given.shape[:2], masks.key_mask).to(given.device)
+            next_ones = cache.position_ids(given.shape[:2], tokens.key_mask).to(given.device)
             if position_ids is None:
                 position_ids = next_ones + self.architecture.embeddings.positions.offset
         position_ids = self._positions(input_ids, given, position_ids, segments)
-        states = [self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds)]
-        rotations = self._rotations(position_ids, states[0])
-        for i, layer in enumerate(self.architecture.layers):
-            memory = None if cache is None else cache.memories[i]
-            own_heads = None if kept_heads is None else kept_heads[i, : layer.attention.heads]
-            turned = rotations.get(_turning(layer))
-            hidden = self._apply_layer(layer, states[-1], masks, memory, own_heads, turned)
-            states = [*states, hidden] if keep else [hidden]
-        if self.final_norm is not None:
-            states[-1] = self.final_norm(states[-1])
-        if cache is not None:
-            cache.finish()
-        return masks, states
+        embedded = self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds)
+        tokens = replace(tokens, positions=position_ids)
+        layers = self.architecture.layers
+        return tokens, run_layers(self, layers, embedded, tokens, cache=cache, head_mask=kept_heads, keep_all=keep)
 
-    def _masks(self, rows: dict[str, Tensor | None], like: Tensor) -> Masks:
-        """The masks that were given, with the model's own global tokens where none were."""
+    def _tokens(self, rows: dict[str, Tensor | None], like: Tensor) -> TokenInfo:
+        """What was said of the tokens, with the model's own global tokens where none were."""
         key_mask, is_global = (as_mask(name, rows[name]) for name in ("attention_mask", "global_mask"))
         if is_global is None:
             is_global = default_global_mask(self.architecture, rows["input_ids"], like, key_mask, rows["segments"])
         if is_global is not None and key_mask is not None:
             is_global = is_global & key_mask
-        return Masks(key_mask=key_mask, segments=rows["segments"], global_mask=is_global)
-
-    def _apply_layer(
-        self,
-        layer: Layer,
-        hidden: Float[Tensor, "batch length hidden"],
-        masks: Masks,
-        memory: Memory | None,
-        kept_heads: Float[Tensor, "heads"] | None,
-        turned: Rotation | None,
-    ) -> Float[Tensor, "batch length hidden"]:
-        attention = cast(SelfAttention, self.attention[layer.attention.weights])
-        feed_forward = cast(FeedForwardNetwork, self.feed_forward[layer.feed_forward.weights])
-        settings, before = layer.attention, layer.norm_place == "pre"
-        # A memory would take its tokens a second time.
-        recompute = layer.recompute if memory is None else "nothing"
-
-        def attend(x: Tensor) -> Tensor:
-            return attention(
-                x, settings.pattern, masks, settings.dropout, scale=settings.scale, memory=memory,
-                head_mask=kept_heads, rotation=turned,
-            )  # fmt: skip
-
-        hidden = residual(
-            attend, attention.norm, hidden, before=before,
-            dropout=self._rate(settings.residual_dropout), recompute=recompute in ("attention", "both"),
-        )  # fmt: skip
-        return residual(
-            feed_forward, feed_forward.norm, hidden, before=before,
-            dropout=self._rate(layer.feed_forward.residual_dropout),
-            recompute=recompute in ("feed_forward", "both"),
-        )  # fmt: skip
-
-    def _rotations(
-        self, position_ids: Int[Tensor, "rows length"], states: Tensor
-    ) -> dict[tuple[int, float] | None, Rotation]:
-        """What turns the heads of these tokens, made once for all layers that turn alike, in what products give."""
-        dtype = torch.get_autocast_dtype(states.device.type) if autocasting(states) else states.dtype
-        kinds = {_turning(one) for one in self.architecture.layers} - {None}
-        return {kind: rotation(position_ids, *kind, dtype) for kind in kinds if kind is not None}
+        return TokenInfo(key_mask=key_mask, segments=rows["segments"], global_mask=is_global)
 
     def _head_mask(self, head_mask: Tensor) -> Float[Tensor, "layers heads"]:
         layers = len(self.architecture.layers)
@@ -264,9 +213,6 @@ class Model(nn.Module):
             found = describe(head_mask)
             raise InputError(f"head_mask is {found}; it must be shaped [{heads}] or [{layers}, {heads}]: layers, heads")
         return head_mask.expand(layers, heads)
-
-    def _rate(self, dropout: float) -> float:
-        return dropout if self.training else 0.0
 
     def _positions(
         self, input_ids: Tensor | None, main: Tensor, given: Tensor | None, segments: Tensor | None
@@ -288,14 +234,14 @@ class Model(nn.Module):
             check_length(int(count.max()), self.architecture)
         return count + first
 
-    def _read(self, hidden: Tensor, masks: Masks, input_ids: Tensor | None, choices: int | None) -> Output:
+    def _read(self, hidden: Tensor, info: TokenInfo, input_ids: Tensor | None, choices: int | None) -> Output:
         head, embeddings = self.architecture.head, self.architecture.embeddings
         # A packed row holds several texts; one vector or one label of all of them would mean nothing.
-        if masks.segments is not None and head is not None and head.reads_whole_texts:
+        if info.segments is not None and head is not None and head.reads_whole_texts:
             raise InputError(f"{head.kind} reads one text a row; give packed texts (segments) in rows of their own")
         tokens = Tokens(
-            word_table=self.embeddings.word.weight, input_ids=input_ids, key_mask=masks.key_mask,
-            segments=masks.segments, padding_id=embeddings.padding_id,
+            word_table=self.embeddings.word.weight, input_ids=input_ids, key_mask=info.key_mask,
+            segments=info.segments, padding_id=embeddings.padding_id,
         )  # fmt: skip
         out = Output() if self.head is None else self.head(hidden, tokens)
         if head is not None:
@@ -320,17 +266,8 @@ class Model(nn.Module):
             raise InputError("labels of pairs were given for packed texts (segments): give those of tokens alone")
 
 
-def _turning(layer: Layer) -> tuple[int, float] | None:
-    """How many columns of each head turn, and by which base; None for none."""
-    one = layer.attention
-    return None if one.rotary is None else (one.rotary.columns(one.head_size), one.rotary.base)
-
-
 def _drops(architecture: Architecture) -> bool:
-    return architecture.embeddings.dropout > 0 or any(
-        one.attention.dropout > 0 or one.attention.residual_dropout > 0 or one.feed_forward.residual_dropout > 0
-        for one in architecture.layers
-    )
+    return architecture.embeddings.dropout > 0 or drops(architecture.layers)
 
 
 def _kind(head: Head | None) -> str:

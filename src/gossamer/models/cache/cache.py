@@ -9,35 +9,36 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote
-from gossamer.models.architecture import Architecture
+from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.cache.cross import CrossMemory
 from gossamer.models.cache.memory import LayerMemory
 from gossamer.models.cache.plan import State, begin
 
-__all__ = ["Cache"]
+__all__ = ["Cache", "StackCache"]
 
 
-class Cache:
-    """The memory of a decoder for a batch of texts: `model(input_ids, cache=cache)` reads on where it stopped.
+class StackCache:
+    """The memory of a stack of layers for a batch of texts, `longest` tokens each at most.
 
     Every applied layer keeps what its later queries can see, as its pattern says, and no more: the last `before *
     dilation + 1` tokens under a `Window`, the summary cells of all blocks and the current block under `Fixed`,
     everything under `Strided` and `Full(causal=True)`. Of each row these are the real tokens (attention_mask, of the
     new tokens), by which positions are counted. Any number of tokens may come at once: many are read by the ordinary
-    attention, single ones cost a step each; the first must be no fewer than the prefix of a `Prefix`. No gradient flows
-    through it. Raises InputError for an architecture with a pattern that looks ahead.
+    attention, single ones cost a step each; the first must be no fewer than the prefix of a `Prefix`. Of other states
+    that layers attend to, the keys and values of each weight set are kept from the first call on. No gradient flows
+    through it. Raises InputError for a pattern that looks ahead.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
-        if not isinstance(architecture, Architecture):
-            kind = type(architecture).__name__
-            raise InputError(f"a cache was made of a {kind}; it is made of a description: Cache(model.architecture)")
-        self.layers = architecture.layers
-        self.longest = architecture.length
-        self._prefix = architecture.prefix
+    def __init__(self, layers: Sequence[Layer], longest: int) -> None:
+        self.layers = tuple(layers)
+        self.longest = longest
+        self._prefix = max(one.attention.pattern.prefix or 0 for one in layers)
         self._state = State()
         self.memories = tuple(
-            LayerMemory(one.attention.pattern, one.attention.heads, self.longest, self._state) for one in self.layers
+            LayerMemory(one.attention.pattern, one.attention.heads, longest, self._state) for one in layers
         )
+        crossing = [one.cross_attention for one in layers if one.cross_attention is not None]
+        self.cross_memories = {one.weights: CrossMemory() for one in crossing}
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -47,7 +48,16 @@ class Cache:
     @property
     def bytes(self) -> int:
         """What all keys and values take, room to grow included."""
-        return sum(one.bytes for one in self.memories)
+        return sum(one.bytes for one in self.memories) + sum(one.bytes for one in self.cross_memories.values())
+
+    @property
+    def holds_other_states(self) -> bool:
+        """Whether it keeps what layers attend to beside the text: then no other states are to be given."""
+        return any(one.filled for one in self.cross_memories.values())
+
+    def cross_memory(self, layer: Layer) -> CrossMemory | None:
+        """What is kept of the other states for this layer, if it attends to any."""
+        return None if layer.cross_attention is None else self.cross_memories[layer.cross_attention.weights]
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows of the batch alone, in this order: those that go on, or one several times."""
@@ -59,6 +69,8 @@ class Cache:
         at = torch.tensor(list(rows))
         for one in self.memories:
             one.select(at)
+        for other in self.cross_memories.values():
+            other.select(at)
         self._state.lengths = tuple(self.lengths[one] for one in rows)
 
     def position_ids(self, shape: torch.Size, attention_mask: Tensor | None) -> Int[Tensor, "batch new"]:
@@ -105,3 +117,17 @@ class Cache:
                     f"row {i} of the cache holds {plural(held, 'token')} and {new} more were given; the model reads "
                     f"{self.longest}"
                 )
+
+
+class Cache(StackCache):
+    """The memory of a decoder for a batch of texts: `model(input_ids, cache=cache)` reads on where it stopped.
+
+    What it keeps and what it takes is said of `StackCache`. Raises InputError for an architecture with a pattern that
+    looks ahead.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        if not isinstance(architecture, Architecture):
+            kind = type(architecture).__name__
+            raise InputError(f"a cache was made of a {kind}; it is made of a description: Cache(model.architecture)")
+        super().__init__(architecture.layers, architecture.length)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer.kernels import attend
-from gossamer.layers import Masks
+from gossamer.layers import TokenInfo
 from gossamer.models.cache.layout import Layout, layouts
 from gossamer.models.cache.plan import Chunk, Span, State, Writes
 from gossamer.patterns import Pattern
@@ -182,7 +182,7 @@ class LayerMemory:
 
     @torch.no_grad()
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, masks: Masks, scale: float | None
+        self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, tokens: TokenInfo, scale: float | None
     ) -> Float[Tensor, "batch heads new size"]:
         """Attention of new tokens over what is kept and themselves; keeps them. k and v may have fewer heads than q.
 

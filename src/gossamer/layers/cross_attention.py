@@ -1,0 +1,111 @@
+"""Attention of a stack's tokens over other states, such as those of the text that a decoder translates."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from gossamer.errors import InputError
+from gossamer.kernels import attend
+from gossamer.layers.attention import TokenInfo, merge_heads, split_heads
+from gossamer.layers.linear import Linear
+from gossamer.patterns import Full
+
+__all__ = ["CrossAttention", "CrossKeyValueCache", "OtherStates"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherStates:
+    """States that a stack attends to beside its own, and what is known of their tokens."""
+
+    states: Float[Tensor, "batch keys hidden"]
+    tokens: TokenInfo = field(default_factory=TokenInfo)
+
+
+@runtime_checkable
+class CrossKeyValueCache(Protocol):
+    """The keys and values of the other states: filled at the first call, read at every one."""
+
+    @property
+    def filled(self) -> bool: ...
+
+    def fill(self, k: Tensor, v: Tensor, key_mask: Bool[Tensor, "batch keys"] | None) -> None:
+        """Keep keys and values, [batch, key_heads, keys, head_size], and which keys are real."""
+
+    def attend(
+        self, q: Float[Tensor, "batch heads queries head_size"], scale: float | None
+    ) -> Float[Tensor, "batch heads queries head_size"]:
+        """Attention of q over what is kept."""
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention whose keys and values are made of other states (Vaswani et al. 2017, section 3.2.3).
+
+    Every query sees every real token of the other states: of its own document, where both sides have segments. Heads,
+    norms and biases are as in `SelfAttention`. With a `memory` other states are needed at the first call alone.
+    Returns the sublayer's output; the caller adds the residual and applies `norm`.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        heads: int,
+        head_size: int,
+        *,
+        norm: nn.Module,
+        key_heads: int | None = None,
+        bias: bool = True,
+        output_bias: bool = True,
+        query_norm: nn.Module | None = None,
+        key_norm: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        inner, key_inner = heads * head_size, (key_heads or heads) * head_size
+        self.head_size = head_size
+        self.query = Linear(hidden_size, inner, bias=bias)
+        self.key = Linear(hidden_size, key_inner, bias=bias)
+        self.value = Linear(hidden_size, key_inner, bias=bias)
+        self.query_norm = query_norm
+        self.key_norm = key_norm
+        self.output = Linear(inner, hidden_size, bias=output_bias)
+        self.norm = norm
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch length hidden"],
+        tokens: TokenInfo,
+        other: OtherStates | None,
+        dropout: float = 0.0,
+        *,
+        scale: float | None = None,
+        memory: CrossKeyValueCache | None = None,
+    ) -> Float[Tensor, "batch length hidden"]:
+        q = split_heads(self.query(hidden), self.head_size)
+        q = q if self.query_norm is None else self.query_norm(q)
+        if memory is not None:
+            if other is not None and not memory.filled:
+                memory.fill(*self._keys_values(other.states), other.tokens.key_mask)
+            return self.output(merge_heads(memory.attend(q, scale)))
+        assert other is not None
+        k, v = self._keys_values(other.states)
+        out = attend(
+            q, k, v, Full(), key_mask=other.tokens.key_mask, segments=_segments(tokens, other),
+            scale=scale, dropout=dropout if self.training else 0.0,
+        )  # fmt: skip
+        return self.output(merge_heads(out))
+
+    def _keys_values(self, states: Float[Tensor, "batch keys hidden"]) -> tuple[Tensor, Tensor]:
+        k, v = (split_heads(project(states), self.head_size) for project in (self.key, self.value))
+        return k if self.key_norm is None else self.key_norm(k), v
+
+
+def _segments(tokens: TokenInfo, other: OtherStates) -> tuple[Tensor, Tensor] | None:
+    """Document ids of both sides, or None where neither has any."""
+    ours, theirs = tokens.segments, other.tokens.segments
+    if ours is None and theirs is None:
+        return None
+    if ours is None or theirs is None:
+        side = "the other states" if ours is None else "the stack's own tokens"
+        raise InputError(f"segments were given for {side} alone; give those of both sides, or of neither")
+    return ours, theirs

@@ -1,0 +1,224 @@
+"""A stack of layers that runs alone: over states, what is known of their tokens, a memory, and other states."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gossamer.errors import InputError
+from gossamer.kernels.autocast import autocasting
+from gossamer.layers import (
+    CrossAttention,
+    CrossKeyValueCache,
+    FeedForwardNetwork,
+    KeyValueCache,
+    OtherStates,
+    Rotation,
+    SelfAttention,
+    TokenInfo,
+    count_positions,
+    residual,
+    rotation,
+)
+from gossamer.models.architecture import Layer, Norm, check_weight_sets
+from gossamer.models.building import build_attention, build_cross_attention, build_feed_forward, norm_module
+from gossamer.models.cache import StackCache
+
+__all__ = ["LayerInputs", "Part", "Stack", "StackModules", "drops", "layer_parts", "run_layers"]
+
+States = Float[Tensor, "batch length hidden"]
+
+
+class StackModules(Protocol):
+    """Whoever holds the modules of a stack, one for each weight set: a `Stack`, or a model with these as its own."""
+
+    attention: nn.ModuleList
+    cross_attention: nn.ModuleList | None
+    feed_forward: nn.ModuleList
+    final_norm: nn.Module | None
+    training: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInputs:
+    """What one layer is run with, beside states: its tokens, what turns its heads, how much of each head counts, what
+    it keeps of earlier tokens, the states that it may attend to, and what it keeps of those.
+    """
+
+    tokens: TokenInfo
+    rotation: Rotation | None = None
+    head_mask: Float[Tensor, "heads"] | None = None
+    memory: KeyValueCache | None = None
+    other: OtherStates | None = None
+    cross_memory: CrossKeyValueCache | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a layer, with what `residual` puts around it."""
+
+    run: Callable[[Tensor], Tensor]
+    norm: nn.Module
+    dropout: float
+    recompute: bool
+
+
+class Stack(nn.Module):
+    """Layers of `hidden_size` with weights of their own, and a norm of the last states where there is a `final_norm`.
+
+    It has no embeddings and no head: states come in, states go out. Weights are torch's fresh ones, for whoever holds
+    the stack to draw. `length`: how many tokens of a text its cache takes. Raises InputError for weight sets that are
+    numbered with gaps, and for layers that share one without agreeing on its shape.
+    """
+
+    def __init__(
+        self, hidden_size: int, layers: Sequence[Layer], *, length: int, final_norm: Norm | None = None
+    ) -> None:
+        super().__init__()
+        check_weight_sets(layers)
+        self.layers = tuple(layers)
+        self.length = length
+        self.attention = nn.ModuleList(build_attention(hidden_size, layers))
+        self.cross_attention: nn.ModuleList | None = nn.ModuleList(build_cross_attention(hidden_size, layers))
+        self.feed_forward = nn.ModuleList(build_feed_forward(hidden_size, layers))
+        self.final_norm = None if final_norm is None else norm_module(final_norm, hidden_size)
+
+    def cache(self) -> StackCache:
+        """An empty memory for a batch of texts; InputError where a layer's pattern looks ahead."""
+        return StackCache(self.layers, self.length)
+
+    def forward(
+        self,
+        states: States,
+        tokens: TokenInfo | None = None,
+        *,
+        other: OtherStates | None = None,
+        cache: StackCache | None = None,
+        head_mask: Float[Tensor, "layers heads"] | None = None,
+        keep_all: bool = False,
+    ) -> list[States]:
+        """The last states, [batch, length, hidden], as a list of one; `keep_all`: those that came in, every layer's.
+
+        Positions are counted from 0 in each document, after the tokens of a `cache`, where `tokens` has none. `other`
+        states are needed by layers with cross-attention: with a cache at its first call, and at no later one. Raises
+        InputError for other states too many or too few, and for segments or dropout with a cache.
+        """
+        tokens = TokenInfo() if tokens is None else tokens
+        if cache is not None:
+            if tokens.segments is not None:
+                raise InputError("segments were given with a cache, which holds one text a row; leave one of them out")
+            if self.training and drops(self.layers):
+                raise InputError("the stack is in training mode, and a cache has no dropout: call stack.eval()")
+            counted = cache.position_ids(states.shape[:2], tokens.key_mask).to(states.device)
+        else:
+            every = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+            counted = count_positions(every, tokens.segments) - 1
+        if tokens.positions is None:
+            tokens = replace(tokens, positions=counted)
+        return run_layers(
+            self, self.layers, states, tokens, other=other, cache=cache, head_mask=head_mask, keep_all=keep_all
+        )
+
+
+def run_layers(
+    modules: StackModules,
+    layers: Sequence[Layer],
+    states: States,
+    tokens: TokenInfo,
+    *,
+    other: OtherStates | None = None,
+    cache: StackCache | None = None,
+    head_mask: Float[Tensor, "layers heads"] | None = None,
+    keep_all: bool = False,
+) -> list[States]:
+    """Run layers in order: what `Stack.forward` gives. With a `cache` its call has begun, and ends here."""
+    _check_other(layers, other, cache)
+    rotations = _rotations(layers, tokens.positions, states)
+    outputs = [states]
+    for i, layer in enumerate(layers):
+        inputs = LayerInputs(
+            tokens=tokens,
+            rotation=rotations.get(_turning(layer)),
+            head_mask=None if head_mask is None else head_mask[i, : layer.attention.heads],
+            memory=None if cache is None else cache.memories[i],
+            other=other,
+            cross_memory=None if cache is None else cache.cross_memory(layer),
+        )
+        hidden = outputs[-1]
+        for part in layer_parts(modules, layer, inputs):
+            hidden = residual(
+                part.run, part.norm, hidden, before=layer.norm_place == "pre",
+                dropout=part.dropout if modules.training else 0.0, recompute=part.recompute,
+            )  # fmt: skip
+        outputs = [*outputs, hidden] if keep_all else [hidden]
+    if modules.final_norm is not None:
+        outputs[-1] = modules.final_norm(outputs[-1])
+    if cache is not None:
+        cache.finish()
+    return outputs
+
+
+def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Iterator[Part]:
+    """The parts of a layer in their order: attention, that to other states where it has it, feed-forward."""
+    # A memory would take its tokens a second time.
+    again = layer.recompute if inputs.memory is None else "nothing"
+    settings = layer.attention
+    attention = cast(SelfAttention, modules.attention[settings.weights])
+
+    def attend(x: Tensor) -> Tensor:
+        return attention(
+            x, settings.pattern, inputs.tokens, settings.dropout, scale=settings.scale, memory=inputs.memory,
+            head_mask=inputs.head_mask, rotation=inputs.rotation,
+        )  # fmt: skip
+
+    yield Part(attend, attention.norm, settings.residual_dropout, again in ("attention", "both"))
+    if layer.cross_attention is not None:
+        crossing = layer.cross_attention
+        cross = cast(CrossAttention, cast(nn.ModuleList, modules.cross_attention)[crossing.weights])
+
+        def attend_across(x: Tensor) -> Tensor:
+            return cross(
+                x, inputs.tokens, inputs.other, crossing.dropout, scale=crossing.scale, memory=inputs.cross_memory
+            )
+
+        yield Part(attend_across, cross.norm, crossing.residual_dropout, again in ("attention", "both"))
+    feed_forward = cast(FeedForwardNetwork, modules.feed_forward[layer.feed_forward.weights])
+    dropout = layer.feed_forward.residual_dropout
+    yield Part(feed_forward, feed_forward.norm, dropout, again in ("feed_forward", "both"))
+
+
+def drops(layers: Sequence[Layer]) -> bool:
+    """Whether any part of these layers has dropout."""
+    parts = [(one.attention, one.cross_attention) for one in layers]
+    attentions = [one for pair in parts for one in pair if one is not None]
+    return any(one.dropout > 0 or one.residual_dropout > 0 for one in attentions) or any(
+        one.feed_forward.residual_dropout > 0 for one in layers
+    )
+
+
+def _check_other(layers: Sequence[Layer], other: OtherStates | None, cache: StackCache | None) -> None:
+    crosses = any(one.cross_attention is not None for one in layers)
+    held = cache is not None and cache.holds_other_states
+    if crosses and other is None and not held:
+        raise InputError("layers have cross-attention and there are no states for it to attend to: give other=")
+    if other is not None and (held or not crosses):
+        why = "the cache holds those of its first call" if held else "no layer has cross-attention"
+        raise InputError(f"other states were given and {why}: leave them out")
+
+
+def _rotations(
+    layers: Sequence[Layer], positions: Int[Tensor, "rows length"] | None, states: Tensor
+) -> dict[tuple[int, float] | None, Rotation]:
+    """What turns the heads of these tokens, made once for all layers that turn alike, in what products give."""
+    dtype = torch.get_autocast_dtype(states.device.type) if autocasting(states) else states.dtype
+    kinds = {_turning(one) for one in layers} - {None}
+    return {kind: rotation(cast(Tensor, positions), *kind, dtype) for kind in kinds if kind is not None}
+
+
+def _turning(layer: Layer) -> tuple[int, float] | None:
+    """How many columns of each head turn, and by which base; None for none."""
+    one = layer.attention
+    return None if one.rotary is None else (one.rotary.columns(one.head_size), one.rotary.base)
