@@ -16,7 +16,7 @@ from gossamer.errors import GossamerError, InputError
 from gossamer.generation import Generated, Piece, loop
 from gossamer.generation.sampling import Sampling, choose, filtered
 from gossamer.models import Model
-from gossamer.patterns import Fixed, Full, PerHead, Strided, Window
+from gossamer.patterns import Fixed, Full, PerHead, Prefix, Strided, Window
 from gossamer.text import byte_tokenizer
 
 FULL = Full(causal=True)
@@ -426,3 +426,12 @@ def test_models_that_cannot() -> None:
         gs.generate(model(architecture()), [1])
     with pytest.raises(InputError, match=r"^model is 'gpt2', which names one; load it first: gossamer.load\('gpt2'\)$"):
         gs.generate("gpt2", [1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_prompt_shorter_than_the_prefix_is_refused(use_cache: bool) -> None:
+    model = decoder([Prefix(6), FULL])
+    prompts = [list(range(6)), [1, 2, 3]]
+    with pytest.raises(InputError, match="prompt 1 has 3 tokens; the model's pattern has a prefix of 6 that see one"):
+        gs.generate(model, prompts, use_cache=use_cache)
+    assert len(gs.generate(model, prompts[:1], max_new_tokens=2, use_cache=use_cache).ids[0]) == 2

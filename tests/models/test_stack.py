@@ -190,16 +190,21 @@ def test_keys_of_the_other_states_are_made_once_for_each_weight_set() -> None:
     assert calls == [1]
 
 
-@pytest.mark.parametrize("recompute", ["attention", "feed_forward", "both"])
-def test_recomputed_parts_give_the_same_bits(recompute: str) -> None:
+@pytest.mark.parametrize("recompute", ["nothing", "attention", "feed_forward", "both"])
+def test_recomputed_parts_give_the_same_bits(recompute: Any) -> None:
     write, other = writer(), source()
-    again = tuple(replace(one, recompute=recompute) for one in write.layers)
+    ran: list[str] = []
+    for name in ("attention", "cross_attention", "feed_forward"):
+        getattr(write, name)[0].register_forward_pre_hook(lambda *_, name=name: ran.append(name))
     gradients = []
-    for described in (write.layers, again):
+    for described in (write.layers, tuple(replace(one, recompute=recompute) for one in write.layers)):
         write.layers = described
         loss = write(states(9, 4), other=other)[-1].square().sum()
         gradients.append(torch.autograd.grad(loss, list(write.parameters())))
     assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
+    attention, feed_forward = recompute in ("attention", "both"), recompute in ("feed_forward", "both")
+    assert ran.count("attention") == ran.count("cross_attention") == 2 + attention
+    assert ran.count("feed_forward") == 2 + feed_forward
 
 
 def test_documents_read_apart() -> None:

@@ -43,7 +43,8 @@ def end_ids(model: Model) -> list[int]:
 def read_prompts(model: Model, prompts: object, attention_mask: object) -> list[list[int]]:
     """The token ids of each prompt, padding left out.
 
-    Raises InputError for no prompts, empty ones, ids that the model does not have, and what is longer than it reads.
+    Raises InputError for no prompts, empty ones, ids that the model does not have, what is longer than it reads and
+    what is shorter than its prefix.
     """
     if attention_mask is not None and not isinstance(prompts, Tensor):
         raise InputError("attention_mask is for a tensor of prompts; lists may have any lengths, so leave it out")
@@ -155,3 +156,10 @@ def _check(model: Model, i: int, ids: list[int]) -> None:
         raise InputError(f"prompt {i} holds the token id {wrong[0]}; the vocabulary's ids go from 0 to {rows - 1}")
     if len(ids) > most:
         raise InputError(f"prompt {i} is {len(ids)} tokens long, the model reads {most}: shorten it")
+    prefix = model.architecture.prefix
+    if len(ids) < prefix:
+        # Its tokens would be read before those that they see.
+        raise InputError(
+            f"prompt {i} has {plural(len(ids), 'token')}; the model's pattern has a prefix of {prefix} that see one "
+            "another: give at least as many"
+        )
