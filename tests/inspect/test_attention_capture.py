@@ -184,7 +184,7 @@ def check_same(backend: str, dtype: torch.dtype, training: bool) -> None:
 
 
 def is_untouched(model: Model) -> bool:
-    return all("watcher" not in vars(one) and one.watcher is None for one in model.attention)  # type: ignore[arg-type]
+    return all("hook" not in vars(one) and one.hook is None for one in model.attention)  # type: ignore[arg-type]
 
 
 def test_nothing_is_left_behind() -> None:
