@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +39,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda x: x.mT.contiguous().mT if x.dim() > 1 else x,
     "every second": lambda x: x.repeat_interleave(2, -1)[..., ::2],
     "expanded": lambda x: x[:1].expand(x.shape),
+    "overlapping": lambda x: x.as_strided(x.shape, (1,) * x.dim()),
 }
 
 
@@ -46,14 +48,14 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     shape=st.sampled_from([(64,), (65,), (3, 40), (2, 3, 33), (1, 1, 300)]),
     sizes=st.tuples(st.sampled_from([1, 3, 16, 65, 384]), st.sampled_from([1, 2, 31, 128])),
     bias=st.booleans(),
-    layouts=st.tuples(st.sampled_from([*LAYOUTS]), st.sampled_from([*LAYOUTS])),
+    layouts=st.tuples(*[st.sampled_from([*LAYOUTS])] * 3),
     seed=st.integers(0, 10**6),
 )
 def test_onednn_is_right_with_gradients(
     shape: tuple[int, ...],
     sizes: tuple[int, int],
     bias: bool,
-    layouts: tuple[str, str],
+    layouts: tuple[str, str, str],
     seed: int,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -63,7 +65,7 @@ def test_onednn_is_right_with_gradients(
 
     inputs, outputs = sizes
     x, weight = LAYOUTS[layouts[0]](drawn(*shape, inputs)), LAYOUTS[layouts[1]](drawn(outputs, inputs))
-    drawn_ones = [x, weight, drawn(outputs) if bias else None]
+    drawn_ones = [x, weight, LAYOUTS[layouts[2]](drawn(outputs)) if bias else None]
     grad = drawn(*shape, outputs)
     results = product_and_gradients(drawn_ones, grad, torch.float32)
     wanted = product_and_gradients(drawn_ones, grad, torch.float64)
@@ -120,6 +122,22 @@ def test_derivatives_of_any_order_and_kind(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_no_more_is_kept_for_the_backward_pass_than_torch_keeps(way: str) -> None:
+    """Of frozen weights no states, which are most of what a model of frozen layers would hold."""
+
+    def kept(product: Callable[..., Tensor], learns: tuple[bool, ...]) -> set[int]:
+        shapes: list[int] = []
+        tensors = [x.detach().requires_grad_(one) for x, one in zip(given, learns, strict=True)]
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: shapes.append(x.numel()) or x, lambda x: x):
+            product(*tensors)
+        return set(shapes)
+
+    given = torch.randn(70, 6), torch.randn(5, 6), torch.randn(5)
+    for learns in itertools.product([False, True], repeat=3):
+        assert kept(linear, learns) == kept(F.linear, learns), learns
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
 def test_frozen_parts_get_no_gradient(way: str) -> None:
     x, weight, bias = torch.randn(70, 6), torch.randn(5, 6, requires_grad=True), torch.randn(5)
     linear(x, weight, bias).sum().backward()
@@ -154,6 +172,41 @@ def test_what_onednn_is_not_for_is_torch_s_and_said(
     assert linear(x, weight).shape == (len(x), len(weight))
 
 
+@pytest.mark.parametrize(
+    ("weight", "bias"),
+    [
+        ((6,), None), ((6,), ()), ((5, 6), ()), ((5, 6), (1,)), ((5, 6), (1, 5)), ((5, 6), (70, 5)), ((5, 6), (4,)),
+        ((5, 6), (50,)), ((), None), ((5, 6, 2), None), ((5, 7), None),
+    ],
+)  # fmt: skip
+def test_other_shapes_are_torch_s_to_broadcast_or_to_refuse(
+    weight: tuple[int, ...], bias: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOSSAMER_LINEAR", "onednn")
+    tensors = torch.randn(70, 6), torch.randn(weight), None if bias is None else torch.randn(bias)
+
+    def answer(product: Callable[..., Tensor]) -> Tensor | str:
+        try:
+            return product(*tensors)
+        except RuntimeError as problem:
+            return str(problem)
+
+    ours, wanted = answer(linear), answer(F.linear)
+    if isinstance(wanted, str):
+        assert ours == wanted
+    else:
+        torch.testing.assert_close(ours, wanted)
+
+
+def test_where_onednn_is_switched_off_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSAMER_LINEAR", "onednn")
+    x, weight = torch.randn(70, 6), torch.randn(5, 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.mkldnn, "enabled", False)
+        assert str(explain_linear(x, weight)) == "torch: torch.backends.mkldnn is switched off"
+    assert explain_linear(x, weight).way == "onednn"
+
+
 @pytest.mark.parametrize("way", WAYS, indirect=True)
 def test_compilers_counters_and_autocast_see_torch_s_product(way: str) -> None:
     module, x = Linear(8, 4), torch.randn(70, 8)
@@ -170,8 +223,11 @@ def test_compilers_counters_and_autocast_see_torch_s_product(way: str) -> None:
 
 def test_an_unknown_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOSSAMER_LINEAR", "mkl")
-    with pytest.raises(InputError, match="GOSSAMER_LINEAR is 'mkl'; it must be one of auto, torch, onednn"):
-        linear(torch.randn(70, 6), torch.randn(5, 6))
+    for x in (torch.randn(70, 6), torch.randn(1, 6)):  # the second is torch's whatever the variable says
+        with pytest.raises(InputError, match="GOSSAMER_LINEAR is 'mkl'; it must be one of auto, torch, onednn"):
+            linear(x, torch.randn(5, 6))
+    monkeypatch.setenv("GOSSAMER_LINEAR", "")
+    assert linear(torch.randn(70, 6), torch.randn(5, 6)).shape == (70, 5)
 
 
 def test_auto_is_the_same_in_every_process() -> None:
@@ -182,8 +238,3 @@ def test_auto_is_the_same_in_every_process() -> None:
     )
     line = [sys.executable, "-c", code]
     assert len({subprocess.run(line, capture_output=True, text=True, check=True).stdout for _ in range(3)}) == 1
-
-
-def test_shapes_that_do_not_fit_are_torch_s_to_tell() -> None:
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        linear(torch.randn(70, 6), torch.randn(5, 7))

@@ -45,7 +45,10 @@ def cache_key(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float | 
 
 def lookup(key: Any) -> Prepared | None:
     """The earlier call, unless the kernel is no longer to be used."""
-    prepared = _PREPARED.get(key)
+    try:
+        prepared = _PREPARED.get(key)
+    except TypeError:  # a pattern with a list in it, which the checks of a call refuse
+        return None
     return prepared if prepared is None or kernel_is_there() else None
 
 

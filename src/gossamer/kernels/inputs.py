@@ -170,8 +170,7 @@ def _check_numbers(query_start: int, dropout: float, scale: float | None) -> Non
 
 
 def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
-    if not isinstance(pattern, Pattern):
-        raise InputError(f"pattern is {pattern!r}; it must be a pattern such as gossamer.Window(256, 256)")
+    _check_pattern(pattern)
     for name, x in (("q", q), ("k", k), ("v", v)):
         _check_tensor(name, x)
         if x.ndim != 4:
@@ -187,6 +186,15 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
     heads = sum(count for _, count in pattern.by_head(q.shape[1]))
     if heads != q.shape[1]:
         raise InputError(f"the pattern is for {heads} heads and q has {q.shape[1]}; they must be equal")
+
+
+def _check_pattern(pattern: Pattern) -> None:
+    if not isinstance(pattern, Pattern):
+        raise InputError(f"pattern is {pattern!r}; it must be a pattern such as gossamer.Window(256, 256)")
+    try:
+        hash(pattern)
+    except TypeError as problem:
+        raise InputError(f"pattern '{pattern}' has a field that is no fixed value ({problem}); take a tuple") from None
 
 
 def _check_tensor(name: str, x: object) -> None:

@@ -79,14 +79,16 @@ def explain_linear(
 
 
 def _takes_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    if _why_not_onednn(x, weight, bias):
+    if torch.compiler.is_compiling():
         return False
     forced = _forced()
-    return _speedup() >= MARGIN if forced is None else forced == "onednn"
+    if forced == "torch" or _why_not_onednn(x, weight, bias):
+        return False
+    return forced == "onednn" or _speedup() >= MARGIN
 
 
 def _forced() -> str | None:
-    value = os.environ.get(VARIABLE, "auto")
+    value = os.environ.get(VARIABLE) or "auto"
     if value not in (*WAYS, "auto"):
         raise InputError(f"{VARIABLE} is {quote(value)}; it must be one of auto, {', '.join(WAYS)}")
     return None if value == "auto" else value
@@ -100,18 +102,37 @@ def _why_not_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | Non
         return "not plain tensors in main memory"
     if any(one.dtype != torch.float32 for one in given) or torch.is_autocast_enabled("cpu"):
         return "oneDNN's is for float32"
-    if x.shape[-1] != weight.shape[1]:
+    if x.dim() == 0 or weight.dim() != 2 or x.shape[-1] != weight.shape[1]:
         return "shapes that do not fit"  # torch says it
+    if bias is not None and bias.shape != weight.shape[:1]:
+        return "a bias of another shape"  # torch broadcasts it, or says that it does not fit
     if x.numel() < FEWEST_ROWS * x.shape[-1] or not weight.numel():
         return f"fewer than {FEWEST_ROWS} rows"
-    return None if has_onednn_linear() else "this torch has no oneDNN"
+    if not has_onednn_linear():
+        return "this torch has no oneDNN"
+    return None if torch.backends.mkldnn.enabled else "torch.backends.mkldnn is switched off"
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     learns = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (x, weight, bias))
-    out = _Product.apply(rows, weight, bias) if learns else onednn_linear(rows, weight, bias)
+    out = _Product.apply(rows, weight, bias) if learns else _product(rows, weight, bias)
     return out.view(*x.shape[:-1], weight.shape[0])
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """oneDNN takes no weight whose rows share numbers, and reads a bias as if it lay in one piece."""
+    return onednn_linear(rows, weight if _is_laid_out(weight) else weight.contiguous(), _in_one_piece(bias))
+
+
+def _is_laid_out(matrix: Tensor) -> bool:
+    """Whether rows or columns lie in one piece, one behind the other."""
+    (rows, columns), (down, across) = matrix.shape, matrix.stride()
+    return (across == 1 and down >= columns) or (down == 1 and across >= rows)
+
+
+def _in_one_piece(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.contiguous()
 
 
 class _Product(torch.autograd.Function):
@@ -119,16 +140,18 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(rows, weight)
-        return onednn_linear(rows, weight, bias)
+        # Like torch's own it keeps no more than its gradients need: of frozen weights not the states.
+        of_rows, of_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(rows if of_weight else None, weight if of_rows else None)
+        return _product(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
-        of_rows, of_weight, of_bias = ctx.needs_input_grad
+        of_bias = ctx.needs_input_grad[2]
         return (
-            linear(grad, weight.t()) if of_rows else None,
-            linear(grad.t(), rows.t()) if of_weight else None,
+            None if weight is None else linear(grad, weight.t()),
+            None if rows is None else linear(grad.t(), rows.t()),
             grad.sum(0) if of_bias else None,
         )
 

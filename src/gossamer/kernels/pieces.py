@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gossamer.patterns import Band, Pattern
+from gossamer.errors import InputError, quote
+from gossamer.patterns import Band, Pattern, Pieces
 
 __all__ = ["HeadGroup", "compile_pattern", "pieces_from_numbers", "pieces_to_numbers", "why_not_pieces"]
 
@@ -36,6 +37,8 @@ def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...] | Non
         pieces = part.pieces()
         if pieces is None:
             return None
+        if not isinstance(pieces, Pieces):
+            raise InputError(f"pieces of '{part}' gave {quote(pieces)}; it must be gossamer.patterns.Pieces, or None")
         groups.append(HeadGroup(start=start, stop=start + count, bands=pieces.bands, flagged=pieces.flagged))
         start += count
     return tuple(groups)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
-from gossamer.kernels.inputs import Inputs, tracing
+from gossamer.kernels.inputs import Inputs
 from gossamer.patterns import Full
+from gossamer.patterns.checks import check_mask
 
 __all__ = ["visible"]
 
@@ -31,16 +31,5 @@ def _pattern_mask(inputs: Inputs) -> Tensor:
     allowed = inputs.pattern.allowed(*inputs.read_positions, inputs.q_flags, inputs.k_flags)
     if inputs.pattern.differs_by_head:
         return allowed
-    if not tracing():
-        _check_mask(inputs, allowed)
+    check_mask(inputs.pattern, allowed, inputs.queries, inputs.keys, batch=inputs.q.shape[0])
     return allowed[:, None]
-
-
-def _check_mask(inputs: Inputs, allowed: Tensor) -> None:
-    """What a pattern of one's own answers: a mask of another shape could still fit somewhere else."""
-    batch, shape = inputs.q.shape[0], tuple(allowed.shape)
-    if allowed.dtype != torch.bool or shape[1:] != (inputs.queries, inputs.keys) or shape[0] not in (1, batch):
-        raise InputError(
-            f"allowed of '{inputs.pattern}' gave {allowed.dtype} of shape {list(shape)}; it must be boolean, "
-            f"[{batch} or 1, {inputs.queries}, {inputs.keys}]: [batch, queries, keys]"
-        )

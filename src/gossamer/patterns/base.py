@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import or_
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
+from gossamer.patterns.checks import check_mask
+from gossamer.patterns.declared import check_class, check_dataclass, fields_from_json, fields_to_json
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.pictures import svg_picture, text_picture
 from gossamer.patterns.pieces import Band, Kept, Pieces
@@ -27,8 +29,8 @@ class Pattern(ABC):
     A subclass is a frozen dataclass, declared as `class Window(Pattern, kind="window")`. It must define `causal`,
     `allowed`, `covers` and `__str__`. What else it answers has a default that is right, and slow: one that tells no
     `pieces` runs on `reference`, a cache keeps all tokens, counting builds masks (`_row_sums`). `_merged_with` and
-    `pieces_with` say how it joins others in a union. Raises InputError for a kind that another class has, and for a
-    class that is derived from a finished pattern.
+    `pieces_with` say how it joins others in a union. Raises InputError for a class without a kind of its own, one that
+    is derived from a finished pattern, and one whose answers cannot be asked for as they are here.
     """
 
     kind: ClassVar[str]
@@ -40,23 +42,14 @@ class Pattern(ABC):
     _rank: ClassVar[int] = 0
     """Place in a union: parts of lower rank are written first."""
 
-    def __init_subclass__(cls, kind: str, **rest: Any) -> None:
+    def __init_subclass__(cls, kind: str | None = None, **rest: Any) -> None:
         super().__init_subclass__(**rest)
-        finished = next((one for one in cls.__mro__[1:] if one in Pattern.kinds.values()), None)
-        if finished is not None:
-            raise InputError(
-                f"pattern {cls.__qualname__}: it is derived from {finished.__qualname__}, whose pieces and merging "
-                "would be taken for its own; derive it from Pattern"
-            )
-        taken = Pattern.kinds.get(kind)
-        # The same definition run again, as by a reload or a cell of a notebook, takes the place of its earlier self.
-        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise InputError(
-                f"pattern {cls.__qualname__}: the kind {quote(kind)} is {taken.__module__}.{taken.__qualname__}'s; "
-                "declare it with another one, since descriptions of patterns are read by their kind"
-            )
-        cls.kind = kind
-        Pattern.kinds[kind] = cls
+        cls.kind = check_class(cls, Pattern, kind)
+        Pattern.kinds[cls.kind] = cls
+
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        check_dataclass(cls)
+        return super().__new__(cls)
 
     @property
     @abstractmethod
@@ -207,12 +200,12 @@ class Pattern(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready description, which `pattern_from_dict` reads back to an equal pattern."""
-        return {"pattern": self.kind, **{field.name: getattr(self, field.name) for field in fields(self)}}  # type: ignore[arg-type]
+        return {"pattern": self.kind, **fields_to_json(self)}
 
     @classmethod
     def _from_fields(cls, values: dict[str, Any], read: Callable[[Any], Pattern]) -> Pattern:
         """Build the pattern from its fields in a description; `read` reads a nested pattern."""
-        return cls(**values)
+        return cls(**fields_from_json(cls, values, read))
 
     def _merged_with(self, other: Pattern) -> Pattern | None:
         """One pattern that equals the union of both, or None if there is none."""
@@ -229,6 +222,7 @@ class Pattern(ABC):
     def _dense(self, grid: Grid) -> Tensor:
         """The mask of a grid, with the leading dimensions of its flags."""
         allowed = self.allowed(grid.query_positions, grid.key_positions, grid.query_flags, grid.flags)
+        check_mask(self, allowed, grid.queries, grid.keys)
         return allowed.expand(*grid.lead, grid.queries, grid.keys)
 
     def _count(self, grid: Grid) -> int:

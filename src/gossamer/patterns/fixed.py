@@ -129,8 +129,8 @@ class Fixed(Pattern, kind="fixed"):
         """The own block without its summary cells, and all summary cells."""
         first, stop = self.cells
         own = Band(low=1 - self.stride, high=0, stride=self.stride, own_block=True, first=first, stop=stop)
-        cells = Band(low=None, high=0, stride=self.stride, first=first, stop=stop)
-        return Pieces((own,) * self.block + (cells,) * (first < stop))
+        bands = (own,) if self.block else ()
+        return Pieces(bands if self.part == "block" else (*bands, replace(own, low=None, own_block=False)))
 
     def pieces_with(self, window: Band) -> Pieces:
         return Pieces(outside(window, self.pieces().bands))

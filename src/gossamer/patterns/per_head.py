@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError, quote
 from gossamer.patterns.base import Pattern, joined_period, joined_prefix
-from gossamer.patterns.checks import check_integer
+from gossamer.patterns.checks import check_integer, check_mask
 from gossamer.patterns.grid import Grid
 
 __all__ = ["PerHead"]
@@ -72,6 +72,8 @@ class PerHead(Pattern, kind="per_head"):
     ) -> Tensor:
         """Boolean [..., heads, queries, keys]."""
         masks = [p.allowed(query_positions, key_positions, query_flags, key_flags) for p, _ in self.groups]
+        for mask, (pattern, _) in zip(masks, self.groups, strict=True):
+            check_mask(pattern, mask, query_positions.shape[-1], key_positions.shape[-1])
         shape = reduce(or_, masks).shape
         per_head = [
             mask.expand(shape) for mask, (_, heads) in zip(masks, self.groups, strict=True) for _ in range(heads)

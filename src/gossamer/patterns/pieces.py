@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import torch
+
+from gossamer.errors import InputError, quote
+
 __all__ = ["ENDLESS", "Band", "Cells", "Kept", "Pieces", "outside"]
 
 ENDLESS = 2**31 - 1
 """A stride that no position reaches: cells of its first block alone."""
+INTEGER = (int, torch.SymInt)
+"""What a whole number is: in a traced program a symbol."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +23,7 @@ class Band:
 
     With `apart`, j - p must besides be no multiple of it. With `stride`, positions lie in blocks of so many, of which
     first to stop are cells: only keys in cells are seen; or, `own_block`, only keys of the query's block that are none.
-    A stride goes with a dilation of 1.
+    A stride goes with a dilation of 1. Raises InputError for numbers that say none of this.
     """
 
     low: int | None
@@ -28,6 +34,24 @@ class Band:
     own_block: bool = False
     first: int = 0
     stop: int = 0
+
+    def __post_init__(self) -> None:
+        bounds = [bound for bound in (self.low, self.high) if bound is not None]
+        numbers = (*bounds, self.dilation, self.apart, self.stride, self.first, self.stop)
+        if not all(isinstance(number, INTEGER) for number in numbers) or not self._is_sound(len(bounds)):
+            raise InputError(
+                f"{self}: low and high must be whole numbers or None, dilation 1 or more, apart 0 or more; a stride "
+                "goes with a dilation of 1 and with cells, 0 <= first < stop <= stride; own_block with a stride, low, "
+                "high, and cells or none"
+            )
+
+    def _is_sound(self, bounds: int) -> bool:
+        has_cells, has_none = 0 <= self.first < self.stop <= self.stride, self.first == self.stop == 0
+        if self.own_block:
+            blocks = bounds == 2 and self.stride > 0 and (has_cells or has_none)
+        else:
+            blocks = has_cells or (has_none and self.stride == 0)
+        return blocks and self.apart >= 0 and self.dilation >= 1 and (self.dilation == 1 or not self.stride)
 
     @property
     def plain(self) -> bool:
@@ -42,6 +66,14 @@ class Pieces:
     bands: tuple[Band, ...] = ()
     flagged: bool = False
 
+    def __post_init__(self) -> None:
+        are_bands = isinstance(self.bands, tuple) and all(isinstance(band, Band) for band in self.bands)
+        if not are_bands or (self.flagged and len(self.bands) > 1):
+            raise InputError(
+                f"Pieces: bands is {quote(self.bands)} and flagged {self.flagged}; it must be a tuple of bands, of one "
+                "at most where flagged"
+            )
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -51,6 +83,14 @@ class Cells:
     first: int
     stop: int
     block: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = (self.stride, self.first, self.stop)
+        if (
+            not all(isinstance(number, INTEGER) for number in numbers)
+            or not 0 <= self.first <= self.stop <= self.stride
+        ):
+            raise InputError(f"{self}: these must be whole numbers, 0 <= first <= stop <= stride")
 
 
 @dataclass(frozen=True)
@@ -62,6 +102,11 @@ class Kept:
 
     recent: int | None = 0
     cells: tuple[Cells, ...] = ()
+
+    def __post_init__(self) -> None:
+        are_cells = isinstance(self.cells, tuple) and all(isinstance(one, Cells) for one in self.cells)
+        if not are_cells or (self.recent is not None and (not isinstance(self.recent, INTEGER) or self.recent < 0)):
+            raise InputError(f"{self}: recent must be None or 0 or more, cells a tuple of Cells")
 
     def joined(self, other: Kept) -> Kept:
         """What either keeps; a block's own tokens are then so many recent ones."""

@@ -191,7 +191,10 @@ def _cells(s: _Tokens, band: Band) -> tuple[Tensor, Tensor]:
     place = s.k_positions.remainder(band.stride)
     is_cell = (place >= band.first) & (place < band.stop)
     at = _some(is_cell)
-    allowed = by_positions(replace(band, stride=0), s.q_positions, s.k_positions[:, :, at].mT) & is_cell[:, :, at].mT
+    allowed = (
+        by_positions(replace(band, stride=0, first=0, stop=0), s.q_positions, s.k_positions[:, :, at].mT)
+        & is_cell[:, :, at].mT
+    )
     allowed = allowed & s.real[:, :, at].mT & (s.q_segments == s.k_segments[:, :, at].mT)
     return _attention(s.q, s.k[:, :, at], s.v[:, :, at], allowed, s.scale)
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gossamer.errors import InputError
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.precision import wide
 from gossamer.patterns import Pattern
+from gossamer.patterns.checks import check_mask
 
 __all__ = ["BLOCK_SCORES", "CHUNK", "Block", "walk"]
 
@@ -109,6 +111,9 @@ class _Text:
         at, keys = self.q_positions[rows], self.k_positions
         near = part.near(at, keys, None if self.q_flags is None else self.q_flags[rows], self.k_flags)
         if near is not None:
+            if near.dtype != torch.bool or near.shape != keys.shape:
+                gave = f"{near.dtype} of shape {list(near.shape)}"
+                raise InputError(f"near of '{part}' gave {gave}; it must be boolean, [{len(keys)}]: [keys]")
             return near
         every = torch.arange(len(keys), device=keys.device)
         found = torch.zeros_like(keys, dtype=torch.bool)
@@ -125,12 +130,14 @@ class _Text:
 
     def _by_pattern(self, part: Pattern, rows: Tensor, keys: Tensor) -> Tensor:
         q_flags, k_flags = self.q_flags, self.k_flags
-        return part.allowed(
+        allowed = part.allowed(
             self.q_positions[rows],
             self.k_positions[keys],
             None if q_flags is None else q_flags[rows],
             None if k_flags is None else k_flags[keys],
         )
+        check_mask(part, allowed, len(rows), len(keys))
+        return allowed
 
 
 def _room(inputs: Inputs, rows: int) -> int:

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from gossamer.errors import InputError
-from gossamer.patterns import Pattern
+from gossamer.errors import InputError, quote
+from gossamer.patterns import Kept, Pattern
 
 __all__ = ["Blocks", "Everything", "Layout", "Ring", "layouts"]
 
@@ -126,6 +126,8 @@ def layouts(pattern: Pattern) -> tuple[Layout, ...]:
             "Strided, Fixed, Sink, Chunks and others, for Prefix, and for their unions and groups of heads"
         )
     kept = pattern.keeps()
+    if not isinstance(kept, Kept):
+        raise InputError(f"keeps of '{pattern}' gave {quote(kept)}; it must be gossamer.patterns.Kept")
     if kept.recent is None:
         return (Everything(),)
     ring = (Ring(kept.recent),) if kept.recent else ()

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from gossamer.errors import InputError
 from gossamer.models.cache.layout import Layout, layouts
 from gossamer.patterns import Pattern
 
@@ -162,6 +163,10 @@ def _slots(pattern: Pattern, found: Sequence[Layout], position: int) -> list[Int
         here = layout.holds(left, position + 1)
         slots.append(layout.slots(left[here]))
         left = left[~here]
+    if len(left):
+        raise InputError(
+            f"'{pattern}' says that position {position} sees position {int(left[0])}, which its keeps does not keep"
+        )
     return slots
 
 
