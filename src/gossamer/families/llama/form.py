@@ -18,9 +18,9 @@ from gossamer.families.kinds import (
     RATE,
     ROWS,
 )
-from gossamer.families.shared import LABEL_FIELDS, head_size, padding_id
+from gossamer.families.shared import DECODER_DROPOUT, LABEL_FIELDS, head_size, padding_id
 from gossamer.models.architecture import Architecture, Rotary
-from gossamer.models.heads import CausalLM, SequenceClassification
+from gossamer.models.heads import CausalLM, QuestionAnswering, SequenceClassification, TokenClassification
 from gossamer.patterns import Full
 
 __all__ = ["FAMILY"]
@@ -91,6 +91,7 @@ FIELDS = (
     Field("rope_parameters", OPTIONAL_OBJECT, None, to=ROTARY, read=_rotary, write=_rope_parameters),
     Field("rope_theta", OPTIONAL_POSITIVE, None, to=ROTARY, read=_rotary, write=_unwritten),
     Field("rope_scaling", OPTIONAL_OBJECT, None, to=ROTARY, read=_rotary, write=_unwritten),
+    DECODER_DROPOUT,
     *LABEL_FIELDS,
 )
 
@@ -118,6 +119,15 @@ HEADS = {
     "sequence-classification": HeadForm(
         head=SequenceClassification, architectures=("LlamaForSequenceClassification",), keys={"head.output": "score"}
     ),
+    "token-classification": HeadForm(
+        head=TokenClassification, architectures=("LlamaForTokenClassification",), keys={"head.output": "score"}
+    ),
+    "question-answering": HeadForm(
+        head=QuestionAnswering,
+        architectures=("LlamaForQuestionAnswering",),
+        keys={"head.output": "qa_outputs"},
+        prefix="transformer",
+    ),
 }
 
 FAMILY = Family(
@@ -141,6 +151,7 @@ FAMILY = Family(
         "embeddings.positions.scheme": "none",
         "head.sequence-classification.reads": "last",
         "head.sequence-classification.dropout": 0.0,
+        "head.question-answering.dropout": 0.0,
     },
     keys=KEYS,
     heads=HEADS,
