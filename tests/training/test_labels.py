@@ -188,7 +188,9 @@ def encoded(objective: LabelObjective, fields: dict[str, Any], path: Path, **mor
     tokenizer = gs.load(path).tokenizer if path.suffix != ".json" else None
     assert tokenizer is not None
     row = objective.read_row(Document(source="rows", number=1, parts=[], fields=fields), "text")
-    (one,) = objective.encode([row], tokenizer, more.get("length", 64), objective.new_head([row]), control_tokens=True)
+    labels = tuple(sorted(set(map(str, row.label.names()))))
+    head = TokenClassification(labels=labels)
+    (one,) = objective.encode([row], tokenizer, more.get("length", 64), head, control_tokens=True)
     return list(zip(one.ids.tolist(), one.labels.tolist(), strict=True))
 
 

@@ -186,7 +186,7 @@ def _build(
     with torch.device("meta"):
         model = Model(architecture, family=family.model_type)
     shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
-    drawn = _fresh_head(architecture, shapes, family, names) if fresh else {}
+    drawn = _fresh_head(architecture, shapes, family, weights, names) if fresh else {}
     shapes = {name: shape for name, shape in shapes.items() if name not in drawn}
     matched = match_tensors(shapes, architecture, family, weights, names, encoder_alone)
     homes = {ours: home for home, stored in matched.homes.items() for ours in stored.ours}
@@ -211,16 +211,28 @@ def _build(
 
 
 def _fresh_head(
-    architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], family: Family, names: Mapping[str, str]
+    architecture: Architecture,
+    shapes: Mapping[str, tuple[int, ...]],
+    family: Family,
+    weights: WeightFiles,
+    names: Mapping[str, str],
 ) -> dict[str, Tensor]:
-    """Weights for the parts of a head that the file has not: normal, biases 0, norms 1, as the model draws them."""
+    """Weights for the parts of a head that the file has not, or for another number of labels: as the model draws them.
+
+    Those are normal, biases 0, norms 1.
+    """
     head = None if architecture.head is None else architecture.head.build(architecture)
     if head is None:
         return {}
     initialise(head, architecture.initializer_range)
     theirs = family.names((name for name in shapes if name.startswith("head.")), architecture)
     drawn = {f"head.{name}": one.detach() for name, one in head.state_dict().items()}
-    return {name: one for name, one in drawn.items() if not any(their in names for their in theirs[name])}
+
+    def fits(name: str) -> bool:
+        stored = [tuple(weights.shapes[names[their]]) for their in theirs[name] if their in names]
+        return stored != [] and (tuple(drawn[name].shape) in stored or not name.startswith("head.output."))
+
+    return {name: one for name, one in drawn.items() if not fits(name)}
 
 
 def _convert(what: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

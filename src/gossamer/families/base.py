@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from gossamer.errors import InputError, quote
 from gossamer.families.kinds import Kind
@@ -182,6 +182,12 @@ class Family:
             return differences(architecture, back)
         except InputError as problem:
             return [str(problem)]
+
+    def usual_head(self, config: Config, kind: type[Head]) -> Head:
+        """The head of this kind that is new on the model of a config.json: as the format has it, if it has one."""
+        if kind.kind in self.heads:
+            return cast(Head, self.read(config, head=kind.kind).head)
+        return kind.drawn_on(self.read(config))
 
     def has_head(self, head: Head) -> bool:
         """Whether the format has such a head: an embedding, which has no weights, goes with any."""

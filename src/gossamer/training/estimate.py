@@ -12,6 +12,7 @@ import torch
 
 from gossamer.checkpoints import load
 from gossamer.checkpoints.hub import find_checkpoint
+from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
@@ -165,9 +166,10 @@ def _checkpoint(config: TrainingConfig) -> Model | None:
         raise InputError("model is missing; name a checkpoint or describe a decoder")
     if config.model.checkpoint is None:
         return None
-    head = config.objective.new_head() if config.model.new_head else None
+    name, objective = config.model.checkpoint, config.objective
+    head = objective.new_head(usual=usual_head(name, objective.heads[0])) if config.model.new_head else None
     with torch.random.fork_rng():
-        return load(config.model.checkpoint, head=head, dtype="float32")
+        return load(name, head=head, dtype="float32")
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:

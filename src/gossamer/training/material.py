@@ -12,6 +12,7 @@ import torch
 from gossamer.checkpoints import load
 from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
+from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.text import TokenFile, Tokenizer, read_documents, write_token_file
@@ -131,10 +132,10 @@ def _model(config: TrainingConfig, rows: Sequence[LabelledRow]) -> Model | None:
                 f"it{objective.without_head}"
             )
         return found
-    of_decoder = bool(objective.columns) and load(name, head="none").architecture.is_decoder
+    head = objective.new_head(rows, usual_head(name, objective.heads[0]))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return load(name, head=objective.new_head(rows, of_decoder=of_decoder), dtype="float32")
+        return load(name, head=head, dtype="float32")
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:

@@ -69,6 +69,11 @@ class Head(ABC):
         assert hasattr(cls, "reads_whole_texts"), cls
         Head.kinds[kind] = cls
 
+    @classmethod
+    def drawn_on(cls, architecture: Architecture) -> Head:
+        """The settings of a new one on these layers, where their format has none of its own."""
+        return cls()
+
     @property
     @abstractmethod
     def outputs(self) -> int:

@@ -15,7 +15,14 @@ from gossamer.layers import Linear
 from gossamer.models.checks import require, require_choice, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
 from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
-from gossamer.models.heads.labels import check_classes, check_shape, cross_entropy, only, require_labels
+from gossamer.models.heads.labels import (
+    USUAL_LABELS,
+    check_classes,
+    check_shape,
+    cross_entropy,
+    only,
+    require_labels,
+)
 from gossamer.models.output import Output
 from gossamer.models.settings import Activation
 from gossamer.models.tensors import IDS, NUMBERS
@@ -66,6 +73,12 @@ class SequenceClassification(Head, kind="sequence-classification"):
         require_choice(self, PoolerActivation, "pooler_activation")
         require_choice(self, Reads, "reads")
         require_rate(self, "input_dropout", "dropout")
+
+    @classmethod
+    def drawn_on(cls, architecture: Architecture) -> SequenceClassification:
+        """Where no token sees those behind it, of the last one, which alone has seen all of the text."""
+        is_causal = all(layer.attention.pattern.causal for layer in architecture.layers)
+        return cls(labels=USUAL_LABELS, reads="last" if is_causal else "first")
 
     @property
     def outputs(self) -> int:

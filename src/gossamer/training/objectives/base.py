@@ -95,8 +95,8 @@ class Objective(ABC):
         return ()
 
     @abstractmethod
-    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> Head:
-        """The head that is drawn on a checkpoint, of a decoder or not; rows: the data, which may have its labels."""
+    def new_head(self, rows: Sequence[Any] = (), usual: Head | None = None) -> Head:
+        """The head that is drawn on a checkpoint. rows: the data, which may have its labels. usual: as it is there."""
 
     def own_tokenizer(self) -> Tokenizer:
         """Bytes, for weights that are drawn."""

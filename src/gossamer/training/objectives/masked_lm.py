@@ -34,8 +34,8 @@ class MaskedObjective(LanguageObjective, kind="masked-lm"):
 
     kind: Literal["masked-lm"] = "masked-lm"
 
-    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> MaskedLM:
-        return MaskedLM()
+    def new_head(self, rows: Sequence[Any] = (), usual: Head | None = None) -> Head:
+        return usual or MaskedLM()
 
     def own_tokenizer(self) -> Tokenizer:
         return byte_tokenizer(mask=True)
