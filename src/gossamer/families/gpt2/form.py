@@ -6,6 +6,7 @@ from gossamer.errors import InputError
 from gossamer.families.base import Config, Family, Field, HeadForm, Key
 from gossamer.families.kinds import (
     ACTIVATION,
+    ANY_ID,
     COLUMNS,
     FLAG,
     LAYERS,
@@ -99,6 +100,7 @@ FIELDS = (
     ),
     Field("tie_word_embeddings", FLAG, True, to=("head.tied",)),
     DECODER_DROPOUT,
+    Field("pad_token_id", ANY_ID, None, to=("head.sequence-classification.padding_id",)),
     *LABEL_FIELDS,
 )
 

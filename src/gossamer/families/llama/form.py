@@ -39,8 +39,8 @@ def _key_heads(value: Any, config: Config) -> Any:
 
 
 def _rotary(value: Any, config: Config) -> Rotary:
-    """What `rope_parameters` says, or `rope_theta` and `rope_scaling` in files of older versions."""
-    name = "rope_scaling" if config["rope_parameters"] is None else "rope_parameters"
+    """What `rope_parameters` says, or `rope_theta` and `rope_scaling` in files of older versions, which go first."""
+    name = "rope_scaling" if config["rope_scaling"] else "rope_parameters"
     given = config[name] or {}
     kind = given.get("rope_type", given.get("type", "default"))
     if kind != "default":
@@ -120,7 +120,10 @@ HEADS = {
         head=SequenceClassification, architectures=("LlamaForSequenceClassification",), keys={"head.output": "score"}
     ),
     "token-classification": HeadForm(
-        head=TokenClassification, architectures=("LlamaForTokenClassification",), keys={"head.output": "score"}
+        head=TokenClassification,
+        architectures=("LlamaForTokenClassification",),
+        keys={"head.output": "score"},
+        required={"token_classification_bias": (True,)},
     ),
     "question-answering": HeadForm(
         head=QuestionAnswering,

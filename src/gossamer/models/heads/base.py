@@ -40,7 +40,6 @@ class Tokens:
     input_ids: Int[Tensor, "batch length"] | None = None
     key_mask: Bool[Tensor, "batch length"] | None = None
     segments: Int[Tensor, "batch length"] | None = None
-    padding_id: int | None = None
 
 
 class HeadModule(nn.Module):
