@@ -131,11 +131,10 @@ def estimate_step(
 
 
 def _check_objective(objective: Objective) -> None:
-    """Batches of texts with labels are as long as their texts, which are not read here."""
-    if objective.columns:
+    if not objective.is_reckoned:
         raise InputError(
             f"objective.kind is {objective.kind!r}; training is reckoned for plain text alone, 'causal-lm' and "
-            "'masked-lm': rows with labels are as long as their texts"
+            "'masked-lm': rows with labels are as long as their texts, and a second model beside the first is not known"
         )
 
 

@@ -74,6 +74,7 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes) ->
         batches, notes = _token_batches(config, given, tokenizer, processes)
     else:
         batches, notes = rows.batches(config, given, tokenizer, processes)
+    config.objective.attach(given, config.seed, processes.count)
     return Material(model=given, tokenizer=tokenizer, batches=batches, notes=notes)
 
 
