@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
-from gossamer.models import Architecture, MaskedLM, Model
+from gossamer.models import Architecture, MaskedLM, Model, Positions
 from gossamer.models.heads import ReplacedToken
 from gossamer.text import byte_tokenizer
 from gossamer.training.config import TrainingConfig
@@ -99,6 +99,15 @@ def test_the_loss_is_that_of_the_paper(tmp_path: Path) -> None:
     given = torch.autograd.grad(loss, list(names.values()))
     for name, mine, theirs in zip(names, given, torch.autograd.grad(wanted, list(names.values())), strict=True):
         torch.testing.assert_close(mine, theirs, msg=name)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"token_types": 0}, {"norm": None}, {"positions": Positions(length=32, scheme="none")}]
+)
+def test_tables_that_are_not_there_are_not_shared(tmp_path: Path, changes: dict[str, Any]) -> None:
+    few = dataclasses.replace(electra(), embeddings=dataclasses.replace(electra().embeddings, **changes))
+    gs.train(electra_config(tmp_path, model={"architecture": few.to_dict()}, steps=2, schedule="constant"))
+    assert gs.load(tmp_path / "out" / "last-generator").architecture == generator_of(few, 0.25)
 
 
 def test_draws_follow_the_generator() -> None:

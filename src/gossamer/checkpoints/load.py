@@ -20,14 +20,13 @@ from gossamer.errors import InputError, quote, remark
 from gossamer.families import Family, get_family
 from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
-from gossamer.models.heads import Head, SentenceEmbedding, SequenceClassification, TokenClassification
+from gossamer.models.heads import Head, SentenceEmbedding
 from gossamer.models.initial import initialise
 from gossamer.text import Tokenizer, has_vocabulary_files
 
 __all__ = ["find_device", "load"]
 
 _KINDS = ("none", *Head.kinds)
-_LABELLED = (SequenceClassification, TokenClassification)
 _WRITTEN_ANEW = {"architectures", "model_type", "dtype", "torch_dtype", "transformers_version"}
 _LEAST_FILLED, _MOST_FILLING = 0.9, 128
 _EVERY_LAYER = (
@@ -327,7 +326,8 @@ def _vocabulary_notes(model: Model) -> list[str]:
 def _label_notes(path: Path, config: Mapping[str, Any], architecture: Architecture) -> list[str]:
     """What is set aside where num_labels and id2label contradict one another, which `transformers` settles so too."""
     count, names = config.get("num_labels"), config.get("id2label")
-    if not isinstance(architecture.head, _LABELLED) or count is None or names is None or count == len(names):
+    has_labels = hasattr(architecture.head, "labels")
+    if not has_labels or count is None or names is None or count == len(names):
         return []
     return [
         f"{path}: num_labels is {count}, but id2label names {len(names)}: the labels are LABEL_0 to "

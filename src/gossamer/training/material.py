@@ -230,7 +230,7 @@ def _agree_on_tokenizer(model: Model, tokenizer: Tokenizer) -> None:
 
 def check_output(output: Path) -> None:
     """Find out before the training, not after it, that something is where its files and models are to be saved."""
-    for name in ("last", "best"):
+    for name in ("last", "best", "last-generator", "best-generator"):
         place = output / name
         if place.exists() and not (place / "config.json").is_file() and not _is_empty(place):
             raise InputError(f"output is {str(output)!r}, where {name!r} is something else than a model; name another")

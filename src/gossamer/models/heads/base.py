@@ -59,6 +59,10 @@ class Head(ABC):
     """Whether it says something of a row as a whole, so that a row may not hold several packed texts."""
     first_is_global: ClassVar[bool] = False
     """Whether the first token is global for it."""
+    global_words: ClassVar[str | None] = None
+    """What else `transformers` makes global for it, in words."""
+    global_hint: ClassVar[str] = ""
+    """What has to be done about it there, after those words."""
     takes_choices: ClassVar[bool] = False
     """Whether it reads several choices a text, [batch, choices, length]."""
     kind: str

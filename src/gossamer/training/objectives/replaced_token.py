@@ -89,7 +89,7 @@ class ReplacedTokenObjective(MaskingObjective, kind="replaced-token"):
             generator = Model(architecture).to(next(model.parameters()).dtype)
         for name in _TABLES:
             # Not as a module, so that optimizer and checkpoints have each tensor once.
-            generator.embeddings._modules.pop(name)
+            generator.embeddings._modules.pop(name, None)
             generator.embeddings.__dict__[name] = getattr(model.embeddings, name)
         model.add_module(_GENERATOR, generator)
 
