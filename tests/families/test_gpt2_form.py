@@ -160,3 +160,24 @@ def test_fresh_weights_are_narrower_where_they_write_into_the_residual_stream() 
         assert float(state[f"{name}.weight"].std()) == pytest.approx(0.5, rel=0.05)
     for name in ("attention.3.output", "feed_forward.7.down"):
         assert float(state[f"{name}.weight"].std()) == pytest.approx(0.5 / 4, rel=0.05)
+
+
+@pytest.mark.parametrize("padding", [0, 3, -1, None])
+@pytest.mark.parametrize("masked", [None, "padding", "nothing"])
+def test_the_last_token_is_found_as_in_transformers(padding: int | None, masked: str | None, tmp_path: Path) -> None:
+    """By the padding's id, wherever it stands, end tokens of that id included; -1, which no token has, is none."""
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    theirs = GPT2ForSequenceClassification(GPT2Config(**SMALL, pad_token_id=padding, num_labels=3)).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = gs.load(tmp_path)
+    ids = torch.tensor([[3, 3, 5, 4, 3, 3], [1, 3, 2, 0, 3, 0], [4, 5, 6, 7, 8, 9], [3, 3, 3, 3, 3, 3]])
+    ids = ids[:1] if padding is None else ids
+    options = {} if masked is None else {"attention_mask": torch.ones_like(ids)}
+    if masked == "padding" and padding is not None:
+        options["attention_mask"] = (ids != padding).long()
+    rows = slice(0, 3) if masked == "padding" else slice(None)  # a row of nothing sees nothing here, a mean there
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids, **options).logits[rows], theirs(ids, **options).logits[rows])
+    again = gs.load(gs.save(ours, tmp_path / "again"))
+    assert (again.family, again.architecture) == ("gpt2", ours.architecture)

@@ -35,7 +35,7 @@ HEADS_THERE = {
 DECODER_HEADS = {"causal-lm": "LMHeadModel"} | {
     head: HEADS_THERE[head] for head in ("sequence-classification", "token-classification", "question-answering")
 }
-LLAMA_HEADS = {"causal-lm": "ForCausalLM", "sequence-classification": HEADS_THERE["sequence-classification"]}
+LLAMA_HEADS = DECODER_HEADS | {"causal-lm": "ForCausalLM"}
 # What it is trained to tell before anything else: which tokens were replaced.
 DISCRIMINATOR_HEADS = {"replaced-token" if head == "pre-training" else head: end for head, end in HEADS_THERE.items()}
 ENDS = {"gpt2": DECODER_HEADS, "electra": DISCRIMINATOR_HEADS, "llama": LLAMA_HEADS}

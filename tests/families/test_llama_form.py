@@ -36,6 +36,8 @@ def read(**changes: Any) -> Architecture:
         {"rope_theta": 500.0},
         {"rope_theta": 500, "rope_scaling": None},
         {"rope_theta": 500.0, "rope_scaling": {"type": "default"}},
+        {"rope_scaling": {"type": "default", "rope_theta": 500.0}, "rope_parameters": {"rope_theta": 7.0}},
+        {"rope_theta": 500.0, "rope_parameters": {"rope_type": "default"}, "rope_scaling": {}},
         {"rope_theta": 7.0, "rope_parameters": {"rope_theta": 500.0, "rope_type": "default"}},
     ],
 )
@@ -55,6 +57,10 @@ def test_every_way_to_say_the_base(changes: dict[str, Any]) -> None:
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.rope_type is 'linear'; Gossamer reads"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling.rope_type is 'llama3'"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters.rope_type is 'yarn'"),
+        (
+            {"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"rope_type": "yarn"}},
+            "rope_scaling.rope_type is 'yarn'",
+        ),
         ({"rope_parameters": {"rope_theta": -1.0}}, "rope_theta is -1.0; it must be a finite number above 0"),
         ({"rope_parameters": 10000.0}, "rope_parameters is 10000.0; it must be an object, or null"),
         ({"rope_theta": "long"}, "rope_theta is 'long'; it must be a finite number above 0, or null"),
@@ -151,3 +157,36 @@ def test_lengthen_refuses_rotary_positions() -> None:
     )
     with pytest.raises(gs.InputError, match=r"global_projections is True; it must be false with rotary$"):
         gs.lengthen(Model(dataclasses.replace(read(), head=None, layers=layers)), to=32, window=4)
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"), [({}, 0.1), ({"classifier_dropout": None}, 0.1), ({"classifier_dropout": 0.5}, 0.5)]
+)
+def test_dropout_before_the_labels_of_tokens(given: dict[str, Any], rate: float) -> None:
+    """That of transformers; written only where it says another one."""
+    architecture = FORM.read({**SMALL, **given}, head="token-classification")
+    theirs = transformers.LlamaForTokenClassification(LlamaConfig(**SMALL, **given))
+    assert (architecture.head.dropout, theirs.dropout.p) == (rate, rate)  # type: ignore[union-attr]
+    assert FORM.write(architecture).get("classifier_dropout", 0.1) == rate
+
+
+def test_what_is_missing_beside_a_head_is_named_as_its_files_spell_it(tmp_path: Path) -> None:
+    """A question answering model keeps its layers under a prefix of its own."""
+    theirs = transformers.LlamaForQuestionAnswering(LlamaConfig(**SMALL))
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(
+        {name: one for name, one in theirs.state_dict().items() if "norm" not in name}, tmp_path / "pytorch_model.bin"
+    )
+    with pytest.raises(gs.InputError, match=r"5 missing: transformer\.layers\.0\.input_layernorm\.weight"):
+        gs.load(tmp_path)
+    assert (
+        gs.load(gs.save(Model(FORM.read(SMALL, head="question-answering"), family="llama"), tmp_path / "ours")).family
+        == "llama"
+    )
+
+
+def test_labels_of_tokens_without_a_bias_are_refused() -> None:
+    with pytest.raises(gs.InputError, match=r"^token_classification_bias is False; Gossamer reads 'LlamaForToken"):
+        FORM.read({**SMALL, "token_classification_bias": False}, head="token-classification")
+    FORM.read({**SMALL, "token_classification_bias": False}, head="causal-lm")

@@ -37,6 +37,7 @@ HEADS = [
     NextSentence(),
     ReplacedToken(),
     SequenceClassification(labels=LABELS),
+    SequenceClassification(labels=LABELS, reads="last"),
     TokenClassification(labels=LABELS[:2]),
     QuestionAnswering(),
     MultipleChoice(),

@@ -143,9 +143,6 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
     config, random, length = case.config, case.random, shape[-1]
     batch = case.batch
     batch["input_ids"] = torch.randint(config.vocab_size, shape, generator=random)
-    if _reads_last(case):
-        other = (config.pad_token_id + 1) % config.vocab_size
-        batch["input_ids"].masked_fill_(batch["input_ids"] == config.pad_token_id, other)
     if hasattr(config, "type_vocab_size") and draw(st.booleans()):
         batch["token_type_ids"] = torch.randint(config.type_vocab_size, shape, generator=random)
     # transformers' DistilBERT does not flatten the positions of choices.
@@ -166,7 +163,7 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
 
 
 def _reads_last(case: Case) -> bool:
-    """Whether transformers finds a text's last token by the padding's id, which then must be that of padding alone."""
+    """Whether transformers finds a text's last token by the padding's id, which then must be that of all padding."""
     return case.family in DECODERS and case.head == "sequence-classification"
 
 

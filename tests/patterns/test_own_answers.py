@@ -12,7 +12,7 @@ import torch
 from gossamer import Full, InputError, PerHead, Window, attend
 from gossamer.kernels import attention_rows, explain
 from gossamer.models import Architecture, Attention, Cache, Embeddings, FeedForward, Layer, Positions
-from gossamer.models.cache_plan import begin
+from gossamer.models.cache.plan import begin
 from gossamer.patterns import Band, Cells, Kept, Pattern, Pieces, pattern_from_dict
 
 

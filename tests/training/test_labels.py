@@ -3,13 +3,13 @@
 import json
 import math
 import random
-import signal
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from broken_runs import broken_off
 from tiny_labels import NAMES, labels_config, save_encoder, texts, write_rows
 from tiny_runs import assert_same_run, journal
 from torch.nn import functional as F
@@ -19,7 +19,6 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models.heads import SequenceClassification, TokenClassification
 from gossamer.text import Document
-from gossamer.training import run as run_module
 from gossamer.training.config import TrainingConfig
 from gossamer.training.labelled import LabelledBatches
 from gossamer.training.loop import train
@@ -144,23 +143,6 @@ def test_a_row_that_fills_up_has_no_labels(labels: np.ndarray) -> None:
         assert all(bool(learnt(objective.any_labels(one)).any()) for one in parts)
 
 
-def broken_off(config: dict[str, Any], step: int, how: type[BaseException]) -> None:
-    """A run that is told to stop in the middle of a step (RunStopped), or that ends there without saving anything."""
-    with pytest.MonkeyPatch.context() as patch:
-        update = run_module.Run.update
-
-        def end(run: run_module.Run) -> None:
-            if run.step + 1 == step:
-                if how is not RunStopped:
-                    raise how
-                signal.raise_signal(signal.SIGTERM)
-            update(run)
-
-        patch.setattr(run_module.Run, "update", end)
-        with pytest.raises(how):
-            train(config)
-
-
 @pytest.mark.parametrize("how", [RunStopped, MemoryError])
 @pytest.mark.parametrize(
     ("kind", "batch"),
@@ -188,7 +170,9 @@ def encoded(objective: LabelObjective, fields: dict[str, Any], path: Path, **mor
     tokenizer = gs.load(path).tokenizer if path.suffix != ".json" else None
     assert tokenizer is not None
     row = objective.read_row(Document(source="rows", number=1, parts=[], fields=fields), "text")
-    (one,) = objective.encode([row], tokenizer, more.get("length", 64), objective.new_head([row]), control_tokens=True)
+    labels = tuple(sorted(set(map(str, row.label.names()))))
+    head = TokenClassification(labels=labels)
+    (one,) = objective.encode([row], tokenizer, more.get("length", 64), head, control_tokens=True)
     return list(zip(one.ids.tolist(), one.labels.tolist(), strict=True))
 
 

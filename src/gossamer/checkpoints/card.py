@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.errors import plural
 from gossamer.families import Family
 from gossamer.models.encoder import Model
-from gossamer.models.heads import MultipleChoice, QuestionAnswering, SentenceEmbedding, SequenceClassification
+from gossamer.models.heads import SentenceEmbedding
 from gossamer.regular_files import open_regular
 
 __all__ = ["CARD", "model_card", "read_card"]
@@ -121,19 +121,12 @@ def _readers(model: Model, family: Family) -> tuple[str, str]:
 def _global_tokens(model: Model, family: Family) -> str | None:
     """What `transformers` has to be given for the same numbers, where the first token is global; None where nothing."""
     head = model.architecture.head
-    if not family.public or model.architecture.global_tokens != "first" or isinstance(head, SequenceClassification):
+    is_first = head is not None and head.first_is_global
+    if not family.public or model.architecture.global_tokens != "first" or is_first:
         return None
     said = 'The first token of every text is global (`global_tokens` in config.json: "first" or "none").'
-    if isinstance(head, QuestionAnswering):
-        return (
-            f"{said} So is the question, which `transformers` finds by itself only between texts with two separators; "
-            "for others give it a `global_attention_mask` of 1 for all before the first separator."
-        )
-    if isinstance(head, MultipleChoice):
-        return (
-            f"{said} So is all but the context; `transformers` takes that alone: for the same numbers give it a "
-            "`global_attention_mask` of 1 for the first token and all behind the context's separator."
-        )
+    if head is not None and head.global_words is not None:
+        return f"{said} So is {head.global_words}{head.global_hint}"
     sentences = isinstance(head, SentenceEmbedding)
     return (
         f"{said} `transformers` by itself has no global token here: for the same numbers give it a "

@@ -20,14 +20,13 @@ from gossamer.errors import InputError, quote, remark
 from gossamer.families import Family, get_family
 from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
-from gossamer.models.heads import Head, SentenceEmbedding, SequenceClassification, TokenClassification
+from gossamer.models.heads import Head, SentenceEmbedding
 from gossamer.models.initial import initialise
 from gossamer.text import Tokenizer, has_vocabulary_files
 
 __all__ = ["find_device", "load"]
 
 _KINDS = ("none", *Head.kinds)
-_LABELLED = (SequenceClassification, TokenClassification)
 _WRITTEN_ANEW = {"architectures", "model_type", "dtype", "torch_dtype", "transformers_version"}
 _LEAST_FILLED, _MOST_FILLING = 0.9, 128
 _EVERY_LAYER = (
@@ -186,7 +185,7 @@ def _build(
     with torch.device("meta"):
         model = Model(architecture, family=family.model_type)
     shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
-    drawn = _fresh_head(architecture, shapes, family, names) if fresh else {}
+    drawn = _fresh_head(architecture, shapes, family, weights, names) if fresh else {}
     shapes = {name: shape for name, shape in shapes.items() if name not in drawn}
     matched = match_tensors(shapes, architecture, family, weights, names, encoder_alone)
     homes = {ours: home for home, stored in matched.homes.items() for ours in stored.ours}
@@ -211,16 +210,28 @@ def _build(
 
 
 def _fresh_head(
-    architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], family: Family, names: Mapping[str, str]
+    architecture: Architecture,
+    shapes: Mapping[str, tuple[int, ...]],
+    family: Family,
+    weights: WeightFiles,
+    names: Mapping[str, str],
 ) -> dict[str, Tensor]:
-    """Weights for the parts of a head that the file has not: normal, biases 0, norms 1, as the model draws them."""
+    """Weights for the parts of a head that the file has not, or for another number of labels: as the model draws them.
+
+    Those are normal, biases 0, norms 1.
+    """
     head = None if architecture.head is None else architecture.head.build(architecture)
     if head is None:
         return {}
     initialise(head, architecture.initializer_range)
     theirs = family.names((name for name in shapes if name.startswith("head.")), architecture)
     drawn = {f"head.{name}": one.detach() for name, one in head.state_dict().items()}
-    return {name: one for name, one in drawn.items() if not any(their in names for their in theirs[name])}
+
+    def fits(name: str) -> bool:
+        stored = [tuple(weights.shapes[names[their]]) for their in theirs[name] if their in names]
+        return stored != [] and (tuple(drawn[name].shape) in stored or not name.startswith("head.output."))
+
+    return {name: one for name, one in drawn.items() if not fits(name)}
 
 
 def _convert(what: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -315,7 +326,8 @@ def _vocabulary_notes(model: Model) -> list[str]:
 def _label_notes(path: Path, config: Mapping[str, Any], architecture: Architecture) -> list[str]:
     """What is set aside where num_labels and id2label contradict one another, which `transformers` settles so too."""
     count, names = config.get("num_labels"), config.get("id2label")
-    if not isinstance(architecture.head, _LABELLED) or count is None or names is None or count == len(names):
+    has_labels = hasattr(architecture.head, "labels")
+    if not has_labels or count is None or names is None or count == len(names):
         return []
     return [
         f"{path}: num_labels is {count}, but id2label names {len(names)}: the labels are LABEL_0 to "

@@ -52,7 +52,7 @@ def match_tensors(
         if weights.shapes[home] != stored.shape(shapes)
     ]
     if missing or unexpected or wrong:
-        prefixed = bool(family.prefix) and any(one.startswith(f"{family.prefix}.") for one in names.values())
+        prefixed = any(map(family.is_prefixed, names.values()))
         spelled = [family.file_name(one, architecture, prefixed=prefixed) for one in missing]
         foreign = [names[one] for one in unknown]
         parts = [_list("missing", spelled), _list("unexpected", unexpected), _list("of the wrong shape", wrong)]
@@ -71,11 +71,7 @@ def _outside(
     """Of unknown tensors, those that lie in no module of the encoder's, nor under its prefix."""
     of_encoder = [one for ours, theirs in candidates.items() if not ours.startswith("head.") for one in theirs]
     modules = {one.partition(".")[0] for one in of_encoder}
-    return {
-        one
-        for one in unknown
-        if one.partition(".")[0] not in modules and not (family.prefix and names[one].startswith(f"{family.prefix}."))
-    }
+    return {one for one in unknown if one.partition(".")[0] not in modules and not family.is_prefixed(names[one])}
 
 
 def _list(what: str, names: list[str]) -> str:

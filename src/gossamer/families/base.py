@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from gossamer.errors import InputError, quote
 from gossamer.families.kinds import Kind
@@ -93,7 +93,7 @@ class HeadForm:
     """A head that the format has: its class here, its names there (the first is written) and its keys.
 
     `tied` names tensors that, in a tied model, must equal one of ours where the file has them at all. `required` is the
-    family's, for this head alone.
+    family's, for this head alone. `prefix`: of the encoder beside this head, if not the family's.
     """
 
     head: type
@@ -101,6 +101,7 @@ class HeadForm:
     keys: Mapping[str, Key]
     tied: Mapping[str, str] = field(default_factory=dict)
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    prefix: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,12 @@ class Family:
         except InputError as problem:
             return [str(problem)]
 
+    def usual_head(self, config: Config, kind: type[Head]) -> Head:
+        """The head of this kind that is new on the model of a config.json: as the format has it, if it has one."""
+        if kind.kind in self.heads:
+            return cast(Head, self.read(config, head=kind.kind).head)
+        return kind.drawn_on(self.read(config))
+
     def has_head(self, head: Head) -> bool:
         """Whether the format has such a head: an embedding, which has no weights, goes with any."""
         return head.kind in self.heads or isinstance(head, SentenceEmbedding)
@@ -241,15 +248,25 @@ class Family:
         if not self.prefix or not (form is not None if prefixed is None else prefixed):
             return theirs
         is_head = form is not None and _is_in(theirs, form.keys) and not _is_in(theirs, self.keys)
-        return theirs if is_head else f"{self.prefix}.{theirs}"
+        own = None if form is None else form.prefix
+        return theirs if is_head else f"{own or self.prefix}.{theirs}"
+
+    def is_prefixed(self, name: str) -> bool:
+        """Whether a file's name for a tensor lies under one of the prefixes of the encoder."""
+        return self._without_prefix(name) != name
 
     def canonical(self, name: str) -> str:
         """A file's name for a tensor without prefix and with old endings replaced."""
-        name = name.removeprefix(f"{self.prefix}.") if self.prefix else name
+        name = self._without_prefix(name)
         for old, new in self.renamed:
             if name.endswith(old):
                 return name.removesuffix(old) + new
         return name
+
+    def _without_prefix(self, name: str) -> str:
+        prefixes = {self.prefix, *(form.prefix for form in self.heads.values())} - {"", None}
+        first, _, rest = name.partition(".")
+        return rest if first in prefixes and rest else name
 
     def is_ignored(self, canonical: str, architecture: Architecture) -> bool:
         """Whether a tensor the model does not need is known to be harmless: buffers, pooler, heads not asked for."""

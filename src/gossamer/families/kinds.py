@@ -11,6 +11,7 @@ from gossamer.models.heads.labels import MOST_LABELS
 
 __all__ = [
     "ACTIVATION",
+    "ANY_ID",
     "COLUMNS",
     "FLAG",
     "LABELS",
@@ -96,6 +97,8 @@ COLUMNS = whole(1, MOST_COLUMNS)
 LAYERS = whole(1, MOST_LAYERS)
 TOKEN = whole(0, MOST_ROWS)
 OPTIONAL_TOKEN = Kind(allowed=f"{TOKEN.allowed}, or null", accepts=lambda v: v is None or TOKEN.accepts(v))
+ANY_ID = Kind(allowed="a whole number, or null", accepts=lambda v: v is None or type(v) is int)
+"""Of a token that the model only compares with: `transformers` takes -1, which none has."""
 OPTIONAL_COLUMNS = Kind(allowed=f"{COLUMNS.allowed}, or null", accepts=lambda v: v is None or COLUMNS.accepts(v))
 COUNT = whole(1, MOST_LABELS)
 OPTIONAL_COUNT = Kind(allowed=f"{COUNT.allowed}, or null", accepts=lambda v: v is None or COUNT.accepts(v))

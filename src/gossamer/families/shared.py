@@ -17,6 +17,7 @@ from gossamer.families.kinds import (
 from gossamer.models.architecture import Architecture
 
 __all__ = [
+    "DECODER_DROPOUT",
     "LABEL_FIELDS",
     "classifier_dropout",
     "head_size",
@@ -79,6 +80,19 @@ def classifier_dropout(*places: str) -> Field:
         read=lambda value, config: config["hidden_dropout_prob"] if value is None else value,
         write=lambda value, architecture: None if value == architecture.embeddings.dropout else value,
     )
+
+
+_USUAL_DROPOUT = 0.1
+
+DECODER_DROPOUT = Field(
+    "classifier_dropout",
+    OPTIONAL_RATE,
+    None,
+    to=("head.token-classification.dropout",),
+    read=lambda rate, config: _USUAL_DROPOUT if rate is None else rate,
+    write=lambda rate, architecture: OMITTED if rate == _USUAL_DROPOUT else rate,
+)
+"""Before a decoder's labels of tokens, which is 0.1 in `transformers` where the file says nothing."""
 
 
 def _names(value: Any, config: Config) -> Any:

@@ -17,14 +17,17 @@ from gossamer.models.architecture import (
     Norm,
     Positions,
     Recompute,
+    Rotary,
 )
-from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, require
+from gossamer.models.bricks import PositionScheme
+from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, is_finite, require
 from gossamer.models.heads import CausalLM
 from gossamer.models.settings import Activation
 from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided
 
-__all__ = ["decoder", "sparse_transformer"]
+__all__ = ["Form", "decoder", "sparse_transformer"]
 
+Form = Literal["gpt2", "llama"]
 Heads = Literal["merged", "interleaved", "separate"]
 
 
@@ -38,19 +41,26 @@ def decoder(
     patterns: Pattern | Sequence[Pattern] = Full(causal=True),  # noqa: B008 - a frozen value
     head_size: int | None = None,
     width: int | None = None,
-    activation: Activation = "gelu_tanh",
+    activation: Activation | None = None,
     dropout: float = 0.0,
     axes: tuple[int, ...] = (),
     tied: bool = True,
     initializer: Initializer = "gpt2",
     recompute: Recompute = "nothing",
     norm_eps: float = 1e-5,
+    form: Form = "gpt2",
+    key_heads: int | None = None,
+    rotary_base: float | None = None,
 ) -> Architecture:
     """A decoder of pre-norm layers (GPT-2's, where nothing else is said).
 
     patterns: one for all layers, or several that the layers take in turn. head_size: `hidden_size / heads` unless
     given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
-    whose product is `length`. dropout: all kinds of it. Raises InputError for values that do not fit each other.
+    whose product is `length`. dropout: all kinds of it. key_heads: of keys and values, as many as `heads` unless given.
+
+    form: "llama" has RMS norms, a gated feed-forward (of SiLU, two thirds as wide, rounded up to a multiple of 8), no
+    biases, and positions that turn queries and keys, by `rotary_base`, 10,000 unless given (Touvron et al. 2023, arXiv
+    2302.13971, section 2.2). Raises InputError for values that do not fit each other.
     """
     _check_counts(vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads)
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
@@ -58,22 +68,38 @@ def decoder(
     if head_size is None:
         require(hidden_size % heads == 0, "heads", heads, f"a divisor of {hidden_size}")
         head_size = hidden_size // heads
+    _check_form(form, rotary_base, axes)
+    is_llama = form == "llama"
     attention = Attention(
-        pattern=several[0], heads=heads, head_size=head_size, weights=0, dropout=dropout, residual_dropout=dropout
-    )
+        pattern=several[0], heads=heads, head_size=head_size, weights=0, dropout=dropout, residual_dropout=dropout,
+        key_heads=None if key_heads == heads else key_heads, bias=not is_llama, output_bias=not is_llama,
+        rotary=Rotary(base=rotary_base or 10000.0) if is_llama else None,
+    )  # fmt: skip
+    usual_width = -(-hidden_size // 3) * 8 if is_llama else 4 * hidden_size
     feed_forward = FeedForward(
-        width=4 * hidden_size if width is None else width, weights=0, activation=activation, residual_dropout=dropout
-    )
-    norm = Norm(eps=norm_eps)
+        width=usual_width if width is None else width, weights=0, residual_dropout=dropout, gated=is_llama,
+        activation=activation or ("silu" if is_llama else "gelu_tanh"), bias=not is_llama,
+    )  # fmt: skip
+    norm = Norm(kind="rms", eps=norm_eps, bias=False) if is_llama else Norm(eps=norm_eps)
+    scheme: PositionScheme = "none" if is_llama else "axes" if axes else "learned"
     layer = Layer(attention=attention, feed_forward=feed_forward, norm=norm, norm_place="pre", recompute=recompute)
     embeddings = Embeddings(
         vocabulary_size=vocabulary_size, size=hidden_size, token_types=0, padding_id=None, dropout=dropout, norm=None,
-        positions=Positions(length=length, scheme="axes" if axes else "learned", axes=axes),
+        positions=Positions(length=length, scheme=scheme, axes=axes),
     )  # fmt: skip
     return Architecture(
         hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm=norm,
         layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
     )  # fmt: skip
+
+
+def _check_form(form: Form, rotary_base: float | None, axes: tuple[int, ...]) -> None:
+    require(form in get_args(Form), "form", form, "one of " + ", ".join(map(repr, get_args(Form))))
+    is_llama = form == "llama"
+    require(is_llama or rotary_base is None, "rotary_base", rotary_base, "left out unless the form is 'llama'")
+    is_base = rotary_base is None or (is_finite(rotary_base) and rotary_base > 0)
+    require(is_base, "rotary_base", rotary_base, "a finite number above 0")
+    require(not (is_llama and axes), "axes", axes, "left out where the form is 'llama'")
 
 
 def _check_counts(**counts: int) -> None:

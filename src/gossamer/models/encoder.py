@@ -235,13 +235,13 @@ class Model(nn.Module):
         return count + first
 
     def _read(self, hidden: Tensor, info: TokenInfo, input_ids: Tensor | None, choices: int | None) -> Output:
-        head, embeddings = self.architecture.head, self.architecture.embeddings
+        head = self.architecture.head
         # A packed row holds several texts; one vector or one label of all of them would mean nothing.
         if info.segments is not None and head is not None and head.reads_whole_texts:
             raise InputError(f"{head.kind} reads one text a row; give packed texts (segments) in rows of their own")
         tokens = Tokens(
             word_table=self.embeddings.word.weight, input_ids=input_ids, key_mask=info.key_mask,
-            segments=info.segments, padding_id=embeddings.padding_id,
+            segments=info.segments,
         )  # fmt: skip
         out = Output() if self.head is None else self.head(hidden, tokens)
         if head is not None:

@@ -14,7 +14,7 @@ from gossamer.families import get_family
 from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer
 from gossamer.models.checks import MOST_ROWS
 from gossamer.models.encoder import Model
-from gossamer.models.heads import Head, MultipleChoice, QuestionAnswering
+from gossamer.models.heads import Head
 from gossamer.models.model_argument import check_model
 from gossamer.patterns import Full, Global, Window
 from gossamer.recipes.compare import changed_dropout, compare_states
@@ -280,10 +280,5 @@ def _changes(old: Architecture, model: Model, positions: NewPositions, obstacles
 
 
 def _beside_first(head: Head | None) -> str:
-    match head:
-        case QuestionAnswering():
-            return ", and so is the question"
-        case MultipleChoice():
-            return ", and so is all but the context"
-        case _:
-            return ""
+    words = None if head is None else head.global_words
+    return "" if words is None else f", and so is {words}"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, Initializer, Recompute
 from gossamer.models.checks import require
-from gossamer.models.decoders import Heads, decoder, sparse_transformer
+from gossamer.models.decoders import Form, Heads, decoder, sparse_transformer
 from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern, pattern_from_dict
 
@@ -52,7 +52,7 @@ def _described(value: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderSettings:
-    """A decoder of pre-norm layers: what `gossamer.models.decoder` takes.
+    """A decoder of pre-norm layers: what `gossamer.models.decoder` takes. `form`: "llama" has Llama's parts.
 
     `pattern`: a short form ("full", "window(256)", "strided(128)", "fixed(128, 8)"), a pattern, its
     dictionary, or a list of these that the layers take in turn; patterns are kept as their dictionaries. `positions`:
@@ -67,11 +67,14 @@ class DecoderSettings:
     positions: Literal["learned"] | tuple[int, ...] = "learned"
     head_size: int | None = None
     width: int | None = None
-    activation: Activation = "gelu_tanh"
+    activation: Activation | None = None
     dropout: float = 0.0
     tied: bool = True
     initializer: Initializer = "gpt2"
     norm_eps: float = 1e-5
+    form: Form = "gpt2"
+    key_heads: int | None = None
+    rotary_base: float | None = None
     vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from gossamer.checkpoints import load
 from gossamer.checkpoints.hub import find_checkpoint
+from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 from gossamer.models.encoder import Model
@@ -130,11 +131,10 @@ def estimate_step(
 
 
 def _check_objective(objective: Objective) -> None:
-    """Batches of texts with labels are as long as their texts, which are not read here."""
-    if objective.columns:
+    if not objective.is_reckoned:
         raise InputError(
             f"objective.kind is {objective.kind!r}; training is reckoned for plain text alone, 'causal-lm' and "
-            "'masked-lm': rows with labels are as long as their texts"
+            "'masked-lm': rows with labels are as long as their texts, and a second model beside the first is not known"
         )
 
 
@@ -165,9 +165,10 @@ def _checkpoint(config: TrainingConfig) -> Model | None:
         raise InputError("model is missing; name a checkpoint or describe a decoder")
     if config.model.checkpoint is None:
         return None
-    head = config.objective.new_head() if config.model.new_head else None
+    name, objective = config.model.checkpoint, config.objective
+    head = objective.new_head(usual=usual_head(name, objective.heads[0])) if config.model.new_head else None
     with torch.random.fork_rng():
-        return load(config.model.checkpoint, head=head, dtype="float32")
+        return load(name, head=head, dtype="float32")
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,11 +43,17 @@ class LabelledRows:
         self, config: TrainingConfig, model: Model, tokenizer: Tokenizer, processes: Processes
     ) -> tuple[LabelledBatches, tuple[str, ...]]:
         """The batches of this process, and a remark on texts that were cut."""
+        assert model.architecture.head is not None
         length, head = config.batch.length or model.architecture.length, model.architecture.head
-        assert head is not None
-        self.objective.check_head(head)
+        head = self.objective.settle_head(head, self.all)
+        model.architecture = replace(model.architecture, head=head)
         control_tokens = config.data.control_tokens
         examples = self.objective.encode(self.all, tokenizer, length, head, control_tokens=control_tokens)
+        if not any(_is_learnt(one.labels).any() for one in examples[: len(self.train)]):
+            raise InputError(
+                f"no row has a label within {length:,} tokens, so there is nothing to learn; give longer rows "
+                "(batch.length)"
+            )
         batches = LabelledBatches(
             examples=examples[: len(self.train)],
             held_out=examples[len(self.train) :],

@@ -55,10 +55,13 @@ def train(
         processes = Processes(settings.parallel, settings.device)
         with only_run(settings, processes), _generators_kept(processes.device), processes.quiet():
             material = gather(settings, model, processes)
-            with closing(Run(settings, material, processes, resume, remark)) as run:
-                with listening() as request:
-                    _learn(run, request)
-                return _finish(run)
+            try:
+                with closing(Run(settings, material, processes, resume, remark)) as run:
+                    with listening() as request:
+                        _learn(run, request)
+                    return _finish(run)
+            finally:
+                settings.objective.detach(material.model)
 
 
 def _learn(run: Run, request: StopRequest) -> None:

@@ -11,7 +11,7 @@ from gossamer.models.next_token import IGNORED
 from gossamer.text import Tokenizer, word_marks
 
 if TYPE_CHECKING:
-    from gossamer.training.objectives.masked_lm import MaskedObjective
+    from gossamer.training.objectives.masking import MaskingObjective
 
 __all__ = ["IGNORED", "MOST_TOKENS", "Masker"]
 
@@ -26,10 +26,10 @@ class Masker:
     Raises InputError where the tokenizer has no mask, or marks no words that the objective asks for.
     """
 
-    def __init__(self, objective: MaskedObjective, tokenizer: Tokenizer) -> None:
+    def __init__(self, objective: MaskingObjective, tokenizer: Tokenizer) -> None:
         if tokenizer.mask_id is None:
             raise InputError(
-                "objective.kind is 'masked-lm', but the tokenizer has no token for what is taken out; "
+                f"objective.kind is {objective.kind!r}, but the tokenizer has no token for what is taken out; "
                 "take one that has, such as byte_tokenizer(mask=True), or 'causal-lm'"
             )
         self._marks = word_marks(tokenizer)

@@ -12,6 +12,7 @@ import torch
 from gossamer.checkpoints import load
 from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
+from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.text import TokenFile, Tokenizer, read_documents, write_token_file
@@ -73,6 +74,7 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes) ->
         batches, notes = _token_batches(config, given, tokenizer, processes)
     else:
         batches, notes = rows.batches(config, given, tokenizer, processes)
+    config.objective.attach(given, config.seed, processes.count)
     return Material(model=given, tokenizer=tokenizer, batches=batches, notes=notes)
 
 
@@ -131,10 +133,10 @@ def _model(config: TrainingConfig, rows: Sequence[LabelledRow]) -> Model | None:
                 f"it{objective.without_head}"
             )
         return found
-    of_decoder = bool(objective.columns) and load(name, head="none").architecture.is_decoder
+    head = objective.new_head(rows, usual_head(name, objective.heads[0]))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return load(name, head=objective.new_head(rows, of_decoder=of_decoder), dtype="float32")
+        return load(name, head=head, dtype="float32")
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
@@ -228,7 +230,7 @@ def _agree_on_tokenizer(model: Model, tokenizer: Tokenizer) -> None:
 
 def check_output(output: Path) -> None:
     """Find out before the training, not after it, that something is where its files and models are to be saved."""
-    for name in ("last", "best"):
+    for name in ("last", "best", "last-generator", "best-generator"):
         place = output / name
         if place.exists() and not (place / "config.json").is_file() and not _is_empty(place):
             raise InputError(f"output is {str(output)!r}, where {name!r} is something else than a model; name another")

@@ -182,13 +182,18 @@ class Run:
         if self.processes.first:
             during, model.architecture = model.architecture, self._architecture
             try:
-                save(model, self.output / name)
+                with self.config.objective.alone(model):
+                    save(model, self.output / name)
             finally:
                 model.architecture = during
+            self.config.objective.save_beside(model, self.output / name)
 
     def release(self) -> Model:
         """The trained model in evaluation mode, with nothing of the training about it."""
         model = self._whole_model()
+        if self.processes.first:
+            self.config.objective.save_beside(model, self.output / "last")
+        self.config.objective.detach(model)
         self._restore(model)
         return model.eval()
 
@@ -201,7 +206,7 @@ class Run:
             settings=self.config.to_dict(), source=model.source, steps=state.step,
             tokens=self.batches.tokens_before(state.step), seconds=round(self.seconds, 1),
             ended=self.ended or "stopped", loss=state.loss, evaluation=state.evaluated, best=state.best,
-            parameters=sum(sizes.values()), trained=sum(sizes[name] for name in trained),
+            parameters=sum(sizes.values()), trained=sum(sizes.get(name, 0) for name in trained),
             conditions=state.conditions, notes=tuple(self.notes), sample=sample,
         )  # fmt: skip
 

@@ -3,20 +3,20 @@
 from typing import Any
 
 from gossamer.errors import InputError
-from gossamer.families.base import OMITTED, Config, Family, Field, HeadForm, Key
+from gossamer.families.base import Config, Family, Field, HeadForm, Key
 from gossamer.families.kinds import (
     ACTIVATION,
+    ANY_ID,
     COLUMNS,
     FLAG,
     LAYERS,
     NOT_NEGATIVE,
     OPTIONAL_COLUMNS,
-    OPTIONAL_RATE,
     POSITIVE,
     RATE,
     ROWS,
 )
-from gossamer.families.shared import LABEL_FIELDS
+from gossamer.families.shared import DECODER_DROPOUT, LABEL_FIELDS
 from gossamer.families.stored import Stored
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import CausalLM, QuestionAnswering, SequenceClassification, TokenClassification
@@ -24,7 +24,6 @@ from gossamer.patterns import Full
 
 __all__ = ["FAMILY"]
 
-CLASSIFIER_DROPOUT = 0.1
 SWITCHES = ((True, False), (False, False), (True, True), (False, True))
 """scale_attn_weights and scale_attn_by_inverse_layer_idx, the usual ones first: where two say the same, these do."""
 
@@ -100,14 +99,8 @@ FIELDS = (
         write=lambda scale, architecture: _switches(architecture)[1],
     ),
     Field("tie_word_embeddings", FLAG, True, to=("head.tied",)),
-    Field(
-        "classifier_dropout",
-        OPTIONAL_RATE,
-        None,
-        to=("head.token-classification.dropout",),
-        read=lambda rate, config: CLASSIFIER_DROPOUT if rate is None else rate,
-        write=lambda rate, architecture: OMITTED if rate == CLASSIFIER_DROPOUT else rate,
-    ),
+    DECODER_DROPOUT,
+    Field("pad_token_id", ANY_ID, None, to=("head.sequence-classification.padding_id",)),
     *LABEL_FIELDS,
 )
 

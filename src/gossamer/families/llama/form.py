@@ -18,9 +18,9 @@ from gossamer.families.kinds import (
     RATE,
     ROWS,
 )
-from gossamer.families.shared import LABEL_FIELDS, head_size, padding_id
+from gossamer.families.shared import DECODER_DROPOUT, LABEL_FIELDS, head_size, padding_id
 from gossamer.models.architecture import Architecture, Rotary
-from gossamer.models.heads import CausalLM, SequenceClassification
+from gossamer.models.heads import CausalLM, QuestionAnswering, SequenceClassification, TokenClassification
 from gossamer.patterns import Full
 
 __all__ = ["FAMILY"]
@@ -39,8 +39,8 @@ def _key_heads(value: Any, config: Config) -> Any:
 
 
 def _rotary(value: Any, config: Config) -> Rotary:
-    """What `rope_parameters` says, or `rope_theta` and `rope_scaling` in files of older versions."""
-    name = "rope_scaling" if config["rope_parameters"] is None else "rope_parameters"
+    """What `rope_parameters` says, or `rope_theta` and `rope_scaling` in files of older versions, which go first."""
+    name = "rope_scaling" if config["rope_scaling"] else "rope_parameters"
     given = config[name] or {}
     kind = given.get("rope_type", given.get("type", "default"))
     if kind != "default":
@@ -91,6 +91,7 @@ FIELDS = (
     Field("rope_parameters", OPTIONAL_OBJECT, None, to=ROTARY, read=_rotary, write=_rope_parameters),
     Field("rope_theta", OPTIONAL_POSITIVE, None, to=ROTARY, read=_rotary, write=_unwritten),
     Field("rope_scaling", OPTIONAL_OBJECT, None, to=ROTARY, read=_rotary, write=_unwritten),
+    DECODER_DROPOUT,
     *LABEL_FIELDS,
 )
 
@@ -118,6 +119,18 @@ HEADS = {
     "sequence-classification": HeadForm(
         head=SequenceClassification, architectures=("LlamaForSequenceClassification",), keys={"head.output": "score"}
     ),
+    "token-classification": HeadForm(
+        head=TokenClassification,
+        architectures=("LlamaForTokenClassification",),
+        keys={"head.output": "score"},
+        required={"token_classification_bias": (True,)},
+    ),
+    "question-answering": HeadForm(
+        head=QuestionAnswering,
+        architectures=("LlamaForQuestionAnswering",),
+        keys={"head.output": "qa_outputs"},
+        prefix="transformer",
+    ),
 }
 
 FAMILY = Family(
@@ -141,6 +154,7 @@ FAMILY = Family(
         "embeddings.positions.scheme": "none",
         "head.sequence-classification.reads": "last",
         "head.sequence-classification.dropout": 0.0,
+        "head.question-answering.dropout": 0.0,
     },
     keys=KEYS,
     heads=HEADS,

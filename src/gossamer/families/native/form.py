@@ -65,6 +65,11 @@ class NativeFamily(Family):
         """Both fields."""
         return {"format": FORMAT, "architecture": architecture.to_dict()}
 
+    def usual_head(self, config: Config, kind: type[Head]) -> Head:
+        """The model's own where it is of this kind."""
+        architecture = self.read(config)
+        return architecture.head if isinstance(architecture.head, kind) else kind.drawn_on(architecture)
+
     def has_head(self, head: Head) -> bool:
         """Every head."""
         return True

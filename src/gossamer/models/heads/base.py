@@ -40,7 +40,6 @@ class Tokens:
     input_ids: Int[Tensor, "batch length"] | None = None
     key_mask: Bool[Tensor, "batch length"] | None = None
     segments: Int[Tensor, "batch length"] | None = None
-    padding_id: int | None = None
 
 
 class HeadModule(nn.Module):
@@ -60,6 +59,10 @@ class Head(ABC):
     """Whether it says something of a row as a whole, so that a row may not hold several packed texts."""
     first_is_global: ClassVar[bool] = False
     """Whether the first token is global for it."""
+    global_words: ClassVar[str | None] = None
+    """What else `transformers` makes global for it, in words."""
+    global_hint: ClassVar[str] = ""
+    """What has to be done about it there, after those words."""
     takes_choices: ClassVar[bool] = False
     """Whether it reads several choices a text, [batch, choices, length]."""
     kind: str
@@ -68,6 +71,11 @@ class Head(ABC):
         super().__init_subclass__(**rest)
         assert hasattr(cls, "reads_whole_texts"), cls
         Head.kinds[kind] = cls
+
+    @classmethod
+    def drawn_on(cls, architecture: Architecture) -> Head:
+        """The settings of a new one on these layers, where their format has none of its own."""
+        return cls()
 
     @property
     @abstractmethod

@@ -14,11 +14,22 @@ from gossamer.models.checks import require
 from gossamer.models.heads.base import Labels
 from gossamer.models.tensors import IDS, check_range, describe
 
-__all__ = ["IGNORED", "MOST_LABELS", "check_classes", "check_shape", "cross_entropy", "only", "require_labels"]
+__all__ = [
+    "IGNORED",
+    "MOST_LABELS",
+    "USUAL_LABELS",
+    "check_classes",
+    "check_shape",
+    "cross_entropy",
+    "only",
+    "require_labels",
+]
 
 IGNORED = -100
 """The label of what is not to be learnt."""
 MOST_LABELS = 2**20
+USUAL_LABELS = ("LABEL_0", "LABEL_1")
+"""What `transformers` calls them where nothing says more."""
 
 
 def require_labels(labels: object) -> None:

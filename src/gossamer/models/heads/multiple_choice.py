@@ -33,6 +33,11 @@ class MultipleChoice(Head, kind="multiple-choice"):
     kind: Literal["multiple-choice"] = "multiple-choice"
 
     reads_whole_texts = True
+    global_words = "all but the context"
+    global_hint = (
+        "; `transformers` takes that alone: for the same numbers give it a `global_attention_mask` of 1 for the first "
+        "token and all behind the context's separator."
+    )
     takes_choices = True
     outputs = 1
 

@@ -32,6 +32,11 @@ class QuestionAnswering(Head, kind="question-answering"):
     kind: Literal["question-answering"] = "question-answering"
 
     reads_whole_texts = False
+    global_words = "the question"
+    global_hint = (
+        ", which `transformers` finds by itself only between texts with two separators; for others give it a "
+        "`global_attention_mask` of 1 for all before the first separator."
+    )
     outputs = 2
 
     def __post_init__(self) -> None:

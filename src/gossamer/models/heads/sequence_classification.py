@@ -15,7 +15,14 @@ from gossamer.layers import Linear
 from gossamer.models.checks import require, require_choice, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
 from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
-from gossamer.models.heads.labels import check_classes, check_shape, cross_entropy, only, require_labels
+from gossamer.models.heads.labels import (
+    USUAL_LABELS,
+    check_classes,
+    check_shape,
+    cross_entropy,
+    only,
+    require_labels,
+)
 from gossamer.models.output import Output
 from gossamer.models.settings import Activation
 from gossamer.models.tensors import IDS, NUMBERS
@@ -35,10 +42,11 @@ Reads = Literal["first", "last"]
 class SequenceClassification(Head, kind="sequence-classification"):
     """One score a label for the whole text, from its first token: dropout, dense, activation, dropout, linear.
 
-    With `reads="last"` from its last real token, one linear map without bias: the form of causal models. `problem_type`
-    decides the loss: None leaves that to the number of labels and the type of the given ones. `score_activation` is
-    what a cross-encoder of sentence-transformers makes of its scores when it answers: the numbers themselves, or the
-    sigmoid of each; None: what is usual for the problem. The model's logits are without it.
+    With `reads="last"` from its last real token, one linear map without bias: the form of causal models; `padding_id`
+    is then the token that is none, where the embeddings know of none. `problem_type` decides the loss: None leaves that
+    to the number of labels and the type of the given ones. `score_activation` is what a cross-encoder of
+    sentence-transformers makes of its scores when it answers: the numbers themselves, or the sigmoid of each; None:
+    what is usual for the problem. The model's logits are without it.
     """
 
     labels: tuple[str, ...]
@@ -48,6 +56,7 @@ class SequenceClassification(Head, kind="sequence-classification"):
     input_dropout: float = 0.0
     dropout: float = 0.1
     reads: Reads = "first"
+    padding_id: int | None = None
     kind: Literal["sequence-classification"] = "sequence-classification"
 
     reads_whole_texts = True
@@ -66,6 +75,15 @@ class SequenceClassification(Head, kind="sequence-classification"):
         require_choice(self, PoolerActivation, "pooler_activation")
         require_choice(self, Reads, "reads")
         require_rate(self, "input_dropout", "dropout")
+        padding = self.padding_id
+        require(padding is None or type(padding) is int, "padding_id", padding, "a token id, or None")
+        require(padding is None or self.reads == "last", "padding_id", padding, "None unless the last token is read")
+
+    @classmethod
+    def drawn_on(cls, architecture: Architecture) -> SequenceClassification:
+        """Where no token sees those behind it, of the last one, which alone has seen all of the text."""
+        is_causal = all(layer.attention.pattern.causal for layer in architecture.layers)
+        return cls(labels=USUAL_LABELS, reads="last" if is_causal else "first")
 
     @property
     def outputs(self) -> int:
@@ -73,7 +91,8 @@ class SequenceClassification(Head, kind="sequence-classification"):
 
     def build(self, architecture: Architecture) -> HeadModule:
         if self.reads == "last":
-            return LastTokenHead(architecture.hidden_size, self.outputs)
+            padding = architecture.embeddings.padding_id if self.padding_id is None else self.padding_id
+            return LastTokenHead(architecture.hidden_size, self.outputs, padding)
         return FirstTokenHead(
             architecture.hidden_size,
             self.outputs,
@@ -125,17 +144,20 @@ class SequenceClassification(Head, kind="sequence-classification"):
 class LastTokenHead(HeadModule):
     """Scores of the whole text from its last real token: `output(x)`.
 
-    What is padding the mask says, or, without one, the padding's id, as in `transformers`.
+    A token is padding where the mask says so, and where it has the padding's id: `transformers` knows the latter alone,
+    so that end tokens are none where they fill rows up.
     """
 
-    def __init__(self, hidden_size: int, outputs: int) -> None:
+    def __init__(self, hidden_size: int, outputs: int, padding_id: int | None) -> None:
         super().__init__()
         self.output = Linear(hidden_size, outputs, bias=False)
+        self.padding_id = padding_id
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
         real = tokens.key_mask
-        if real is None and tokens.input_ids is not None and tokens.padding_id is not None:
-            real = tokens.input_ids != tokens.padding_id
+        if tokens.input_ids is not None and self.padding_id is not None:
+            is_other = tokens.input_ids != self.padding_id
+            real = is_other if real is None else real & is_other
         if real is None:
             return Output(logits=self.output(hidden[:, -1]))
         places = torch.arange(hidden.shape[1], device=hidden.device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gossamer.models.checks import require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
-from gossamer.models.heads.labels import check_classes, cross_entropy, require_labels
+from gossamer.models.heads.labels import USUAL_LABELS, check_classes, cross_entropy, require_labels
 from gossamer.models.heads.sequence_classification import describe_labels
 from gossamer.models.heads.token_head import TokenHead
 from gossamer.models.output import Output
@@ -34,6 +34,10 @@ class TokenClassification(Head, kind="token-classification"):
     def __post_init__(self) -> None:
         require_labels(self.labels)
         require_rate(self, "dropout")
+
+    @classmethod
+    def drawn_on(cls, architecture: Architecture) -> TokenClassification:
+        return cls(labels=USUAL_LABELS)
 
     @property
     def outputs(self) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import torch
@@ -59,13 +61,15 @@ class Objective(ABC):
     once a step. The loop calls `before_step` for what follows a schedule.
 
     heads: which it trains. measures: the sums over held-out rows that its scores are made of. writes: whether its model
-    goes on with a text. without_head: what to do about a checkpoint that has none of the heads.
+    goes on with a text. is_reckoned:
+    whether `estimate` knows what it takes. without_head: what to do about a checkpoint that has none of the heads.
     """
 
     kinds: ClassVar[dict[str, type[Objective]]] = {}
     heads: ClassVar[tuple[type[Head], ...]]
     measures: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False
+    is_reckoned: ClassVar[bool] = True
     without_head: ClassVar[str] = "; model.new_head: true draws one"
 
     kind: str = "causal-lm"
@@ -95,8 +99,8 @@ class Objective(ABC):
         return ()
 
     @abstractmethod
-    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> Head:
-        """The head that is drawn on a checkpoint, of a decoder or not; rows: the data, which may have its labels."""
+    def new_head(self, rows: Sequence[Any] = (), usual: Head | None = None) -> Head:
+        """The head that is drawn on a checkpoint. rows: the data, which may have its labels. usual: as it is there."""
 
     def own_tokenizer(self) -> Tokenizer:
         """Bytes, for weights that are drawn."""
@@ -111,6 +115,20 @@ class Objective(ABC):
 
     def before_step(self, model: Model, step: int) -> None:  # noqa: B027 - most change nothing
         """Called before each step, counted from 0: the place for what changes with it."""
+
+    def attach(self, model: Model, seed: int, processes: int) -> None:  # noqa: B027 - most learn alone
+        """Give a model what it learns with beside its own weights, as modules of its own, drawn by the run's seed."""
+
+    def detach(self, model: Model) -> None:  # noqa: B027
+        """Take that off for good."""
+
+    @contextmanager
+    def alone(self, model: Model) -> Iterator[None]:
+        """The model without it, as it is saved."""
+        yield
+
+    def save_beside(self, model: Model, folder: Path) -> None:  # noqa: B027
+        """Save it beside the folder of the model."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """The mean loss over the labels of a batch. model: a `Model`, or what wraps one for several processes."""

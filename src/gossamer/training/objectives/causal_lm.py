@@ -28,8 +28,8 @@ class CausalObjective(LanguageObjective, kind="causal-lm"):
 
     kind: Literal["causal-lm"] = "causal-lm"
 
-    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> CausalLM:
-        return CausalLM()
+    def new_head(self, rows: Sequence[Any] = (), usual: Head | None = None) -> Head:
+        return usual or CausalLM()
 
     def frame(self, tokenizer: Tokenizer) -> Frame:
         return Frame()

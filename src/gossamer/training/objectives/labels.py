@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
+from gossamer.models.checks import require
 from gossamer.models.heads import Head
 from gossamer.models.heads.labels import require_labels
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Objective, filled
 
-__all__ = ["Example", "LabelObjective", "LabelledRow", "is_label", "label_name", "label_number", "sorted_labels"]
+__all__ = [
+    "Example",
+    "LabelObjective",
+    "LabelledRow",
+    "is_label",
+    "is_text",
+    "label_name",
+    "label_number",
+    "sorted_labels",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +62,16 @@ class LabelObjective(Objective):
     model that has such a head already has labels, and the data's must be among them.
     """
 
+    is_reckoned: ClassVar[bool] = False
+    """Rows are as long as their texts, which an estimate does not read."""
+
     labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None:
             require_labels(self.labels)
+            twice = [name for name, count in Counter(self.labels).items() if count > 1]
+            require(not twice, "labels", self.labels, "names, each of them once")
 
     @abstractmethod
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
@@ -67,29 +83,39 @@ class LabelObjective(Objective):
     ) -> list[Example]:
         """The rows in at most `length` tokens each; InputError for a label that the head does not have."""
 
-    def check_head(self, head: Head) -> None:
-        """InputError for a head that has other labels than those which are named."""
+    def settle_head(self, head: Head, rows: Sequence[LabelledRow]) -> Head:
+        """The head with what these rows tell of it; InputError where it has other labels than those which are named."""
         theirs: tuple[str, ...] = getattr(head, "labels", ())
         if self.labels is not None and self.labels != theirs:
             raise InputError(
                 f"objective.labels is {quote(self.labels)}, but the model's head has {quote(theirs)}: leave them out, "
                 "or draw a head (model.new_head: true)"
             )
+        return head
 
     def any_labels(self, batch: Batch) -> Tensor:
         return filled(batch["labels"])
 
-    def _names(self, found: Iterable[str | int]) -> tuple[str, ...]:
-        """The labels' names: those that are given, or all that were found, sorted; InputError where there are none."""
+    def _names(self, found: Iterable[str | int], usual: Head | None) -> tuple[str, ...]:
+        """The labels' names: those that are given, or all that were found, sorted; InputError where there are none.
+
+        Where a checkpoint has the very labels, they stay in its order.
+        """
         names = self.labels or sorted_labels(found)
         if not names:
             raise InputError("objective.labels is missing, and no data are read here that have labels: name all labels")
-        return names
+        theirs: tuple[str, ...] = getattr(usual, "labels", ())
+        return theirs if not self.labels and sorted(theirs) == sorted(names) else names
+
+    def _check_several(self, labels: tuple[str, ...], what: str) -> None:
+        if len(labels) == 1:
+            raise InputError(f"all {what} have the label {quote(labels[0])}; there is nothing to tell apart")
 
 
 def sorted_labels(found: Iterable[str | int]) -> tuple[str, ...]:
-    """The names of labels, numbers before texts, each once."""
-    return tuple(label_name(one) for one in sorted(set(found), key=lambda one: (isinstance(one, str), one)))
+    """The names of labels, numbers before texts, each once: 1 and "1" are one label."""
+    ordered = sorted(set(found), key=lambda one: (isinstance(one, str), one))
+    return tuple(dict.fromkeys(map(label_name, ordered)))
 
 
 def label_name(label: str | int) -> str:
@@ -112,4 +138,12 @@ def label_number(label: str | int, numbers: Mapping[str, int], where: str) -> in
 
 def is_label(value: object) -> bool:
     """Whether it is a name or a whole number; true and false are neither."""
-    return type(value) is int or (isinstance(value, str) and bool(value))
+    return type(value) is int or (is_text(value) and bool(value))
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that can be written: JSON may hold half a surrogate pair."""
+    try:
+        return isinstance(value, str) and value.encode("utf-8") is not None
+    except UnicodeEncodeError:
+        return False

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from gossamer.models.heads import Head, MaskedLM, PreTraining
-from gossamer.text import Tokenizer, byte_tokenizer
-from gossamer.training.masking import Masker
-from gossamer.training.objectives.base import BatchSource
-from gossamer.training.objectives.language import Labeller, LanguageObjective
-from gossamer.training.packing import Frame, Rows, frame_of
+from gossamer.training.objectives.masking import MaskingObjective
 
-__all__ = ["MOST_WITHOUT_LABELS", "MaskedObjective"]
-
-MOST_WITHOUT_LABELS = 0.1
-"""Share of rows without a label that is passed over in silence."""
+__all__ = ["MaskedObjective"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedObjective(LanguageObjective, kind="masked-lm"):
+class MaskedObjective(MaskingObjective, kind="masked-lm"):
     """`share` of the text's tokens, drawn anew each time (Devlin et al. 2019, section 3.1; Liu et al. 2019, 4.1).
 
     80% of them become the mask, 10% another token, 10% stay. masking: "token", each by itself; "whole-word", all pieces
@@ -34,33 +25,5 @@ class MaskedObjective(LanguageObjective, kind="masked-lm"):
 
     kind: Literal["masked-lm"] = "masked-lm"
 
-    def new_head(self, rows: Sequence[Any] = (), *, of_decoder: bool = False) -> MaskedLM:
-        return MaskedLM()
-
-    def own_tokenizer(self) -> Tokenizer:
-        return byte_tokenizer(mask=True)
-
-    def frame(self, tokenizer: Tokenizer) -> Frame:
-        return frame_of(tokenizer)
-
-    def labeller(self, tokenizer: Tokenizer) -> Labeller:
-        masker = Masker(self, tokenizer)
-
-        def mask(rows: Rows, seeds: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
-            each = zip(rows.ids, rows.place >= 0, rows.segments, seeds, strict=True)
-            masked = [masker(ids, text, parts, np.random.default_rng(seed)) for ids, text, parts, seed in each]
-            return np.stack([ids for ids, _ in masked]), np.stack([labels for _, labels in masked])
-
-        return mask
-
-    def most_id(self, tokenizer: Tokenizer) -> int:
-        return tokenizer.mask_id or 0
-
-    def remarks(self, batches: BatchSource) -> Iterator[str]:
-        """Words may be so long that many rows have nothing to learn."""
-        share = 0.0 if self.masking == "token" else batches.share_without_labels()
-        if share > MOST_WITHOUT_LABELS:
-            yield (
-                f"objective.masking is {self.masking!r}, and {share:.0%} of the rows have no label, since the "
-                "words of these data are long: 'token' masks something in nearly every row, and longer rows help"
-            )
+    def new_head(self, rows: Sequence[Any] = (), usual: Head | None = None) -> Head:
+        return usual or MaskedLM()

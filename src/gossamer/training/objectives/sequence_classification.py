@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, cast
 
@@ -16,10 +16,9 @@ from gossamer.metrics.labels import f1
 from gossamer.models import Model
 from gossamer.models.checks import is_finite, require_choice
 from gossamer.models.heads import Head, ProblemType, SequenceClassification
-from gossamer.models.heads.sequence_classification import Reads
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, label_number
+from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, is_text, label_number
 
 __all__ = ["ClassificationObjective"]
 
@@ -51,24 +50,23 @@ class ClassificationObjective(LabelObjective, kind="classification"):
     def columns(self) -> tuple[str, ...]:
         return (self.label_field,)
 
-    def new_head(self, rows: Sequence[LabelledRow] = (), *, of_decoder: bool = False) -> SequenceClassification:
-        """Of a decoder it reads the last token, the only one that sees all of the text."""
+    def new_head(self, rows: Sequence[LabelledRow] = (), usual: Head | None = None) -> SequenceClassification:
         problem = self._problem(rows)
         if problem == "regression":
             outputs = max((len(_as_list(one.label)) for one in rows), default=1)
             labels = self.labels or tuple(f"LABEL_{i}" for i in range(outputs))
         else:
-            labels = self._names(label for one in rows for label in _as_list(one.label))
-        if problem == "single_label_classification" and len(labels) == 1:
-            raise InputError(f"all rows have the label {quote(labels[0])}; there is nothing to tell apart")
-        reads: Reads = "last" if of_decoder else "first"
-        return SequenceClassification(labels=labels, problem_type=problem, reads=reads)
+            labels = self._names((label for one in rows for label in _as_list(one.label)), usual)
+        if problem == "single_label_classification":
+            self._check_several(labels, "rows")
+        head = cast(SequenceClassification, usual or SequenceClassification(labels=labels))
+        return replace(head, labels=labels, problem_type=problem, score_activation=None)
 
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
         fields, where = document.fields, document.name
         text, pair, label = fields.get(text_field), fields.get(self.pair_field), fields.get(self.label_field)
         for name, value in ((text_field, text), *([] if pair is None else [(self.pair_field, pair)])):
-            if not isinstance(value, str) or not value:
+            if not is_text(value) or not value:
                 raise InputError(f"{where}: the field {name!r} is {quote(value)}; it must be a text (data.field)")
         if not (is_label(label) or is_finite(label) or (isinstance(label, list) and _is_uniform(label))):
             raise InputError(
@@ -77,11 +75,23 @@ class ClassificationObjective(LabelObjective, kind="classification"):
             )
         return LabelledRow(name=where, text=cast(str, text), pair=pair, label=label)
 
+    def settle_head(self, head: Head, rows: Sequence[LabelledRow]) -> SequenceClassification:
+        """With its kind of problem, which decides the loss, where it says none."""
+        settings = cast(SequenceClassification, super().settle_head(head, rows))
+        theirs = settings.problem_type
+        if self.problem is not None and theirs not in (None, self.problem):
+            raise InputError(
+                f"objective.problem is {quote(self.problem)}, but the model's head is for {theirs}: leave it out, or "
+                "draw a head (model.new_head: true)"
+            )
+        return replace(settings, problem_type=theirs or self._problem(rows, settings.outputs))
+
     def encode(
         self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
     ) -> list[Example]:
         settings = cast(SequenceClassification, head)
-        targets = _Targets(settings, settings.problem_type or self._problem(rows, len(settings.labels)))
+        assert settings.problem_type is not None
+        targets = _Targets(settings, settings.problem_type)
         read = ((row, _tokens(row, tokenizer, length, control_tokens)) for row in rows)
         return [
             Example(name=row.name, ids=ids, types=types, labels=targets(row), cut=cut)
@@ -159,10 +169,24 @@ class _Targets:
         return wanted
 
     def _numbers(self, row: LabelledRow, several: list[Any]) -> np.ndarray:
-        if len(several) != self.head.outputs or not all(map(is_finite, several)):
+        numbers = list(map(_number, several))
+        if len(numbers) != self.head.outputs or not all(map(_is_float32, numbers)):
             count = "a number" if self.head.outputs == 1 else f"{self.head.outputs} numbers"
-            raise InputError(f"{row.name}: its label is {quote(row.label)}; it must be {count}, to be predicted")
-        return np.array(several, dtype=np.float32)
+            allowed = f"{count} that float32 holds, to be predicted"
+            raise InputError(f"{row.name}: its label is {quote(row.label)}; it must be {allowed}")
+        return np.array(numbers, dtype=np.float32)
+
+
+def _number(label: Any) -> Any:
+    """A number that a table's cell holds as a text; anything else as it is."""
+    try:
+        return float(label) if isinstance(label, str) else label
+    except ValueError:
+        return label
+
+
+def _is_float32(value: object) -> bool:
+    return is_finite(value) and abs(value) <= float(np.finfo(np.float32).max)  # type: ignore[arg-type]
 
 
 def _problem_of(label: Any) -> ProblemType:
@@ -176,7 +200,7 @@ def _as_list(label: Any) -> list[Any]:
 
 
 def _is_uniform(label: list[Any]) -> bool:
-    return all(isinstance(one, str) and one for one in label) or all(map(is_finite, label))
+    return all(is_text(one) and one for one in label) or all(map(is_finite, label))
 
 
 def _tokens(

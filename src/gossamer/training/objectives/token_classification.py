@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, cast
 
@@ -19,7 +19,7 @@ from gossamer.text import Document, Tokenizer
 from gossamer.text.label_schemes import LabelScheme, find_scheme
 from gossamer.text.words import continues_word
 from gossamer.training.objectives.base import IGNORED, Batch, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, label_number
+from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, is_text, label_number
 from gossamer.training.packing import Frame, frame_of
 
 __all__ = ["TaggingObjective"]
@@ -63,15 +63,17 @@ class TaggingObjective(LabelObjective, kind="tagging"):
     def columns(self) -> tuple[str, ...]:
         return (self.tags_field, self.entities_field)
 
-    def new_head(self, rows: Sequence[LabelledRow] = (), *, of_decoder: bool = False) -> TokenClassification:
-        return TokenClassification(labels=self._names(label for one in rows for label in one.label.names()))
+    def new_head(self, rows: Sequence[LabelledRow] = (), usual: Head | None = None) -> TokenClassification:
+        labels = self._names((label for one in rows for label in one.label.names()), usual)
+        self._check_several(labels, "words")
+        return replace(cast(TokenClassification, usual or TokenClassification(labels=labels)), labels=labels)
 
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
         fields, where = document.fields, document.name
         if self.entities_field in fields:
             return _read_entities(where, fields.get(text_field), fields[self.entities_field], self.entities_field)
         words, tags = fields.get(self.tokens_field), fields.get(self.tags_field)
-        if not isinstance(words, list) or not words or not all(isinstance(one, str) and one.strip() for one in words):
+        if not isinstance(words, list) or not words or not all(is_text(one) and one.strip() for one in words):
             raise InputError(
                 f"{where}: the field {self.tokens_field!r} is {quote(words)}; it must be a list of words, or the row "
                 f"have a text and {self.entities_field!r}"
@@ -165,7 +167,7 @@ class _Entities:
 
 
 def _read_entities(where: str, text: object, given: object, field: str) -> LabelledRow:
-    if not isinstance(text, str) or not text.strip():
+    if not is_text(text) or not text.strip():
         raise InputError(f"{where}: its text is {quote(text)}; a row with {field!r} must have a text (data.field)")
     if not isinstance(given, list):
         raise InputError(f"{where}: the field {field!r} is {quote(given)}; it must be a list of entities")
