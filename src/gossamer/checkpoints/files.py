@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "is_as_sealed",
     "is_there",
     "list_some",
+    "naming",
     "read_json",
     "reason",
     "seal",
@@ -48,6 +50,15 @@ def list_some(names: Sequence[str]) -> str:
     )
 
 
+@contextmanager
+def naming(place: object) -> Iterator[None]:
+    """Puts before what is wrong with a value where it stands: a file, mostly."""
+    try:
+        yield
+    except InputError as problem:
+        raise InputError(f"{place}: {problem}") from None
+
+
 def read_json(path: Path, kind: type = dict) -> Any:
     """The object (or list) in a JSON file. InputError names a file that is missing, damaged or something else.
 
@@ -55,7 +66,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
     """
     try:
         text = read_regular(path, "it must be a JSON file").decode("utf-8-sig")
-        data = json.loads(text, object_pairs_hook=lambda one: _unique(path, one))
+        data = json.loads(text, object_pairs_hook=lambda pairs: _unique(path, pairs))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; a model directory needs it") from None
     except InputError:
@@ -69,12 +80,12 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
 
 def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in fields:
             raise InputError(f"{path}: the key {quote(name)} is there twice; keep one of them")
-        found[name] = value
-    return found
+        fields[name] = value
+    return fields
 
 
 def is_there(path: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gossamer.checkpoints.files import check_inside, is_there, read_json
+from gossamer.checkpoints.files import check_inside, is_there, naming, read_json
 from gossamer.errors import InputError, quote, remark
 from gossamer.models.heads import Pooling, SentenceEmbedding
 
@@ -108,13 +108,11 @@ def _read_of_all(directory: Path) -> SentenceEmbedding | None:
     _tell_unread(path, config, _HEAD_FIELDS)
     if kind == "CrossEncoder":
         return None
-    given = {name: config[name] for name in _HEAD_FIELDS if config.get(name) is not None}
-    if isinstance(given.get("prompts"), dict):  # null: a name that the class keeps free
-        given["prompts"] = {name: "" if text is None else text for name, text in given["prompts"].items()}
-    try:
-        return SentenceEmbedding(**given)
-    except InputError as problem:
-        raise InputError(f"{path}: {problem}") from None
+    fields = {name: config[name] for name in _HEAD_FIELDS if config.get(name) is not None}
+    if isinstance(fields.get("prompts"), dict):  # null: a name that the class keeps free
+        fields["prompts"] = {name: "" if text is None else text for name, text in fields["prompts"].items()}
+    with naming(path):
+        return SentenceEmbedding(**fields)
 
 
 def _tell_unread(path: Path, config: dict[str, Any], read: Iterable[str]) -> None:
