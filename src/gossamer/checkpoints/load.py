@@ -15,9 +15,10 @@ from gossamer.models.encoder import Model
 from gossamer.models.heads import Head, SequenceClassification, TokenClassification
 from gossamer.models.initial import initialise
 
-__all__ = ["find_device", "load"]
+__all__ = ["HEADS", "find_device", "load"]
 
-_KINDS = ("none", *Head.kinds)
+HEADS = ("none", *Head.kinds)
+"""Heads that go by a name."""
 _LABELLED = (SequenceClassification, TokenClassification)
 _LEAST_FILLED, _MOST_FILLING = 0.9, 128
 _EVERY_LAYER = (
@@ -60,9 +61,9 @@ def load(
 
 
 def _check_head(head: object) -> None:
-    if head is not None and head not in _KINDS and not isinstance(head, Head):
+    if head is not None and head not in HEADS and not isinstance(head, Head):
         raise InputError(
-            f"head is {quote(head)}; it must be one of {', '.join(_KINDS)}, a head of gossamer.models, or None to read "
+            f"head is {quote(head)}; it must be one of {', '.join(HEADS)}, a head of gossamer.models, or None to read "
             "it from the files"
         )
 

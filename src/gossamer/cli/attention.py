@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Option
 
+from gossamer.cli.options import AsJson, Placement, Source, check_count, grouped
 from gossamer.cli.output import print_json, printable, show, working
-from gossamer.cli.task_pages import AsJson, Device, Dtype, Field, Files, ModelName, Texts, named
-from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts
+from gossamer.cli.task_pages import named
+from gossamer.cli.texts import TakesFiles, Text
 from gossamer.errors import InputError, plural
 
 __all__ = ["COMMAND", "attention"]
@@ -22,13 +23,10 @@ COMMAND = TakesFiles
 SHOWN = 20
 
 
+@grouped
 def attention(
-    model: ModelName,
-    text: Texts = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    source: Source,
+    *,
     layer: Annotated[int, Option(metavar="N", help="The layer, from 0; -1 is the last.")] = -1,
     head: Annotated[int | None, Option(metavar="N", help="One head, from 0; the mean of all unless given.")] = None,
     token: Annotated[
@@ -39,20 +37,15 @@ def attention(
         ),
     ] = None,
     top: Annotated[int, Option(metavar="N", help="Tokens that each one attends to most.")] = 5,
-    dtype: Dtype = None,
-    device: Device = None,
+    placement: Placement,
     as_json: AsJson = False,
 ) -> None:
     """What the tokens of one text attend to: the exact weights of a layer, of one head or averaged over all."""
-    if top < 1:
-        raise InputError(f"--top is {top}; it must be a whole number, 1 or more")
-    texts = list(read_texts(text or [], file or [], field, format=format, as_text=as_text))
+    check_count("--top", top)
+    texts = source.read()
     if len(texts) > 1:
         raise InputError(f"there are {len(texts)} texts; give one at a time")
-    with working("reading the model"):
-        from gossamer.checkpoints import load
-
-        loaded = load(model, dtype=dtype, device=device)
+    loaded = placement.load(source.model)
     with working("reading the text"):
         try:
             found, more = _read(loaded, texts[0], layer, head, token or [], top, None if as_json else SHOWN)

@@ -7,13 +7,13 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
-from typer import Option
 
 from gossamer import __version__
+from gossamer.cli.options import AsJson
 from gossamer.cli.output import print_json, show, working
 
 __all__ = ["env"]
@@ -34,7 +34,7 @@ VARIABLES = (
 )
 
 
-def env(as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False) -> None:
+def env(as_json: AsJson = False) -> None:
     """Versions, processor, devices and folders: paste it into a bug report."""
     with working("looking around"):
         found = {

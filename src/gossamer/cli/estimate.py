@@ -10,6 +10,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 from gossamer.cli.changes import Changes, read_changes
+from gossamer.cli.options import AsJson
 from gossamer.cli.output import print_json, show, working
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def estimate(
     config: Annotated[str, Argument(metavar="CONFIG.yaml", help="The settings that gossamer train would be given.")],
     change: Changes = None,
     processes: Annotated[int, Option(metavar="N", help="Processes that share the batch.")] = 1,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What a training takes: the most memory at once, and the time of a step.
 

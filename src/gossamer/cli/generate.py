@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from gossamer.cli.options import AsJson, Loading, ModelName, TextFiles, check_count, grouped
 from gossamer.cli.output import harmless, note, print_json, progress, working
-from gossamer.cli.task_pages import AsJson, Device, Dtype, Field, Files, ModelName, remark
-from gossamer.cli.texts import AsText, Format, TakesFiles, Text, carried, read_texts
+from gossamer.cli.task_pages import remark
+from gossamer.cli.texts import TakesFiles, Text, carried
 from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
@@ -26,16 +27,15 @@ SHOWN = 400
 BOLD, NORMAL = "\033[1m", "\033[0m"
 
 
+@grouped
 def generate(
     model: ModelName,
     texts: Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to continue.")] = None,
     prompt: Annotated[
         list[str] | None, Option("--prompt", "-p", metavar="TEXT", help="The same; may be given several times.")
     ] = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    *,
+    files: TextFiles,
     max_new_tokens: Annotated[int, Option(metavar="N", help="Tokens to generate for each text.")] = 128,
     temperature: Annotated[float, Option(metavar="T", help="0: always the likeliest token.")] = 1.0,
     top_k: Annotated[int | None, Option(metavar="N", help="Draw from the N likeliest tokens alone.")] = None,
@@ -46,37 +46,33 @@ def generate(
         list[str] | None, Option(metavar="TEXT", help=r"End before this (\n: a line's end); several times.")
     ] = None,
     seed: Annotated[int | None, Option(metavar="N", help="Same seed, same texts; drawn unless given.")] = None,
-    dtype: Dtype = None,
-    device: Device = None,
+    loading: Loading,
     as_json: AsJson = False,
 ) -> None:
     """Continue texts with a decoder. One text is shown while it is written."""
-    for name, count in (("--max-new-tokens", max_new_tokens), ("--top-k", top_k)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} is {count}; it must be a whole number, 1 or more")
-    given = read_texts([*(texts or []), *(prompt or [])], file or [], field, format=format, as_text=as_text)
-    read = [_without_last_break(one) for one in given]
+    check_count("--max-new-tokens", max_new_tokens)
+    check_count("--top-k", top_k)
+    prompts = [_without_last_break(text) for text in files.read([*(texts or []), *(prompt or [])])]
     with working("reading the model"):
-        from gossamer.checkpoints import load
         from gossamer.models.sampling import Sampling
 
         Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        loaded = load(model, dtype=dtype, device=device)
+    loaded = loading.load(model)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
-        "stop": [one.replace("\\n", "\n") for one in stop or []],
+        "stop": [text.replace("\\n", "\n") for text in stop or []],
         "seed": seed,
     }
     try:
-        found = _run(loaded, read, options, shown=len(read) == 1 and not as_json)
+        generated = _run(loaded, prompts, options, shown=len(prompts) == 1 and not as_json)
     except InputError as problem:
-        raise InputError(_named(str(problem), read)) from problem
-    _report(read, found, as_json)
+        raise InputError(_named(str(problem), prompts)) from problem
+    _report(prompts, generated, as_json)
     if not as_json:
-        _tell_speed_and_seed(found, drawn=seed is None and temperature > 0)
+        _tell_speed_and_seed(generated, drawn=seed is None and temperature > 0)
 
 
 def _without_last_break(one: Text) -> Text:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Argument, BadParameter, Option
+from typer import BadParameter, Option
 
+from gossamer.cli.options import AsJson, ModelName
 from gossamer.cli.output import print_json, show, working
 from gossamer.errors import quote
 
@@ -13,11 +14,11 @@ __all__ = ["summary"]
 
 
 def summary(
-    model: Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")],
+    model: ModelName,
     lengths: Annotated[
         str, Option(metavar="N,N,...", help="Text lengths in tokens at which to tell the cost.")
     ] = "512,4096,16384",
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What a model is made of, what it weighs, and what reading a text takes.
 

@@ -1,52 +1,32 @@
-"""What the verbs of tasks share: their options, their remarks, and a result for people or as JSON."""
+"""What the verbs of tasks say and print: their remarks, and a result for people or as JSON."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text as Styled
-from typer import Argument, Option
 
 from gossamer.cli.output import note, print_json, printable, progress, show
 from gossamer.cli.texts import Text, carried
 from gossamer.cli.wording import wording
 from gossamer.errors import InputError, plural
 
-if TYPE_CHECKING:
-    from gossamer.models import Model
-
 __all__ = [
-    "AsJson",
-    "BatchSize",
-    "Device",
-    "Dtype",
-    "Field",
-    "Files",
-    "HowLong",
-    "Long",
-    "MaxLength",
-    "ModelName",
     "Named",
-    "Texts",
-    "batch_tokens",
-    "check_top_k",
     "named",
-    "reading",
     "remark",
     "report",
     "score",
+    "telling",
 ]
 
 _OF_ONE = {"null_scores": "null_score"}
-BATCH_TOKENS = 4096
 NOTES = 3
 SHOWN = 20
 
@@ -56,44 +36,6 @@ class Named(Protocol):
 
     @property
     def source(self) -> str: ...
-
-
-class Long(StrEnum):
-    """What happens to a text longer than the model."""
-
-    chunk = "chunk"
-    truncate = "truncate"
-    error = "error"
-
-
-ModelName = Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")]
-Texts = Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to read, or names of files of them.")]
-Files = Annotated[
-    list[Path] | None,
-    Option("--file", "-f", metavar="FILE ...", help="Files: txt, md, jsonl, json, csv, tsv, packed too; -: stdin."),
-]
-Field = Annotated[str, Option(metavar="NAME", help="The field or column that holds the text.")]
-HowLong = Annotated[Long, Option(metavar="HOW", help="Longer texts than the model reads: chunk, truncate or error.")]
-MaxLength = Annotated[
-    int | None, Option(metavar="N", help="Tokens read at once; as many as the model's own files say.")
-]
-Dtype = Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")]
-Device = Annotated[str | None, Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1 ...; cpu.")]
-BatchSize = Annotated[
-    int | None, Option(metavar="N", min=1, help="Read as many tokens at once as N texts that fill the model.")
-]
-AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
-
-
-def batch_tokens(passes: int | None, model: Model, max_length: int | None) -> int:
-    """How many tokens are read at once, for so many passes of the longest that there are."""
-    return BATCH_TOKENS if passes is None else passes * model.reading_length(max_length)
-
-
-def check_top_k(top_k: int | None) -> None:
-    """Refuse a number below 1 before the model is read."""
-    if top_k is not None and top_k < 1:
-        raise InputError(f"--top-k is {top_k}; it must be a whole number, 1 or more")
 
 
 def named(notes: Sequence[str], texts: Sequence[Text] | Mapping[int, Named]) -> list[str]:
@@ -110,7 +52,7 @@ def _named(said: str, texts: Sequence[Text] | Mapping[int, Named]) -> str:
 
 
 @contextmanager
-def reading(
+def telling(
     texts: Sequence[Text] | Mapping[int, Named], unit: str = "tokens"
 ) -> Iterator[Callable[[int, int | None], None]]:
     """The progress of a task; what it refuses is said in the command line's words."""

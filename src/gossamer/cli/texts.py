@@ -9,9 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from typer import Option
+from typing import TYPE_CHECKING, Any
 
 from gossamer.cli.help_page import Verb
 from gossamer.cli.output import note
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from gossamer.text import Document, InputStream
 
 __all__ = [
-    "AsText",
-    "Format",
     "TakesFiles",
     "Text",
     "TextFormat",
@@ -52,13 +48,6 @@ class TextFormat(StrEnum):
     csv = "csv"
     tsv = "tsv"
     parquet = "parquet"
-
-
-Format = Annotated[
-    TextFormat | None,
-    Option(metavar="FORMAT", help="What files and stdin hold: txt, jsonl, json, csv, tsv, parquet; by their ending."),
-]
-AsText = Annotated[bool, Option("--text", help="Every TEXT is a text, though a file be called so.")]
 
 
 @dataclass(frozen=True)
