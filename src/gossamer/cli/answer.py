@@ -31,7 +31,7 @@ def answer(
 ) -> None:
     """Answer a question from each of the texts, of any length: where the answer stands, and how probable it is."""
     check_count("--top-k", top_k)
-    check_count("--max-answer-tokens", max_answer_tokens, "a whole number of tokens")
+    check_count("--max-answer-tokens", max_answer_tokens, of="tokens")
     if not question.strip():
         raise InputError(f"QUESTION is {question!r}; ask something")
     refuse_file_name("QUESTION", question, files.as_text)

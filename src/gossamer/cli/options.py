@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from typer import Argument, Option
 
+from gossamer.checks import require_whole
 from gossamer.cli.output import working
 from gossamer.cli.texts import Text, TextFormat, read_texts
 from gossamer.errors import InputError, quote
@@ -199,7 +200,7 @@ def _is_group(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, OptionGroup)
 
 
-def check_count(option: str, value: int | None, what: str = "a whole number") -> None:
+def check_count(option: str, value: int | None, of: str = "") -> None:
     """Refuse a number below 1, before any work is done; None is no number."""
-    if value is not None and value < 1:
-        raise InputError(f"{option} is {value}; it must be {what}, 1 or more")
+    if value is not None:
+        require_whole(option, value, of=of)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from gossamer.checks import is_whole, require
 from gossamer.errors import InputError, plural, quote, remark
 from gossamer.families import get_family
 from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer
@@ -110,8 +111,7 @@ def _check_options(global_tokens: object, positions: object, seed: object, force
         raise InputError(f"force is {quote(force)}; it must be true or false")
     if positions not in get_args(NewPositions):
         raise InputError(f"positions is {quote(positions)}; it must be 'copied' or 'random'")
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise InputError(f"seed is {quote(seed)}; it must be a whole number, 0 or more")
+    require(is_whole(seed, 0, 2**63 - 1), "seed", seed, "a whole number, 0 or more")
 
 
 def _check_attention(model: Model) -> None:

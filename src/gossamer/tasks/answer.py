@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import QuestionAnswering
-from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
+from gossamer.tasks.base import Long, Task, list_fields, list_texts
 from gossamer.tasks.frames import find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
@@ -107,8 +108,8 @@ class AnswerTask(Task):
         that leaves no room for its context.
         """
         self._check(long, batch_tokens, max_length)
-        check_number("top_k", top_k, "a whole number of answers, 1 or more")
-        check_number("max_answer_tokens", max_answer_tokens, "a whole number of tokens, 1 or more")
+        require_whole("top_k", top_k, of="answers")
+        require_whole("max_answer_tokens", max_answer_tokens, of="tokens")
         listed = [*_matched(*_with_contexts(questions, contexts))]
         read = [self._context(i, *both, max_length) for i, both in enumerate(listed)]
         readings = [one.reading for one in read]

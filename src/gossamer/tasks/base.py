@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, get_args
 
-import numpy as np
-
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.patterns import Full
@@ -14,7 +13,7 @@ from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, room
 from gossamer.text import Tokenizer
 
-__all__ = ["Long", "Task", "check_number", "check_text", "list_fields", "list_texts"]
+__all__ = ["Long", "Task", "check_text", "list_fields", "list_texts"]
 
 Long = Literal["chunk", "truncate", "error"]
 
@@ -67,7 +66,7 @@ class Task:
     def _check(self, long: str, batch_tokens: int, max_length: int | None = None) -> None:
         if long not in get_args(Long):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(Long))}")
-        check_number("batch_tokens", batch_tokens, "a whole number of tokens, 1 or more")
+        require_whole("batch_tokens", batch_tokens, of="tokens")
         if room(self.model, self.frame, max_length) < 1:
             least = f"at least {len(self.frame) + 1}, for the special tokens and one of text"
             raise InputError(f"max_length is {max_length}; it must be {least}")
@@ -201,9 +200,3 @@ def check_text(what: str, i: int, text: object, before: int = 0) -> str:
             "read the text as UTF-8, with errors='replace' where it is damaged"
         ) from None
     return text
-
-
-def check_number(name: str, value: object, what: str) -> None:
-    """Refuse what is no whole number of 1 or more, Python's or NumPy's."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} is {quote(value)}; it must be {what}")

@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import SequenceClassification
-from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
+from gossamer.tasks.base import Long, Task, list_fields, list_texts
 from gossamer.tasks.frames import PairFrame, find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
@@ -96,7 +97,7 @@ class Classify(Task):
         """
         self._check(long, batch_tokens, max_length)
         if top_k is not None:
-            check_number("top_k", top_k, "a whole number of labels, 1 or more, or None")
+            require_whole("top_k", top_k, of="labels", instead="None")
         if function_to_apply not in (None, *get_args(ScoreFunction)):
             raise InputError(
                 f"function_to_apply is {quote(function_to_apply)}; it must be one of "

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.heads import SentenceEmbedding
-from gossamer.tasks.base import Long, Task, check_number, check_text, list_texts
+from gossamer.tasks.base import Long, Task, check_text, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, check_progress, room
 from gossamer.tasks.pooled import OpenText, PooledRow, PooledRows, TextTokens
@@ -169,7 +170,7 @@ class Embed(SentenceMethods, Task):
         check_progress(progress)
         self._check_spans(spans)
         if batch_size is not None:
-            check_number("batch_size", batch_size, "a whole number of passes, 1 or more, or None")
+            require_whole("batch_size", batch_size, of="passes", instead="None")
         for name, value in (("normalize", normalize), ("skip_empty", skip_empty)):
             if not isinstance(value, bool) and (name == "skip_empty" or value is not None):
                 raise InputError(f"{name} is {quote(value)}; it must be True or False")

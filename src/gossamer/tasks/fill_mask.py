@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.heads import HeadModule, MaskedLM, PreTraining, Tokens
-from gossamer.tasks.base import Long, Task, check_number, list_texts
+from gossamer.tasks.base import Long, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 from gossamer.text.words import trim
@@ -111,7 +112,7 @@ class FillMask(Task):
         Raises InputError for a text without mask, a mask that truncation cuts off, and targets that are no one token.
         """
         self._check(long, batch_tokens, max_length)
-        check_number("top_k", top_k, "a whole number of tokens, 1 or more")
+        require_whole("top_k", top_k, of="tokens")
         listed_targets = [] if targets is None else list_texts("targets", targets)
         chosen = None if targets is None else [self._target(target) for target in listed_targets]
         listed = list_texts("texts", texts)

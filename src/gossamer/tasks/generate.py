@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.generation import Generated, Piece, Stops, generate
-from gossamer.models.generation_inputs import check_count
 from gossamer.models.heads import CausalLM
 from gossamer.tasks.base import Task, list_texts
 from gossamer.tasks.names import checks_options
@@ -44,7 +44,7 @@ class Generate(Task):
         leaves room for the new tokens, half of what the model reads at least; the result's notes say so. `progress` is
         called with the new tokens so far and the most there can be.
         """
-        check_count("max_new_tokens", max_new_tokens)
+        require_whole("max_new_tokens", max_new_tokens)
         if long not in get_args(LongPrompt):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(LongPrompt))}")
         readings = self._readings(list_texts("texts", texts))

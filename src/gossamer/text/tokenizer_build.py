@@ -8,6 +8,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, normalizers
 
+from gossamer.checks import is_whole
 from gossamer.errors import InputError
 from gossamer.text.layouts import LAYOUTS, Layout
 from gossamer.text.tokenizer_files import check_token, loading_errors, read_object, shorten
@@ -246,7 +247,7 @@ def _declared(directory: Path, settings: Mapping[str, Any]) -> dict[str, tuple[i
 
 
 def _id(path: Path, token: str, number: object) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+    if not is_whole(number, 0, 2**31 - 1):
         raise InputError(f"{path}: the id of {shorten(token)} is {shorten(number)}; ids are whole numbers from 0")
     return number
 
