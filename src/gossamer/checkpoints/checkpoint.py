@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from gossamer.checkpoints.files import GENERATION, check_seal, is_there, naming, read_json
+from gossamer.checkpoints.files import GENERATION, is_there, naming, read_json
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.samples import sample_source
+from gossamer.checkpoints.seal import check_seal
 from gossamer.checkpoints.sentence_transformers import SentenceFiles, find_encoder, read_sentence_files
 from gossamer.checkpoints.weights import WeightFiles, open_weights
 from gossamer.errors import InputError, quote

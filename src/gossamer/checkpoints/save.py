@@ -15,8 +15,9 @@ from torch import Tensor
 
 from gossamer import __version__
 from gossamer.checkpoints.card import CARD, model_card
-from gossamer.checkpoints.files import GENERATION, SEAL, is_as_sealed, reason, seal
+from gossamer.checkpoints.files import GENERATION, reason
 from gossamer.checkpoints.replace import replacing
+from gossamer.checkpoints.seal import SEAL, is_as_sealed, seal
 from gossamer.checkpoints.sentence_transformers import write_sentence_files
 from gossamer.errors import GossamerError, InputError, quote, remark
 from gossamer.families import Family, family_for, get_family
