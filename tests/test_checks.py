@@ -1,4 +1,4 @@
-"""Whole numbers: Python's and NumPy's, neither true nor false nor 1.0; what is refused is quoted with what is allowed."""
+"""Whole numbers: Python's and NumPy's, not true, false or 1.0; what is refused is quoted with what is allowed."""
 
 import numpy as np
 import pytest
