@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, plural, remark
+from gossamer.text.charsmap import has_unsound_charsmap
 from gossamer.text.control_tokens import without_control_tokens
 from gossamer.text.tokenizer_arguments import (
     Padding,
@@ -33,6 +34,7 @@ from gossamer.text.tokenizer_files import (
     read_backend,
     read_object,
     read_settings,
+    reading_errors,
     rust_errors,
     shorten,
     special_token,
@@ -60,6 +62,8 @@ class Tokenizer:
         self._told_cut = False
         self._letters: tokenizers.Tokenizer | None = None
         self._has_types = TYPES in self._settings.get("model_input_names", [TYPES])
+        self.may_panic = has_unsound_charsmap(backend)
+        """Whether the library behind it may panic over some text."""
         backend.no_padding()
 
     @classmethod
@@ -282,7 +286,7 @@ class Tokenizer:
         strategy: str,
         special: bool = True,
     ) -> list[tokenizers.Encoding]:
-        with _BACKEND_STATE, rust_errors("the tokenizer cannot read this text", "its tokenizer.json may be damaged"):
+        with _BACKEND_STATE, reading_errors("the tokenizer cannot read this text", may_panic=self.may_panic):
             if limit is None:
                 backend.no_truncation()
             else:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "read_object",
     "read_settings",
     "read_text",
+    "reading_errors",
     "rust_errors",
     "shorten",
     "special_token",
@@ -68,6 +69,16 @@ def rust_errors(what: str, remedy: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"{what}: {reason[:200]}; {remedy}") from error
+
+
+@contextmanager
+def reading_errors(what: str, *, may_panic: bool) -> Iterator[None]:
+    """`rust_errors` while texts are read; without what Rust prints of a panic where a text may lead to one.
+
+    Where none may, nobody's standard error is held back meanwhile.
+    """
+    with rust_errors(what, "its tokenizer.json may be damaged"), quiet_panics() if may_panic else nullcontext():
+        yield
 
 
 @contextmanager
