@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +16,7 @@ from gossamer.errors import InputError, plural
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import QuestionAnswering
-from gossamer.tasks.base import Long, Task, list_fields, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts
 from gossamer.tasks.frames import find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
@@ -38,7 +37,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Answers(Result):
     """The answers to each question, the likeliest first; `null_scores` are the probabilities that there is none.
 
     `tokens` and `passes` are, for each question, how long it and its context are and in how many passes they were read;
@@ -50,10 +49,6 @@ class Answers:
     tokens: list[int]
     passes: list[int]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)

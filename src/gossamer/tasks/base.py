@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, get_args
 
@@ -13,9 +14,17 @@ from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, room
 from gossamer.text import Tokenizer
 
-__all__ = ["Long", "Task", "check_text", "list_fields", "list_texts"]
+__all__ = ["Long", "Result", "Task", "check_text", "list_fields", "list_texts"]
 
 Long = Literal["chunk", "truncate", "error"]
+
+
+class Result:
+    """What a task gives for some texts: a frozen dataclass."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
 
 
 class Task:

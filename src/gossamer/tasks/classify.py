@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import SequenceClassification
-from gossamer.tasks.base import Long, Task, list_fields, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts
 from gossamer.tasks.frames import PairFrame, find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
@@ -36,7 +35,7 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classified:
+class Classified(Result):
     """The labels of each text (or pair), the highest score first.
 
     `function_to_apply` is what made scores of the model's numbers. `tokens` and `passes` are, for each text, how long
@@ -48,10 +47,6 @@ class Classified:
     tokens: list[int]
     passes: list[int]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 class Classify(Task):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.heads import HeadModule, MaskedLM, PreTraining, Tokens
-from gossamer.tasks.base import Long, Task, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 from gossamer.text.words import trim
@@ -54,7 +53,7 @@ class Mask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filled:
+class Filled(Result):
     """The masks of each text, in order.
 
     `tokens` and `passes` are, for each text, how long it is and in how many passes it was read; `notes` are remarks, a
@@ -65,10 +64,6 @@ class Filled:
     tokens: list[int]
     passes: list[int]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 class FillMask(Task):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import TokenClassification
-from gossamer.tasks.base import Long, Task, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
 from gossamer.text.label_schemes import LabelScheme, TokenLabel, find_scheme
@@ -37,7 +36,7 @@ class Entity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tagged:
+class Tagged(Result):
     """The entities of each text, in order, and by which scheme labels were read ("BIO", "BIOES" ..., "plain": none).
 
     `tokens` and `passes` are, for each text, how long it is and in how many passes it was read; `notes` are remarks, a
@@ -49,10 +48,6 @@ class Tagged:
     tokens: list[int]
     passes: list[int]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
