@@ -268,3 +268,17 @@ def test_a_head_that_is_not_there_is_one_line(gossamer: Command, pre_trained: Pa
         "gossamer: the model's head is 'pre-training'; load it with --head embed to embed texts"
     )
     assert gossamer("embed", pre_trained, "a cat", "--head", "embed").code == 0
+
+
+def test_numbers_that_json_does_not_have_become_null_and_a_note(
+    gossamer: Command, with_head: Callable[[str], Path], small: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a cat", "x": NaN, "y": {"z": [-Infinity, 1.5]}}\n' * 2)
+    said = "gossamer: NaN and infinity in the fields of rows, which JSON does not have, are null in the result"
+    for args in (("classify", with_head("classify")), ("embed", small)):
+        done = gossamer(*args, "--file", rows, "--json")
+        listed = done.json["texts" if args[0] == "classify" else "rows"]
+        assert [(row["x"], row["y"]) for row in listed] == [(None, {"z": [None, 1.5]})] * 2
+        assert done.error == said
+    assert gossamer("embed", small, "--file", rows).err == ""

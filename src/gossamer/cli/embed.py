@@ -138,15 +138,16 @@ class _Result:
         """Take what is finished: into the file, the lists, the table."""
         text = self.source.incoming[part.text]
         self._note(named(part.notes, self.source.incoming))
-        rows = [_row(part.text, text, span) for span in part.spans]
+        is_told = saved is not None or bool(self.listed)
+        rows = [_row(part.text, text, span) for span in part.spans] if is_told else []
         if saved is not None:
             saved.add(part.vectors.numpy(), rows, part.is_last)
         for row, vector in zip(rows if self.listed else (), part.vectors, strict=False):
             self.listed["rows"].add({**row, "vector": vector.tolist()} if self.has_vectors else row)
         self.first += [vector.clone() for vector in part.vectors[: COMPARED + 1 - len(self.first)]]
         self.size = part.vectors.shape[1]
-        self.rows += len(rows)
-        self.rows_of_text += len(rows)
+        self.rows += len(part.spans)
+        self.rows_of_text += len(part.spans)
         if part.is_last:
             self._end(part, text)
 

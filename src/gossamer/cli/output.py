@@ -29,6 +29,7 @@ __all__ = [
     "check_directory",
     "check_target",
     "harmless",
+    "is_json",
     "json_line",
     "note",
     "print_json",
@@ -104,6 +105,15 @@ def json_line(value: Any) -> str:
         return line
     except ValueError:  # infinity, or half a surrogate pair
         return json.dumps(_finite(value), allow_nan=False)
+
+
+def is_json(value: Any) -> bool:
+    """Whether JSON has words for all numbers in a value."""
+    if isinstance(value, dict):
+        return all(map(is_json, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_json, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _finite(value: Any) -> Any:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer.cli.help_page import Verb
-from gossamer.cli.output import note
-from gossamer.errors import InputError, quote
+from gossamer.cli.output import is_json, note
+from gossamer.errors import InputError, quote, remark
 
 if TYPE_CHECKING:
     from gossamer.text import Document, InputStream
@@ -64,7 +64,12 @@ class Text:
 
 
 def carried(fields: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
-    """The fields of a row, for a result with fields of its own; one that is called like one of those: `input_...`."""
+    """The fields of a row, for a result with fields of its own; one that is called like one of those: `input_...`.
+
+    What JSON has no word for will be null in it, which a note says once.
+    """
+    if not is_json(fields):
+        remark("NaN and infinity in the fields of rows, which JSON does not have, are null in the result")
     renamed = {}
     for name, value in fields.items():
         other = name
