@@ -77,7 +77,9 @@ class Checkpoint:
         """The tokenizer beside the weights or above them, for no more tokens than model and sentence files allow."""
         family = self.config.get("model_type")
         folders = (self.encoder, self.directory)
-        homes = (one for one in folders if is_there(one / "tokenizer.json") or has_vocabulary_files(one, family))
+        homes = (
+            folder for folder in folders if is_there(folder / "tokenizer.json") or has_vocabulary_files(folder, family)
+        )
         home = next(homes, None)
         if home is None:
             return None

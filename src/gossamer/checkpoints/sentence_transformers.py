@@ -78,7 +78,7 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
                 )
         return None
     modules = read_json(path, list)
-    kinds = [_kind(one, path) for one in modules]
+    kinds = [_kind(module, path) for module in modules]
     if kinds not in (["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise InputError(
             f"{path}: its modules are {quote(kinds)}; Gossamer reads Transformer, Pooling, Normalize: {_NONE}"
@@ -89,7 +89,7 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
     if head is not None and len(kinds) > 1:
         pooling = check_inside(directory, modules[1].get("path", ""), path) / "config.json"
         head = replace(head, normalized=kinds[-1] == "Normalize", **_read_pooling(pooling))
-    settings = next((encoder / one for one in _SETTINGS if is_there(encoder / one)), None)
+    settings = next((encoder / name for name in _SETTINGS if is_there(encoder / name)), None)
     if settings is None:
         return SentenceFiles(encoder, head, activation=activation)
     longest, lowers = _read_settings(settings)

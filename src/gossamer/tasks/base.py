@@ -109,14 +109,14 @@ class Task:
         around = len(self.frame) if special is None else special
         most = self.model.reading_length(max_length)
         notes = self._say_longer(max_length)
-        for i, one in enumerate(readings):
-            length = len(one.ids) + len(one.frame) if lengths is None else lengths[i]
+        for i, reading in enumerate(readings):
+            length = len(reading.ids) + len(reading.frame) if lengths is None else lengths[i]
             said = self._say_long(i, length, long, most, around, beside)
             if said is None:
                 continue
             if long == "truncate":
-                kept = room(self.model, one.frame, max_length)
-                one.ids, one.offsets = one.ids[:kept], one.offsets[:kept]
+                most_of_text = room(self.model, reading.frame, max_length)
+                reading.ids, reading.offsets = reading.ids[:most_of_text], reading.offsets[:most_of_text]
             notes.append(said)
         return notes
 
@@ -149,7 +149,7 @@ class Task:
         if length <= self.model.architecture.length:
             return f"max_length={length} reads it at once, beyond what the model's own files say"
         # A model that was lengthened cannot be once more.
-        is_original = all(one.attention.pattern == Full() for one in self.model.architecture.layers)
+        is_original = all(layer.attention.pattern == Full() for layer in self.model.architecture.layers)
         which = "the model" if is_original else "the original model"
         call = f"gossamer.lengthen(model, to={1 << (length - 1).bit_length()})"
         return f"lengthen {which} to read it at once: {call}"

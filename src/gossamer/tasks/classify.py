@@ -101,7 +101,7 @@ class Classify(Task):
         first, second = _with_pairs(texts, text_pair)
         if second is None:
             readings = self._readings(first)
-            tokens = [len(one.ids) for one in readings]
+            tokens = [len(reading.ids) for reading in readings]
             notes = self._fit(readings, long, max_length=max_length)
         else:
             readings, tokens = self._pairs(first, second, long, max_length)
@@ -115,7 +115,7 @@ class Classify(Task):
             ],
             function_to_apply=function,
             tokens=tokens,
-            passes=[one.passes for one in readings],
+            passes=[reading.passes for reading in readings],
             notes=notes,
         )
 
@@ -129,7 +129,7 @@ class Classify(Task):
                 f"there are {plural(len(first), 'text')} and {len(second)} in text_pair: give one for each text"
             )
         pairs = [self._pair(i, *both, long, max_length) for i, both in enumerate(zip(first, second, strict=True))]
-        return [one for one, _ in pairs], [tokens for _, tokens in pairs]
+        return [reading for reading, _ in pairs], [tokens for _, tokens in pairs]
 
     def _pair(self, i: int, first: object, second: object, long: Long, max_length: int | None) -> tuple[Reading, int]:
         """The longer text in the frame of the shorter one, and how many tokens both are."""
@@ -159,7 +159,7 @@ class Classify(Task):
             read = read_passes(self.model, readings, plan, lambda out: out.logits, batch_tokens, progress)
             for _, part, logits in read:
                 sums[part.reading] += (part.keep_stop - part.keep_start) * logits.double()
-        return sums / torch.tensor([[len(one.ids)] for one in readings])
+        return sums / torch.tensor([[len(reading.ids)] for reading in readings])
 
     def _function(self) -> ScoreFunction:
         """What makes scores of the model's numbers unless another function is asked for."""

@@ -192,10 +192,10 @@ class Embed(SentenceMethods, Task):
     ) -> list[list[tuple[int, Tensor, tuple[int, int]]]]:
         """For each size of span, the rows (text, vector, characters) of texts that are tokens already, read once."""
         texts = [
-            TextTokens(text=one.text, parts=[(one.ids, one.offsets, len(one.ids))], frame=self.frame)
-            for one in readings
+            TextTokens(text=reading.text, parts=[(reading.ids, reading.offsets, len(reading.ids))], frame=self.frame)
+            for reading in readings
         ]
-        told = _counted(progress, sum(len(one.ids) for one in readings))
+        told = _counted(progress, sum(len(reading.ids) for reading in readings))
         reader = PooledRows(model=self.model, head=self.head, sizes=sizes, batch_tokens=batch_tokens, told=told)
         rows: list[list[tuple[int, Tensor, tuple[int, int]]]] = [[] for _ in sizes]
         for text, finished in reader.read(texts):
@@ -279,8 +279,8 @@ class Embed(SentenceMethods, Task):
     def _notes(self, text: OpenText, settings: _Settings) -> list[str]:
         if not text.tokens:
             gives = "the prompt and the special tokens" if settings.prompt else "the special tokens"
-            given = f"its vector is that of {gives}" if len(text.frame) else "its vector is zeros"
-            return [f"text {text.text} is empty: {'left out' if settings.skip_empty else given}"]
+            vector = f"its vector is that of {gives}" if len(text.frame) else "its vector is zeros"
+            return [f"text {text.text} is empty: {'left out' if settings.skip_empty else vector}"]
         most = self.model.reading_length(settings.max_length)
         said = self._say_long(text.text, text.tokens + len(text.frame), settings.long, most, len(self.frame))
         return [] if said is None else [said]

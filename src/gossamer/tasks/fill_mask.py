@@ -81,7 +81,9 @@ class FillMask(Task):
             raise InputError("the tokenizer has no mask token: name one as mask_token in tokenizer_config.json")
         self._body = without_head(model)
         tokenizer = model.tokenizer
-        self._marks_spaces = any(one.startswith(SPACES) for one in tokenizer.tokens(tokenizer.encode_plain("a a")[0]))
+        self._marks_spaces = any(
+            token.startswith(SPACES) for token in tokenizer.tokens(tokenizer.encode_plain("a a")[0])
+        )
 
     @checks_options
     @torch.inference_mode()
@@ -112,8 +114,8 @@ class FillMask(Task):
         chosen = None if targets is None else [self._target(target) for target in listed_targets]
         listed = list_texts("texts", texts)
         readings = self._readings(listed)
-        tokens = [len(one.ids) for one in readings]
-        places = [self._places(i, one, long, max_length) for i, one in enumerate(readings)]
+        tokens = [len(reading.ids) for reading in readings]
+        places = [self._places(i, reading, long, max_length) for i, reading in enumerate(readings)]
         notes = self._fit(readings, long, max_length=max_length) + self._pieces_for_words(listed_targets)
         # Each token once, however many targets are read as it.
         ids = None if chosen is None else sorted(set(chosen))
@@ -121,11 +123,11 @@ class FillMask(Task):
         ranked = self._rank(readings, plan, places, ids, top_k, batch_tokens, progress)
         return Filled(
             masks=[
-                [self._mask(text, one.offsets, place, best) for place, best in zip(found, ranks, strict=True)]
-                for text, one, found, ranks in zip(listed, readings, places, ranked, strict=True)
+                [self._mask(text, reading.offsets, place, best) for place, best in zip(masked, ranks, strict=True)]
+                for text, reading, masked, ranks in zip(listed, readings, places, ranked, strict=True)
             ],
             tokens=tokens,
-            passes=[one.passes for one in readings],
+            passes=[reading.passes for reading in readings],
             notes=notes,
         )
 
@@ -172,15 +174,15 @@ class FillMask(Task):
             and self._one_token(" " + target) not in (None, self._one_token(target))
         ]
 
-    def _places(self, i: int, one: Reading, long: str, max_length: int | None) -> list[int]:
+    def _places(self, i: int, reading: Reading, long: str, max_length: int | None) -> list[int]:
         """Which tokens of a text are masks."""
-        places = [place for place, token in enumerate(one.ids) if token == self.mask_id]
+        places = [place for place, token in enumerate(reading.ids) if token == self.mask_id]
         if not places:
             raise InputError(f"text {i} has no mask: write {self.model.tokenizer.mask_token} where a token is wanted")
-        if long == "truncate" and places[-1] >= room(self.model, one.frame, max_length):
+        if long == "truncate" and places[-1] >= room(self.model, reading.frame, max_length):
             raise InputError(
-                f"text {i} has a mask at character {one.offsets[places[-1]][0]}, behind what the model reads: shorten "
-                "the text, or give long='chunk'"
+                f"text {i} has a mask at character {reading.offsets[places[-1]][0]}, behind what the model reads: "
+                "shorten the text, or give long='chunk'"
             )
         return places
 
@@ -195,20 +197,20 @@ class FillMask(Task):
         progress: Progress | None,
     ) -> list[list[list[tuple[int, float]]]]:
         """For each text and mask, tokens with their probabilities, the likeliest first."""
-        kept = {
+        inside_of = {
             part: [place for place in places[part.reading] if part.keep_start <= place < part.keep_stop]
             for part in plan
         }
-        wanted = [part for part, inside in kept.items() if inside]
+        wanted = [part for part, inside in inside_of.items() if inside]
         ranked: list[dict[int, list[tuple[int, float]]]] = [{} for _ in readings]
         with evaluating(self.model), evaluating(self._body):
             read = read_passes(self._body, readings, wanted, lambda out: out.last_hidden_state, batch_tokens, progress)
-            for one, part, row in read:
-                first = len(one.frame.before) - part.start
-                states = row[[first + place for place in kept[part]]]
+            for reading, part, row in read:
+                first = len(reading.frame.before) - part.start
+                states = row[[first + place for place in inside_of[part]]]
                 best = [rank for some in states.split(MASKS_AT_ONCE) for rank in self._best(some, targets, top_k)]
-                ranked[part.reading].update(zip(kept[part], best, strict=True))
-        return [[ranks[place] for place in found] for ranks, found in zip(ranked, places, strict=True)]
+                ranked[part.reading].update(zip(inside_of[part], best, strict=True))
+        return [[ranks[place] for place in masked] for ranks, masked in zip(ranked, places, strict=True)]
 
     def _best(
         self, states: Float[Tensor, "masks hidden"], targets: list[int] | None, top_k: int
@@ -218,10 +220,10 @@ class FillMask(Task):
         logits = head(states[None].to(table), Tokens(word_table=table)).logits[0]
         scores = logits.float().softmax(dim=-1).cpu()
         ids = torch.arange(scores.shape[1]) if targets is None else torch.tensor(targets)
-        found = scores[:, ids].topk(min(top_k, len(ids)))
+        highest = scores[:, ids].topk(min(top_k, len(ids)))
         return [
             list(zip(ids[which].tolist(), values.tolist(), strict=True))
-            for values, which in zip(found.values, found.indices, strict=True)
+            for values, which in zip(highest.values, highest.indices, strict=True)
         ]
 
     def _mask(self, text: str, offsets: list[tuple[int, int]], place: int, best: list[tuple[int, float]]) -> Mask:
