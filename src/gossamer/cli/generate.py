@@ -75,16 +75,16 @@ def generate(
         _tell_speed_and_seed(generated, drawn=seed is None and temperature > 0)
 
 
-def _without_last_break(one: Text) -> Text:
+def _without_last_break(text: Text) -> Text:
     """Editors end files with a line break that nobody means as part of a prompt."""
-    return replace(one, text=one.text.removesuffix("\n").removesuffix("\r")) if one.whole else one
+    return replace(text, text=text.text.removesuffix("\n").removesuffix("\r")) if text.whole else text
 
 
 def _run(model: Model, texts: list[Text], options: dict[str, Any], shown: bool) -> Generated:
     """Generate; write the text as it comes where there is only one to be shown."""
     from gossamer.models.generation import generate as run
 
-    prompts = [one.text for one in texts]
+    prompts = [text.text for text in texts]
     if not shown:
         with progress("generating") as told:
             under_way, done = run(model, prompts, **options, stream=True), 0
@@ -101,40 +101,40 @@ def _run(model: Model, texts: list[Text], options: dict[str, Any], shown: bool) 
     return under_way.result
 
 
-def _report(texts: list[Text], found: Generated, as_json: bool) -> None:
-    notes = [_named(one, texts) for one in found.notes]
-    continued = found.texts or []
+def _report(texts: list[Text], generated: Generated, as_json: bool) -> None:
+    notes = [_named(said, texts) for said in generated.notes]
+    continued = generated.texts or []
     if as_json:
-        print_json({"texts": _rows(texts, found), "notes": notes} | _speed(found))
+        print_json({"texts": _rows(texts, generated), "notes": notes} | _speed(generated))
     elif len(texts) > 1:
-        for one, text in zip(texts, continued, strict=True):
-            _write_prompt(one.text)
+        for prompt, text in zip(texts, continued, strict=True):
+            _write_prompt(prompt.text)
             _write(f"{text}\n\n")
     remark(notes)
 
 
-def _tell_speed_and_seed(found: Generated, drawn: bool) -> None:
+def _tell_speed_and_seed(generated: Generated, drawn: bool) -> None:
     """The speed on a terminal; the seed there, and wherever nobody gave the one that the texts were drawn with."""
-    seed = f"seed {found.seeds[0]}"
+    seed = f"seed {generated.seeds[0]}"
     if sys.stdout.isatty():
-        note(f"{plural(sum(map(len, found.ids)), 'token')} at {found.tokens_per_second:,.1f} a second, {seed}")
+        note(f"{plural(sum(map(len, generated.ids)), 'token')} at {generated.tokens_per_second:,.1f} a second, {seed}")
     elif drawn:
         note(f"{seed}: the same again with --{seed}")
 
 
-def _rows(texts: list[Text], found: Generated) -> list[dict[str, Any]]:
-    fields = found.to_dict()
+def _rows(texts: list[Text], generated: Generated) -> list[dict[str, Any]]:
+    fields = generated.to_dict()
     names = {"texts": "text", "ids": "ids", "tokens": "tokens", "stopped": "stopped", "stop": "stop", "seeds": "seed"}
     return [
-        {"source": one.source, "prompt": one.text}
-        | carried(one.fields, ("source", "prompt", *names.values()))
+        {"source": text.source, "prompt": text.text}
+        | carried(text.fields, ("source", "prompt", *names.values()))
         | {name: fields[field][i] for field, name in names.items()}
-        for i, one in enumerate(texts)
+        for i, text in enumerate(texts)
     ]
 
 
-def _speed(found: Generated) -> dict[str, float]:
-    return {"seconds": found.seconds, "tokens_per_second": found.tokens_per_second}
+def _speed(generated: Generated) -> dict[str, float]:
+    return {"seconds": generated.seconds, "tokens_per_second": generated.tokens_per_second}
 
 
 def _named(said: str, texts: list[Text]) -> str:

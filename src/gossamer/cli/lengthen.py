@@ -62,7 +62,7 @@ def lengthen(
 
 def _windows(window: str) -> int | list[int]:
     try:
-        numbers = [int(one) for one in window.split(",")]
+        numbers = [int(number) for number in window.split(",")]
     except ValueError:
         raise BadParameter(
             f"{quote(window)} is not a number such as 512, or one for each layer", param_hint="'--window'"

@@ -29,21 +29,21 @@ def summary(
         from gossamer.checkpoints import load
         from gossamer.inspect import summary as summarize
 
-        found = summarize(load(model), numbers)
+        summarized = summarize(load(model), numbers)
     if as_json:
-        print_json(found.to_dict())
+        print_json(summarized.to_dict())
     else:
-        show(found)
+        show(summarized)
 
 
 def _numbers(lengths: str) -> list[int]:
     try:
-        numbers = [int(one) for one in lengths.split(",")]
+        numbers = [int(number) for number in lengths.split(",")]
     except ValueError:
         raise BadParameter(
             f"{quote(lengths)} is not a list of numbers such as 512,4096", param_hint="'--lengths'"
         ) from None
-    if any(one < 1 for one in numbers):
+    if any(number < 1 for number in numbers):
         raise BadParameter(
             f"{quote(lengths)} has {quote(min(numbers))}; each must be 1 or more tokens", param_hint="'--lengths'"
         )

@@ -40,7 +40,7 @@ class Named(Protocol):
 
 def named(notes: Sequence[str], texts: Sequence[Text] | Mapping[int, Named]) -> list[str]:
     """The task's remarks, with where a text came from in place of its number, and options in place of arguments."""
-    return [_named(one, texts) for one in notes]
+    return [_named(note, texts) for note in notes]
 
 
 def _named(said: str, texts: Sequence[Text] | Mapping[int, Named]) -> str:
@@ -71,47 +71,47 @@ def score(value: float) -> str:
 def remark(notes: list[str], count: int | None = None) -> None:
     """The first remarks, on stderr, and how many more there are; count: of all, where the last ones are not given."""
     more = (len(notes) if count is None else count) - NOTES
-    for one in notes[:NOTES]:
-        note(one)
+    for said in notes[:NOTES]:
+        note(said)
     if more > 0:
         note(f"and {plural(more, 'more text')} like these")
 
 
 def report(
-    texts: Sequence[Text], found: Any, columns: Sequence[str], rows: Sequence[list[list[str]]], as_json: bool
+    texts: Sequence[Text], result: Any, columns: Sequence[str], rows: Sequence[list[list[str]]], as_json: bool
 ) -> None:
     """A task's result: everything that it has for each text, as JSON, or the cells of `rows`, in a table a text.
 
     In JSON the other fields of a text's row stand beside it.
     """
-    notes = named(found.notes, texts)
+    notes = named(result.notes, texts)
     remark(notes)
     if as_json:
-        result = found.to_dict()
+        fields_of_result = result.to_dict()
         fields = {
             _OF_ONE.get(field, field): values
-            for field, values in result.items()
+            for field, values in fields_of_result.items()
             if isinstance(values, list) and field != "notes"
         }
         listed = [
-            {"source": one.source}
-            | carried(one.fields, ("source", *fields))
+            {"source": text.source}
+            | carried(text.fields, ("source", *fields))
             | {field: values[i] for field, values in fields.items()}
-            for i, one in enumerate(texts)
+            for i, text in enumerate(texts)
         ]
-        of_all = {field: value for field, value in result.items() if not isinstance(value, list)}
+        of_all = {field: value for field, value in fields_of_result.items() if not isinstance(value, list)}
         print_json({"texts": listed, **of_all, "notes": notes})
         return
     parts: list[Any] = []
-    for one, tokens, passes, cells in list(zip(texts, found.tokens, found.passes, rows, strict=True))[:SHOWN]:
-        parts += [*_heading(one, tokens, passes), _table(columns, cells) if cells else Styled("none", "dim"), ""]
+    for text, tokens, passes, cells in list(zip(texts, result.tokens, result.passes, rows, strict=True))[:SHOWN]:
+        parts += [*_heading(text, tokens, passes), _table(columns, cells) if cells else Styled("none", "dim"), ""]
     if len(texts) > SHOWN:
         parts.append(Styled(f"and {plural(len(texts) - SHOWN, 'more text')}: see all with --json", style="dim"))
     show(Group(*parts))
 
 
-def _heading(one: Text, tokens: int, passes: int) -> list[Styled]:
-    shown = one.text if one.source.startswith("argument") else one.source
+def _heading(text: Text, tokens: int, passes: int) -> list[Styled]:
+    shown = text.text if text.source.startswith("argument") else text.source
     count = f"{plural(tokens, 'token')}, {plural(passes, 'pass', 'passes')}"
     return [
         Styled(printable(shown[:200]), "bold", no_wrap=True, overflow="ellipsis"),

@@ -102,15 +102,15 @@ def _spread(args: Sequence[str], names: tuple[str, ...]) -> list[str]:
     """`--file a b` as `--file a --file b`."""
     spread: list[str] = []
     collecting, values = "", 0
-    for i, one in enumerate(args):
-        if one == "--":
+    for i, arg in enumerate(args):
+        if arg == "--":
             return [*spread, *args[i:]]
-        if one.startswith("-") and one != "-":
-            collecting, values = (one if one in names else ""), 0
+        if arg.startswith("-") and arg != "-":
+            collecting, values = (arg if arg in names else ""), 0
         elif collecting:
             spread += [collecting] if values else []
             values += 1
-        spread.append(one)
+        spread.append(arg)
     return spread
 
 

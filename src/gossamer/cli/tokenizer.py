@@ -79,7 +79,7 @@ def train(
     if kind is None and family is None:
         raise InputError("give --kind (wordpiece, bpe or unigram) or --family, such as bert")
     _check_out(out)
-    texts = [one.text for one in read_texts([], file, field, format=format)]
+    texts = [text.text for text in read_texts([], file, field, format=format)]
     with working(f"training on {sum(map(len, texts)):,} characters"):
         from gossamer.text import train_tokenizer
 
@@ -140,7 +140,7 @@ def show_tokens(
 def _check_out(out: Path) -> None:
     """A new directory, an empty one, or one that holds a tokenizer alone: nothing else is ever replaced."""
     check_directory(out)
-    others = [one.name for one in out.iterdir() if one.name not in WRITTEN] if out.is_dir() else []
+    others = [path.name for path in out.iterdir() if path.name not in WRITTEN] if out.is_dir() else []
     if others:
         raise InputError(f"--out is {str(out)!r}, which holds {others[0]!r} as well; name a new or empty directory")
 
