@@ -92,8 +92,8 @@ def _encode(
         return
     with _BACKEND_STATE, reading_errors("the tokenizer cannot read these texts", may_panic=may_panic):
         backend.no_truncation()
-        found = backend.encode_batch_fast([text.decode() for text, _ in waiting], add_special_tokens=False)
-    for encoding, (text, ends) in zip(found, waiting, strict=True):
+        encodings = backend.encode_batch_fast([text.decode() for text, _ in waiting], add_special_tokens=False)
+    for encoding, (text, ends) in zip(encodings, waiting, strict=True):
         yield np.array(encoding.ids, dtype=np.uint32), len(text), ends
 
 

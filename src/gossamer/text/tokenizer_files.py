@@ -172,7 +172,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
         if settings.get(name, "right") not in ("left", "right"):
             raise InputError(f"{path}: {name} is {shorten(settings[name])}; it must be 'left' or 'right'")
     names = settings.get("model_input_names", [])
-    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: model_input_names is {shorten(names)}; it must be a list of names")
     settings["model_max_length"] = _limit(path, settings.get("model_max_length"))
     return settings

@@ -100,7 +100,7 @@ def _merge(where: str, line: str, ids: Mapping[str, int]) -> tuple[str, str]:
     parts = line.split(" ")
     if len(parts) != 2 or not all(parts):
         raise InputError(f"{where}: {shorten(line)} is no pair of tokens with one space between them; fetch it again")
-    missing = next((one for one in (*parts, "".join(parts)) if one not in ids), None)
+    missing = next((token for token in (*parts, "".join(parts)) if token not in ids), None)
     if missing is not None:
         raise InputError(
             f"{where}: {shorten(line)} merges into tokens that vocab.json lacks ({shorten(missing)}); "
