@@ -7,8 +7,8 @@ import secrets
 import shutil
 import stat
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +23,7 @@ __all__ = [
     "put_whole",
     "take_modes",
     "write_errors",
+    "write_texts",
     "write_whole",
 ]
 
@@ -63,6 +64,21 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with open_whole(new, path) as file:
             write(file)
         put_whole(new, path)
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write several files, in UTF-8, then put them in their places: where one cannot be written, all old ones stay."""
+    with ExitStack() as stack:
+        written = []
+        for path, text in texts.items():
+            with write_errors(path):
+                new = stack.enter_context(beside(path.resolve()))
+                with open_whole(new, path) as file:
+                    file.write(text.encode())
+            written.append((new, path))
+        for new, path in written:
+            with write_errors(path):
+                put_whole(new, path)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import gossamer as gs
+from gossamer import atomic_files
 from gossamer.cli.command import run
 from gossamer.cli.demo import command, experiments, job, material, plots, variants
 from gossamer.models import Model, Positions
@@ -435,14 +436,14 @@ def test_without_the_sample_the_command_that_installs_it(
 def test_a_full_disk_leaves_the_old_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, full: str) -> None:
     documents = {name: f"old {name}" for name in ("receipt.json", "report.html", "retrieval.svg", "scaling.svg")}
     command._write(tmp_path, documents)
-    put = command._put
+    open_whole = atomic_files.open_whole
 
-    def no_space(data: bytes, file: Any) -> None:
-        if full in file.name:
+    def no_space(new: Path, path: Path) -> Any:
+        if path.name == full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        put(data, file)
+        return open_whole(new, path)
 
-    monkeypatch.setattr(command, "_put", no_space)
+    monkeypatch.setattr(atomic_files, "open_whole", no_space)
     with pytest.raises(OSError, match="No space left on device") as caught:
         command._write(tmp_path, {name: f"new {name}" for name in documents})
     assert caught.value.filename == str(tmp_path)

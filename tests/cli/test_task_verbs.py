@@ -9,7 +9,15 @@ import pytest
 import torch
 
 import gossamer as gs
-from gossamer.models import Head, MaskedLM, Model, QuestionAnswering, SequenceClassification, TokenClassification
+from gossamer.models import (
+    Head,
+    MaskedLM,
+    Model,
+    PreTraining,
+    QuestionAnswering,
+    SequenceClassification,
+    TokenClassification,
+)
 
 Command = Callable[..., Any]
 HEADS: dict[str, Head] = {
@@ -233,3 +241,44 @@ def test_small_scores_are_no_zeros(gossamer: Command, with_head: Callable[[str],
     done = gossamer("fill-mask", with_head("fill-mask"), "a [MASK]", "--target", "cat")
     assert "e-0" in done.out
     assert "0.0000" not in done.out
+
+
+@pytest.fixture(scope="session")
+def pre_trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of two heads: masked tokens, and whether one text follows the other."""
+    torch.manual_seed(0)
+    return gs.save(gs.load(small, head=PreTraining()), tmp_path_factory.mktemp("heads") / "pre-trained")
+
+
+def test_one_of_several_heads_is_read_where_it_is_named(gossamer: Command, pre_trained: Path) -> None:
+    text = "a [MASK] cat"
+    assert (
+        "the model's head is 'next-sentence'"
+        in gossamer("fill-mask", pre_trained, text, "--head", "next-sentence").error
+    )
+    done = gossamer("fill-mask", pre_trained, text, "--head", "masked-lm", "--json")
+    fill = gs.task("fill-mask", gs.load(pre_trained, head="masked-lm"))
+    assert done.json["texts"][0]["masks"] == json.loads(json.dumps(fill([text]).to_dict()["masks"][0]))
+
+
+def test_a_head_that_is_not_there_is_one_line(gossamer: Command, pre_trained: Path) -> None:
+    refused = gossamer("fill-mask", pre_trained, "a [MASK] cat", "--head", "masked")
+    assert (refused.code, refused.error.split("; it must be one of none, ")[0]) == (2, "gossamer: --head is 'masked'")
+    assert gossamer("embed", pre_trained, "a cat").error == (
+        "gossamer: the model's head is 'pre-training'; load it with --head embed to embed texts"
+    )
+    assert gossamer("embed", pre_trained, "a cat", "--head", "embed").code == 0
+
+
+def test_numbers_that_json_does_not_have_become_null_and_a_note(
+    gossamer: Command, with_head: Callable[[str], Path], small: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a cat", "x": NaN, "y": {"z": [-Infinity, 1.5]}}\n' * 2)
+    said = "gossamer: NaN and infinity in the fields of rows, which JSON does not have, are null in the result"
+    for args in (("classify", with_head("classify")), ("embed", small)):
+        done = gossamer(*args, "--file", rows, "--json")
+        listed = done.json["texts" if args[0] == "classify" else "rows"]
+        assert [(row["x"], row["y"]) for row in listed] == [(None, {"z": [None, 1.5]})] * 2
+        assert done.error == said
+    assert gossamer("embed", small, "--file", rows).err == ""

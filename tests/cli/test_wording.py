@@ -24,6 +24,7 @@ HOSTILE = "a\x1b[31mred\x1b]0;title\x07b\u202ec[bold]d"
         ("train", "go on with it (resume='auto'), or", "go on with it (--resume auto), or"),
         ("tag", "gossamer.lengthen(model, to=4096)", "gossamer lengthen MODEL --to 4096 --out DIR"),
         ("attention", "load it with head='none'", "load it with head='none' (in Python)"),
+        ("embed", "load it with head='embed' to", "load it with --head embed to"),
         ("attention", "there is none; head=3", "there is none; --head 3"),
         (
             "tag",

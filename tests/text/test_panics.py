@@ -1,8 +1,10 @@
 """Rust libraries that panic over a damaged tokenizer: one line of ours, and nothing of theirs on the terminal."""
 
 import base64
+import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -11,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer as Backend
+from tokenizers import normalizers
 from tokenizers.models import WordLevel
 
 from gossamer.errors import InputError
-from gossamer.text import Tokenizer, speeches, train_tokenizer
+from gossamer.text import Document, Tokenizer, speeches, train_tokenizer
+from gossamer.text.charsmap import has_unsound_charsmap
+from gossamer.text.encoding import encode_documents
 from gossamer.text.panics import is_panic, quiet_panics
 
 
@@ -83,6 +90,47 @@ def test_a_padding_without_end_is_not_carried_out(sound: Path, tmp_path: Path) -
     assert Tokenizer.load(tmp_path)("abc")["input_ids"].shape[1] > 0
 
 
+def charsmap_of(start: int, offset: int = 0x200) -> str:
+    """A table that replaces x alone, by the text that begins at byte `start` of "y" and "é"."""
+    units = [0] * 0x400
+    units[0] = 0x100 << 10
+    units[0x100 ^ ord("x")] = offset << 10 | 1 << 8 | ord("x")
+    units[0x100 ^ ord("x") ^ 0x200] = 1 << 31 | start
+    array = struct.pack(f"<{len(units)}I", *units)
+    return base64.b64encode(struct.pack("<I", len(array)) + array + "y\0é\0".encode()).decode()
+
+
+def with_charsmap(sound: Path, value: str, target: Path) -> Tokenizer:
+    data = json.loads((sound / "tokenizer.json").read_text())
+    data["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": value}]}
+    (target / "tokenizer.json").write_text(json.dumps(data))
+    return Tokenizer.load(target)
+
+
+@pytest.mark.parametrize(
+    "charsmap",
+    [charsmap_of(9999), charsmap_of(3), charsmap_of(0, offset=0x1000)],
+    ids=["beyond the texts", "inside a character", "beyond the array"],
+)
+def test_a_panic_at_one_character_is_one_line(sound: Path, tmp_path: Path, charsmap: str, capfd: Any) -> None:
+    tokenizer = with_charsmap(sound, charsmap, tmp_path)
+    assert tokenizer.encode_plain("a z")[0]
+    with pytest.raises(InputError, match=r"the tokenizer cannot read this text: .*; its tokenizer.json may be"):
+        tokenizer("a x")
+    with pytest.raises(InputError, match="the tokenizer cannot read these texts: "):
+        list(encode_documents([Document(source="a", parts=["a x"])], tokenizer))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("start", "meant"), [(0, "y"), (2, "é"), (5, "")])
+def test_a_sound_charsmap_holds_nobody_up(
+    sound: Path, tmp_path: Path, start: int, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = with_charsmap(sound, charsmap_of(start), tmp_path)
+    monkeypatch.setattr("gossamer.text.tokenizer_files.quiet_panics", None)
+    assert tokenizer.encode_plain("axb")[0] == tokenizer.encode_plain(f"a{meant}b")[0]
+
+
 def panic_beside_a_writer() -> None:
     other = threading.Thread(target=os.write, args=(2, b"another thread\n"))
     other.start()
@@ -103,3 +151,19 @@ def test_without_a_standard_error_it_loads(sound: Path) -> None:
     code = f"import os; os.close(2); from gossamer.text import Tokenizer; print(Tokenizer.load({str(sound)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Tokenizer(vocabulary_size=300")
+
+
+@pytest.mark.parametrize("rule", ["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf"])
+def test_the_charsmaps_of_sentencepiece_are_sound(rule: str) -> None:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["hello world this is a text"] * 20),
+        model_writer=model, vocab_size=16, normalization_rule_name=rule, minloglevel=5,
+    )  # fmt: skip
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    described = sentencepiece_model_pb2.ModelProto.FromString(processor.serialized_model_proto())
+    charsmap = described.normalizer_spec.precompiled_charsmap
+    backend = Backend(WordLevel({"a": 0}, unk_token="a"))
+    backend.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap)])
+    assert len(charsmap) > 200_000
+    assert not has_unsound_charsmap(backend)

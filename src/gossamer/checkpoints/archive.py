@@ -39,7 +39,7 @@ def check_archive(path: Path) -> None:
 def _check_sizes(path: Path, records: list[zipfile.ZipInfo]) -> None:
     """Only stored records that lie beside one another: then all of them together are no more than the file."""
     end = 0
-    for record in sorted(records, key=lambda one: one.header_offset):
+    for record in sorted(records, key=lambda entry: entry.header_offset):
         if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
             raise InputError(
                 f"{path}: its record {quote(record.filename)} is compressed, which torch.save does to none; save the "

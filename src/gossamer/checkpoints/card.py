@@ -59,13 +59,13 @@ def _plain(value: str) -> str:
     """A scalar of YAML without its quotes or what follows as a comment; printable."""
     quoted = re.fullmatch(r"""(["'])(.*?)\1(\s+#.*)?""", value)
     text = quoted[2] if quoted else re.sub(r"\s+#.*", "", value)
-    return "".join(one for one in text if one.isprintable()).strip()
+    return "".join(letter for letter in text if letter.isprintable()).strip()
 
 
 def model_card(model: Model, family: Family) -> str:
     """The card as Markdown, with the front matter the hub reads."""
     architecture = model.architecture
-    parameters = sum(one.numel() for one in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     head = "no head" if architecture.head is None else f"head {architecture.head.kind}"
     patterns = list(dict.fromkeys(str(layer.attention.pattern) for layer in architecture.layers))
     base = _base(model)
@@ -92,8 +92,8 @@ def model_card(model: Model, family: Family) -> str:
 
 
 def _yaml(name: str, value: str | list[str]) -> list[str]:
-    quoted = [json.dumps(one, ensure_ascii=False) for one in ([value] if isinstance(value, str) else value)]
-    return [f"{name}: {quoted[0]}"] if isinstance(value, str) else [f"{name}:", *(f"- {one}" for one in quoted)]
+    quoted = [json.dumps(item, ensure_ascii=False) for item in ([value] if isinstance(value, str) else value)]
+    return [f"{name}: {quoted[0]}"] if isinstance(value, str) else [f"{name}:", *(f"- {item}" for item in quoted)]
 
 
 def _front_matter(model: Model) -> dict[str, Any]:

@@ -48,12 +48,12 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        found = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
-        if not list(found.rglob("*.safetensors")):
-            found = Path(
+        snapshot = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
+        if not list(snapshot.rglob("*.safetensors")):
+            snapshot = Path(
                 snapshot_download(name, allow_patterns=[*_SMALL, "*/pytorch_model*.bin", "pytorch_model*.bin"])
             )
-        return found
+        return snapshot
     except GatedRepoError:
         raise InputError(
             f"{quote(name)} is closed to you: accept its terms on the hub and log in, then try again"

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gossamer.checkpoints.checkpoint import Checkpoint
 from gossamer.checkpoints.files import list_some
-from gossamer.checkpoints.weights import WeightFiles
 from gossamer.errors import InputError
 from gossamer.families import Family
 from gossamer.families.stored import StoredTensor
-from gossamer.models.architecture import Architecture
 
 __all__ = ["Matched", "match_tensors"]
 
@@ -22,56 +21,61 @@ class Matched:
     left_out: list[str]
 
 
-def match_tensors(
-    shapes: Mapping[str, tuple[int, ...]],
-    architecture: Architecture,
-    family: Family,
-    weights: WeightFiles,
-    names: Mapping[str, str],
-    encoder_alone: bool,
-) -> Matched:
-    """Find the file's tensors that hold ours. `names`: the file's, by their canonical ones.
+def match_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], encoder_alone: bool) -> Matched:
+    """Find the file's tensors that hold ours, which have these shapes.
 
     encoder_alone: tensors outside the encoder, of a head that Gossamer does not know, are left out; one inside it would
     change what it computes. InputError lists all that is missing, unexpected or of the wrong shape.
     """
-    candidates = family.names(shapes, architecture)
-    homes = {ours: next((names[one] for one in theirs if one in names), None) for ours, theirs in candidates.items()}
-    found = {ours: home for ours, home in homes.items() if home is not None}
-    missing = list(dict.fromkeys(candidates[ours][0] for ours in shapes if ours not in found))
-    held = {names[one]: stored for one, stored in family.stored(shapes, architecture).items() if one in names}
-    matched = {home: held[home] for home in found.values()}
-    known = {one for theirs in candidates.values() for one in theirs} | set(family.tied_names(architecture))
-    unknown = [one for one in names if one not in known and not family.is_ignored(one, architecture)]
-    outside = _outside(unknown, candidates, family, names)
-    left_out = [names[one] for one in unknown if encoder_alone and one in outside]
-    unexpected = [names[one] for one in unknown if not (encoder_alone and one in outside)]
+    family, names, on_file = checkpoint.family, checkpoint.names, checkpoint.weights.shapes
+    candidates = checkpoint.candidates(shapes)
+    first = {ours: next((name for name in theirs if name in names), None) for ours, theirs in candidates.items()}
+    missing = list(dict.fromkeys(candidates[ours][0] for ours, name in first.items() if name is None))
+    stored = family.stored(shapes, checkpoint.architecture)
+    homes = {names[name]: stored[name] for name in first.values() if name is not None}
+    known = {name for theirs in candidates.values() for name in theirs} | set(
+        family.tied_names(checkpoint.architecture)
+    )
+    unknown = [name for name in names if name not in known and not family.is_ignored(name, checkpoint.architecture)]
+    outside = _outside(checkpoint, unknown, candidates)
+    left_out = [names[name] for name in unknown if encoder_alone and name in outside]
+    unexpected = [names[name] for name in unknown if not (encoder_alone and name in outside)]
     wrong = [
-        f"{home} is {list(weights.shapes[home])}, not {list(stored.shape(shapes))}"
-        for home, stored in matched.items()
-        if weights.shapes[home] != stored.shape(shapes)
+        f"{home} is {list(on_file[home])}, not {list(tensor.shape(shapes))}"
+        for home, tensor in homes.items()
+        if on_file[home] != tensor.shape(shapes)
     ]
     if missing or unexpected or wrong:
-        prefixed = any(map(family.is_prefixed, names.values()))
-        spelled = [family.file_name(one, architecture, prefixed=prefixed) for one in missing]
-        foreign = [names[one] for one in unknown]
-        parts = [_list("missing", spelled), _list("unexpected", unexpected), _list("of the wrong shape", wrong)]
-        remedy = _strip(foreign, known, family) or _remedy(missing, architecture, family)
+        foreign = [names[name] for name in unknown]
+        lists = [
+            _list("missing", _spelled(checkpoint, missing)),
+            _list("unexpected", unexpected),
+            _list("of the wrong shape", wrong),
+        ]
+        remedy = _strip(foreign, known, family) or _remedy(checkpoint, missing)
         if not (remedy or missing or wrong) and len(outside) == len(unknown):
             remedy = "; the encoder alone loads with head='none'"
         raise InputError(
-            f"{weights.where}: does not fit its config.json: {'; '.join(part for part in parts if part)}{remedy}"
+            f"{checkpoint.weights.where}: does not fit its config.json: {'; '.join(filter(None, lists))}{remedy}"
         )
-    return Matched(homes=matched, left_out=left_out)
+    return Matched(homes=homes, left_out=left_out)
 
 
-def _outside(
-    unknown: list[str], candidates: Mapping[str, tuple[str, ...]], family: Family, names: Mapping[str, str]
-) -> set[str]:
+def _spelled(checkpoint: Checkpoint, canonical: list[str]) -> list[str]:
+    """Names as this file would write them."""
+    family = checkpoint.family
+    prefixed = any(map(family.is_prefixed, checkpoint.names.values()))
+    return [family.file_name(name, checkpoint.architecture, prefixed=prefixed) for name in canonical]
+
+
+def _outside(checkpoint: Checkpoint, unknown: list[str], candidates: Mapping[str, tuple[str, ...]]) -> set[str]:
     """Of unknown tensors, those that lie in no module of the encoder's, nor under its prefix."""
-    of_encoder = [one for ours, theirs in candidates.items() if not ours.startswith("head.") for one in theirs]
-    modules = {one.partition(".")[0] for one in of_encoder}
-    return {one for one in unknown if one.partition(".")[0] not in modules and not family.is_prefixed(names[one])}
+    of_encoder = [name for ours, theirs in candidates.items() if not ours.startswith("head.") for name in theirs]
+    modules = {name.partition(".")[0] for name in of_encoder}
+    is_prefixed = checkpoint.family.is_prefixed
+    return {
+        name for name in unknown if name.partition(".")[0] not in modules and not is_prefixed(checkpoint.names[name])
+    }
 
 
 def _list(what: str, names: list[str]) -> str:
@@ -91,7 +95,8 @@ def _strip(unexpected: list[str], known: set[str], family: Family) -> str:
     return ""
 
 
-def _remedy(missing: list[str], architecture: Architecture, family: Family) -> str:
+def _remedy(checkpoint: Checkpoint, missing: list[str]) -> str:
+    family, architecture = checkpoint.family, checkpoint.architecture
     form = None if architecture.head is None else family.heads.get(architecture.head.kind)
     if form is None:
         return ""

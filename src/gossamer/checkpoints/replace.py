@@ -64,5 +64,5 @@ def _flush(directory: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    for path in (directory, *(one for one in directory.rglob("*") if one.is_dir())):
+    for path in (directory, *(inner for inner in directory.rglob("*") if inner.is_dir())):
         flush_directory(path)

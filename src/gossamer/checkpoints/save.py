@@ -15,8 +15,9 @@ from torch import Tensor
 
 from gossamer import __version__
 from gossamer.checkpoints.card import CARD, model_card
-from gossamer.checkpoints.files import GENERATION, SEAL, is_as_sealed, reason, seal
+from gossamer.checkpoints.files import GENERATION, reason
 from gossamer.checkpoints.replace import replacing
+from gossamer.checkpoints.seal import SEAL, is_as_sealed, seal
 from gossamer.checkpoints.sentence_transformers import write_sentence_files
 from gossamer.errors import GossamerError, InputError, quote, remark
 from gossamer.families import Family, family_for, get_family
@@ -65,8 +66,8 @@ def save(model: Model, directory: str | Path, family: str | None = None) -> Path
             _keep_others(model, target, new)
             _write(model, form, new)
     except (OSError, SafetensorError) as problem:
-        kept = "what was there is untouched" if target.exists() else "nothing was left behind"
-        raise GossamerError(f"{target}: could not be saved ({reason(problem)}); {kept}") from problem
+        left = "what was there is untouched" if target.exists() else "nothing was left behind"
+        raise GossamerError(f"{target}: could not be saved ({reason(problem)}); {left}") from problem
     if not is_as_sealed(target, CARD):
         remark(f"{target / CARD}: kept, since Gossamer did not write it so; it says nothing of this model")
     return target
@@ -116,7 +117,9 @@ def _keep_others(model: Model, target: Path, new: Path) -> None:
             symlinks=True,
             dirs_exist_ok=True,
             copy_function=_link_or_copy,
-            ignore=lambda folder, names: {one for one in names if folder == top and _is_ours(one) and one not in kept},
+            ignore=lambda folder, names: {
+                name for name in names if folder == top and _is_ours(name) and name not in kept
+            },
         )
 
 

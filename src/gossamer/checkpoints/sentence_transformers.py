@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gossamer.checkpoints.files import check_inside, is_there, read_json
+from gossamer.checkpoints.files import check_inside, is_there, naming, read_json
 from gossamer.errors import InputError, quote, remark
 from gossamer.models.heads import Pooling, SentenceEmbedding
 
@@ -78,7 +78,7 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
                 )
         return None
     modules = read_json(path, list)
-    kinds = [_kind(one, path) for one in modules]
+    kinds = [_kind(module, path) for module in modules]
     if kinds not in (["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise InputError(
             f"{path}: its modules are {quote(kinds)}; Gossamer reads Transformer, Pooling, Normalize: {_NONE}"
@@ -89,7 +89,7 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
     if head is not None and len(kinds) > 1:
         pooling = check_inside(directory, modules[1].get("path", ""), path) / "config.json"
         head = replace(head, normalized=kinds[-1] == "Normalize", **_read_pooling(pooling))
-    settings = next((encoder / one for one in _SETTINGS if is_there(encoder / one)), None)
+    settings = next((encoder / name for name in _SETTINGS if is_there(encoder / name)), None)
     if settings is None:
         return SentenceFiles(encoder, head, activation=activation)
     longest, lowers = _read_settings(settings)
@@ -108,13 +108,11 @@ def _read_of_all(directory: Path) -> SentenceEmbedding | None:
     _tell_unread(path, config, _HEAD_FIELDS)
     if kind == "CrossEncoder":
         return None
-    given = {name: config[name] for name in _HEAD_FIELDS if config.get(name) is not None}
-    if isinstance(given.get("prompts"), dict):  # null: a name that the class keeps free
-        given["prompts"] = {name: "" if text is None else text for name, text in given["prompts"].items()}
-    try:
-        return SentenceEmbedding(**given)
-    except InputError as problem:
-        raise InputError(f"{path}: {problem}") from None
+    fields = {name: config[name] for name in _HEAD_FIELDS if config.get(name) is not None}
+    if isinstance(fields.get("prompts"), dict):  # null: a name that the class keeps free
+        fields["prompts"] = {name: "" if text is None else text for name, text in fields["prompts"].items()}
+    with naming(path):
+        return SentenceEmbedding(**fields)
 
 
 def _tell_unread(path: Path, config: dict[str, Any], read: Iterable[str]) -> None:

@@ -101,8 +101,8 @@ class WeightFiles:
         for name, file in weight_map.items():
             home = self._homes.get(name)
             if home is None or home.path != self.where.parent / file:
-                found = "none has it" if home is None else f"it is in {home.path.name}"
-                raise InputError(f"{self.where}: says that tensor {quote(name)} is in {file}, but {found}; {_AGAIN}")
+                where = "none has it" if home is None else f"it is in {home.path.name}"
+                raise InputError(f"{self.where}: says that tensor {quote(name)} is in {file}, but {where}; {_AGAIN}")
 
     def read(self, name: str) -> Tensor:
         """One tensor. InputError for a type that no model computes in, and for NaN or infinity."""
@@ -126,7 +126,7 @@ def open_weights(directory: Path) -> WeightFiles:
             return WeightFiles([opener(single)], single)
         if is_there(index):
             weight_map = _weight_map(index)
-            files = WeightFiles([opener(one) for one in _shards(index, weight_map)], index)
+            files = WeightFiles([opener(shard) for shard in _shards(index, weight_map)], index)
             files.check_homes(weight_map)
             return files
     names = ", ".join(f"{name} (or {name}.index.json)" for name, _ in openers)
@@ -150,7 +150,7 @@ def _weight_map(index: Path) -> dict[str, Any]:
 
 def _shards(index: Path, weight_map: Mapping[str, Any]) -> list[Path]:
     shards = [check_inside(index.parent, name, index) for name in dict.fromkeys(map(_hashable, weight_map.values()))]
-    missing = [one.name for one in shards if not is_there(one)]
+    missing = [shard.name for shard in shards if not is_there(shard)]
     if missing:
         raise InputError(f"{index}: names {list_some(missing)}, which {_are(missing)} not there; {_AGAIN}")
     for shard in shards:

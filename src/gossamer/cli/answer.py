@@ -6,26 +6,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from gossamer.cli.output import working
-from gossamer.cli.task_pages import (
-    AsJson,
-    BatchSize,
-    Device,
-    Dtype,
-    Field,
-    Files,
-    HowLong,
-    Long,
-    MaxLength,
-    ModelName,
-    Texts,
-    batch_tokens,
-    check_top_k,
-    reading,
-    report,
-    score,
-)
-from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts, refuse_file_name
+from gossamer.cli.options import AsJson, BatchedReading, ModelName, TextFiles, Texts, check_count, grouped
+from gossamer.cli.task_pages import report, score, telling
+from gossamer.cli.texts import TakesFiles, refuse_file_name
 from gossamer.errors import InputError
 
 __all__ = ["COMMAND", "answer"]
@@ -33,52 +16,39 @@ __all__ = ["COMMAND", "answer"]
 COMMAND = TakesFiles
 
 
+@grouped
 def answer(
     model: ModelName,
     question: Annotated[str, Argument(metavar="QUESTION", help="What is asked of every text.")],
     texts: Texts = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    *,
+    files: TextFiles,
     top_k: Annotated[int, Option(metavar="N", help="Answers from each text.")] = 1,
     max_answer_tokens: Annotated[int, Option(metavar="N", help="The longest answer, in tokens.")] = 15,
     impossible: Annotated[bool, Option("--impossible", help='"No answer" is an answer too.')] = False,
-    long: HowLong = Long.chunk,
-    max_length: MaxLength = None,
-    dtype: Dtype = None,
-    device: Device = None,
-    batch_size: BatchSize = None,
+    reading: BatchedReading,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from each of the texts, of any length: where the answer stands, and how probable it is."""
-    check_top_k(top_k)
-    if max_answer_tokens < 1:
-        raise InputError(f"--max-answer-tokens is {max_answer_tokens}; it must be a whole number of tokens, 1 or more")
+    check_count("--top-k", top_k)
+    check_count("--max-answer-tokens", max_answer_tokens, of="tokens")
     if not question.strip():
         raise InputError(f"QUESTION is {question!r}; ask something")
-    refuse_file_name("QUESTION", question, as_text)
-    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
-    with working("reading the model"):
-        from gossamer.checkpoints import load
-        from gossamer.tasks import task
-
-        reply = task("answer", load(model, dtype=dtype, device=device))
-    at_once = batch_tokens(batch_size, reply.model, max_length)
-    with reading(read) as told:
-        found = reply(
+    refuse_file_name("QUESTION", question, files.as_text)
+    contexts = files.read(texts or [])
+    answerer = reading.task("answer", model)
+    with telling(contexts) as told:
+        answered = answerer(
             question,
-            [one.text for one in read],
+            [context.text for context in contexts],
             top_k=top_k,
             max_answer_tokens=max_answer_tokens,
             impossible=impossible,
-            long=long.value,
-            batch_tokens=at_once,
-            max_length=max_length,
             progress=told,
+            **reading.arguments(answerer.model),
         )
     rows = [
-        [[one.text or "(no answer)", score(one.score), f"{one.start}–{one.end}"] for one in answers]
-        for answers in found.answers
+        [[answer.text or "(no answer)", score(answer.score), f"{answer.start}–{answer.end}"] for answer in answers]
+        for answers in answered.answers
     ]
-    report(read, found, ("answer", "score", "characters"), rows, as_json)
+    report(contexts, answered, ("answer", "score", "characters"), rows, as_json)

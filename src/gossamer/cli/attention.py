@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Option
 
+from gossamer.cli.options import AsJson, Placement, Source, check_count, grouped
 from gossamer.cli.output import print_json, printable, show, working
-from gossamer.cli.task_pages import AsJson, Device, Dtype, Field, Files, ModelName, Texts, named
-from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts
+from gossamer.cli.task_pages import named
+from gossamer.cli.texts import TakesFiles, Text
 from gossamer.errors import InputError, plural
 
 __all__ = ["COMMAND", "attention"]
@@ -22,13 +23,10 @@ COMMAND = TakesFiles
 SHOWN = 20
 
 
+@grouped
 def attention(
-    model: ModelName,
-    text: Texts = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    source: Source,
+    *,
     layer: Annotated[int, Option(metavar="N", help="The layer, from 0; -1 is the last.")] = -1,
     head: Annotated[int | None, Option(metavar="N", help="One head, from 0; the mean of all unless given.")] = None,
     token: Annotated[
@@ -39,29 +37,24 @@ def attention(
         ),
     ] = None,
     top: Annotated[int, Option(metavar="N", help="Tokens that each one attends to most.")] = 5,
-    dtype: Dtype = None,
-    device: Device = None,
+    placement: Placement,
     as_json: AsJson = False,
 ) -> None:
     """What the tokens of one text attend to: the exact weights of a layer, of one head or averaged over all."""
-    if top < 1:
-        raise InputError(f"--top is {top}; it must be a whole number, 1 or more")
-    texts = list(read_texts(text or [], file or [], field, format=format, as_text=as_text))
+    check_count("--top", top)
+    texts = source.read()
     if len(texts) > 1:
         raise InputError(f"there are {len(texts)} texts; give one at a time")
-    with working("reading the model"):
-        from gossamer.checkpoints import load
-
-        loaded = load(model, dtype=dtype, device=device)
+    loaded = placement.load(source.model)
     with working("reading the text"):
         try:
-            found, more = _read(loaded, texts[0], layer, head, token or [], top, None if as_json else SHOWN)
+            attended, more = _read(loaded, texts[0], layer, head, token or [], top, None if as_json else SHOWN)
         except InputError as problem:
             raise InputError(named([str(problem)], texts)[0]) from problem
     if as_json:
-        print_json(found)
+        print_json(attended)
     else:
-        show(_page(texts[0], found, more))
+        show(_page(texts[0], attended, more))
 
 
 def _read(
@@ -85,12 +78,12 @@ def _read(
         _check_head(model, layer, head)
         model(**batch)
     if head is None:
-        found = seen.mean_top_keys(layer, top, rows)
+        attended = seen.mean_top_keys(layer, top, rows)
     else:
         every = seen.top_keys(layer, top, rows)
-        found = TopKeys(weights=every.weights[:, [head]], keys=every.keys[:, [head]])
-    (told,) = seen.in_words(found, batch["input_ids"], rows)
-    attends = [{"row": one["row"], "token": one["token"], "attends_to": one["heads"][0]} for one in told]
+        attended = TopKeys(weights=every.weights[:, [head]], keys=every.keys[:, [head]])
+    (told,) = seen.in_words(attended, batch["input_ids"], rows)
+    attends = [{"row": row["row"], "token": row["token"], "attends_to": row["heads"][0]} for row in told]
     backends = list(seen.backends[seen.layers[0]])
     where = {"source": text.source, "layer": seen.layers[0], "head": head, "backends": backends}
     return {**where, "tokens": tokens, "rows": attends}, more
@@ -105,29 +98,29 @@ def _check_head(model: Any, layer: int, head: int | None) -> None:
 def _rows(tokens: Sequence[str], wanted: Sequence[str]) -> list[int]:
     """Places of the tokens that were asked for, in the text's order; all where none were."""
     places: set[int] = set()
-    for one in wanted:
-        same = [i for i, token in enumerate(tokens) if token == one]
-        if not same and one.isascii() and one.isdecimal() and int(one) < len(tokens):
-            same = [int(one)]
+    for asked in wanted:
+        same = [i for i, token in enumerate(tokens) if token == asked]
+        if not same and asked.isascii() and asked.isdecimal() and int(asked) < len(tokens):
+            same = [int(asked)]
         if not same:
             shown = " ".join(tokens[:SHOWN]) + (" ..." if len(tokens) > SHOWN else "")
             raise InputError(
-                f"--token is {one!r}, no token of this text nor a place from 0 to {len(tokens) - 1}: {shown}"
+                f"--token is {asked!r}, no token of this text nor a place from 0 to {len(tokens) - 1}: {shown}"
             )
         places.update(same)
     return sorted(places) if wanted else list(range(len(tokens)))
 
 
-def _page(text: Text, found: dict[str, Any], more: int) -> Group:
+def _page(text: Text, attended: dict[str, Any], more: int) -> Group:
     shown = text.text if text.source.startswith("argument") else text.source
-    which = "the mean of all heads" if found["head"] is None else f"head {found['head']}"
-    told = f"{plural(len(found['tokens']), 'token')}, layer {found['layer']}, {which}"
+    which = "the mean of all heads" if attended["head"] is None else f"head {attended['head']}"
+    told = f"{plural(len(attended['tokens']), 'token')}, layer {attended['layer']}, {which}"
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.add_column("place", justify="right")
     table.add_column("token", no_wrap=True)
     table.add_column("attends to (place) with weight")
-    for row in found["rows"]:
-        joined = ", ".join(f"{one['token']} ({one['key']}) {one['weight']:.2f}" for one in row["attends_to"])
+    for row in attended["rows"]:
+        joined = ", ".join(f"{key['token']} ({key['key']}) {key['weight']:.2f}" for key in row["attends_to"])
         table.add_row(str(row["row"]), Styled(printable(row["token"])), Styled(printable(joined)))
     rest = (
         [Styled(f"and {plural(more, 'more token')}: name some with --token, or see them with --json", "dim")]

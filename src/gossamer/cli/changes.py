@@ -16,9 +16,9 @@ Changes = Annotated[
 ]
 
 
-def read_changes(given: Iterable[str] | None) -> dict[str, Any]:
+def read_changes(changes: Iterable[str] | None) -> dict[str, Any]:
     """Paths in the config and their values, which are read as YAML. BadParameter for another form."""
-    return dict(map(_change, given or []))
+    return dict(map(_change, changes or []))
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -8,26 +8,10 @@ from typing import Annotated
 
 from typer import Option
 
-from gossamer.cli.output import note, working
-from gossamer.cli.task_pages import (
-    AsJson,
-    BatchSize,
-    Device,
-    Dtype,
-    Field,
-    Files,
-    HowLong,
-    Long,
-    MaxLength,
-    ModelName,
-    Texts,
-    batch_tokens,
-    check_top_k,
-    reading,
-    report,
-    score,
-)
-from gossamer.cli.texts import AsText, Format, TakesFiles, Text, read_texts, refuse_file_name
+from gossamer.cli.options import AsJson, BatchedReading, Source, check_count, grouped
+from gossamer.cli.output import note
+from gossamer.cli.task_pages import report, score, telling
+from gossamer.cli.texts import TakesFiles, Text, refuse_file_name
 from gossamer.errors import InputError, quote
 
 __all__ = ["COMMAND", "classify"]
@@ -45,13 +29,10 @@ class ScoreFunction(StrEnum):
     none = "none"
 
 
+@grouped
 def classify(
-    model: ModelName,
-    texts: Texts = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    source: Source,
+    *,
     pair: Annotated[str | None, Option(metavar="TEXT", help="A second text, read with each of the texts.")] = None,
     pair_field: Annotated[
         str | None, Option(metavar="NAME", help="The field that holds each text's second text in its row.")
@@ -61,36 +42,25 @@ def classify(
         ScoreFunction | None,
         Option(metavar="NAME", help="Scores: softmax, sigmoid or none (the model's own numbers); what fits the model."),
     ] = None,
-    long: HowLong = Long.chunk,
-    max_length: MaxLength = None,
-    dtype: Dtype = None,
-    device: Device = None,
-    batch_size: BatchSize = None,
+    reading: BatchedReading,
     as_json: AsJson = False,
 ) -> None:
     """Label texts, or pairs of texts, of any length: every label's score, the highest first."""
-    check_top_k(top_k)
-    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
-    pairs = _pairs(read, pair, pair_field, as_text)
-    with working("reading the model"):
-        from gossamer.checkpoints import load
-        from gossamer.tasks import task
-
-        label = task("classify", load(model, dtype=dtype, device=device))
-    at_once = batch_tokens(batch_size, label.model, max_length)
-    with reading(read) as told:
-        found = label(
-            [one.text for one in read],
+    check_count("--top-k", top_k)
+    texts = source.read()
+    pairs = _pairs(texts, pair, pair_field, source.files.as_text)
+    classifier = reading.task("classify", source.model)
+    with telling(texts) as told:
+        classified = classifier(
+            [text.text for text in texts],
             pairs,
             top_k=top_k,
             function_to_apply=None if function_to_apply is None else function_to_apply.value,
-            long=long.value,
-            batch_tokens=at_once,
-            max_length=max_length,
             progress=told,
+            **reading.arguments(classifier.model),
         )
-    rows = [[[one.label, score(one.score)] for one in labels] for labels in found.labels]
-    report(read, found, ("label", "score"), rows, as_json)
+    rows = [[[label.label, score(label.score)] for label in labels] for labels in classified.labels]
+    report(texts, classified, ("label", "score"), rows, as_json)
 
 
 def _pairs(texts: Sequence[Text], pair: str | None, pair_field: str | None, as_text: bool) -> list[str] | None:
@@ -110,6 +80,6 @@ def _other_text(text: Text, name: str) -> str:
     value = text.fields.get(name)
     if not isinstance(value, str):
         others = ", ".join(text.fields)[:80] or "none but its text"
-        found = f"is {quote(value)}" if name in text.fields else f"is missing (it has: {others})"
-        raise InputError(f"{text.source}: the field {name!r} {found}; name one of its row with --pair-field")
+        problem = f"is {quote(value)}" if name in text.fields else f"is missing (it has: {others})"
+        raise InputError(f"{text.source}: the field {name!r} {problem}; name one of its row with --pair-field")
     return value

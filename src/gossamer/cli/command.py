@@ -207,7 +207,7 @@ def _explain(problem: Exception, args: Sequence[str]) -> tuple[str, int]:
         return f"the output could not be written ({why}): free some space or write it elsewhere", 2
     if isinstance(problem, MemoryError) or _is_torch_memory(problem):
         return "out of memory; read shorter or fewer texts at once", 2
-    if isinstance(problem, UnicodeEncodeError) and (halves := [one for one in args if not _is_unicode(one)]):
+    if isinstance(problem, UnicodeEncodeError) and (halves := [arg for arg in args if not _is_unicode(arg)]):
         return f"{quote(halves[0])} holds bytes that are no UTF-8, or half a surrogate pair; write it in UTF-8", 2
     return f"{type(problem).__name__}: {problem} (a bug: GOSSAMER_DEBUG=1 shows where; please report it)", 1
 

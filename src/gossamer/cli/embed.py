@@ -14,26 +14,12 @@ from rich.table import Table
 from rich.text import Text as Styled
 from typer import Option
 
-from gossamer.cli.output import JsonList, check_target, print_json_lists, printable, show, working
-from gossamer.cli.task_pages import (
-    NOTES,
-    AsJson,
-    Device,
-    Dtype,
-    Field,
-    Files,
-    HowLong,
-    Long,
-    MaxLength,
-    ModelName,
-    Texts,
-    named,
-    reading,
-    remark,
-)
-from gossamer.cli.texts import AsText, Format, TakesFiles, carried, input_files, refuse_file_name
+from gossamer.cli.options import AsJson, Reading, Source, check_count, grouped
+from gossamer.cli.output import JsonList, check_target, print_json_lists, printable, show
+from gossamer.cli.task_pages import NOTES, named, remark, telling
+from gossamer.cli.texts import TakesFiles, carried, input_files, refuse_file_name
 from gossamer.cli.vector_files import VectorFile, map_of, open_vectors
-from gossamer.errors import InputError, plural
+from gossamer.errors import plural
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,18 +35,14 @@ COMPARED = 8
 _OWN_FIELDS = ("text", "source", "span", "vector", "row")
 
 
+@grouped
 def embed(
-    model: ModelName,
-    texts: Texts = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    source: Source,
+    *,
     spans: Annotated[
         int | None, Option(metavar="N", help="One vector for every N tokens, all read in the same pass.")
     ] = None,
-    long: HowLong = Long.chunk,
-    max_length: MaxLength = None,
+    reading: Reading,
     prompt: Annotated[str | None, Option(metavar="TEXT", help="Put before each text; '' for none.")] = None,
     prompt_name: Annotated[str | None, Option(metavar="NAME", help="One of the model's own prompts.")] = None,
     normalize: Annotated[
@@ -69,8 +51,6 @@ def embed(
     truncate_dim: Annotated[int | None, Option(metavar="N", help="Keep the first N numbers of each vector.")] = None,
     skip_empty: Annotated[bool, Option("--skip-empty", help="Leave out texts without tokens.")] = False,
     batch_size: Annotated[int | None, Option(metavar="N", help="Passes read at once; by their tokens.")] = None,
-    device: Device = None,
-    dtype: Dtype = None,
     out: Annotated[Path | None, Option(metavar="FILE", help="Write the vectors as they come: .npy or .jsonl.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -78,27 +58,24 @@ def embed(
 
     Texts are read as they are needed. With --out, an interrupt leaves the finished vectors there.
     """
-    for name, value in (("spans", spans), ("batch-size", batch_size)):
-        if value is not None and value < 1:
-            raise InputError(f"--{name} is {value}; it must be a whole number, 1 or more")
+    check_count("--spans", spans)
+    check_count("--batch-size", batch_size)
+    texts, files = source.texts or [], source.files
     if prompt is not None:
-        refuse_file_name("--prompt", prompt, as_text)
-    _check_out(out, input_files(texts or [], file or [], as_text))
+        refuse_file_name("--prompt", prompt, files.as_text)
+    _check_out(out, input_files(texts, files.file or [], files.as_text))
     from gossamer.cli.text_parts import TextParts
 
-    source = TextParts(texts or [], file or [], field, format=format, as_text=as_text)
-    with working("reading the model"):
-        from gossamer.checkpoints import load
-        from gossamer.tasks import task
-
-        embedder = task("embed", load(model, dtype=dtype, device=device))
+    parts_of_texts = TextParts(texts, files.file or [], files.field, format=files.format, as_text=files.as_text)
+    embedder = reading.task("embed", source.model)
     with _listed(as_json) as listed:
-        result = _Result(source, listed, has_vectors=out is None)
-        with _saved(out) as saved, reading(source.incoming, "characters") as report:
+        result = _Result(parts_of_texts, listed, has_vectors=out is None)
+        with _saved(out) as saved, telling(parts_of_texts.incoming, "characters") as told:
             parts = embedder.stream(
-                source.documents(), spans, long.value, progress=lambda done, _: report(done, source.characters()),
+                parts_of_texts.documents(), spans, reading.long.value,
+                progress=lambda done, _: told(done, parts_of_texts.characters()),
                 prompt=prompt, prompt_name=prompt_name, normalize=normalize, truncate_dim=truncate_dim,
-                max_length=max_length, batch_size=batch_size, skip_empty=skip_empty,
+                max_length=reading.max_length, batch_size=batch_size, skip_empty=skip_empty,
             )  # fmt: skip
             for part in parts:
                 result.add(part, saved)
@@ -161,15 +138,16 @@ class _Result:
         """Take what is finished: into the file, the lists, the table."""
         text = self.source.incoming[part.text]
         self._note(named(part.notes, self.source.incoming))
-        rows = [_row(part.text, text, span) for span in part.spans]
+        is_told = saved is not None or bool(self.listed)
+        rows = [_row(part.text, text, span) for span in part.spans] if is_told else []
         if saved is not None:
             saved.add(part.vectors.numpy(), rows, part.is_last)
         for row, vector in zip(rows if self.listed else (), part.vectors, strict=False):
             self.listed["rows"].add({**row, "vector": vector.tolist()} if self.has_vectors else row)
         self.first += [vector.clone() for vector in part.vectors[: COMPARED + 1 - len(self.first)]]
         self.size = part.vectors.shape[1]
-        self.rows += len(rows)
-        self.rows_of_text += len(rows)
+        self.rows += len(part.spans)
+        self.rows_of_text += len(part.spans)
         if part.is_last:
             self._end(part, text)
 

@@ -7,13 +7,13 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
-from typer import Option
 
 from gossamer import __version__
+from gossamer.cli.options import AsJson
 from gossamer.cli.output import print_json, show, working
 
 __all__ = ["env"]
@@ -34,10 +34,10 @@ VARIABLES = (
 )
 
 
-def env(as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False) -> None:
+def env(as_json: AsJson = False) -> None:
     """Versions, processor, devices and folders: paste it into a bug report."""
     with working("looking around"):
-        found = {
+        facts = {
             "versions": _versions(),
             "system": _system(),
             "torch": _torch(),
@@ -48,9 +48,9 @@ def env(as_json: Annotated[bool, Option("--json", help="Print one JSON document.
             "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         }
     if as_json:
-        print_json(found)
+        print_json(facts)
     else:
-        show(_page(found))
+        show(_page(facts))
 
 
 def _versions() -> dict[str, str | None]:
@@ -69,7 +69,7 @@ def _system() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "processor": name,
-        "instruction_sets": [one for one in FLAGS if one in flags],
+        "instruction_sets": [flag for flag in FLAGS if flag in flags],
         "cores": os.cpu_count(),
         "usable_cores": usable,
         "memory_bytes": _memory(),
@@ -152,22 +152,22 @@ def _from_home(path: str) -> str:
     return f"~{path.removeprefix(home)}" if path.startswith(f"{home}/") else path
 
 
-def _page(found: dict[str, Any]) -> Table:
+def _page(sections: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold cyan", no_wrap=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for section, facts in found.items():
+    for section, facts in sections.items():
         for i, (name, value) in enumerate(_lines(facts)):
             table.add_row(section if i == 0 else "", name, Text(value))
     return table
 
 
 def _lines(facts: Any) -> list[tuple[str, str]]:
-    if isinstance(facts, list) and all(isinstance(one, str) for one in facts):
+    if isinstance(facts, list) and all(isinstance(fact, str) for fact in facts):
         return [("", ", ".join(facts))]
     if isinstance(facts, list):
-        return [(one["device"], ", ".join(_shown(n, v) for n, v in one.items() if n != "device")) for one in facts]
+        return [(fact["device"], ", ".join(_shown(n, v) for n, v in fact.items() if n != "device")) for fact in facts]
     labels = {name: name.removesuffix("_bytes").replace("_", " ") if name.islower() else name for name in facts}
     return [(labels[name], _shown(name, value)) for name, value in facts.items()] or [("", "none set")]
 

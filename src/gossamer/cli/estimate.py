@@ -10,6 +10,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 from gossamer.cli.changes import Changes, read_changes
+from gossamer.cli.options import AsJson
 from gossamer.cli.output import print_json, show, working
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def estimate(
     config: Annotated[str, Argument(metavar="CONFIG.yaml", help="The settings that gossamer train would be given.")],
     change: Changes = None,
     processes: Annotated[int, Option(metavar="N", help="Processes that share the batch.")] = 1,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What a training takes: the most memory at once, and the time of a step.
 
@@ -34,19 +35,20 @@ def estimate(
         from gossamer.training.config import TrainingConfig
         from gossamer.training.estimate import estimate as reckon
 
-        found = reckon(TrainingConfig.read(config, changes), processes=processes)
+        estimated = reckon(TrainingConfig.read(config, changes), processes=processes)
     if as_json:
-        print_json(found.to_dict())
+        print_json(estimated.to_dict())
     else:
-        show(_page(found))
+        show(_page(estimated))
 
 
-def _page(found: Estimate) -> Group:
+def _page(estimated: Estimate) -> Group:
     head = (
-        f"{found.parameters:,} parameters; {found.tokens:,} tokens a step: {found.rows} x {found.length:,}"
-        f"{f' x {found.accumulation}' if found.accumulation > 1 else ''}, on {found.device}"
+        f"{estimated.parameters:,} parameters; {estimated.tokens:,} tokens a step: "
+        f"{estimated.rows} x {estimated.length:,}"
+        f"{f' x {estimated.accumulation}' if estimated.accumulation > 1 else ''}, on {estimated.device}"
     )
-    memory, seconds = found.memory, found.seconds
+    memory, seconds = estimated.memory, estimated.seconds
     sizes = {
         "weights": memory.weights,
         "optimizer": memory.optimizer,
@@ -58,8 +60,8 @@ def _page(found: Estimate) -> Group:
         Text(head),
         Text(f"\nmemory at its fullest ({memory.moment.replace('_', '-')}): {_bytes(memory.peak)}", "bold"),
         _grid([(name, _bytes(size)) for name, size in sizes.items() if size]),
-        Text(f"\ntime of a step: {_time(found.step_seconds)}, {_rate(found)} tokens/s", "bold"),
-        _grid([(name, _time(one)) for name, one in sorted(seconds.items(), key=lambda item: -item[1])]),
+        Text(f"\ntime of a step: {_time(estimated.step_seconds)}, {_rate(estimated)} tokens/s", "bold"),
+        _grid([(name, _time(time)) for name, time in sorted(seconds.items(), key=lambda item: -item[1])]),
     )
 
 
@@ -72,8 +74,8 @@ def _grid(rows: list[tuple[str, str]]) -> Table:
     return grid
 
 
-def _rate(found: Estimate) -> str:
-    return f"{found.tokens / found.step_seconds:,.0f}" if found.step_seconds else "?"
+def _rate(estimated: Estimate) -> str:
+    return f"{estimated.tokens / estimated.step_seconds:,.0f}" if estimated.step_seconds else "?"
 
 
 def _bytes(size: int) -> str:

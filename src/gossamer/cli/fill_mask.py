@@ -6,68 +6,37 @@ from typing import Annotated
 
 from typer import Option
 
-from gossamer.cli.output import working
-from gossamer.cli.task_pages import (
-    AsJson,
-    BatchSize,
-    Device,
-    Dtype,
-    Field,
-    Files,
-    HowLong,
-    Long,
-    MaxLength,
-    ModelName,
-    Texts,
-    batch_tokens,
-    check_top_k,
-    reading,
-    report,
-    score,
-)
-from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts
+from gossamer.cli.options import AsJson, BatchedReading, Source, check_count, grouped
+from gossamer.cli.task_pages import report, score, telling
+from gossamer.cli.texts import TakesFiles
 
 __all__ = ["COMMAND", "fill_mask"]
 
 COMMAND = TakesFiles
 
 
+@grouped
 def fill_mask(
-    model: ModelName,
-    texts: Texts = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    source: Source,
+    *,
     top_k: Annotated[int, Option(metavar="N", help="Tokens for each mask.")] = 5,
     target: Annotated[
         list[str] | None, Option(metavar="WORD", help="Consider this word; may be given several times.")
     ] = None,
-    long: HowLong = Long.chunk,
-    max_length: MaxLength = None,
-    dtype: Dtype = None,
-    device: Device = None,
-    batch_size: BatchSize = None,
+    reading: BatchedReading,
     as_json: AsJson = False,
 ) -> None:
     """The likeliest tokens under each mask ([MASK], or as the model's tokenizer writes it) of texts of any length."""
-    check_top_k(top_k)
-    read = list(read_texts(texts or [], file or [], field, format=format, as_text=as_text))
-    with working("reading the model"):
-        from gossamer.checkpoints import load
-        from gossamer.tasks import task
-
-        fill = task("fill-mask", load(model, dtype=dtype, device=device))
-    at_once = batch_tokens(batch_size, fill.model, max_length)
-    with reading(read) as told:
-        found = fill(
-            [one.text for one in read],
+    check_count("--top-k", top_k)
+    texts = source.read()
+    filler = reading.task("fill-mask", source.model)
+    with telling(texts) as told:
+        filled = filler(
+            [text.text for text in texts],
             top_k=top_k,
             targets=target or None,
-            long=long.value,
-            batch_tokens=at_once,
-            max_length=max_length,
             progress=told,
+            **reading.arguments(filler.model),
         )
     rows = [
         [
@@ -75,9 +44,9 @@ def fill_mask(
             for mask in masks
             for fill in mask.fills
         ]
-        for masks in found.masks
+        for masks in filled.masks
     ]
-    report(read, found, ("mask", "token", "score", "text"), rows, as_json)
+    report(texts, filled, ("mask", "token", "score", "text"), rows, as_json)
 
 
 def _around(text: str, place: int) -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from gossamer.cli.options import AsJson, Loading, ModelName, TextFiles, check_count, grouped
 from gossamer.cli.output import harmless, note, print_json, progress, working
-from gossamer.cli.task_pages import AsJson, Device, Dtype, Field, Files, ModelName, remark
-from gossamer.cli.texts import AsText, Format, TakesFiles, Text, carried, read_texts
+from gossamer.cli.task_pages import remark
+from gossamer.cli.texts import TakesFiles, Text, carried
 from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
@@ -26,16 +27,15 @@ SHOWN = 400
 BOLD, NORMAL = "\033[1m", "\033[0m"
 
 
+@grouped
 def generate(
     model: ModelName,
     texts: Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to continue.")] = None,
     prompt: Annotated[
         list[str] | None, Option("--prompt", "-p", metavar="TEXT", help="The same; may be given several times.")
     ] = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    *,
+    files: TextFiles,
     max_new_tokens: Annotated[int, Option(metavar="N", help="Tokens to generate for each text.")] = 128,
     temperature: Annotated[float, Option(metavar="T", help="0: always the likeliest token.")] = 1.0,
     top_k: Annotated[int | None, Option(metavar="N", help="Draw from the N likeliest tokens alone.")] = None,
@@ -46,49 +46,45 @@ def generate(
         list[str] | None, Option(metavar="TEXT", help=r"End before this (\n: a line's end); several times.")
     ] = None,
     seed: Annotated[int | None, Option(metavar="N", help="Same seed, same texts; drawn unless given.")] = None,
-    dtype: Dtype = None,
-    device: Device = None,
+    loading: Loading,
     as_json: AsJson = False,
 ) -> None:
     """Continue texts with a decoder. One text is shown while it is written."""
-    for name, count in (("--max-new-tokens", max_new_tokens), ("--top-k", top_k)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} is {count}; it must be a whole number, 1 or more")
-    given = read_texts([*(texts or []), *(prompt or [])], file or [], field, format=format, as_text=as_text)
-    read = [_without_last_break(one) for one in given]
+    check_count("--max-new-tokens", max_new_tokens)
+    check_count("--top-k", top_k)
+    prompts = [_without_last_break(text) for text in files.read([*(texts or []), *(prompt or [])])]
     with working("reading the model"):
-        from gossamer.checkpoints import load
         from gossamer.generation.sampling import Sampling
 
         Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        loaded = load(model, dtype=dtype, device=device)
+    loaded = loading.load(model)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
-        "stop": [one.replace("\\n", "\n") for one in stop or []],
+        "stop": [text.replace("\\n", "\n") for text in stop or []],
         "seed": seed,
     }
     try:
-        found = _run(loaded, read, options, shown=len(read) == 1 and not as_json)
+        generated = _run(loaded, prompts, options, shown=len(prompts) == 1 and not as_json)
     except InputError as problem:
-        raise InputError(_named(str(problem), read)) from problem
-    _report(read, found, as_json)
+        raise InputError(_named(str(problem), prompts)) from problem
+    _report(prompts, generated, as_json)
     if not as_json:
-        _tell_speed_and_seed(found, drawn=seed is None and temperature > 0)
+        _tell_speed_and_seed(generated, drawn=seed is None and temperature > 0)
 
 
-def _without_last_break(one: Text) -> Text:
+def _without_last_break(text: Text) -> Text:
     """Editors end files with a line break that nobody means as part of a prompt."""
-    return replace(one, text=one.text.removesuffix("\n").removesuffix("\r")) if one.whole else one
+    return replace(text, text=text.text.removesuffix("\n").removesuffix("\r")) if text.whole else text
 
 
 def _run(model: Model, texts: list[Text], options: dict[str, Any], shown: bool) -> Generated:
     """Generate; write the text as it comes where there is only one to be shown."""
     from gossamer.generation import generate as run
 
-    prompts = [one.text for one in texts]
+    prompts = [text.text for text in texts]
     if not shown:
         with progress("generating") as told:
             under_way, done = run(model, prompts, **options, stream=True), 0
@@ -105,40 +101,40 @@ def _run(model: Model, texts: list[Text], options: dict[str, Any], shown: bool) 
     return under_way.result
 
 
-def _report(texts: list[Text], found: Generated, as_json: bool) -> None:
-    notes = [_named(one, texts) for one in found.notes]
-    continued = found.texts or []
+def _report(texts: list[Text], generated: Generated, as_json: bool) -> None:
+    notes = [_named(said, texts) for said in generated.notes]
+    continued = generated.texts or []
     if as_json:
-        print_json({"texts": _rows(texts, found), "notes": notes} | _speed(found))
+        print_json({"texts": _rows(texts, generated), "notes": notes} | _speed(generated))
     elif len(texts) > 1:
-        for one, text in zip(texts, continued, strict=True):
-            _write_prompt(one.text)
+        for prompt, text in zip(texts, continued, strict=True):
+            _write_prompt(prompt.text)
             _write(f"{text}\n\n")
     remark(notes)
 
 
-def _tell_speed_and_seed(found: Generated, drawn: bool) -> None:
+def _tell_speed_and_seed(generated: Generated, drawn: bool) -> None:
     """The speed on a terminal; the seed there, and wherever nobody gave the one that the texts were drawn with."""
-    seed = f"seed {found.seeds[0]}"
+    seed = f"seed {generated.seeds[0]}"
     if sys.stdout.isatty():
-        note(f"{plural(sum(map(len, found.ids)), 'token')} at {found.tokens_per_second:,.1f} a second, {seed}")
+        note(f"{plural(sum(map(len, generated.ids)), 'token')} at {generated.tokens_per_second:,.1f} a second, {seed}")
     elif drawn:
         note(f"{seed}: the same again with --{seed}")
 
 
-def _rows(texts: list[Text], found: Generated) -> list[dict[str, Any]]:
-    fields = found.to_dict()
+def _rows(texts: list[Text], generated: Generated) -> list[dict[str, Any]]:
+    fields = generated.to_dict()
     names = {"texts": "text", "ids": "ids", "tokens": "tokens", "stopped": "stopped", "stop": "stop", "seeds": "seed"}
     return [
-        {"source": one.source, "prompt": one.text}
-        | carried(one.fields, ("source", "prompt", *names.values()))
+        {"source": text.source, "prompt": text.text}
+        | carried(text.fields, ("source", "prompt", *names.values()))
         | {name: fields[field][i] for field, name in names.items()}
-        for i, one in enumerate(texts)
+        for i, text in enumerate(texts)
     ]
 
 
-def _speed(found: Generated) -> dict[str, float]:
-    return {"seconds": found.seconds, "tokens_per_second": found.tokens_per_second}
+def _speed(generated: Generated) -> dict[str, float]:
+    return {"seconds": generated.seconds, "tokens_per_second": generated.tokens_per_second}
 
 
 def _named(said: str, texts: list[Text]) -> str:

@@ -24,11 +24,11 @@ class Verb(TyperCommand):
     """One verb: what it does, its arguments, its options."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        params = [one for one in self.get_params(ctx) if not getattr(one, "hidden", False)]
-        arguments = [one for one in params if not _is_option(one)]
-        names = " ".join(one.metavar or str(one.name).upper() for one in arguments)
+        params = [parameter for parameter in self.get_params(ctx) if not getattr(parameter, "hidden", False)]
+        arguments = [parameter for parameter in params if not _is_option(parameter)]
+        names = " ".join(parameter.metavar or str(parameter.name).upper() for parameter in arguments)
         usage = " ".join(part for part in (ctx.command_path, names, "[OPTIONS]") if part)
-        _show(usage, self.help, [_rows(arguments), _rows([one for one in params if _is_option(one)])])
+        _show(usage, self.help, [_rows(arguments), _rows([parameter for parameter in params if _is_option(parameter)])])
 
 
 class Verbs(TyperGroup):
@@ -41,7 +41,8 @@ class Verbs(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         verbs = [
-            (Text(name, "bold cyan"), Text(one.short_help or one.help or "")) for name, one in self.commands.items()
+            (Text(name, "bold cyan"), Text(command.short_help or command.help or ""))
+            for name, command in self.commands.items()
         ]
         rows = _rows(self.get_params(ctx))
         _show(f"{ctx.command_path} VERB ...", self.help, [verbs, rows], self.epilog)
@@ -55,24 +56,25 @@ def _is_option(parameter: Any) -> bool:
 
 
 def _rows(parameters: list[Any]) -> list[Row]:
-    return [_option(one) if _is_option(one) else _argument(one) for one in parameters]
+    return [_option(parameter) if _is_option(parameter) else _argument(parameter) for parameter in parameters]
 
 
-def _argument(one: Any) -> Row:
-    return Text(one.metavar or str(one.name).upper(), "bold"), Text(one.help or "")
+def _argument(argument: Any) -> Row:
+    return Text(argument.metavar or str(argument.name).upper(), "bold"), Text(argument.help or "")
 
 
-def _option(one: Any) -> Row:
+def _option(option: Any) -> Row:
     name = Text(
-        ", ".join(sorted([*one.opts, *one.secondary_opts], key=lambda name: not name.startswith("--"))), "bold cyan"
+        ", ".join(sorted([*option.opts, *option.secondary_opts], key=lambda name: not name.startswith("--"))),
+        "bold cyan",
     )
-    if not one.is_flag:
-        name.append(f" {one.metavar or ('N' if isinstance(one.default, int) else 'VALUE')}", "not bold")
-    text = Text(one.help or "")
-    if one.required:
+    if not option.is_flag:
+        name.append(f" {option.metavar or ('N' if isinstance(option.default, int) else 'VALUE')}", "not bold")
+    text = Text(option.help or "")
+    if option.required:
         text.append(" (required)", "bold")
-    elif not one.is_flag and one.default not in (None, "") and not callable(one.default):
-        default = one.default.value if isinstance(one.default, Enum) else one.default
+    elif not option.is_flag and option.default not in (None, "") and not callable(option.default):
+        default = option.default.value if isinstance(option.default, Enum) else option.default
         text.append(f" [{default}]", "dim")
     return name, text
 
@@ -81,7 +83,7 @@ def _show(usage: str, about: str | None, sections: list[list[Row]], end: str | N
     """Print the page; all sections share one width of names."""
     widest = max((len(name) for rows in sections for name, _ in rows), default=0)
     parts: list[Any] = [Text.assemble("Usage: ", (usage, "bold"))]
-    parts += [Text("\n" + " ".join(one.split())) for one in inspect.cleandoc(about or "").split("\n\n")]
+    parts += [Text("\n" + " ".join(paragraph.split())) for paragraph in inspect.cleandoc(about or "").split("\n\n")]
     parts += [Padding(_grid(rows, widest), (1, 0, 0, 2)) for rows in sections if rows]
     show(Group(*parts, *([Text(f"\n{end}", "dim")] if end else [])), most=WIDTH)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.text import Text
-from typer import Argument, BadParameter, Option
+from typer import BadParameter, Option
 
+from gossamer.cli.options import AsJson, ModelName
 from gossamer.cli.output import check_directory, note, print_json, show, working
 from gossamer.errors import InputError, quote
 
@@ -15,7 +16,7 @@ __all__ = ["lengthen"]
 
 
 def lengthen(
-    model: Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")],
+    model: ModelName,
     out: Annotated[Path, Option(metavar="DIR", help="Where to save the longer model.")],
     to: Annotated[int, Option(metavar="N", help="Tokens that it shall read at once.")] = 4096,
     window: Annotated[
@@ -26,7 +27,7 @@ def lengthen(
         Option(metavar="WHICH", help="first: each text's first token sees all and is seen; none: only a head's own."),
     ] = "first",
     force: Annotated[bool, Option("--force", help="Take a window that holds copied positions twice.")] = False,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a pretrained encoder read longer texts.
 
@@ -61,7 +62,7 @@ def lengthen(
 
 def _windows(window: str) -> int | list[int]:
     try:
-        numbers = [int(one) for one in window.split(",")]
+        numbers = [int(number) for number in window.split(",")]
     except ValueError:
         raise BadParameter(
             f"{quote(window)} is not a number such as 512, or one for each layer", param_hint="'--window'"

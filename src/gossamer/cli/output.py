@@ -29,6 +29,7 @@ __all__ = [
     "check_directory",
     "check_target",
     "harmless",
+    "is_json",
     "json_line",
     "note",
     "print_json",
@@ -106,11 +107,20 @@ def json_line(value: Any) -> str:
         return json.dumps(_finite(value), allow_nan=False)
 
 
+def is_json(value: Any) -> bool:
+    """Whether JSON has words for all numbers in a value."""
+    if isinstance(value, dict):
+        return all(map(is_json, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_json, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(name): _finite(one) for name, one in value.items()}
+        return {str(name): _finite(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -228,7 +238,7 @@ def check_target(path: Path, suffixes: Sequence[str], inputs: Sequence[Path] = (
     if path.suffix not in suffixes:
         raise InputError(f"{path}: the name must end in {' or '.join(suffixes)}, which says how to write it")
     check_writable(path)
-    if path.exists() and any(one.exists() and one.samefile(path) for one in inputs):
+    if path.exists() and any(read.exists() and read.samefile(path) for read in inputs):
         raise InputError(f"{path}: is one of the texts to be read; name another file for the result")
 
 
@@ -242,7 +252,7 @@ def check_directory(out: Path) -> None:
         raise InputError(
             f"--out is {str(out)!r}, the folder you are in, or one around it; name one in it, or beside it"
         )
-    there = next(one for one in (out, *out.absolute().parents) if one.exists())
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise InputError(f"--out is {str(out)!r}, but {str(there)!r} is a file; name a directory")
     if not os.access(there, os.W_OK):

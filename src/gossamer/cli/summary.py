@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Argument, BadParameter, Option
+from typer import BadParameter, Option
 
+from gossamer.cli.options import AsJson, ModelName
 from gossamer.cli.output import print_json, show, working
 from gossamer.errors import quote
 
@@ -13,11 +14,11 @@ __all__ = ["summary"]
 
 
 def summary(
-    model: Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")],
+    model: ModelName,
     lengths: Annotated[
         str, Option(metavar="N,N,...", help="Text lengths in tokens at which to tell the cost.")
     ] = "512,4096,16384",
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What a model is made of, what it weighs, and what reading a text takes.
 
@@ -28,21 +29,21 @@ def summary(
         from gossamer.checkpoints import load
         from gossamer.inspect import summary as summarize
 
-        found = summarize(load(model), numbers)
+        summarized = summarize(load(model), numbers)
     if as_json:
-        print_json(found.to_dict())
+        print_json(summarized.to_dict())
     else:
-        show(found)
+        show(summarized)
 
 
 def _numbers(lengths: str) -> list[int]:
     try:
-        numbers = [int(one) for one in lengths.split(",")]
+        numbers = [int(number) for number in lengths.split(",")]
     except ValueError:
         raise BadParameter(
             f"{quote(lengths)} is not a list of numbers such as 512,4096", param_hint="'--lengths'"
         ) from None
-    if any(one < 1 for one in numbers):
+    if any(number < 1 for number in numbers):
         raise BadParameter(
             f"{quote(lengths)} has {quote(min(numbers))}; each must be 1 or more tokens", param_hint="'--lengths'"
         )

@@ -1,52 +1,32 @@
-"""What the verbs of tasks share: their options, their remarks, and a result for people or as JSON."""
+"""What the verbs of tasks say and print: their remarks, and a result for people or as JSON."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text as Styled
-from typer import Argument, Option
 
 from gossamer.cli.output import note, print_json, printable, progress, show
 from gossamer.cli.texts import Text, carried
 from gossamer.cli.wording import wording
 from gossamer.errors import InputError, plural
 
-if TYPE_CHECKING:
-    from gossamer.models import Model
-
 __all__ = [
-    "AsJson",
-    "BatchSize",
-    "Device",
-    "Dtype",
-    "Field",
-    "Files",
-    "HowLong",
-    "Long",
-    "MaxLength",
-    "ModelName",
     "Named",
-    "Texts",
-    "batch_tokens",
-    "check_top_k",
     "named",
-    "reading",
     "remark",
     "report",
     "score",
+    "telling",
 ]
 
 _OF_ONE = {"null_scores": "null_score"}
-BATCH_TOKENS = 4096
 NOTES = 3
 SHOWN = 20
 
@@ -58,47 +38,9 @@ class Named(Protocol):
     def source(self) -> str: ...
 
 
-class Long(StrEnum):
-    """What happens to a text longer than the model."""
-
-    chunk = "chunk"
-    truncate = "truncate"
-    error = "error"
-
-
-ModelName = Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")]
-Texts = Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to read, or names of files of them.")]
-Files = Annotated[
-    list[Path] | None,
-    Option("--file", "-f", metavar="FILE ...", help="Files: txt, md, jsonl, json, csv, tsv, packed too; -: stdin."),
-]
-Field = Annotated[str, Option(metavar="NAME", help="The field or column that holds the text.")]
-HowLong = Annotated[Long, Option(metavar="HOW", help="Longer texts than the model reads: chunk, truncate or error.")]
-MaxLength = Annotated[
-    int | None, Option(metavar="N", help="Tokens read at once; as many as the model's own files say.")
-]
-Dtype = Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")]
-Device = Annotated[str | None, Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1 ...; cpu.")]
-BatchSize = Annotated[
-    int | None, Option(metavar="N", min=1, help="Read as many tokens at once as N texts that fill the model.")
-]
-AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
-
-
-def batch_tokens(passes: int | None, model: Model, max_length: int | None) -> int:
-    """How many tokens are read at once, for so many passes of the longest that there are."""
-    return BATCH_TOKENS if passes is None else passes * model.reading_length(max_length)
-
-
-def check_top_k(top_k: int | None) -> None:
-    """Refuse a number below 1 before the model is read."""
-    if top_k is not None and top_k < 1:
-        raise InputError(f"--top-k is {top_k}; it must be a whole number, 1 or more")
-
-
 def named(notes: Sequence[str], texts: Sequence[Text] | Mapping[int, Named]) -> list[str]:
     """The task's remarks, with where a text came from in place of its number, and options in place of arguments."""
-    return [_named(one, texts) for one in notes]
+    return [_named(note, texts) for note in notes]
 
 
 def _named(said: str, texts: Sequence[Text] | Mapping[int, Named]) -> str:
@@ -110,7 +52,7 @@ def _named(said: str, texts: Sequence[Text] | Mapping[int, Named]) -> str:
 
 
 @contextmanager
-def reading(
+def telling(
     texts: Sequence[Text] | Mapping[int, Named], unit: str = "tokens"
 ) -> Iterator[Callable[[int, int | None], None]]:
     """The progress of a task; what it refuses is said in the command line's words."""
@@ -129,47 +71,47 @@ def score(value: float) -> str:
 def remark(notes: list[str], count: int | None = None) -> None:
     """The first remarks, on stderr, and how many more there are; count: of all, where the last ones are not given."""
     more = (len(notes) if count is None else count) - NOTES
-    for one in notes[:NOTES]:
-        note(one)
+    for said in notes[:NOTES]:
+        note(said)
     if more > 0:
         note(f"and {plural(more, 'more text')} like these")
 
 
 def report(
-    texts: Sequence[Text], found: Any, columns: Sequence[str], rows: Sequence[list[list[str]]], as_json: bool
+    texts: Sequence[Text], result: Any, columns: Sequence[str], rows: Sequence[list[list[str]]], as_json: bool
 ) -> None:
     """A task's result: everything that it has for each text, as JSON, or the cells of `rows`, in a table a text.
 
     In JSON the other fields of a text's row stand beside it.
     """
-    notes = named(found.notes, texts)
+    notes = named(result.notes, texts)
     remark(notes)
     if as_json:
-        result = found.to_dict()
+        fields_of_result = result.to_dict()
         fields = {
             _OF_ONE.get(field, field): values
-            for field, values in result.items()
+            for field, values in fields_of_result.items()
             if isinstance(values, list) and field != "notes"
         }
         listed = [
-            {"source": one.source}
-            | carried(one.fields, ("source", *fields))
+            {"source": text.source}
+            | carried(text.fields, ("source", *fields))
             | {field: values[i] for field, values in fields.items()}
-            for i, one in enumerate(texts)
+            for i, text in enumerate(texts)
         ]
-        of_all = {field: value for field, value in result.items() if not isinstance(value, list)}
+        of_all = {field: value for field, value in fields_of_result.items() if not isinstance(value, list)}
         print_json({"texts": listed, **of_all, "notes": notes})
         return
     parts: list[Any] = []
-    for one, tokens, passes, cells in list(zip(texts, found.tokens, found.passes, rows, strict=True))[:SHOWN]:
-        parts += [*_heading(one, tokens, passes), _table(columns, cells) if cells else Styled("none", "dim"), ""]
+    for text, tokens, passes, cells in list(zip(texts, result.tokens, result.passes, rows, strict=True))[:SHOWN]:
+        parts += [*_heading(text, tokens, passes), _table(columns, cells) if cells else Styled("none", "dim"), ""]
     if len(texts) > SHOWN:
         parts.append(Styled(f"and {plural(len(texts) - SHOWN, 'more text')}: see all with --json", style="dim"))
     show(Group(*parts))
 
 
-def _heading(one: Text, tokens: int, passes: int) -> list[Styled]:
-    shown = one.text if one.source.startswith("argument") else one.source
+def _heading(text: Text, tokens: int, passes: int) -> list[Styled]:
+    shown = text.text if text.source.startswith("argument") else text.source
     count = f"{plural(tokens, 'token')}, {plural(passes, 'pass', 'passes')}"
     return [
         Styled(printable(shown[:200]), "bold", no_wrap=True, overflow="ellipsis"),

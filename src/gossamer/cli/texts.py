@@ -9,20 +9,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from typer import Option
+from typing import TYPE_CHECKING, Any
 
 from gossamer.cli.help_page import Verb
-from gossamer.cli.output import note
-from gossamer.errors import InputError, quote
+from gossamer.cli.output import is_json, note
+from gossamer.errors import InputError, quote, remark
 
 if TYPE_CHECKING:
     from gossamer.text import Document, InputStream
 
 __all__ = [
-    "AsText",
-    "Format",
     "TakesFiles",
     "Text",
     "TextFormat",
@@ -54,13 +50,6 @@ class TextFormat(StrEnum):
     parquet = "parquet"
 
 
-Format = Annotated[
-    TextFormat | None,
-    Option(metavar="FORMAT", help="What files and stdin hold: txt, jsonl, json, csv, tsv, parquet; by their ending."),
-]
-AsText = Annotated[bool, Option("--text", help="Every TEXT is a text, though a file be called so.")]
-
-
 @dataclass(frozen=True)
 class Text:
     """One text and where it came from: `argument 1`, `speech.txt`, `speeches.jsonl:3`, `standard input`.
@@ -75,7 +64,12 @@ class Text:
 
 
 def carried(fields: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
-    """The fields of a row, for a result with fields of its own; one that is called like one of those: `input_...`."""
+    """The fields of a row, for a result with fields of its own; one that is called like one of those: `input_...`.
+
+    What JSON has no word for will be null in it, which a note says once.
+    """
+    if not is_json(fields):
+        remark("NaN and infinity in the fields of rows, which JSON does not have, are null in the result")
     renamed = {}
     for name, value in fields.items():
         other = name
@@ -108,15 +102,15 @@ def _spread(args: Sequence[str], names: tuple[str, ...]) -> list[str]:
     """`--file a b` as `--file a --file b`."""
     spread: list[str] = []
     collecting, values = "", 0
-    for i, one in enumerate(args):
-        if one == "--":
+    for i, arg in enumerate(args):
+        if arg == "--":
             return [*spread, *args[i:]]
-        if one.startswith("-") and one != "-":
-            collecting, values = (one if one in names else ""), 0
+        if arg.startswith("-") and arg != "-":
+            collecting, values = (arg if arg in names else ""), 0
         elif collecting:
             spread += [collecting] if values else []
             values += 1
-        spread.append(one)
+        spread.append(arg)
     return spread
 
 

@@ -16,8 +16,9 @@ from rich.text import Text as Styled
 from typer import Argument, Option
 
 from gossamer.cli import output
+from gossamer.cli.options import AsJson, Format
 from gossamer.cli.output import check_target, note, print_json, show, working
-from gossamer.cli.texts import Format, stdin_stream
+from gossamer.cli.texts import stdin_stream
 from gossamer.errors import plural
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def tokenize(
         ),
     ] = True,
     format: Format = None,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Turn texts into a token file to train on; memory does not grow with them.
 

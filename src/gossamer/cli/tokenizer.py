@@ -15,9 +15,9 @@ from rich.text import Text as Styled
 from typer import Argument, Option
 
 from gossamer.cli.help_page import Verbs
+from gossamer.cli.options import AsJson, FieldName, Files, Format, TextFiles, grouped
 from gossamer.cli.output import check_directory, note, print_json, printable, show, working
-from gossamer.cli.task_pages import Field, Files
-from gossamer.cli.texts import AsText, Format, TakesFiles, read_texts
+from gossamer.cli.texts import TakesFiles, read_texts
 from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
@@ -56,15 +56,7 @@ def several() -> Any:
 
 
 def train(
-    file: Annotated[
-        list[Path],
-        Option(
-            "--file",
-            "-f",
-            metavar="FILE ...",
-            help="Files: txt, md, jsonl, json, csv, tsv, packed too; -: stdin.",
-        ),
-    ],
+    file: Files,
     out: Annotated[Path, Option(metavar="DIR", help="Where to save the tokenizer.")],
     kind: Annotated[Kind | None, Option(metavar="KIND", help="wordpiece, bpe or unigram; the family's own.")] = None,
     family: Annotated[
@@ -75,9 +67,9 @@ def train(
         bool | None, Option("--lower-case/--keep-case", help="Whether A is a; the family's habit unless given.")
     ] = None,
     max_length: Annotated[int | None, Option(metavar="N", help="Tokens that the model to come will read.")] = None,
-    field: Field = "text",
+    field: FieldName = "text",
     format: Format = None,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a new tokenizer from texts; the same texts give the same one.
 
@@ -87,7 +79,7 @@ def train(
     if kind is None and family is None:
         raise InputError("give --kind (wordpiece, bpe or unigram) or --family, such as bert")
     _check_out(out)
-    texts = [one.text for one in read_texts([], file, field, format=format)]
+    texts = [text.text for text in read_texts([], file, field, format=format)]
     with working(f"training on {sum(map(len, texts)):,} characters"):
         from gossamer.text import train_tokenizer
 
@@ -116,13 +108,12 @@ def train(
         show(_receipt(receipt))
 
 
+@grouped
 def show_tokens(
     model: Annotated[str, Argument(metavar="MODEL", help="A model's or tokenizer's directory, or an id on the hub.")],
     texts: Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to cut, or names of files.")] = None,
-    file: Files = None,
-    field: Field = "text",
-    format: Format = None,
-    as_text: AsText = False,
+    *,
+    files: TextFiles,
     control_tokens: Annotated[
         bool,
         Option(
@@ -130,11 +121,10 @@ def show_tokens(
             help="The name of a special token in a text ([SEP]) is that token, or letters.",
         ),
     ] = True,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the tokens of a text, special ones included: their ids and the characters that they stand for."""
-    found = read_texts(texts or [], file or [], field, format=format, as_text=as_text, may_be_empty=True)
-    read = [one.text for one in found]
+    read = [text.text for text in files.read(texts or [], may_be_empty=True)]
     with working("reading the tokenizer"):
         from gossamer.checkpoints.hub import find_checkpoint
         from gossamer.text import Tokenizer
@@ -150,7 +140,7 @@ def show_tokens(
 def _check_out(out: Path) -> None:
     """A new directory, an empty one, or one that holds a tokenizer alone: nothing else is ever replaced."""
     check_directory(out)
-    others = [one.name for one in out.iterdir() if one.name not in WRITTEN] if out.is_dir() else []
+    others = [path.name for path in out.iterdir() if path.name not in WRITTEN] if out.is_dir() else []
     if others:
         raise InputError(f"--out is {str(out)!r}, which holds {others[0]!r} as well; name a new or empty directory")
 

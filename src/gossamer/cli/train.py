@@ -11,6 +11,7 @@ from rich.text import Text
 from typer import Argument, Exit, Option
 
 from gossamer.cli.changes import Changes, read_changes
+from gossamer.cli.options import AsJson
 from gossamer.cli.output import check_directory, harmless, note, print_json, show, working
 
 __all__ = ["train"]
@@ -31,7 +32,7 @@ def train(
     resume: Annotated[
         Resume, Option(metavar="HOW", help="auto goes on with a run that is there; never; must.")
     ] = Resume.auto,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a language model, a classifier or a tagger as a config says.
 

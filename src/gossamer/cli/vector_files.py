@@ -112,12 +112,12 @@ def _opened(new: Path, path: Path) -> Iterator[BinaryIO]:
 
 def _free(paths: list[Path], out: Path) -> list[Path]:
     """The paths, or, where one of them is somebody's, the first names beside them that are nobody's."""
-    found, number = paths, 0
-    while any(os.path.lexists(path) for path in found):
+    free, number = paths, 0
+    while any(os.path.lexists(path) for path in free):
         number += 1
         part = ".partial" if number == 1 else f".partial-{number}"
-        found = [path.with_name(f"{out.stem}{part}{path.name[len(out.stem) :]}") for path in paths]
-    return found
+        free = [path.with_name(f"{out.stem}{part}{path.name[len(out.stem) :]}") for path in paths]
+    return free
 
 
 def _write_line(stream: BinaryIO, row: Mapping[str, Any]) -> None:

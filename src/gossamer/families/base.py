@@ -54,35 +54,35 @@ class Field:
     def check(self, value: Any) -> None:
         """Raise InputError, quoting field and value, for a value that the kind does not allow."""
         if self.per_layer and isinstance(value, list):
-            for i, one in enumerate(value):
-                self.kind.check(f"{self.name}[{i}]", one)
+            for i, entry in enumerate(value):
+                self.kind.check(f"{self.name}[{i}]", entry)
         else:
             self.kind.check(self.name, value)
 
     def value(self, config: Config, layers: int | None) -> Any:
         """The architecture's value of a checked config; a list where it differs between layers."""
-        given = config[self.name]
-        if self.per_layer and isinstance(given, list):
-            if len(given) != layers:
+        value = config[self.name]
+        if self.per_layer and isinstance(value, list):
+            if len(value) != layers:
                 raise InputError(
-                    f"{self.name} is a list of {len(given)}; it must have one entry for each layer, {layers}"
+                    f"{self.name} is a list of {len(value)}; it must have one entry for each layer, {layers}"
                 )
-            return [self._read(one, config) for one in given]
-        return self._read(given, config)
+            return [self._read(entry, config) for entry in value]
+        return self._read(value, config)
 
     def _read(self, value: Any, config: Config) -> Any:
         return self.kind.read(value) if self.read is None else self.read(value, config)
 
     def written(self, architecture: Architecture) -> Any:
         """The file's value for this architecture; OMITTED where the architecture has no such place."""
-        found = (_pick(architecture, place) for place in self.to)
-        value = next((one for one in found if one is not OMITTED), OMITTED)
+        values = (_pick(architecture, place) for place in self.to)
+        value = next((value for value in values if value is not OMITTED), OMITTED)
         if value is OMITTED:
             return OMITTED
         if not isinstance(value, list):
             return self._write(value, architecture)
-        each = [self._write(one, architecture) for one in value]
-        return each[0] if all(one == each[0] for one in each) else each
+        of_layers = [self._write(entry, architecture) for entry in value]
+        return of_layers[0] if all(entry == of_layers[0] for entry in of_layers) else of_layers
 
     def _write(self, value: Any, architecture: Architecture) -> Any:
         return self.kind.write(value) if self.write is None else self.write(value, architecture)
@@ -143,31 +143,31 @@ class Family:
         if pooler and "pooler" not in self.keys:
             raise InputError(f"the format {self.model_type!r} has no pooler")
         full = self._full(config)
-        for one in self.fields:
-            one.check(full[one.name])
+        for line in self.fields:
+            line.check(full[line.name])
         values: dict[str, Any] = {}
-        for one in sorted(self.fields, key=lambda one: "layers" not in one.to):
-            value = one.value(full, values.get("layers"))
-            values |= dict.fromkeys(one.to, value)
+        for line in sorted(self.fields, key=lambda line: "layers" not in line.to):
+            value = line.value(full, values.get("layers"))
+            values |= dict.fromkeys(line.to, value)
         for path, value in self.given.items():
             values[path] = value(full) if callable(value) else value
         return _assemble(values, self._head(values, head), pooler)
 
     def write(self, architecture: Architecture) -> dict[str, Any]:
         """The fields of config.json for an architecture; `obstacles` says whether they hold all of it."""
-        values = {one.name: one.written(architecture) for one in self.fields}
+        values = {line.name: line.written(architecture) for line in self.fields}
         return {name: value for name, value in values.items() if value is not OMITTED}
 
     def held(self, architecture: Architecture) -> set[str]:
         """The names of all lines whose meaning this architecture holds, under whichever name."""
-        names = {one.name for one in self.fields if any(_pick(architecture, to) is not OMITTED for to in one.to)}
+        names = {line.name for line in self.fields if any(_pick(architecture, to) is not OMITTED for to in line.to)}
         return names | {alias for alias, name in self.aliases.items() if name in names}
 
     def obstacles(self, architecture: Architecture) -> list[str]:
         """What this format cannot hold: [] where writing and reading back gives an equal architecture."""
         if self.public:
             # What is computed twice in training changes no output, and public formats have no word for it.
-            layers = tuple(replace(one, recompute="nothing") for one in architecture.layers)
+            layers = tuple(replace(layer, recompute="nothing") for layer in architecture.layers)
             architecture = replace(architecture, layers=layers)
         head = architecture.head
         if head is not None and not self.has_head(head):
@@ -224,16 +224,16 @@ class Family:
 
     def names(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[str, ...]]:
         """Their names, without prefix, for each of our tensors."""
-        return {own: tuple(one.name for one in found) for own, found in self.places(ours, architecture).items()}
+        return {own: tuple(place.name for place in places) for own, places in self.places(ours, architecture).items()}
 
     def stored(self, ours: Iterable[str], architecture: Architecture) -> dict[str, StoredTensor]:
         """The same the other way round: what each tensor of a file, by its name without prefix, holds of ours."""
         held: dict[str, dict[int, str]] = {}
         turned: dict[str, bool] = {}
-        for own, found in self.places(ours, architecture).items():
-            for one in found:
-                held.setdefault(one.name, {})[one.part] = own
-                turned[one.name] = one.transposed
+        for own, places in self.places(ours, architecture).items():
+            for place in places:
+                held.setdefault(place.name, {})[place.part] = own
+                turned[place.name] = place.transposed
         return {
             theirs: StoredTensor(ours=tuple(own for _, own in sorted(parts.items())), transposed=turned[theirs])
             for theirs, parts in held.items()
@@ -271,11 +271,11 @@ class Family:
     def is_ignored(self, canonical: str, architecture: Architecture) -> bool:
         """Whether a tensor the model does not need is known to be harmless: buffers, pooler, heads not asked for."""
         form = self._form(architecture)
-        others = [one for one in self.heads.values() if one is not form]
-        tensors = [f"{name}*" for one in others for value in one.keys.values() for name in _names(value)]
-        tied = [name for one in self.heads.values() for name in one.tied]
+        others = [other for other in self.heads.values() if other is not form]
+        tensors = [f"{name}*" for other in others for key in other.keys.values() for name in _names(key)]
+        tied = [name for any_form in self.heads.values() for name in any_form.tied]
         poolers = [] if architecture.pooler else [f"{name}.*" for name in _names(self.keys.get("pooler", ()))]
-        return any(fnmatchcase(canonical, one) for one in (*self.ignored, *tensors, *tied, *poolers))
+        return any(fnmatchcase(canonical, mask) for mask in (*self.ignored, *tensors, *tied, *poolers))
 
     def tied_names(self, architecture: Architecture) -> Mapping[str, str]:
         """Their copies of our tensors in a tied model: where a file has one it must be equal."""
@@ -288,21 +288,21 @@ class Family:
         return replace(self, slots=lambda number, _: slots(number, full))
 
     def _full(self, config: Config) -> Config:
-        known = {one.name: one.default for one in self.fields}
-        given = {name: value for name, value in config.items() if name in known}
+        known = {line.name: line.default for line in self.fields}
+        values = {name: value for name, value in config.items() if name in known}
         for alias, name in self.aliases.items():
-            value = config.get(alias, given.get(name))
-            if given.get(name, value) != value:
+            value = config.get(alias, values.get(name))
+            if values.get(name, value) != value:
                 raise InputError(
-                    f"{alias} is {quote(value)}, but {name}, the same setting, is {quote(given[name])}; keep one"
+                    f"{alias} is {quote(value)}, but {name}, the same setting, is {quote(values[name])}; keep one"
                 )
-            given |= {name: value} if alias in config else {}
-        return known | given
+            values |= {name: value} if alias in config else {}
+        return known | values
 
     def _check_required(self, config: Config, what: str, required: Mapping[str, tuple[Any, ...]]) -> None:
         for name, allowed in required.items():
-            if name in config and not any(config[name] is one or config[name] == one for one in allowed):
-                values = " or ".join(quote(one) for one in allowed)
+            if name in config and not any(config[name] is value or config[name] == value for value in allowed):
+                values = " or ".join(quote(value) for value in allowed)
                 raise InputError(f"{name} is {quote(config[name])}; Gossamer reads {what!r} only with {values}")
 
     def _form(self, architecture: Architecture) -> HeadForm | None:
@@ -314,17 +314,17 @@ class Family:
         if head not in self.heads:
             raise InputError(f"head is {head!r}; {self.model_type!r} has {', '.join(self.heads) or 'none'}")
         form = self.heads[head].head
-        names = {one.name for one in dataclasses.fields(form)}
-        given = _under(values, "head") | _under(values, f"head.{head}")
-        return form(**{name: value for name, value in given.items() if name in names})
+        names = {field.name for field in dataclasses.fields(form)}
+        settings = _under(values, "head") | _under(values, f"head.{head}")
+        return form(**{name: value for name, value in settings.items() if name in names})
 
     def _translate(self, name: str, table: Mapping[str, Key], config: Config) -> tuple[Stored, ...]:
         for ours, theirs in table.items():
-            found = _matcher(ours).fullmatch(name)
-            if found:
-                number, rest = found.groupdict().get("layer"), found["rest"] or ""
+            match = _matcher(ours).fullmatch(name)
+            if match:
+                number, rest = match.groupdict().get("layer"), match["rest"] or ""
                 slots = {} if number is None else self.slots(int(number), config)
-                return tuple(replace(one, name=one.name.format(**slots) + rest) for one in _as_stored(theirs))
+                return tuple(replace(place, name=place.name.format(**slots) + rest) for place in _as_stored(theirs))
         raise InputError(f"the format {self.model_type!r} has no place for the tensor {name!r}")
 
 
@@ -333,17 +333,17 @@ OMITTED = object()
 
 
 def _is_in(theirs: str, keys: Mapping[str, Key]) -> bool:
-    names = [name for one in keys.values() for name in _names(one)]
+    names = [name for key in keys.values() for name in _names(key)]
     return any(theirs == name or theirs.startswith(f"{name}.") for name in names)
 
 
 def _as_stored(key: Key) -> tuple[Stored, ...]:
     several = key if isinstance(key, tuple) else (key,)
-    return tuple(Stored(name=one) if isinstance(one, str) else one for one in several)
+    return tuple(Stored(name=name) if isinstance(name, str) else name for name in several)
 
 
 def _names(key: Key) -> list[str]:
-    return [one.name for one in _as_stored(key)]
+    return [stored.name for stored in _as_stored(key)]
 
 
 @cache

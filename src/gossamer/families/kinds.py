@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from gossamer.checks import is_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import MOST_COLUMNS, MOST_LAYERS, MOST_ROWS, is_finite
 from gossamer.models.heads import ProblemType
@@ -56,9 +57,7 @@ class Kind:
 
 def whole(least: int, most: int) -> Kind:
     """A whole number in a range; true and false are none."""
-    return Kind(
-        allowed=f"a whole number from {least} to {most}", accepts=lambda v: type(v) is int and least <= v <= most
-    )
+    return Kind(allowed=f"a whole number from {least} to {most}", accepts=lambda v: is_whole(v, least, most))
 
 
 def _is_labels(value: Any) -> bool:

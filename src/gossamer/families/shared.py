@@ -31,9 +31,9 @@ __all__ = [
 
 def with_fields(fields: Sequence[Field], *changed: Field, without: Sequence[str] = ()) -> tuple[Field, ...]:
     """A form's fields with some of the same name replaced, new ones added, and those named in `without` left out."""
-    new = {one.name: one for one in changed}
-    kept = [new.pop(one.name, one) for one in fields if one.name not in without]
-    return (*kept, *new.values())
+    new = {field.name: field for field in changed}
+    old = [new.pop(field.name, field) for field in fields if field.name not in without]
+    return (*old, *new.values())
 
 
 def head_size(config: Config) -> Any:
@@ -123,7 +123,7 @@ def _score_activation(value: Any, config: Config) -> Any:
 
 
 def _written_activation(value: Any, architecture: Architecture) -> Any:
-    named = next((name for name, one in _ACTIVATIONS.items() if one == value), None)
+    named = next((name for name, activation in _ACTIVATIONS.items() if activation == value), None)
     return OMITTED if named is None else {"activation_fn": named}
 
 

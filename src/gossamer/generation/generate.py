@@ -10,9 +10,10 @@ from typing import Any, Literal, cast, overload
 import torch
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural, quote
 from gossamer.generation.config import unfollowed
-from gossamer.generation.inputs import Prompts, Stops, check_count, read_prompts, read_seeds, read_stops
+from gossamer.generation.inputs import Prompts, Stops, read_prompts, read_seeds, read_stops
 from gossamer.generation.loop import Piece, Row, Stopped, continue_rows
 from gossamer.generation.sampling import Sampling
 from gossamer.generation.stream import TextStream
@@ -124,8 +125,8 @@ def generate(
         GossamerError: scores that are NaN or infinite.
     """
     _require_decoder(model)
-    check_count("max_new_tokens", max_new_tokens)
-    check_count("batch_size", batch_size)
+    require_whole("max_new_tokens", max_new_tokens)
+    require_whole("batch_size", batch_size)
     if not isinstance(use_cache, bool):
         raise InputError(f"use_cache is {quote(use_cache)}; it must be True or False")
     if stream is not None and stream is not True and not callable(stream):

@@ -14,18 +14,12 @@ from gossamer.models.inputs import as_mask
 from gossamer.models.tensors import describe
 from gossamer.text.encoding import end_of_documents
 
-__all__ = ["Prompts", "Stops", "check_count", "end_ids", "read_prompts", "read_seeds", "read_stops"]
+__all__ = ["Prompts", "Stops", "end_ids", "read_prompts", "read_seeds", "read_stops"]
 
 Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
 Stops = int | str | Sequence[int | str] | Set[int | str] | None
 
 LARGEST_SEED = 2**63 - 1
-
-
-def check_count(name: str, value: object) -> None:
-    """Raise InputError for what is no whole number, 1 or more."""
-    if type(value) is not int or value < 1:
-        raise InputError(f"{name} is {quote(value)}; it must be a whole number, 1 or more")
 
 
 def end_ids(model: Model) -> list[int]:

@@ -2,6 +2,7 @@
 
 import math
 
+from gossamer.checks import is_whole
 from gossamer.errors import InputError, quote
 
 __all__ = ["bits_per_byte", "bits_per_token", "perplexity"]
@@ -29,7 +30,7 @@ def bits_per_byte(nats: float, count: int) -> float:
     Whatever the tokenizer, models compare: it is the size, a byte, that an arithmetic coder would pack the text to
     (8 is no compression). Raises InputError for a total below 0 or NaN, or less than one byte.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    if not is_whole(count, 1):
         raise InputError(f"count is {quote(count)}; it must be the number of bytes of the text, at least 1")
     return _checked("nats", nats) / math.log(2) / count
 

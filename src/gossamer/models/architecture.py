@@ -19,7 +19,8 @@ from gossamer.models.checks import (
 )
 from gossamer.models.heads import CausalLM, Head
 from gossamer.models.old_descriptions import with_norms
-from gossamer.patterns import Full, Pattern, pattern_from_dict
+from gossamer.patterns import Full, pattern_from_dict
+from gossamer.settings import plain_fields
 
 __all__ = [
     "Architecture",
@@ -161,7 +162,7 @@ class Architecture:
 
     def to_dict(self) -> dict[str, Any]:
         """The description as JSON-ready nested dicts; `from_dict` reads it back to an equal value."""
-        return _to_plain(self)
+        return plain_fields(self)
 
     @classmethod
     def from_dict(cls, data: object) -> Architecture:
@@ -239,14 +240,6 @@ def _check_cross(settings: Attention) -> None:
 def _feed_forward_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
     one = layer.feed_forward
     return one.weights, (one.width, one.activation, one.gated, one.bias, layer.norm)
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, Pattern):
-        return value.to_dict()
-    if dataclasses.is_dataclass(value):
-        return {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return [_to_plain(one) for one in value] if isinstance(value, (tuple, list)) else value
 
 
 def _object(data: object, where: str) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Checks that the frozen descriptions share: each names the field, quotes the value and says what is allowed."""
 
-import math
 from typing import Any, get_args
 
-from gossamer.errors import InputError, quote
+from gossamer.checks import is_finite, require
 
 __all__ = [
     "MOST_COLUMNS",
@@ -22,19 +21,6 @@ __all__ = [
 MOST_ROWS = 2**31 - 1
 MOST_COLUMNS = 2**24
 MOST_LAYERS = 1024
-
-
-def is_finite(value: object) -> bool:
-    """Whether a value is a number that a float can hold; true and false are none, nor are whole ones beyond that."""
-    try:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-    except OverflowError:
-        return False
-
-
-def require(holds: bool, field: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise InputError(f"{field} is {quote(value)}; it must be {allowed}")
 
 
 def require_count(owner: object, *names: str, least: int = 1, most: int = MOST_COLUMNS) -> None:

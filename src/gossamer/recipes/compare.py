@@ -72,8 +72,12 @@ def relative_difference(before: Tensor, after: Tensor) -> float:
 
 def changed_dropout(old: Architecture, new: Architecture) -> tuple[str, ...]:
     """The dropout rates that changed, a line each, those of all layers told once."""
-    changed = [of_any_layer(one) for one in differences(old, new) if one.partition(":")[0].endswith("dropout")]
-    return tuple(dict.fromkeys(f"while training: {one.replace(' != ', ' became ')}" for one in changed))
+    changed = [
+        of_any_layer(difference)
+        for difference in differences(old, new)
+        if difference.partition(":")[0].endswith("dropout")
+    ]
+    return tuple(dict.fromkeys(f"while training: {difference.replace(' != ', ' became ')}" for difference in changed))
 
 
 def of_any_layer(difference: str) -> str:

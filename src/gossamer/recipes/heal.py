@@ -72,9 +72,9 @@ def heal(
     return new, receipt
 
 
-def _old_length(model: Model, given: int | None) -> int:
+def _old_length(model: Model, told: int | None) -> int:
     known = model.receipt.before["length"] if getattr(model.receipt, "recipe", None) == "lengthen" else None
-    length, now = known if given is None else given, model.architecture.length
+    length, now = known if told is None else told, model.architecture.length
     if length is None:
         raise InputError("old_length is None and the model has no receipt of lengthen; give what it read before")
     if type(length) is not int or not 0 < length < now:
@@ -93,8 +93,8 @@ def _settings(source: Any, model: Model, what: Healed, length: int) -> TrainingC
     for name in ("train_only", "frozen_rows"):
         if getattr(config, name):
             raise InputError(f"{name} is {quote(getattr(config, name))}; leave it out where new positions are healed")
-    kept = model.architecture.embeddings.positions.offset + length
-    return dataclasses.replace(config, train_only=(_TABLE,), frozen_rows={_TABLE: kept})
+    rows = model.architecture.embeddings.positions.offset + length
+    return dataclasses.replace(config, train_only=(_TABLE,), frozen_rows={_TABLE: rows})
 
 
 def _names_objective(source: Any) -> bool:
@@ -102,8 +102,8 @@ def _names_objective(source: Any) -> bool:
     if not isinstance(source, dict | str | Path):
         return True
     fields = source if isinstance(source, dict) else read_yaml(Path(source).expanduser())
-    given = fields.get("objective")
-    return "kind" in given if isinstance(given, dict) else given is not None
+    objective = fields.get("objective")
+    return "kind" in objective if isinstance(objective, dict) else objective is not None
 
 
 def _bits(model: Model, settings: TrainingConfig) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from gossamer.checks import is_whole, require
 from gossamer.errors import InputError, plural, quote, remark
 from gossamer.families import get_family
 from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer
@@ -110,8 +111,7 @@ def _check_options(global_tokens: object, positions: object, seed: object, force
         raise InputError(f"force is {quote(force)}; it must be true or false")
     if positions not in get_args(NewPositions):
         raise InputError(f"positions is {quote(positions)}; it must be 'copied' or 'random'")
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise InputError(f"seed is {quote(seed)}; it must be a whole number, 0 or more")
+    require(is_whole(seed, 0, 2**63 - 1), "seed", seed, "a whole number, 0 or more")
 
 
 def _check_attention(model: Model) -> None:
@@ -141,13 +141,14 @@ def _several(window: Any) -> bool:
 def check_windows(window: Any) -> None:
     """Refuse what can be no window of any model; InputError as `lengthen` raises it."""
     several = _several(window)
-    for i, one in enumerate(window if several else (window,)):
+    for i, width in enumerate(window if several else (window,)):
         name = f"window[{i}]" if several else "window"
-        if type(one) is not int or not 2 <= one < MOST_ROWS:
-            raise InputError(f"{name} is {quote(one)}; it must be an even whole number from 2 to {MOST_ROWS - 1}")
-        if one % 2:
+        if type(width) is not int or not 2 <= width < MOST_ROWS:
+            raise InputError(f"{name} is {quote(width)}; it must be an even whole number from 2 to {MOST_ROWS - 1}")
+        if width % 2:
             raise InputError(
-                f"{name} is {one}; it must be even, half of it to either side: take {max(one - 1, 2)} or {one + 1}"
+                f"{name} is {width}; it must be even, half of it to either side: take "
+                f"{max(width - 1, 2)} or {width + 1}"
             )
 
 
@@ -188,7 +189,7 @@ def _separator(model: Model) -> int | None:
     known = model.architecture.separator_id
     named = (getattr(model.tokenizer, "sep_id", None), model.extra_config.get("sep_token_id"))
     size = model.architecture.embeddings.vocabulary_size
-    return next((one for one in (known, *named) if type(one) is int and 0 <= one < size), None)
+    return next((number for number in (known, *named) if type(number) is int and 0 <= number < size), None)
 
 
 def _counted(old: Embeddings, to: int) -> Embeddings:
@@ -235,8 +236,8 @@ def _positions(table: Tensor, old: Architecture, new: Architecture) -> Tensor:
         raise InputError(
             f"to is {after.length}; its position table of {size:,.0f} GB does not fit into memory: take less"
         ) from None
-    kept = min(before.offset, after.offset)
-    long[after.offset - kept : after.offset] = table[before.offset - kept : before.offset]
+    padding = min(before.offset, after.offset)
+    long[after.offset - padding : after.offset] = table[before.offset - padding : before.offset]
     for start in range(0, after.length, before.length):
         rows = long[after.offset + start :][: before.length]
         rows.copy_(table[before.offset :][: len(rows)])

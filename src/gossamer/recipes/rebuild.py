@@ -33,11 +33,11 @@ def fit(architecture: Architecture, family: Family) -> tuple[Architecture, list[
     rate = architecture.embeddings.dropout
     layers = tuple(
         dataclasses.replace(
-            one,
-            attention=dataclasses.replace(one.attention, residual_dropout=rate),
-            feed_forward=dataclasses.replace(one.feed_forward, residual_dropout=rate),
+            layer,
+            attention=dataclasses.replace(layer.attention, residual_dropout=rate),
+            feed_forward=dataclasses.replace(layer.feed_forward, residual_dropout=rate),
         )
-        for one in architecture.layers
+        for layer in architecture.layers
     )
     # A tokenizer gives the second of two texts type 1, whether or not the model had types to read.
     embeddings = dataclasses.replace(architecture.embeddings, token_types=architecture.embeddings.token_types or 2)

@@ -48,7 +48,7 @@ class Receipt:
 
     def to_markdown(self) -> str:
         """The receipt for a model card."""
-        rows = [[_cell(one) for one in row] for row in (("", "before", "after"), *self._differences())]
+        rows = [[_cell(cell) for cell in row] for row in (("", "before", "after"), *self._differences())]
         conditions = ", ".join(f"{name} {_show(value)}" for name, value in self.conditions.items())
         return "\n".join(
             [
@@ -88,20 +88,20 @@ def describe(model: Model) -> dict[str, Any]:
         "length": model.architecture.length,
         "layers": len(model.architecture.layers),
         "attention": "; ".join(patterns),
-        "parameters": sum(one.numel() for one in tensors),
-        "bytes": sum(one.numel() * one.element_size() for one in tensors),
+        "parameters": sum(tensor.numel() for tensor in tensors),
+        "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
         "dtype": str(tensors[0].dtype).removeprefix("torch."),
     }
 
 
 def conditions(model: Model) -> dict[str, Any]:
     """Under what the numbers of a receipt were taken with this model."""
-    one = next(model.parameters())
+    weight = next(model.parameters())
     return {
         "gossamer": __version__,
         "torch": torch.__version__,
-        "device": str(one.device),
-        "dtype": str(one.dtype).removeprefix("torch."),
+        "device": str(weight.device),
+        "dtype": str(weight.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import QuestionAnswering
-from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts
 from gossamer.tasks.frames import find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
@@ -37,7 +37,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Answers(Result):
     """The answers to each question, the likeliest first; `null_scores` are the probabilities that there is none.
 
     `tokens` and `passes` are, for each question, how long it and its context are and in how many passes they were read;
@@ -49,10 +49,6 @@ class Answers:
     tokens: list[int]
     passes: list[int]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
@@ -107,25 +103,25 @@ class AnswerTask(Task):
         that leaves no room for its context.
         """
         self._check(long, batch_tokens, max_length)
-        check_number("top_k", top_k, "a whole number of answers, 1 or more")
-        check_number("max_answer_tokens", max_answer_tokens, "a whole number of tokens, 1 or more")
+        require_whole("top_k", top_k, of="answers")
+        require_whole("max_answer_tokens", max_answer_tokens, of="tokens")
         listed = [*_matched(*_with_contexts(questions, contexts))]
-        read = [self._context(i, *both, max_length) for i, both in enumerate(listed)]
-        readings = [one.reading for one in read]
-        tokens = [len(one.ids) + len(one.frame) - len(self.pair) for one in readings]
+        read_contexts = [self._context(i, *both, max_length) for i, both in enumerate(listed)]
+        readings = [context.reading for context in read_contexts]
+        tokens = [len(reading.ids) + len(reading.frame) - len(self.pair) for reading in readings]
         notes = self._fit(readings, long, " with its question", None, max_length, len(self.pair))
         nulls = self._read(readings, plan_passes(self.model, readings, max_length), batch_tokens, progress)
-        found = []
+        answers_of_each = []
         null_scores = []
-        for one, null in zip(read, nulls, strict=True):
-            start, end = (_log_softmax(one.reading.states[:, i], null[i]) for i in (0, 1))
+        for context, null in zip(read_contexts, nulls, strict=True):
+            start, end = (_log_softmax(context.reading.states[:, i], null[i]) for i in (0, 1))
             null_scores.append(float((start[-1] + end[-1]).exp()))
             ranked = likeliest_spans(start[:-1].numpy(), end[:-1].numpy(), max_answer_tokens)
-            answers = self._answers(one, ranked, top_k, max_answer_tokens if whole_words else 1)
+            answers = self._answers(context, ranked, top_k, max_answer_tokens if whole_words else 1)
             none = [Answer(text="", score=null_scores[-1], start=0, end=0)] if impossible else []
-            found.append(sorted([*answers, *none], key=lambda answer: -answer.score)[:top_k])
-        passes = [one.passes for one in readings]
-        return Answers(answers=found, null_scores=null_scores, tokens=tokens, passes=passes, notes=notes)
+            answers_of_each.append(sorted([*answers, *none], key=lambda answer: -answer.score)[:top_k])
+        passes = [reading.passes for reading in readings]
+        return Answers(answers=answers_of_each, null_scores=null_scores, tokens=tokens, passes=passes, notes=notes)
 
     def _context(self, i: int, question: object, context: Any, max_length: int | None) -> _Context:
         asked, _ = self._tokenize("question", i, question)
@@ -150,29 +146,29 @@ class AnswerTask(Task):
         nulls: list[Tensor] = [torch.full((2,), torch.inf) for _ in readings]
         with evaluating(self.model):
             read = read_passes(self.model, readings, plan, lambda out: out.logits, batch_tokens, progress)
-            for one, part, row in read:
-                one.keep(part, row)
+            for reading, part, row in read:
+                reading.keep(part, row)
                 if self.pair.before and row[0].sum() < nulls[part.reading].sum():
                     nulls[part.reading] = row[0]
         return nulls if self.pair.before else [torch.full((2,), -torch.inf) for _ in readings]
 
     def _answers(
-        self, one: _Context, ranked: Iterator[tuple[int, int, float]], top_k: int, longest_word: int
+        self, context: _Context, ranked: Iterator[tuple[int, int, float]], top_k: int, longest_word: int
     ) -> list[Answer]:
         """The best of different characters, to the ends of words of at most so many tokens."""
-        found: dict[tuple[int, int], Answer] = {}
-        offsets = one.reading.offsets
+        by_span: dict[tuple[int, int], Answer] = {}
+        offsets = context.reading.offsets
         # A context that was cut has fewer tokens now.
-        words = _words(one.goes_on[: len(offsets)], longest_word)
+        words = _words(context.goes_on[: len(offsets)], longest_word)
         for first, last, score in ranked:
             first, last = words[first].start, words[last].stop - 1
-            start, end = trim(one.text, offsets[first][0], offsets[last][1])
-            if not one.text[start:end].strip():
+            start, end = trim(context.text, offsets[first][0], offsets[last][1])
+            if not context.text[start:end].strip():
                 continue
-            found.setdefault((start, end), Answer(text=one.text[start:end], score=score, start=start, end=end))
-            if len(found) == top_k:
+            by_span.setdefault((start, end), Answer(text=context.text[start:end], score=score, start=start, end=end))
+            if len(by_span) == top_k:
                 break
-        return list(found.values())
+        return list(by_span.values())
 
     def _chunked(self) -> str:
         return f"{super()._chunked()} with the whole question in each, scores taken over all of them"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, get_args
 
-import numpy as np
-
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.patterns import Full
@@ -14,9 +14,17 @@ from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, room
 from gossamer.text import Tokenizer
 
-__all__ = ["Long", "Task", "check_number", "check_text", "list_fields", "list_texts"]
+__all__ = ["Long", "Result", "Task", "check_text", "list_fields", "list_texts"]
 
 Long = Literal["chunk", "truncate", "error"]
+
+
+class Result:
+    """What a task gives for some texts: a frozen dataclass."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
 
 
 class Task:
@@ -67,7 +75,7 @@ class Task:
     def _check(self, long: str, batch_tokens: int, max_length: int | None = None) -> None:
         if long not in get_args(Long):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(Long))}")
-        check_number("batch_tokens", batch_tokens, "a whole number of tokens, 1 or more")
+        require_whole("batch_tokens", batch_tokens, of="tokens")
         if room(self.model, self.frame, max_length) < 1:
             least = f"at least {len(self.frame) + 1}, for the special tokens and one of text"
             raise InputError(f"max_length is {max_length}; it must be {least}")
@@ -101,14 +109,14 @@ class Task:
         around = len(self.frame) if special is None else special
         most = self.model.reading_length(max_length)
         notes = self._say_longer(max_length)
-        for i, one in enumerate(readings):
-            length = len(one.ids) + len(one.frame) if lengths is None else lengths[i]
+        for i, reading in enumerate(readings):
+            length = len(reading.ids) + len(reading.frame) if lengths is None else lengths[i]
             said = self._say_long(i, length, long, most, around, beside)
             if said is None:
                 continue
             if long == "truncate":
-                kept = room(self.model, one.frame, max_length)
-                one.ids, one.offsets = one.ids[:kept], one.offsets[:kept]
+                most_of_text = room(self.model, reading.frame, max_length)
+                reading.ids, reading.offsets = reading.ids[:most_of_text], reading.offsets[:most_of_text]
             notes.append(said)
         return notes
 
@@ -141,7 +149,7 @@ class Task:
         if length <= self.model.architecture.length:
             return f"max_length={length} reads it at once, beyond what the model's own files say"
         # A model that was lengthened cannot be once more.
-        is_original = all(one.attention.pattern == Full() for one in self.model.architecture.layers)
+        is_original = all(layer.attention.pattern == Full() for layer in self.model.architecture.layers)
         which = "the model" if is_original else "the original model"
         call = f"gossamer.lengthen(model, to={1 << (length - 1).bit_length()})"
         return f"lengthen {which} to read it at once: {call}"
@@ -201,9 +209,3 @@ def check_text(what: str, i: int, text: object, before: int = 0) -> str:
             "read the text as UTF-8, with errors='replace' where it is damaged"
         ) from None
     return text
-
-
-def check_number(name: str, value: object, what: str) -> None:
-    """Refuse what is no whole number of 1 or more, Python's or NumPy's."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} is {quote(value)}; it must be {what}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import SequenceClassification
-from gossamer.tasks.base import Long, Task, check_number, list_fields, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts
 from gossamer.tasks.frames import PairFrame, find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
@@ -35,7 +35,7 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classified:
+class Classified(Result):
     """The labels of each text (or pair), the highest score first.
 
     `function_to_apply` is what made scores of the model's numbers. `tokens` and `passes` are, for each text, how long
@@ -47,10 +47,6 @@ class Classified:
     tokens: list[int]
     passes: list[int]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 class Classify(Task):
@@ -96,7 +92,7 @@ class Classify(Task):
         """
         self._check(long, batch_tokens, max_length)
         if top_k is not None:
-            check_number("top_k", top_k, "a whole number of labels, 1 or more, or None")
+            require_whole("top_k", top_k, of="labels", instead="None")
         if function_to_apply not in (None, *get_args(ScoreFunction)):
             raise InputError(
                 f"function_to_apply is {quote(function_to_apply)}; it must be one of "
@@ -105,7 +101,7 @@ class Classify(Task):
         first, second = _with_pairs(texts, text_pair)
         if second is None:
             readings = self._readings(first)
-            tokens = [len(one.ids) for one in readings]
+            tokens = [len(reading.ids) for reading in readings]
             notes = self._fit(readings, long, max_length=max_length)
         else:
             readings, tokens = self._pairs(first, second, long, max_length)
@@ -119,7 +115,7 @@ class Classify(Task):
             ],
             function_to_apply=function,
             tokens=tokens,
-            passes=[one.passes for one in readings],
+            passes=[reading.passes for reading in readings],
             notes=notes,
         )
 
@@ -133,7 +129,7 @@ class Classify(Task):
                 f"there are {plural(len(first), 'text')} and {len(second)} in text_pair: give one for each text"
             )
         pairs = [self._pair(i, *both, long, max_length) for i, both in enumerate(zip(first, second, strict=True))]
-        return [one for one, _ in pairs], [tokens for _, tokens in pairs]
+        return [reading for reading, _ in pairs], [tokens for _, tokens in pairs]
 
     def _pair(self, i: int, first: object, second: object, long: Long, max_length: int | None) -> tuple[Reading, int]:
         """The longer text in the frame of the shorter one, and how many tokens both are."""
@@ -163,7 +159,7 @@ class Classify(Task):
             read = read_passes(self.model, readings, plan, lambda out: out.logits, batch_tokens, progress)
             for _, part, logits in read:
                 sums[part.reading] += (part.keep_stop - part.keep_start) * logits.double()
-        return sums / torch.tensor([[len(one.ids)] for one in readings])
+        return sums / torch.tensor([[len(reading.ids)] for reading in readings])
 
     def _function(self) -> ScoreFunction:
         """What makes scores of the model's numbers unless another function is asked for."""

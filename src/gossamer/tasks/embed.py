@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.heads import SentenceEmbedding
-from gossamer.tasks.base import Long, Task, check_number, check_text, list_texts
+from gossamer.tasks.base import Long, Task, check_text, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, check_progress, room
 from gossamer.tasks.pooled import OpenText, PooledRow, PooledRows, TextTokens
@@ -169,7 +170,7 @@ class Embed(SentenceMethods, Task):
         check_progress(progress)
         self._check_spans(spans)
         if batch_size is not None:
-            check_number("batch_size", batch_size, "a whole number of passes, 1 or more, or None")
+            require_whole("batch_size", batch_size, of="passes", instead="None")
         for name, value in (("normalize", normalize), ("skip_empty", skip_empty)):
             if not isinstance(value, bool) and (name == "skip_empty" or value is not None):
                 raise InputError(f"{name} is {quote(value)}; it must be True or False")
@@ -191,10 +192,10 @@ class Embed(SentenceMethods, Task):
     ) -> list[list[tuple[int, Tensor, tuple[int, int]]]]:
         """For each size of span, the rows (text, vector, characters) of texts that are tokens already, read once."""
         texts = [
-            TextTokens(text=one.text, parts=[(one.ids, one.offsets, len(one.ids))], frame=self.frame)
-            for one in readings
+            TextTokens(text=reading.text, parts=[(reading.ids, reading.offsets, len(reading.ids))], frame=self.frame)
+            for reading in readings
         ]
-        told = _counted(progress, sum(len(one.ids) for one in readings))
+        told = _counted(progress, sum(len(reading.ids) for reading in readings))
         reader = PooledRows(model=self.model, head=self.head, sizes=sizes, batch_tokens=batch_tokens, told=told)
         rows: list[list[tuple[int, Tensor, tuple[int, int]]]] = [[] for _ in sizes]
         for text, finished in reader.read(texts):
@@ -278,8 +279,8 @@ class Embed(SentenceMethods, Task):
     def _notes(self, text: OpenText, settings: _Settings) -> list[str]:
         if not text.tokens:
             gives = "the prompt and the special tokens" if settings.prompt else "the special tokens"
-            given = f"its vector is that of {gives}" if len(text.frame) else "its vector is zeros"
-            return [f"text {text.text} is empty: {'left out' if settings.skip_empty else given}"]
+            vector = f"its vector is that of {gives}" if len(text.frame) else "its vector is zeros"
+            return [f"text {text.text} is empty: {'left out' if settings.skip_empty else vector}"]
         most = self.model.reading_length(settings.max_length)
         said = self._say_long(text.text, text.tokens + len(text.frame), settings.long, most, len(self.frame))
         return [] if said is None else [said]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.heads import HeadModule, MaskedLM, PreTraining, Tokens
-from gossamer.tasks.base import Long, Task, check_number, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 from gossamer.text.words import trim
@@ -53,7 +53,7 @@ class Mask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filled:
+class Filled(Result):
     """The masks of each text, in order.
 
     `tokens` and `passes` are, for each text, how long it is and in how many passes it was read; `notes` are remarks, a
@@ -64,10 +64,6 @@ class Filled:
     tokens: list[int]
     passes: list[int]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 class FillMask(Task):
@@ -85,7 +81,9 @@ class FillMask(Task):
             raise InputError("the tokenizer has no mask token: name one as mask_token in tokenizer_config.json")
         self._body = without_head(model)
         tokenizer = model.tokenizer
-        self._marks_spaces = any(one.startswith(SPACES) for one in tokenizer.tokens(tokenizer.encode_plain("a a")[0]))
+        self._marks_spaces = any(
+            token.startswith(SPACES) for token in tokenizer.tokens(tokenizer.encode_plain("a a")[0])
+        )
 
     @checks_options
     @torch.inference_mode()
@@ -111,13 +109,13 @@ class FillMask(Task):
         Raises InputError for a text without mask, a mask that truncation cuts off, and targets that are no one token.
         """
         self._check(long, batch_tokens, max_length)
-        check_number("top_k", top_k, "a whole number of tokens, 1 or more")
+        require_whole("top_k", top_k, of="tokens")
         listed_targets = [] if targets is None else list_texts("targets", targets)
         chosen = None if targets is None else [self._target(target) for target in listed_targets]
         listed = list_texts("texts", texts)
         readings = self._readings(listed)
-        tokens = [len(one.ids) for one in readings]
-        places = [self._places(i, one, long, max_length) for i, one in enumerate(readings)]
+        tokens = [len(reading.ids) for reading in readings]
+        places = [self._places(i, reading, long, max_length) for i, reading in enumerate(readings)]
         notes = self._fit(readings, long, max_length=max_length) + self._pieces_for_words(listed_targets)
         # Each token once, however many targets are read as it.
         ids = None if chosen is None else sorted(set(chosen))
@@ -125,11 +123,11 @@ class FillMask(Task):
         ranked = self._rank(readings, plan, places, ids, top_k, batch_tokens, progress)
         return Filled(
             masks=[
-                [self._mask(text, one.offsets, place, best) for place, best in zip(found, ranks, strict=True)]
-                for text, one, found, ranks in zip(listed, readings, places, ranked, strict=True)
+                [self._mask(text, reading.offsets, place, best) for place, best in zip(masked, ranks, strict=True)]
+                for text, reading, masked, ranks in zip(listed, readings, places, ranked, strict=True)
             ],
             tokens=tokens,
-            passes=[one.passes for one in readings],
+            passes=[reading.passes for reading in readings],
             notes=notes,
         )
 
@@ -176,15 +174,15 @@ class FillMask(Task):
             and self._one_token(" " + target) not in (None, self._one_token(target))
         ]
 
-    def _places(self, i: int, one: Reading, long: str, max_length: int | None) -> list[int]:
+    def _places(self, i: int, reading: Reading, long: str, max_length: int | None) -> list[int]:
         """Which tokens of a text are masks."""
-        places = [place for place, token in enumerate(one.ids) if token == self.mask_id]
+        places = [place for place, token in enumerate(reading.ids) if token == self.mask_id]
         if not places:
             raise InputError(f"text {i} has no mask: write {self.model.tokenizer.mask_token} where a token is wanted")
-        if long == "truncate" and places[-1] >= room(self.model, one.frame, max_length):
+        if long == "truncate" and places[-1] >= room(self.model, reading.frame, max_length):
             raise InputError(
-                f"text {i} has a mask at character {one.offsets[places[-1]][0]}, behind what the model reads: shorten "
-                "the text, or give long='chunk'"
+                f"text {i} has a mask at character {reading.offsets[places[-1]][0]}, behind what the model reads: "
+                "shorten the text, or give long='chunk'"
             )
         return places
 
@@ -199,20 +197,20 @@ class FillMask(Task):
         progress: Progress | None,
     ) -> list[list[list[tuple[int, float]]]]:
         """For each text and mask, tokens with their probabilities, the likeliest first."""
-        kept = {
+        inside_of = {
             part: [place for place in places[part.reading] if part.keep_start <= place < part.keep_stop]
             for part in plan
         }
-        wanted = [part for part, inside in kept.items() if inside]
+        wanted = [part for part, inside in inside_of.items() if inside]
         ranked: list[dict[int, list[tuple[int, float]]]] = [{} for _ in readings]
         with evaluating(self.model), evaluating(self._body):
             read = read_passes(self._body, readings, wanted, lambda out: out.last_hidden_state, batch_tokens, progress)
-            for one, part, row in read:
-                first = len(one.frame.before) - part.start
-                states = row[[first + place for place in kept[part]]]
+            for reading, part, row in read:
+                first = len(reading.frame.before) - part.start
+                states = row[[first + place for place in inside_of[part]]]
                 best = [rank for some in states.split(MASKS_AT_ONCE) for rank in self._best(some, targets, top_k)]
-                ranked[part.reading].update(zip(kept[part], best, strict=True))
-        return [[ranks[place] for place in found] for ranks, found in zip(ranked, places, strict=True)]
+                ranked[part.reading].update(zip(inside_of[part], best, strict=True))
+        return [[ranks[place] for place in masked] for ranks, masked in zip(ranked, places, strict=True)]
 
     def _best(
         self, states: Float[Tensor, "masks hidden"], targets: list[int] | None, top_k: int
@@ -222,10 +220,10 @@ class FillMask(Task):
         logits = head(states[None].to(table), Tokens(word_table=table)).logits[0]
         scores = logits.float().softmax(dim=-1).cpu()
         ids = torch.arange(scores.shape[1]) if targets is None else torch.tensor(targets)
-        found = scores[:, ids].topk(min(top_k, len(ids)))
+        highest = scores[:, ids].topk(min(top_k, len(ids)))
         return [
             list(zip(ids[which].tolist(), values.tolist(), strict=True))
-            for values, which in zip(found.values, found.indices, strict=True)
+            for values, which in zip(highest.values, highest.indices, strict=True)
         ]
 
     def _mask(self, text: str, offsets: list[tuple[int, int]], place: int, best: list[tuple[int, float]]) -> Mask:

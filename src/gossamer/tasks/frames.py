@@ -6,11 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from gossamer.errors import InputError
 from gossamer.text import Tokenizer
+from gossamer.text.surroundings import DAMAGED, PROBES, special_tokens_around
 
 __all__ = ["Frame", "PairFrame", "find_frame", "find_pair_frame"]
-
-_PROBES = ("a", "the", "1", ".", "A", "\u4e00")
-_DAMAGED = "the tokenizer turns every text into special tokens only: its tokenizer.json may be damaged"
 
 
 @dataclass(frozen=True)
@@ -79,27 +77,19 @@ class PairFrame:
 
 def find_frame(tokenizer: Tokenizer) -> Frame:
     """What the tokenizer puts around a text. InputError where no text shows where the text goes."""
-    if tokenizer.special_tokens_count() == 0:
-        return Frame()
-    for text in _PROBES:
-        found = tokenizer(text, truncation=False, return_offsets=True)
-        inner = (found["special_tokens_mask"][0] == 0).nonzero().flatten().tolist()
-        if inner:
-            ids = found["input_ids"][0].tolist()
-            return Frame(ids[: inner[0]], ids[inner[-1] + 1 :])
-    raise InputError(_DAMAGED)
+    return Frame(*special_tokens_around(tokenizer))
 
 
 def find_pair_frame(tokenizer: Tokenizer) -> PairFrame:
     """What the tokenizer puts around two texts. InputError where no texts show where they go."""
-    for text in _PROBES:
+    for text in PROBES:
         size = len(tokenizer.encode_plain(text)[0])
-        found = tokenizer(text, text_pair=text, truncation=False, return_offsets=True)
-        inner = (found["special_tokens_mask"][0] == 0).nonzero().flatten().tolist()
+        batch = tokenizer(text, text_pair=text, truncation=False, return_offsets=True)
+        inner = (batch["special_tokens_mask"][0] == 0).nonzero().flatten().tolist()
         if size and len(inner) == 2 * size:
-            ids, types = found["input_ids"][0].tolist(), found["token_type_ids"][0].tolist()
+            ids, types = batch["input_ids"][0].tolist(), batch["token_type_ids"][0].tolist()
             start, last = inner[0], inner[-1]
             middle = slice(inner[size - 1] + 1, inner[size])
             kinds = (types[:start], types[start], types[middle], types[last], types[last + 1 :])
             return PairFrame(ids[:start], ids[middle], ids[last + 1 :], kinds)
-    raise InputError(_DAMAGED)
+    raise InputError(DAMAGED)

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.generation import Generated, Piece, Stops, generate
-from gossamer.generation.inputs import check_count
 from gossamer.models.heads import CausalLM
 from gossamer.tasks.base import Task, list_texts
 from gossamer.tasks.names import checks_options
@@ -44,14 +44,14 @@ class Generate(Task):
         leaves room for the new tokens, half of what the model reads at least; the result's notes say so. `progress` is
         called with the new tokens so far and the most there can be.
         """
-        check_count("max_new_tokens", max_new_tokens)
+        require_whole("max_new_tokens", max_new_tokens)
         if long not in get_args(LongPrompt):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(LongPrompt))}")
         readings = self._readings(list_texts("texts", texts))
         notes = self._cut(readings, max_new_tokens, long)
-        found = generate(
+        generated = generate(
             self.model,
-            [one.ids for one in readings],
+            [reading.ids for reading in readings],
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -61,20 +61,22 @@ class Generate(Task):
             batch_size=batch_size,
             stream=None if progress is None else _counting(progress, len(readings) * max_new_tokens),
         )
-        return dataclasses.replace(found, notes=[*notes, *(one.replace("prompt", "text", 1) for one in found.notes)])
+        return dataclasses.replace(
+            generated, notes=[*notes, *(note.replace("prompt", "text", 1) for note in generated.notes)]
+        )
 
     def _cut(self, readings: Sequence[Reading], new: int, long: LongPrompt) -> list[str]:
         """Refuse what is too long, or keep of its end what leaves room for the new tokens, and say so."""
         most, notes = self.model.architecture.length, []
         # The last new token is not read.
-        kept = max(most + 1 - new, (most + 1) // 2)
-        for i, one in enumerate(readings):
-            said = f"text {i} is {len(one.ids)} tokens long, the model reads {most}"
-            if long == "error" and len(one.ids) > most:
+        last = max(most + 1 - new, (most + 1) // 2)
+        for i, reading in enumerate(readings):
+            said = f"text {i} is {len(reading.ids)} tokens long, the model reads {most}"
+            if long == "error" and len(reading.ids) > most:
                 raise InputError(f"{said}: shorten it, or give long='truncate' to continue its end")
-            if long == "truncate" and len(one.ids) > kept:
-                one.ids = one.ids[-kept:]
-                notes.append(f"{said}: its last {kept} are continued, which leaves room for {most + 1 - kept} new ones")
+            if long == "truncate" and len(reading.ids) > last:
+                reading.ids = reading.ids[-last:]
+                notes.append(f"{said}: its last {last} are continued, which leaves room for {most + 1 - last} new ones")
         return notes
 
 

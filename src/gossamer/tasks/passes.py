@@ -55,8 +55,8 @@ class Reading:
         if not len(self.states):
             self.states = torch.empty(len(self.ids), row.shape[1])
         first = len(self.frame.before)
-        kept = row[first + part.keep_start - part.start : first + part.keep_stop - part.start]
-        self.states[part.keep_start : part.keep_stop] = kept
+        states = row[first + part.keep_start - part.start : first + part.keep_stop - part.start]
+        self.states[part.keep_start : part.keep_stop] = states
         if part.start == 0:
             self.before = row[:first].clone()
         if part.stop == len(self.ids):
@@ -90,12 +90,12 @@ def in_groups(
     readings: Sequence[Reading], progress: Progress | None
 ) -> Iterator[tuple[list[Reading], Progress | None]]:
     """Readings in groups of bounded size, each with a progress that counts its tokens as a part of the whole."""
-    total = sum(len(one.ids) for one in readings)
+    total = sum(len(reading.ids) for reading in readings)
     group: list[Reading] = []
     done = tokens = 0
-    for one in readings:
-        group.append(one)
-        tokens += len(one.ids)
+    for reading in readings:
+        group.append(reading)
+        tokens += len(reading.ids)
         if tokens >= GROUP_TOKENS:
             yield group, _shifted(progress, done, total)
             group, done, tokens = [], done + tokens, 0
@@ -122,8 +122,8 @@ def plan_passes(model: Model, readings: Sequence[Reading], max_length: int | Non
     overlap, either pass keeps the half that lies further from its edge. Two passes share equally what they read, the
     last two of several too; all before them are as long as the model.
     """
-    rooms = [room(model, one.frame, max_length) for one in readings]
-    return [part for i, one in enumerate(readings) for part in _plan(i, len(one.ids), rooms[i])]
+    rooms = [room(model, reading.frame, max_length) for reading in readings]
+    return [part for i, reading in enumerate(readings) for part in _plan(i, len(reading.ids), rooms[i])]
 
 
 def read_passes(
@@ -140,16 +140,16 @@ def read_passes(
     that tensor is [batch, length, size], without padding. Counts the passes of each reading.
     """
     check_progress(progress)
-    for one in readings:
-        one.passes = 0
+    for reading in readings:
+        reading.passes = 0
     total, done = sum(part.keep_stop - part.keep_start for part in plan), 0
     for batch in in_batches(plan, lambda part: _width(part, readings[part.reading]), batch_tokens):
         chosen = choose(_run(model, readings, batch))
         assert chosen is not None  # the task asked for a head that gives it
         for part, row in zip(batch, chosen.float().cpu(), strict=True):
-            one = readings[part.reading]
-            one.passes += 1
-            yield one, part, row[: _width(part, one)] if row.dim() > 1 else row
+            reading = readings[part.reading]
+            reading.passes += 1
+            yield reading, part, row[: _width(part, reading)] if row.dim() > 1 else row
         done += sum(part.keep_stop - part.keep_start for part in batch)
         if progress is not None:
             progress(done, total)
@@ -164,11 +164,11 @@ def read_states(
     max_length: int | None = None,
 ) -> None:
     """Fill in the states of every reading: the model's last ones, or what else `choose` picks for every token."""
-    for one in readings:
-        one.forget()
+    for reading in readings:
+        reading.forget()
     plan = plan_passes(model, readings, max_length)
-    for one, part, row in read_passes(model, readings, plan, choose, batch_tokens, progress):
-        one.keep(part, row)
+    for reading, part, row in read_passes(model, readings, plan, choose, batch_tokens, progress):
+        reading.keep(part, row)
 
 
 class PassPlan:
@@ -200,8 +200,8 @@ def _plan(reading: int, tokens: int, capacity: int) -> Iterator[Pass]:
     return PassPlan(reading, capacity).passes(tokens, ended=True)
 
 
-def _width(part: Pass, one: Reading) -> int:
-    return part.stop - part.start + len(one.frame)
+def _width(part: Pass, reading: Reading) -> int:
+    return part.stop - part.start + len(reading.frame)
 
 
 def in_batches(
@@ -227,7 +227,7 @@ def in_batches(
 def _run(model: Model, readings: Sequence[Reading], batch: Sequence[Pass]) -> Output:
     """Read one batch, each pass in its frame."""
     reads = [(readings[part.reading], part) for part in batch]
-    return read_rows(model, [(one.frame, one.ids[part.start : part.stop]) for one, part in reads])
+    return read_rows(model, [(reading.frame, reading.ids[part.start : part.stop]) for reading, part in reads])
 
 
 def read_rows(model: Model, passes: Sequence[tuple[Frame, Sequence[int]]]) -> Output:

@@ -148,10 +148,10 @@ class _TextPass:
 class OpenText:
     """A text that is being read: the tokens that no pass has, and the vectors that are not finished."""
 
-    def __init__(self, given: TextTokens, capacity: int, head: SentenceEmbedding, sizes: Sequence[int | None]) -> None:
-        self.text, self.frame = given.text, given.frame
+    def __init__(self, tokens: TextTokens, capacity: int, head: SentenceEmbedding, sizes: Sequence[int | None]) -> None:
+        self.text, self.frame = tokens.text, tokens.frame
         self.tokens = self.passes = self.characters = 0
-        self._given, self._head, self._plan = given, head, PassPlan(given.text, capacity)
+        self._tokens, self._head, self._plan = tokens, head, PassPlan(tokens.text, capacity)
         self._spans, self._sizes = [_Spans(head, size) for size in sizes], list(sizes)
         self._ids: list[int] = []
         self._ends: list[int] = []
@@ -167,8 +167,8 @@ class OpenText:
         """More tokens of it."""
         ids, offsets, self.characters = part
         self.tokens += len(ids)
-        if self._given.most is not None:
-            left = max(0, self._given.most - self._known)
+        if self._tokens.most is not None:
+            left = max(0, self._tokens.most - self._known)
             ids, offsets = ids[:left], offsets[:left]
         for spans in self._spans:
             spans.locate(self._known, offsets)
@@ -180,9 +180,9 @@ class OpenText:
         self._is_ended = True
         if self._known:
             return
-        if self._given.skip_empty or not len(self.frame):
+        if self._tokens.skip_empty or not len(self.frame):
             self._plan.is_complete = True
-        if not self._given.skip_empty:
+        if not self._tokens.skip_empty:
             for spans in self._spans:
                 spans.open_empty()
 
@@ -233,7 +233,7 @@ class OpenText:
         is_last = self._is_ended and part.stop == self._known
         if self._head.pooling == "cls":
             return row[: 1 if part.start == 0 else 0]
-        return row[self._given.leave_out if part.start == 0 else kept.start : len(row) if is_last else kept.stop]
+        return row[self._tokens.leave_out if part.start == 0 else kept.start : len(row) if is_last else kept.stop]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,9 +258,9 @@ class PooledRows:
         queue: deque[OpenText] = deque()
         group: list[_TextPass] = []
         tokens = 0
-        for one in self._passes(texts, queue):
-            group.append(one)
-            tokens += one.width
+        for text_pass in self._passes(texts, queue):
+            group.append(text_pass)
+            tokens += text_pass.width
             if tokens >= GROUP_TOKENS:
                 self._read_group(group)
                 group, tokens = [], 0
@@ -279,15 +279,15 @@ class PooledRows:
             yield from text.next_passes()
 
     def _read_group(self, group: Sequence[_TextPass]) -> None:
-        for batch in in_batches(group, lambda one: one.width, self.batch_tokens, self.batch_size):
+        for batch in in_batches(group, lambda text_pass: text_pass.width, self.batch_tokens, self.batch_size):
             # Not around all of it: what the caller does between two rows is none of our business.
             with evaluating(self.model), torch.inference_mode():
-                out = read_rows(self.model, [(one.text.frame, one.ids) for one in batch])
+                out = read_rows(self.model, [(text_pass.text.frame, text_pass.ids) for text_pass in batch])
                 states = out.last_hidden_state
                 assert states is not None
-                for one, row in zip(batch, states.float().cpu(), strict=True):
-                    one.text.take(one.part, row[: one.width])
-            self.told(sum(one.text.told(one.characters) for one in batch))
+                for text_pass, row in zip(batch, states.float().cpu(), strict=True):
+                    text_pass.text.take(text_pass.part, row[: text_pass.width])
+            self.told(sum(text_pass.text.told(text_pass.characters) for text_pass in batch))
 
     def _finished(self, queue: deque[OpenText]) -> Iterator[tuple[OpenText, list[list[PooledRow]]]]:
         size = self.model.architecture.hidden_size

@@ -67,12 +67,12 @@ class SentenceMethods:
                 texts, prompt=prompt, prompt_name=prompt_name, batch_size=batch_size, progress=progress,
                 normalize=True if normalize_embeddings else None, truncate_dim=truncate_dim,
             )  # fmt: skip
-        found = vectors[0] if isinstance(sentences, str) else vectors
+        result = vectors[0] if isinstance(sentences, str) else vectors
         if convert_to_tensor:
-            return found.to(self.device)
+            return result.to(self.device)
         if convert_to_numpy:
-            return found.numpy()
-        return found if isinstance(sentences, str) else list(found)
+            return result.numpy()
+        return result if isinstance(sentences, str) else list(result)
 
     def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Encoded:
         """`encode`, with the prompt called "query" where the model has one and no other is asked for."""
@@ -147,15 +147,15 @@ class SentenceMethods:
     def _cut_and_embed(self, texts: list[str], **options: Any) -> Float[Tensor, "texts size"]:
         if not texts:
             return torch.empty(0, self.get_sentence_embedding_dimension())
-        found = self(texts, long="truncate", **options)
+        embedded = self(texts, long="truncate", **options)
         most = self.max_seq_length
-        cut = sum(": cut;" in one for one in found.notes)
+        cut = sum(": cut;" in note for note in embedded.notes)
         if cut:
             remark(
                 f"{cut} of {len(texts)} texts were cut to {most} tokens, the model's max_seq_length, as "
                 "sentence-transformers does; calling the task itself, embed(texts), reads all of them",
             )
-        return found.vectors
+        return embedded.vectors
 
     def _with_prompt(self, options: dict[str, Any], *names: str) -> dict[str, Any]:
         """The options of `encode`, with the first of these prompts that there is, where they ask for none."""

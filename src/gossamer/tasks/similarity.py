@@ -54,7 +54,7 @@ def _both(a: Vectors, b: Vectors) -> tuple[Tensor, Tensor]:
 
 def _table(name: str, vectors: Vectors) -> Float[Tensor, "rows size"]:
     if isinstance(vectors, Sequence) and len(vectors) and isinstance(vectors[0], Tensor):
-        table = torch.stack([torch.as_tensor(one) for one in vectors])
+        table = torch.stack([torch.as_tensor(vector) for vector in vectors])
     else:
         try:
             is_typed = isinstance(vectors, Tensor | np.ndarray)

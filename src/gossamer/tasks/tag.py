@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import TokenClassification
-from gossamer.tasks.base import Long, Task, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
 from gossamer.text.label_schemes import LabelScheme, TokenLabel, find_scheme
@@ -37,7 +36,7 @@ class Entity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tagged:
+class Tagged(Result):
     """The entities of each text, in order, and by which scheme labels were read ("BIO", "BIOES" ..., "plain": none).
 
     `tokens` and `passes` are, for each text, how long it is and in how many passes it was read; `notes` are remarks, a
@@ -49,10 +48,6 @@ class Tagged:
     tokens: list[int]
     passes: list[int]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
@@ -109,31 +104,33 @@ class Tag(Task):
         ignored = _ignored(ignore_labels, self.scheme)
         listed = list_texts("texts", texts)
         readings = self._readings(listed)
-        tokens = [len(one.ids) for one in readings]
+        tokens = [len(reading.ids) for reading in readings]
         notes = self._fit(readings, long, max_length=max_length)
         entities: list[list[Entity]] = []
         with evaluating(self.model):
             for group, report in in_groups(readings, progress):
                 read_states(self.model, group, batch_tokens, report, lambda out: out.logits, max_length)
-                for one in group:
-                    found = self._entities(listed[one.text], one, aggregation)
-                    entities.append([entity for entity in found if entity.label not in ignored])
-                    one.forget()
+                for reading in group:
+                    of_text = self._entities(listed[reading.text], reading, aggregation)
+                    entities.append([entity for entity in of_text if entity.label not in ignored])
+                    reading.forget()
         return Tagged(
             entities=entities,
             scheme=self.scheme.name,
             tokens=tokens,
-            passes=[one.passes for one in readings],
+            passes=[reading.passes for reading in readings],
             notes=notes,
         )
 
-    def _entities(self, text: str, one: Reading, aggregation: Aggregation) -> Iterator[Entity]:
-        scores = one.states.softmax(dim=-1).numpy()
-        goes_on = continues_word(self.model.tokenizer, text, one.ids, one.offsets)
+    def _entities(self, text: str, reading: Reading, aggregation: Aggregation) -> Iterator[Entity]:
+        scores = reading.states.softmax(dim=-1).numpy()
+        goes_on = continues_word(self.model.tokenizer, text, reading.ids, reading.offsets)
         if aggregation in ("none", "simple"):
-            pieces = [self._piece(row, *span, on) for row, span, on in zip(scores, one.offsets, goes_on, strict=True)]
+            pieces = [
+                self._piece(row, *span, on) for row, span, on in zip(scores, reading.offsets, goes_on, strict=True)
+            ]
         else:
-            pieces = self._words(one, scores, goes_on, aggregation)
+            pieces = self._words(reading, scores, goes_on, aggregation)
         for piece in pieces if aggregation == "none" else _join(pieces, self.scheme):
             start, end = trim(text, piece.start, piece.end)
             yield Entity(label=piece.label, score=piece.score, start=start, end=end, text=text[start:end])
@@ -143,7 +140,7 @@ class Tag(Task):
         return _Piece(self.labels[best], float(scores[best]), start, end, goes_on)
 
     def _words(
-        self, one: Reading, scores: np.ndarray, goes_on: Sequence[bool], aggregation: Aggregation
+        self, reading: Reading, scores: np.ndarray, goes_on: Sequence[bool], aggregation: Aggregation
     ) -> list[_Piece]:
         starts = [i for i, on in enumerate(goes_on) if not on or i == 0]
         pieces = []
@@ -155,7 +152,7 @@ class Tag(Task):
                 row = rows.mean(axis=0)
             else:
                 row = rows[int(rows.max(axis=1).argmax())]
-            pieces.append(self._piece(row, one.offsets[start][0], one.offsets[stop - 1][1]))
+            pieces.append(self._piece(row, reading.offsets[start][0], reading.offsets[stop - 1][1]))
         return pieces
 
     def _chunked(self) -> str:

@@ -11,7 +11,7 @@ from gossamer.errors import InputError
 from gossamer.text.byte_tokenizer import is_byte_tokenizer
 from gossamer.text.documents import Document
 from gossamer.text.tokenizer import _BACKEND_STATE, Tokenizer
-from gossamer.text.tokenizer_files import rust_errors
+from gossamer.text.tokenizer_files import reading_errors
 
 __all__ = ["EncodedPart", "count_ids", "cut", "encode_documents", "encode_text", "end_of_documents", "fingerprint"]
 
@@ -45,9 +45,9 @@ def encode_documents(
         waiting.append((text, ends))
         size += len(text) + 1
         if size >= BATCH:
-            yield from _encode(waiting, backend, as_bytes)
+            yield from _encode(waiting, backend, as_bytes, tokenizer.may_panic)
             waiting, size = [], 0
-    yield from _encode(waiting, backend, as_bytes)
+    yield from _encode(waiting, backend, as_bytes, tokenizer.may_panic)
 
 
 def encode_text(parts: Iterable[str], tokenizer: Tokenizer) -> Iterator[EncodedPart]:
@@ -84,16 +84,16 @@ def _with_next(parts: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _encode(
-    waiting: list[tuple[bytes, Document | None]], backend: tokenizers.Tokenizer, as_bytes: bool
+    waiting: list[tuple[bytes, Document | None]], backend: tokenizers.Tokenizer, as_bytes: bool, may_panic: bool
 ) -> Iterator[tuple[np.ndarray, int, Document | None]]:
     if as_bytes:
         for text, ends in waiting:
             yield np.frombuffer(text, dtype=np.uint8), len(text), ends
         return
-    with _BACKEND_STATE, rust_errors("the tokenizer cannot read these texts", "its tokenizer.json may be damaged"):
+    with _BACKEND_STATE, reading_errors("the tokenizer cannot read these texts", may_panic=may_panic):
         backend.no_truncation()
-        found = backend.encode_batch_fast([text.decode() for text, _ in waiting], add_special_tokens=False)
-    for encoding, (text, ends) in zip(found, waiting, strict=True):
+        encodings = backend.encode_batch_fast([text.decode() for text, _ in waiting], add_special_tokens=False)
+    for encoding, (text, ends) in zip(encodings, waiting, strict=True):
         yield np.array(encoding.ids, dtype=np.uint32), len(text), ends
 
 

@@ -118,8 +118,8 @@ def unpack(data: BinaryIO, packing: str) -> Any:
 
 
 def _ending(name: str) -> str:
-    found = re.search(r"(?<=[^./])\.[^./\s]+$", name)
-    return found[0].lower() if found else ""
+    ending = re.search(r"(?<=[^./])\.[^./\s]+$", name)
+    return ending[0].lower() if ending else ""
 
 
 def _check_installed(name: str, *kinds: str) -> None:

@@ -42,15 +42,15 @@ class LabelScheme:
         An entity ends where another kind, or one that begins anew, comes, as conlleval has it (Tjong Kim Sang and De
         Meulder 2003).
         """
-        found: set[tuple[int, int, str]] = set()
+        entities: set[tuple[int, int, str]] = set()
         begin, last = 0, TokenLabel(self.outside)
         for place, label in enumerate([*map(self.read, labels), TokenLabel(self.outside)]):
             if label.begins or last.ends or label.kind != last.kind:
                 if last.kind != self.outside:
-                    found.add((begin, place, last.kind))
+                    entities.add((begin, place, last.kind))
                 begin = place
             last = label
-        return found
+        return entities
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def find_scheme(labels: Sequence[str]) -> LabelScheme:
     another kind ends. "BILOU" is Ratinov and Roth's (2009).
     """
     forms = [_Form(*parts) for parts in product(get_args(Side), "-_", (True, False))]
-    found = [_read(labels, form, scheme) for form in forms for scheme in _SCHEMES]
-    return max([LabelScheme("plain"), *found], key=lambda one: len(one.labels))
+    readings = [_read(labels, form, scheme) for form in forms for scheme in _SCHEMES]
+    return max([LabelScheme("plain"), *readings], key=lambda reading: len(reading.labels))
 
 
 def _read(labels: Sequence[str], form: _Form, scheme: _Scheme) -> LabelScheme:

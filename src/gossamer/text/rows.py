@@ -67,8 +67,8 @@ def table_rows(text: TextIO, name: str, field: str | None, delimiter: str) -> It
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     columns = _next_row(reader, name) or []
     if field is not None and columns.count(field) != 1:
-        found = f"has no column {field!r}" if field not in columns else f"has several columns {field!r}"
-        raise InputError(f"{name}: {found} in its first line (it has: {', '.join(columns)[:80]}); {_REMEDY}")
+        problem = f"has no column {field!r}" if field not in columns else f"has several columns {field!r}"
+        raise InputError(f"{name}: {problem} in its first line (it has: {', '.join(columns)[:80]}); {_REMEDY}")
     while True:
         line = reader.line_num + 1
         cells = _next_row(reader, name)
@@ -125,8 +125,8 @@ def _paragraphs(text: TextIO) -> Iterator[Row]:
 def _text_of(values: Mapping[str, Any], field: str, where: str) -> str:
     value = values.get(field)
     if not isinstance(value, str):
-        found = f"is {quote(value)}" if field in values else f"is missing (it has: {', '.join(values)[:80]})"
-        raise InputError(f"{where}: the field {field!r} {found}; {_REMEDY}")
+        problem = f"is {quote(value)}" if field in values else f"is missing (it has: {', '.join(values)[:80]})"
+        raise InputError(f"{where}: the field {field!r} {problem}; {_REMEDY}")
     return value
 
 
@@ -204,8 +204,8 @@ class _JsonValues:
             self._read()
 
     def _spaces(self, at: int) -> int:
-        found = re.compile(r"\s*").match(self._buffer, at)
-        return found.end() if found else at
+        spaces = re.compile(r"\s*").match(self._buffer, at)
+        return spaces.end() if spaces else at
 
     def _value(self) -> Any:
         self._next_sign()

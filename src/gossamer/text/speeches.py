@@ -32,12 +32,12 @@ def speeches() -> tuple[Speech, ...]:
     resource = files("gossamer.text") / "data" / "speeches.jsonl.xz"
     try:
         lines = lzma.decompress(resource.read_bytes()).decode("utf-8").strip().split("\n")
-        found = tuple(Speech(**json.loads(line)) for line in lines)
+        listed = tuple(Speech(**json.loads(line)) for line in lines)
     except (OSError, EOFError, lzma.LZMAError, ValueError, TypeError) as error:
         raise InputError(f"the sample {resource} cannot be read ({error}); install gossamer again") from error
-    if len(found) != _COUNT:
-        raise InputError(f"the sample {resource} has {len(found)} speeches, not {_COUNT}; install gossamer again")
-    return found
+    if len(listed) != _COUNT:
+        raise InputError(f"the sample {resource} has {len(listed)} speeches, not {_COUNT}; install gossamer again")
+    return listed
 
 
 def passages(text: str, words: int, count: int, rng: np.random.Generator) -> list[str]:

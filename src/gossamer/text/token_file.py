@@ -307,10 +307,10 @@ def _read_header(name: str, data: np.ndarray) -> dict[str, Any]:
 def _is_header(header: Any) -> bool:
     if not isinstance(header, dict) or set(header) != _FIELDS or header["dtype"] not in _WIDTHS:
         return False
-    counts = [header[one] for one in (*_COUNTS, *(["end_id"] if header["end_id"] is not None else []))]
-    texts = [header[one] for one in ("tokenizer", "tokenizer_digest", "content", "sha256")]
-    whole = all(type(one) is int and 0 <= one < 2**62 for one in counts)
-    return whole and all(isinstance(one, str) for one in texts)
+    counts = [header[name] for name in (*_COUNTS, *(["end_id"] if header["end_id"] is not None else []))]
+    texts = [header[name] for name in ("tokenizer", "tokenizer_digest", "content", "sha256")]
+    whole = all(type(count) is int and 0 <= count < 2**62 for count in counts)
+    return whole and all(isinstance(text, str) for text in texts)
 
 
 def _padding(header: dict[str, Any]) -> int:
@@ -336,7 +336,7 @@ def _read_sources(name: str, data: bytes) -> list[str]:
         sources = json.loads(data)
     except (ValueError, RecursionError):
         sources = None
-    if not isinstance(sources, list) or not all(isinstance(one, str) for one in sources):
+    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
         raise _damaged(name, "the names of its sources are not as they were written")
     return sources
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, plural, remark
+from gossamer.text.charsmap import has_unsound_charsmap
 from gossamer.text.control_tokens import without_control_tokens
 from gossamer.text.tokenizer_arguments import (
     Padding,
@@ -33,6 +34,7 @@ from gossamer.text.tokenizer_files import (
     read_backend,
     read_object,
     read_settings,
+    reading_errors,
     rust_errors,
     shorten,
     special_token,
@@ -60,6 +62,8 @@ class Tokenizer:
         self._told_cut = False
         self._letters: tokenizers.Tokenizer | None = None
         self._has_types = TYPES in self._settings.get("model_input_names", [TYPES])
+        self.may_panic = has_unsound_charsmap(backend)
+        """Whether the library behind it may panic over some text."""
         backend.no_padding()
 
     @classmethod
@@ -243,7 +247,7 @@ class Tokenizer:
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Ids as the vocabulary writes them; "" for those that it does not have."""
-        return [self._backend.id_to_token(one) or "" for one in ids]
+        return [self._backend.id_to_token(number) or "" for number in ids]
 
     def decode(self, ids: Iterable[int] | Tensor | np.ndarray, skip_special: bool = True) -> str:
         """The text of one row of ids; InputError for ids that the vocabulary does not have."""
@@ -282,7 +286,7 @@ class Tokenizer:
         strategy: str,
         special: bool = True,
     ) -> list[tokenizers.Encoding]:
-        with _BACKEND_STATE, rust_errors("the tokenizer cannot read this text", "its tokenizer.json may be damaged"):
+        with _BACKEND_STATE, reading_errors("the tokenizer cannot read this text", may_panic=self.may_panic):
             if limit is None:
                 backend.no_truncation()
             else:
@@ -292,12 +296,12 @@ class Tokenizer:
 
     def _tell_cut(self, encodings: list[tokenizers.Encoding], pair: bool) -> None:
         """Remark, once for each tokenizer, that nobody asked for a text to be cut."""
-        i = next((i for i, one in enumerate(encodings) if one.overflowing), None)
+        i = next((i for i, encoding in enumerate(encodings) if encoding.overflowing), None)
         if i is None:
             return
         self._told_cut = True
         special = self.special_tokens_count(pair)
-        rest = sum(len(one) - special for one in encodings[i].overflowing)
+        rest = sum(len(encoding) - special for encoding in encodings[i].overflowing)
         said = f"text {i} and its pair were" if pair else f"text {i} of {plural(len(encodings[i]) + rest, 'token')} was"
         remark(
             f"{said} cut to {self.max_length}, the tokenizer's max_length; give max_length or truncation to have it "
@@ -323,9 +327,9 @@ class Tokenizer:
         backend = self.backend(control_tokens)
         plain = self._encode(backend, first + second, None, 0, "longest_first", special=False)
         for i, (a, b) in enumerate(zip(plain, plain[len(first) :], strict=False)):
-            kept = kept_of_pair(len(a), len(b), room, strategy)
-            cut = [keep for keep, whole in zip(kept, (len(a), len(b)), strict=True) if keep < whole]
-            if any(keep <= stride and not (keep == 0 and strategy == "longest_first") for keep in cut):
+            lengths = kept_of_pair(len(a), len(b), room, strategy)
+            cut = [length for length, whole in zip(lengths, (len(a), len(b)), strict=True) if length < whole]
+            if any(length <= stride and not (length == 0 and strategy == "longest_first") for length in cut):
                 raise InputError(
                     f"pair {i} ({len(a)} and {plural(len(b), 'token')}) cannot be cut to {plural(room, 'token')} by "
                     f"{strategy!r} with stride={stride}: {max(0, min(cut))} would be left; give a larger max_length or "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from gossamer.checks import is_whole
 from gossamer.errors import InputError
 from gossamer.text.tokenizer_files import shorten
 
@@ -71,7 +72,7 @@ def check_choices(padding: Padding, truncation: Truncation, pair: bool) -> str |
 
 
 def check_count(name: str, value: object, least: int, why: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not is_whole(value, least):
         raise InputError(f"{name} is {shorten(value)}; it must be a whole number of at least {least} ({why})")
 
 

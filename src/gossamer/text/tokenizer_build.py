@@ -8,6 +8,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, normalizers
 
+from gossamer.checks import is_whole
 from gossamer.errors import InputError
 from gossamer.text.layouts import LAYOUTS, Layout
 from gossamer.text.tokenizer_files import check_token, loading_errors, read_object, shorten
@@ -107,7 +108,7 @@ def complete_backend(backend: tokenizers.Tokenizer, directory: Path, settings: M
 
 
 def _in_order(declared: Declared) -> list[AddedToken]:
-    return [token for _, token in sorted(declared.values(), key=lambda one: one[0])]
+    return [token for _, token in sorted(declared.values(), key=lambda entry: entry[0])]
 
 
 def _check_ids(path: Path, source: Path, backend: tokenizers.Tokenizer, declared: Declared) -> None:
@@ -157,7 +158,7 @@ def _choose(directory: Path, settings: Mapping[str, Any], model_type: str | None
     elif named is not None and not isinstance(named, str):
         family = None
     if family is None and named is None:
-        family = next((one for one, layout in LAYOUTS.items() if (directory / layout.files[0]).exists()), None)
+        family = next((kind for kind, layout in LAYOUTS.items() if (directory / layout.files[0]).exists()), None)
     if not isinstance(family, str) or family not in LAYOUTS:
         what = f"tokenizer_class is {shorten(named)}" if named is not None else f"model_type is {shorten(family)}"
         raise InputError(
@@ -188,15 +189,15 @@ def _roles(directory: Path, layout: Layout, settings: Mapping[str, Any], declare
     mapped = {} if "added_tokens_decoder" in settings else mapped
     roles = {}
     for role, default in layout.special.items():
-        given, other = settings.get(role), mapped.get(role)
-        for one in (given, other):
-            check_token(path, role, one)
-        if given is not None and other is not None and _content(given) != _content(other):
+        own, other = settings.get(role), mapped.get(role)
+        for named_token in (own, other):
+            check_token(path, role, named_token)
+        if own is not None and other is not None and _content(own) != _content(other):
             raise InputError(
-                f"{path}: {role} is {shorten(_content(given))}, special_tokens_map.json says "
+                f"{path}: {role} is {shorten(_content(own))}, special_tokens_map.json says "
                 f"{shorten(_content(other))}; correct one of them"
             )
-        named = other if isinstance(other, dict) else given if given is not None else default
+        named = other if isinstance(other, dict) else own if own is not None else default
         token = _token(path, role, named, special=True)
         if isinstance(named, str) and role == "mask_token" and layout.mask_takes_space:
             token = AddedToken(named, lstrip=True, special=True)
@@ -211,16 +212,18 @@ def _content(token: Any) -> str:
     return token["content"] if isinstance(token, dict) else token
 
 
-def _token(path: Path, name: str, given: Any, special: bool | None = None) -> AddedToken:
+def _token(path: Path, name: str, token: Any, special: bool | None = None) -> AddedToken:
     """A token as config files write it: a string, or an object with its content and how it is cut out of a text."""
-    check_token(path, name, given)
-    if isinstance(given, str):
-        return AddedToken(given, special=True)
-    flags = {one: given[one] for one in ("single_word", "lstrip", "rstrip", "normalized", "special") if one in given}
-    wrong = next((one for one, value in flags.items() if not isinstance(value, bool)), None)
+    check_token(path, name, token)
+    if isinstance(token, str):
+        return AddedToken(token, special=True)
+    flags = {
+        flag: token[flag] for flag in ("single_word", "lstrip", "rstrip", "normalized", "special") if flag in token
+    }
+    wrong = next((flag for flag, value in flags.items() if not isinstance(value, bool)), None)
     if wrong is not None:
         raise InputError(f"{path}: {name}: {wrong} is {shorten(flags[wrong])}; it must be true or false")
-    return AddedToken(given["content"], **{**flags, **({"special": True} if special else {})})
+    return AddedToken(token["content"], **{**flags, **({"special": True} if special else {})})
 
 
 def _declared(directory: Path, settings: Mapping[str, Any]) -> dict[str, tuple[int, AddedToken]]:
@@ -233,20 +236,23 @@ def _declared(directory: Path, settings: Mapping[str, Any]) -> dict[str, tuple[i
         named = {_content(settings[role]) for role in ROLES if settings.get(role) is not None}
         pairs = read_object(older).items()
         ids = {token: _id(older, token, number) for token, number in pairs}
-        return {one: (i, AddedToken(one, special=one in named, normalized=one not in named)) for one, i in ids.items()}
+        return {
+            token: (i, AddedToken(token, special=token in named, normalized=token not in named))
+            for token, i in ids.items()
+        }
     if not isinstance(listed, dict):
         raise InputError(f"{path}: added_tokens_decoder is {shorten(listed)}; it must be an object of ids and tokens")
     tokens = {}
-    for number, given in listed.items():
-        if not isinstance(given, dict):
-            raise InputError(f"{path}: added_tokens_decoder[{number!r}] is {shorten(given)}; it must be an object")
-        token = _token(path, f"added_tokens_decoder[{number!r}]", given)
+    for number, entry in listed.items():
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}: added_tokens_decoder[{number!r}] is {shorten(entry)}; it must be an object")
+        token = _token(path, f"added_tokens_decoder[{number!r}]", entry)
         tokens[token.content] = (_id(path, token.content, int(number) if number.isdecimal() else number), token)
     return tokens
 
 
 def _id(path: Path, token: str, number: object) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+    if not is_whole(number, 0, 2**31 - 1):
         raise InputError(f"{path}: the id of {shorten(token)} is {shorten(number)}; ids are whole numbers from 0")
     return number
 
@@ -256,15 +262,15 @@ def _extra(path: Path, settings: Mapping[str, Any], symbols: Iterable[tuple[str,
     name = "extra_special_tokens" if "extra_special_tokens" in settings else "additional_special_tokens"
     listed = settings.get(name)
     if listed is None:
-        return [AddedToken(one, normalized=False, special=control) for one, control in symbols]
+        return [AddedToken(symbol, normalized=False, special=control) for symbol, control in symbols]
     if isinstance(listed, dict):
         listed = list(listed.values())
     if not isinstance(listed, list):
         raise InputError(f"{path}: {name} is {shorten(listed)}; it must be a list of tokens")
-    for one in listed:
-        if one is None:
+    for token in listed:
+        if token is None:
             raise InputError(f"{path}: {name} holds null; it must be a list of tokens")
-    return [_token(path, name, one) for one in listed]
+    return [_token(path, name, token) for token in listed]
 
 
 def _check_needed(path: Path, layout: Layout, roles: Mapping[str, AddedToken], known: Collection[str]) -> None:

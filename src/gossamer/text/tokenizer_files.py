@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "read_object",
     "read_settings",
     "read_text",
+    "reading_errors",
     "rust_errors",
     "shorten",
     "special_token",
@@ -68,6 +69,16 @@ def rust_errors(what: str, remedy: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"{what}: {reason[:200]}; {remedy}") from error
+
+
+@contextmanager
+def reading_errors(what: str, *, may_panic: bool) -> Iterator[None]:
+    """`rust_errors` while texts are read; without what Rust prints of a panic where a text may lead to one.
+
+    Where none may, nobody's standard error is held back meanwhile.
+    """
+    with rust_errors(what, "its tokenizer.json may be damaged"), quiet_panics() if may_panic else nullcontext():
+        yield
 
 
 @contextmanager
@@ -161,7 +172,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
         if settings.get(name, "right") not in ("left", "right"):
             raise InputError(f"{path}: {name} is {shorten(settings[name])}; it must be 'left' or 'right'")
     names = settings.get("model_input_names", [])
-    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: model_input_names is {shorten(names)}; it must be a list of names")
     settings["model_max_length"] = _limit(path, settings.get("model_max_length"))
     return settings

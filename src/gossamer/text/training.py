@@ -112,7 +112,7 @@ def _family(kind: object, family: object) -> str:
     if not isinstance(chosen, str) or chosen not in LAYOUTS:
         raise InputError(f"family is {shorten(chosen)}; it must be one of {', '.join(LAYOUTS)}")
     if kind is not None and LAYOUTS[chosen].kind != kind:
-        fitting = [one for one, layout in LAYOUTS.items() if layout.kind == kind]
+        fitting = [name for name, layout in LAYOUTS.items() if layout.kind == kind]
         raise InputError(
             f"kind is {kind!r}, but {chosen!r} reads {LAYOUTS[chosen].kind}; of {kind} are {', '.join(fitting)}"
         )
@@ -140,7 +140,7 @@ def _train_words(lines: list[str], size: int, steps: tokenizers.Tokenizer, speci
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
         min_frequency=_LEAST_FREQUENT,
-        special_tokens=[*special, *(f"##{one}" for one in sorted(inner))],
+        special_tokens=[*special, *(f"##{character}" for character in sorted(inner))],
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         show_progress=False,
@@ -159,10 +159,12 @@ def _characters(lines: list[str], steps: tokenizers.Tokenizer) -> tuple[set[str]
         words.update(word for word, _ in steps.pre_tokenizer.pre_tokenize_str(steps.normalizer.normalize_str(line)))
     counts: Counter[str] = Counter()
     for word, count in words.items():
-        for one in word:
-            counts[one] += count
-    kept = set(sorted(counts, key=lambda one: (-counts[one], one))[:_ALPHABET])
-    return {word[0] for word in words if word} & kept, {one for word in words for one in word[1:]} & kept
+        for character in word:
+            counts[character] += count
+    commonest = set(sorted(counts, key=lambda character: (-counts[character], character))[:_ALPHABET])
+    return {word[0] for word in words if word} & commonest, {
+        character for word in words for character in word[1:]
+    } & commonest
 
 
 def _train_bytes(lines: list[str], size: int, steps: tokenizers.Tokenizer, special: list[str]) -> Vocabulary:
@@ -183,7 +185,7 @@ def _train_pieces(family: str, lines: list[str], size: int, steps: tokenizers.To
 
     model = io.BytesIO()
     clean = lines if steps.normalizer is None else [steps.normalizer.normalize_str(line) for line in lines]
-    characters = {one for line in clean for one in line}
+    characters = {character for line in clean for character in line}
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=(part for line in clean for part in _parts(line)),

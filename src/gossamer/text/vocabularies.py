@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import models
 
+from gossamer.checks import is_whole
 from gossamer.errors import InputError
 from gossamer.text.tokenizer_files import loading_errors, read_bytes, read_text, shorten
 
@@ -76,7 +77,7 @@ def _read_ids(path: Path) -> dict[str, int]:
         raise InputError(f"{path} holds a {type(ids).__name__}, not an object of tokens and their ids; fetch it again")
     tokens: dict[int, str] = {}
     for token, number in ids.items():
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+        if not is_whole(number, 0, 2**31 - 1):
             raise InputError(f"{path}: the id of {shorten(token)} is {shorten(number)}; ids are whole numbers from 0")
         if number in tokens:
             raise InputError(
@@ -99,7 +100,7 @@ def _merge(where: str, line: str, ids: Mapping[str, int]) -> tuple[str, str]:
     parts = line.split(" ")
     if len(parts) != 2 or not all(parts):
         raise InputError(f"{where}: {shorten(line)} is no pair of tokens with one space between them; fetch it again")
-    missing = next((one for one in (*parts, "".join(parts)) if one not in ids), None)
+    missing = next((token for token in (*parts, "".join(parts)) if token not in ids), None)
     if missing is not None:
         raise InputError(
             f"{where}: {shorten(line)} merges into tokens that vocab.json lacks ({shorten(missing)}); "

@@ -75,11 +75,11 @@ def _edges(tokens: list[str], prefix: str | None) -> list[tuple[str, str]]:
     """The first and the last character that each token stands for; "" where it begins or ends within one."""
     letters = byte_letters()
     if prefix or not set(letters) <= set(tokens):
-        texts = [one.removeprefix(prefix or "") for one in tokens]
-        return [(one[:1], one[-1:]) for one in texts]
+        texts = [text.removeprefix(prefix or "") for text in tokens]
+        return [(text[:1], text[-1:]) for text in texts]
     values = {letter: byte for byte, letter in enumerate(letters)}
     return [
-        _byte_edges(bytes(values[one] for one in token)) if set(token) <= values.keys() else ("", "")
+        _byte_edges(bytes(values[letter] for letter in token)) if set(token) <= values.keys() else ("", "")
         for token in tokens
     ]
 
@@ -113,4 +113,4 @@ def _letters(tokenizer: Tokenizer, tokens: list[str]) -> tuple[bool, set[str], s
     if set(letters) <= set(tokens):
         breaks = {letters[byte] for byte in b"\t\n\v\f\r"}
         return True, breaks | {letters[ord(" ")]}, breaks
-    return any(one.startswith(_SPACE_MARK) for one in tokens), {_SPACE_MARK, "\n"}, {"\n"}
+    return any(token.startswith(_SPACE_MARK) for token in tokens), {_SPACE_MARK, "\n"}, {"\n"}

@@ -20,8 +20,9 @@ from gossamer.models.checks import (
     require_flag,
     require_positive,
 )
+from gossamer.settings import plain_fields
 from gossamer.training.config_models import ModelSettings
-from gossamer.training.config_reading import changed, plain, read_settings, read_yaml
+from gossamer.training.config_reading import changed, read_settings, read_yaml
 from gossamer.training.objectives import CausalObjective, Objective
 from gossamer.training.optimizers import OptimizerSettings
 from gossamer.training.schedules import Schedule
@@ -291,7 +292,7 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values; `read` reads them back to equal ones."""
-        return plain(self)
+        return plain_fields(self)
 
     def __post_init__(self) -> None:
         for name in ("steps", "threads"):

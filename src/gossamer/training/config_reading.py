@@ -11,9 +11,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from gossamer.checkpoints.files import reason
 from gossamer.errors import InputError, quote
-from gossamer.patterns import Pattern
 
-__all__ = ["changed", "check_names", "plain", "read_settings", "read_yaml"]
+__all__ = ["changed", "check_names", "read_settings", "read_yaml"]
 
 T = TypeVar("T")
 
@@ -107,19 +106,6 @@ def check_names(given: dict[str, Any], known: Any, path: str) -> None:
             near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise InputError(f"{_join(path, str(name)[:80])} is no field; {hint}")
-
-
-def plain(value: Any) -> Any:
-    """Settings as JSON-ready values, which `read_settings` reads back to equal ones."""
-    if isinstance(value, Pattern):
-        return value.to_dict()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(name): plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _mapping(data: object, path: str) -> dict[str, Any]:

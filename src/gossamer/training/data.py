@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError
 from gossamer.models.checks import MOST_ROWS, require, require_choice, require_count, require_flag
 from gossamer.text import Split, TokenFile, Tokenizer, read_documents, tokenize
@@ -266,7 +267,7 @@ class Batches:
 
     def _rows(self, step: int) -> tuple[Rows, bool]:
         """This process's rows of a step, and whether there is none for it, so that one fills up."""
-        require(type(step) is int and step >= 0, "step", step, "a whole number, 0 or more")
+        require_whole("step", step, 0)
         if self._groups is None or isinstance(self._training, Stream):
             return self._training.rows(step * self.batch + np.arange(self.rank, self.batch, self.world)), False
         numbers = self._groups.rows(step)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
@@ -92,14 +93,14 @@ def _finish(run: Run) -> tuple[Model, TrainingReceipt]:
         receipt = model.receipt = run.receipt(model, sample)
         if run.processes.first:
             _write_receipt(run, receipt)
-            (run.output / "sample.txt").write_text(sample, encoding="utf-8")
+            write_texts({run.output / "sample.txt": sample})
     run.processes.wait()
     return model, receipt
 
 
 def _write_receipt(run: Run, receipt: TrainingReceipt) -> None:
     text = json.dumps(receipt.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    (run.output / "receipt.json").write_text(text, encoding="utf-8")
+    write_texts({run.output / "receipt.json": text})
 
 
 def _sample(run: Run, model: Model) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gossamer.errors import InputError
 from gossamer.text import TokenFile, Tokenizer
+from gossamer.text.surroundings import special_tokens_around
 
 __all__ = ["ROWS", "Corpus", "Frame", "Line", "Rows", "Stream", "Windows", "frame_of", "remembered"]
 
@@ -30,13 +31,9 @@ class Frame:
 
 
 def frame_of(tokenizer: Tokenizer) -> Frame:
-    """What a tokenizer puts before and after a text."""
-    batch = tokenizer("a", truncation=False, return_offsets=True)
-    ids, special = batch["input_ids"][0].tolist(), batch["special_tokens_mask"][0].tolist()
-    if all(special):
-        return Frame()
-    before, after = special.index(0), special[::-1].index(0)
-    return Frame(before=tuple(ids[:before]), after=tuple(ids[len(ids) - after :]))
+    """What a tokenizer puts before and after a text. InputError where no text shows where the text goes."""
+    before, after = special_tokens_around(tokenizer)
+    return Frame(before=tuple(before), after=tuple(after))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import GossamerError, InputError
 from gossamer.models.encoder import Model
@@ -297,7 +298,7 @@ class Run:
         if self.processes.first:
             found = {"step": step + 1, "loss": str(done.loss), "gradient_norm": str(done.norm), "documents": names}
             text = json.dumps(found | {"input_ids": rows}, ensure_ascii=False)
-            target.write_text(text + "\n", encoding="utf-8")
+            write_texts({target: text + "\n"})
         what = "gradients are" if math.isfinite(done.loss) else "loss is"
         model = "the model's weights are not finite either: begin anew"
         if all(bool(one.isfinite().all()) for one in full_state(self.model).values() if one.is_floating_point()):

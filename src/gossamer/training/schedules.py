@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError
 from gossamer.models.checks import require, require_choice, require_count
 
@@ -57,8 +58,7 @@ def rate_at(settings: Schedule, step: int) -> float:
     be reached by the step after the last one, and is kept from there on. Raises InputError for a negative step, and
     where the number of steps is needed and not known.
     """
-    if type(step) is not int or step < 0:
-        raise InputError(f"step is {step!r}; it must be a whole number, 0 or more")
+    require_whole("step", step, 0)
     warmup = settings.warmup_steps
     if step < warmup:
         return (step + 1) / warmup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import shutil
@@ -19,8 +18,8 @@ from torch import Tensor, nn
 
 from gossamer.checkpoints.files import read_json, reason
 from gossamer.checkpoints.replace import replacing
+from gossamer.checkpoints.seal import digest_of, write_seal
 from gossamer.errors import GossamerError, InputError, quote
-from gossamer.regular_files import open_regular
 from gossamer.training.processes import whole
 
 __all__ = [
@@ -163,8 +162,8 @@ def _placed(tensor: Tensor, parameter: nn.Parameter, fused: bool) -> Tensor:
 
 
 def _seal(directory: Path) -> None:
-    files = {path.name: _digest(path) for path in sorted(directory.iterdir())}
-    (directory / SEAL).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
+    files = {path.name: digest_of(path) for path in sorted(directory.iterdir())}
+    write_seal(directory / SEAL, {"format": FORMAT, "files": files})
 
 
 def _damage(path: Path) -> str | None:
@@ -176,7 +175,7 @@ def _damage(path: Path) -> str | None:
             return f"the format in {SEAL} is {quote(number)}"
         if not isinstance(files, dict) or set(files) != {WEIGHTS, OPTIMIZER, STATE}:
             return f"{SEAL} does not name its files"
-        changed = [name for name, digest in files.items() if _digest(path / name) != digest]
+        changed = [name for name, digest in files.items() if digest_of(path / name) != digest]
         return f"{changed[0]} has changed since it was saved (SHA-256 differs)" if changed else None
     except InputError as problem:
         return str(problem)
@@ -191,11 +190,6 @@ def _is_foreign(path: Path) -> bool:
     except InputError:
         return False
     return type(number) is int and number > 0 and number != FORMAT
-
-
-def _digest(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import IO, Annotated
+from typing import Annotated
 
 from typer import Option
 
-from gossamer.atomic_files import write_whole
+from gossamer.atomic_files import write_texts
 from gossamer.cli.output import check_directory, note, print_json, show, working
 from gossamer.errors import InputError
 
@@ -82,14 +79,6 @@ def _write(out: Path, documents: dict[str, str]) -> None:
     """Write all files, then put them in place: where one fails, the old ones all stay."""
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with TemporaryDirectory(prefix=".new-", dir=out) as new:
-            for name, text in documents.items():
-                write_whole(Path(new) / name, partial(_put, text.encode()))
-            for name in documents:
-                os.replace(Path(new) / name, out / name)
+        write_texts({out / name: text for name, text in documents.items()})
     except OSError as problem:
         raise OSError(problem.errno, f"{problem.strerror}; what was there is untouched", str(out)) from problem
-
-
-def _put(data: bytes, file: IO[bytes]) -> None:
-    file.write(data)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
@@ -253,8 +254,7 @@ def _write_scores(found: Tensor, rows: Tensor, keys: Tensor, scores: Tensor) -> 
 
 def check_count(count: int) -> None:
     """Refuse what is no number of keys."""
-    if type(count) is not int or count < 1:
-        raise InputError(f"count is {quote(count)}; it must be a whole number of keys, 1 or more")
+    require_whole("count", count, of="keys")
 
 
 def choose_rows(rows: Rows | None, batch: int, queries: int, device: torch.device) -> Int[Tensor, "batch rows"]:
