@@ -5,6 +5,7 @@ from torch import nn
 from gossamer.layers import FeedForwardNetwork, SelfAttention, TokenEmbeddings, build_norm
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.bricks import Norm
+from gossamer.models.settings import NORMS_AT, NormPlace
 
 __all__ = ["build_attention", "build_embeddings", "build_feed_forward", "norm_module"]
 
@@ -45,7 +46,7 @@ def _attention(hidden_size: int, layer: Layer) -> SelfAttention:
         hidden_size,
         settings.heads,
         settings.head_size,
-        norm=norm_module(layer.norm, hidden_size),
+        **_norms(layer, layer.norm_places[0], hidden_size),
         global_projections=settings.global_projections,
         key_heads=settings.key_heads,
         bias=settings.bias,
@@ -55,6 +56,12 @@ def _attention(hidden_size: int, layer: Layer) -> SelfAttention:
     )
 
 
+def _norms(layer: Layer, place: NormPlace, size: int) -> dict[str, nn.Module | None]:
+    """The norm of a part, and that of its output where it has two."""
+    made = [norm_module(layer.norm, size) if i < NORMS_AT[place] else None for i in range(2)]
+    return {"norm": made[0], "output_norm": made[1]}
+
+
 def build_feed_forward(architecture: Architecture) -> list[FeedForwardNetwork]:
     sets = {one.feed_forward.weights: one for one in reversed(architecture.layers)}
     return [
@@ -62,7 +69,7 @@ def build_feed_forward(architecture: Architecture) -> list[FeedForwardNetwork]:
             architecture.hidden_size,
             layer.feed_forward.width,
             activation=layer.feed_forward.activation,
-            norm=norm_module(layer.norm, architecture.hidden_size),
+            **_norms(layer, layer.norm_places[1], architecture.hidden_size),
             gated=layer.feed_forward.gated,
             bias=layer.feed_forward.bias,
         )

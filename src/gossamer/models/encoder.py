@@ -28,6 +28,7 @@ from gossamer.models.initial import draw_weights
 from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions, flatten_choices
 from gossamer.models.next_token import next_token_loss, next_tokens
 from gossamer.models.output import Output
+from gossamer.models.settings import NormPlace
 from gossamer.models.tensors import describe
 
 __all__ = ["Model"]
@@ -229,7 +230,7 @@ class Model(nn.Module):
     ) -> Float[Tensor, "batch length hidden"]:
         attention = cast(SelfAttention, self.attention[layer.attention.weights])
         feed_forward = cast(FeedForwardNetwork, self.feed_forward[layer.feed_forward.weights])
-        settings, before = layer.attention, layer.norm_place == "pre"
+        settings = layer.attention
         # A memory would take its tokens a second time.
         recompute = layer.recompute if memory is None else "nothing"
 
@@ -239,12 +240,15 @@ class Model(nn.Module):
                 head_mask=kept_heads, rotation=turned,
             )  # fmt: skip
 
+        def feed(x: Tensor) -> Tensor:
+            return feed_forward(x, layer.feed_forward.dropout)
+
         hidden = residual(
-            attend, attention.norm, hidden, before=before,
+            attend, hidden, **_norms(attention, layer.norm_places[0]),
             dropout=self._rate(settings.residual_dropout), recompute=recompute in ("attention", "both"),
         )  # fmt: skip
         return residual(
-            feed_forward, feed_forward.norm, hidden, before=before,
+            feed, hidden, **_norms(feed_forward, layer.norm_places[1]),
             dropout=self._rate(layer.feed_forward.residual_dropout),
             recompute=recompute in ("feed_forward", "both"),
         )  # fmt: skip
@@ -320,6 +324,13 @@ class Model(nn.Module):
             raise InputError("labels of pairs were given for packed texts (segments): give those of tokens alone")
 
 
+def _norms(part: SelfAttention | FeedForwardNetwork, place: NormPlace) -> dict[str, nn.Module | None]:
+    """The norms of a part, by what they normalise."""
+    if place == "post":
+        return {"sum_norm": part.norm}
+    return {"input_norm": part.norm, "output_norm": part.output_norm}
+
+
 def _turning(layer: Layer) -> tuple[int, float] | None:
     """How many columns of each head turn, and by which base; None for none."""
     one = layer.attention
@@ -328,8 +339,10 @@ def _turning(layer: Layer) -> tuple[int, float] | None:
 
 def _drops(architecture: Architecture) -> bool:
     return architecture.embeddings.dropout > 0 or any(
-        one.attention.dropout > 0 or one.attention.residual_dropout > 0 or one.feed_forward.residual_dropout > 0
+        rate > 0
         for one in architecture.layers
+        for part in (one.attention, one.feed_forward)
+        for rate in (part.dropout, part.residual_dropout)
     )
 
 
