@@ -27,6 +27,7 @@ from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Wi
 
 LENGTH = 40
 NORMS = st.builds(Norm, bias=st.booleans()) | st.builds(Norm, kind=st.just("rms"), bias=st.just(False))
+PLACES = st.sampled_from(["post", "pre", "both", "none"])
 LABELS = ("no", "yes", "who knows")
 HEADS = [
     None,
@@ -62,6 +63,7 @@ def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
     heads, head_size = draw(st.integers(1, 4)), draw(st.integers(1, 6))
     projections, width = draw(st.booleans()), draw(st.integers(1, 40))
     norm, bricks = draw(NORMS), draw(_attention_bricks(heads, head_size, projections))
+    place = draw(PLACES | st.tuples(PLACES, PLACES))
     of_feed_forward = {"gated": draw(st.booleans()), "bias": draw(st.booleans())}
     applied = tuple(
         Layer(
@@ -75,6 +77,7 @@ def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
             ),
             feed_forward=FeedForward(width=width, weights=feed_forward, **of_feed_forward),
             norm=norm,
+            norm_place=place,
         )
         for attention, feed_forward in zip(draw(_sets(layers)), draw(_sets(layers)), strict=True)
     )

@@ -1,6 +1,7 @@
 """The description: it refuses what cannot be, and says which field and why."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -47,7 +48,15 @@ def change(part: str, **values: Any) -> Architecture:
         ("attention", {"weights": -1}, "weights is -1"),
         ("feed_forward", {"activation": "tanh"}, "'gelu_tanh'"),
         ("feed_forward", {"width": True}, "width is True"),
-        ("layer", {"norm_place": "both"}, "'post'"),
+        (
+            "layer",
+            {"norm_place": "before"},
+            "norm_place is 'before'; it must be one of 'post', 'pre', 'both', 'none', or",
+        ),
+        ("layer", {"norm_place": ("pre", "post", "pre")}, "or a pair of them: attention's, feed-forward's"),
+        ("layer", {"norm_place": ("pre", 1)}, "norm_place is ('pre', 1)"),
+        ("layer", {"norm_place": []}, "norm_place is []"),
+        ("feed_forward", {"dropout": 1.0}, "dropout is 1.0"),
         ("layer", {"norm": None}, "norm is None; it must be a Norm, such as Norm(eps=1e-12)"),
     ],
 )
@@ -89,6 +98,26 @@ def test_dictionary_reads_back_equal(head: Any, long: bool) -> None:
     assert hash(Architecture.from_dict(one.to_dict())) == hash(one)
 
 
+@pytest.mark.parametrize("place", ["both", "none", ("none", "pre"), ("post", "both")])
+def test_places_of_norms_are_written_and_read(place: Any) -> None:
+    one = change("layer", norm_place=place)
+    assert Architecture.from_dict(one.to_dict()) == one
+    assert Architecture.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    assert one.layers[0].norm_places == (place if isinstance(place, tuple) else (place, place))
+
+
+def test_a_pair_of_equal_places_is_that_place() -> None:
+    assert change("layer", norm_place=("pre", "pre")) == change("layer", norm_place="pre")
+
+
+def test_shared_weights_have_as_many_norms() -> None:
+    one = architecture(sets=(0, 0))
+    with pytest.raises(InputError, match=r"layers\[1\].feed_forward shares weight set 0"):
+        dataclasses.replace(one, layers=(one.layers[0], dataclasses.replace(one.layers[1], norm_place=("pre", "both"))))
+    # The same norm may stand before a part here, and after the sum there.
+    dataclasses.replace(one, layers=(one.layers[0], dataclasses.replace(one.layers[1], norm_place="pre")))
+
+
 def test_differences_name_every_field() -> None:
     assert differences(architecture(), architecture()) == []
     other = change("attention", pattern=Window(1, 1), dropout=0.5)
@@ -103,7 +132,7 @@ def described_before(architecture: Architecture) -> dict[str, Any]:
     fields = architecture.to_dict()
     for layer in fields["layers"]:
         layer["norm_eps"], layer["norm"] = layer["norm"]["eps"], layer.pop("norm_place")
-        for part, names in (("attention", NEW_OF_ATTENTION), ("feed_forward", ("gated", "bias"))):
+        for part, names in (("attention", NEW_OF_ATTENTION), ("feed_forward", ("gated", "bias", "dropout"))):
             layer[part] = {name: value for name, value in layer[part].items() if name not in names}
     embeddings, final = fields["embeddings"], fields.pop("final_norm")
     norm = embeddings.pop("norm")

@@ -37,7 +37,8 @@ PATTERNS: dict[str, Pattern] = {
 class Case:
     """A model and a step of its training. `pattern` "around" is a masked LM of post-norm layers, else a decoder.
 
-    `llama`: with the bricks of Llama, RMS norms, a gate, half as many key heads, rotary positions, and no biases.
+    `norm_place`, where given, is that of all layers. `llama`: with the bricks of Llama, RMS norms, a gate, half as many
+    key heads, rotary positions, and no biases.
     """
 
     pattern: str = "window"
@@ -56,6 +57,8 @@ class Case:
     tied: bool = True
     shared: bool = False
     llama: bool = False
+    norm_place: str | tuple[str, str] | None = None
+    inner_dropout: float = 0.0
 
     @property
     def architecture(self) -> Architecture:
@@ -122,6 +125,11 @@ class Case:
     def _with_shared(self, found: Architecture) -> Architecture:
         if self.llama:
             found = with_llamas_bricks(found)
+        if self.norm_place is not None:
+            layers = tuple(dataclasses.replace(one, norm_place=self.norm_place) for one in found.layers)  # type: ignore
+            found = dataclasses.replace(found, layers=layers)
+        if self.inner_dropout:
+            found = with_inner_dropout(found, self.inner_dropout)
         if not self.shared:
             return found
         layers = tuple(
@@ -156,6 +164,14 @@ def with_llamas_bricks(found: Architecture) -> Architecture:
     return dataclasses.replace(
         found, layers=layers, embeddings=embeddings, final_norm=None if found.final_norm is None else norm
     )
+
+
+def with_inner_dropout(found: Architecture, rate: float) -> Architecture:
+    layers = tuple(
+        dataclasses.replace(one, feed_forward=dataclasses.replace(one.feed_forward, dropout=rate))
+        for one in found.layers
+    )
+    return dataclasses.replace(found, layers=layers)
 
 
 def batch(case: Case) -> dict[str, torch.Tensor]:

@@ -10,11 +10,17 @@ from typing import Any
 from gossamer.errors import plural
 from gossamer.inspect.cost import Cost, PartCost
 from gossamer.models.architecture import Architecture, Layer, Norm
+from gossamer.models.settings import NormPlace
 from gossamer.patterns import Pattern
 
 __all__ = ["Node", "architecture_tree"]
 
-_NORM_PLACES = {"post": "after the residual sum", "pre": "of what is read"}
+_NORM_PLACES: dict[NormPlace, tuple[str, ...]] = {
+    "post": ("after the residual sum",),
+    "pre": ("of what is read",),
+    "both": ("of what is read", "of what is added"),
+    "none": (),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,11 @@ def _norm(size: int, norm: Norm, place: str = "") -> Node:
     kind = "layer norm" if norm.kind == "layer" else "RMS norm"
     said = [kind] if not place else [place] if norm.kind == "layer" else [kind, place]
     return Node(name="norm", text=", ".join([*said, f"eps {norm.eps:g}"]), parameters=(1 + norm.bias) * size)
+
+
+def _norms(size: int, layer: Layer, place: NormPlace) -> list[Node]:
+    """Those of one part."""
+    return [_norm(size, layer.norm, said) for said in _NORM_PLACES[place]]
 
 
 def _map(name: str, inputs: int, outputs: int, bias: bool, more: str = "") -> Node:
@@ -146,7 +157,7 @@ def _attention(architecture: Architecture, layer: Layer) -> Node:
         *([_norm(one.head_size, norm, f"of each {what}") for what in ("query", "key")] if norm else []),
         *([Node(name="rotary", text=f"base {one.rotary.base:g}{_share(one.rotary.share)}")] if one.rotary else []),
         _map("output", one.inner, hidden, one.output_bias),
-        _norm(hidden, layer.norm, _NORM_PLACES[layer.norm_place]),
+        *_norms(hidden, layer, layer.norm_places[0]),
     ]
     shared = f", {plural(one.key_heads, 'key head')}" if one.key_heads else ""
     return _parent("attention", f"{plural(one.heads, 'head')} × {one.head_size}{shared}", children)
@@ -180,7 +191,7 @@ def _feed_forward(architecture: Architecture, layer: Layer) -> Node:
         *gate,
         _map("up", hidden, one.width, one.bias, ", times the gate" if one.gated else f", {one.activation}"),
         _map("down", one.width, hidden, one.bias),
-        _norm(hidden, layer.norm, _NORM_PLACES[layer.norm_place]),
+        *_norms(hidden, layer, layer.norm_places[1]),
     ]
     return _parent("feed-forward", f"{one.width:,} wide", children)
 

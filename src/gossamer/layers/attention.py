@@ -75,7 +75,7 @@ class SelfAttention(nn.Module):
     `head_mask` multiplies what each head gives (Michel et al. 2019, arXiv 1905.10650, section 2.1).
     With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
     and `key_norm` normalise each head's; a `rotation` turns both by their positions then, before a memory keeps them.
-    Returns the sublayer's output; the caller adds the residual and applies `norm`.
+    Returns the sublayer's output; the caller adds the residual and applies `norm` and `output_norm`.
     """
 
     hook: AttentionHook | None = None
@@ -86,7 +86,8 @@ class SelfAttention(nn.Module):
         heads: int,
         head_size: int,
         *,
-        norm: nn.Module,
+        norm: nn.Module | None,
+        output_norm: nn.Module | None = None,
         global_projections: bool = False,
         key_heads: int | None = None,
         bias: bool = True,
@@ -110,6 +111,7 @@ class SelfAttention(nn.Module):
         self.key_norm = key_norm
         self.output = Linear(inner, hidden_size, bias=output_bias)
         self.norm = norm
+        self.output_norm = output_norm
 
     def forward(
         self,

@@ -44,7 +44,7 @@ class CrossAttention(nn.Module):
 
     Every query sees every real token of the other states: of its own document, where both sides have segments. Heads,
     norms and biases are as in `SelfAttention`. With a `memory` other states are needed at the first call alone.
-    Returns the sublayer's output; the caller adds the residual and applies `norm`.
+    Returns the sublayer's output; the caller adds the residual and applies `norm` and `output_norm`.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class CrossAttention(nn.Module):
         heads: int,
         head_size: int,
         *,
-        norm: nn.Module,
+        norm: nn.Module | None,
+        output_norm: nn.Module | None = None,
         key_heads: int | None = None,
         bias: bool = True,
         output_bias: bool = True,
@@ -70,6 +71,7 @@ class CrossAttention(nn.Module):
         self.key_norm = key_norm
         self.output = Linear(inner, hidden_size, bias=output_bias)
         self.norm = norm
+        self.output_norm = output_norm
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gossamer.layers.linear import Linear
 
@@ -11,20 +12,34 @@ __all__ = ["FeedForwardNetwork"]
 class FeedForwardNetwork(nn.Module):
     """`down(activation(up(x)))`; `gated`, `down(activation(gate(x)) * up(x))` (Shazeer 2020, section 2).
 
-    Returns the sublayer's output; the caller adds the residual and applies `norm`.
+    `dropout` is that of what `down` reads. Returns the sublayer's output; the caller adds the residual and applies
+    `norm` and `output_norm`.
     """
 
     def __init__(
-        self, hidden_size: int, width: int, *, activation: str, norm: nn.Module, gated: bool = False, bias: bool = True
+        self,
+        hidden_size: int,
+        width: int,
+        *,
+        activation: str,
+        norm: nn.Module | None,
+        output_norm: nn.Module | None = None,
+        gated: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.gate = Linear(hidden_size, width, bias=bias) if gated else None
         self.up = Linear(hidden_size, width, bias=bias)
         self.down = Linear(width, hidden_size, bias=bias)
         self.norm = norm
+        self.output_norm = output_norm
         self.activation = activation
 
-    def forward(self, hidden: Float[Tensor, "batch length hidden"]) -> Float[Tensor, "batch length hidden"]:
+    def forward(
+        self, hidden: Float[Tensor, "batch length hidden"], dropout: float = 0.0
+    ) -> Float[Tensor, "batch length hidden"]:
         if self.gate is None:
-            return self.down(self.up(hidden, self.activation))
-        return self.down(self.gate(hidden, self.activation) * self.up(hidden))
+            middle = self.up(hidden, self.activation)
+        else:
+            middle = self.gate(hidden, self.activation) * self.up(hidden)
+        return self.down(F.dropout(middle, dropout, self.training))

@@ -24,7 +24,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*rest size"]) -> Float[Tensor, "*rest size"]:
         weight = self.weight + self.offset if self.offset else self.weight
-        return F.rms_norm(x, self.weight.shape, weight, self.eps)
+        # Autocast leaves this operation alone, and torch wants one dtype: the wider, as a layer norm takes there.
+        return F.rms_norm(x.to(torch.promote_types(x.dtype, weight.dtype)), self.weight.shape, weight, self.eps)
 
 
 def build_norm(size: int, *, kind: Literal["layer", "rms"], eps: float, bias: bool, offset: float) -> nn.Module:

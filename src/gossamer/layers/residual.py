@@ -14,22 +14,24 @@ States = Float[Tensor, "batch length hidden"]
 
 def residual(
     part: Callable[[Tensor], Tensor],
-    norm: nn.Module,
     hidden: States,
     *,
-    before: bool,
+    input_norm: nn.Module | None = None,
+    output_norm: nn.Module | None = None,
+    sum_norm: nn.Module | None = None,
     dropout: float,
     recompute: bool = False,
 ) -> States:
-    """`hidden + dropout(part(hidden))`, normalised: what the part reads (`before`), or else the sum.
+    """`sum_norm(hidden + dropout(output_norm(part(input_norm(hidden)))))`; a norm that is None changes nothing.
 
     With `recompute`, `hidden` alone is kept for the backward pass, which runs the part once more with the same dropout
     (Chen et al. 2016, arXiv 1604.06174; Sparse Transformer, section 5.4): so the part must not change anything.
     """
 
     def step(x: Tensor) -> Tensor:
-        total = x + F.dropout(part(norm(x) if before else x), dropout)
-        return total if before else norm(total)
+        out = part(x if input_norm is None else input_norm(x))
+        total = x + F.dropout(out if output_norm is None else output_norm(out), dropout)
+        return total if sum_norm is None else sum_norm(total)
 
     if recompute and is_grad_enabled():
         return checkpoint(step, hidden, use_reentrant=False)

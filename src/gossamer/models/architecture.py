@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gossamer.errors import InputError, quote
 from gossamer.models.bricks import LAYER_NORM, Attention, Embeddings, FeedForward, Norm, Positions, Rotary, require_norm
@@ -19,6 +19,7 @@ from gossamer.models.checks import (
 )
 from gossamer.models.heads import CausalLM, Head
 from gossamer.models.old_descriptions import with_norms
+from gossamer.models.settings import NORMS_AT, NormPlace
 from gossamer.patterns import Full, pattern_from_dict
 from gossamer.settings import plain_fields
 
@@ -39,22 +40,23 @@ __all__ = [
 Recompute = Literal["nothing", "attention", "feed_forward", "both"]
 Initializer = Literal["normal", "gpt2", "sparse-transformer", "mimetic"]
 GlobalTokens = Literal["first", "none"]
-NormPlace = Literal["post", "pre"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """One application of attention and feed-forward; with `cross_attention` of that to other states in between.
 
-    `norm` is that of both parts; `norm_place="post"` normalises after each residual sum, as BERT does, "pre" what each
-    part reads, as GPT-2 and the Sparse Transformer (section 5.2) do. While training, `recompute` keeps only the input
-    of the named part and computes it once more in the backward pass (Sparse Transformer, section 5.4).
+    `norm` is that of both parts, `norm_place` where it stands: "post" normalises after the residual sum, as BERT does,
+    "pre" what a part reads, as GPT-2 and the Sparse Transformer (section 5.2) do, "both" what it reads and, by a norm
+    of its own, what it gives before that is added (Gemma 2: arXiv 2408.00118, section 2), "none" nothing. A pair is
+    attention's and the feed-forward's: ModernBERT's first layer is ("none", "pre"). While training, `recompute` keeps
+    only the input of the named part and computes it once more in the backward pass (Sparse Transformer, section 5.4).
     """
 
     attention: Attention
     feed_forward: FeedForward
     norm: Norm = LAYER_NORM
-    norm_place: NormPlace = "post"
+    norm_place: NormPlace | tuple[NormPlace, NormPlace] = "post"
     recompute: Recompute = "nothing"
     cross_attention: Attention | None = None
 
@@ -62,8 +64,24 @@ class Layer:
         if self.cross_attention is not None:
             _check_cross(self.cross_attention)
         require_norm(self, "norm", optional=False)
-        require_choice(self, NormPlace, "norm_place")
         require_choice(self, Recompute, "recompute")
+        self._check_places()
+
+    def _check_places(self) -> None:
+        place = self.norm_place
+        is_pair = isinstance(place, tuple) and len(place) == 2
+        named = [one in get_args(NormPlace) for one in (place if is_pair else (place,)) if isinstance(one, str)]
+        allowed = f"one of {', '.join(map(repr, get_args(NormPlace)))}, or a pair of them: attention's, feed-forward's"
+        require(named == [True] * (2 if is_pair else 1), "norm_place", place, allowed)
+        if is_pair and place[0] == place[1]:
+            # One spelling, so that layers that are alike are equal.
+            object.__setattr__(self, "norm_place", place[0])
+
+    @property
+    def norm_places(self) -> tuple[NormPlace, NormPlace]:
+        """Where the norms of attention and of the feed-forward stand."""
+        place = self.norm_place
+        return place if isinstance(place, tuple) else (place, place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +243,7 @@ def _attention_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
 
 
 def _heads_shape(one: Attention, layer: Layer) -> tuple[int, tuple[object, ...]]:
-    biases, norms = (one.bias, one.output_bias), (one.query_key_norm, layer.norm)
+    biases, norms = (one.bias, one.output_bias), (one.query_key_norm, *_norms_of(layer.norm, layer.norm_places[0]))
     return one.weights, (one.heads, one.head_size, one.key_inner, one.global_projections, *biases, *norms)
 
 
@@ -239,7 +257,11 @@ def _check_cross(settings: Attention) -> None:
 
 def _feed_forward_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
     one = layer.feed_forward
-    return one.weights, (one.width, one.activation, one.gated, one.bias, layer.norm)
+    return one.weights, (one.width, one.activation, one.gated, one.bias, *_norms_of(layer.norm, layer.norm_places[1]))
+
+
+def _norms_of(norm: Norm, place: NormPlace) -> tuple[Norm, ...]:
+    return (norm,) * NORMS_AT[place]
 
 
 def _object(data: object, where: str) -> dict[str, Any]:
@@ -273,8 +295,9 @@ def _embeddings(data: object) -> Embeddings:
 
 def _layer(data: object, where: str) -> Layer:
     fields = _object(data, where)
-    crossing = fields.get("cross_attention")
+    crossing, place = fields.get("cross_attention"), fields.get("norm_place")
     parts = {
+        **({"norm_place": tuple(place)} if isinstance(place, list) else {}),
         "attention": _attention(fields.get("attention"), f"{where}.attention"),
         "cross_attention": None if crossing is None else _attention(crossing, f"{where}.cross_attention"),
         "feed_forward": _build(FeedForward, fields.get("feed_forward"), f"{where}.feed_forward"),

@@ -20,7 +20,16 @@ from gossamer.models.checks import (
 from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern
 
-__all__ = ["LAYER_NORM", "Attention", "Embeddings", "FeedForward", "Norm", "Positions", "Rotary", "require_norm"]
+__all__ = [
+    "LAYER_NORM",
+    "Attention",
+    "Embeddings",
+    "FeedForward",
+    "Norm",
+    "Positions",
+    "Rotary",
+    "require_norm",
+]
 
 NormKind = Literal["layer", "rms"]
 PositionScheme = Literal["learned", "axes", "none"]
@@ -228,7 +237,8 @@ class FeedForward:
     """Two linear maps around an activation, `width` in between. `weights` names the weight set.
 
     `gated`: a third map, `gate`, goes through the activation instead, and what it gives multiplies the first's (GLU
-    variants: Shazeer 2020, arXiv 2002.05202, section 2; SwiGLU with "silu", GeGLU with "gelu").
+    variants: Shazeer 2020, arXiv 2002.05202, section 2; SwiGLU with "silu", GeGLU with "gelu"). `dropout` is that of
+    what the last map reads, `residual_dropout` that of the output before it is added.
     """
 
     width: int
@@ -237,9 +247,10 @@ class FeedForward:
     residual_dropout: float = 0.1
     gated: bool = False
     bias: bool = True
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_rate(self, "residual_dropout")
+        require_rate(self, "residual_dropout", "dropout")
         require_flag(self, "gated", "bias")
         require_count(self, "width")
         require_count(self, "weights", least=0, most=MOST_LAYERS - 1)

@@ -8,6 +8,7 @@ from torch import nn
 from gossamer.layers import CrossAttention, FeedForwardNetwork, SelfAttention, TokenEmbeddings, build_norm
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.bricks import Attention, Norm
+from gossamer.models.settings import NORMS_AT, NormPlace
 
 __all__ = ["build_attention", "build_cross_attention", "build_embeddings", "build_feed_forward", "norm_module"]
 
@@ -40,7 +41,7 @@ def build_attention(hidden_size: int, layers: Sequence[Layer]) -> list[SelfAtten
             hidden_size,
             layer.attention.heads,
             layer.attention.head_size,
-            norm=norm_module(layer.norm, hidden_size),
+            **_norms(layer, layer.norm_places[0], hidden_size),
             global_projections=layer.attention.global_projections,
             **_heads(layer.attention),
         )
@@ -55,7 +56,7 @@ def build_cross_attention(hidden_size: int, layers: Sequence[Layer]) -> list[Cro
             hidden_size,
             settings.heads,
             settings.head_size,
-            norm=norm_module(layer.norm, hidden_size),
+            **_norms(layer, layer.norm_places[0], hidden_size),
             **_heads(settings),
         )
         for _, (layer, settings) in sorted(sets.items(), key=lambda item: item[0])
@@ -77,6 +78,12 @@ def _heads(settings: Attention) -> dict[str, Any]:
     }
 
 
+def _norms(layer: Layer, place: NormPlace, size: int) -> dict[str, Any]:
+    """The norm of a part, and that of its output where it has two."""
+    made = [norm_module(layer.norm, size) if i < NORMS_AT[place] else None for i in range(2)]
+    return {"norm": made[0], "output_norm": made[1]}
+
+
 def build_feed_forward(hidden_size: int, layers: Sequence[Layer]) -> list[FeedForwardNetwork]:
     sets = {one.feed_forward.weights: one for one in reversed(layers)}
     return [
@@ -84,7 +91,7 @@ def build_feed_forward(hidden_size: int, layers: Sequence[Layer]) -> list[FeedFo
             hidden_size,
             layer.feed_forward.width,
             activation=layer.feed_forward.activation,
-            norm=norm_module(layer.norm, hidden_size),
+            **_norms(layer, layer.norm_places[1], hidden_size),
             gated=layer.feed_forward.gated,
             bias=layer.feed_forward.bias,
         )

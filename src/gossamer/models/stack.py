@@ -26,6 +26,7 @@ from gossamer.layers import (
 from gossamer.models.architecture import Layer, Norm, check_weight_sets
 from gossamer.models.building import build_attention, build_cross_attention, build_feed_forward, norm_module
 from gossamer.models.cache import StackCache
+from gossamer.models.settings import NormPlace
 
 __all__ = ["LayerInputs", "Part", "Stack", "StackModules", "drops", "layer_parts", "run_layers"]
 
@@ -61,7 +62,7 @@ class Part:
     """One part of a layer, with what `residual` puts around it."""
 
     run: Callable[[Tensor], Tensor]
-    norm: nn.Module
+    norms: dict[str, nn.Module | None]
     dropout: float
     recompute: bool
 
@@ -150,8 +151,8 @@ def run_layers(
         hidden = outputs[-1]
         for part in layer_parts(modules, layer, inputs):
             hidden = residual(
-                part.run, part.norm, hidden, before=layer.norm_place == "pre",
-                dropout=part.dropout if modules.training else 0.0, recompute=part.recompute,
+                part.run, hidden, **part.norms, dropout=part.dropout if modules.training else 0.0,
+                recompute=part.recompute,
             )  # fmt: skip
         outputs = [*outputs, hidden] if keep_all else [hidden]
     if modules.final_norm is not None:
@@ -165,7 +166,7 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
     """The parts of a layer in their order: attention, that to other states where it has it, feed-forward."""
     # A memory would take its tokens a second time.
     again = layer.recompute if inputs.memory is None else "nothing"
-    settings = layer.attention
+    settings, (place, feed_forward_place) = layer.attention, layer.norm_places
     attention = cast(SelfAttention, modules.attention[settings.weights])
 
     def attend(x: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
             head_mask=inputs.head_mask, rotation=inputs.rotation,
         )  # fmt: skip
 
-    yield Part(attend, attention.norm, settings.residual_dropout, again in ("attention", "both"))
+    yield Part(attend, _norms(attention, place), settings.residual_dropout, again in ("attention", "both"))
     if layer.cross_attention is not None:
         crossing = layer.cross_attention
         cross = cast(CrossAttention, cast(nn.ModuleList, modules.cross_attention)[crossing.weights])
@@ -184,19 +185,27 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
                 x, inputs.tokens, inputs.other, crossing.dropout, scale=crossing.scale, memory=inputs.cross_memory
             )
 
-        yield Part(attend_across, cross.norm, crossing.residual_dropout, again in ("attention", "both"))
+        yield Part(attend_across, _norms(cross, place), crossing.residual_dropout, again in ("attention", "both"))
     feed_forward = cast(FeedForwardNetwork, modules.feed_forward[layer.feed_forward.weights])
-    dropout = layer.feed_forward.residual_dropout
-    yield Part(feed_forward, feed_forward.norm, dropout, again in ("feed_forward", "both"))
+
+    def feed(x: Tensor) -> Tensor:
+        return feed_forward(x, layer.feed_forward.dropout)
+
+    norms, dropout = _norms(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout
+    yield Part(feed, norms, dropout, again in ("feed_forward", "both"))
+
+
+def _norms(part: SelfAttention | CrossAttention | FeedForwardNetwork, place: NormPlace) -> dict[str, nn.Module | None]:
+    """The norms of a part, by what they normalise."""
+    if place == "post":
+        return {"sum_norm": part.norm}
+    return {"input_norm": part.norm, "output_norm": part.output_norm}
 
 
 def drops(layers: Sequence[Layer]) -> bool:
     """Whether any part of these layers has dropout."""
-    parts = [(one.attention, one.cross_attention) for one in layers]
-    attentions = [one for pair in parts for one in pair if one is not None]
-    return any(one.dropout > 0 or one.residual_dropout > 0 for one in attentions) or any(
-        one.feed_forward.residual_dropout > 0 for one in layers
-    )
+    parts = [(layer.attention, layer.cross_attention, layer.feed_forward) for layer in layers]
+    return any(part.dropout > 0 or part.residual_dropout > 0 for of_layer in parts for part in of_layer if part)
 
 
 def _check_other(layers: Sequence[Layer], other: OtherStates | None, cache: StackCache | None) -> None:

@@ -24,6 +24,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, Attention, FeedForward, Layer, Norm
 from gossamer.models.heads import CausalLM, MaskedLM, PreTraining
 from gossamer.models.next_token import TILE_COLUMNS, TILE_SCORES
+from gossamer.models.settings import NORMS_AT, NormPlace
 
 __all__ = ["ID", "WIDE", "Part", "Pass", "is_tied", "parts_of"]
 
@@ -153,7 +154,7 @@ def _attention(architecture: Architecture, layer: Layer, step: Pass) -> Part:
     read = width * step.stream if step.autocast is None else 3 * width * step.inner
     weights = _weights(step, _attention_weights(architecture, one))
     held = read + 2 * (inner + key_inner) * step.inner + WIDE * tokens * one.heads + weights
-    dropped = width * step.mask(one.residual_dropout, step.inner)
+    dropped = width * step.mask(one.residual_dropout, _dropped(layer, layer.norm_places[0], step))
     # While the kernel's backward runs: the gradients of the sum and of the output, and those of q, k and v, in float32
     # and, where that is another dtype, in theirs.
     gradients = (inner + 2 * key_inner) * (WIDE + (step.inner if step.inner < WIDE else 0))
@@ -169,7 +170,8 @@ def _feed_forward(architecture: Architecture, layer: Layer, step: Pass) -> Part:
     reads = 2 if one.gated and step.autocast is not None else 1
     numbers = {"relu": 1, "gelu_sigmoid": 3}.get(one.activation, 2) + (2 if one.gated else 0)
     held = reads * width * step.inner + numbers * middle + weights
-    dropped = width * step.mask(one.residual_dropout, step.inner)
+    held += step.tokens * one.width * step.mask(one.dropout, step.inner)
+    dropped = width * step.mask(one.residual_dropout, _dropped(layer, layer.norm_places[1], step))
     # While the second map's backward runs, or the activation's: one more gradient of the middle; of a gate, one more.
     gradients = (2 if one.activation == "relu" else 1) + (1 if one.gated else 0)
     backward = held + width * (step.stream + step.inner) + gradients * middle
@@ -180,8 +182,10 @@ def _part(
     kind: str, owner: str, layer: Layer, step: Pass, width: int, held: int, dropped: int, backward: int, weights: int
 ) -> Part:
     """One half of a layer. `held` is kept by its maps, `dropped` by the dropout of its output; `width` is T D."""
-    stream = width * step.stream
-    kept = held + dropped + stream + 2 * WIDE * step.tokens + _normalised(layer.norm, stream)
+    stream, place = width * step.stream, layer.norm_places[kind == "feed_forward"]
+    norm = 2 * WIDE * step.tokens + _normalised(layer.norm, stream)
+    kept = held + dropped + NORMS_AT[place] * norm + (stream if place != "none" else 0)
+    kept += width * _output_number(layer.norm, step) if place == "both" else 0
     forward = kept + stream + width * step.inner
     # At first the gradients of the output and of the sum stand beside all that was kept; norm and dropout are done with
     # theirs before the maps begin.
@@ -189,10 +193,20 @@ def _part(
     if layer.recompute not in (kind, "both"):
         return Part(kind=kind, owner=owner, kept=kept, forward=forward, backward=backward)
     # The input stays until the whole part is done; without autocast it is one of the tensors that the part keeps.
-    twice = 0 if step.autocast is None and layer.norm_place == "post" else stream
+    twice = 0 if step.autocast is None and place in ("post", "none") else stream
     return Part(
         kind=kind, owner=owner, kept=stream, forward=forward + twice, backward=backward + twice + stream, cached=weights
     )
+
+
+def _dropped(layer: Layer, place: NormPlace, step: Pass) -> int:
+    """Bytes of a number of a part's output where it is dropped: of a sandwich, what the second norm gives."""
+    return _output_number(layer.norm, step) if place == "both" else step.inner
+
+
+def _output_number(norm: Norm, step: Pass) -> int:
+    """Bytes of a number in the norm of a part's output: autocast widens it but for a layer norm on a CPU."""
+    return step.inner if norm.kind == "layer" and step.device == "cpu" else step.stream
 
 
 def _without_weights(part: Part, architecture: Architecture, layer: Layer, step: Pass) -> Part:

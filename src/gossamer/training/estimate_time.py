@@ -20,6 +20,7 @@ from gossamer.models.architecture import Attention as AttentionSettings
 from gossamer.models.encoder import Model
 from gossamer.models.heads import MaskedLM, PreTraining
 from gossamer.models.next_token import next_token_loss
+from gossamer.models.settings import NORMS_AT
 from gossamer.training.estimate_saved import WIDE, Pass, parts_of
 from gossamer.training.optimizers import OptimizerSettings, build_optimizer
 
@@ -83,11 +84,12 @@ def count_work(architecture: Architecture, step: Pass) -> dict[Operation, Work]:
 
 def _layer_work(hidden: int, layer: Layer, step: Pass) -> dict[str, list[tuple[Operation, float]]]:
     one, other, tokens = layer.attention, layer.feed_forward, step.tokens
+    norms = [NORMS_AT[place] for place in layer.norm_places]
     inner, key_inner, width = one.inner, one.key_inner, tokens * hidden
     reading = 2 if other.gated else 1
     return {
         "attention": [
-            (("norm", None), width),
+            (("norm", None), norms[0] * width),
             (("maps", (hidden, inner)), width * inner),
             (("maps", (hidden, key_inner)), 2 * width * key_inner),
             (("maps", (inner, hidden)), width * inner),
@@ -95,11 +97,12 @@ def _layer_work(hidden: int, layer: Layer, step: Pass) -> dict[str, list[tuple[O
             (("dropout", None), width if one.residual_dropout else 0),
         ],
         "feed_forward": [
-            (("norm", None), width),
+            (("norm", None), norms[1] * width),
             (("maps", (hidden, other.width)), reading * width * other.width),
             (("maps", (other.width, hidden)), width * other.width),
             (("activation", other.activation), tokens * other.width),
             (("dropout", None), width if other.residual_dropout else 0),
+            (("dropout", None), tokens * other.width if other.dropout else 0),
         ],
     }
 

@@ -15,7 +15,7 @@ from gossamer.models.old_descriptions import with_norms
 
 __all__ = ["FAMILY", "FORMAT", "NativeFamily"]
 
-FORMAT = 2
+FORMAT = 3
 """The number that is written. Files without a number are of format 0."""
 
 
@@ -24,17 +24,21 @@ def _with_norms(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "architecture": with_norms(described)} if isinstance(described, dict) else fields
 
 
-_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (lambda fields: fields, _with_norms)
+_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
+    lambda fields: fields,
+    _with_norms,
+    lambda fields: fields,
+)
 """The fields of format n as those of format n + 1, by n."""
 
 _NAMES: Mapping[str, Key] = {
     ours: ours
     for ours in (
         *(f"embeddings.{part}" for part in ("word", "position", "token_type", "norm", "projection")),
-        *(f"attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm")),
+        *(f"attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm", "output_norm")),
         *(f"attention.{{layer}}.{part}_global" for part in ("query", "key", "value")),
         *(f"attention.{{layer}}.{part}_norm" for part in ("query", "key")),
-        *(f"feed_forward.{{layer}}.{part}" for part in ("gate", "up", "down", "norm")),
+        *(f"feed_forward.{{layer}}.{part}" for part in ("gate", "up", "down", "norm", "output_norm")),
         *(f"head.{part}" for part in ("dense", "norm", "decoder", "bias", "output", "pair.dense", "pair.output")),
         "final_norm",
         "pooler",
@@ -42,12 +46,12 @@ _NAMES: Mapping[str, Key] = {
 }
 """Our modules and tensors to their names in files: a module that is renamed keeps its name there."""
 
-_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES, _NAMES)
+_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES, _NAMES, _NAMES)
 """By the number of the format."""
 
 
 class NativeFamily(Family):
-    """Reads and writes `{"model_type": "gossamer", "format": 2, "architecture": {...}}`."""
+    """Reads and writes `{"model_type": "gossamer", "format": 3, "architecture": {...}}`."""
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
         """The architecture in the file; `head` replaces a head of another kind, `pooler` is read from the file."""
