@@ -26,6 +26,12 @@ FEWEST = 32
 """Slots that a buffer starts with, if it will ever need as many."""
 
 Heads = Float[Tensor, "batch heads new size"]
+KeyHeads = Float[Tensor, "batch key_heads new size"]
+Own = tuple[
+    Float[Tensor, "batch own_heads new size"],
+    Float[Tensor, "batch own_key_heads new size"],
+    Float[Tensor, "batch own_key_heads new size"],
+]
 
 
 class Buffer:
@@ -84,7 +90,7 @@ class Group:
     stop: int
     buffers: tuple[Buffer, ...]
 
-    def own(self, q: Heads, k: Heads, v: Heads) -> tuple[Heads, Heads, Heads]:
+    def own(self, q: Heads, k: KeyHeads, v: KeyHeads) -> Own:
         """The heads of this group; key heads that it shares with another group are repeated for each query head."""
         q, share = q[:, self.start : self.stop], q.shape[1] // k.shape[1]
         if self.start % share == 0 == self.stop % share:
@@ -100,7 +106,7 @@ class Group:
             buffer.make_room(chunk.most, k)
             buffer.write(k, v, one)
 
-    def step(self, q: Heads, k: Heads, v: Heads, chunk: Chunk, scale: float | None) -> Heads:
+    def step(self, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
         """One new token a row: kept first, because it sees itself, then what it sees is read where it lies."""
         self.keep(k, v, chunk)
         reads = chunk.plan(self.pattern, q.device).reads
@@ -114,7 +120,7 @@ class Group:
         out = scaled_dot_product_attention(grouped, keys, values, attn_mask=reads.mask, scale=scale).view(q.shape)
         return out if reads.blind is None else out.masked_fill(reads.blind, 0)
 
-    def extend(self, q: Heads, k: Heads, v: Heads, before: int, rows: slice, scale: float | None) -> Heads:
+    def extend(self, q: Heads, k: KeyHeads, v: KeyHeads, before: int, rows: slice, scale: float | None) -> Heads:
         """Several new tokens of rows that hold `before` each: ordinary attention over what is kept and themselves."""
         places, keys, values = self._contents(before, rows)
         start = len(places)
@@ -193,7 +199,7 @@ class LayerMemory:
         q, k, v = (_ordered(one, chunk.order) for one in (q, k, v))
         return _ordered(self._attend(q, k, v, chunk, scale), chunk.order.argsort(dim=1))
 
-    def _attend(self, q: Heads, k: Heads, v: Heads, chunk: Chunk, scale: float | None) -> Heads:
+    def _attend(self, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
         if chunk.fresh and chunk.new > 1:
             for group in self._groups:
                 group.keep(*group.own(q, k, v)[1:], chunk)
@@ -202,7 +208,7 @@ class LayerMemory:
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
-def _of_group(group: Group, q: Heads, k: Heads, v: Heads, chunk: Chunk, scale: float | None) -> Heads:
+def _of_group(group: Group, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
     if chunk.new == 1:
         return group.step(q, k, v, chunk, scale)
     if chunk.even:
