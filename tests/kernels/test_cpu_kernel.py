@@ -241,6 +241,7 @@ def test_what_it_cannot_compute_is_said() -> None:
 @pytest.fixture
 def missing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     library._load.cache_clear()
+    monkeypatch.delenv(library.FOLDER, raising=False)
     monkeypatch.setattr(library, "_open", lambda name: None)
     yield
     library._load.cache_clear()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from gossamer import Full, Global, Window, attend, explain
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.kernels.backends.cpu import c_call, library
 
 SHAPE = (2, 2, 40, 16)
@@ -237,7 +237,8 @@ def said() -> str:
 def test_a_kernel_that_is_not_there_is_said(folder: Path) -> None:
     for one in folder.glob("*.so"):
         one.unlink()
-    assert said() == "it was not compiled when Gossamer was installed; install again with a C++ compiler there"
+    wanted = f"GOSSAMER_CPU_KERNEL_DIR is {quote(str(folder))}, which holds no libraries; name a folder that does, or "
+    assert said() == f"{wanted}leave it out"
 
 
 def test_the_next_best_instruction_set_is_taken(folder: Path) -> None:

@@ -27,6 +27,11 @@ FEWEST = 32
 
 Heads = Float[Tensor, "batch heads new size"]
 KeyHeads = Float[Tensor, "batch key_heads keys size"]
+Own = tuple[
+    Float[Tensor, "batch own_heads new size"],
+    Float[Tensor, "batch own_key_heads keys size"],
+    Float[Tensor, "batch own_key_heads keys size"],
+]
 
 
 class Buffer:
@@ -85,9 +90,7 @@ class Group:
     stop: int
     buffers: tuple[Buffer, ...]
 
-    def own(
-        self, q: Float[Tensor, "batch all_heads new size"], k: KeyHeads, v: KeyHeads
-    ) -> tuple[Heads, Float[Tensor, "batch own_heads keys size"], Float[Tensor, "batch own_heads keys size"]]:
+    def own(self, q: Heads, k: KeyHeads, v: KeyHeads) -> Own:
         """The heads of this group; key heads that it shares with another group are repeated for each query head."""
         q, share = q[:, self.start : self.stop], q.shape[1] // k.shape[1]
         if self.start % share == 0 == self.stop % share:

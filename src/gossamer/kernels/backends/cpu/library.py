@@ -84,6 +84,8 @@ def _load() -> tuple[str, ctypes.CDLL] | str:
         raise InputError(f"{VARIABLE} is {quote(asked)}; it must be one of {', '.join(INSTRUCTION_SETS)}, none")
     try:
         baseline = _open("baseline")
+        if baseline is None and (folder := os.environ.get(FOLDER)):
+            return f"{FOLDER} is {quote(folder)}, which holds no libraries; name a folder that does, or leave it out"
         if baseline is None:
             return "it was not compiled when Gossamer was installed; install again with a C++ compiler there"
         for name in (asked,) if asked else INSTRUCTION_SETS:
