@@ -4,12 +4,13 @@ from gossamer.layers.attention import Masks, Memory, SelfAttention
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
 from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
-from gossamer.layers.norms import RMSNorm, build_norm
-from gossamer.layers.residual import residual
+from gossamer.layers.norms import LayerNorm, RMSNorm, build_norm
+from gossamer.layers.residual import account_residual, residual
 from gossamer.layers.rotary import Rotation, rotation
 
 __all__ = [
     "FeedForwardNetwork",
+    "LayerNorm",
     "Linear",
     "Masks",
     "Memory",
@@ -17,6 +18,7 @@ __all__ = [
     "Rotation",
     "SelfAttention",
     "TokenEmbeddings",
+    "account_residual",
     "build_norm",
     "count_positions",
     "residual",

@@ -3,7 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.linear import Linear
+from gossamer.layers.norms import LayerNorm, RMSNorm
 
 __all__ = ["FeedForwardNetwork"]
 
@@ -15,7 +17,14 @@ class FeedForwardNetwork(nn.Module):
     """
 
     def __init__(
-        self, hidden_size: int, width: int, *, activation: str, norm: nn.Module, gated: bool = False, bias: bool = True
+        self,
+        hidden_size: int,
+        width: int,
+        *,
+        activation: str,
+        norm: LayerNorm | RMSNorm,
+        gated: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.gate = Linear(hidden_size, width, bias=bias) if gated else None
@@ -28,3 +37,11 @@ class FeedForwardNetwork(nn.Module):
         if self.gate is None:
             return self.down(self.up(hidden, self.activation))
         return self.down(self.gate(hidden, self.activation) * self.up(hidden))
+
+    @own_frame
+    def account(self, hidden: Float[Tensor, "batch length hidden"], ledger: Ledger) -> Tensor:
+        """What `forward` takes."""
+        if self.gate is None:
+            return self.down.account(self.up.account(hidden, ledger, self.activation), ledger)
+        gated = ledger.multiply(self.gate.account(hidden, ledger, self.activation), self.up.account(hidden, ledger))
+        return self.down.account(gated, ledger)

@@ -4,6 +4,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.kernels import linear
+from gossamer.kernels.accounts import account_linear
+from gossamer.kernels.ledger import Ledger
 
 __all__ = ["Linear"]
 
@@ -18,3 +20,7 @@ class Linear(nn.Linear):
         residual: Float[Tensor, "*rest outputs"] | None = None,
     ) -> Float[Tensor, "*rest outputs"]:
         return linear(x, self.weight, self.bias, activation, residual)
+
+    def account(self, x: Float[Tensor, "*rest inputs"], ledger: Ledger, activation: str | None = None) -> Tensor:
+        """What `forward` takes."""
+        return account_linear(x, self.weight, self.bias, ledger, activation)

@@ -7,7 +7,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["RMSNorm", "build_norm"]
+from gossamer.kernels.ledger import WIDE, Ledger
+
+__all__ = ["LayerNorm", "RMSNorm", "build_norm"]
+
+
+class LayerNorm(nn.LayerNorm):
+    """`torch.nn.LayerNorm`: by mean and deviation. Source: Ba et al. 2016 (arXiv 1607.06450), section 3."""
+
+    def account(self, x: Float[Tensor, "*rest size"], ledger: Ledger) -> Tensor:
+        """What `forward` takes: its input is kept, a mean and a deviation a row; GPUs' autocast reads float32."""
+        if ledger.autocast is not None and ledger.device != "cpu":
+            x = ledger.to_dtype(x, torch.promote_types(x.dtype, torch.float32))
+        ledger.count("norm", None, x.numel())
+        return ledger.operation(x.shape, x.dtype, (x, *self.parameters()), saves=(x, _statistics(x, ledger)))
 
 
 class RMSNorm(nn.Module):
@@ -26,7 +39,20 @@ class RMSNorm(nn.Module):
         weight = self.weight + self.offset if self.offset else self.weight
         return F.rms_norm(x, self.weight.shape, weight, self.eps)
 
+    def account(self, x: Float[Tensor, "*rest size"], ledger: Ledger) -> Tensor:
+        """What `forward` takes; torch computes it in several steps, so what it gives before its weight is kept, too."""
+        ledger.count("norm", None, x.numel())
+        saves = (x, ledger.memory(x.nbytes), _statistics(x, ledger))
+        return ledger.operation(x.shape, x.dtype, (x, self.weight), saves=saves, backward_bytes=x.nbytes)
 
-def build_norm(size: int, *, kind: Literal["layer", "rms"], eps: float, bias: bool, offset: float) -> nn.Module:
+
+def _statistics(x: Tensor, ledger: Ledger) -> Tensor:
+    """Two numbers a row."""
+    return ledger.memory(2 * WIDE * (x.numel() // x.shape[-1]))
+
+
+def build_norm(
+    size: int, *, kind: Literal["layer", "rms"], eps: float, bias: bool, offset: float
+) -> LayerNorm | RMSNorm:
     """The module of a norm with fresh weights, which change nothing."""
-    return RMSNorm(size, eps=eps, offset=offset) if kind == "rms" else nn.LayerNorm(size, eps=eps, bias=bias)
+    return RMSNorm(size, eps=eps, offset=offset) if kind == "rms" else LayerNorm(size, eps=eps, bias=bias)

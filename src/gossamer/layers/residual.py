@@ -7,7 +7,10 @@ from torch import Tensor, is_grad_enabled, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["residual"]
+from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.layers.norms import LayerNorm, RMSNorm
+
+__all__ = ["account_residual", "residual"]
 
 States = Float[Tensor, "batch length hidden"]
 
@@ -34,3 +37,25 @@ def residual(
     if recompute and is_grad_enabled():
         return checkpoint(step, hidden, use_reentrant=False)
     return step(hidden)
+
+
+@own_frame
+def account_residual(
+    part: Callable[[Tensor, Ledger], Tensor],
+    norm: LayerNorm | RMSNorm,
+    hidden: States,
+    ledger: Ledger,
+    *,
+    before: bool,
+    dropout: float,
+    recompute: bool = False,
+) -> Tensor:
+    """What `residual` takes; with `recompute` the part is told twice, and nothing of it is kept but what it reads."""
+
+    @own_frame
+    def step(x: Tensor, ledger: Ledger) -> Tensor:
+        out = part(norm.account(x, ledger) if before else x, ledger)
+        total = ledger.add(x, ledger.dropout(out, dropout))
+        return total if before else norm.account(total, ledger)
+
+    return ledger.checkpoint(step, hidden) if recompute and ledger.training else step(hidden, ledger)

@@ -1,15 +1,13 @@
 """A model's modules, one for each weight set, as an architecture describes them."""
 
-from torch import nn
-
-from gossamer.layers import FeedForwardNetwork, SelfAttention, TokenEmbeddings, build_norm
+from gossamer.layers import FeedForwardNetwork, LayerNorm, RMSNorm, SelfAttention, TokenEmbeddings, build_norm
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.bricks import Norm
 
 __all__ = ["build_attention", "build_embeddings", "build_feed_forward", "norm_module"]
 
 
-def norm_module(norm: Norm, size: int) -> nn.Module:
+def norm_module(norm: Norm, size: int) -> LayerNorm | RMSNorm:
     return build_norm(size, kind=norm.kind, eps=norm.eps, bias=norm.bias, offset=norm.offset)
 
 
