@@ -20,7 +20,7 @@ class LayerNorm(nn.LayerNorm):
         if ledger.autocast is not None and ledger.device != "cpu":
             x = ledger.to_dtype(x, torch.promote_types(x.dtype, torch.float32))
         ledger.count("norm", None, x.numel())
-        return ledger.operation(x.shape, x.dtype, (x, *self.parameters()), saves=(x, _statistics(x, ledger)))
+        return ledger.operation(x.shape, x.dtype, (x, *self.parameters()), saves=(x, _statistics(x, 2, ledger)))
 
 
 class RMSNorm(nn.Module):
@@ -37,18 +37,22 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*rest size"]) -> Float[Tensor, "*rest size"]:
         weight = self.weight + self.offset if self.offset else self.weight
-        return F.rms_norm(x, self.weight.shape, weight, self.eps)
+        # Under autocast a product gives half precision; torch warns where the weight is of another dtype.
+        wide = x.to(torch.promote_types(x.dtype, weight.dtype))
+        return F.rms_norm(wide, self.weight.shape, weight, self.eps).to(x.dtype)
 
     def account(self, x: Float[Tensor, "*rest size"], ledger: Ledger) -> Tensor:
-        """What `forward` takes; torch computes it in several steps, so what it gives before its weight is kept, too."""
+        """What `forward` takes: in several steps, of which the one before the weight is kept for it, too."""
         ledger.count("norm", None, x.numel())
-        saves = (x, ledger.memory(x.nbytes), _statistics(x, ledger))
-        return ledger.operation(x.shape, x.dtype, (x, self.weight), saves=saves, backward_bytes=x.nbytes)
+        wide = ledger.to_dtype(x, torch.promote_types(x.dtype, torch.float32))
+        before_weight = [ledger.memory(wide.nbytes)] if self.weight.requires_grad else []
+        saves = (wide, _statistics(x, 1, ledger), *before_weight) if x.requires_grad else before_weight
+        return ledger.operation(x.shape, x.dtype, (wide, self.weight), saves=saves, backward_bytes=wide.nbytes)
 
 
-def _statistics(x: Tensor, ledger: Ledger) -> Tensor:
-    """Two numbers a row."""
-    return ledger.memory(2 * WIDE * (x.numel() // x.shape[-1]))
+def _statistics(x: Tensor, count: int, ledger: Ledger) -> Tensor:
+    """So many numbers a row."""
+    return ledger.memory(count * WIDE * (x.numel() // x.shape[-1]))
 
 
 def build_norm(
