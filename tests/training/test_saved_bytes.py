@@ -12,7 +12,8 @@ import torch
 from step_cases import Case, batch
 from torch import Tensor
 
-from gossamer.models import Architecture, Model, Norm, Rotary
+from gossamer.layers import LowRank
+from gossamer.models import Architecture, Model, Norm, Rotary, StoredMaps
 from gossamer.training.estimate_memory import peak_memory
 from gossamer.training.estimate_saved import parts_of, trained_model
 
@@ -140,3 +141,14 @@ def test_rotations_are_kept_once_for_all_layers() -> None:
     expected = case.length * columns * 4
     assert told_bytes(turned, *everything, False) - told_bytes(plain, *everything, False) == expected
     assert saved_bytes(turned, *everything, None) - saved_bytes(plain, *everything, None) == expected
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("trained", ["low_rank", ""], ids=["additions", "all"])
+def test_low_rank_additions_and_what_stands_beside_them(trained: str, autocast: str | None) -> None:
+    case = Case(pattern="around", autocast=autocast)
+    maps = ("attention.0.query", "attention.1.value", "feed_forward.1.up")
+    stored = StoredMaps(maps=maps, storage=LowRank(rank=8, scale=2.0))
+    architecture = replace(case.architecture, storages=(stored,))
+    frozen = {f"{name}.{part}" for name in maps for part in ("weight", "bias")}
+    check(architecture, case, lambda name: trained in name and name not in frozen)

@@ -7,20 +7,25 @@ from gossamer.layers.linear import Linear
 from gossamer.layers.norms import LayerNorm, RMSNorm, build_norm
 from gossamer.layers.residual import account_residual, residual
 from gossamer.layers.rotary import Rotation, rotation
+from gossamer.layers.storages import DENSE, LowRank, Storage, storage_from_dict
 
 __all__ = [
+    "DENSE",
     "FeedForwardNetwork",
     "LayerNorm",
     "Linear",
+    "LowRank",
     "Masks",
     "Memory",
     "RMSNorm",
     "Rotation",
     "SelfAttention",
+    "Storage",
     "TokenEmbeddings",
     "account_residual",
     "build_norm",
     "count_positions",
     "residual",
     "rotation",
+    "storage_from_dict",
 ]

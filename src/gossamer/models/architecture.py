@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gossamer.errors import InputError, quote
-from gossamer.models.bricks import LAYER_NORM, Attention, Embeddings, FeedForward, Norm, Positions, Rotary, require_norm
+from gossamer.layers import Storage, storage_from_dict
+from gossamer.models.bricks import (
+    LAYER_NORM,
+    Attention,
+    Embeddings,
+    FeedForward,
+    Norm,
+    Positions,
+    Rotary,
+    StoredMaps,
+    require_norm,
+)
 from gossamer.models.checks import (
     MOST_LAYERS,
     require,
@@ -30,6 +41,7 @@ __all__ = [
     "Norm",
     "Positions",
     "Rotary",
+    "StoredMaps",
     "differences",
 ]
 
@@ -68,7 +80,7 @@ class Architecture:
     `global_mask` is given, beside the tokens that `transformers` takes for the head: "first", the first token of every
     text, or "none". `separator_id`: the token between two texts, by which those of the head are found. With
     a `final_norm` the last states are normalised (where layers do so before each part). `initializer` is how fresh
-    weights are drawn: see `gossamer.models.initial`.
+    weights are drawn: see `gossamer.models.initial`. `storages`: the linear maps whose weights are not kept whole.
     """
 
     hidden_size: int
@@ -81,6 +93,7 @@ class Architecture:
     global_tokens: GlobalTokens = "none"
     final_norm: Norm | None = None
     initializer: Initializer = "normal"
+    storages: tuple[StoredMaps, ...] = ()
 
     def __post_init__(self) -> None:
         require_count(self, "hidden_size")
@@ -169,6 +182,7 @@ class Architecture:
             "embeddings": _embeddings(fields.get("embeddings")),
             "head": _head(fields.get("head")),
             "final_norm": _norm(fields.get("final_norm"), "final_norm"),
+            "storages": _storages(fields.get("storages", [])),
         }
         return _build(cls, {**fields, **parts}, "architecture")
 
@@ -216,7 +230,7 @@ def _feed_forward_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
 
 
 def _to_plain(value: Any) -> Any:
-    if isinstance(value, Pattern):
+    if isinstance(value, (Pattern, Storage)):
         return value.to_dict()
     if dataclasses.is_dataclass(value):
         return {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -268,6 +282,18 @@ def _layer(data: object, where: str) -> Layer:
         **_norms(fields, "norm", where),
     }
     return _build(Layer, {**fields, **parts}, where)
+
+
+def _storages(data: object) -> tuple[StoredMaps, ...]:
+    if not isinstance(data, (list, tuple)):
+        raise InputError(f"storages is {quote(data)}; it must be a list of maps with their storage")
+    found = []
+    for i, one in enumerate(data):
+        fields = _object(one, f"storages[{i}]")
+        maps, storage = fields.get("maps"), storage_from_dict(fields.get("storage"))
+        parts = {"maps": tuple(maps) if isinstance(maps, list) else maps, "storage": storage}
+        found.append(_build(StoredMaps, {**fields, **parts}, f"storages[{i}]"))
+    return tuple(found)
 
 
 def _norms(fields: dict[str, Any], name: str, where: str) -> dict[str, Norm | None]:

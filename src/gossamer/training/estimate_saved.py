@@ -34,10 +34,11 @@ class Pass:
 
 
 def trained_model(architecture: Architecture, step: Pass, trainable: Collection[str] | None = None) -> Model:
-    """A model without memory whose parameters of these names, or all of them, are trained."""
+    """A model without memory whose parameters of these names are trained, or all that no storage freezes."""
     model = model_without_memory(architecture).to(step.weights)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(trainable is None or name in trainable)
+        if trainable is not None:
+            parameter.requires_grad_(name in trainable)
     return model
 
 

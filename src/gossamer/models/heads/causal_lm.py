@@ -60,7 +60,7 @@ class CausalLMHead(HeadModule):
 
     def table(self, word_table: Float[Tensor, "vocabulary size"]) -> Float[Tensor, "vocabulary hidden"]:
         """What states are compared with."""
-        return word_table if self.decoder is None else self.decoder.weight
+        return word_table if self.decoder is None else self.decoder.whole_weight()
 
     def forward(self, hidden: Float[Tensor, "*rest hidden"], tokens: Tokens) -> Output:
         return Output(logits=linear(hidden, self.table(tokens.word_table)))

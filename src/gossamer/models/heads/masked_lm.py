@@ -82,7 +82,7 @@ class MaskedLMHead(HeadModule):
         return account_linear(states, self._table(tokens), self.bias, ledger)
 
     def _table(self, tokens: Tokens) -> Float[Tensor, "vocabulary size"]:
-        return tokens.word_table if self.decoder is None else self.decoder.weight
+        return tokens.word_table if self.decoder is None else self.decoder.whole_weight()
 
 
 def describe_table(kind: str, tied: bool) -> str:
