@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
-from gossamer.inspect import cost, summary
+from gossamer.inspect import Node, cost, summary
 from gossamer.kernels import ACTIVATIONS
 from gossamer.layers import DENSE, Linear, LowRank, Storage, storage_from_dict
 from gossamer.models import Architecture, Model
@@ -38,6 +38,10 @@ IDS = torch.arange(30).view(2, 15)
 def small(head: str | None = None, **fields: Any) -> Model:
     torch.manual_seed(0)
     return Model(get_family("bert").read({**SETTINGS, **fields}, head=head)).eval()
+
+
+def leaves(node: Node) -> int:
+    return sum(map(leaves, node.children)) if node.children else node.parameters
 
 
 def adapted(model: Model, maps: tuple[str, ...] = MAPS, **fields: Any) -> Model:
@@ -154,7 +158,9 @@ def test_parameters_flops_and_the_page_count_it() -> None:
     dense, added = (cost(one.architecture, 15) for one in (model, new))
     sizes = [(16, 16), (16, 16), (16, 24), (24, 16)]
     assert added.parameters - dense.parameters == sum(3 * (inputs + outputs) for inputs, outputs in sizes)
-    assert summary(new).parameters == added.parameters == sum(one.numel() for one in new.parameters())
+    page = summary(new)
+    assert leaves(page.root) == page.parameters == added.parameters == sum(one.numel() for one in new.parameters())
+    assert str(page).count("frozen, with an addition of rank 3") == len(MAPS)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         new(IDS[:1])
     assert counter.get_total_flops() == added.flops > dense.flops

@@ -35,6 +35,10 @@ class Linear(nn.Linear):
         """The weight as one matrix, however it is kept."""
         return self.storage.whole(self)
 
+    def describe(self) -> str:
+        """A few words for the tree of a model."""
+        return f"{self.in_features:,} → {self.out_features:,}{self.storage.describe()}"
+
     def store(self, storage: Storage) -> None:
         """Keep a dense weight in this way from now on. Raises InputError where that cannot be done."""
         assert self.storage == DENSE, self.storage

@@ -15,6 +15,8 @@ __all__ = ["LayerNorm", "RMSNorm", "build_norm"]
 class LayerNorm(nn.LayerNorm):
     """`torch.nn.LayerNorm`: by mean and deviation. Source: Ba et al. 2016 (arXiv 1607.06450), section 3."""
 
+    called = "layer norm"
+
     def account(self, x: Float[Tensor, "*rest size"], ledger: Ledger) -> Tensor:
         """What `forward` takes: its input is kept, a mean and a deviation a row; GPUs' autocast reads float32."""
         if ledger.autocast is not None and ledger.device != "cpu":
@@ -28,6 +30,8 @@ class RMSNorm(nn.Module):
 
     Gemma's offset is 1; fresh weights multiply by 1. Source: Zhang and Sennrich 2019 (arXiv 1910.07467), section 4.
     """
+
+    called = "RMS norm"
 
     def __init__(self, size: int, *, eps: float, offset: float = 0.0) -> None:
         super().__init__()

@@ -56,6 +56,10 @@ class Storage(ABC):
     def account(self, stored: Linear, x: Tensor, ledger: Ledger, activation: str | None) -> Tensor:
         """What `product` takes."""
 
+    @abstractmethod
+    def describe(self) -> str:
+        """What is said of it behind a map's sizes in the tree of a model."""
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `storage_from_dict` reads it back."""
         return dataclasses.asdict(self) | {"kind": self.kind}  # type: ignore[call-overload]
@@ -69,6 +73,9 @@ class Dense(Storage, kind="dense"):
 
     def tensors(self, weight: Float[Tensor, "outputs inputs"]) -> dict[str, Tensor]:
         return {"weight": weight}
+
+    def describe(self) -> str:
+        return ""
 
     def whole(self, stored: Linear) -> Float[Tensor, "outputs inputs"]:
         return stored.weight
@@ -110,6 +117,9 @@ class LowRank(Storage, kind="low-rank"):
             raise InputError(f"rank is {self.rank}; a map of {inputs} to {outputs} has {min(outputs, inputs)} at most")
         drawn = torch.randn(self.rank, inputs, dtype=weight.dtype, device=weight.device) / math.sqrt(inputs)
         return {"weight": weight, "low_rank_a": drawn, "low_rank_b": weight.new_zeros(outputs, self.rank)}
+
+    def describe(self) -> str:
+        return f", frozen, with an addition of rank {self.rank}"
 
     def whole(self, stored: Linear) -> Float[Tensor, "outputs inputs"]:
         a, b = _factors(stored)
