@@ -79,3 +79,24 @@ def test_an_activation_keeps_what_it_says(name: str) -> None:
     with ledger.section("activation", name) as section:
         account_activation(name, torch.empty(50, 8, device="meta", requires_grad=True), ledger)
     assert section.kept == sum(kept.values())
+
+
+def test_the_backward_pass_is_walked_through_by_hand() -> None:
+    """Ten rows of 80, a map to 8, relu: what relu keeps is gone when the wide gradient of the input is made."""
+    ledger = Ledger(training=True)
+    x = torch.empty(10, 80, device="meta", requires_grad=True)
+    with torch.device("meta"):
+        narrow = gossamer.layers.Linear(80, 8)
+    with ledger.section("part", "part", x) as section:
+        narrow.account(x, ledger, "relu")
+    assert section.kept == 3200 + 320
+    assert section.backward == 3200 + 320 + 3200
+
+
+def test_a_sum_hands_its_gradient_on_and_two_of_them_are_added() -> None:
+    ledger = Ledger(training=True)
+    x = torch.empty(10, 8, device="meta", requires_grad=True)
+    with ledger.section("part", "part", x) as section:
+        ledger.add(x, account_activation("relu", x, ledger))
+    # At the fullest moment: relu's result, the sum's gradient, relu's own, and both added, for the sum's is shared.
+    assert section.backward == 4 * 320
