@@ -206,15 +206,6 @@ def test_a_head_that_no_objective_trains_is_refused() -> None:
             peak_memory(architecture, case.step, case.settings)
 
 
-def test_normalised_heads_are_not_reckoned() -> None:
-    layers = tuple(
-        replace(one, attention=replace(one.attention, query_key_norm=one.norm)) for one in Case().architecture.layers
-    )
-    architecture = replace(Case().architecture, layers=layers)
-    with pytest.raises(InputError, match=r"^layers\[0\]\.attention\.query_key_norm is Norm.*, which is not reckoned: "):
-        peak_memory(architecture, Case().step, Case().settings)
-
-
 @pytest.mark.parametrize(
     "case", [Case(), Case(pattern="strided", layers=3), Case(pattern="around"), Case(llama=True)], ids=str
 )

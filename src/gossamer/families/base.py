@@ -169,6 +169,9 @@ class Family:
             # What is computed twice in training changes no output, and public formats have no word for it.
             layers = tuple(replace(layer, recompute="nothing") for layer in architecture.layers)
             architecture = replace(architecture, layers=layers)
+            if architecture.storages:
+                kept = architecture.storages[0].storage.kind
+                return [f"storages: the format {self.model_type!r} keeps weights whole, not {kept}; merge them first"]
         head = architecture.head
         if head is not None and not self.has_head(head):
             return [f"head: the format {self.model_type!r} has no {head.kind}"]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
+
+from torch import nn
 
 from gossamer.errors import plural
 from gossamer.inspect.cost import Cost, PartCost
-from gossamer.models.architecture import Architecture, Layer, Norm
+from gossamer.layers import FeedForwardNetwork, LayerNorm, Linear, RMSNorm, SelfAttention, Storage
+from gossamer.models.account import model_without_memory
+from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.encoder import Model
 from gossamer.models.settings import NormPlace
 from gossamer.patterns import Pattern
 
@@ -41,75 +46,74 @@ class Node:
 
 def architecture_tree(architecture: Architecture, known: Cost) -> Node:
     """The whole model; `known` is its cost at any length, which counted the parameters."""
-    parts = {part.name: part for part in known.parts}
-    children = [_embeddings(architecture), *_layers(architecture, parts), *_top(architecture, parts)]
+    model = model_without_memory(architecture)
+    children = [_embeddings(model), *_layers(model), *_top(model, {part.name: part for part in known.parts})]
     text = f"reads {architecture.length:,} tokens"
     return Node(name="model", text=text, parameters=known.parameters, children=tuple(children))
+
+
+def _node(name: str, text: str, *modules: nn.Module | None) -> Node:
+    """A leaf that has the parameters of these."""
+    counts = (one.numel() for module in modules if module is not None for one in module.parameters())
+    return Node(name=name, text=text, parameters=sum(counts))
 
 
 def _parent(name: str, text: str, children: Sequence[Node]) -> Node:
     return Node(name=name, text=text, parameters=sum(one.parameters for one in children), children=tuple(children))
 
 
-def _embeddings(architecture: Architecture) -> Node:
-    settings = architecture.embeddings
-    positions, size = settings.positions, settings.size
+def _embeddings(model: Model) -> Node:
+    settings, built = model.architecture.embeddings, model.embeddings
+    positions, size = settings.positions, f"{settings.size:,}"
     rows = f"{positions.length:,}" if not positions.offset else f"({positions.offset:,} + {positions.length:,})"
     rows = f"({' + '.join(f'{one:,}' for one in positions.axes)})" if positions.axes else rows
     tables = [
-        _table("word", settings.vocabulary_size, size),
-        *(
-            [replace(_table("position", positions.rows, size), text=f"{rows} × {size:,}, {positions.scheme}")]
-            if positions.rows
-            else []
-        ),
-        *([_table("token type", settings.token_types, size)] if settings.token_types else []),
-        *([_norm(size, settings.norm)] if settings.norm else []),
+        _node("word", f"{settings.vocabulary_size:,} × {size}", built.word),
+        _node("position", f"{rows} × {size}, {positions.scheme}", built.position) if built.position else None,
+        _node("token type", f"{settings.token_types:,} × {size}", built.token_type) if built.token_type else None,
+        _norm(built.norm) if built.norm else None,
+        _node("projection", built.projection.describe(), built.projection) if built.projection else None,
     ]
-    if settings.projection:
-        hidden = architecture.hidden_size
-        tables.append(Node(name="projection", text=f"{size:,} → {hidden:,}", parameters=(size + 1) * hidden))
-    return _parent("embeddings", f"summed, {size:,} wide", tables)
+    return _parent("embeddings", f"summed, {size} wide", [one for one in tables if one is not None])
 
 
-def _table(name: str, rows: int, size: int) -> Node:
-    return Node(name=name, text=f"{rows:,} × {size:,}", parameters=rows * size)
-
-
-def _norm(size: int, norm: Norm, place: str = "") -> Node:
+def _norm(norm: LayerNorm | RMSNorm, place: str = "") -> Node:
     """What is said of a layer norm's place takes the name's; another kind is named."""
-    kind = "layer norm" if norm.kind == "layer" else "RMS norm"
-    said = [kind] if not place else [place] if norm.kind == "layer" else [kind, place]
-    return Node(name="norm", text=", ".join([*said, f"eps {norm.eps:g}"]), parameters=(1 + norm.bias) * size)
+    said = [norm.called] if not place else [place] if isinstance(norm, LayerNorm) else [norm.called, place]
+    return _node("norm", ", ".join([*said, f"eps {norm.eps:g}"]), norm)
 
 
-def _norms(size: int, layer: Layer, place: NormPlace) -> list[Node]:
+def _norms(built: SelfAttention | FeedForwardNetwork, place: NormPlace) -> list[Node]:
     """Those of one part."""
-    return [_norm(size, layer.norm, said) for said in _NORM_PLACES[place]]
+    norms = (norm for norm in (built.norm, built.output_norm) if norm is not None)
+    return [_norm(norm, said) for norm, said in zip(norms, _NORM_PLACES[place], strict=True)]
 
 
-def _map(name: str, inputs: int, outputs: int, bias: bool, more: str = "") -> Node:
-    """A linear map."""
-    return Node(name=name, text=f"{inputs:,} → {outputs:,}{more}", parameters=(inputs + bias) * outputs)
-
-
-def _layers(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Node]:
+def _layers(model: Model) -> Iterator[Node]:
     """One node a run of layers that differ in nothing but their weights."""
     seen: set[str] = set()
-    numbered = enumerate(architecture.layers)
-    for _, run in groupby(numbered, key=lambda item: _without_weights(item[1])):
+    numbered = enumerate(model.architecture.layers)
+    for _, run in groupby(numbered, key=lambda item: (_without_weights(item[1]), _storages(model, item[1]))):
         members = list(run)
-        layer = members[0][1]
         halves, shared = [], []
-        for half in ("attention", "feed_forward"):
+        for half, describe in (("attention", _attention), ("feed_forward", _feed_forward)):
             sets = [f"{half}.{getattr(one, half).weights}" for _, one in members]
             fresh = len(set(sets) - seen)
             seen.update(sets)
-            node = _attention(architecture, layer) if half == "attention" else _feed_forward(architecture, layer)
-            halves.append(_scaled(node, fresh))
+            halves.append(_scaled(describe(model, members[0][1]), fresh))
             # A group with fewer weight sets than layers says so: the parameters below are those of its own sets.
             shared.append(_sharing(len(members), len(set(sets)), fresh, sets[0]))
         yield _run(members, halves, shared)
+
+
+def _modules(model: Model, layer: Layer) -> tuple[SelfAttention, FeedForwardNetwork]:
+    attention, feed_forward = model.attention[layer.attention.weights], model.feed_forward[layer.feed_forward.weights]
+    return cast(SelfAttention, attention), cast(FeedForwardNetwork, feed_forward)
+
+
+def _storages(model: Model, layer: Layer) -> list[tuple[str, Storage]]:
+    named = (item for module in _modules(model, layer) for item in module.named_modules())
+    return [(name, one.storage) for name, one in named if isinstance(one, Linear)]
 
 
 def _run(members: Sequence[tuple[int, Layer]], halves: Sequence[Node], shared: Sequence[str]) -> Node:
@@ -145,32 +149,40 @@ def _scaled(node: Node, times: int) -> Node:
     return replace(node, parameters=node.parameters * times, children=children)
 
 
-def _attention(architecture: Architecture, layer: Layer) -> Node:
-    one, hidden = layer.attention, architecture.hidden_size
-    projections = _projections(layer, hidden)
-    extra = [replace(node, name=f"global {node.name}", text=f"{node.text}, for global tokens") for node in projections]
-    norm = one.query_key_norm
+def _attention(model: Model, layer: Layer) -> Node:
+    built, settings = _modules(model, layer)[0], layer.attention
+    of_globals = (built.query_global, built.key_global, built.value_global) if built.global_projections else ()
+    norms = (("query", built.query_norm), ("key", built.key_norm))
     children = [
-        _pattern(one.pattern),
-        *projections,
-        *(extra if one.global_projections else []),
-        *([_norm(one.head_size, norm, f"of each {what}") for what in ("query", "key")] if norm else []),
-        *([Node(name="rotary", text=f"base {one.rotary.base:g}{_share(one.rotary.share)}")] if one.rotary else []),
-        _map("output", one.inner, hidden, one.output_bias),
-        *_norms(hidden, layer, layer.norm_places[0]),
+        _pattern(settings.pattern),
+        *_projections(built.query, built.key, built.value),
+        *(
+            replace(one, name=f"global {one.name}", text=f"{one.text}, for global tokens")
+            for one in (_projections(*of_globals) if of_globals else [])
+        ),
+        *(_norm(norm, f"of each {what}") for what, norm in norms if norm is not None),
+        *(
+            [Node(name="rotary", text=f"base {settings.rotary.base:g}{_share(settings.rotary.share)}")]
+            if settings.rotary
+            else []
+        ),
+        _node("output", built.output.describe(), built.output),
+        *_norms(built, layer.norm_places[0]),
     ]
-    shared = f", {plural(one.key_heads, 'key head')}" if one.key_heads else ""
-    return _parent("attention", f"{plural(one.heads, 'head')} × {one.head_size}{shared}", children)
+    shared = f", {plural(settings.key_heads, 'key head')}" if settings.key_heads else ""
+    return _parent("attention", f"{plural(settings.heads, 'head')} × {settings.head_size}{shared}", children)
 
 
-def _projections(layer: Layer, hidden: int) -> list[Node]:
+def _projections(query: Linear, key: Linear, value: Linear) -> list[Node]:
     """Query, key and value: told as one where they are alike."""
-    one = layer.attention
-    if one.key_inner == one.inner:
-        alike = _map("q, k, v", hidden, one.inner, one.bias, " each")
-        return [replace(alike, parameters=3 * alike.parameters)]
-    pair = _map("k, v", hidden, one.key_inner, one.bias, " each")
-    return [_map("q", hidden, one.inner, one.bias), replace(pair, parameters=2 * pair.parameters)]
+    groups = groupby((("q", query), ("k", key), ("v", value)), key=lambda item: item[1].describe())
+    told = [(text, list(group)) for text, group in groups]
+    return [
+        _node(
+            ", ".join(name for name, _ in group), text + (" each" if len(group) > 1 else ""), *(one for _, one in group)
+        )
+        for text, group in told
+    ]
 
 
 def _share(share: float) -> str:
@@ -184,26 +196,23 @@ def _pattern(pattern: Pattern) -> Node:
     return Node(name="pattern", text="per head", children=groups)
 
 
-def _feed_forward(architecture: Architecture, layer: Layer) -> Node:
-    one, hidden = layer.feed_forward, architecture.hidden_size
-    gate = [_map("gate", hidden, one.width, one.bias, f", {one.activation}")] if one.gated else []
+def _feed_forward(model: Model, layer: Layer) -> Node:
+    built, settings = _modules(model, layer)[1], layer.feed_forward
+    after = ", times the gate" if built.gate else f", {settings.activation}"
     children = [
-        *gate,
-        _map("up", hidden, one.width, one.bias, ", times the gate" if one.gated else f", {one.activation}"),
-        _map("down", one.width, hidden, one.bias),
-        *_norms(hidden, layer, layer.norm_places[1]),
+        *([_node("gate", f"{built.gate.describe()}, {settings.activation}", built.gate)] if built.gate else []),
+        _node("up", built.up.describe() + after, built.up),
+        _node("down", built.down.describe(), built.down),
+        *_norms(built, layer.norm_places[1]),
     ]
-    return _parent("feed-forward", f"{one.width:,} wide", children)
+    return _parent("feed-forward", f"{settings.width:,} wide", children)
 
 
-def _top(architecture: Architecture, parts: dict[str, PartCost]) -> Iterator[Node]:
-    head, hidden = architecture.head, architecture.hidden_size
-    if architecture.final_norm is not None:
-        yield replace(_norm(hidden, architecture.final_norm, "of the last states"), name="final norm")
-    if architecture.pooler:
+def _top(model: Model, parts: dict[str, PartCost]) -> Iterator[Node]:
+    if model.final_norm is not None:
+        yield replace(_norm(model.final_norm, "of the last states"), name="final norm")
+    if model.pooler is not None:
         unused = "" if parts["pooler"].applications else " (unused by head)"
-        text = f"{hidden:,} → {hidden:,}, tanh{unused}"
-        yield Node(name="pooler", text=text, parameters=parts["pooler"].parameters)
-    if head is not None:
-        parameters = parts["head"].parameters if "head" in parts else 0
-        yield Node(name="head", text=head.describe(), parameters=parameters)
+        yield _node("pooler", f"{model.pooler.describe()}, tanh{unused}", model.pooler)
+    if model.architecture.head is not None:
+        yield _node("head", model.architecture.head.describe(), model.head)

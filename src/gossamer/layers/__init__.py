@@ -5,24 +5,31 @@ from gossamer.layers.cross_attention import CrossAttention, CrossKeyValueCache, 
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
 from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
-from gossamer.layers.norms import RMSNorm, build_norm
-from gossamer.layers.residual import residual
+from gossamer.layers.norms import LayerNorm, RMSNorm, build_norm
+from gossamer.layers.residual import account_residual, residual
 from gossamer.layers.rotary import Rotation, rotation
+from gossamer.layers.storages import DENSE, LowRank, Storage, storage_from_dict
 
 __all__ = [
+    "DENSE",
     "CrossAttention",
     "CrossKeyValueCache",
     "FeedForwardNetwork",
     "KeyValueCache",
+    "LayerNorm",
     "Linear",
+    "LowRank",
     "OtherStates",
     "RMSNorm",
     "Rotation",
     "SelfAttention",
+    "Storage",
     "TokenEmbeddings",
     "TokenInfo",
+    "account_residual",
     "build_norm",
     "count_positions",
     "residual",
     "rotation",
+    "storage_from_dict",
 ]

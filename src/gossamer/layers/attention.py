@@ -9,11 +9,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gossamer.kernels import attend
+from gossamer.kernels.accounts import account_attention
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.linear import Linear
+from gossamer.layers.norms import LayerNorm, RMSNorm
 from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Full, Global, Pattern
 
-__all__ = ["AttentionHook", "KeyValueCache", "SelfAttention", "TokenInfo", "merge_heads", "split_heads"]
+__all__ = [
+    "AttentionHook",
+    "KeyValueCache",
+    "SelfAttention",
+    "TokenInfo",
+    "account_heads",
+    "merge_heads",
+    "split_heads",
+]
 
 Attend = Callable[..., Tensor]
 """`attend`, or what stands in for it."""
@@ -42,6 +53,13 @@ def split_heads(
 def merge_heads(out: Float[Tensor, "batch heads length head_size"]) -> Float[Tensor, "batch length inner"]:
     """What all heads gave, side by side."""
     return out.transpose(1, 2).flatten(2)
+
+
+def account_heads(project: Linear, x: Float[Tensor, "batch length hidden"], head_size: int, ledger: Ledger) -> Tensor:
+    """What a projection and `split_heads` take."""
+    projected = project.account(x, ledger)
+    rows, length, columns = projected.shape
+    return ledger.view(projected, rows, columns // head_size, length, head_size)
 
 
 @runtime_checkable
@@ -86,14 +104,14 @@ class SelfAttention(nn.Module):
         heads: int,
         head_size: int,
         *,
-        norm: nn.Module | None,
-        output_norm: nn.Module | None = None,
+        norm: LayerNorm | RMSNorm | None,
+        output_norm: LayerNorm | RMSNorm | None = None,
         global_projections: bool = False,
         key_heads: int | None = None,
         bias: bool = True,
         output_bias: bool = True,
-        query_norm: nn.Module | None = None,
-        key_norm: nn.Module | None = None,
+        query_norm: LayerNorm | RMSNorm | None = None,
+        key_norm: LayerNorm | RMSNorm | None = None,
     ) -> None:
         super().__init__()
         inner, key_inner = heads * head_size, (key_heads or heads) * head_size
@@ -143,6 +161,38 @@ class SelfAttention(nn.Module):
         if self.global_projections and tokens.key_mask is not None:
             out = out.masked_fill(~tokens.key_mask[:, None, :, None], 0)
         return self._put_out(out, head_mask)
+
+    @own_frame
+    def account(
+        self,
+        hidden: Float[Tensor, "batch length hidden"],
+        pattern: Pattern,
+        ledger: Ledger,
+        dropout: float = 0.0,
+        *,
+        rotation: Rotation | None = None,
+        switched: bool = False,
+    ) -> Tensor:
+        """What `forward` takes without padding; `switched`: with a `head_mask`."""
+        q, k, v = (account_heads(one, hidden, self.head_size, ledger) for one in (self.query, self.key, self.value))
+        q = q if self.query_norm is None else self.query_norm.account(q, ledger)
+        k = k if self.key_norm is None else self.key_norm.account(k, ledger)
+        if rotation is not None:
+            q, k = rotation.account(q, ledger), rotation.account(k, ledger)
+        out = account_attention(q, k, v, pattern, ledger, dropout)
+        if self.global_projections and ledger.global_tokens:
+            out = self._account_globals(out, hidden, ledger, dropout)
+        if switched:
+            out = ledger.multiply(out, out.new_empty(self.heads, 1, 1))
+        return self.output.account(ledger.view(out, *hidden.shape[:2], self.heads * self.head_size), ledger)
+
+    def _account_globals(self, local: Tensor, hidden: Tensor, ledger: Ledger, dropout: float) -> Tensor:
+        """What `_read_globals` takes of the first tokens."""
+        gathered = ledger.operation((len(hidden), ledger.global_tokens, hidden.shape[2]), hidden.dtype, (hidden,))
+        maps = ((self.query_global, gathered), (self.key_global, hidden), (self.value_global, hidden))
+        q, k, v = (account_heads(one, x, self.head_size, ledger) for one, x in maps)
+        new = account_attention(q, k, v, Full(), ledger, dropout)
+        return ledger.operation(local.shape, local.dtype, (local, new))
 
     def _put_out(
         self, out: Float[Tensor, "batch heads length head_size"], head_mask: Float[Tensor, "heads"] | None

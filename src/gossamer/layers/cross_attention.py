@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from gossamer.errors import InputError
 from gossamer.kernels import attend
-from gossamer.layers.attention import TokenInfo, merge_heads, split_heads
+from gossamer.kernels.accounts import account_attention
+from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.layers.attention import TokenInfo, account_heads, merge_heads, split_heads
 from gossamer.layers.linear import Linear
+from gossamer.layers.norms import LayerNorm, RMSNorm
 from gossamer.patterns import Full
 
 __all__ = ["CrossAttention", "CrossKeyValueCache", "OtherStates"]
@@ -53,13 +56,13 @@ class CrossAttention(nn.Module):
         heads: int,
         head_size: int,
         *,
-        norm: nn.Module | None,
-        output_norm: nn.Module | None = None,
+        norm: LayerNorm | RMSNorm | None,
+        output_norm: LayerNorm | RMSNorm | None = None,
         key_heads: int | None = None,
         bias: bool = True,
         output_bias: bool = True,
-        query_norm: nn.Module | None = None,
-        key_norm: nn.Module | None = None,
+        query_norm: LayerNorm | RMSNorm | None = None,
+        key_norm: LayerNorm | RMSNorm | None = None,
     ) -> None:
         super().__init__()
         inner, key_inner = heads * head_size, (key_heads or heads) * head_size
@@ -96,6 +99,18 @@ class CrossAttention(nn.Module):
             scale=scale, dropout=dropout if self.training else 0.0,
         )  # fmt: skip
         return self.output(merge_heads(out))
+
+    @own_frame
+    def account(
+        self, hidden: Float[Tensor, "batch length hidden"], other: Tensor, ledger: Ledger, dropout: float = 0.0
+    ) -> Tensor:
+        """What `forward` takes without a memory; other: the other states, [batch, keys, hidden]."""
+        maps = ((self.query, hidden), (self.key, other), (self.value, other))
+        q, k, v = (account_heads(project, x, self.head_size, ledger) for project, x in maps)
+        q = q if self.query_norm is None else self.query_norm.account(q, ledger)
+        k = k if self.key_norm is None else self.key_norm.account(k, ledger)
+        out = account_attention(q, k, v, Full(), ledger, dropout)
+        return self.output.account(ledger.view(out, *hidden.shape[:2], q.shape[1] * self.head_size), ledger)
 
     def _keys_values(self, states: Float[Tensor, "batch keys hidden"]) -> tuple[Tensor, Tensor]:
         k, v = (split_heads(project(states), self.head_size) for project in (self.key, self.value))

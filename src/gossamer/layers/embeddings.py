@@ -1,11 +1,15 @@
 """Word, position and token-type tables, and the rule that gives every token its position."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.layers.linear import Linear
+from gossamer.layers.norms import LayerNorm, RMSNorm
 
 __all__ = ["TokenEmbeddings", "count_positions"]
 
@@ -27,7 +31,7 @@ class TokenEmbeddings(nn.Module):
         token_types: int,
         padding_id: int | None,
         position_padding: int | None,
-        norm: nn.Module | None,
+        norm: LayerNorm | RMSNorm | None,
         dropout: float,
         projected_size: int | None = None,
         axes: tuple[int, ...] = (),
@@ -59,6 +63,19 @@ class TokenEmbeddings(nn.Module):
         summed = self.dropout(total if self.norm is None else self.norm(total))
         return summed if self.projection is None else self.projection(summed)
 
+    @own_frame
+    def account(self, rows: int, length: int, ledger: Ledger) -> Tensor:
+        """What `forward` takes of so many texts of so many tokens, all of the first type."""
+        total = _account_rows(self.word, (rows, length), ledger)
+        if self.token_type is not None:
+            total = _account_sum(total, self.token_type.weight, ledger)
+        if isinstance(self.position, AxisPositions):
+            total = _account_sum(total, self.position.account(length, ledger), ledger)
+        elif self.position is not None:
+            total = _account_sum(total, _account_rows(self.position, (1, length), ledger), ledger)
+        total = ledger.dropout(total if self.norm is None else self.norm.account(total, ledger), self.dropout.p)
+        return total if self.projection is None else self.projection.account(total, ledger)
+
 
 class AxisPositions(nn.ModuleList):
     """One table for each dimension, whose rows are summed; positions count the last dimension fastest.
@@ -76,6 +93,28 @@ class AxisPositions(nn.ModuleList):
             rows.append(rest % count)
             rest = rest // count
         return torch.stack([table(row) for table, row in zip(self, reversed(rows), strict=True)]).sum(dim=0)
+
+    @own_frame
+    def account(self, length: int, ledger: Ledger) -> Tensor:
+        """What `forward` takes of the positions of one text."""
+        rows = [_account_rows(table, (1, length), ledger) for table in self]
+        stacked = ledger.operation((len(rows), *rows[0].shape), rows[0].dtype, tuple(rows))
+        return ledger.operation(rows[0].shape, rows[0].dtype, (stacked,))
+
+
+def _account_rows(table: nn.Module, shape: tuple[int, int], ledger: Ledger) -> Tensor:
+    """A look-up keeps the ids."""
+    weight = cast(nn.Embedding, table).weight
+    return ledger.operation(
+        (*shape, weight.shape[1]), weight.dtype, (weight,), saves=(ledger.memory(ID * shape[0] * shape[1]),)
+    )
+
+
+def _account_sum(total: Tensor, row: Tensor, ledger: Ledger) -> Tensor:
+    """A sum in whose place the old one is forgotten."""
+    new = ledger.operation(total.shape, total.dtype, (total, row), hands_on=True)
+    ledger.release(total, row)
+    return new
 
 
 def _check_type(inputs_embeds: Tensor, weight: Tensor) -> None:

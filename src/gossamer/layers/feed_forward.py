@@ -4,7 +4,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.linear import Linear
+from gossamer.layers.norms import LayerNorm, RMSNorm
 
 __all__ = ["FeedForwardNetwork"]
 
@@ -22,8 +24,8 @@ class FeedForwardNetwork(nn.Module):
         width: int,
         *,
         activation: str,
-        norm: nn.Module | None,
-        output_norm: nn.Module | None = None,
+        norm: LayerNorm | RMSNorm | None,
+        output_norm: LayerNorm | RMSNorm | None = None,
         gated: bool = False,
         bias: bool = True,
     ) -> None:
@@ -43,3 +45,13 @@ class FeedForwardNetwork(nn.Module):
         else:
             middle = self.gate(hidden, self.activation) * self.up(hidden)
         return self.down(F.dropout(middle, dropout, self.training))
+
+    @own_frame
+    def account(self, hidden: Float[Tensor, "batch length hidden"], ledger: Ledger, dropout: float = 0.0) -> Tensor:
+        """What `forward` takes."""
+        if self.gate is None:
+            middle = self.up.account(hidden, ledger, self.activation)
+        else:
+            gate = self.gate.account(hidden, ledger, self.activation)
+            middle = ledger.multiply(gate, self.up.account(hidden, ledger))
+        return self.down.account(ledger.dropout(middle, dropout), ledger)

@@ -3,22 +3,26 @@
 from collections.abc import Callable
 
 from jaxtyping import Float
-from torch import Tensor, is_grad_enabled, nn
+from torch import Tensor, is_grad_enabled
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["residual"]
+from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.layers.norms import LayerNorm, RMSNorm
+
+__all__ = ["account_residual", "residual"]
 
 States = Float[Tensor, "batch length hidden"]
+Norm = LayerNorm | RMSNorm
 
 
 def residual(
     part: Callable[[Tensor], Tensor],
     hidden: States,
     *,
-    input_norm: nn.Module | None = None,
-    output_norm: nn.Module | None = None,
-    sum_norm: nn.Module | None = None,
+    input_norm: Norm | None = None,
+    output_norm: Norm | None = None,
+    sum_norm: Norm | None = None,
     dropout: float,
     recompute: bool = False,
 ) -> States:
@@ -36,3 +40,27 @@ def residual(
     if recompute and is_grad_enabled():
         return checkpoint(step, hidden, use_reentrant=False)
     return step(hidden)
+
+
+@own_frame
+def account_residual(
+    part: Callable[[Tensor, Ledger], Tensor],
+    hidden: States,
+    ledger: Ledger,
+    *,
+    input_norm: Norm | None = None,
+    output_norm: Norm | None = None,
+    sum_norm: Norm | None = None,
+    dropout: float,
+    recompute: bool = False,
+) -> Tensor:
+    """What `residual` takes; with `recompute` the part is told twice, and nothing of it is kept but what it reads."""
+
+    @own_frame
+    def step(x: Tensor, ledger: Ledger) -> Tensor:
+        out = part(x if input_norm is None else input_norm.account(x, ledger), ledger)
+        out = out if output_norm is None else output_norm.account(out, ledger)
+        total = ledger.add(x, ledger.dropout(out, dropout))
+        return total if sum_norm is None else sum_norm.account(total, ledger)
+
+    return ledger.checkpoint(step, hidden) if recompute and ledger.training else step(hidden, ledger)

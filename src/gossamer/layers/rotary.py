@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.kernels.ledger import Ledger
+
 __all__ = ["Rotation", "rotation"]
 
 
@@ -23,6 +25,11 @@ class Rotation:
         first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
         turned = [first * cosine - second * sine, second * cosine + first * sine]
         return torch.cat([*turned, rest] if rest.shape[-1] else turned, dim=-1)
+
+    def account(self, x: Float[Tensor, "batch heads length size"], ledger: Ledger) -> Tensor:
+        """What `turn` takes: cosines and sines are kept, queries and keys are not."""
+        saves = (self.cosine.to(x.dtype), self.sine.to(x.dtype))
+        return ledger.operation(x.shape, x.dtype, (x,), saves=saves, scratch=2 * x.nbytes, backward_bytes=2 * x.nbytes)
 
 
 def rotation(position_ids: Int[Tensor, "#batch length"], columns: int, base: float, dtype: torch.dtype) -> Rotation:

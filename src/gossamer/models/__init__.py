@@ -9,6 +9,7 @@ from gossamer.models.architecture import (
     Norm,
     Positions,
     Rotary,
+    StoredMaps,
     differences,
 )
 from gossamer.models.cache import Cache
@@ -51,6 +52,7 @@ __all__ = [
     "Rotary",
     "SentenceEmbedding",
     "SequenceClassification",
+    "StoredMaps",
     "TokenClassification",
     "count_labels",
     "differences",

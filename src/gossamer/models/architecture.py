@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from gossamer.errors import InputError, quote
-from gossamer.models.bricks import LAYER_NORM, Attention, Embeddings, FeedForward, Norm, Positions, Rotary, require_norm
+from gossamer.layers import storage_from_dict
+from gossamer.models.bricks import (
+    LAYER_NORM,
+    Attention,
+    Embeddings,
+    FeedForward,
+    Norm,
+    Positions,
+    Rotary,
+    StoredMaps,
+    require_norm,
+)
 from gossamer.models.checks import (
     MOST_LAYERS,
     require,
@@ -33,6 +44,7 @@ __all__ = [
     "Norm",
     "Positions",
     "Rotary",
+    "StoredMaps",
     "check_weight_sets",
     "differences",
 ]
@@ -92,7 +104,7 @@ class Architecture:
     `global_mask` is given, beside the tokens that `transformers` takes for the head: "first", the first token of every
     text, or "none". `separator_id`: the token between two texts, by which those of the head are found. With
     a `final_norm` the last states are normalised (where layers do so before each part). `initializer` is how fresh
-    weights are drawn: see `gossamer.models.initial`.
+    weights are drawn: see `gossamer.models.initial`. `storages`: the linear maps whose weights are not kept whole.
     """
 
     hidden_size: int
@@ -105,6 +117,7 @@ class Architecture:
     global_tokens: GlobalTokens = "none"
     final_norm: Norm | None = None
     initializer: Initializer = "normal"
+    storages: tuple[StoredMaps, ...] = ()
 
     def __post_init__(self) -> None:
         require_count(self, "hidden_size")
@@ -195,6 +208,7 @@ class Architecture:
             "embeddings": _embeddings(fields.get("embeddings")),
             "head": _head(fields.get("head")),
             "final_norm": _norm(fields.get("final_norm"), "final_norm"),
+            "storages": _storages(fields.get("storages", [])),
         }
         return _build(cls, {**fields, **parts}, "architecture")
 
@@ -316,6 +330,18 @@ def _attention(data: object, where: str) -> Attention:
         **_norms(fields, "query_key_norm", where),
     }
     return _build(Attention, {**fields, **inner}, where)
+
+
+def _storages(data: object) -> tuple[StoredMaps, ...]:
+    if not isinstance(data, (list, tuple)):
+        raise InputError(f"storages is {quote(data)}; it must be a list of maps with their storage")
+    found = []
+    for i, one in enumerate(data):
+        fields = _object(one, f"storages[{i}]")
+        maps, storage = fields.get("maps"), storage_from_dict(fields.get("storage"))
+        parts = {"maps": tuple(maps) if isinstance(maps, list) else maps, "storage": storage}
+        found.append(_build(StoredMaps, {**fields, **parts}, f"storages[{i}]"))
+    return tuple(found)
 
 
 def _norms(fields: dict[str, Any], name: str, where: str) -> dict[str, Norm | None]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from gossamer.layers.storages import Storage
 from gossamer.models.checks import (
     MOST_COLUMNS,
     MOST_LAYERS,
@@ -28,6 +29,7 @@ __all__ = [
     "Norm",
     "Positions",
     "Rotary",
+    "StoredMaps",
     "require_norm",
 ]
 
@@ -255,3 +257,16 @@ class FeedForward:
         require_count(self, "width")
         require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
         require_choice(self, Activation, "activation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMaps:
+    """Linear maps of a model, by the names of its modules ("attention.0.query"), whose weights are kept in this way."""
+
+    maps: tuple[str, ...]
+    storage: Storage
+
+    def __post_init__(self) -> None:
+        named = isinstance(self.maps, tuple) and self.maps and all(isinstance(one, str) for one in self.maps)
+        require(bool(named), "maps", self.maps, "a tuple of names of linear maps, such as ('attention.0.query',)")
+        require(isinstance(self.storage, Storage), "storage", self.storage, "a storage, such as LowRank(rank=8)")

@@ -5,15 +5,33 @@ from typing import Any
 
 from torch import nn
 
-from gossamer.layers import CrossAttention, FeedForwardNetwork, SelfAttention, TokenEmbeddings, build_norm
+from gossamer.errors import InputError, quote
+from gossamer.layers import (
+    DENSE,
+    CrossAttention,
+    FeedForwardNetwork,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    SelfAttention,
+    TokenEmbeddings,
+    build_norm,
+)
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.bricks import Attention, Norm
 from gossamer.models.settings import NORMS_AT, NormPlace
 
-__all__ = ["build_attention", "build_cross_attention", "build_embeddings", "build_feed_forward", "norm_module"]
+__all__ = [
+    "build_attention",
+    "build_cross_attention",
+    "build_embeddings",
+    "build_feed_forward",
+    "norm_module",
+    "store_maps",
+]
 
 
-def norm_module(norm: Norm, size: int) -> nn.Module:
+def norm_module(norm: Norm, size: int) -> LayerNorm | RMSNorm:
     return build_norm(size, kind=norm.kind, eps=norm.eps, bias=norm.bias, offset=norm.offset)
 
 
@@ -97,3 +115,15 @@ def build_feed_forward(hidden_size: int, layers: Sequence[Layer]) -> list[FeedFo
         )
         for _, layer in sorted(sets.items(), key=lambda item: item[0])
     ]
+
+
+def store_maps(model: nn.Module, architecture: Architecture) -> None:
+    """Keep the weights of linear maps as the architecture says. Raises InputError for what is no map or named twice."""
+    maps = {name: one for name, one in model.named_modules() if isinstance(one, Linear)}
+    for i, stored in enumerate(architecture.storages):
+        for name in stored.maps:
+            if name not in maps:
+                raise InputError(f"storages[{i}].maps has {quote(name)}; the model has no linear map of that name")
+            if maps[name].storage != DENSE:
+                raise InputError(f"storages[{i}].maps has {quote(name)}, whose storage was named before: name it once")
+            maps[name].store(stored.storage)

@@ -14,7 +14,7 @@ from gossamer.layers import (
     count_positions,
 )
 from gossamer.models.architecture import Architecture
-from gossamer.models.building import build_attention, build_embeddings, build_feed_forward, norm_module
+from gossamer.models.building import build_attention, build_embeddings, build_feed_forward, norm_module, store_maps
 from gossamer.models.cache import Cache
 from gossamer.models.global_tokens import default_global_mask
 from gossamer.models.heads import CausalLM, CausalLMHead, Head, HeadModule, Labels, MaskedLM, Sizes, Tokens
@@ -59,6 +59,7 @@ class Model(nn.Module):
         self.pooler = Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
         self.head = None if architecture.head is None else architecture.head.build(architecture)
         self.reset_parameters()
+        store_maps(self, architecture)
 
     def reading_length(self, max_length: int | None = None) -> int:
         """How many tokens of a text, special ones included, are read at once: the one rule of tokenizer and tasks.

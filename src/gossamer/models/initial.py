@@ -46,8 +46,10 @@ def draw_weights(model: nn.Module, architecture: Architecture) -> None:
     2305.09828, sections 3 and 4): keys begin as queries, positions as sinusoids (Vaswani et al. 2017, section 3.5), and
     the map from values to outputs is left as it is drawn; maps of width 1 / sqrt(inputs), the word table of
     1 / sqrt(size), residual maps as under "gpt2". A small decoder learns which byte came before so much sooner: see
-    docs/benchmarks.md.
+    docs/benchmarks.md. Weights without memory, on the "meta" device, are left as they are.
     """
+    if all(one.is_meta for one in model.parameters()):
+        return
     initialise(model, architecture.initializer_range)
     if architecture.initializer == "sparse-transformer":
         _draw_by_inputs(model, architecture)

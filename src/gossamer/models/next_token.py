@@ -12,10 +12,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gossamer.kernels import linear
+from gossamer.kernels.ledger import ID, WIDE, Ledger
 from gossamer.layers import count_positions
 from gossamer.models.architecture import Architecture
 
-__all__ = ["IGNORED", "count_labels", "next_token_loss", "next_tokens"]
+__all__ = ["IGNORED", "account_next_token_loss", "count_labels", "next_token_loss", "next_tokens"]
 
 IGNORED = -100
 TILE_SCORES = 2**22
@@ -57,6 +58,25 @@ def next_token_loss(
     At most `TILE_SCORES` scores exist at once; the backward pass computes them again.
     """
     return _Loss.apply(hidden.flatten(0, -2), table, targets.flatten())
+
+
+def account_next_token_loss(
+    hidden: Float[Tensor, "batch length hidden"], table: Float[Tensor, "vocabulary hidden"], ledger: Ledger
+) -> Tensor:
+    """What `next_token_loss` takes: states, targets and every row's normalizer are kept, scores are made again."""
+    tokens, (vocabulary, size) = hidden.numel() // hidden.shape[-1], table.shape
+    columns = min(vocabulary, TILE_COLUMNS)
+    tile = min(tokens, max(1, TILE_SCORES // columns)) * columns
+    kind = hidden.dtype if hidden.dtype == torch.float64 else ledger.autocast or hidden.dtype
+    copies = (tokens + vocabulary) * size * kind.itemsize if kind != hidden.dtype else 0
+    narrow = tile * kind.itemsize if kind.itemsize < WIDE else 0
+    ledger.count("loss", None, tokens * vocabulary, flops=2 * tokens * vocabulary * size)
+    return ledger.operation(
+        (), torch.promote_types(kind, torch.float32), (hidden, table),
+        saves=(hidden, ledger.memory(ID * tokens), ledger.memory(WIDE * tokens)),
+        scratch=copies + 2 * WIDE * tile + narrow,
+        backward_bytes=copies + 3 * WIDE * tile + narrow + (WIDE * hidden.numel() if hidden.itemsize < WIDE else 0),
+    )  # fmt: skip
 
 
 class _Loss(torch.autograd.Function):

@@ -15,7 +15,9 @@ from gossamer.layers import (
     CrossKeyValueCache,
     FeedForwardNetwork,
     KeyValueCache,
+    LayerNorm,
     OtherStates,
+    RMSNorm,
     Rotation,
     SelfAttention,
     TokenInfo,
@@ -28,7 +30,7 @@ from gossamer.models.building import build_attention, build_cross_attention, bui
 from gossamer.models.cache import StackCache
 from gossamer.models.settings import NormPlace
 
-__all__ = ["LayerInputs", "Part", "Stack", "StackModules", "drops", "layer_parts", "run_layers"]
+__all__ = ["LayerInputs", "Part", "Stack", "StackModules", "drops", "layer_parts", "norms_of", "run_layers"]
 
 States = Float[Tensor, "batch length hidden"]
 
@@ -39,7 +41,7 @@ class StackModules(Protocol):
     attention: nn.ModuleList
     cross_attention: nn.ModuleList | None
     feed_forward: nn.ModuleList
-    final_norm: nn.Module | None
+    final_norm: LayerNorm | RMSNorm | None
     training: bool
 
 
@@ -62,7 +64,7 @@ class Part:
     """One part of a layer, with what `residual` puts around it."""
 
     run: Callable[[Tensor], Tensor]
-    norms: dict[str, nn.Module | None]
+    norms: dict[str, LayerNorm | RMSNorm | None]
     dropout: float
     recompute: bool
 
@@ -175,7 +177,7 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
             head_mask=inputs.head_mask, rotation=inputs.rotation,
         )  # fmt: skip
 
-    yield Part(attend, _norms(attention, place), settings.residual_dropout, again in ("attention", "both"))
+    yield Part(attend, norms_of(attention, place), settings.residual_dropout, again in ("attention", "both"))
     if layer.cross_attention is not None:
         crossing = layer.cross_attention
         cross = cast(CrossAttention, cast(nn.ModuleList, modules.cross_attention)[crossing.weights])
@@ -185,17 +187,19 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
                 x, inputs.tokens, inputs.other, crossing.dropout, scale=crossing.scale, memory=inputs.cross_memory
             )
 
-        yield Part(attend_across, _norms(cross, place), crossing.residual_dropout, again in ("attention", "both"))
+        yield Part(attend_across, norms_of(cross, place), crossing.residual_dropout, again in ("attention", "both"))
     feed_forward = cast(FeedForwardNetwork, modules.feed_forward[layer.feed_forward.weights])
 
     def feed(x: Tensor) -> Tensor:
         return feed_forward(x, layer.feed_forward.dropout)
 
-    norms, dropout = _norms(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout
+    norms, dropout = norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout
     yield Part(feed, norms, dropout, again in ("feed_forward", "both"))
 
 
-def _norms(part: SelfAttention | CrossAttention | FeedForwardNetwork, place: NormPlace) -> dict[str, nn.Module | None]:
+def norms_of(
+    part: SelfAttention | CrossAttention | FeedForwardNetwork, place: NormPlace
+) -> dict[str, LayerNorm | RMSNorm | None]:
     """The norms of a part, by what they normalise."""
     if place == "post":
         return {"sum_norm": part.norm}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
+from gossamer.kernels.ledger import ID, Section
 from gossamer.models.architecture import Architecture
-from gossamer.models.encoder import Model
-from gossamer.training.estimate_saved import ID, Part, Pass, is_tied, parts_of
+from gossamer.training.estimate_saved import Pass, parts_of, trained_model
 from gossamer.training.optimizers import OptimizerSettings, decays
 
 __all__ = ["Memory", "peak_memory"]
@@ -52,10 +51,13 @@ def peak_memory(
 ) -> Memory:
     """The fullest moment of a training step after the first one, for a model with fresh weights of `step`'s dtype.
 
-    `trainable`: names of the parameters that are trained, all unless given; what the others would save is counted.
+    `trainable`: names of the parameters that are trained, all unless given.
     Several processes with DDP hold the gradients once more each. Raises InputError for a head that no objective trains.
     """
-    parameters = _parameters(architecture, trainable)
+    model = trained_model(architecture, step, trainable)
+    parameters = dict(model.named_parameters())
+    parts = parts_of(architecture, step, model=model)
+    tied = parts[-1].reads(model.embeddings.word.weight)
     size = step.weights.itemsize
     trained = {name: one for name, one in parameters.items() if one.requires_grad}
     walk = _Walk(
@@ -63,32 +65,32 @@ def peak_memory(
         optimizer=sum(_state(optimizer, one) for one in trained.values()) * size,
         batch=PER_TOKEN * ID * step.tokens * accumulation,
         every=sum(one.numel() for one in trained.values()) * size,
-        of_owner=_by_owner(trained, size, tied=is_tied(architecture)),
-        tied=is_tied(architecture),
+        of_owner=_by_owner(trained, size, tied=tied),
+        tied=trained["embeddings.word.weight"].numel() * size if tied and "embeddings.word.weight" in trained else 0,
     )
-    moments = walk.moments(parts_of(architecture, step), accumulation > 1)
+    moments = walk.moments(parts, accumulation > 1)
     return max([*moments, walk.update(_at_work(optimizer, trained) * size)], key=lambda one: one.peak)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Walk:
-    """What is there all the time, and gradients in bytes: all of them, and those of each weight set."""
+    """What is there all the time, and gradients in bytes: all, those of each weight set, of a tied word table."""
 
     weights: int
     optimizer: int
     batch: int
     every: int
     of_owner: dict[str, int]
-    tied: bool
+    tied: int
 
-    def moments(self, parts: list[Part], accumulates: bool) -> list[Memory]:
+    def moments(self, parts: list[Section], accumulates: bool) -> list[Memory]:
         """Each part's fullest moment, forward, then backward. Gradients of earlier micro-batches are there already."""
         kept: dict[str, int] = {}
         found, cached, gradients = [], 0, self.every if accumulates else 0
         for part in parts:
             found.append(self._at(kept, part.forward + cached, gradients, f"forward of {part.owner}"))
             kept[part.kind] = kept.get(part.kind, 0) + part.kept
-            cached += part.cached
+            cached += part.cached_bytes
         made: set[str] = set()
         for part in reversed(parts):
             kept[part.kind] -= part.kept
@@ -97,7 +99,9 @@ class _Walk:
             gradients += 0 if accumulates or part.owner in made else new
             twice = new if accumulates or part.owner in made else 0
             made.add(part.owner)
-            found.append(self._at(kept, part.backward + twice, gradients, f"backward of {part.owner}"))
+            # The gradient of a tied table is dense: it is made whole, then added to what the loss gave.
+            table = self.tied if part.owner == "embeddings" else 0
+            found.append(self._at(kept, part.backward + twice + table, gradients, f"backward of {part.owner}"))
             if part.owner == "head" and self.tied:
                 gradients += twice  # what the loss gave the word table waits for what the embeddings give it
         return found
@@ -112,16 +116,6 @@ class _Walk:
             activations={kind: size for kind, size in kept.items() if size}, at_work=at_work, batch=self.batch,
             moment=moment,
         )  # fmt: skip
-
-
-def _parameters(architecture: Architecture, trainable: Collection[str] | None) -> dict[str, nn.Parameter]:
-    """All parameters, without memory of their own."""
-    with torch.device("meta"):
-        model = Model(architecture)
-    parameters = dict(model.named_parameters())
-    for name, one in parameters.items():
-        one.requires_grad_(trainable is None or name in trainable)
-    return parameters
 
 
 def _by_owner(parameters: dict[str, nn.Parameter], size: int, *, tied: bool) -> dict[str, int]:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gossamer.inspect.cost import pairs_of_all_heads
 from gossamer.kernels import ACTIVATIONS, attend, linear
-from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.architecture import Attention as AttentionSettings
-from gossamer.models.encoder import Model
+from gossamer.kernels.accounts import AttentionWork, count_pairs
+from gossamer.kernels.ledger import WIDE
+from gossamer.models.account import model_without_memory
+from gossamer.models.architecture import Architecture
 from gossamer.models.heads import MaskedLM, PreTraining
 from gossamer.models.next_token import next_token_loss
-from gossamer.models.settings import NORMS_AT
-from gossamer.training.estimate_saved import WIDE, Pass, parts_of
+from gossamer.training.estimate_saved import Pass, parts_of
 from gossamer.training.optimizers import OptimizerSettings, build_optimizer
 
 __all__ = ["Work", "count_work", "step_seconds"]
@@ -68,43 +67,17 @@ def step_seconds(
 
 def count_work(architecture: Architecture, step: Pass) -> dict[Operation, Work]:
     """What a pass over one micro-batch does."""
-    units: dict[Operation, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for layer in architecture.layers:
-        for part, operations in _layer_work(architecture.hidden_size, layer, step).items():
-            for operation, count in operations:
-                units[operation][0] += count
-                units[operation][1] += count if layer.recompute in (part, "both") else 0
-    settings = architecture.embeddings
-    norms = int(settings.norm is not None) + int(architecture.final_norm is not None)
-    units[("norm", None)][0] += norms * step.tokens * settings.size
-    units[("dropout", None)][0] += step.tokens * settings.size if settings.dropout else 0
-    units[("loss", None)][0] += step.tokens * settings.vocabulary_size
-    return {operation: Work(units=one[0], again=one[1]) for operation, one in units.items() if one[0]}
-
-
-def _layer_work(hidden: int, layer: Layer, step: Pass) -> dict[str, list[tuple[Operation, float]]]:
-    one, other, tokens = layer.attention, layer.feed_forward, step.tokens
-    norms = [NORMS_AT[place] for place in layer.norm_places]
-    inner, key_inner, width = one.inner, one.key_inner, tokens * hidden
-    reading = 2 if other.gated else 1
-    return {
-        "attention": [
-            (("norm", None), norms[0] * width),
-            (("maps", (hidden, inner)), width * inner),
-            (("maps", (hidden, key_inner)), 2 * width * key_inner),
-            (("maps", (inner, hidden)), width * inner),
-            (("attention", replace(one, weights=0)), step.rows * pairs_of_all_heads(one, step.length)),
-            (("dropout", None), width if one.residual_dropout else 0),
-        ],
-        "feed_forward": [
-            (("norm", None), norms[1] * width),
-            (("maps", (hidden, other.width)), reading * width * other.width),
-            (("maps", (other.width, hidden)), width * other.width),
-            (("activation", other.activation), tokens * other.width),
-            (("dropout", None), width if other.residual_dropout else 0),
-            (("dropout", None), tokens * other.width if other.dropout else 0),
-        ],
-    }
+    units: Counter[Operation] = Counter()
+    again: Counter[Operation] = Counter()
+    for part in parts_of(architecture, step):
+        # Scores and their loss are measured together.
+        units.update(
+            {("loss", None): step.tokens * architecture.embeddings.vocabulary_size}
+            if part.kind == "loss"
+            else part.work
+        )
+        again.update(part.again)
+    return {operation: Work(units=count, again=again[operation]) for operation, count in units.items()}
 
 
 def _measure(operation: Operation, architecture: Architecture, step: Pass) -> tuple[float, float]:
@@ -128,16 +101,16 @@ def _measure(operation: Operation, architecture: Architecture, step: Pass) -> tu
     return _rate(ACTIVATIONS[detail], (x if step.autocast is None else x.to(step.autocast),), x.numel(), step)
 
 
-def _attention_rate(settings: AttentionSettings, step: Pass) -> tuple[float, float]:
+def _attention_rate(work: AttentionWork, step: Pass) -> tuple[float, float]:
     """Of a text as long as the real ones where those have few enough pairs."""
+    pattern, heads, key_heads, head_size, dropout = work
     length = step.length
-    while pairs_of_all_heads(settings, length) > PAIRS and length > 256:
+    while count_pairs(pattern, heads, length, length) > PAIRS and length > 256:
         length //= 2
-    shape, dtype = (1, settings.heads, length, settings.head_size), step.autocast or step.weights
-    q, k, v = (torch.randn(shape, dtype=dtype, device=step.device) for _ in range(3))
-    k, v = (one[:, : settings.key_heads].contiguous() for one in (k, v))
-    pairs = pairs_of_all_heads(settings, length)
-    return _rate(lambda a, b, c: attend(a, b, c, settings.pattern, dropout=settings.dropout), (q, k, v), pairs, step)
+    like: dict[str, Any] = {"dtype": step.autocast or step.weights, "device": step.device}
+    q, k, v = (torch.randn(1, count, length, head_size, **like) for count in (heads, key_heads, key_heads))
+    pairs = count_pairs(pattern, heads, length, length)
+    return _rate(lambda a, b, c: attend(a, b, c, pattern, dropout=dropout), (q, k, v), pairs, step)
 
 
 def _loss_rate(architecture: Architecture, rows: int, step: Pass) -> tuple[float, float]:
@@ -206,6 +179,5 @@ def _update_seconds(architecture: Architecture, settings: OptimizerSettings, ste
     sample = nn.Parameter(torch.randn(1024, size // 1024, dtype=step.weights, device=step.device))
     sample.grad = torch.randn_like(sample)
     optimizer = build_optimizer(settings, [("sample", sample)])
-    with torch.device("meta"):
-        total = sum(one.numel() for one in Model(architecture).parameters())
+    total = sum(one.numel() for one in model_without_memory(architecture).parameters())
     return _seconds(optimizer.step, step) * total / size

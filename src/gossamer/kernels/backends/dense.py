@@ -110,6 +110,15 @@ def _why_not(inputs: Inputs) -> str | None:
     return "torch's has no second derivative" if transforms().count("Grad") > 1 else None
 
 
+def _scratch(inputs: Inputs) -> int:
+    """A mask and its flags; while they are made, each pair's distance as a 64-bit number and three flags more."""
+    is_full = inputs.is_plain and inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start)
+    if is_full or is_causal_alone(inputs):
+        return 0
+    masks = inputs.q.shape[1] if inputs.pattern.differs_by_head else 1
+    return inputs.queries * inputs.keys * (11 + masks * (inputs.q.itemsize + 1))
+
+
 DENSE = Backend(
     name="dense",
     why_not=_why_not,
@@ -117,4 +126,5 @@ DENSE = Backend(
     run=dense,
     only="blocked cannot",
     gives_lse=False,
+    scratch=_scratch,
 )

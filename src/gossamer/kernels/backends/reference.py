@@ -47,6 +47,12 @@ def _dropped(probabilities: Tensor, inputs: Inputs) -> Tensor:
     return probabilities * keep / (1 - inputs.dropout)
 
 
+def _scratch(inputs: Inputs) -> int:
+    """Three scores a pair and head at once."""
+    batch, heads, queries, _ = inputs.q.shape
+    return 3 * batch * heads * queries * inputs.keys * max(inputs.q.itemsize, 4)
+
+
 REFERENCE = Backend(
     name="reference",
     why_not=lambda inputs: None,
@@ -54,4 +60,5 @@ REFERENCE = Backend(
     run=reference,
     only="the only one that can",
     outruns={},
+    scratch=_scratch,
 )

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.kernels.ledger import Ledger
 from gossamer.models.output import Output
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class HeadModule(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
         raise NotImplementedError
+
+    def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        """What `forward` takes; gives the scores that a loss reads."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it costs: it needs a method `account`")
 
 
 class Head(ABC):
@@ -98,13 +103,11 @@ class Head(ABC):
         """The labels that its loss is to count, -100 elsewhere: all, padding's too, as in `transformers`."""
         return labels
 
-    @abstractmethod
-    def flops(self, architecture: Architecture, length: int) -> int:
-        """Of one text: 2 a multiply-add of its maps."""
-
-    @abstractmethod
-    def held(self, architecture: Architecture, length: int) -> int:
-        """Numbers that it holds at once for one text, beside the states."""
+    def account_loss(self, logits: Tensor, ledger: Ledger) -> Tensor:
+        """What `loss` takes. Raises InputError where training is not reckoned."""
+        raise InputError(
+            f"the model has the head {self.kind!r}; training is reckoned for the heads 'causal-lm' and 'masked-lm'"
+        )
 
     @abstractmethod
     def describe(self) -> str:

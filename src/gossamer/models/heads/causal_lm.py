@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.kernels import linear
+from gossamer.kernels.accounts import account_linear
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers import Linear
 from gossamer.models.checks import require_flag
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
@@ -45,12 +47,6 @@ class CausalLM(Head, kind="causal-lm"):
         """Of logits [batch, length, vocabulary] and the tokens that follow them; a model has it without all logits."""
         return cross_entropy(out.logits, labels)
 
-    def flops(self, architecture: Architecture, length: int) -> int:
-        return 2 * length * architecture.hidden_size * architecture.embeddings.vocabulary_size
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return length * architecture.embeddings.vocabulary_size
-
     def describe(self) -> str:
         return describe_table(self.kind, self.tied)
 
@@ -64,7 +60,11 @@ class CausalLMHead(HeadModule):
 
     def table(self, word_table: Float[Tensor, "vocabulary size"]) -> Float[Tensor, "vocabulary hidden"]:
         """What states are compared with."""
-        return word_table if self.decoder is None else self.decoder.weight
+        return word_table if self.decoder is None else self.decoder.whole_weight()
 
     def forward(self, hidden: Float[Tensor, "*rest hidden"], tokens: Tokens) -> Output:
         return Output(logits=linear(hidden, self.table(tokens.word_table)))
+
+    @own_frame
+    def account(self, hidden: Float[Tensor, "*rest hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        return account_linear(hidden, self.table(tokens.word_table), None, ledger)

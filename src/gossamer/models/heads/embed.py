@@ -69,12 +69,6 @@ class SentenceEmbedding(Head, kind="embed"):
     def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
         raise self.refuse_labels()
 
-    def flops(self, architecture: Architecture, length: int) -> int:
-        return 0
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return 0
-
     def describe(self) -> str:
         return f"embed: {self.pooling}{', length 1' if self.normalized else ''}"
 

@@ -6,11 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers import Linear
 from gossamer.models.heads.base import HeadModule, Tokens
 from gossamer.models.output import Output
 
-__all__ = ["FirstTokenHead", "first_token_flops"]
+__all__ = ["FirstTokenHead"]
 
 
 class FirstTokenHead(HeadModule):
@@ -33,7 +34,8 @@ class FirstTokenHead(HeadModule):
         pooled = self.dense(first, self.activation)
         return Output(logits=self.output(F.dropout(pooled, self.dropout, self.training)), pooled=pooled)
 
-
-def first_token_flops(hidden_size: int, outputs: int) -> int:
-    """Of one text."""
-    return 2 * hidden_size * (hidden_size + outputs)
+    @own_frame
+    def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        first = ledger.operation((len(hidden), hidden.shape[-1]), hidden.dtype, (hidden,))
+        pooled = self.dense.account(ledger.dropout(first, self.input_dropout), ledger, self.activation)
+        return self.output.account(ledger.dropout(pooled, self.dropout), ledger)

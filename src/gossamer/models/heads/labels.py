@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
+from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.models.checks import require
 from gossamer.models.heads.base import Labels
 from gossamer.models.tensors import IDS, check_range, describe
@@ -18,6 +19,7 @@ __all__ = [
     "IGNORED",
     "MOST_LABELS",
     "USUAL_LABELS",
+    "account_cross_entropy",
     "check_classes",
     "check_shape",
     "cross_entropy",
@@ -57,6 +59,15 @@ def cross_entropy(logits: Tensor | None, labels: Labels) -> Float[Tensor, ""]:
     """Of scores [..., classes] and labels [...]."""
     assert logits is not None
     return F.cross_entropy(logits.flatten(0, -2), only(labels).flatten().long())
+
+
+@own_frame
+def account_cross_entropy(logits: Tensor, ledger: Ledger) -> Tensor:
+    """What `cross_entropy` takes: the logarithms of all probabilities, under autocast in float32, and the labels."""
+    scores = ledger.to_dtype(logits, torch.promote_types(logits.dtype, torch.float32))
+    logarithms = ledger.operation(scores.shape, scores.dtype, (scores,), saves_output=True)
+    labels = ledger.memory(ID * (scores.numel() // scores.shape[-1]))
+    return ledger.operation((), scores.dtype, (logarithms,), saves=(logarithms, labels))
 
 
 def only(labels: Labels) -> Tensor:

@@ -10,10 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.kernels import linear
-from gossamer.layers import Linear
+from gossamer.kernels.accounts import account_linear
+from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.layers import LayerNorm, Linear
 from gossamer.models.checks import require_choice, require_flag, require_positive
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
-from gossamer.models.heads.labels import check_classes, cross_entropy
+from gossamer.models.heads.labels import account_cross_entropy, check_classes, cross_entropy
 from gossamer.models.output import Output
 from gossamer.models.settings import Activation
 
@@ -49,11 +51,8 @@ class MaskedLM(Head, kind="masked-lm"):
     def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
         return cross_entropy(out.logits, labels)
 
-    def flops(self, architecture: Architecture, length: int) -> int:
-        return masked_lm_flops(architecture, length)
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return masked_lm_held(architecture, length)
+    def account_loss(self, logits: Tensor, ledger: Ledger) -> Tensor:
+        return account_cross_entropy(logits, ledger)
 
     def describe(self) -> str:
         return describe_table(self.kind, self.tied)
@@ -69,25 +68,21 @@ class MaskedLMHead(HeadModule):
         super().__init__()
         size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
         self.dense = Linear(architecture.hidden_size, size)
-        self.norm = nn.LayerNorm(size, eps=norm_eps)
+        self.norm = LayerNorm(size, eps=norm_eps)
         self.decoder = None if tied else Linear(size, vocabulary, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.activation = activation
 
     def forward(self, hidden: Float[Tensor, "*rest hidden"], tokens: Tokens) -> Output:
-        table = tokens.word_table if self.decoder is None else self.decoder.weight
-        return Output(logits=linear(self.norm(self.dense(hidden, self.activation)), table, self.bias))
+        return Output(logits=linear(self.norm(self.dense(hidden, self.activation)), self._table(tokens), self.bias))
 
+    @own_frame
+    def account(self, hidden: Float[Tensor, "*rest hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        states = self.norm.account(self.dense.account(hidden, ledger, self.activation), ledger)
+        return account_linear(states, self._table(tokens), self.bias, ledger)
 
-def masked_lm_flops(architecture: Architecture, length: int) -> int:
-    """Of the dense map and the table."""
-    size = architecture.embeddings.size
-    return 2 * length * (architecture.hidden_size * size + size * architecture.embeddings.vocabulary_size)
-
-
-def masked_lm_held(architecture: Architecture, length: int) -> int:
-    """The scores, and what they are made of."""
-    return length * (architecture.embeddings.vocabulary_size + 2 * architecture.embeddings.size)
+    def _table(self, tokens: Tokens) -> Float[Tensor, "vocabulary size"]:
+        return tokens.word_table if self.decoder is None else self.decoder.whole_weight()
 
 
 def describe_table(kind: str, tied: bool) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gossamer.errors import plural
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
-from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
+from gossamer.models.heads.first_token import FirstTokenHead
 from gossamer.models.heads.labels import check_classes, cross_entropy
 from gossamer.models.output import Output
 
@@ -38,12 +38,6 @@ class NextSentence(Head, kind="next-sentence"):
 
     def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
         return cross_entropy(out.logits, labels)
-
-    def flops(self, architecture: Architecture, length: int) -> int:
-        return first_token_flops(architecture.hidden_size, self.outputs)
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return 0
 
     def describe(self) -> str:
         return f"{self.kind}, {plural(self.outputs, 'score')}"

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.errors import InputError
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.models.checks import require_choice, require_flag, require_positive, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
-from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
-from gossamer.models.heads.labels import check_classes, cross_entropy, only
-from gossamer.models.heads.masked_lm import MaskedLMHead, describe_table, masked_lm_flops, masked_lm_held
+from gossamer.models.heads.first_token import FirstTokenHead
+from gossamer.models.heads.labels import account_cross_entropy, check_classes, cross_entropy, only
+from gossamer.models.heads.masked_lm import MaskedLMHead, describe_table
 from gossamer.models.output import Output
 from gossamer.models.settings import Activation
 
@@ -64,11 +65,9 @@ class PreTraining(Head, kind="pre-training"):
         loss = cross_entropy(out.logits, tokens)
         return loss if pairs is None else loss + cross_entropy(out.pair_logits, pairs)
 
-    def flops(self, architecture: Architecture, length: int) -> int:
-        return masked_lm_flops(architecture, length) + first_token_flops(architecture.hidden_size, self.outputs)
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return masked_lm_held(architecture, length)
+    def account_loss(self, logits: Tensor, ledger: Ledger) -> Tensor:
+        """Of the tokens alone, which training on plain text has."""
+        return account_cross_entropy(logits, ledger)
 
     def describe(self) -> str:
         return describe_table(self.kind, self.tied)
@@ -87,3 +86,9 @@ class PreTrainingHead(MaskedLMHead):
             return Output(logits=logits)
         pair = self.pair(hidden, tokens)
         return Output(logits=logits, pair_logits=pair.logits, pooled=pair.pooled)
+
+    @own_frame
+    def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        logits = super().account(hidden, tokens, ledger)
+        self.pair.account(hidden, tokens, ledger)
+        return logits

@@ -56,12 +56,6 @@ class QuestionAnswering(Head, kind="question-answering"):
         start, end = (F.cross_entropy(out.logits[..., i], places[:, i], ignore_index=length) for i in (0, 1))
         return (start + end) / 2
 
-    def flops(self, architecture: Architecture, length: int) -> int:
-        return 2 * length * architecture.hidden_size * self.outputs
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return length * self.outputs
-
     def describe(self) -> str:
         return f"{self.kind}, {plural(self.outputs, 'score')}"
 

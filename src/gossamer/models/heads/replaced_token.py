@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers import Linear
 from gossamer.models.checks import require_choice
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
@@ -58,12 +59,6 @@ class ReplacedToken(Head, kind="replaced-token"):
         wanted = only(labels).to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, wanted, weight) / weight.mean()
 
-    def flops(self, architecture: Architecture, length: int) -> int:
-        return 2 * length * architecture.hidden_size * (architecture.hidden_size + self.outputs)
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return 2 * length * architecture.hidden_size
-
     def describe(self) -> str:
         return f"{self.kind}, 1 score a token"
 
@@ -79,3 +74,7 @@ class ReplacedTokenHead(HeadModule):
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
         return Output(logits=self.output(self.dense(hidden, self.activation)).squeeze(-1))
+
+    @own_frame
+    def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        return self.output.account(self.dense.account(hidden, ledger, self.activation), ledger)

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gossamer.errors import plural
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers import Linear
 from gossamer.models.checks import require, require_choice, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
-from gossamer.models.heads.first_token import FirstTokenHead, first_token_flops
+from gossamer.models.heads.first_token import FirstTokenHead
 from gossamer.models.heads.labels import (
     USUAL_LABELS,
     check_classes,
@@ -130,13 +131,6 @@ class SequenceClassification(Head, kind="sequence-classification"):
             return F.mse_loss(logits, wanted)
         return F.binary_cross_entropy_with_logits(logits, wanted)
 
-    def flops(self, architecture: Architecture, length: int) -> int:
-        hidden = architecture.hidden_size
-        return 2 * hidden * self.outputs if self.reads == "last" else first_token_flops(hidden, self.outputs)
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return 0
-
     def describe(self) -> str:
         return describe_labels(self.kind, self.labels)
 
@@ -163,6 +157,10 @@ class LastTokenHead(HeadModule):
         places = torch.arange(hidden.shape[1], device=hidden.device)
         last = (places * real).argmax(dim=1)
         return Output(logits=self.output(hidden[torch.arange(len(hidden), device=hidden.device), last]))
+
+    @own_frame
+    def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        return self.output.account(ledger.operation((len(hidden), hidden.shape[-1]), hidden.dtype, (hidden,)), ledger)
 
 
 def describe_labels(kind: str, labels: tuple[str, ...]) -> str:

@@ -52,11 +52,5 @@ class TokenClassification(Head, kind="token-classification"):
     def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
         return cross_entropy(out.logits, labels)
 
-    def flops(self, architecture: Architecture, length: int) -> int:
-        return 2 * length * architecture.hidden_size * self.outputs
-
-    def held(self, architecture: Architecture, length: int) -> int:
-        return length * self.outputs
-
     def describe(self) -> str:
         return describe_labels(self.kind, self.labels)

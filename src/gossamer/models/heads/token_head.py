@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers import Linear
 from gossamer.models.heads.base import HeadModule, Tokens
 from gossamer.models.output import Output
@@ -23,3 +24,7 @@ class TokenHead(HeadModule):
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
         return Output(logits=self.output(F.dropout(hidden, self.dropout, self.training)))
+
+    @own_frame
+    def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        return self.output.account(ledger.dropout(hidden, self.dropout), ledger)

@@ -1,0 +1,112 @@
+"""What a model takes, part by part, told by its own modules on shapes alone."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+from gossamer.kernels.ledger import Ledger
+from gossamer.layers import FeedForwardNetwork, Rotation, SelfAttention, account_residual, rotation
+from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.encoder import Model
+from gossamer.models.heads import CausalLMHead, Tokens
+from gossamer.models.next_token import account_next_token_loss
+from gossamer.models.stack import norms_of
+
+__all__ = ["account_model", "model_without_memory"]
+
+
+def model_without_memory(architecture: Architecture) -> Model:
+    """The modules of a model on the meta device, where they have shapes and no numbers."""
+    with torch.device("meta"):
+        return Model(architecture)
+
+
+def account_model(model: Model, ledger: Ledger, rows: int, length: int, *, switched: bool = False) -> None:
+    """What `Model.forward` takes of `rows` texts of `length` tokens, with their loss where the ledger is a training's.
+
+    Sections are named as the model's modules are. `switched`: with a `head_mask`. Raises InputError for a training
+    without a head, or with one whose loss is not reckoned.
+    """
+    architecture = model.architecture
+    with ledger.section("embeddings", "embeddings"):
+        hidden = model.embeddings.account(rows, length, ledger)
+    rotations = _rotations(architecture, length, ledger, hidden.dtype)
+    for layer in architecture.layers:
+        hidden = _account_layer(model, layer, hidden, ledger, rotations, switched)
+    if model.final_norm is not None:
+        with ledger.section("norm", "final_norm", hidden):
+            hidden = model.final_norm.account(hidden, ledger)
+    if ledger.training:
+        _account_loss(model, hidden, ledger)
+    elif model.head is not None:
+        with ledger.section("head", "head", hidden):
+            model.head.account(hidden, Tokens(word_table=model.embeddings.word.weight), ledger)
+    elif architecture.head is None and model.pooler is not None:
+        with ledger.section("pooler", "pooler", hidden):
+            model.pooler.account(ledger.operation((rows, hidden.shape[-1]), hidden.dtype, (hidden,)), ledger, "tanh")
+
+
+def _account_layer(
+    model: Model,
+    layer: Layer,
+    hidden: Tensor,
+    ledger: Ledger,
+    rotations: dict[tuple[int, float], Rotation],
+    switched: bool,
+) -> Tensor:
+    settings, (place, feed_forward_place) = layer.attention, layer.norm_places
+    attention = cast(SelfAttention, model.attention[settings.weights])
+    feed_forward = cast(FeedForwardNetwork, model.feed_forward[layer.feed_forward.weights])
+    turned = None if settings.rotary is None else rotations[_turning(layer)]
+
+    def attend(x: Tensor, ledger: Ledger) -> Tensor:
+        return attention.account(x, settings.pattern, ledger, settings.dropout, rotation=turned, switched=switched)
+
+    def feed(x: Tensor, ledger: Ledger) -> Tensor:
+        return feed_forward.account(x, ledger, layer.feed_forward.dropout)
+
+    with ledger.section("attention", f"attention.{settings.weights}", hidden):
+        hidden = account_residual(
+            attend, hidden, ledger, **norms_of(attention, place),
+            dropout=settings.residual_dropout, recompute=layer.recompute in ("attention", "both"),
+        )  # fmt: skip
+    with ledger.section("feed_forward", f"feed_forward.{layer.feed_forward.weights}", hidden):
+        return account_residual(
+            feed, hidden, ledger, **norms_of(feed_forward, feed_forward_place),
+            dropout=layer.feed_forward.residual_dropout, recompute=layer.recompute in ("feed_forward", "both"),
+        )  # fmt: skip
+
+
+def _rotations(
+    architecture: Architecture, length: int, ledger: Ledger, dtype: torch.dtype
+) -> dict[tuple[int, float], Rotation]:
+    """What turns the heads, made once for all layers that turn alike, and there until the last one has."""
+    kinds = {_turning(one) for one in architecture.layers if one.attention.rotary is not None}
+    places = torch.empty(1, length, dtype=torch.int64, device="meta")
+    rotations = {kind: rotation(places, *kind, ledger.autocast or dtype) for kind in kinds}
+    ledger.hold(*(x for one in rotations.values() for x in (one.cosine, one.sine)))
+    return rotations
+
+
+def _turning(layer: Layer) -> tuple[int, float]:
+    """How many columns of each head turn, and by which base."""
+    rotary = layer.attention.rotary
+    assert rotary is not None
+    return rotary.columns(layer.attention.head_size), rotary.base
+
+
+def _account_loss(model: Model, hidden: Tensor, ledger: Ledger) -> None:
+    settings, words = model.architecture.head, model.embeddings.word.weight
+    if settings is None:
+        raise InputError("the model has no head; training is reckoned for the heads 'causal-lm' and 'masked-lm'")
+    with ledger.section("loss", "head", hidden):
+        if isinstance(model.head, CausalLMHead):
+            account_next_token_loss(hidden, model.head.table(words), ledger)
+        elif model.head is None:
+            settings.account_loss(hidden, ledger)
+        else:
+            settings.account_loss(model.head.account(hidden, Tokens(word_table=words), ledger), ledger)

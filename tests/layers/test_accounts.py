@@ -1,0 +1,102 @@
+"""Every brick says what it costs: no module with a `forward` is without an `account`."""
+
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+import gossamer.layers
+import gossamer.models.heads
+from gossamer.kernels.accounts import account_activation
+from gossamer.kernels.activations import ACTIVATIONS
+from gossamer.kernels.ledger import Ledger
+from gossamer.models.heads import Head, HeadModule, Tokens
+
+
+def bricks(package: ModuleType) -> list[type[nn.Module]]:
+    """The modules that the files of a package define, by name."""
+    files = [
+        importlib.import_module(f"{package.__name__}.{one.name}") for one in pkgutil.iter_modules(package.__path__)
+    ]
+    found = {
+        one
+        for file in files
+        for _, one in inspect.getmembers(file, inspect.isclass)
+        if issubclass(one, nn.Module) and one.__module__ == file.__name__
+    }
+    return sorted(found, key=lambda one: one.__name__)
+
+
+BRICKS = [*bricks(gossamer.layers), *bricks(gossamer.models.heads)]
+
+
+def test_all_bricks_are_listed() -> None:
+    names = {one.__name__ for one in BRICKS}
+    assert {"Linear", "SelfAttention", "TokenEmbeddings", "RMSNorm", "MaskedLMHead", "LastTokenHead"} <= names
+
+
+@pytest.mark.parametrize("brick", BRICKS, ids=lambda one: one.__name__)
+def test_a_brick_that_computes_says_what_it_costs(brick: type[nn.Module]) -> None:
+    owner = next(one for one in brick.__mro__ if "forward" in vars(one))
+    teller = next((one for one in brick.__mro__ if "account" in vars(one)), None)
+    assert teller is not None, f"{brick.__name__} has no method `account`"
+    # One that computes in another way than its parent must not keep the parent's account.
+    assert issubclass(teller, owner) or not owner.__module__.startswith("gossamer"), f"{owner} computes, {teller} tells"
+
+
+def test_a_head_without_an_account_is_refused() -> None:
+    class Silent(HeadModule):
+        pass
+
+    states = torch.empty(1, 2, 3, device="meta")
+    with pytest.raises(NotImplementedError, match="Silent does not say what it costs: it needs a method `account`"):
+        Silent().account(states, Tokens(word_table=states[0]), Ledger())
+
+
+def test_a_loss_that_is_not_reckoned_is_refused() -> None:
+    for kind, settings in Head.kinds.items():
+        reckons = "account_loss" in vars(settings)
+        assert reckons == (kind in ("masked-lm", "pre-training")), kind
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_keeps_what_it_says(name: str) -> None:
+    kept: dict[int, int] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    x = torch.randn(50, 8, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        y = ACTIVATIONS[name](x * 1.0)
+    assert y.requires_grad
+    ledger = Ledger(training=True)
+    with ledger.section("activation", name) as section:
+        account_activation(name, torch.empty(50, 8, device="meta", requires_grad=True), ledger)
+    assert section.kept == sum(kept.values())
+
+
+def test_the_backward_pass_is_walked_through_by_hand() -> None:
+    """Ten rows of 80, a map to 8, relu: what relu keeps is gone when the wide gradient of the input is made."""
+    ledger = Ledger(training=True)
+    x = torch.empty(10, 80, device="meta", requires_grad=True)
+    with torch.device("meta"):
+        narrow = gossamer.layers.Linear(80, 8)
+    with ledger.section("part", "part", x) as section:
+        narrow.account(x, ledger, "relu")
+    assert section.kept == 3200 + 320
+    assert section.backward == 3200 + 320 + 3200
+
+
+def test_a_sum_hands_its_gradient_on_and_two_of_them_are_added() -> None:
+    ledger = Ledger(training=True)
+    x = torch.empty(10, 8, device="meta", requires_grad=True)
+    with ledger.section("part", "part", x) as section:
+        ledger.add(x, account_activation("relu", x, ledger))
+    # At the fullest moment: relu's result, the sum's gradient, relu's own, and both added, for the sum's is shared.
+    assert section.backward == 4 * 320

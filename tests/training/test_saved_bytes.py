@@ -1,0 +1,154 @@
+"""What every brick says that it keeps, against every tensor that autograd keeps of a real forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from step_cases import Case, batch
+from torch import Tensor
+
+from gossamer.layers import LowRank
+from gossamer.models import Architecture, Model, Norm, Rotary, StoredMaps
+from gossamer.training.estimate_memory import peak_memory
+from gossamer.training.estimate_saved import parts_of, trained_model
+
+RMS = Norm(kind="rms", bias=False, eps=1e-6)
+
+
+def with_attention(architecture: Architecture, **fields: Any) -> Architecture:
+    layers = tuple(replace(one, attention=replace(one.attention, **fields)) for one in architecture.layers)
+    return replace(architecture, layers=layers)
+
+
+def with_feed_forward(architecture: Architecture, **fields: Any) -> Architecture:
+    layers = tuple(replace(one, feed_forward=replace(one.feed_forward, **fields)) for one in architecture.layers)
+    return replace(architecture, layers=layers)
+
+
+def saved_bytes(
+    architecture: Architecture, case: Case, is_trained: Callable[[str], bool], head_mask: Tensor | None
+) -> int:
+    """Of one forward pass, weights left out, each storage once."""
+    model = Model(architecture).train()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_trained(name))
+    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    context = nullcontext() if case.autocast is None else torch.autocast("cpu", dtype=getattr(torch, case.autocast))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), context:
+        loss = model(**batch(case), head_mask=head_mask).loss
+    assert loss.requires_grad
+    return sum(one.untyped_storage().nbytes() for at, one in kept.items() if at not in weights)
+
+
+def told_bytes(architecture: Architecture, case: Case, is_trained: Callable[[str], bool], switched: bool) -> int:
+    names = [name for name, _ in Model(architecture).named_parameters() if is_trained(name)]
+    model = trained_model(architecture, case.step, names)
+    return sum(part.kept for part in parts_of(architecture, case.step, model=model, switched=switched))
+
+
+def check(
+    architecture: Architecture,
+    case: Case,
+    is_trained: Callable[[str], bool] = lambda name: True,
+    head_mask: Tensor | None = None,
+) -> None:
+    told = told_bytes(architecture, case, is_trained, head_mask is not None)
+    # Scalars, biases in autocast's dtype and such are not told.
+    assert saved_bytes(architecture, case, is_trained, head_mask) == pytest.approx(told, rel=0.005)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("rotary", [None, Rotary(), Rotary(share=0.5)], ids=["unturned", "turned", "half-turned"])
+@pytest.mark.parametrize("norm", [Norm(), RMS], ids=["layer", "rms"])
+def test_normalised_queries_and_keys(norm: Norm, rotary: Rotary | None, autocast: str | None) -> None:
+    case = Case(autocast=autocast)
+    check(with_attention(case.architecture, query_key_norm=norm, rotary=rotary), case)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("pattern", ["window", "around"])
+def test_each_brick_alone(pattern: str, autocast: str | None) -> None:
+    case = Case(pattern=pattern, autocast=autocast)
+    plain = case.architecture
+    for architecture in (
+        with_attention(plain, key_heads=1),
+        with_attention(plain, key_heads=2, rotary=Rotary()),
+        with_feed_forward(plain, gated=True, activation="silu"),
+        replace(plain, layers=tuple(replace(one, norm=RMS) for one in plain.layers)),
+    ):
+        check(architecture, case)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+def test_switched_heads(autocast: str | None) -> None:
+    case = Case(pattern="around", autocast=autocast)
+    check(case.architecture, case, head_mask=torch.ones(case.heads))
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("recompute", ["attention", "feed_forward", "both"])
+@pytest.mark.parametrize("pattern", ["window", "around"])
+def test_what_is_computed_again(pattern: str, recompute: str, autocast: str | None) -> None:
+    case = Case(pattern=pattern, recompute=recompute, autocast=autocast, dropout=0.1)
+    check(case.architecture, case)
+
+
+FROZEN: dict[str, Callable[[str], bool]] = {
+    "head-alone": lambda name: name.startswith("head."),
+    "last-layer": lambda name: ".1." in name,
+    "first-layer": lambda name: ".0." in name,
+    "biases": lambda name: name.endswith(".bias"),
+    "norms": lambda name: "norm" in name,
+    "one-map": lambda name: name == "attention.1.query.weight",
+    "positions": lambda name: name == "embeddings.position.weight",
+}
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("part", FROZEN)
+def test_frozen_parts_keep_no_more_than_the_trained_ones_need(part: str, autocast: str | None) -> None:
+    case = Case(pattern="around", tied=False, autocast=autocast)
+    check(case.architecture, case, FROZEN[part])
+
+
+def test_less_is_trained_less_is_kept() -> None:
+    case = Case(pattern="around", tied=False)
+    names = [name for name, _ in Model(case.architecture).named_parameters()]
+    memory = {
+        part: peak_memory(case.architecture, case.step, case.settings, trainable=[*filter(is_trained, names)]).peak
+        for part, is_trained in FROZEN.items()
+    }
+    whole = peak_memory(case.architecture, case.step, case.settings).peak
+    assert memory["head-alone"] < memory["last-layer"] < memory["first-layer"] < whole
+
+
+def test_rotations_are_kept_once_for_all_layers() -> None:
+    case = Case(layers=3)
+    plain, turned = case.architecture, with_attention(case.architecture, rotary=Rotary(share=0.5))
+    everything = (case, lambda name: True)
+    columns = case.hidden // case.heads // 2
+    expected = case.length * columns * 4
+    assert told_bytes(turned, *everything, False) - told_bytes(plain, *everything, False) == expected
+    assert saved_bytes(turned, *everything, None) - saved_bytes(plain, *everything, None) == expected
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("trained", ["low_rank", ""], ids=["additions", "all"])
+def test_low_rank_additions_and_what_stands_beside_them(trained: str, autocast: str | None) -> None:
+    case = Case(pattern="around", autocast=autocast)
+    maps = ("attention.0.query", "attention.1.value", "feed_forward.1.up")
+    stored = StoredMaps(maps=maps, storage=LowRank(rank=8, scale=2.0))
+    architecture = replace(case.architecture, storages=(stored,))
+    frozen = {f"{name}.{part}" for name in maps for part in ("weight", "bias")}
+    check(architecture, case, lambda name: trained in name and name not in frozen)
