@@ -87,3 +87,12 @@ def test_every_tensor_has_its_name_in_the_table(saved: Path) -> None:
     with safe_open(saved / "model.safetensors", "pt") as file:
         names = set(file.keys())
     assert names == {*gs.load(saved).state_dict()} - {"head.decoder.weight"}
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_another_head_than_the_saved_one_is_named(saved: Path, bare: bool) -> None:
+    if bare:
+        saved = gs.save(gs.load(saved, head="none"), saved.parent / "bare")
+    how = "without one" if bare else "with 'causal-lm'"
+    with pytest.raises(InputError, match=f"head is 'masked-lm'; this checkpoint was saved {how}: leave head out$"):
+        gs.load(saved, head="masked-lm")

@@ -59,7 +59,8 @@ class NativeFamily(Family):
         if head is None:
             return architecture
         if isinstance(head, str) and (architecture.head is None or architecture.head.kind != head):
-            raise InputError(f"head is {head!r}; this checkpoint was saved without one: leave head out")
+            saved = "without one" if architecture.head is None else f"with {architecture.head.kind!r}"
+            raise InputError(f"head is {head!r}; this checkpoint was saved {saved}: leave head out")
         is_asked_kind = head == SentenceEmbedding() and isinstance(architecture.head, SentenceEmbedding)
         if isinstance(head, str) or is_asked_kind:
             return architecture
