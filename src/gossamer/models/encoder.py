@@ -193,10 +193,13 @@ class Model(nn.Module):
             if position_ids is None:
                 position_ids = next_ones + self.architecture.embeddings.positions.offset
         position_ids = self._positions(input_ids, given, position_ids, segments)
-        embedded = self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds)
         tokens = replace(tokens, positions=position_ids)
-        layers = self.architecture.layers
-        return tokens, run_layers(self, layers, embedded, tokens, cache=cache, head_mask=kept_heads, keep_all=keep)
+        states = run_layers(
+            self, self.architecture.layers,
+            self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds),
+            tokens, cache=cache, head_mask=kept_heads, keep_all=keep,
+        )  # fmt: skip
+        return tokens, states
 
     def _tokens(self, rows: dict[str, Tensor | None], like: Tensor) -> TokenInfo:
         """What was said of the tokens, with the model's own global tokens where none were."""

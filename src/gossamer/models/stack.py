@@ -140,8 +140,11 @@ def run_layers(
     """Run layers in order: what `Stack.forward` gives. With a `cache` its call has begun, and ends here."""
     _check_other(layers, other, cache)
     rotations = _rotations(layers, tokens.positions, states)
-    outputs = [states]
+    earlier, hidden = [], states
+    del states  # nobody but a layer that reads it, or `keep_all`, holds a state
     for i, layer in enumerate(layers):
+        if keep_all:
+            earlier.append(hidden)
         inputs = LayerInputs(
             tokens=tokens,
             rotation=rotations.get(_turning(layer)),
@@ -150,18 +153,16 @@ def run_layers(
             other=other,
             cross_memory=None if cache is None else cache.cross_memory(layer),
         )
-        hidden = outputs[-1]
         for part in layer_parts(modules, layer, inputs):
             hidden = residual(
                 part.run, hidden, **part.norms, dropout=part.dropout if modules.training else 0.0,
                 recompute=part.recompute,
             )  # fmt: skip
-        outputs = [*outputs, hidden] if keep_all else [hidden]
     if modules.final_norm is not None:
-        outputs[-1] = modules.final_norm(outputs[-1])
+        hidden = modules.final_norm(hidden)
     if cache is not None:
         cache.finish()
-    return outputs
+    return [*earlier, hidden]
 
 
 def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Iterator[Part]:
