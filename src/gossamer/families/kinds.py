@@ -12,6 +12,7 @@ from gossamer.models.heads.labels import MOST_LABELS
 __all__ = [
     "ACTIVATION",
     "COLUMNS",
+    "COUNT",
     "FLAG",
     "LABELS",
     "LABEL_NUMBERS",

@@ -2,16 +2,12 @@
 
 from torch import nn
 
-from gossamer.layers import FeedForwardNetwork, SelfAttention, TokenEmbeddings, build_norm
+from gossamer.layers import FeedForwardNetwork, SelfAttention, TokenEmbeddings
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.bricks import Norm
+from gossamer.models.norms import norm_module
 from gossamer.models.settings import NORMS_AT, NormPlace
 
 __all__ = ["build_attention", "build_embeddings", "build_feed_forward", "norm_module"]
-
-
-def norm_module(norm: Norm, size: int) -> nn.Module:
-    return build_norm(size, kind=norm.kind, eps=norm.eps, bias=norm.bias, offset=norm.offset)
 
 
 def build_embeddings(architecture: Architecture) -> TokenEmbeddings:
