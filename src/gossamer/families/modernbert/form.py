@@ -3,7 +3,7 @@
 from typing import Any
 
 from gossamer.errors import InputError, quote
-from gossamer.families.base import OMITTED, Config, Family, Field, HeadForm
+from gossamer.families.base import OMITTED, Config, Family, Field, HeadForm, Key
 from gossamer.families.kinds import (
     ACTIVATION,
     COLUMNS,
@@ -134,7 +134,6 @@ def _norm(config: Config) -> Norm:
 
 
 PATTERN, ROTARY = ("layers.attention.pattern",), ("layers.attention.rotary",)
-OF_OLD = {"read": _rotaries, "write": _unwritten, "whole": True}
 DROPOUTS = tuple(
     f"head.{kind}.dropout"
     for kind in ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
@@ -164,9 +163,9 @@ FIELDS = (
     Field("local_attention", ROWS, LOCAL_ATTENTION, to=PATTERN, read=_patterns, write=_local_attention, whole=True),
     Field("global_attn_every_n_layers", COUNT, 3, to=PATTERN, read=_patterns, write=_unwritten, whole=True),
     Field("rope_parameters", OPTIONAL_OBJECT, None, to=ROTARY, read=_rotaries, write=_rope_parameters, whole=True),
-    Field("global_rope_theta", OPTIONAL_POSITIVE, None, to=ROTARY, **OF_OLD),
-    Field("local_rope_theta", OPTIONAL_POSITIVE, None, to=ROTARY, **OF_OLD),
-    Field("rope_scaling", OPTIONAL_OBJECT, None, to=ROTARY, **OF_OLD),
+    Field("global_rope_theta", OPTIONAL_POSITIVE, None, to=ROTARY, read=_rotaries, write=_unwritten, whole=True),
+    Field("local_rope_theta", OPTIONAL_POSITIVE, None, to=ROTARY, read=_rotaries, write=_unwritten, whole=True),
+    Field("rope_scaling", OPTIONAL_OBJECT, None, to=ROTARY, read=_rotaries, write=_unwritten, whole=True),
     Field("initializer_range", NOT_NEGATIVE, 0.02, to=("initializer_range",)),
     Field("tie_word_embeddings", FLAG, True, to=("head.tied",)),
     Field("decoder_bias", FLAG, True, to=("head.bias",)),
@@ -182,7 +181,7 @@ FIELDS = (
     *LABEL_FIELDS,
 )
 
-KEYS = {
+KEYS: dict[str, Key] = {
     "embeddings.word": "embeddings.tok_embeddings",
     "embeddings.norm": "embeddings.norm",
     "attention.{layer}.query": Stored(name="layers.{layer}.attn.Wqkv", part=0),

@@ -39,9 +39,10 @@ class SequenceClassification(Head, kind="sequence-classification"):
 
     With `reads="mean"` from the mean of its real tokens; a `norm` follows the activation, the dense map has a bias
     unless `dense_bias` is false (ModernBERT). With `reads="last"` from its last real token, one linear map without
-    bias: the form of causal models. `problem_type` decides the loss: None leaves that to the number of labels and the type of the given ones. `score_activation` is
-    what a cross-encoder of sentence-transformers makes of its scores when it answers: the numbers themselves, or the
-    sigmoid of each; None: what is usual for the problem. The model's logits are without it.
+    bias: the form of causal models. `problem_type` decides the loss: None leaves that to the number of labels and the
+    type of the given ones. `score_activation` is what a cross-encoder of sentence-transformers makes of its scores when
+    it answers: the numbers themselves, or the sigmoid of each; None: what is usual for the problem. The model's logits
+    are without it.
     """
 
     labels: tuple[str, ...]
