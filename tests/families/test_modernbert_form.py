@@ -1,10 +1,12 @@
 """ModernBERT's config.json: both ways to say layers and bases, what is refused, what the format cannot hold."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import ModernBertConfig
+import torch
+from transformers import ModernBertConfig, ModernBertModel
 
 import gossamer as gs
 from gossamer.families import get_family
@@ -80,6 +82,20 @@ def test_what_the_format_cannot_hold_is_named() -> None:
         wide.layers[2], attention=dataclasses.replace(wide.layers[2].attention, pattern=Window(3, 3))
     )
     assert FORM.obstacles(dataclasses.replace(wide, layers=(*wide.layers[:2], odd, wide.layers[3])))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_real_tokens_beside_wide_padding_are_those_of_transformers(side: str, tmp_path: Path) -> None:
+    """Padding beyond every window sees nothing, and is zeros here and a mean over padding there."""
+    torch.manual_seed(0)
+    theirs = ModernBertModel(ModernBertConfig(**{**SMALL, "local_attention": 4}, bos_token_id=2, eos_token_id=3)).eval()
+    theirs.save_pretrained(tmp_path)
+    ours, ids = gs.load(tmp_path), torch.randint(4, 24, (2, 40))
+    mask = torch.arange(40) < torch.tensor([[11], [40]])
+    mask = mask.flip(1) if side == "left" else mask
+    with torch.no_grad():
+        found, expected = (one(ids, attention_mask=mask.long()).last_hidden_state for one in (ours, theirs))
+    torch.testing.assert_close(found[mask], expected[mask], rtol=1e-5, atol=1e-5)
 
 
 def test_lengthen_refuses_it_in_one_line() -> None:
