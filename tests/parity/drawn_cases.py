@@ -178,6 +178,8 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
         st.sampled_from(["none", "right"] if case.family in DECODERS else ["none", "right", "left", "anywhere"])
     )
     if padding == "none":
+        if case.family == "modernbert" and case.head == "multiple-choice":
+            batch["attention_mask"] = torch.ones(shape, dtype=torch.long)  # transformers takes no mean without it
         return
     least = 1
     if case.family == "modernbert":
