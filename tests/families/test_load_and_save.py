@@ -21,6 +21,7 @@ OWN: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6},
     "albert": {**WIDE, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 5},
     "electra": {**WIDE, "embedding_size": 5},
+    "modernbert": {**WIDE, "pad_token_id": 1},
     "longformer": {**WIDE, "attention_window": [4, 6, 2]},
     "gpt2": {"n_embd": 8, "n_layer": 3, "n_head": 2, "n_inner": 6},
 }
