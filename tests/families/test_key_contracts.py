@@ -20,6 +20,7 @@ OWN = {
     "albert": {**WIDE, "num_hidden_layers": 3, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 5},
     "electra": {**WIDE, "embedding_size": 5},
     "gpt2": {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 6},
+    "modernbert": {**WIDE, "pad_token_id": 3, "norm_bias": True, "attention_bias": True, "mlp_bias": True},
     "llama": {**WIDE, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
 }
 OLD_ALIASES = {"gpt2": {"n_ctx": "n_positions"}}

@@ -155,7 +155,7 @@ def test_lengthen_refuses_rotary_positions() -> None:
     layers = tuple(
         dataclasses.replace(one, attention=dataclasses.replace(one.attention, pattern=Full())) for one in read().layers
     )
-    with pytest.raises(gs.InputError, match=r"global_projections is True; it must be false with rotary$"):
+    with pytest.raises(gs.InputError, match=r"^the model's positions are rotary, of base 10000, and"):
         gs.lengthen(Model(dataclasses.replace(read(), head=None, layers=layers)), to=32, window=4)
 
 

@@ -78,7 +78,7 @@ def _config(draw: st.DrawFn, family: str, head: str | None, length: int) -> PreT
     }
     if family in OWN_NAMES:
         fields |= dict(zip(OWN_NAMES[family], wide.values(), strict=True))
-    elif family == "llama":
+    elif family in ("llama", "modernbert"):
         fields |= wide
     else:
         fields |= wide
@@ -86,6 +86,8 @@ def _config(draw: st.DrawFn, family: str, head: str | None, length: int) -> PreT
         fields["layer_norm_eps"] = draw(st.sampled_from([1e-12, 1e-5]))
     if family in DECODERS and head == "sequence-classification":
         fields["pad_token_id"] = pad  # by which transformers finds the last token
+    if family == "modernbert" and wide["hidden_size"] // heads % 2:
+        fields["hidden_size"] += heads  # rotary positions turn pairs of columns
     own = _own_fields(draw, family, layers, heads, wide["hidden_size"])
     config = AutoConfig.for_model(family, **{**fields, **own})
     if family != "longformer":
@@ -126,7 +128,28 @@ def _own_fields(draw: st.DrawFn, family: str, layers: int, heads: int, width: in
             "rms_norm_eps": draw(st.sampled_from([1e-6, 1e-3])),
             "rope_parameters": {"rope_type": "default", "rope_theta": draw(st.sampled_from([10.0, 1e4, 5e5]))},
         }
+    if family == "modernbert":
+        return _modernbert_fields(draw, layers)
     return {}
+
+
+def _modernbert_fields(draw: st.DrawFn, layers: int) -> dict[str, Any]:
+    kinds = ("full_attention", "sliding_attention")
+    bases = st.sampled_from([10.0, 1e4, 1.6e5])
+    flags = ("norm_bias", "attention_bias", "mlp_bias", "decoder_bias", "classifier_bias")
+    listed = st.lists(st.sampled_from(kinds), min_size=layers, max_size=layers)
+    return {
+        "layer_types": draw(st.none() | listed),
+        "global_attn_every_n_layers": draw(st.integers(1, 4)),
+        "local_attention": draw(st.integers(1, 60)),
+        "rope_parameters": {kind: {"rope_type": "default", "rope_theta": draw(bases)} for kind in kinds},
+        "hidden_activation": draw(st.sampled_from(["gelu", "gelu_new", "relu", "silu"])),
+        "classifier_activation": draw(st.sampled_from(["gelu", "gelu_new", "relu", "silu"])),
+        "classifier_pooling": draw(st.sampled_from(["cls", "mean"])),
+        "norm_eps": draw(st.sampled_from([1e-5, 1e-3])),
+        **{flag: draw(st.booleans()) for flag in flags},
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
+    }
 
 
 def _label_fields(draw: st.DrawFn, head: str | None) -> dict[str, Any]:
@@ -152,8 +175,14 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
         st.sampled_from(["none", "right"] if case.family in DECODERS else ["none", "right", "left", "anywhere"])
     )
     if padding == "none":
+        if case.family == "modernbert" and case.head == "multiple-choice":
+            batch["attention_mask"] = torch.ones(shape, dtype=torch.long)  # transformers takes no mean without it
         return
-    kept = torch.randint(1, length + 1, (*shape[:-1], 1), generator=random)
+    least = 1
+    if case.family == "modernbert":
+        # What sees nothing within its window is zeros here; transformers takes a mean over padding, in float64 NaN.
+        least = max(1, length - config.local_attention // 2)
+    kept = torch.randint(least, length + 1, (*shape[:-1], 1), generator=random)
     order = torch.arange(length).expand(shape)
     order = order.flip(-1) if padding == "left" else order
     order = torch.rand(shape, generator=random).argsort(-1) if padding == "anywhere" else order

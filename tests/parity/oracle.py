@@ -21,8 +21,8 @@ transformers.utils.logging.disable_progress_bar()
 
 
 def double_bound(family: str) -> float:
-    """transformers' Longformer takes its softmax in float32 whatever the weights are, Llama its norms too."""
-    return 1e-5 if family in ("longformer", "llama") else 1e-9
+    """transformers' Longformer takes its softmax in float32, Llama its norms, ModernBERT its turns."""
+    return 1e-5 if family in ("longformer", "llama", "modernbert") else 1e-9
 
 
 def their_class(family: str, head: str | None) -> Any:

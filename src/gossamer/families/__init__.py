@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from gossamer.errors import InputError, quote
-from gossamer.families import albert, bert, distilbert, electra, gpt2, llama, longformer, native, roberta
+from gossamer.families import albert, bert, distilbert, electra, gpt2, llama, longformer, modernbert, native, roberta
 from gossamer.families.base import Config, Family, Field, HeadForm
 from gossamer.models.architecture import Architecture
 
@@ -21,6 +21,7 @@ _ALL = (
     longformer.FAMILY,
     gpt2.FAMILY,
     llama.FAMILY,
+    modernbert.FAMILY,
     NATIVE,
 )
 FAMILIES: dict[str, Family] = {one.model_type: one for one in _ALL}

@@ -40,7 +40,7 @@ class Field:
     A place under `layers.` is the same in every layer or, with `per_layer`, a list in the file; `layers` itself is
     their number. `head.NAME` is a field of any head that has it, `head.KIND.NAME` of one kind of head; a line none of
     whose places the architecture has is not written. `read(value, config)` and `write(value, architecture)` convert
-    where the kind's own are not enough.
+    where the kind's own are not enough; with `whole`, the values of all layers at once, as a list, in both directions.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Field:
     per_layer: bool = False
     read: Callable[[Any, Config], Any] | None = None
     write: Callable[[Any, Architecture], Any] | None = None
+    whole: bool = False
 
     def check(self, value: Any) -> None:
         """Raise InputError, quoting field and value, for a value that the kind does not allow."""
@@ -79,7 +80,7 @@ class Field:
         value = next((value for value in values if value is not OMITTED), OMITTED)
         if value is OMITTED:
             return OMITTED
-        if not isinstance(value, list):
+        if self.whole or not isinstance(value, list):
             return self._write(value, architecture)
         of_layers = [self._write(entry, architecture) for entry in value]
         return of_layers[0] if all(entry == of_layers[0] for entry in of_layers) else of_layers

@@ -14,6 +14,7 @@ __all__ = [
     "ACTIVATION",
     "ANY_ID",
     "COLUMNS",
+    "COUNT",
     "FLAG",
     "LABELS",
     "LABEL_NUMBERS",

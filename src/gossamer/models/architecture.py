@@ -362,4 +362,5 @@ def _head(data: object) -> Head | None:
     labels = data.get("labels")  # type: ignore[attr-defined]
     settings = Head.kinds[kind]
     is_list = any(one.name == "labels" for one in dataclasses.fields(settings)) and isinstance(labels, list)  # type: ignore
-    return _build(settings, {**data, "labels": tuple(labels)} if is_list else data, "head")  # type: ignore
+    parts = _norms(data, "norm", "head") | ({"labels": tuple(labels)} if is_list else {})  # type: ignore
+    return _build(settings, {**data, **parts}, "head")  # type: ignore

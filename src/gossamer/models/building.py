@@ -6,19 +6,10 @@ from typing import Any
 from torch import nn
 
 from gossamer.errors import InputError, quote
-from gossamer.layers import (
-    DENSE,
-    CrossAttention,
-    FeedForwardNetwork,
-    LayerNorm,
-    Linear,
-    RMSNorm,
-    SelfAttention,
-    TokenEmbeddings,
-    build_norm,
-)
+from gossamer.layers import DENSE, CrossAttention, FeedForwardNetwork, Linear, SelfAttention, TokenEmbeddings
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.bricks import Attention, Norm
+from gossamer.models.bricks import Attention
+from gossamer.models.norms import norm_module
 from gossamer.models.settings import NORMS_AT, NormPlace
 
 __all__ = [
@@ -29,10 +20,6 @@ __all__ = [
     "norm_module",
     "store_maps",
 ]
-
-
-def norm_module(norm: Norm, size: int) -> LayerNorm | RMSNorm:
-    return build_norm(size, kind=norm.kind, eps=norm.eps, bias=norm.bias, offset=norm.offset)
 
 
 def build_embeddings(architecture: Architecture) -> TokenEmbeddings:

@@ -116,6 +116,12 @@ def _check_options(global_tokens: object, positions: object, seed: object, force
 
 def _check_attention(model: Model) -> None:
     check_model(model)
+    rotary = next((one.attention.rotary for one in model.architecture.layers if one.attention.rotary), None)
+    if rotary is not None and not model.architecture.is_decoder:
+        raise InputError(
+            f"the model's positions are rotary, of base {rotary.base:g}, and lengthen copies learned ones: "
+            "to read longer texts with it, raise max_position_embeddings in its config.json (no weight depends on it)"
+        )
     for i, layer in enumerate(model.architecture.layers):
         if layer.attention.pattern != Full():
             raise InputError(

@@ -1,41 +1,64 @@
-"""Scores of a whole text from its first token."""
+"""Scores of a whole text from one vector: its first token, or the mean of all real ones."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from gossamer.kernels.ledger import Ledger, own_frame
-from gossamer.layers import Linear
+from gossamer.layers import LayerNorm, Linear, RMSNorm
 from gossamer.models.heads.base import HeadModule, Tokens
+from gossamer.models.heads.embed import Pooling, SentenceEmbedding, pool
 from gossamer.models.output import Output
 
 __all__ = ["FirstTokenHead"]
 
 
 class FirstTokenHead(HeadModule):
-    """Scores of the whole text from its first token: `output(activation(dense(x)))`, `dense` being BERT's pooler.
+    """Scores of the whole text from its first token: `output(norm(activation(dense(x))))`, `dense` as BERT's pooler.
 
     `pooled` is what the last map reads, without its dropout. The first token is that of the first position, padding or
-    not, as in `transformers`: pad texts for such a head on the right.
+    not, as in `transformers`: pad texts for such a head on the right. `reads` "first-real" takes the first token that
+    is no padding, "mean" the mean of all that are none.
     """
 
     def __init__(
-        self, hidden_size: int, outputs: int, *, activation: str, dropout: float = 0.0, input_dropout: float = 0.0
+        self,
+        hidden_size: int,
+        outputs: int,
+        *,
+        activation: str,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        reads: Literal["first", "first-real", "mean"] = "first",
+        dense_bias: bool = True,
+        norm: LayerNorm | RMSNorm | None = None,
     ) -> None:
         super().__init__()
-        self.dense = Linear(hidden_size, hidden_size)
+        self.reads = reads
+        self.norm = norm
+        self.dense = Linear(hidden_size, hidden_size, bias=dense_bias)
         self.output = Linear(hidden_size, outputs)
         self.activation, self.dropout, self.input_dropout = activation, dropout, input_dropout
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
-        first = F.dropout(hidden[:, 0], self.input_dropout, self.training)
+        first = F.dropout(self._read(hidden, tokens), self.input_dropout, self.training)
         pooled = self.dense(first, self.activation)
+        pooled = pooled if self.norm is None else self.norm(pooled)
         return Output(logits=self.output(F.dropout(pooled, self.dropout, self.training)), pooled=pooled)
 
     @own_frame
     def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
         first = ledger.operation((len(hidden), hidden.shape[-1]), hidden.dtype, (hidden,))
         pooled = self.dense.account(ledger.dropout(first, self.input_dropout), ledger, self.activation)
+        pooled = pooled if self.norm is None else self.norm.account(pooled, ledger)
         return self.output.account(ledger.dropout(pooled, self.dropout), ledger)
+
+    def _read(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Float[Tensor, "batch hidden"]:
+        if self.reads == "first":
+            return hidden[:, 0]
+        pooling: Pooling = "cls" if self.reads == "first-real" else "mean"
+        return pool(SentenceEmbedding(pooling=pooling), hidden, tokens.key_mask)

@@ -27,11 +27,17 @@ __all__ = ["MaskedLM", "MaskedLMHead", "describe_table"]
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedLM(Head, kind="masked-lm"):
-    """Which token stands under each mask: dense, activation, norm, then the (tied) word table and a bias."""
+    """Which token stands under each mask: dense, activation, norm, then the (tied) word table and a bias.
+
+    `dense_bias`, `norm_bias` and `bias` say which of the three have one (ModernBERT's first two have none).
+    """
 
     activation: Activation = "gelu"
     norm_eps: float = 1e-12
     tied: bool = True
+    dense_bias: bool = True
+    norm_bias: bool = True
+    bias: bool = True
     kind: Literal["masked-lm"] = "masked-lm"
 
     reads_whole_texts = False
@@ -40,10 +46,13 @@ class MaskedLM(Head, kind="masked-lm"):
     def __post_init__(self) -> None:
         require_choice(self, Activation, "activation")
         require_positive(self, "norm_eps")
-        require_flag(self, "tied")
+        require_flag(self, "tied", "dense_bias", "norm_bias", "bias")
 
     def build(self, architecture: Architecture) -> HeadModule:
-        return MaskedLMHead(architecture, self.activation, self.norm_eps, self.tied)
+        return MaskedLMHead(
+            architecture, self.activation, self.norm_eps, self.tied,
+            dense_bias=self.dense_bias, norm_bias=self.norm_bias, bias=self.bias,
+        )  # fmt: skip
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         check_classes("labels", labels, (sizes.rows, sizes.length), sizes.vocabulary - 1)
@@ -64,13 +73,23 @@ class MaskedLMHead(HeadModule):
     `decoder` exists only where the head is not tied to the word table.
     """
 
-    def __init__(self, architecture: Architecture, activation: str, norm_eps: float, tied: bool) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        activation: str,
+        norm_eps: float,
+        tied: bool,
+        *,
+        dense_bias: bool = True,
+        norm_bias: bool = True,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
-        self.dense = Linear(architecture.hidden_size, size)
-        self.norm = LayerNorm(size, eps=norm_eps)
+        self.dense = Linear(architecture.hidden_size, size, bias=dense_bias)
+        self.norm = LayerNorm(size, eps=norm_eps, bias=norm_bias)
         self.decoder = None if tied else Linear(size, vocabulary, bias=False)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None
         self.activation = activation
 
     def forward(self, hidden: Float[Tensor, "*rest hidden"], tokens: Tokens) -> Output:

@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.errors import plural
-from gossamer.models.checks import require_choice, require_rate
+from gossamer.models.bricks import Norm, require_norm
+from gossamer.models.checks import require_choice, require_flag, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
 from gossamer.models.heads.first_token import FirstTokenHead
 from gossamer.models.heads.labels import check_classes, cross_entropy
 from gossamer.models.heads.separators import find_separators
 from gossamer.models.heads.sequence_classification import PoolerActivation
+from gossamer.models.norms import norm_module
 from gossamer.models.output import Output
 
 if TYPE_CHECKING:
@@ -23,13 +25,22 @@ if TYPE_CHECKING:
 
 __all__ = ["MultipleChoice"]
 
+ChoiceReads = Literal["first", "first-real", "mean"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoice(Head, kind="multiple-choice"):
-    """One score a choice, from the first token of each: dense, activation, dropout, linear."""
+    """One score a choice, from the first token of each: dense, activation, dropout, linear.
+
+    `reads` "first-real" takes the first token that is no padding, "mean" the mean of all that are none; a `norm`
+    follows the activation, the dense map has a bias unless `dense_bias` is false (ModernBERT).
+    """
 
     pooler_activation: PoolerActivation = "tanh"
     dropout: float = 0.1
+    reads: ChoiceReads = "first"
+    dense_bias: bool = True
+    norm: Norm | None = None
     kind: Literal["multiple-choice"] = "multiple-choice"
 
     reads_whole_texts = True
@@ -44,10 +55,20 @@ class MultipleChoice(Head, kind="multiple-choice"):
     def __post_init__(self) -> None:
         require_choice(self, PoolerActivation, "pooler_activation")
         require_rate(self, "dropout")
+        require_choice(self, ChoiceReads, "reads")
+        require_flag(self, "dense_bias")
+        require_norm(self, "norm")
 
     def build(self, architecture: Architecture) -> HeadModule:
-        activation, dropout = self.pooler_activation, self.dropout
-        return FirstTokenHead(architecture.hidden_size, self.outputs, activation=activation, dropout=dropout)
+        return FirstTokenHead(
+            architecture.hidden_size,
+            self.outputs,
+            activation=self.pooler_activation,
+            dropout=self.dropout,
+            reads=self.reads,
+            dense_bias=self.dense_bias,
+            norm=None if self.norm is None else norm_module(self.norm, architecture.hidden_size),
+        )
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         assert sizes.choices is not None

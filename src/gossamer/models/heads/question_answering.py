@@ -10,12 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gossamer.errors import plural
+from gossamer.models.bricks import Norm
 from gossamer.models.checks import require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
 from gossamer.models.heads.labels import check_shape, only
 from gossamer.models.heads.separators import find_separators
-from gossamer.models.heads.token_head import TokenHead
+from gossamer.models.heads.token_head import TokenHead, require_dense
+from gossamer.models.norms import norm_module
 from gossamer.models.output import Output
+from gossamer.models.settings import Activation
 from gossamer.models.tensors import IDS
 
 if TYPE_CHECKING:
@@ -26,9 +29,15 @@ __all__ = ["QuestionAnswering"]
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionAnswering(Head, kind="question-answering"):
-    """Where the answer starts and ends: two scores for every token."""
+    """Where the answer starts and ends: two scores for every token.
+
+    With a `dense_activation` a dense map, that activation and a `norm` come first (ModernBERT).
+    """
 
     dropout: float = 0.0
+    dense_activation: Activation | None = None
+    dense_bias: bool = True
+    norm: Norm | None = None
     kind: Literal["question-answering"] = "question-answering"
 
     reads_whole_texts = False
@@ -41,9 +50,14 @@ class QuestionAnswering(Head, kind="question-answering"):
 
     def __post_init__(self) -> None:
         require_rate(self, "dropout")
+        require_dense(self)
 
     def build(self, architecture: Architecture) -> HeadModule:
-        return TokenHead(architecture.hidden_size, self.outputs, self.dropout)
+        return TokenHead(
+            architecture.hidden_size, self.outputs, self.dropout, dense_activation=self.dense_activation,
+            dense_bias=self.dense_bias,
+            norm=None if self.norm is None else norm_module(self.norm, architecture.hidden_size),
+        )  # fmt: skip
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         check_shape("labels", labels, (sizes.rows, 2), IDS, "the first and last token of the answer")

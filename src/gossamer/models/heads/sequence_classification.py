@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from gossamer.errors import plural
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers import Linear
-from gossamer.models.checks import require, require_choice, require_rate
+from gossamer.models.bricks import Norm, require_norm
+from gossamer.models.checks import require, require_choice, require_flag, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
 from gossamer.models.heads.first_token import FirstTokenHead
 from gossamer.models.heads.labels import (
@@ -24,6 +25,7 @@ from gossamer.models.heads.labels import (
     only,
     require_labels,
 )
+from gossamer.models.norms import norm_module
 from gossamer.models.output import Output
 from gossamer.models.settings import Activation
 from gossamer.models.tensors import IDS, NUMBERS
@@ -36,18 +38,19 @@ __all__ = ["PoolerActivation", "ProblemType", "Reads", "ScoreActivation", "Seque
 PoolerActivation = Literal["tanh", Activation]
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 ScoreActivation = Literal["identity", "sigmoid"]
-Reads = Literal["first", "last"]
+Reads = Literal["first", "last", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceClassification(Head, kind="sequence-classification"):
     """One score a label for the whole text, from its first token: dropout, dense, activation, dropout, linear.
 
-    With `reads="last"` from its last real token, one linear map without bias: the form of causal models; `padding_id`
-    is then the token that is none, where the embeddings know of none. `problem_type` decides the loss: None leaves that
-    to the number of labels and the type of the given ones. `score_activation` is what a cross-encoder of
-    sentence-transformers makes of its scores when it answers: the numbers themselves, or the sigmoid of each; None:
-    what is usual for the problem. The model's logits are without it.
+    With `reads="mean"` from the mean of its real tokens; a `norm` follows the activation, the dense map has a bias
+    unless `dense_bias` is false (ModernBERT). With `reads="last"` from its last real token, one linear map without
+    bias: the form of causal models; `padding_id` is then the token that is none, where the embeddings know of none.
+    `problem_type` decides the loss: None leaves that to the number of labels and the type of the given ones.
+    `score_activation` is what a cross-encoder of sentence-transformers makes of its scores when it answers: the numbers
+    themselves, or the sigmoid of each; None: what is usual for the problem. The model's logits are without it.
     """
 
     labels: tuple[str, ...]
@@ -58,6 +61,8 @@ class SequenceClassification(Head, kind="sequence-classification"):
     dropout: float = 0.1
     reads: Reads = "first"
     padding_id: int | None = None
+    dense_bias: bool = True
+    norm: Norm | None = None
     kind: Literal["sequence-classification"] = "sequence-classification"
 
     reads_whole_texts = True
@@ -76,6 +81,8 @@ class SequenceClassification(Head, kind="sequence-classification"):
         require_choice(self, PoolerActivation, "pooler_activation")
         require_choice(self, Reads, "reads")
         require_rate(self, "input_dropout", "dropout")
+        require_flag(self, "dense_bias")
+        require_norm(self, "norm")
         padding = self.padding_id
         require(padding is None or type(padding) is int, "padding_id", padding, "a token id, or None")
         require(padding is None or self.reads == "last", "padding_id", padding, "None unless the last token is read")
@@ -100,6 +107,9 @@ class SequenceClassification(Head, kind="sequence-classification"):
             activation=self.pooler_activation,
             dropout=self.dropout,
             input_dropout=self.input_dropout,
+            reads=self.reads,
+            dense_bias=self.dense_bias,
+            norm=None if self.norm is None else norm_module(self.norm, architecture.hidden_size),
         )
 
     def problem(self, labels: Labels) -> ProblemType:
