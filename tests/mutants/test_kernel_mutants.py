@@ -165,7 +165,7 @@ MUTANTS = {
         "patterns/strided", "high=-2 if self.local", "high=-1 if self.local"
     ),
     "fixed: cells of the own block seen twice": Mutant(
-        "patterns/fixed", "own_block=True, first=first, stop=stop", "own_block=True"
+        "patterns/fixed", "bands = (own,)", "bands = (replace(own, first=0, stop=0),)"
     ),
     "union: the window's farthest key seen twice": Mutant("patterns/pieces", "-reach - 1", "-reach"),
     "union: gaps of a dilated window forgotten": Mutant("patterns/pieces", "gaps >= -band.high", "False"),
