@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_cases import Call, calls, random_call, relative_error, run
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gossamer import Full, Global, Window, attend, explain
 from gossamer.errors import InputError
@@ -246,6 +247,9 @@ def test_compiled_and_under_transforms() -> None:
     tangent = torch.randn(2, 7)
     _, slope = torch.func.jvp(total, (table,), (tangent,))
     torch.testing.assert_close(slope, (wanted * tangent).sum())
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(table, tangent)
+        torch.testing.assert_close(forward_ad.unpack_dual(total(dual)).tangent, slope)
 
 
 @pytest.mark.parametrize(
