@@ -37,7 +37,7 @@ def saved(tmp_path: Path) -> Path:
 
 def test_the_number_is_written_and_read(saved: Path) -> None:
     written = json.loads((saved / "config.json").read_text())
-    assert written["format"] == FORMAT == 2
+    assert written["format"] == FORMAT == 3
     model = gs.load(saved)
     assert "format" not in model.extra_config
     assert json.loads((gs.save(model, saved.parent / "again") / "config.json").read_text()) == written
@@ -54,9 +54,9 @@ def test_what_an_older_version_wrote_is_read() -> None:
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (3, "format is 3; this version of Gossamer reads formats up to 2: update it"),
-        (10**400, "reads formats up to 2"),
-        (-1, "format is -1; it must be a whole number, 0 to 2"),
+        (4, "format is 4; this version of Gossamer reads formats up to 3: update it"),
+        (10**400, "reads formats up to 3"),
+        (-1, "format is -1; it must be a whole number, 0 to 3"),
         ("1", "format is '1'; it must be a whole number"),
         (True, "format is true; it must be a whole number"),
         (None, "format is null; it must be a whole number"),
@@ -76,8 +76,8 @@ def test_upgrades_run_from_the_file_s_number_on(saved: Path, monkeypatch: pytest
         return {**fields, "architecture": fields["model"]}
 
     written = json.loads((saved / "config.json").read_text())
-    (saved / "config.json").write_text(json.dumps({**written, "format": 2, "model": written.pop("architecture")}))
-    monkeypatch.setattr(form, "FORMAT", 3)
+    (saved / "config.json").write_text(json.dumps({**written, "format": 3, "model": written.pop("architecture")}))
+    monkeypatch.setattr(form, "FORMAT", 4)
     monkeypatch.setattr(form, "_UPGRADES", (*form._UPGRADES, renamed))
     monkeypatch.setattr(form, "_KEYS", (*form._KEYS, {"nothing": "as before"}))
     assert len(gs.load(saved).architecture.layers) == 2

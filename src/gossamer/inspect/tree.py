@@ -55,7 +55,7 @@ def _embeddings(architecture: Architecture) -> Node:
         *(
             [replace(_table("position", positions.rows, size), text=f"{rows} × {size:,}, {positions.scheme}")]
             if positions.rows
-            else []
+            else [Node(name="position", text="sinusoidal, of any length")] * (positions.scheme == "sinusoidal")
         ),
         *([_table("token type", settings.token_types, size)] if settings.token_types else []),
         *([_norm(size, settings.norm)] if settings.norm else []),

@@ -18,6 +18,7 @@ from gossamer.models.architecture import (
     Positions,
     Recompute,
 )
+from gossamer.models.bricks import PositionScheme
 from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, require
 from gossamer.models.heads import CausalLM
 from gossamer.models.settings import Activation
@@ -41,6 +42,7 @@ def decoder(
     activation: Activation = "gelu_tanh",
     dropout: float = 0.0,
     axes: tuple[int, ...] = (),
+    positions: PositionScheme | None = None,
     tied: bool = True,
     initializer: Initializer = "gpt2",
     recompute: Recompute = "nothing",
@@ -50,7 +52,8 @@ def decoder(
 
     patterns: one for all layers, or several that the layers take in turn. head_size: `hidden_size / heads` unless
     given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
-    whose product is `length`. dropout: all kinds of it. Raises InputError for values that do not fit each other.
+    whose product is `length`. positions: "learned" unless given, with axes "axes". dropout: all kinds of it. Raises
+    InputError for values that do not fit each other.
     """
     _check_counts(vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads)
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
@@ -68,12 +71,20 @@ def decoder(
     layer = Layer(attention=attention, feed_forward=feed_forward, norm=norm, norm_place="pre", recompute=recompute)
     embeddings = Embeddings(
         vocabulary_size=vocabulary_size, size=hidden_size, token_types=0, padding_id=None, dropout=dropout, norm=None,
-        positions=Positions(length=length, scheme="axes" if axes else "learned", axes=axes),
+        positions=_positions(length, axes, positions),
     )  # fmt: skip
     return Architecture(
         hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm=norm,
         layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
+        length=length,
     )  # fmt: skip
+
+
+def _positions(length: int, axes: tuple[int, ...], scheme: PositionScheme | None) -> Positions:
+    scheme = scheme or ("axes" if axes else "learned")
+    found = Positions(length=length if scheme == "learned" else 0, scheme=scheme, axes=axes)
+    require(found.reach in (None, length), "axes", axes, f"sizes whose product is {length}")
+    return found
 
 
 def _check_counts(**counts: int) -> None:

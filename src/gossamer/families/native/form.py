@@ -11,11 +11,11 @@ from gossamer.errors import InputError, quote
 from gossamer.families.base import Config, Family, Key
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import Head, SentenceEmbedding
-from gossamer.models.old_descriptions import with_norms
+from gossamer.models.old_descriptions import with_length, with_norms
 
 __all__ = ["FAMILY", "FORMAT", "NativeFamily"]
 
-FORMAT = 2
+FORMAT = 3
 """The number that is written. Files without a number are of format 0."""
 
 
@@ -24,7 +24,12 @@ def _with_norms(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "architecture": with_norms(described)} if isinstance(described, dict) else fields
 
 
-_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (lambda fields: fields, _with_norms)
+def _with_length(fields: dict[str, Any]) -> dict[str, Any]:
+    described = fields.get("architecture")
+    return {**fields, "architecture": with_length(described)} if isinstance(described, dict) else fields
+
+
+_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (lambda fields: fields, _with_norms, _with_length)
 """The fields of format n as those of format n + 1, by n."""
 
 _NAMES: Mapping[str, Key] = {
@@ -42,12 +47,12 @@ _NAMES: Mapping[str, Key] = {
 }
 """Our modules and tensors to their names in files: a module that is renamed keeps its name there."""
 
-_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES, _NAMES)
+_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES, _NAMES, _NAMES)
 """By the number of the format."""
 
 
 class NativeFamily(Family):
-    """Reads and writes `{"model_type": "gossamer", "format": 2, "architecture": {...}}`."""
+    """Reads and writes `{"model_type": "gossamer", "format": 3, "architecture": {...}}`."""
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
         """The architecture in the file; `head` replaces a head of another kind, `pooler` is read from the file."""
