@@ -81,13 +81,14 @@ def decoder(
     )
     embeddings = Embeddings(
         vocabulary_size=vocabulary, size=8, token_types=0, padding_id=None, norm=kind,
-        positions=Positions(length=length, scheme="none") if llama else Positions(length=length, offset=offset),
+        positions=Positions(scheme="none") if llama else Positions(length=length, offset=offset),
     )  # fmt: skip
     architecture = Architecture(
         hidden_size=8,
         embeddings=embeddings,
         layers=described,
         head=CausalLM(tied=tied),
+        length=length,
         final_norm=kind if norm == "pre" else None,
     )
     torch.manual_seed(1)

@@ -52,7 +52,7 @@ def encoder(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     old = gs.load(small)
     embeddings = dataclasses.replace(old.architecture.embeddings, positions=Positions(length=512))
     torch.manual_seed(1)
-    model = Model(dataclasses.replace(old.architecture, embeddings=embeddings), family="bert")
+    model = Model(dataclasses.replace(old.architecture, length=512, embeddings=embeddings), family="bert")
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)

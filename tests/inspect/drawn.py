@@ -50,8 +50,9 @@ HEADS = [
 def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
     hidden, layers = draw(st.integers(2, 24)), draw(st.integers(1, 5))
     projection = draw(st.booleans())
-    scheme = draw(st.sampled_from(["learned", "learned", "none"]))
-    positions = Positions(length=LENGTH, scheme=scheme, offset=draw(st.integers(0, 2)) if scheme == "learned" else 0)
+    scheme = draw(st.sampled_from(["learned", "learned", "sinusoidal", "none"]))
+    table = {"length": LENGTH, "offset": draw(st.integers(0, 2))} if scheme == "learned" else {}
+    positions = Positions(scheme=scheme, **table)
     embeddings = Embeddings(
         vocabulary_size=draw(st.integers(5, 60)),
         size=draw(st.integers(1, 24)) if projection else hidden,
@@ -85,7 +86,7 @@ def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
     pooler = draw(st.booleans())
     return Architecture(
         hidden_size=hidden, embeddings=embeddings, layers=applied, pooler=pooler, head=head,
-        final_norm=draw(st.none() | NORMS),
+        final_norm=draw(st.none() | NORMS), length=LENGTH,
     )  # fmt: skip
 
 

@@ -5,10 +5,11 @@ import json
 from typing import Any
 
 import pytest
+import torch
 from model_inputs import architecture
 
 from gossamer.errors import InputError
-from gossamer.models import Architecture, CausalLM, MaskedLM, Norm, Rotary, SentenceEmbedding, differences
+from gossamer.models import Architecture, CausalLM, MaskedLM, Model, Norm, Rotary, SentenceEmbedding, differences
 from gossamer.patterns import Full, PerHead, Window
 
 
@@ -177,7 +178,17 @@ RMS = Norm(kind="rms", bias=False, eps=1e-6, offset=1.0)
         ("layer", {"norm": RMS}, None),
         ("attention", {"query_key_norm": RMS, "rotary": Rotary(base=7.0, share=0.5), "key_heads": 1}, None),
         ("feed_forward", {"gated": True, "bias": False}, None),
-        ("positions", {"scheme": "none"}, None),
+        (
+            "positions",
+            {"scheme": "none"},
+            "length is 40; it must be 0 without a table of positions: Architecture.length",
+        ),
+        ("positions", {"scheme": "sinusoidal"}, "length is 40; it must be 0 without a table of positions"),
+        ("positions", {"scheme": "axes"}, "axes is ()"),
+        ("positions", {"length": 0}, "length is 0"),
+        ("positions", {"scheme": "none", "length": 0}, None),
+        ("positions", {"scheme": "sinusoidal", "length": 0}, None),
+        ("positions", {"scheme": "axes", "length": 0, "axes": (5, 9)}, None),
     ],
 )
 def test_bricks_are_checked_and_read_back(part: str, values: dict[str, Any], said: str | None) -> None:
@@ -205,7 +216,50 @@ def test_norms_are_checked(values: dict[str, Any], said: str) -> None:
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize(("part", "values"), [("positions", {"scheme": "none"}), ("attention", {"key_heads": 1})])
+@pytest.mark.parametrize(
+    ("part", "values"), [("positions", {"scheme": "none", "length": 0}), ("attention", {"key_heads": 1})]
+)
 def test_mimetic_weights_want_a_table_and_as_many_keys_as_queries(part: str, values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="with the initializer 'mimetic'"):
         dataclasses.replace(change(part, **values), initializer="mimetic")
+
+
+def test_a_model_is_as_long_as_its_table_unless_it_says_so() -> None:
+    one = change("positions", length=50)
+    assert one.length == 40
+    assert dataclasses.replace(one, length=0) == dataclasses.replace(one, length=50)
+    assert dataclasses.replace(one, length=0).length == 50
+    with pytest.raises(InputError, match="length is 51; it must be at most 50, the positions of its table"):
+        dataclasses.replace(one, length=51)
+    without = change("positions", scheme="none", length=0)
+    assert dataclasses.replace(without, length=10**6).length == 10**6
+    with pytest.raises(InputError, match="length is 0; it must be"):
+        dataclasses.replace(without, length=0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"scheme": "none", "length": 0}, {"scheme": "axes", "length": 0, "axes": (5, 8)}],
+    ids=["learned", "none", "axes"],
+)
+def test_lengths_of_before_are_read(values: dict[str, Any]) -> None:
+    """The embeddings' positions said how much a model reads, whether they had a table or none."""
+    one = change("positions", **values)
+    fields = one.to_dict()
+    assert fields.pop("length") == 40
+    fields["embeddings"]["positions"] |= {"length": 40}
+    assert Architecture.from_dict(fields) == one
+
+
+def test_positions_are_refused_by_what_there_is_to_run_out_of() -> None:
+    for values, most, said in (
+        ({}, 40, "position_ids holds 40 .*the position table's rows"),
+        ({"scheme": "none", "length": 0}, 30, "position_ids holds 30 .*the model's positions"),
+    ):
+        model = Model(dataclasses.replace(change("positions", **values), length=30, head=None))
+        ids, positions = torch.ones(1, 2, dtype=torch.long), torch.tensor([[0, most]])
+        model(ids, position_ids=positions - torch.tensor([[0, 1]]))
+        with pytest.raises(InputError, match=said):
+            model(ids, position_ids=positions)
+        with pytest.raises(InputError, match="31 tokens long, the model reads 30"):
+            model(torch.ones(1, 31, dtype=torch.long))

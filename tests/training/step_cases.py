@@ -157,7 +157,7 @@ def with_llamas_bricks(found: Architecture) -> Architecture:
         )
         for one in found.layers
     )
-    positions = Positions(length=found.length, scheme="none")
+    positions = Positions(scheme="none")
     embeddings = dataclasses.replace(
         found.embeddings, positions=positions, norm=None if found.embeddings.norm is None else norm
     )

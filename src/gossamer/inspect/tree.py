@@ -13,7 +13,7 @@ from gossamer.errors import plural
 from gossamer.inspect.cost import Cost, PartCost
 from gossamer.layers import FeedForwardNetwork, LayerNorm, Linear, RMSNorm, SelfAttention, Storage
 from gossamer.models.account import model_without_memory
-from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.architecture import Architecture, Layer, Positions
 from gossamer.models.encoder import Model
 from gossamer.models.settings import NormPlace
 from gossamer.patterns import Pattern
@@ -69,12 +69,16 @@ def _embeddings(model: Model) -> Node:
     rows = f"({' + '.join(f'{one:,}' for one in positions.axes)})" if positions.axes else rows
     tables = [
         _node("word", f"{settings.vocabulary_size:,} × {size}", built.word),
-        _node("position", f"{rows} × {size}, {positions.scheme}", built.position) if built.position else None,
+        _node("position", _positions(positions, rows, size), built.position) if built.position else None,
         _node("token type", f"{settings.token_types:,} × {size}", built.token_type) if built.token_type else None,
         _norm(built.norm) if built.norm else None,
         _node("projection", built.projection.describe(), built.projection) if built.projection else None,
     ]
     return _parent("embeddings", f"summed, {size} wide", [one for one in tables if one is not None])
+
+
+def _positions(positions: Positions, rows: str, size: str) -> str:
+    return "sinusoidal, of any length" if positions.scheme == "sinusoidal" else f"{rows} × {size}, {positions.scheme}"
 
 
 def _norm(norm: LayerNorm | RMSNorm, place: str = "") -> Node:

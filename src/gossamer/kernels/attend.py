@@ -12,7 +12,7 @@ from gossamer.kernels import call_cache
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.backends import backends_for
 from gossamer.kernels.documents import each_damaged_apart
-from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
+from gossamer.kernels.inputs import Inputs, TableByDistance, TensorOrPair, make_inputs
 from gossamer.kernels.select import Explanation, choose
 from gossamer.patterns import Pattern
 
@@ -29,15 +29,17 @@ KeyFlags = Bool[Tensor, "batch keys"]
 def attend(
     q: Queries, k: Keys, v: Values, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
     segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
-    query_start: int | Tensor = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
-    seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[False] = ...,
+    query_start: int | Tensor = ..., bias: Tensor | None = ..., distance_bias: TableByDistance | None = ...,
+    scale: float | None = ..., dropout: float = ..., seed: int | Tensor | None = ...,
+    backend: str = ..., return_lse: Literal[False] = ...,
 ) -> Output: ...  # fmt: skip
 @overload
 def attend(
     q: Queries, k: Keys, v: Values, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
     segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
-    query_start: int | Tensor = ..., bias: Tensor | None = ..., scale: float | None = ..., dropout: float = ...,
-    seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[True],
+    query_start: int | Tensor = ..., bias: Tensor | None = ..., distance_bias: TableByDistance | None = ...,
+    scale: float | None = ..., dropout: float = ..., seed: int | Tensor | None = ...,
+    backend: str = ..., return_lse: Literal[True],
 ) -> tuple[Output, Float[Tensor, "batch heads queries"]]: ...  # fmt: skip
 def attend(
     q: Queries,
@@ -51,6 +53,7 @@ def attend(
     global_mask: KeyFlags | None = None,
     query_start: int | Tensor = 0,
     bias: Tensor | None = None,
+    distance_bias: TableByDistance | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Tensor | None = None,
@@ -70,6 +73,7 @@ def attend(
         global_mask: boolean [batch, keys]: the tokens that `Global()` means; padding never counts.
         query_start: index of the first query among the keys, below 0 before them; or integers [batch], one a text.
         bias: added to the scores, or booleans, True = may see; broadcast to [batch, heads, queries, keys].
+        distance_bias: (table [heads, before + after + 1], before): added by distance, key less query, up to its ends.
         scale: of the scores; 1 / sqrt(head_size of q) unless given.
         dropout: rate at which probabilities are dropped; which ones depends on (seed, batch, head, query, key) alone.
         seed: of the dropout; drawn from torch's generator unless given.
@@ -80,19 +84,17 @@ def attend(
     infinity stay in their document (not while tracing, nor under the transforms of torch.func).
 
     Raises InputError for a shape, dtype, device or value that does not fit, or a backend that cannot compute the call.
-
     Source: Vaswani et al. 2017, section 3.2.1; windows and global tokens: Longformer (arXiv 2004.05150), section 3.1.
     """
-    key = None
-    nothing_else = key_mask is segments is positions is global_mask is bias is seed is None
-    if nothing_else and call_cache.is_cacheable(query_start, dropout, scale, backend):
-        key = call_cache.cache_key(q, k, v, pattern, scale, backend, return_lse)
-        if key is not None and (prepared := call_cache.lookup(key)) is not None:
-            out, lse = prepared(q, k, v)
-            return (out, lse) if return_lse else out
+    nothing_else = key_mask is segments is positions is global_mask is bias is seed is None and distance_bias is None
+    is_cacheable = nothing_else and call_cache.is_cacheable(query_start, dropout, scale, backend)
+    key = call_cache.cache_key(q, k, v, pattern, scale, backend, return_lse) if is_cacheable else None
+    if key is not None and (prepared := call_cache.lookup(key)) is not None:
+        out, lse = prepared(q, k, v)
+        return (out, lse) if return_lse else out
     inputs = make_inputs(
         q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
-        query_start=query_start, bias=bias, scale=scale, dropout=dropout, seed=seed,
+        query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale, dropout=dropout, seed=seed,
     )  # fmt: skip
     chosen = choose(inputs, backend, return_lse).backend
     if key is not None and chosen == "cpu":
@@ -113,6 +115,7 @@ def explain(
     global_mask: KeyFlags | None = None,
     query_start: int | Tensor = 0,
     bias: Tensor | None = None,
+    distance_bias: TableByDistance | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Tensor | None = None,
@@ -122,7 +125,7 @@ def explain(
     """Which backend `attend` would take for this call, and why not the others; arguments and errors as there."""
     inputs = make_inputs(
         q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
-        query_start=query_start, bias=bias, scale=scale, dropout=dropout, seed=seed,
+        query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale, dropout=dropout, seed=seed,
     )  # fmt: skip
     return choose(inputs, backend, return_lse)
 

@@ -11,13 +11,17 @@ from torch.nn import Parameter
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
+from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.pieces import HeadGroup, compile_pattern
+from gossamer.kernels.precision import sum_of_biases
 from gossamer.kernels.storage import check_storage
 from gossamer.patterns import Full, Pattern
 
-__all__ = ["Inputs", "make_inputs", "readable", "tracing"]
+__all__ = ["Inputs", "TableByDistance", "TensorOrPair", "make_inputs", "readable", "tracing"]
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
+TableByDistance = tuple[Tensor, int] | DistanceBias
+"""A table [heads, before + after + 1] and `before`, its column of distance 0."""
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 FURTHEST = 2**30
@@ -48,6 +52,7 @@ class Inputs:
     k_flags: Tensor | None = None
     query_start: int = 0
     bias: Tensor | None = None
+    distance_bias: DistanceBias | None = None
     scale: float = 1.0
     dropout: float = 0.0
     seed: Tensor | None = None
@@ -85,6 +90,13 @@ class Inputs:
             return self
         return replace(self, k=self.k.repeat_interleave(group, 1), v=self.v.repeat_interleave(group, 1))
 
+    def with_whole_bias(self) -> Inputs:
+        """The same call with its table by distance among the bias: a number for every head and pair."""
+        if self.distance_bias is None:
+            return self
+        table = self.distance_bias.at(*(self.distance_bias.positions or self.read_positions)).transpose(0, 1)
+        return replace(self, bias=table if self.bias is None else sum_of_biases(self.bias, table), distance_bias=None)
+
 
 def tracing() -> bool:
     """Whether torch.compile or torch.export is reading this code: values of tensors cannot be looked at then."""
@@ -108,6 +120,7 @@ def make_inputs(
     global_mask: Tensor | None = None,
     query_start: int | Tensor = 0,
     bias: Tensor | None = None,
+    distance_bias: TableByDistance | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Tensor | None = None,
@@ -132,7 +145,7 @@ def make_inputs(
     q_places = k_places = None
     if q_segments is not None and k_segments is not None and q_positions is None and pattern.period != 1:
         q_places, k_places = _places(q_segments, k_segments, query_start if starts is None else starts[:, None])
-    if starts is not None and q_positions is None and pattern != Full():
+    if starts is not None and q_positions is None and (pattern != Full() or distance_bias is not None):
         # Offsets of their own are positions of their own; what counts blocks in documents has the places there.
         q_positions, k_positions = (q_places, k_places) if q_places is not None else own.positions(batch, q.device)
     k_flags = global_mask if global_mask is None or key_mask is None else global_mask & key_mask
@@ -144,6 +157,7 @@ def make_inputs(
         k_flags=k_flags,
         query_start=query_start,
         bias=_check_bias(bias, q, k),
+        distance_bias=_check_distance_bias(distance_bias, q),
         scale=q.shape[-1] ** -0.5 if scale is None else float(scale),
         dropout=float(dropout),
         seed=_seed(seed, q) if dropout else None,
@@ -347,6 +361,33 @@ def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     if bias.dtype == torch.bool:
         return torch.zeros(shape, dtype=q.dtype, device=q.device).masked_fill_(~bias, float("-inf"))
     return bias
+
+
+def _check_distance_bias(given: TableByDistance | None, q: Tensor) -> DistanceBias | None:
+    if given is None or isinstance(given, DistanceBias):
+        return given
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise InputError(
+            f"distance_bias is {quote(given)}; it must be a pair (table, before): a tensor [heads, before + after + 1] "
+            "and the number of its column for distance 0"
+        )
+    table, before = given
+    _check_tensor("the table of distance_bias", table)
+    if table.ndim != 2 or table.shape[0] != q.shape[1] or table.shape[1] == 0:
+        raise InputError(
+            f"the table of distance_bias has shape {list(table.shape)}; it must be [heads, before + after + 1], here "
+            f"of {q.shape[1]} heads"
+        )
+    if not table.dtype.is_floating_point or table.device != q.device:
+        raise InputError(
+            f"the table of distance_bias is {table.dtype} on {table.device}; it must be floating-point, on {q.device}"
+        )
+    if not isinstance(before, int | torch.SymInt) or isinstance(before, bool) or not 0 <= before < table.shape[1]:
+        raise InputError(
+            f"before, of distance_bias, is {quote(before)}; it must be the number of the table's column for distance "
+            f"0, from 0 to {table.shape[1] - 1}"
+        )
+    return DistanceBias(table=table, before=before)
 
 
 def _seed(seed: int | Tensor | None, q: Tensor) -> Tensor:

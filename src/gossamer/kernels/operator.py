@@ -142,6 +142,8 @@ def why_no_operator(inputs: Inputs) -> str | None:
         return why_not_pieces(inputs.pattern)
     if inputs.bias is not None:
         return "it takes no bias"
+    if inputs.distance_bias is not None:
+        return "it takes no table by distance"
     if tracing() or needs_plain_operations(inputs):
         return None
     # Operators have no rules for these: torch would fail, or drop a derivative.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["bias_in", "wide"]
+__all__ = ["bias_in", "sum_of_biases", "wide"]
 
 
 def wide(x: Tensor) -> torch.dtype:
@@ -22,3 +22,10 @@ def bias_in(dtype: torch.dtype, bias: Tensor) -> Tensor:
         return bias.to(dtype)
     most = torch.finfo(dtype).max / 2
     return torch.where(bias.isinf(), bias, bias.clamp(-most, most)).to(dtype)
+
+
+def sum_of_biases(bias: Tensor, other: Tensor) -> Tensor:
+    """What is finite in both stays finite."""
+    total = bias + other
+    hidden = bias.isneginf() | other.isneginf()
+    return total.clamp(min=torch.finfo(total.dtype).min).masked_fill(hidden, float("-inf"))

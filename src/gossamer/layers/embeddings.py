@@ -17,9 +17,9 @@ __all__ = ["TokenEmbeddings", "count_positions"]
 class TokenEmbeddings(nn.Module):
     """The sum of a word, a position and (if `token_types`) a token-type row, normalised by `norm`, then dropout.
 
-    With `axes` positions have a table for each dimension, with 0 `positions` none at all. With `projected_size` a
-    linear map follows (ALBERT's factorised embedding, Lan et al. 2020, section 3.1). Rows `padding_id` of the word and
-    `position_padding` of the position table get no gradient, as in `transformers`.
+    With `axes` positions have a table for each dimension, `sinusoidal` ones no weights, with 0 `positions` none at all.
+    With `projected_size` a linear map follows (ALBERT's factorised embedding, Lan et al. 2020, section 3.1). Rows
+    `padding_id` of the word and `position_padding` of the position table get no gradient, as in `transformers`.
     """
 
     def __init__(
@@ -35,11 +35,13 @@ class TokenEmbeddings(nn.Module):
         dropout: float,
         projected_size: int | None = None,
         axes: tuple[int, ...] = (),
+        sinusoidal: bool = False,
     ) -> None:
         super().__init__()
         self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
-        table = nn.Embedding(positions, size, position_padding) if positions else None
-        self.position = AxisPositions(axes, size) if axes else table
+        self.position: nn.Module | None = nn.Embedding(positions, size, position_padding) if positions else None
+        if axes or sinusoidal:
+            self.position = AxisPositions(axes, size) if axes else SinusoidalPositions(size)
         self.token_type = nn.Embedding(token_types, size) if token_types else None
         self.norm = norm
         self.dropout = nn.Dropout(dropout)
@@ -59,7 +61,8 @@ class TokenEmbeddings(nn.Module):
             # Type 0 is the default: its row is a plain constant, no table look-up needed.
             total = total + (self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids))
         if self.position is not None:
-            total = total + self.position(position_ids)
+            place = self.position(position_ids)
+            total = total + (place.to(total.dtype) if isinstance(self.position, SinusoidalPositions) else place)
         summed = self.dropout(total if self.norm is None else self.norm(total))
         return summed if self.projection is None else self.projection(summed)
 
@@ -69,12 +72,37 @@ class TokenEmbeddings(nn.Module):
         total = _account_rows(self.word, (rows, length), ledger)
         if self.token_type is not None:
             total = _account_sum(total, self.token_type.weight, ledger)
-        if isinstance(self.position, AxisPositions):
+        if isinstance(self.position, SinusoidalPositions):
+            total = _account_sum(total, self.position.account(length, total.dtype, ledger), ledger)
+        elif isinstance(self.position, AxisPositions):
             total = _account_sum(total, self.position.account(length, ledger), ledger)
         elif self.position is not None:
             total = _account_sum(total, _account_rows(self.position, (1, length), ledger), ledger)
         total = ledger.dropout(total if self.norm is None else self.norm.account(total, ledger), self.dropout.p)
         return total if self.projection is None else self.projection.account(total, ledger)
+
+
+class SinusoidalPositions(nn.Module):
+    """Sines in even columns and cosines in odd ones, of waves from 2 pi to 10,000 * 2 pi tokens; nothing is learned.
+
+    Source: Vaswani et al. 2017, section 3.5. Its factor sqrt(size) of the word table (section 3.4) is not applied.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, position_ids: Int[Tensor, "#batch length"]) -> Float[Tensor, "#batch length size"]:
+        # In float32 the angle of the 16,000th token would be off by a thousandth; some devices have nothing wider.
+        dtype = torch.float64 if position_ids.device.type in ("cpu", "cuda", "meta") else torch.float32
+        columns = torch.arange(0, self.size, 2, dtype=dtype, device=position_ids.device)
+        angles = position_ids[..., None].to(dtype) * 10000.0 ** (-columns / self.size)
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., : self.size]
+
+    def account(self, length: int, dtype: torch.dtype, ledger: Ledger) -> Tensor:
+        """What `forward` takes of the positions of one text, and what their conversion does: nothing is kept."""
+        numbers = length * self.size
+        return ledger.operation((1, length, self.size), dtype, (), scratch=5 * 4 * numbers - numbers * dtype.itemsize)
 
 
 class AxisPositions(nn.ModuleList):

@@ -22,6 +22,7 @@ from gossamer.models.bricks import (
 )
 from gossamer.models.checks import (
     MOST_LAYERS,
+    MOST_ROWS,
     require,
     require_choice,
     require_count,
@@ -29,7 +30,7 @@ from gossamer.models.checks import (
     require_positive,
 )
 from gossamer.models.heads import CausalLM, Head
-from gossamer.models.old_descriptions import with_norms
+from gossamer.models.old_descriptions import with_length, with_norms
 from gossamer.models.settings import NORMS_AT, NormPlace
 from gossamer.patterns import Full, pattern_from_dict
 from gossamer.settings import plain_fields
@@ -100,6 +101,7 @@ class Layer:
 class Architecture:
     """A whole encoder or decoder. `layers` lists the *applications* in order.
 
+    `length`: how many tokens it reads at once; 0: as many as its tables have positions for, which it may not exceed.
     `pooler` is BERT's tanh layer on the first token. `global_tokens`: what sees and is seen by everything where no
     `global_mask` is given, beside the tokens that `transformers` takes for the head: "first", the first token of every
     text, or "none". `separator_id`: the token between two texts, by which those of the head are found. With
@@ -118,6 +120,7 @@ class Architecture:
     final_norm: Norm | None = None
     initializer: Initializer = "normal"
     storages: tuple[StoredMaps, ...] = ()
+    length: int = 0
 
     def __post_init__(self) -> None:
         require_count(self, "hidden_size")
@@ -139,15 +142,25 @@ class Architecture:
         for i, layer in enumerate(self.layers):
             allowed = "None: a model of one text has no other states to attend to"
             require(layer.cross_attention is None, f"layers[{i}].cross_attention", layer.cross_attention, allowed)
+        self._check_length()
         if isinstance(self.head, CausalLM):
             self._check_decoder(self.head)
         if self.initializer == "mimetic":
             self._check_mimetic()
 
+    def _check_length(self) -> None:
+        reach = self.embeddings.positions.reach
+        if self.length == 0 and reach is not None:
+            # One spelling, so that models that are alike are equal.
+            object.__setattr__(self, "length", reach)
+        require_count(self, "length", most=MOST_ROWS)
+        allowed = f"at most {reach}, the positions of its table"
+        require(reach is None or self.length <= reach, "length", self.length, allowed)
+
     def _check_mimetic(self) -> None:
         scheme = self.embeddings.positions.scheme
         allowed = "'learned' or 'axes' with the initializer 'mimetic', which draws sinusoids into the tables"
-        require(scheme != "none", "embeddings.positions.scheme", scheme, allowed)
+        require(scheme in ("learned", "axes"), "embeddings.positions.scheme", scheme, allowed)
         for i, layer in enumerate(self.layers):
             one = layer.attention
             allowed = f"heads, {one.heads}, with the initializer 'mimetic', whose keys begin as queries"
@@ -186,11 +199,6 @@ class Architecture:
         """Whether it predicts the next token, each state from earlier ones alone, or from a prefix."""
         return isinstance(self.head, CausalLM)
 
-    @property
-    def length(self) -> int:
-        """How many tokens the model can read at once."""
-        return self.embeddings.positions.length
-
     def to_dict(self) -> dict[str, Any]:
         """The description as JSON-ready nested dicts; `from_dict` reads it back to an equal value."""
         return plain_fields(self)
@@ -198,7 +206,7 @@ class Architecture:
     @classmethod
     def from_dict(cls, data: object) -> Architecture:
         """Read what `to_dict` wrote. Raises InputError naming any missing, unknown or impossible field."""
-        fields = with_norms(_object(data, "architecture"))
+        fields = with_length(with_norms(_object(data, "architecture")))
         layers = fields.get("layers")
         if not isinstance(layers, (list, tuple)):
             raise InputError(f"architecture.layers is {quote(layers)}; it must be a list of layers")

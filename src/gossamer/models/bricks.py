@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 NormKind = Literal["layer", "rms"]
-PositionScheme = Literal["learned", "axes", "none"]
+PositionScheme = Literal["learned", "sinusoidal", "axes", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,23 +93,24 @@ class Rotary:
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """Whence embeddings have a token's position: "learned", a table of `offset + length` rows, "axes" or "none".
+    """Whence embeddings have a token's position: "learned", a table of `offset + length` rows, or as follows.
 
     The first `offset` rows lie before position 0 (RoBERTa and Longformer keep `pad_token_id + 1` of them). With
     `from_padding` only tokens other than padding are counted, and padding reads the row before position 0.
     "axes" sums one row of a table for each dimension, the last one running fastest: (rows, columns, channels) of an
-    image, (blocks, places) of a stride (Sparse Transformer, section 5.3); `length` is their product. "none" has no
-    table: the embeddings say nothing of positions, which attention may know (`Rotary`).
+    image, (blocks, places) of a stride (Sparse Transformer, section 5.3). "sinusoidal" has sines and cosines for a
+    table, of any length (Vaswani et al. 2017, section 3.5). "none" says nothing of positions, which attention may know
+    (`Rotary`). Only "learned" has a `length`; how many tokens a model reads is `Architecture.length`.
     """
 
-    length: int
+    length: int = 0
     scheme: PositionScheme = "learned"
     offset: int = 0
     from_padding: bool = False
     axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        require_count(self, "length", most=MOST_ROWS)
+        require_count(self, "length", least=int(self.scheme == "learned"), most=MOST_ROWS)
         require_count(self, "offset", least=0, most=MOST_ROWS)
         require_choice(self, PositionScheme, "scheme")
         require_flag(self, "from_padding")
@@ -118,21 +119,27 @@ class Positions:
 
     @property
     def rows(self) -> int:
-        """Rows of all its tables."""
-        if self.scheme == "none":
-            return 0
+        """Rows of all its tables that are learned."""
         return sum(self.axes) if self.axes else self.offset + self.length
+
+    @property
+    def reach(self) -> int | None:
+        """How many tokens its tables have positions for; None for any number."""
+        return {"learned": self.length, "axes": math.prod(self.axes)}.get(self.scheme)
 
     def _check_axes(self) -> None:
         whole = isinstance(self.axes, tuple) and all(type(one) is int and one > 0 for one in self.axes)
         require(whole, "axes", self.axes, "a tuple of sizes, such as (32, 32, 3)")
         if self.scheme == "axes":
-            require(math.prod(self.axes) == self.length, "axes", self.axes, f"sizes whose product is {self.length}")
+            require(
+                self.axes != () and math.prod(self.axes) <= MOST_ROWS, "axes", self.axes, f"1 to {MOST_ROWS} places"
+            )
         else:
             require(self.axes == (), "axes", self.axes, f"() with {self.scheme} positions")
         if self.scheme != "learned":
             allowed = "0 with axes" if self.scheme == "axes" else "0 without a table of positions"
             require(self.offset == 0, "offset", self.offset, allowed)
+            require(self.length == 0, "length", self.length, f"{allowed}: Architecture.length says what a model reads")
 
 
 @dataclass(frozen=True, kw_only=True)

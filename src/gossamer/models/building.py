@@ -36,6 +36,7 @@ def build_embeddings(architecture: Architecture) -> TokenEmbeddings:
         dropout=settings.dropout,
         projected_size=architecture.hidden_size if settings.projection else None,
         axes=positions.axes,
+        sinusoidal=positions.scheme == "sinusoidal",
     )
 
 

@@ -44,6 +44,7 @@ def decoder(
     activation: Activation | None = None,
     dropout: float = 0.0,
     axes: tuple[int, ...] = (),
+    positions: PositionScheme | None = None,
     tied: bool = True,
     initializer: Initializer = "gpt2",
     recompute: Recompute = "nothing",
@@ -56,7 +57,8 @@ def decoder(
 
     patterns: one for all layers, or several that the layers take in turn. head_size: `hidden_size / heads` unless
     given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
-    whose product is `length`. dropout: all kinds of it. key_heads: of keys and values, as many as `heads` unless given.
+    whose product is `length`. positions: "learned" unless given, with axes "axes", with the form "llama" "none".
+    dropout: all kinds of it. key_heads: of keys and values, as many as `heads` unless given.
 
     form: "llama" has RMS norms, a gated feed-forward (of SiLU, two thirds as wide, rounded up to a multiple of 8), no
     biases, and positions that turn queries and keys, by `rotary_base`, 10,000 unless given (Touvron et al. 2023, arXiv
@@ -81,15 +83,15 @@ def decoder(
         activation=activation or ("silu" if is_llama else "gelu_tanh"), bias=not is_llama,
     )  # fmt: skip
     norm = Norm(kind="rms", eps=norm_eps, bias=False) if is_llama else Norm(eps=norm_eps)
-    scheme: PositionScheme = "none" if is_llama else "axes" if axes else "learned"
     layer = Layer(attention=attention, feed_forward=feed_forward, norm=norm, norm_place="pre", recompute=recompute)
     embeddings = Embeddings(
         vocabulary_size=vocabulary_size, size=hidden_size, token_types=0, padding_id=None, dropout=dropout, norm=None,
-        positions=Positions(length=length, scheme=scheme, axes=axes),
+        positions=_positions(length, axes, positions or ("none" if is_llama else None)),
     )  # fmt: skip
     return Architecture(
         hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm=norm,
         layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
+        length=length,
     )  # fmt: skip
 
 
@@ -100,6 +102,13 @@ def _check_form(form: Form, rotary_base: float | None, axes: tuple[int, ...]) ->
     is_base = rotary_base is None or (is_finite(rotary_base) and rotary_base > 0)
     require(is_base, "rotary_base", rotary_base, "a finite number above 0")
     require(not (is_llama and axes), "axes", axes, "left out where the form is 'llama'")
+
+
+def _positions(length: int, axes: tuple[int, ...], scheme: PositionScheme | None) -> Positions:
+    scheme = scheme or ("axes" if axes else "learned")
+    brick = Positions(length=length if scheme == "learned" else 0, scheme=scheme, axes=axes)
+    require(brick.reach in (None, length), "axes", axes, f"sizes whose product is {length}")
+    return brick
 
 
 def _check_counts(**counts: int) -> None:

@@ -68,9 +68,11 @@ def check_length(length: int, architecture: Architecture) -> None:
 
 
 def check_positions(position_ids: Tensor, architecture: Architecture) -> None:
-    """Refuse rows that the position table does not have."""
+    """Refuse rows that the position table does not have, or without one, positions that the model does not read."""
     positions = architecture.embeddings.positions
-    check_range("position_ids", position_ids, 0, positions.offset + positions.length - 1, "the position table's rows")
+    reach, what = positions.reach, "the position table's rows"
+    reach, what = (architecture.length, "the model's positions") if reach is None else (reach, what)
+    check_range("position_ids", position_ids, 0, positions.offset + reach - 1, what)
 
 
 def as_mask(name: str, mask: Tensor | None) -> Tensor | None:

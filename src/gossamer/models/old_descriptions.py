@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["with_norms"]
+__all__ = ["with_length", "with_norms"]
 
 
 def with_norms(architecture: dict[str, Any]) -> dict[str, Any]:
@@ -21,6 +21,22 @@ def with_norms(architecture: dict[str, Any]) -> dict[str, Any]:
     if isinstance(fields.get("layers"), list | tuple):
         fields["layers"] = [_layer(one) if isinstance(one, dict) else one for one in fields["layers"]]
     return fields
+
+
+def with_length(architecture: dict[str, Any]) -> dict[str, Any]:
+    """An architecture's fields with its `length`, which was that of the embeddings' positions, table or not."""
+    embeddings = architecture.get("embeddings")
+    if (
+        "length" in architecture
+        or not isinstance(embeddings, dict)
+        or not isinstance(embeddings.get("positions"), dict)
+    ):
+        return architecture
+    positions = dict(embeddings["positions"])
+    length = positions.get("length", 0)
+    if positions.get("scheme", "learned") != "learned":
+        positions.pop("length", None)
+    return {**architecture, "length": length, "embeddings": {**embeddings, "positions": positions}}
 
 
 def _embeddings(given: dict[str, Any]) -> dict[str, Any]:

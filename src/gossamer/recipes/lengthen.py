@@ -171,7 +171,7 @@ def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Archite
         # It would see no more, and transformers would pad every text to a multiple of it.
         raise InputError(f"window is {max(windows)}; it must be at most {widest}: a wider one sees no more")
     layers = tuple(_windowed(layer, window) for layer, window in zip(old.layers, windows, strict=True))
-    return dataclasses.replace(old, embeddings=_counted(old.embeddings, to), layers=layers)
+    return dataclasses.replace(old, length=to, embeddings=_counted(old.embeddings, to), layers=layers)
 
 
 def _remark_on_copies(old: int, to: int, window: int, force: bool) -> tuple[str, ...]:
@@ -200,6 +200,9 @@ def _separator(model: Model) -> int | None:
 
 def _counted(old: Embeddings, to: int) -> Embeddings:
     """The longer table; positions counted from padding, where there is a padding token to tell."""
+    scheme = old.positions.scheme
+    if scheme != "learned":
+        raise InputError(f"the model's positions are of the scheme {scheme!r}; lengthen copies learned ones")
     positions = dataclasses.replace(old.positions, length=to)
     if old.padding_id is not None:
         positions = dataclasses.replace(positions, offset=old.padding_id + 1, from_padding=True)
@@ -252,7 +255,7 @@ def _positions(table: Tensor, old: Architecture, new: Architecture) -> Tensor:
 
 def _draw_positions(table: Tensor, old: Architecture, new: Architecture, seed: int) -> None:
     """Fresh rows behind those that the old model had."""
-    rows = table[new.embeddings.positions.offset + old.length :]
+    rows = table[new.embeddings.positions.offset + old.embeddings.positions.length :]
     drawn = torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed)) * new.initializer_range
     rows.copy_(drawn)
 
@@ -271,7 +274,7 @@ def _changes(old: Architecture, model: Model, positions: NewPositions, obstacles
     changes = [f"attention of {plural(len(new.layers), 'layer')}: {old_pattern} became {', '.join(windows)}"]
     if copies > 1:
         how = f"repeated {copies:.4g} times" if positions == "copied" else "then random ones"
-        changes.append(f"positions: {old.length:,} learned rows, {how} to fill {new.length:,}")
+        changes.append(f"positions: {before.length:,} learned rows, {how} to fill {new.length:,}")
     changes.append("global query, key and value projections: copies of the local ones")
     if new.global_tokens == "first":
         changes.append(f"the first token of a text is global{_beside_first(new.head)}, unless a global_mask is given")

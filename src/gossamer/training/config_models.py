@@ -56,7 +56,8 @@ class DecoderSettings:
 
     `pattern`: a short form ("full", "window(256)", "strided(128)", "fixed(128, 8)"), a pattern, its
     dictionary, or a list of these that the layers take in turn; patterns are kept as their dictionaries. `positions`:
-    "learned", or the sizes of the dimensions that they are counted in.
+    "learned", "sinusoidal", "none", or the sizes of the dimensions that they are counted in; left out, "learned", or
+    with the form "llama" "none", since its attention knows them.
     """
 
     layers: int
@@ -64,7 +65,7 @@ class DecoderSettings:
     heads: int
     length: int
     pattern: Any = "full"
-    positions: Literal["learned"] | tuple[int, ...] = "learned"
+    positions: Literal["learned", "sinusoidal", "none"] | tuple[int, ...] | None = None
     head_size: int | None = None
     width: int | None = None
     activation: Activation | None = None
@@ -91,9 +92,10 @@ class DecoderSettings:
             read_pattern(one, f"pattern[{i}]" if len(several) > 1 else "pattern") for i, one in enumerate(several)
         ]
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        axes = () if given.pop("positions") == "learned" else self.positions
+        if isinstance(self.positions, tuple):
+            given |= {"positions": "axes", "axes": self.positions}
         del given["pattern"]
-        return decoder(**{**given, "patterns": patterns, "axes": axes, "vocabulary_size": vocabulary_size})
+        return decoder(**{**given, "patterns": patterns, "vocabulary_size": vocabulary_size})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ FIELDS = (
     Field("vocab_size", ROWS, 30522, to=("embeddings.vocabulary_size",)),
     Field("type_vocab_size", ROWS, 2, to=("embeddings.token_types",)),
     Field("pad_token_id", OPTIONAL_TOKEN, 0, to=("embeddings.padding_id",), read=padding_id),
-    Field("max_position_embeddings", ROWS, 512, to=("embeddings.positions.length",)),
+    Field("max_position_embeddings", ROWS, 512, to=("length", "embeddings.positions.length")),
     Field("hidden_size", COLUMNS, 768, to=("hidden_size", "embeddings.size")),
     Field("num_hidden_layers", LAYERS, 12, to=("layers",)),
     Field("num_attention_heads", COLUMNS, 12, to=("layers.attention.heads",)),

@@ -25,7 +25,7 @@ __all__ = ["FAMILY"]
 
 FIELDS = (
     Field("vocab_size", ROWS, 30522, to=("embeddings.vocabulary_size",)),
-    Field("max_position_embeddings", ROWS, 512, to=("embeddings.positions.length",)),
+    Field("max_position_embeddings", ROWS, 512, to=("length", "embeddings.positions.length")),
     Field("pad_token_id", OPTIONAL_TOKEN, 0, to=("embeddings.padding_id",), read=padding_id),
     Field("dim", COLUMNS, 768, to=("hidden_size", "embeddings.size")),
     Field("n_layers", LAYERS, 6, to=("layers",)),

@@ -64,7 +64,7 @@ def _width(value: Any, config: Config) -> Any:
 
 FIELDS = (
     Field("vocab_size", ROWS, 50257, to=("embeddings.vocabulary_size",)),
-    Field("n_positions", ROWS, 1024, to=("embeddings.positions.length",)),
+    Field("n_positions", ROWS, 1024, to=("length", "embeddings.positions.length")),
     Field("n_embd", COLUMNS, 768, to=("hidden_size", "embeddings.size")),
     Field("n_layer", LAYERS, 12, to=("layers",)),
     Field("n_head", COLUMNS, 12, to=("layers.attention.heads",)),

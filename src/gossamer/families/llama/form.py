@@ -67,7 +67,7 @@ ROTARY = ("layers.attention.rotary",)
 FIELDS = (
     Field("vocab_size", ROWS, 32000, to=("embeddings.vocabulary_size",)),
     Field("pad_token_id", OPTIONAL_TOKEN, None, to=("embeddings.padding_id",), read=padding_id),
-    Field("max_position_embeddings", ROWS, 2048, to=("embeddings.positions.length",)),
+    Field("max_position_embeddings", ROWS, 2048, to=("length",)),
     Field("hidden_size", COLUMNS, 4096, to=("hidden_size", "embeddings.size")),
     Field("num_hidden_layers", LAYERS, 32, to=("layers",)),
     Field("num_attention_heads", COLUMNS, 32, to=("layers.attention.heads",)),

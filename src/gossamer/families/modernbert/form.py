@@ -143,7 +143,7 @@ ACTIVATIONS = ("head.activation", "head.dense_activation", "head.pooler_activati
 FIELDS = (
     Field("vocab_size", ROWS, 50368, to=("embeddings.vocabulary_size",)),
     Field("pad_token_id", OPTIONAL_TOKEN, 50283, to=("embeddings.padding_id",), read=padding_id),
-    Field("max_position_embeddings", ROWS, 8192, to=("embeddings.positions.length",)),
+    Field("max_position_embeddings", ROWS, 8192, to=("length",)),
     Field("hidden_size", COLUMNS, 768, to=("hidden_size", "embeddings.size")),
     Field("num_hidden_layers", LAYERS, 22, to=("layers",)),
     Field("num_attention_heads", COLUMNS, 12, to=("layers.attention.heads",)),

@@ -11,7 +11,7 @@ from gossamer.errors import InputError, quote
 from gossamer.families.base import Config, Family, Key
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import Head, SentenceEmbedding
-from gossamer.models.old_descriptions import with_norms
+from gossamer.models.old_descriptions import with_length, with_norms
 
 __all__ = ["FAMILY", "FORMAT", "NativeFamily"]
 
@@ -24,11 +24,12 @@ def _with_norms(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "architecture": with_norms(described)} if isinstance(described, dict) else fields
 
 
-_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
-    lambda fields: fields,
-    _with_norms,
-    lambda fields: fields,
-)
+def _with_length(fields: dict[str, Any]) -> dict[str, Any]:
+    described = fields.get("architecture")
+    return {**fields, "architecture": with_length(described)} if isinstance(described, dict) else fields
+
+
+_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (lambda fields: fields, _with_norms, _with_length)
 """The fields of format n as those of format n + 1, by n."""
 
 _NAMES: Mapping[str, Key] = {

@@ -30,7 +30,7 @@ FIELDS = with_fields(
         "max_position_embeddings",
         ROWS,
         512,
-        to=("embeddings.positions.length",),
+        to=("length", "embeddings.positions.length"),
         read=usable_length,
         write=table_rows,
     ),

@@ -26,6 +26,7 @@ CACHED_MASK = 2**20
 
 def dense(inputs: Inputs) -> tuple[Tensor, None]:
     """Output [batch, heads, queries, size]; without log-sum-exp, dropout and second derivative."""
+    inputs = inputs.with_whole_bias()
     if inputs.bias is None or not inputs.bias.requires_grad:  # for a bias that learns torch takes plain operations
         q, k, v = differentiable_once(inputs.q, inputs.k, inputs.v)
         inputs = replace(inputs, q=q, k=k, v=v)
@@ -105,7 +106,8 @@ def _why_not(inputs: Inputs) -> str | None:
         return "torch's dropout is not the counter-based one"
     if tracing():
         return None
-    if has_tangents(inputs.q, inputs.k, inputs.v):
+    table = () if inputs.distance_bias is None else (inputs.distance_bias.table,)
+    if has_tangents(inputs.q, inputs.k, inputs.v, *table):
         return "torch's has no forward-mode derivative"
     return "torch's has no second derivative" if transforms().count("Grad") > 1 else None
 

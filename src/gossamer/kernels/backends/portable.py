@@ -228,6 +228,8 @@ def _why_not(inputs: Inputs) -> str | None:
         return why_not_pieces(inputs.pattern)
     if inputs.bias is not None:
         return "it takes no bias"
+    if inputs.distance_bias is not None:
+        return "it takes no table by distance"
     if inputs.dropout or inputs.q_positions is not None:
         return "in plain operations (while exporting, and on this device) it has neither dropout nor positions"
     return None

@@ -21,7 +21,7 @@ def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
     Source: Vaswani et al. 2017, section 3.2.1.
     """
     dtype = inputs.q.dtype
-    inputs = inputs.with_repeated_heads()
+    inputs = inputs.with_repeated_heads().with_whole_bias()
     q, k, v = (x.to(wide(x)) for x in (inputs.q, inputs.k, inputs.v))
     if inputs.key_mask is not None:
         padding = ~inputs.key_mask[:, None, :, None]

@@ -13,7 +13,7 @@ from torch import Tensor
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import autocast_off
-from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
+from gossamer.kernels.inputs import Inputs, TableByDistance, TensorOrPair, make_inputs
 from gossamer.kernels.once import refusing
 from gossamer.kernels.precision import wide
 from gossamer.kernels.storage import check_storage
@@ -52,6 +52,7 @@ def attention_rows(
     global_mask: KeyFlags | None = None,
     query_start: int | Tensor = 0,
     bias: Tensor | None = None,
+    distance_bias: TableByDistance | None = None,
     scale: float | None = None,
     lse: Lse | None = None,
 ) -> Float[Tensor, "batch heads rows keys"]:
@@ -75,7 +76,7 @@ def attention_rows(
     """
     inputs = make_inputs(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
-        query_start=query_start, bias=bias, scale=scale,
+        query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale,
     )  # fmt: skip
     chosen = choose_rows(rows, inputs.q.shape[0], inputs.queries, inputs.q.device)
     _check_lse(lse, inputs)
@@ -109,6 +110,7 @@ def top_keys(
     global_mask: KeyFlags | None = None,
     query_start: int | Tensor = 0,
     bias: Tensor | None = None,
+    distance_bias: TableByDistance | None = None,
     scale: float | None = None,
     lse: Lse | None = None,
 ) -> TopKeys:
@@ -125,7 +127,7 @@ def top_keys(
     """
     inputs = make_inputs(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
-        query_start=query_start, bias=bias, scale=scale,
+        query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale,
     )  # fmt: skip
     check_count(count)
     chosen = choose_rows(rows, inputs.q.shape[0], inputs.queries, inputs.q.device)

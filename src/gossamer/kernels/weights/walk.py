@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.precision import wide
+from gossamer.kernels.precision import sum_of_biases, wide
 from gossamer.patterns import Pattern
 from gossamer.patterns.checks import check_mask
 
@@ -163,12 +163,25 @@ def _blocks(
         shared = torch.arange(some.start, some.stop, device=keys.device) // group
         q, k = inputs.q[batch, some][:, text.chosen[rows]], inputs.k[batch][shared[:, None], keys]
         scores = (q.to(wide(q)) @ k.to(wide(k)).mT).mul_(inputs.scale)
-        if inputs.bias is None:
+        added = _added(inputs, batch, some, text, rows, keys)
+        if added is None:
             yield Block(some, rows, keys, scores.masked_fill_(hidden, float("-inf")))
             continue
-        bias = _bias(inputs.bias, batch, some, text.chosen[rows], keys)
-        unseen = hidden | (bias == float("-inf"))
-        yield Block(some, rows, keys, scores.add_(bias).masked_fill_(unseen, float("-inf")))
+        unseen = hidden | (added == float("-inf"))
+        yield Block(some, rows, keys, scores.add_(added).masked_fill_(unseen, float("-inf")))
+
+
+def _added(inputs: Inputs, batch: int, heads: slice, text: _Text, rows: Tensor, keys: Tensor) -> Tensor | None:
+    """Bias and table by distance of these pairs, [heads or 1, rows or 1, keys or 1]; None where there is neither."""
+    queries, given = text.chosen[rows], inputs.distance_bias
+    bias = None if inputs.bias is None else _bias(inputs.bias, batch, heads, queries, keys)
+    if given is None:
+        return bias
+    q_at, k_at = text.q_positions[rows], text.k_positions[keys]
+    if given.positions is not None:
+        q_at, k_at = (x[batch if len(x) > 1 else 0, at] for x, at in zip(given.positions, (queries, keys), strict=True))
+    by_distance = replace(given, table=given.table[heads]).at(q_at, k_at)
+    return by_distance if bias is None else sum_of_biases(bias, by_distance)
 
 
 def _bias(bias: Tensor, batch: int, heads: slice, queries: Tensor, keys: Tensor) -> Tensor:
