@@ -23,6 +23,11 @@ from transformers import (
     LongformerForQuestionAnswering,
     LongformerForSequenceClassification,
     LongformerForTokenClassification,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    ModernBertForQuestionAnswering,
+    ModernBertForSequenceClassification,
+    ModernBertForTokenClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForMaskedLM,
@@ -49,6 +54,10 @@ CLASSES = {
     ("longformer", "text-classification"): LongformerForSequenceClassification,
     ("longformer", "token-classification"): LongformerForTokenClassification,
     ("longformer", "question-answering"): LongformerForQuestionAnswering,
+    ("modernbert", "fill-mask"): ModernBertForMaskedLM,
+    ("modernbert", "text-classification"): ModernBertForSequenceClassification,
+    ("modernbert", "token-classification"): ModernBertForTokenClassification,
+    ("modernbert", "question-answering"): ModernBertForQuestionAnswering,
 }
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
 CORPUS = [
@@ -67,7 +76,7 @@ SIZES = {
 
 def save_pipeline_model(family: str, task: str, directory: Path, minilm: Path, **config: Any) -> Path:
     """A model of this family with the head of this task, drawn afresh, with its tokenizer, in `directory`."""
-    tokenizer = AutoTokenizer.from_pretrained(minilm) if family in ("bert", "electra") else byte_level_tokenizer()
+    tokenizer = _tokenizer(family, minilm)
     size = {**SIZES, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     if task == "token-classification":
         size |= {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
@@ -77,6 +86,10 @@ def save_pipeline_model(family: str, task: str, directory: Path, minilm: Path, *
         made = ElectraConfig(**size | {"max_position_embeddings": 128, "embedding_size": 16} | config)
     elif family == "roberta":
         made = RobertaConfig(**size | {"max_position_embeddings": 130, "type_vocab_size": 1} | config)
+    elif family == "modernbert":
+        size |= {"max_position_embeddings": 128, "local_attention": 16, "global_attn_every_n_layers": 2}
+        size |= {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep")}
+        made = ModernBertConfig(**size | {"bos_token_id": None, "eos_token_id": None} | config)
     else:
         longer = {"max_position_embeddings": 130, "type_vocab_size": 1, "attention_window": 8}
         made = LongformerConfig(**size | longer | {"sep_token_id": tokenizer.sep_token_id} | config)
@@ -87,19 +100,33 @@ def save_pipeline_model(family: str, task: str, directory: Path, minilm: Path, *
     return directory
 
 
+def _tokenizer(family: str, minilm: Path) -> Any:
+    if family in ("bert", "electra"):
+        return AutoTokenizer.from_pretrained(minilm)
+    return byte_level_tokenizer() if family != "modernbert" else bracketed_tokenizer()
+
+
+def bracketed_tokenizer() -> PreTrainedTokenizerFast:
+    """ModernBERT's kind: byte-level, with BERT's special tokens around a text."""
+    backend = _byte_level_backend(["[UNK]", "[CLS]", "[SEP]", "[PAD]"])
+    mask = tokenizers.AddedToken("[MASK]", lstrip=True, special=True)
+    backend.add_special_tokens([mask])
+    around = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", around)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        mask_token=mask,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
 def byte_level_tokenizer() -> PreTrainedTokenizerFast:
     """RoBERTa's kind, learnt from the corpus: byte-level, a space being part of the word after it."""
-    backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(CORPUS, trainer)
+    backend = _byte_level_backend(["<s>", "<pad>", "</s>", "<unk>"])
     mask = tokenizers.AddedToken("<mask>", lstrip=True, special=True)
     backend.add_special_tokens([mask])
     backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
@@ -114,6 +141,20 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
         mask_token=mask,
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def _byte_level_backend(special: list[str]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    return backend
 
 
 class Both:

@@ -34,6 +34,7 @@ HEAD = SequenceClassification(labels=NAMES)
         ("roberta", None, 3),
         ("longformer", None, 3),
         ("electra", None, 3),
+        ("modernbert", None, 3),
     ],
     ids=lambda one: f"{one[0]}-{one[1]}-{one[2]}",
 )

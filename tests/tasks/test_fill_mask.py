@@ -31,7 +31,7 @@ from gossamer.tasks import Filled, FillMask, passes
 from gossamer.text import train_tokenizer
 
 
-@pytest.fixture(scope="module", params=["bert", "roberta", "electra"])
+@pytest.fixture(scope="module", params=["bert", "roberta", "electra", "modernbert"])
 def both(request: pytest.FixtureRequest, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(request.param, "fill-mask", tmp_path_factory.mktemp("fill"), minilm)
 

@@ -23,7 +23,7 @@ RULE = TokenClassification(labels=("O", "B-PER", "I-PER"))
 WAYS = get_args(Aggregation)
 
 
-@pytest.fixture(scope="module", params=["bert", "roberta", "longformer", "electra"])
+@pytest.fixture(scope="module", params=["bert", "roberta", "longformer", "electra", "modernbert"])
 def both(request: pytest.FixtureRequest, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(request.param, "token-classification", tmp_path_factory.mktemp("tag"), minilm)
 
