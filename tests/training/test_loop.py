@@ -11,14 +11,17 @@ from safetensors.torch import load_file
 from tiny_runs import assert_same_run, checkpoints, decoder_config, encoder_config, journal, tensors
 
 import gossamer as gs
+from gossamer.layers import LowRank
 from gossamer.models import Architecture, MaskedLM
 from gossamer.models.encoder import Model
+from gossamer.recipes.storages import store
 from gossamer.text import byte_tokenizer
 from gossamer.training import journal as journal_module
 from gossamer.training import run as run_module
 from gossamer.training import state as state_module
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data import Batches, open_tokens
+from gossamer.training.estimate import estimate
 from gossamer.training.evaluation import Evaluation
 from gossamer.training.loop import train
 from gossamer.training.schedules import rate_at
@@ -297,6 +300,24 @@ def test_a_model_that_is_handed_over(tmp_path: Path) -> None:
     changed = {name for name, one in model.state_dict().items() if not torch.equal(one, before[name])}
     assert changed == {name for name in before if name.startswith("feed_forward.")}
     assert receipt.trained == sum(one.numel() for name, one in before.items() if name.startswith("feed_forward."))
+
+
+def test_naming_a_part_thaws_nothing_that_a_storage_freezes(tmp_path: Path) -> None:
+    fields = decoder_config(tmp_path, train_only=["feed_forward.0"])
+    model = fresh_model(TrainingConfig.read(fields))
+    model.tokenizer = byte_tokenizer()
+    model = store(model, {"feed_forward.0.up", "attention.0.query"}, LowRank(rank=2))
+    estimated = estimate(fields, model=model)
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    trained, receipt = gs.train(fields, model=model)
+    changed = {name for name, one in trained.state_dict().items() if not torch.equal(one, before[name])}
+    frozen = {"feed_forward.0.up.weight", "feed_forward.0.up.bias"}
+    assert changed == {name for name in before if name.startswith("feed_forward.0.")} - frozen
+    assert receipt.trained == sum(before[name].numel() for name in changed)
+    assert estimated.memory.optimizer == 8 * receipt.trained
+    message = r"train_only\[0\] is 'feed_forward\.0\.up\.weight', which the storage of its map leaves as it is; name"
+    with pytest.raises(gs.InputError, match=message):
+        gs.train({**fields, "output": str(tmp_path / "no"), "train_only": ["feed_forward.0.up.weight"]}, model=model)
 
 
 def test_a_checkpoint_gets_a_head_only_if_asked(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gossamer.kernels.ledger import Ledger
 from gossamer.layers.storages import DENSE, Storage
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "frozen_names"]
 
 
 class Linear(nn.Linear):
@@ -48,3 +48,13 @@ class Linear(nn.Linear):
             self.register_parameter(name, nn.Parameter(tensor))
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name not in storage.frozen)
+
+
+def frozen_names(module: nn.Module) -> set[str]:
+    """The names of the parameters that a storage of some map inside leaves as they are."""
+    return {
+        f"{place}.{name}" if place else name
+        for place, part in module.named_modules()
+        if isinstance(part, Linear)
+        for name in part.storage.frozen
+    }

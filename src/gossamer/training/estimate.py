@@ -23,7 +23,7 @@ from gossamer.training.config_models import with_recompute
 from gossamer.training.estimate_memory import Memory, peak_memory
 from gossamer.training.estimate_saved import Pass
 from gossamer.training.estimate_time import step_seconds
-from gossamer.training.material import check_model, check_prompt, check_words
+from gossamer.training.material import check_model, check_prompt, check_words, trained_names
 from gossamer.training.objectives import Objective
 from gossamer.training.optimizers import OptimizerSettings
 from gossamer.training.processes import Processes
@@ -157,7 +157,8 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
             "data.tokenizer is not the model's own: leave it out, or give the model that one before (model.tokenizer)"
         )
     config.objective.check_tokenizer(tokenizer)
-    return with_recompute(found.architecture, config.recompute), _trained(found, config.train_only)
+    names = trained_names(found, config.train_only) if config.train_only else None
+    return with_recompute(found.architecture, config.recompute), names
 
 
 def _checkpoint(config: TrainingConfig) -> Model | None:
@@ -180,11 +181,3 @@ def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:
     if named is None or named == "bytes":
         return config.objective.own_tokenizer()
     return Tokenizer.load(find_checkpoint(named))
-
-
-def _trained(model: Model, beginnings: tuple[str, ...]) -> set[str] | None:
-    """The names that begin with one of these, at a dot or as a whole."""
-    if not beginnings:
-        return None
-    names = (name for name, _ in model.named_parameters())
-    return {name for name in names if any(f"{name}.".startswith(f"{one}.") for one in beginnings)}

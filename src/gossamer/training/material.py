@@ -14,6 +14,7 @@ from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError, plural, quote
+from gossamer.layers.linear import frozen_names
 from gossamer.models.encoder import Model
 from gossamer.text import TokenFile, Tokenizer, read_documents, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
@@ -26,7 +27,16 @@ from gossamer.training.objectives.labels import LabelledRow
 from gossamer.training.processes import Processes
 from gossamer.training.state import newest_checkpoint
 
-__all__ = ["Material", "check_model", "check_output", "check_prompt", "check_words", "gather", "how_many_steps"]
+__all__ = [
+    "Material",
+    "check_model",
+    "check_output",
+    "check_prompt",
+    "check_words",
+    "gather",
+    "how_many_steps",
+    "trained_names",
+]
 
 _FILES = (
     "journal.jsonl",
@@ -199,6 +209,12 @@ def check_prompt(config: TrainingConfig, model: Model, tokenizer: Tokenizer) -> 
             raise InputError(f"sample.prompt is {size} tokens long; the model reads {most}: give a shorter one")
 
 
+def trained_names(model: Model, beginnings: Sequence[str]) -> set[str]:
+    """The names that begin with one of these, at a dot or as a whole, without what a storage leaves as it is."""
+    names = {name for name, _ in model.named_parameters()} - frozen_names(model)
+    return {name for name in names if any(f"{name}.".startswith(f"{one}.") for one in beginnings)}
+
+
 def _check_names(config: TrainingConfig, model: Model, sharded: bool) -> None:
     parameters = dict(model.named_parameters())
     places = sorted({".".join(name.split(".")[:i]) for name in parameters for i in range(1, name.count(".") + 2)})
@@ -206,6 +222,11 @@ def _check_names(config: TrainingConfig, model: Model, sharded: bool) -> None:
         if name not in places:
             near = difflib.get_close_matches(name, places, n=1, cutoff=0)[0]
             raise InputError(f"train_only[{i}] is {quote(name)}; the model has no such part: the nearest is {near!r}")
+        if not trained_names(model, (name,)):
+            raise InputError(
+                f"train_only[{i}] is {quote(name)}, which the storage of its map leaves as it is; name the map, or "
+                "merge the model first"
+            )
     for name, rows in config.frozen_rows.items():
         if name not in parameters:
             near = difflib.get_close_matches(name, list(parameters), n=1, cutoff=0)[0]

@@ -21,7 +21,7 @@ from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
 from gossamer.training.evaluation import evaluate
 from gossamer.training.journal import Journal
-from gossamer.training.material import Material, how_many_steps
+from gossamer.training.material import Material, how_many_steps, trained_names
 from gossamer.training.optimizers import build_optimizer
 from gossamer.training.processes import Processes, full_state
 from gossamer.training.receipt import TrainingReceipt, conditions_of
@@ -86,8 +86,9 @@ class Run:
         """Wrap the model for its processes, and give the optimizer the state that it had."""
         config = self.config
         if config.train_only:
+            trained = trained_names(self.model, config.train_only)
             for name, one in self.model.named_parameters():
-                one.requires_grad_(any(name == place or name.startswith(f"{place}.") for place in config.train_only))
+                one.requires_grad_(name in trained)
         self.model.architecture = with_recompute(self._architecture, config.recompute)
         self._wrapped = self.processes.wrap(self.model, self._loss_of_a_row)
         self._wrapped.train()
