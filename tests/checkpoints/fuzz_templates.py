@@ -58,6 +58,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
         "sharded safetensors",
     ),
     "llama": ("LlamaForCausalLM", SIZES | {"num_key_value_heads": 1}, "safetensors"),
+    "modernbert": (
+        "ModernBertForMaskedLM",
+        SIZES | {"local_attention": 8, "global_attn_every_n_layers": 2, "cls_token_id": 2, "sep_token_id": 3},
+        "sharded safetensors",
+    ),
 }
 NAMES = (*FAMILIES, "sentence", "gossamer")
 

@@ -1,15 +1,18 @@
 """ModernBERT's config.json: both ways to say layers and bases, what is refused, what the format cannot hold."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import ModernBertConfig, ModernBertModel
+from live_bytes import LiveBytes
+from transformers import ModernBertConfig, ModernBertForMaskedLM, ModernBertModel
 
 import gossamer as gs
 from gossamer.families import get_family
+from gossamer.inspect import cost
 from gossamer.models import Architecture, Model, Rotary
 from gossamer.patterns import Full, Window
 
@@ -102,3 +105,47 @@ def test_lengthen_refuses_it_in_one_line() -> None:
     with pytest.raises(gs.InputError, match=r"^the model's positions are rotary.*max_position_embeddings") as caught:
         gs.lengthen(Model(read()), to=128, window=4)
     assert "\n" not in str(caught.value)
+
+
+PUBLISHED = {
+    "architectures": ["ModernBertForMaskedLM"], "attention_bias": False, "attention_dropout": 0.0,
+    "classifier_activation": "gelu", "classifier_bias": False, "classifier_dropout": 0.0, "classifier_pooling": "mean",
+    "decoder_bias": True, "deterministic_flash_attn": False, "embedding_dropout": 0.0, "global_attn_every_n_layers": 3,
+    "global_rope_theta": 160000.0, "gradient_checkpointing": False, "hidden_activation": "gelu", "hidden_size": 16,
+    "initializer_cutoff_factor": 2.0, "initializer_range": 0.02, "intermediate_size": 24, "layer_norm_eps": 1e-05,
+    "local_attention": 8, "local_rope_theta": 10000.0, "max_position_embeddings": 64, "mlp_bias": False,
+    "mlp_dropout": 0.0, "model_type": "modernbert", "norm_bias": False, "norm_eps": 1e-05, "num_attention_heads": 2,
+    "num_hidden_layers": 4, "pad_token_id": 3, "position_embedding_type": "absolute", "repad_logits_with_grad": False,
+    "bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2, "sparse_pred_ignore_index": -100,
+    "sparse_prediction": False, "tie_word_embeddings": True, "torch_dtype": "float32", "vocab_size": 40,
+    "transformers_version": "4.47.0.dev0",
+}  # fmt: skip
+"""The settings of the first published ModernBERT, in small sizes."""
+
+
+def test_a_published_checkpoint_loads_with_the_outputs_of_transformers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = ModernBertForMaskedLM(ModernBertConfig(**PUBLISHED)).eval()
+    for parameter in theirs.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED), encoding="utf-8")
+    mine, ids = gs.load(tmp_path), torch.randint(4, 40, (2, 50))
+    wanted = ModernBertForMaskedLM.from_pretrained(tmp_path)(input_ids=ids).logits
+    torch.testing.assert_close(mine(ids).logits, wanted, rtol=1e-4, atol=1e-5)
+    assert mine.notes == []
+    again = ModernBertForMaskedLM.from_pretrained(gs.save(mine, tmp_path / "saved"))(input_ids=ids).logits
+    torch.testing.assert_close(again, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_of_a_whole_model_grows_with_the_text() -> None:
+    """Windows run as windows, and full attention keeps no square."""
+    described = FORM.read({**SMALL, "hidden_size": 64, "intermediate_size": 96, "max_position_embeddings": 2**15})
+    model, live = Model(described).eval(), []
+    for length in (2**13, 2**14):
+        with torch.no_grad(), LiveBytes(model) as bytes_now:
+            model(torch.ones(1, length, dtype=torch.int64))
+        live.append(bytes_now.most)
+        assert cost(described, length).activations == pytest.approx(bytes_now.most, rel=0.15)
+    assert live[1] == pytest.approx(2 * live[0], rel=0.01)
+    assert cost(described, 2**14).backends == ("cpu",)

@@ -28,6 +28,7 @@ from gossamer.patterns import Fixed, Full, Global, Pattern, PerHead, Strided, Wi
 LENGTH = 40
 NORMS = st.builds(Norm, bias=st.booleans()) | st.builds(Norm, kind=st.just("rms"), bias=st.just(False))
 PLACES = st.sampled_from(["post", "pre", "both", "none"])
+NO_BIAS = Norm(eps=1e-5, bias=False)
 LABELS = ("no", "yes", "who knows")
 HEADS = [
     None,
@@ -43,6 +44,11 @@ HEADS = [
     QuestionAnswering(),
     MultipleChoice(),
     SentenceEmbedding(),
+    MaskedLM(dense_bias=False, norm_bias=False, bias=False),
+    SequenceClassification(labels=LABELS, reads="mean", dense_bias=False, norm=NO_BIAS, pooler_activation="gelu"),
+    TokenClassification(labels=LABELS[:2], dense_activation="gelu", dense_bias=False, norm=NO_BIAS),
+    QuestionAnswering(dense_activation="silu", norm=NO_BIAS),
+    MultipleChoice(reads="first-real", norm=NO_BIAS, pooler_activation="gelu"),
 ]
 
 

@@ -1,7 +1,6 @@
 """Costs counted from a description, held to the model itself: its tensors, torch's FLOP counter, live memory."""
 
 import dataclasses
-import weakref
 from typing import Any
 
 import pytest
@@ -9,9 +8,8 @@ import torch
 from drawn import LENGTH, architectures
 from hypothesis import given
 from hypothesis import strategies as st
+from live_bytes import LiveBytes
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.errors import InputError
@@ -90,33 +88,6 @@ def test_pairs_are_those_of_the_mask(architecture: Architecture, length: int, fl
         expected += 4 * one.head_size * heads * int(mask.sum())
         expected += 4 * one.head_size * one.heads * flagged * length * one.global_projections
     assert cost(architecture, length, global_tokens=flagged).pair_flops == expected
-
-
-class LiveBytes(TorchDispatchMode):
-    """The most bytes of tensors made inside that were alive at once, its weights aside."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        # Views of the weights are no activations.
-        self.known: weakref.WeakSet[Any] = weakref.WeakSet(one.untyped_storage() for one in model.parameters())
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self.known:
-                self._count(tensor.untyped_storage())
-        return out
-
-    def _count(self, storage: Any) -> None:
-        self.known.add(storage)
-        size = storage.nbytes()
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._free, size)
-
-    def _free(self, size: int) -> None:
-        self.now -= size
 
 
 @pytest.mark.parametrize(

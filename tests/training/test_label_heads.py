@@ -21,8 +21,15 @@ PUBLIC: dict[str, dict[str, Any]] = {
     "electra": {**WIDE, "embedding_size": 4, "hidden_act": "silu", "classifier_dropout": 0.2},
     "gpt2": {"n_embd": 8, "n_layer": 2, "n_head": 2},
     "llama": {**WIDE, "classifier_dropout": 0.5},
+    "modernbert": {**WIDE, "classifier_dropout": 0.4, "classifier_pooling": "mean", "pad_token_id": 0},
 }
-USUAL = {"bert": "masked-lm", "electra": "replaced-token", "gpt2": "causal-lm", "llama": "causal-lm"}
+USUAL = {
+    "bert": "masked-lm",
+    "electra": "replaced-token",
+    "gpt2": "causal-lm",
+    "llama": "causal-lm",
+    "modernbert": "masked-lm",
+}
 
 
 def save_public(folder: Path, family: str) -> str:
@@ -32,9 +39,9 @@ def save_public(folder: Path, family: str) -> str:
     length = "n_positions" if family == "gpt2" else "max_position_embeddings"
     config = {**PUBLIC[family], "vocab_size": tokenizer.vocabulary_size, length: 32}
     torch.manual_seed(0)
-    architecture = get_family(family).read(config, head=USUAL[family])
+    architecture = get_family(family).read(config, head=USUAL.get(family, "masked-lm"))
     model = Model(architecture, family=family, tokenizer=tokenizer)
-    model.extra_config = {name: one for name, one in config.items() if name == "classifier_dropout"}
+    model.extra_config = {name: one for name, one in config.items() if name.startswith("classifier_")}
     gs.save(model, folder / family)
     return str(folder / family)
 
@@ -50,12 +57,12 @@ def test_a_new_head_is_that_of_the_format(tmp_path: Path, family: str, kind: str
     assert (again.family, again.architecture) == (family, trained.architecture)
     if kind == "tagging":
         assert isinstance(head, TokenClassification)
-        assert head.dropout == {"bert": 0.3, "electra": 0.2, "gpt2": 0.1, "llama": 0.5}[family]
+        assert head.dropout == {"bert": 0.3, "electra": 0.2, "gpt2": 0.1, "llama": 0.5, "modernbert": 0.4}[family]
         return
     assert isinstance(head, SequenceClassification)
     assert (head.labels, head.problem_type) == (("book", "film", "song"), "single_label_classification")
-    assert head.reads == ("last" if family in ("gpt2", "llama") else "first")
-    assert head.pooler_activation == ("gelu" if family == "electra" else "tanh")
+    assert head.reads == {"gpt2": "last", "llama": "last", "modernbert": "mean"}.get(family, "first")
+    assert head.pooler_activation == ("gelu" if family in ("electra", "modernbert") else "tanh")
 
 
 def test_a_new_head_of_causal_layers_in_the_own_format_reads_the_last_token(tmp_path: Path) -> None:
