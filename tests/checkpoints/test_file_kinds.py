@@ -68,7 +68,7 @@ def spoil(directory: Path) -> Path:
     """Change one bit of one number."""
     path = directory / "model.safetensors"
     tensors = load_file(path)
-    norms = ("LayerNorm.weight", "layer_norm.weight", "ln_1.weight", "input_layernorm.weight")
+    norms = ("LayerNorm.weight", "layer_norm.weight", "ln_1.weight", "input_layernorm.weight", "mlp_norm.weight")
     name = next(one for one in sorted(tensors) if one.endswith(norms))
     bits = tensors[name].view(torch.int32)
     bits[0] ^= 1
