@@ -296,3 +296,28 @@ def test_descriptions_without_the_field_are_read() -> None:
     fields["layers"][0]["attention"]["distance_bias"] = {"before": 1}
     with pytest.raises(InputError, match=r"layers\[0\].attention.distance_bias has unknown fields"):
         Architecture.from_dict(fields)
+
+
+def test_traced_with_any_length() -> None:
+    model = biased([CAUSAL, Window(3, 0)], shared=True)
+    traced = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
+    for length in (7, 12):
+        ids = torch.arange(length)[None]
+        torch.testing.assert_close(traced(ids).logits, model(ids).logits, rtol=1e-11, atol=1e-11)
+
+
+def test_half_precision_reads_on_where_it_stopped() -> None:
+    model = biased([CAUSAL, Window(3, 0)]).float()
+    ids, cache = torch.arange(9)[None], Cache(model.architecture)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        pieces = [model(one, cache=cache).last_hidden_state for one in ids.split([4, 1, 1, 3], dim=1)]
+        wanted = model(ids).last_hidden_state
+    torch.testing.assert_close(torch.cat(pieces, dim=1), wanted, rtol=0.05, atol=0.1)
+
+
+def test_lengthen_refuses_a_table() -> None:
+    causal = replace(decoder([CAUSAL]).architecture, head=None)
+    table = DistanceTable(before=1, after=1, weights=0)
+    model = Model(with_tables(causal, [table], pattern=Full()))
+    with pytest.raises(InputError, match="^the model's attention has a table by distance"):
+        gs.lengthen(model, to=128)

@@ -105,25 +105,27 @@ def _account_by_distance(
     batch, heads, queries, _ = q.shape
     pairs, number = queries * k.shape[2], max(q.dtype.itemsize, table.dtype.itemsize, WIDE if drops else 0)
     bias, scores = heads * pairs * number, batch * heads * pairs * number
-    shape = (*q.shape[:3], v.shape[3])
-    if not (ledger.training and table.requires_grad):
-        saves = (q, k, v, ledger.memory(bias), ledger.memory(batch * heads * queries * WIDE))
-        return ledger.operation(
-            shape, q.dtype, (q, k, v, table), saves=saves, saves_output=True, scratch=scratch + 2 * bias,
-            backward_bytes=scratch + bias + scores,
-        )  # fmt: skip
-    repeated = [x.numel() * heads // x.shape[1] * number for x in (k, v)]
-    is_copied = q.dtype.itemsize < number, k.shape[1] < heads
-    # The scaled queries and keys are copies; the reference scales the scores.
-    copies = [ledger.memory(q.numel() * number) if is_copied[0] or not drops else q]
-    copies.append(ledger.memory(repeated[0]) if any(is_copied) or not drops else k)
-    copies.append(ledger.memory(repeated[1]) if any(is_copied) else v)
-    columns, seen = ledger.memory(8 * pairs), ledger.memory(heads * (pairs + queries))
-    weights = [ledger.memory(scores)]
+    learns = ledger.training and table.requires_grad
+    is_wider, is_plain = q.dtype.itemsize < number, learns or drops
+    read = [
+        ledger.memory(x.numel() * heads // x.shape[1] * number) if is_wider or x.shape[1] < heads else x
+        for x in (q, k, v)
+    ]
+    if is_plain and not drops:
+        # Queries and keys are scaled, not the scores.
+        read[:2] = [ledger.memory(q.numel() * number), ledger.memory(k.numel() * heads // k.shape[1] * number)]
+    kept = [ledger.memory(bias), ledger.memory(batch * heads * queries * WIDE)]
+    if is_plain:
+        kept = [ledger.memory(heads * (pairs + queries)), ledger.memory(scores)]
     if drops:
-        weights += [ledger.memory(scores), ledger.memory(batch * heads * pairs)]
+        kept += [ledger.memory(scores), ledger.memory(batch * heads * pairs)]
+    if learns:
+        kept.append(ledger.memory(8 * pairs))
+    elif is_wider and not is_plain:
+        kept.append(ledger.memory(q.numel() // q.shape[3] * v.shape[3] * number))
     return ledger.operation(
-        shape, q.dtype, (q, k, v, table), saves=(*copies, columns, seen, *weights), scratch=scores + 2 * bias,
+        (*q.shape[:3], v.shape[3]), q.dtype, (q, k, v, table), saves=(*read, *kept),
+        saves_output=not (is_plain or is_wider), scratch=scratch + 2 * bias + (scores if is_plain else 0),
         backward_bytes=2 * (scores + bias),
     )  # fmt: skip
 
