@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from gossamer.models import (
     Architecture,
     Attention,
+    DistanceTable,
     Embeddings,
     FeedForward,
     Layer,
@@ -72,6 +73,7 @@ def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
     norm, bricks = draw(NORMS), draw(_attention_bricks(heads, head_size, projections))
     place = draw(PLACES | st.tuples(PLACES, PLACES))
     of_feed_forward = {"gated": draw(st.booleans()), "bias": draw(st.booleans())}
+    tables = draw(_sets(layers)) if not projections and draw(st.booleans()) else [None] * layers
     applied = tuple(
         Layer(
             attention=Attention(
@@ -80,13 +82,14 @@ def architectures(draw: st.DrawFn, full: bool = False) -> Architecture:
                 head_size=head_size,
                 weights=attention,
                 global_projections=projections,
+                distance_bias=None if table is None else DistanceTable(before=table + 3, after=2, weights=table),
                 **bricks,
             ),
             feed_forward=FeedForward(width=width, weights=feed_forward, **of_feed_forward),
             norm=norm,
             norm_place=place,
         )
-        for attention, feed_forward in zip(draw(_sets(layers)), draw(_sets(layers)), strict=True)
+        for attention, feed_forward, table in zip(draw(_sets(layers)), draw(_sets(layers)), tables, strict=True)
     )
     head = draw(st.sampled_from(HEADS))
     pooler = draw(st.booleans())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from step_cases import Case, batch
 from torch import Tensor
 
 from gossamer.layers import LowRank
-from gossamer.models import Architecture, Model, Norm, Rotary, StoredMaps
+from gossamer.models import Architecture, DistanceTable, Model, Norm, Rotary, StoredMaps
 from gossamer.training.estimate_memory import peak_memory
 from gossamer.training.estimate_saved import parts_of, trained_model
 
@@ -30,6 +31,13 @@ def with_feed_forward(architecture: Architecture, **fields: Any) -> Architecture
     return replace(architecture, layers=layers)
 
 
+class Held:
+    """A tensor that autograd keeps, for as long as it does: results that nobody reads take theirs with them."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 def saved_bytes(
     architecture: Architecture, case: Case, is_trained: Callable[[str], bool], head_mask: Tensor | None
 ) -> int:
@@ -38,16 +46,18 @@ def saved_bytes(
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_trained(name))
     weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
-    kept: dict[int, Tensor] = {}
+    held: WeakSet[Held] = WeakSet()
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
+    def keep(tensor: Tensor) -> Held:
+        one = Held(tensor.detach())  # an output itself would hold the operation that made it
+        held.add(one)
+        return one
 
     context = nullcontext() if case.autocast is None else torch.autocast("cpu", dtype=getattr(torch, case.autocast))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), context:
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one.tensor), context:
         loss = model(**batch(case), head_mask=head_mask).loss
     assert loss.requires_grad
+    kept = {one.tensor.untyped_storage().data_ptr(): one.tensor for one in held}
     return sum(one.untyped_storage().nbytes() for at, one in kept.items() if at not in weights)
 
 
@@ -88,6 +98,19 @@ def test_each_brick_alone(pattern: str, autocast: str | None) -> None:
         replace(plain, layers=tuple(replace(one, norm=RMS) for one in plain.layers)),
     ):
         check(architecture, case)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1], ids=["dense", "reference"])
+@pytest.mark.parametrize("key_heads", [None, 2])
+@pytest.mark.parametrize("recompute", ["nothing", "attention"])
+def test_tables_by_distance(dropout: float, key_heads: int | None, recompute: str, autocast: str | None) -> None:
+    case = Case(autocast=autocast, dropout=dropout, length=200, recompute=recompute)
+    table = DistanceTable(before=20, after=0, weights=0)
+    architecture = with_attention(case.architecture, distance_bias=table, key_heads=key_heads)
+    check(architecture, case)
+    if recompute == "nothing":
+        check(architecture, case, lambda name: name != "distance_bias.0.weight")
 
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])

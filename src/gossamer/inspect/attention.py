@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -185,6 +185,10 @@ class CapturedAttention:
             out = attend(q, k, v, pattern, **options, dropout=dropout, backend=backend)
         else:
             out, lse = attend(q, k, v, pattern, **options, dropout=dropout, backend=backend, return_lse=True)
+        if options.get("distance_bias") is not None:
+            # A weight, which a training may change before anybody asks.
+            table = options["distance_bias"].table.detach().clone()
+            options["distance_bias"] = replace(options["distance_bias"], table=table)
         call = _Call(
             q=in_autocast_dtype(q.detach()), k=in_autocast_dtype(k.detach()), pattern=pattern, backend=backend,
             options=options, lse=None if lse is None else lse.detach(),

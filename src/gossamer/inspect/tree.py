@@ -100,8 +100,10 @@ def _layers(model: Model) -> Iterator[Node]:
     for _, run in groupby(numbered, key=lambda item: (_without_weights(item[1]), _storages(model, item[1]))):
         members = list(run)
         halves, shared = [], []
-        for half, describe in (("attention", _attention), ("feed_forward", _feed_forward)):
-            sets = [f"{half}.{getattr(one, half).weights}" for _, one in members]
+        for half, describe in _PARTS.items():
+            sets = [f"{half}.{weights}" for _, one in members if (weights := _weights(one, half)) is not None]
+            if not sets:
+                continue
             fresh = len(set(sets) - seen)
             seen.update(sets)
             halves.append(_scaled(describe(model, members[0][1]), fresh))
@@ -121,11 +123,11 @@ def _storages(model: Model, layer: Layer) -> list[tuple[str, Storage]]:
 
 
 def _run(members: Sequence[tuple[int, Layer]], halves: Sequence[Node], shared: Sequence[str]) -> Node:
-    """Layers that are alike; how both halves are shared (as ALBERT's are) stands beside their number."""
+    """Layers that are alike; how all their parts are shared (as ALBERT's are) stands beside their number."""
     first, last = members[0][0], members[-1][0]
     alike = "" if first == last else f"{len(members)} alike"
     children: Sequence[Node] = halves
-    if shared[0] == shared[1] and all(one.attention.weights == one.feed_forward.weights for _, one in members):
+    if len(set(shared)) == 1 and all(len(_numbers(one)) == 1 for _, one in members):
         alike = ", ".join(part for part in (alike, shared[0]) if part)
     else:
         names = [one.name for one in halves]
@@ -134,8 +136,21 @@ def _run(members: Sequence[tuple[int, Layer]], halves: Sequence[Node], shared: S
     return _parent(f"layer {first}" if first == last else f"layers {first}–{last}", alike, children)
 
 
+def _weights(layer: Layer, part: str) -> int | None:
+    """The weight set of a part; None where the layer has no such part."""
+    described = layer.attention.distance_bias if part == "distance_bias" else getattr(layer, part)
+    return None if described is None else cast(int, described.weights)
+
+
+def _numbers(layer: Layer) -> set[int]:
+    """Those of its weight sets."""
+    return {weights for part in _PARTS if (weights := _weights(layer, part)) is not None}
+
+
 def _without_weights(layer: Layer) -> Layer:
-    attention, feed_forward = replace(layer.attention, weights=0), replace(layer.feed_forward, weights=0)
+    table = layer.attention.distance_bias
+    attention = replace(layer.attention, weights=0, distance_bias=None if table is None else replace(table, weights=0))
+    feed_forward = replace(layer.feed_forward, weights=0)
     return replace(layer, attention=attention, feed_forward=feed_forward)
 
 
@@ -210,6 +225,17 @@ def _feed_forward(model: Model, layer: Layer) -> Node:
         *_norms(built, layer.norm_places[1]),
     ]
     return _parent("feed-forward", f"{settings.width:,} wide", children)
+
+
+def _distance_bias(model: Model, layer: Layer) -> Node:
+    table = layer.attention.distance_bias
+    assert table is not None
+    text = f"{plural(layer.attention.heads, 'head')} × ({table.before:,} before + 1 + {table.after:,} after)"
+    return _node("distance bias", text, model.distance_bias[table.weights])
+
+
+_PARTS = {"attention": _attention, "distance_bias": _distance_bias, "feed_forward": _feed_forward}
+"""What describes each part of a layer that has weight sets of its own."""
 
 
 def _top(model: Model, parts: dict[str, PartCost]) -> Iterator[Node]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.backends import backends_for
+from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.ledger import WIDE, Ledger, own_frame
 from gossamer.kernels.select import choose
@@ -55,9 +56,18 @@ def account_activation(name: str, x: Tensor, ledger: Ledger) -> Tensor:
 
 
 def account_attention(
-    q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, ledger: Ledger, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    pattern: Pattern,
+    ledger: Ledger,
+    dropout: float = 0.0,
+    table: Tensor | None = None,
 ) -> Tensor:
-    """`attend` of the first `ledger.global_tokens` global ones, without padding, on the backend that `auto` takes."""
+    """`attend` of the first `ledger.global_tokens` global ones, without padding, on the backend that `auto` takes.
+
+    table: [heads, distances], of a `distance_bias` whose distances all rows of the batch share.
+    """
     q, k, v = (ledger.in_autocast_dtype(x) for x in (q, k, v))
     batch, heads, queries, size = q.shape
     pairs = batch * count_pairs(pattern, heads, queries, k.shape[2], ledger.global_tokens)
@@ -65,14 +75,58 @@ def account_attention(
     ledger.count("attention", (pattern, heads, k.shape[1], size, dropout), pairs, flops=flops)
     ledger.here.pair_flops += flops
     name, scratch = _backend(
-        pattern, q.shape, k.shape, v.shape, q.dtype, ledger.device, dropout if ledger.training else 0.0
+        pattern,
+        q.shape,
+        k.shape,
+        v.shape,
+        q.dtype,
+        ledger.device,
+        dropout if ledger.training else 0.0,
+        has_table=table is not None,
     )
     ledger.here.backends.add(name)
+    if table is not None:
+        return _account_by_distance(q, k, v, table, ledger, name == "reference", scratch)
     # Gradients are float32 first, and then, where that is another dtype, in theirs.
     narrow = sum(x.numel() for x in (q, k, v)) * WIDE if q.dtype.itemsize < WIDE else 0
     return ledger.operation(
         (*q.shape[:3], v.shape[3]), q.dtype, (q, k, v), saves=(q, k, v, ledger.memory(batch * heads * queries * WIDE)),
         saves_output=True, scratch=scratch, backward_bytes=scratch + narrow,
+    )  # fmt: skip
+
+
+def _account_by_distance(
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, ledger: Ledger, drops: bool, scratch: int
+) -> Tensor:
+    """Attention with a number of each head and pair beside its scores; for a table that learns in plain operations.
+
+    drops: on the reference, which has the dropout of the weights.
+    """
+    batch, heads, queries, _ = q.shape
+    pairs, number = queries * k.shape[2], max(q.dtype.itemsize, table.dtype.itemsize, WIDE if drops else 0)
+    bias, scores = heads * pairs * number, batch * heads * pairs * number
+    learns = ledger.training and table.requires_grad
+    is_wider, is_plain = q.dtype.itemsize < number, learns or drops
+    read = [
+        ledger.memory(x.numel() * heads // x.shape[1] * number) if is_wider or x.shape[1] < heads else x
+        for x in (q, k, v)
+    ]
+    if is_plain and not drops:
+        # Queries and keys are scaled, not the scores.
+        read[:2] = [ledger.memory(q.numel() * number), ledger.memory(k.numel() * heads // k.shape[1] * number)]
+    kept = [ledger.memory(bias), ledger.memory(batch * heads * queries * WIDE)]
+    if is_plain:
+        kept = [ledger.memory(heads * (pairs + queries)), ledger.memory(scores)]
+    if drops:
+        kept += [ledger.memory(scores), ledger.memory(batch * heads * pairs)]
+    if learns:
+        kept.append(ledger.memory(8 * pairs))
+    elif is_wider and not is_plain:
+        kept.append(ledger.memory(q.numel() // q.shape[3] * v.shape[3] * number))
+    return ledger.operation(
+        (*q.shape[:3], v.shape[3]), q.dtype, (q, k, v, table), saves=(*read, *kept),
+        saves_output=not (is_plain or is_wider), scratch=scratch + 2 * bias + (scores if is_plain else 0),
+        backward_bytes=2 * (scores + bias),
     )  # fmt: skip
 
 
@@ -85,11 +139,22 @@ def count_pairs(pattern: Pattern, heads: int, queries: int, keys: int, global_to
 
 
 def _backend(
-    pattern: Pattern, q: torch.Size, k: torch.Size, v: torch.Size, dtype: torch.dtype, device: str, dropout: float
+    pattern: Pattern,
+    q: torch.Size,
+    k: torch.Size,
+    v: torch.Size,
+    dtype: torch.dtype,
+    device: str,
+    dropout: float,
+    *,
+    has_table: bool,
 ) -> tuple[str, int]:
     """The backend that `auto` takes, and the bytes that it holds beside inputs and output."""
     like = torch.empty(1, 1, 1, 1, dtype=dtype, device=device)
-    inputs = make_inputs(like.expand(q), like.expand(k), like.expand(v), pattern, dropout=dropout, seed=0)
+    table = DistanceBias(table=like[0, 0].expand(q[1], 1), before=0) if has_table else None
+    inputs = make_inputs(
+        like.expand(q), like.expand(k), like.expand(v), pattern, dropout=dropout, seed=0, distance_bias=table
+    )
     name = choose(inputs).backend
     (backend,) = (one for one in backends_for(inputs) if one.name == name)
     return name, backend.scratch(inputs)

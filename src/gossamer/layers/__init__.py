@@ -2,6 +2,7 @@
 
 from gossamer.layers.attention import KeyValueCache, SelfAttention, TokenInfo
 from gossamer.layers.cross_attention import CrossAttention, CrossKeyValueCache, OtherStates
+from gossamer.layers.distance import DistanceWeights
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
 from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
@@ -14,6 +15,7 @@ __all__ = [
     "DENSE",
     "CrossAttention",
     "CrossKeyValueCache",
+    "DistanceWeights",
     "FeedForwardNetwork",
     "KeyValueCache",
     "LayerNorm",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gossamer.kernels import attend
 from gossamer.kernels.accounts import account_attention
+from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.linear import Linear
 from gossamer.layers.norms import LayerNorm, RMSNorm
@@ -34,7 +35,7 @@ Attend = Callable[..., Tensor]
 class TokenInfo:
     """What is known about the tokens of one batch: which are real, their documents, which are global, positions.
 
-    `positions` are those of attention that turns by them; the embeddings have added their own.
+    `positions` are those of attention that turns by them or reads distances; the embeddings have added their own.
     """
 
     key_mask: Bool[Tensor, "batch length"] | None = None
@@ -78,9 +79,19 @@ class KeyValueCache(Protocol):
     """The keys and values that a decoder keeps of one layer."""
 
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, tokens: TokenInfo, scale: float | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        pattern: Pattern,
+        tokens: TokenInfo,
+        scale: float | None,
+        distance_bias: DistanceBias | None,
     ) -> Float[Tensor, "batch heads new head_size"]:
-        """Attention of new tokens, [batch, heads, new, head_size], over what is kept and themselves; keeps them."""
+        """Attention of new tokens, [batch, heads, new, head_size], over what is kept and themselves; keeps them.
+
+        Of a `distance_bias` the table is read, at positions as the cache counts them.
+        """
 
 
 class SelfAttention(nn.Module):
@@ -93,6 +104,7 @@ class SelfAttention(nn.Module):
     `head_mask` multiplies what each head gives (Michel et al. 2019, arXiv 1905.10650, section 2.1).
     With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
     and `key_norm` normalise each head's; a `rotation` turns both by their positions then, before a memory keeps them.
+    A `distance_bias` is added to the scores.
     Returns the sublayer's output; the caller adds the residual and applies `norm` and `output_norm`.
     """
 
@@ -142,6 +154,7 @@ class SelfAttention(nn.Module):
         memory: KeyValueCache | None = None,
         head_mask: Float[Tensor, "heads"] | None = None,
         rotation: Rotation | None = None,
+        distance_bias: DistanceBias | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
         rate = dropout if self.training else 0.0
         q, k, v = (self._split(project(hidden)) for project in (self.query, self.key, self.value))
@@ -150,9 +163,9 @@ class SelfAttention(nn.Module):
         if rotation is not None:
             q, k = rotation.turn(q), rotation.turn(k)
         if memory is not None:
-            return self._put_out(memory.attend(q, k, v, pattern, tokens, scale), head_mask)
+            return self._put_out(memory.attend(q, k, v, pattern, tokens, scale, distance_bias), head_mask)
         out = self._attend(tokens)(
-            q, k, v, pattern, scale=scale,
+            q, k, v, pattern, scale=scale, distance_bias=distance_bias,
             key_mask=tokens.key_mask, segments=tokens.segments, global_mask=tokens.global_mask, dropout=rate,
         )  # fmt: skip
         if self.global_projections and tokens.global_mask is not None:
@@ -171,6 +184,7 @@ class SelfAttention(nn.Module):
         dropout: float = 0.0,
         *,
         rotation: Rotation | None = None,
+        distance_table: Float[Tensor, "heads distances"] | None = None,
         switched: bool = False,
     ) -> Tensor:
         """What `forward` takes without padding; `switched`: with a `head_mask`."""
@@ -179,7 +193,7 @@ class SelfAttention(nn.Module):
         k = k if self.key_norm is None else self.key_norm.account(k, ledger)
         if rotation is not None:
             q, k = rotation.account(q, ledger), rotation.account(k, ledger)
-        out = account_attention(q, k, v, pattern, ledger, dropout)
+        out = account_attention(q, k, v, pattern, ledger, dropout, distance_table)
         if self.global_projections and ledger.global_tokens:
             out = self._account_globals(out, hidden, ledger, dropout)
         if switched:

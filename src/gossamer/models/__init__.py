@@ -3,6 +3,7 @@
 from gossamer.models.architecture import (
     Architecture,
     Attention,
+    DistanceTable,
     Embeddings,
     FeedForward,
     Layer,
@@ -35,6 +36,7 @@ __all__ = [
     "Attention",
     "Cache",
     "CausalLM",
+    "DistanceTable",
     "Embeddings",
     "FeedForward",
     "Head",

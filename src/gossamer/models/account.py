@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.ledger import Ledger
-from gossamer.layers import FeedForwardNetwork, Rotation, SelfAttention, account_residual, rotation
+from gossamer.layers import DistanceWeights, FeedForwardNetwork, Rotation, SelfAttention, account_residual, rotation
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.encoder import Model
 from gossamer.models.heads import CausalLMHead, Tokens
@@ -35,8 +35,14 @@ def account_model(model: Model, ledger: Ledger, rows: int, length: int, *, switc
     with ledger.section("embeddings", "embeddings"):
         hidden = model.embeddings.account(rows, length, ledger)
     rotations = _rotations(architecture, length, ledger, hidden.dtype)
-    for layer in architecture.layers:
+    tables = [one.attention.distance_bias for one in architecture.layers]
+    for i, layer in enumerate(architecture.layers):
         hidden = _account_layer(model, layer, hidden, ledger, rotations, switched)
+        table = tables[i]
+        if table is not None and all(one is None or one.weights != table.weights for one in tables[i + 1 :]):
+            # Its gradient is there from the last layer on that reads it, the first in the backward pass.
+            with ledger.section("attention", f"distance_bias.{table.weights}"):
+                pass
     if model.final_norm is not None:
         with ledger.section("norm", "final_norm", hidden):
             hidden = model.final_norm.account(hidden, ledger)
@@ -61,10 +67,15 @@ def _account_layer(
     settings, (place, feed_forward_place) = layer.attention, layer.norm_places
     attention = cast(SelfAttention, model.attention[settings.weights])
     feed_forward = cast(FeedForwardNetwork, model.feed_forward[layer.feed_forward.weights])
+    table = None
+    if settings.distance_bias is not None:
+        table = cast(DistanceWeights, model.distance_bias[settings.distance_bias.weights]).account(ledger)
     turned = None if settings.rotary is None else rotations[_turning(layer)]
 
     def attend(x: Tensor, ledger: Ledger) -> Tensor:
-        return attention.account(x, settings.pattern, ledger, settings.dropout, rotation=turned, switched=switched)
+        return attention.account(
+            x, settings.pattern, ledger, settings.dropout, rotation=turned, distance_table=table, switched=switched
+        )
 
     def feed(x: Tensor, ledger: Ledger) -> Tensor:
         return feed_forward.account(x, ledger, layer.feed_forward.dropout)

@@ -12,6 +12,7 @@ from gossamer.layers import storage_from_dict
 from gossamer.models.bricks import (
     LAYER_NORM,
     Attention,
+    DistanceTable,
     Embeddings,
     FeedForward,
     Norm,
@@ -38,6 +39,7 @@ from gossamer.settings import plain_fields
 __all__ = [
     "Architecture",
     "Attention",
+    "DistanceTable",
     "Embeddings",
     "FeedForward",
     "GlobalTokens",
@@ -246,6 +248,11 @@ def check_weight_sets(layers: Sequence[Layer]) -> None:
     """Raise InputError unless weight sets are numbered without gaps, and layers that share one give it one shape."""
     _check_sharing("attention", {i: _attention_shape(one) for i, one in enumerate(layers)})
     _check_sharing("feed_forward", {i: _feed_forward_shape(one) for i, one in enumerate(layers)})
+    tables = {i: (one.attention.heads, one.attention.distance_bias) for i, one in enumerate(layers)}
+    _check_sharing(
+        "distance_bias",
+        {i: (one.weights, (heads, one.before, one.after)) for i, (heads, one) in tables.items() if one is not None},
+    )
     crossing = {i: _heads_shape(one.cross_attention, one) for i, one in enumerate(layers) if one.cross_attention}
     _check_sharing("cross_attention", crossing)
 
@@ -272,7 +279,7 @@ def _heads_shape(one: Attention, layer: Layer) -> tuple[int, tuple[object, ...]]
 def _check_cross(settings: Attention) -> None:
     what = "with cross-attention: its keys are another text's"
     require(settings.pattern == Full(), "cross_attention.pattern", settings.pattern, f"Full() {what}")
-    for name, usual in (("global_projections", False), ("rotary", None)):
+    for name, usual in (("global_projections", False), ("rotary", None), ("distance_bias", None)):
         value = getattr(settings, name)
         require(value == usual, f"cross_attention.{name}", value, f"{quote(usual)} {what}")
 
@@ -331,10 +338,11 @@ def _layer(data: object, where: str) -> Layer:
 def _attention(data: object, where: str) -> Attention:
     fields = _object(data, where)
     pattern = pattern_from_dict(_object(fields.get("pattern"), f"{where}.pattern"))
-    rotary = fields.get("rotary")
+    rotary, table = fields.get("rotary"), fields.get("distance_bias")
     inner = {
         "pattern": pattern,
         "rotary": None if rotary is None else _build(Rotary, rotary, f"{where}.rotary"),
+        "distance_bias": None if table is None else _build(DistanceTable, table, f"{where}.distance_bias"),
         **_norms(fields, "query_key_norm", where),
     }
     return _build(Attention, {**fields, **inner}, where)

@@ -24,6 +24,7 @@ from gossamer.patterns import Pattern
 __all__ = [
     "LAYER_NORM",
     "Attention",
+    "DistanceTable",
     "Embeddings",
     "FeedForward",
     "Norm",
@@ -89,6 +90,29 @@ class Rotary:
     def columns(self, head_size: int) -> int:
         """How many columns of a head turn."""
         return int(head_size * self.share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceTable:
+    """A number for each head and distance, key less query, that is added to the scores.
+
+    Distances run from `-before` to `after`; keys further off have the numbers of the ends. `weights` names the table:
+    attentions that name the same one share it, as all layers of T5 do. Source: Raffel et al. 2020 (T5, arXiv
+    1910.10683), section 2.1, with one number a distance instead of one for several.
+    """
+
+    before: int
+    after: int
+    weights: int
+
+    def __post_init__(self) -> None:
+        require_count(self, "before", "after", least=0, most=MOST_ROWS)
+        require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+
+    @property
+    def distances(self) -> int:
+        """Numbers of each head."""
+        return self.before + self.after + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +210,8 @@ class Attention:
     `key_heads`: keys and values have fewer heads, each of which as many query heads share (Ainslie et al. 2023, arXiv
     2305.13245, section 2.2); None is `heads`. `bias` is that of query, key and value, `output_bias` the output's.
     `query_key_norm` normalises each head's query and key before they are compared (Dehghani et al. 2023, arXiv
-    2302.05442, section 2). `rotary` turns both by their positions, after that.
+    2302.05442, section 2). `rotary` turns both by their positions, after that. `distance_bias` adds numbers to the
+    scores by the same positions.
     """
 
     pattern: Pattern
@@ -202,6 +227,7 @@ class Attention:
     output_bias: bool = True
     query_key_norm: Norm | None = None
     rotary: Rotary | None = None
+    distance_bias: DistanceTable | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None:
@@ -220,6 +246,7 @@ class Attention:
         fits = fits and self.heads % (self.key_heads or 1) == 0
         require(fits, "key_heads", self.key_heads, f"a divisor of heads, {self.heads}, or None for as many")
         self._check_rotary()
+        self._check_distance_bias()
 
     def _check_rotary(self) -> None:
         if self.rotary is None:
@@ -229,6 +256,13 @@ class Attention:
         allowed = f"a share of head_size, {self.head_size}, that is an even number of columns"
         require(turned > 0 and turned % 2 == 0, "rotary.share", self.rotary.share, allowed)
         require(not self.global_projections, "global_projections", self.global_projections, "false with rotary")
+
+    def _check_distance_bias(self) -> None:
+        table, flagged = self.distance_bias, self.global_projections
+        if table is not None:
+            allowed = "a DistanceTable, such as DistanceTable(before=128, after=128, weights=0), or None"
+            require(isinstance(table, DistanceTable), "distance_bias", table, allowed)
+            require(not flagged, "global_projections", flagged, "false with distance_bias")
 
     @property
     def inner(self) -> int:

@@ -6,7 +6,15 @@ from typing import Any
 from torch import nn
 
 from gossamer.errors import InputError, quote
-from gossamer.layers import DENSE, CrossAttention, FeedForwardNetwork, Linear, SelfAttention, TokenEmbeddings
+from gossamer.layers import (
+    DENSE,
+    CrossAttention,
+    DistanceWeights,
+    FeedForwardNetwork,
+    Linear,
+    SelfAttention,
+    TokenEmbeddings,
+)
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.bricks import Attention
 from gossamer.models.norms import norm_module
@@ -15,6 +23,7 @@ from gossamer.models.settings import NORMS_AT, NormPlace
 __all__ = [
     "build_attention",
     "build_cross_attention",
+    "build_distance_bias",
     "build_embeddings",
     "build_feed_forward",
     "norm_module",
@@ -66,6 +75,16 @@ def build_cross_attention(hidden_size: int, layers: Sequence[Layer]) -> list[Cro
             **_heads(settings),
         )
         for _, (layer, settings) in sorted(sets.items(), key=lambda item: item[0])
+    ]
+
+
+def build_distance_bias(layers: Sequence[Layer]) -> list[DistanceWeights]:
+    """The tables by distance, each once."""
+    attentions = [one.attention for one in layers]
+    sets = {one.distance_bias.weights: (one.heads, one.distance_bias) for one in attentions if one.distance_bias}
+    return [
+        DistanceWeights(heads, table.distances, before=table.before)
+        for _, (heads, table) in sorted(sets.items(), key=lambda item: item[0])
     ]
 
 

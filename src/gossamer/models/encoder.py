@@ -14,7 +14,14 @@ from gossamer.layers import (
     count_positions,
 )
 from gossamer.models.architecture import Architecture
-from gossamer.models.building import build_attention, build_embeddings, build_feed_forward, norm_module, store_maps
+from gossamer.models.building import (
+    build_attention,
+    build_distance_bias,
+    build_embeddings,
+    build_feed_forward,
+    norm_module,
+    store_maps,
+)
 from gossamer.models.cache import Cache
 from gossamer.models.global_tokens import default_global_mask
 from gossamer.models.heads import CausalLM, CausalLMHead, Head, HeadModule, Labels, MaskedLM, Sizes, Tokens
@@ -22,7 +29,7 @@ from gossamer.models.initial import draw_weights
 from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions, flatten_choices
 from gossamer.models.next_token import next_token_loss, next_tokens
 from gossamer.models.output import Output
-from gossamer.models.stack import drops, run_layers
+from gossamer.models.stack import check_distances, drops, run_layers
 from gossamer.models.tensors import describe
 
 __all__ = ["Model"]
@@ -31,7 +38,8 @@ __all__ = ["Model"]
 class Model(nn.Module):
     """A transformer encoder or decoder with fresh weights, as `architecture` describes it.
 
-    `attention` and `feed_forward` hold one module per weight set; layers that name the same set share it. `family` is
+    `attention`, `feed_forward` and `distance_bias` hold one module per weight set; layers that name the same set share
+    it, and where no layer has a table by distance `distance_bias` is empty. `family` is
     the public format it was read from ("gossamer": none), `tokenizer` reads text for it, `receipt` says what a recipe
     changed, `extra_config` keeps the checkpoint's settings that do not change its mathematics, `generation_config` what
     the file of this name says, `card` what its card says of license, language, base and task, and `notes` what is to be
@@ -53,6 +61,7 @@ class Model(nn.Module):
         self.receipt: Any = None
         self.embeddings = build_embeddings(architecture)
         self.attention = nn.ModuleList(build_attention(architecture.hidden_size, architecture.layers))
+        self.distance_bias = nn.ModuleList(build_distance_bias(architecture.layers))
         self.feed_forward = nn.ModuleList(build_feed_forward(architecture.hidden_size, architecture.layers))
         norm = architecture.final_norm
         self.final_norm = None if norm is None else norm_module(norm, architecture.hidden_size)
@@ -102,7 +111,7 @@ class Model(nn.Module):
         """Read a batch of texts. Masks are 1 or True for real (attention_mask) and for global tokens (global_mask).
 
         A multiple-choice head reads [batch, choices, length] and gives one score a choice, [batch, choices].
-        `position_ids` are rows of the position table or, for rotary attention, positions, as in `transformers`.
+        `position_ids` are rows of the position table or, without one, positions, as in `transformers`.
         `segments` are document ids of texts packed into one row: nothing crosses them and positions start again.
         Without a `global_mask` the global tokens are those of `transformers`: the first (sequence classification), the
         question, all but the context (choices), or none; with `architecture.global_tokens` "first" each text's first
@@ -189,6 +198,7 @@ class Model(nn.Module):
         tokens = self._tokens(rows, given)
         position_ids = rows["position_ids"]
         if cache is not None:
+            check_distances(self.architecture.layers, position_ids, "position_ids")
             next_ones = cache.position_ids(given.shape[:2], tokens.key_mask).to(given.device)
             if position_ids is None:
                 position_ids = next_ones + self.architecture.embeddings.positions.offset

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from gossamer.layers import SelfAttention
+from gossamer.layers import DistanceWeights, SelfAttention
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import CausalLM
 
@@ -23,7 +23,7 @@ _AMPLITUDE, _LONGEST = 4.0, 1000.0
 def initialise(module: nn.Module, width: float) -> None:
     """Draw fresh weights for a module and its parts: normal of this width, biases and padding rows 0, norms 1."""
     for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
+        if isinstance(part, (nn.Linear, nn.Embedding, DistanceWeights)):
             nn.init.normal_(part.weight, std=width)
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
@@ -46,7 +46,8 @@ def draw_weights(model: nn.Module, architecture: Architecture) -> None:
     2305.09828, sections 3 and 4): keys begin as queries, positions as sinusoids (Vaswani et al. 2017, section 3.5), and
     the map from values to outputs is left as it is drawn; maps of width 1 / sqrt(inputs), the word table of
     1 / sqrt(size), residual maps as under "gpt2". A small decoder learns which byte came before so much sooner: see
-    docs/benchmarks.md. Weights without memory, on the "meta" device, are left as they are.
+    docs/benchmarks.md. Tables by distance are of width `initializer_range` in all of them.
+    Weights without memory, on the "meta" device, are left as they are.
     """
     if all(one.is_meta for one in model.parameters()):
         return

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocasting
+from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.layers import (
     CrossAttention,
     CrossKeyValueCache,
+    DistanceWeights,
     FeedForwardNetwork,
     KeyValueCache,
     LayerNorm,
@@ -26,11 +28,27 @@ from gossamer.layers import (
     rotation,
 )
 from gossamer.models.architecture import Layer, Norm, check_weight_sets
-from gossamer.models.building import build_attention, build_cross_attention, build_feed_forward, norm_module
+from gossamer.models.building import (
+    build_attention,
+    build_cross_attention,
+    build_distance_bias,
+    build_feed_forward,
+    norm_module,
+)
 from gossamer.models.cache import StackCache
 from gossamer.models.settings import NormPlace
 
-__all__ = ["LayerInputs", "Part", "Stack", "StackModules", "drops", "layer_parts", "norms_of", "run_layers"]
+__all__ = [
+    "LayerInputs",
+    "Part",
+    "Stack",
+    "StackModules",
+    "check_distances",
+    "drops",
+    "layer_parts",
+    "norms_of",
+    "run_layers",
+]
 
 States = Float[Tensor, "batch length hidden"]
 
@@ -40,6 +58,7 @@ class StackModules(Protocol):
 
     attention: nn.ModuleList
     cross_attention: nn.ModuleList | None
+    distance_bias: nn.ModuleList
     feed_forward: nn.ModuleList
     final_norm: LayerNorm | RMSNorm | None
     training: bool
@@ -47,12 +66,14 @@ class StackModules(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerInputs:
-    """What one layer is run with, beside states: its tokens, what turns its heads, how much of each head counts, what
-    it keeps of earlier tokens, the states that it may attend to, and what it keeps of those.
+    """What one layer is run with, beside states: its tokens, what turns its heads, what is added to scores by distance,
+    how much of each head counts, what it keeps of earlier tokens, the states that it may attend to, and what it keeps
+    of those.
     """
 
     tokens: TokenInfo
     rotation: Rotation | None = None
+    distance_bias: DistanceBias | None = None
     head_mask: Float[Tensor, "heads"] | None = None
     memory: KeyValueCache | None = None
     other: OtherStates | None = None
@@ -86,6 +107,7 @@ class Stack(nn.Module):
         self.length = length
         self.attention = nn.ModuleList(build_attention(hidden_size, layers))
         self.cross_attention: nn.ModuleList | None = nn.ModuleList(build_cross_attention(hidden_size, layers))
+        self.distance_bias = nn.ModuleList(build_distance_bias(layers))
         self.feed_forward = nn.ModuleList(build_feed_forward(hidden_size, layers))
         self.final_norm = None if final_norm is None else norm_module(final_norm, hidden_size)
 
@@ -115,6 +137,7 @@ class Stack(nn.Module):
                 raise InputError("segments were given with a cache, which holds one text a row; leave one of them out")
             if self.training and drops(self.layers):
                 raise InputError("the stack is in training mode, and a cache has no dropout: call stack.eval()")
+            check_distances(self.layers, tokens.positions, "positions")
             counted = cache.position_ids(states.shape[:2], tokens.key_mask).to(states.device)
         else:
             every = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
@@ -148,6 +171,7 @@ def run_layers(
         inputs = LayerInputs(
             tokens=tokens,
             rotation=rotations.get(_turning(layer)),
+            distance_bias=_distance_bias(modules, layer, tokens),
             head_mask=None if head_mask is None else head_mask[i, : layer.attention.heads],
             memory=None if cache is None else cache.memories[i],
             other=other,
@@ -175,7 +199,7 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
     def attend(x: Tensor) -> Tensor:
         return attention(
             x, settings.pattern, inputs.tokens, settings.dropout, scale=settings.scale, memory=inputs.memory,
-            head_mask=inputs.head_mask, rotation=inputs.rotation,
+            head_mask=inputs.head_mask, rotation=inputs.rotation, distance_bias=inputs.distance_bias,
         )  # fmt: skip
 
     yield Part(attend, norms_of(attention, place), settings.residual_dropout, again in ("attention", "both"))
@@ -211,6 +235,26 @@ def drops(layers: Sequence[Layer]) -> bool:
     """Whether any part of these layers has dropout."""
     parts = [(layer.attention, layer.cross_attention, layer.feed_forward) for layer in layers]
     return any(part.dropout > 0 or part.residual_dropout > 0 for of_layer in parts for part in of_layer if part)
+
+
+def check_distances(layers: Sequence[Layer], positions: Tensor | None, name: str) -> None:
+    """Refuse positions of a caller's own with a cache where distances count: it knows of kept tokens but their number.
+
+    Raises InputError.
+    """
+    if positions is not None and any(one.attention.distance_bias is not None for one in layers):
+        raise InputError(
+            f"{name} were given with a cache, and distance_bias reads how far apart tokens are, which the cache counts "
+            f"itself: leave {name} out"
+        )
+
+
+def _distance_bias(modules: StackModules, layer: Layer, tokens: TokenInfo) -> DistanceBias | None:
+    """What is added to the scores of this layer by distance."""
+    table = layer.attention.distance_bias
+    if table is None:
+        return None
+    return cast(DistanceWeights, modules.distance_bias[table.weights])(tokens.positions)
 
 
 def _check_other(layers: Sequence[Layer], other: OtherStates | None, cache: StackCache | None) -> None:

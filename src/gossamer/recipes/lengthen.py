@@ -116,6 +116,11 @@ def _check_options(global_tokens: object, positions: object, seed: object, force
 
 def _check_attention(model: Model) -> None:
     check_model(model)
+    if not model.architecture.is_decoder and any(one.attention.distance_bias for one in model.architecture.layers):
+        raise InputError(
+            "the model's attention has a table by distance (distance_bias), and lengthen gives layers global "
+            "projections, which do not go with one: it is for encoders with learned absolute positions"
+        )
     rotary = next((one.attention.rotary for one in model.architecture.layers if one.attention.rotary), None)
     if rotary is not None and not model.architecture.is_decoder:
         raise InputError(

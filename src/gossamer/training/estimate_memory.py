@@ -123,7 +123,7 @@ def _by_owner(parameters: dict[str, nn.Parameter], size: int, *, tied: bool) -> 
     found: dict[str, int] = {}
     for name, one in parameters.items():
         first, second, *_ = f"{name}.".split(".")
-        owner = f"{first}.{second}" if first in ("attention", "feed_forward") else first
+        owner = f"{first}.{second}" if first in ("attention", "distance_bias", "feed_forward") else first
         owner = "head" if tied and name == "embeddings.word.weight" else owner
         found[owner] = found.get(owner, 0) + one.numel() * size
     return found

@@ -39,6 +39,7 @@ _NAMES: Mapping[str, Key] = {
         *(f"attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm", "output_norm")),
         *(f"attention.{{layer}}.{part}_global" for part in ("query", "key", "value")),
         *(f"attention.{{layer}}.{part}_norm" for part in ("query", "key")),
+        "distance_bias.{layer}",
         *(f"feed_forward.{{layer}}.{part}" for part in ("gate", "up", "down", "norm", "output_norm")),
         *(f"head.{part}" for part in ("dense", "norm", "decoder", "bias", "output", "pair.dense", "pair.output")),
         "final_norm",

@@ -7,7 +7,7 @@ of the model once for all rows together, and 2 * heads * head_size numbers of ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer.kernels import attend
+from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.layers import TokenInfo
 from gossamer.models.cache.layout import Layout, layouts
 from gossamer.models.cache.plan import Chunk, Span, State, Writes
-from gossamer.patterns import Pattern
+from gossamer.patterns import Full, Pattern
 
 __all__ = ["LayerMemory"]
 
@@ -99,6 +100,10 @@ class Group:
         which = torch.arange(self.start, self.stop, device=k.device) // share
         return q, k[:, which], v[:, which]
 
+    def own_table(self, bias: DistanceBias | None) -> DistanceBias | None:
+        """The rows of a table by distance that are of this group's heads."""
+        return None if bias is None else replace(bias, table=bias.table[self.start : self.stop])
+
     def keep(self, k: KeyHeads, v: KeyHeads, chunk: Chunk) -> None:
         """Store of the new tokens what later queries can see."""
         writes = chunk.plan(self.pattern, k.device).writes
@@ -106,7 +111,9 @@ class Group:
             buffer.make_room(chunk.most, k)
             buffer.write(k, v, one)
 
-    def step(self, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
+    def step(
+        self, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None, bias: DistanceBias | None
+    ) -> Heads:
         """One new token a row: kept first, because it sees itself, then what it sees is read where it lies."""
         self.keep(k, v, chunk)
         reads = chunk.plan(self.pattern, q.device).reads
@@ -115,24 +122,39 @@ class Group:
         if not found:
             return torch.zeros_like(q)
         keys, values = found[0] if len(found) == 1 else (torch.cat(one, dim=2) for one in zip(*found, strict=True))
+        if bias is not None:
+            distances = chunk.distances(self.pattern, q.device)
+            bias = replace(bias, positions=(distances.new_zeros(1, 1), distances))
+            mask = None if reads.mask is None else reads.mask[:, 0, 0].expand(len(q), -1)
+            return attend(q, keys, values, Full(), key_mask=mask, scale=scale, distance_bias=bias)
         # Query heads that share a key head are so many queries to torch.
         grouped = q.reshape(len(q), keys.shape[1], -1, q.shape[3])
         out = scaled_dot_product_attention(grouped, keys, values, attn_mask=reads.mask, scale=scale).view(q.shape)
         return out if reads.blind is None else out.masked_fill(reads.blind, 0)
 
-    def extend(self, q: Heads, k: KeyHeads, v: KeyHeads, before: int, rows: slice, scale: float | None) -> Heads:
+    def extend(
+        self,
+        q: Heads,
+        k: KeyHeads,
+        v: KeyHeads,
+        before: int,
+        rows: slice,
+        scale: float | None,
+        bias: DistanceBias | None,
+    ) -> Heads:
         """Several new tokens of rows that hold `before` each: ordinary attention over what is kept and themselves."""
         places, keys, values = self._contents(before, rows)
         start = len(places)
         if start:
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
         if _is_run(self.pattern, places, before):
-            return attend(q, k, v, self.pattern, query_start=start, scale=scale)
+            return attend(q, k, v, self.pattern, query_start=start, scale=scale, distance_bias=bias)
         positions = torch.cat([places, torch.arange(before, before + q.shape[2])])
         positions = positions.to(q.device).expand(len(q), -1)
         return attend(
-            q, k, v, self.pattern, positions=(positions[:, start:], positions), query_start=start, scale=scale
-        )
+            q, k, v, self.pattern, positions=(positions[:, start:], positions), query_start=start, scale=scale,
+            distance_bias=bias,
+        )  # fmt: skip
 
     def _contents(self, tokens: int, rows: slice) -> tuple[Int[Tensor, "n"], KeyHeads, KeyHeads]:
         """All that is kept of rows of so many tokens: positions, rising, with their keys and values."""
@@ -185,41 +207,54 @@ class LayerMemory:
 
     @torch.no_grad()
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, tokens: TokenInfo, scale: float | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        pattern: Pattern,
+        tokens: TokenInfo,
+        scale: float | None,
+        distance_bias: DistanceBias | None = None,
     ) -> Float[Tensor, "batch heads new size"]:
         """Attention of new tokens over what is kept and themselves; keeps them. k and v may have fewer heads than q.
 
         What is new, and which of it is padding, the cache was told when the call began; padding gives anything.
+        Distances are those of the positions that the cache counts.
         """
+        bias = None if distance_bias is None else replace(distance_bias, positions=None)
         chunk = self._state.chunk
         assert chunk is not None
         self._state.begun = True
         if chunk.order is None:
-            return self._attend(q, k, v, chunk, scale)
+            return self._attend(q, k, v, chunk, scale, bias)
         q, k, v = (_ordered(one, chunk.order) for one in (q, k, v))
-        return _ordered(self._attend(q, k, v, chunk, scale), chunk.order.argsort(dim=1))
+        return _ordered(self._attend(q, k, v, chunk, scale, bias), chunk.order.argsort(dim=1))
 
-    def _attend(self, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
+    def _attend(
+        self, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None, bias: DistanceBias | None
+    ) -> Heads:
         if chunk.fresh and chunk.new > 1:
             for group in self._groups:
                 group.keep(*group.own(q, k, v)[1:], chunk)
-            return attend(q, k, v, self._pattern, key_mask=chunk.mask, scale=scale)
-        found = [_of_group(group, *group.own(q, k, v), chunk, scale) for group in self._groups]
+            return attend(q, k, v, self._pattern, key_mask=chunk.mask, scale=scale, distance_bias=bias)
+        found = [_of_group(group, *group.own(q, k, v), chunk, scale, group.own_table(bias)) for group in self._groups]
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
-def _of_group(group: Group, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None) -> Heads:
+def _of_group(
+    group: Group, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None, bias: DistanceBias | None
+) -> Heads:
     if chunk.new == 1:
-        return group.step(q, k, v, chunk, scale)
+        return group.step(q, k, v, chunk, scale, bias)
     if chunk.even:
-        out = group.extend(q, k, v, chunk.before[0], slice(None), scale)
+        out = group.extend(q, k, v, chunk.before[0], slice(None), scale, bias)
     else:
         out = torch.zeros_like(q)
         for i, (before, count) in enumerate(zip(chunk.before, chunk.counts, strict=True)):
             row, new = slice(i, i + 1), slice(0, count)
             if count:
                 at = (row, slice(None), new)
-                out[at] = group.extend(q[at], k[at], v[at], before, row, scale)
+                out[at] = group.extend(q[at], k[at], v[at], before, row, scale, bias)
     group.keep(k, v, chunk)
     return out
 

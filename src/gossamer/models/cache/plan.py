@@ -72,6 +72,7 @@ class Chunk:
     mask: Bool[Tensor, "batch new"] | None = None
     order: Int[Tensor, "batch new"] | None = None
     plans: dict[tuple[Pattern, torch.device], Plan] = field(default_factory=dict)
+    apart: dict[tuple[Pattern, torch.device], Tensor] = field(default_factory=dict)
 
     @property
     def fresh(self) -> bool:
@@ -97,6 +98,30 @@ class Chunk:
             reads = self._reads(pattern, found, device) if self.new == 1 else None
             self.plans[key] = Plan(writes, reads)
         return self.plans[key]
+
+    def distances(self, pattern: Pattern, device: torch.device) -> Int[Tensor, "#batch slots"]:
+        """How far what one new token a row reads is from it, key less query; anything for slots that it does not see.
+
+        Apart from `plan`: only tables by distance ask for it.
+        """
+        key = (pattern, device)
+        if key not in self.apart:
+            reads = self.plan(pattern, device).reads
+            assert reads is not None
+            spans = zip(layouts(pattern), reads.spans, strict=True)
+            self.apart[key] = torch.cat([self._span_distances(*one, device) for one in spans], dim=1)
+        return self.apart[key]
+
+    def _span_distances(self, layout: Layout, span: Span, device: torch.device) -> Int[Tensor, "#batch slots"]:
+        tokens = [one + count for one, count in zip(self.before, self.counts, strict=True)][: 1 if self.even else None]
+        apart = torch.zeros(len(tokens), layout.room(self.most), dtype=torch.int64)
+        for i, one in enumerate(tokens):
+            positions = layout.kept(0, one)
+            apart[i, layout.slots(positions)] = positions - (one - 1)
+        apart = apart.to(device)
+        if span.index is None:
+            return apart[:, span.start : span.start + span.count]
+        return apart.gather(1, span.index.expand(len(tokens), -1))
 
     def _writes(self, layout: Layout, device: torch.device) -> Writes:
         if self.even:
