@@ -319,5 +319,5 @@ def test_lengthen_refuses_a_table() -> None:
     causal = replace(decoder([CAUSAL]).architecture, head=None)
     table = DistanceTable(before=1, after=1, weights=0)
     model = Model(with_tables(causal, [table], pattern=Full()))
-    with pytest.raises(InputError, match="^the model's attention has a table by distance"):
+    with pytest.raises(InputError, match=r"^the model's attention has a table by distance"):
         gs.lengthen(model, to=128)
