@@ -36,8 +36,8 @@ def defined(call: Call) -> Tensor:
     """Every weight, [batch, heads, queries, keys], in float64; a row that sees nothing is 0."""
     inputs = make_inputs(call.q, call.k, call.v, call.pattern, **call.options).with_repeated_heads()
     k = inputs.k.double()
-    if inputs.key_mask is not None:
-        k = k.masked_fill(~inputs.key_mask[:, None, :, None], 0)
+    if inputs.keys.real is not None:
+        k = k.masked_fill(~inputs.keys.real[:, None, :, None], 0)
     scores = inputs.q.double() @ k.mT * inputs.scale
     if inputs.bias is not None:
         scores = scores + inputs.bias.double()

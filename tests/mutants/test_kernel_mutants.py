@@ -41,7 +41,7 @@ class Mutant:
 
 
 MUTANTS = {
-    "key mask dropped": Mutant("tile_masks", "allowed &= _of_keys(tiles, s.key_mask)", "pass"),
+    "key mask dropped": Mutant("tile_masks", "allowed &= _of_keys(tiles, keys.real)", "pass"),
     "padded tiles taken for real": Mutant("band", "n in (0, tiles.keys)", "n in (0, tiles.keys, tiles.keys - 1)"),
     "window one too far back": Mutant("patterns/window", "low=-self.before,", "low=-self.before - 1,"),
     "window one too short ahead": Mutant("patterns/window", "high=self.after,", "high=self.after - 1,"),
@@ -54,9 +54,9 @@ MUTANTS = {
     "dilation ignored": Mutant("patterns/window", "dilation=self.dilation)", "dilation=1)"),
     "residue of the keys wrong": Mutant("sequence", "slice(residue, None, dilation)", "slice(first, None, dilation)"),
     "segments ignored": Mutant(
-        "tile_masks", "_of_queries(tiles, s.q_segments) == _of_keys(tiles, s.k_segments)", "True"
+        "tile_masks", "_of_queries(tiles, queries.segments) == _of_keys(tiles, keys.segments)", "True"
     ),
-    "positions ignored": Mutant("tile_masks", "s.q_positions is not None", "False"),
+    "positions ignored": Mutant("tile_masks", "queries.positions is not None", "False"),
     "scale forgotten": Mutant("tile_attention", "q @ k.mT * scale", "q @ k.mT"),
     "scale forgotten by the fused forward": Mutant(
         "torch_state", "= _fused(q, k, v, attn_mask=mask, scale=scale)", "= _fused(q, k, v, attn_mask=mask)"
@@ -70,7 +70,7 @@ MUTANTS = {
     "merge without weights": Mutant("groups", "piece * (piece_lse - total).exp_()[..., None]", "piece"),
     "flagged columns seen twice": Mutant("groups", "s.without_keys(columns)", "s"),
     "flagged rows merged as well": Mutant(
-        "groups", "replace(rows, lse=rows.lse.masked_fill(s.q_flags, SKIPPED))", "rows"
+        "groups", "replace(rows, lse=rows.lse.masked_fill(s.queries.flags, SKIPPED))", "rows"
     ),
     "flagged rows forgotten": Mutant("groups", "if rows is not None and len(rows):", "if False:"),
     "flags of padding count": Mutant("inputs", "global_mask & key_mask", "global_mask"),
@@ -100,7 +100,7 @@ MUTANTS = {
         "torch.zeros(s.q.shape[0], dtype=torch.long)",
     ),
     "dropout numbers gathered rows anew": Mutant(
-        "sequence", "q_index=_at(self.q_index, at)", "q_index=_at(self.q_index, slice(0, len(self.q[0, at])))"
+        "sequence", "q_index=taken(self.q_index, at)", "q_index=taken(self.q_index, slice(0, len(self.q[0, at])))"
     ),
     "heads of a group shifted": Mutant(
         "blocked/attention", "yield b, heads, group", "yield b, slice(0, group.stop - group.start), group"
@@ -111,11 +111,11 @@ MUTANTS = {
     "empty rows take part backward": Mutant(
         "blocked/attention", "rows.lse.masked_fill(rows.lse.isneginf(), SKIPPED)", "rows.lse"
     ),
-    "NaN in the padding let in": Mutant("blocked/attention", 'if "key_mask" not in call.extras:', "if True:"),
+    "NaN in the padding let in": Mutant("blocked/attention", "if call.keys.real is None:", "if True:"),
     "heads of the keys tiled, not repeated": Mutant(
         "inputs", "self.k.repeat_interleave(group, 1)", "self.k.repeat(1, group, 1, 1)"
     ),
-    "cpu: key mask dropped": Mutant("rows", "tokens.real is None else tokens.real", "True else tokens.real", "cpu"),
+    "cpu: key mask dropped": Mutant("rows", "known.real is None else known.real", "True else known.real", "cpu"),
     "cpu: flagged keys seen twice": Mutant(
         "rows", "_chosen(one, batch, band, False if flagged else None)", "_chosen(one, batch, band, None)", "cpu"
     ),
@@ -125,9 +125,9 @@ MUTANTS = {
     "cpu: residue classes meet": Mutant("rows", "one.at.remainder(band.dilation)", "one.at * 0", "cpu"),
     "cpu: documents meet": Mutant("rows", "span = widest + 1 + max", "span = 1 + 0 * max", "cpu"),
     "cpu: query_start forgotten": Mutant(
-        "cpu/attention", "queries, call.query_start, call.k", "queries, 0, call.k", "cpu"
+        "cpu/attention", "call.groups, queries, start, keys", "call.groups, queries, 0, keys", "cpu"
     ),
-    "cpu: query_start forgotten by lists": Mutant("cpu/attention", "start=call.query_start,", "start=0,", "cpu"),
+    "cpu: query_start forgotten by lists": Mutant("cpu/attention", "start=start, known", "start=0, known", "cpu"),
     "cpu: pieces written over one another": Mutant(
         "cpu/attention", "one.resume = not direct\n        library", "one.resume = False\n        library", "cpu"
     ),
@@ -141,7 +141,7 @@ MUTANTS = {
     "cpu: pieces begin with a weight": Mutant(
         "cpu/attention", "torch.zeros_like(lse))", "torch.ones_like(lse))", "cpu"
     ),
-    "cpu: seed forgotten": Mutant("cpu/attention", 'int(call.extras["seed"]) % 2**32', "int(0)", "cpu"),
+    "cpu: seed forgotten": Mutant("cpu/attention", "int(call.seed) % 2**32", "int(0)", "cpu"),
     "cpu: heads of a group shifted": Mutant("cpu/attention", "key_heads), piece.start", "key_heads), 0", "cpu"),
     "portable: key mask dropped": Mutant("portable", "near & real.mT &", "near &", "portable"),
     "portable: window one too far": Mutant(
@@ -199,7 +199,7 @@ MUTANTS = {
     "cpu: blocks meet": Mutant(
         "rows", "    if band.own_block:\n        numbers", "    if False:\n        numbers", "cpu"
     ),
-    "cpu: places forgotten": Mutant("rows", "tokens.places if band.stride", "tokens.positions if band.stride", "cpu"),
+    "cpu: places forgotten": Mutant("rows", "known.places if band.stride", "known.positions if band.stride", "cpu"),
     "cpu: one half of the gaps": Mutant(
         "rows", "((1 - band.apart, -1), (1, band.apart - 1))", "((1 - band.apart, -1),)", "cpu"
     ),

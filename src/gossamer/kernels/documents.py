@@ -26,7 +26,7 @@ def each_damaged_apart(inputs: Inputs, compute: Callable[[Inputs], Result], tens
     tensors: those of q, k and v whose numbers `compute` would let out. While tracing and under torch.func's transforms
     values cannot be looked at, and the numbers go where they go.
     """
-    if inputs.q_segments is None or tracing() or in_transform():
+    if inputs.queries.segments is None or tracing() or in_transform():
         return compute(inputs)
     if _seem_finite(*(getattr(inputs, name) for name in tensors)):
         return compute(inputs)
@@ -52,17 +52,18 @@ def _seem_finite(*tensors: Tensor) -> bool:
 @torch.no_grad()
 def _damaged(inputs: Inputs) -> list[TokensOf]:
     """The damaged documents, the first of every text together, then the second ..."""
-    assert inputs.q_segments is not None
-    assert inputs.k_segments is not None
+    q_segments, k_segments = inputs.queries.segments, inputs.keys.segments
+    assert q_segments is not None
+    assert k_segments is not None
     bad_queries, bad_keys = _is_bad(inputs.q), _is_bad(inputs.k) | _is_bad(inputs.v)
-    if inputs.key_mask is not None:
-        bad_keys &= inputs.key_mask
+    if inputs.keys.real is not None:
+        bad_keys &= inputs.keys.real
     names = [
         torch.cat([queries[bad], keys[other]]).unique().tolist()
-        for queries, bad, keys, other in zip(inputs.q_segments, bad_queries, inputs.k_segments, bad_keys, strict=True)
+        for queries, bad, keys, other in zip(q_segments, bad_queries, k_segments, bad_keys, strict=True)
     ]
     return [
-        (_of_documents(inputs.q_segments, names, i), _of_documents(inputs.k_segments, names, i))
+        (_of_documents(q_segments, names, i), _of_documents(k_segments, names, i))
         for i in range(max(map(len, names), default=0))
     ]
 

@@ -15,6 +15,7 @@ from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.pieces import HeadGroup, compile_pattern
 from gossamer.kernels.precision import sum_of_biases
 from gossamer.kernels.storage import check_storage
+from gossamer.kernels.token_values import UNMARKED, TokenValues
 from gossamer.patterns import Full, Pattern
 
 __all__ = ["Inputs", "TableByDistance", "TensorOrPair", "make_inputs", "readable", "tracing"]
@@ -30,10 +31,11 @@ FURTHEST = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """One call: q [batch, heads, queries, size], k, v [batch, key heads, keys, size or v's own], and one value a token.
+    """One call: q [batch, heads, queries, size], k, v [batch, key heads, keys, size or v's own], and values a token.
 
     `groups` are the pieces of the pattern, compiled once; None where it has none. Places are there for patterns that
-    count blocks in documents, where no positions are given: see `read_positions`.
+    count blocks in documents, where no positions are given: see `read_positions`. Both sides have segments, positions,
+    places and flags, or neither.
     """
 
     q: Tensor
@@ -41,15 +43,8 @@ class Inputs:
     v: Tensor
     pattern: Pattern
     groups: tuple[HeadGroup, ...] | None = None
-    key_mask: Tensor | None = None
-    q_segments: Tensor | None = None
-    k_segments: Tensor | None = None
-    q_positions: Tensor | None = None
-    k_positions: Tensor | None = None
-    q_places: Tensor | None = None
-    k_places: Tensor | None = None
-    q_flags: Tensor | None = None
-    k_flags: Tensor | None = None
+    queries: TokenValues = UNMARKED
+    keys: TokenValues = UNMARKED
     query_start: int = 0
     bias: Tensor | None = None
     distance_bias: DistanceBias | None = None
@@ -58,17 +53,17 @@ class Inputs:
     seed: Tensor | None = None
 
     @property
-    def queries(self) -> int:
+    def num_queries(self) -> int:
         return self.q.shape[2]
 
     @property
-    def keys(self) -> int:
+    def num_keys(self) -> int:
         return self.k.shape[2]
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing but flags tells tokens from one another."""
-        return self.key_mask is None and self.q_segments is None and self.q_positions is None
+        return self.keys.unmarked
 
     @property
     def read_positions(self) -> tuple[Tensor, Tensor]:
@@ -76,12 +71,12 @@ class Inputs:
 
         A token's place is its index less that of its document's first token: packed documents are as separate ones.
         """
-        for q, k in ((self.q_positions, self.k_positions), (self.q_places, self.k_places)):
+        of_queries, of_keys, device = self.queries, self.keys, self.q.device
+        for q, k in ((of_queries.positions, of_keys.positions), (of_queries.places, of_keys.places)):
             if q is not None and k is not None:
                 return q, k
-        device = self.q.device
-        queries = torch.arange(self.queries, device=device)[None] + self.query_start
-        return queries, torch.arange(self.keys, device=device)[None]
+        queries = torch.arange(self.num_queries, device=device)[None] + self.query_start
+        return queries, torch.arange(self.num_keys, device=device)[None]
 
     def with_repeated_heads(self) -> Inputs:
         """The same call with as many key/value heads as query heads."""
@@ -149,12 +144,13 @@ def make_inputs(
         # Offsets of their own are positions of their own; what counts blocks in documents has the places there.
         q_positions, k_positions = (q_places, k_places) if q_places is not None else own.positions(batch, q.device)
     k_flags = global_mask if global_mask is None or key_mask is None else global_mask & key_mask
+    q_flags = None if k_flags is None else own.flags(k_flags)
     return Inputs(
         q=q, k=k, v=v, pattern=pattern, groups=compile_pattern(pattern, q.shape[1]),
-        key_mask=key_mask, q_segments=q_segments, k_segments=k_segments,
-        q_positions=q_positions, k_positions=k_positions, q_places=q_places, k_places=k_places,
-        q_flags=None if k_flags is None else own.flags(k_flags),
-        k_flags=k_flags,
+        queries=TokenValues(segments=q_segments, positions=q_positions, places=q_places, flags=q_flags),
+        keys=TokenValues(
+            real=key_mask, segments=k_segments, positions=k_positions, places=k_places, flags=k_flags
+        ),
         query_start=query_start,
         bias=_check_bias(bias, q, k),
         distance_bias=_check_distance_bias(distance_bias, q),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -19,29 +20,39 @@ from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, pieces_from_numbers, pieces_to_numbers, why_not_pieces
 from gossamer.kernels.precision import wide
 from gossamer.kernels.storage import check_storage
+from gossamer.kernels.token_values import TokenValues
 from gossamer.kernels.torch_state import has_tangents, in_transform, is_jit_traced, is_plain_eager
 
-__all__ = ["PER_TOKEN", "Arguments", "Operator", "empty_outputs", "needs_plain_operations", "why_no_operator"]
+__all__ = ["Arguments", "Operator", "empty_outputs", "needs_plain_operations", "why_no_operator"]
 
-PER_TOKEN = (
-    "key_mask", "q_segments", "k_segments", "q_positions", "k_positions", "q_places", "k_places", "q_flags", "k_flags"
-)  # fmt: skip
-EXTRAS = (*PER_TOKEN, "seed")
-"""The optional tensors; the operators take a list of those that are given, and their names."""
+
+PER_TOKEN = {"key_mask": ("keys", "real")} | {
+    f"{side[0]}_{value}": (side, value)
+    for value, side in product(("segments", "positions", "places", "flags"), ("queries", "keys"))
+}
+"""What operators call the values of tokens; names of tensors in refusals, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """What an operator was given; `extras` by name."""
+    """What an operator was given."""
 
     q: Tensor
     k: Tensor
     v: Tensor
-    extras: dict[str, Tensor]
+    queries: TokenValues
+    keys: TokenValues
     groups: tuple[HeadGroup, ...]
     query_start: int
     scale: float
     dropout: float
+    seed: Tensor | None
+
+    @property
+    def extras(self) -> dict[str, Tensor]:
+        """The optional tensors that are given; the operators take them in a list, and their names."""
+        values = {name: getattr(getattr(self, side), value) for name, (side, value) in PER_TOKEN.items()}
+        return {name: x for name, x in (values | {"seed": self.seed}).items() if x is not None}
 
 
 Forward = Callable[[Arguments], tuple[Tensor, Tensor]]
@@ -86,8 +97,8 @@ class Operator:
         if not self.shares_heads or len(groups) > 1:
             inputs = inputs.with_repeated_heads()
         return Arguments(
-            q=inputs.q, k=inputs.k, v=inputs.v, groups=groups, query_start=inputs.query_start, scale=inputs.scale,
-            dropout=inputs.dropout, extras={name: x for name in EXTRAS if (x := getattr(inputs, name)) is not None},
+            q=inputs.q, k=inputs.k, v=inputs.v, queries=inputs.queries, keys=inputs.keys, groups=groups,
+            query_start=inputs.query_start, scale=inputs.scale, dropout=inputs.dropout, seed=inputs.seed,
         )  # fmt: skip
 
     # No shapes in these types: torch reads the operators' signatures from them.
@@ -155,17 +166,23 @@ def why_no_operator(inputs: Inputs) -> str | None:
 
 
 def _operands(call: Arguments) -> tuple[Any, ...]:
-    settings = (",".join(call.extras), pieces_to_numbers(call.groups), call.query_start, call.scale, call.dropout)
-    return (call.q, call.k, call.v, list(call.extras.values()), *settings)
+    extras = call.extras
+    settings = (",".join(extras), pieces_to_numbers(call.groups), call.query_start, call.scale, call.dropout)
+    return (call.q, call.k, call.v, list(extras.values()), *settings)
 
 
 def _arguments(
     q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
     names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
 ) -> Arguments:  # fmt: skip
+    given = dict(zip(names.split(",") if names else (), extras, strict=True))
+    queries, keys = (
+        TokenValues(**{value: given[name] for name, (of, value) in PER_TOKEN.items() if of == side and name in given})
+        for side in ("queries", "keys")
+    )
     return Arguments(
-        q=q, k=k, v=v, extras=dict(zip(names.split(",") if names else (), extras, strict=True)),
-        groups=pieces_from_numbers(pieces), query_start=query_start, scale=scale, dropout=dropout,
+        q=q, k=k, v=v, queries=queries, keys=keys, groups=pieces_from_numbers(pieces), query_start=query_start,
+        scale=scale, dropout=dropout, seed=given.get("seed"),
     )  # fmt: skip
 
 

@@ -40,11 +40,11 @@ def dense(inputs: Inputs) -> tuple[Tensor, None]:
 
 def _dense(inputs: Inputs) -> Tensor:
     q, k, v = inputs.q, inputs.k, inputs.v
-    if inputs.key_mask is not None:
-        padding = ~inputs.key_mask[:, None, :, None]
+    if inputs.keys.real is not None:
+        padding = ~inputs.keys.real[:, None, :, None]
         k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
     if inputs.is_plain and inputs.bias is None:
-        if inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start):
+        if inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start):
             return scaled_dot_product_attention(q, k, v, scale=inputs.scale)
         if is_causal_alone(inputs):
             return scaled_dot_product_attention(q, k, v, is_causal=True, scale=inputs.scale)
@@ -57,11 +57,11 @@ def _dense(inputs: Inputs) -> Tensor:
 
 def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     """What is added to the scores, and the rows that see nothing, [..., queries, 1] (None: no such row)."""
-    plain = inputs.is_plain and inputs.q_flags is None and inputs.bias is None
-    if not plain or not readable(inputs.q) or inputs.queries * inputs.keys > CACHED_MASK:
+    plain = inputs.is_plain and inputs.queries.flags is None and inputs.bias is None
+    if not plain or not readable(inputs.q) or inputs.num_queries * inputs.num_keys > CACHED_MASK:
         return _make_mask(inputs)
     return _cached_mask(
-        inputs.pattern, inputs.queries, inputs.keys, inputs.query_start, inputs.q.dtype, inputs.q.device
+        inputs.pattern, inputs.num_queries, inputs.num_keys, inputs.query_start, inputs.q.dtype, inputs.q.device
     )
 
 
@@ -88,14 +88,14 @@ def _make_mask(inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 def is_causal_alone(inputs: Inputs) -> bool:
     """Whether torch leaves out the pairs behind the diagonal, without a mask."""
-    square = inputs.queries == inputs.keys and inputs.query_start == 0
+    square = inputs.num_queries == inputs.num_keys and inputs.query_start == 0
     return inputs.is_plain and inputs.pattern == Full(causal=True) and square
 
 
 def dense_pairs(inputs: Inputs) -> int:
     """The pairs that torch computes, of all texts and heads."""
     batch, heads, queries, _ = inputs.q.shape
-    pairs = batch * heads * queries * inputs.keys
+    pairs = batch * heads * queries * inputs.num_keys
     return pairs // 2 if is_causal_alone(inputs) and queries > 1 else pairs
 
 
@@ -114,11 +114,11 @@ def _why_not(inputs: Inputs) -> str | None:
 
 def _scratch(inputs: Inputs) -> int:
     """A mask and its flags; while they are made, each pair's distance as a 64-bit number and three flags more."""
-    is_full = inputs.is_plain and inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start)
+    is_full = inputs.is_plain and inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start)
     if is_full or is_causal_alone(inputs):
         return 0
     masks = inputs.q.shape[1] if inputs.pattern.differs_by_head else 1
-    return inputs.queries * inputs.keys * (11 + masks * (inputs.q.itemsize + 1))
+    return inputs.num_queries * inputs.num_keys * (11 + masks * (inputs.q.itemsize + 1))
 
 
 DENSE = Backend(

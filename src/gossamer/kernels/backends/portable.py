@@ -52,13 +52,13 @@ def portable(inputs: Inputs) -> tuple[Tensor, Tensor]:
     inputs = inputs.with_repeated_heads()
     q, k, v = inputs.q, inputs.k, inputs.v
     real = k.new_ones(k.shape[0], 1, k.shape[2], 1, dtype=torch.bool)
-    if inputs.key_mask is not None:
-        real = inputs.key_mask[:, None, :, None]
+    if inputs.keys.real is not None:
+        real = inputs.keys.real[:, None, :, None]
         k, v = k.masked_fill(~real, 0), v.masked_fill(~real, 0)
     q_positions, k_positions = inputs.read_positions
     tokens = _Tokens(
         q=q, k=k, v=v, real=real, scale=inputs.scale,
-        q_segments=_segments(inputs.q_segments, q), k_segments=_segments(inputs.k_segments, k),
+        q_segments=_segments(inputs.queries.segments, q), k_segments=_segments(inputs.keys.segments, k),
         q_positions=q_positions[:, None, :, None], k_positions=k_positions[:, None, :, None],
     )  # fmt: skip
     assert inputs.groups is not None
@@ -84,9 +84,9 @@ def _group(tokens: _Tokens, group: HeadGroup, inputs: Inputs) -> tuple[Tensor, T
     heads = slice(group.start, group.stop)
     s = replace(tokens, q=tokens.q[:, heads], k=tokens.k[:, heads], v=tokens.v[:, heads])
     bands = group.bands or (Band(low=0, high=-1),)
-    if not group.flagged or inputs.q_flags is None or inputs.k_flags is None:
+    if not group.flagged or inputs.queries.flags is None or inputs.keys.flags is None:
         return _all(s, bands, inputs)
-    q_flags, k_flags = (x[:, None, :, None] for x in (inputs.q_flags, inputs.k_flags))
+    q_flags, k_flags = (x[:, None, :, None] for x in (inputs.queries.flags, inputs.keys.flags))
     near = _all(replace(s, real=s.real & ~k_flags), bands, inputs)
     return _with_rows(s, q_flags, *_merged(near, _columns(s, k_flags)))
 
@@ -230,7 +230,7 @@ def _why_not(inputs: Inputs) -> str | None:
         return "it takes no bias"
     if inputs.distance_bias is not None:
         return "it takes no table by distance"
-    if inputs.dropout or inputs.q_positions is not None:
+    if inputs.dropout or inputs.queries.positions is not None:
         return "in plain operations (while exporting, and on this device) it has neither dropout nor positions"
     return None
 

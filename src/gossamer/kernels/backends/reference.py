@@ -23,8 +23,8 @@ def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
     dtype = inputs.q.dtype
     inputs = inputs.with_repeated_heads().with_whole_bias()
     q, k, v = (x.to(wide(x)) for x in (inputs.q, inputs.k, inputs.v))
-    if inputs.key_mask is not None:
-        padding = ~inputs.key_mask[:, None, :, None]
+    if inputs.keys.real is not None:
+        padding = ~inputs.keys.real[:, None, :, None]
         k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
     scores = q @ k.mT * inputs.scale
     if inputs.bias is not None:
@@ -50,7 +50,7 @@ def _dropped(probabilities: Tensor, inputs: Inputs) -> Tensor:
 def _scratch(inputs: Inputs) -> int:
     """Three scores a pair and head at once."""
     batch, heads, queries, _ = inputs.q.shape
-    return 3 * batch * heads * queries * inputs.keys * max(inputs.q.itemsize, 4)
+    return 3 * batch * heads * queries * inputs.num_keys * max(inputs.q.itemsize, 4)
 
 
 REFERENCE = Backend(

@@ -78,7 +78,7 @@ def attention_rows(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale,
     )  # fmt: skip
-    chosen = choose_rows(rows, inputs.q.shape[0], inputs.queries, inputs.q.device)
+    chosen = choose_rows(rows, inputs.q.shape[0], inputs.num_queries, inputs.q.device)
     _check_lse(lse, inputs)
     if _learns(inputs):
         return _Rows.apply(inputs.q, inputs.k, inputs, chosen, lse)
@@ -88,7 +88,7 @@ def attention_rows(
 
 def _rows(inputs: Inputs, chosen: Tensor, lse: Tensor | None) -> Tensor:
     batch, heads = inputs.q.shape[:2]
-    found = inputs.q.new_full((batch, heads, chosen.shape[1], inputs.keys), NOTHING, dtype=wide(inputs.q))
+    found = inputs.q.new_full((batch, heads, chosen.shape[1], inputs.num_keys), NOTHING, dtype=wide(inputs.q))
     with autocast_off(inputs.q):
         for i in range(batch):
             for block in walk(inputs, i, chosen[i]):
@@ -130,7 +130,7 @@ def top_keys(
         query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale,
     )  # fmt: skip
     check_count(count)
-    chosen = choose_rows(rows, inputs.q.shape[0], inputs.queries, inputs.q.device)
+    chosen = choose_rows(rows, inputs.q.shape[0], inputs.num_queries, inputs.q.device)
     _check_lse(lse, inputs)
     if _learns(inputs):
         weights, keys = _Top.apply(inputs.q, inputs.k, inputs, chosen, count, lse)

@@ -11,6 +11,7 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.precision import sum_of_biases, wide
+from gossamer.kernels.token_values import TokenValues, taken
 from gossamer.patterns import Pattern
 from gossamer.patterns.checks import check_mask
 
@@ -63,25 +64,15 @@ class _Text:
     chosen: Tensor
     q_positions: Tensor
     k_positions: Tensor
-    q_segments: Tensor | None
-    k_segments: Tensor | None
-    q_flags: Tensor | None
-    k_flags: Tensor | None
-    key_mask: Tensor | None
+    queries: TokenValues
+    keys: TokenValues
 
     @classmethod
     def of(cls, inputs: Inputs, batch: int, chosen: Tensor) -> _Text:
-        def of_queries(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x[batch, chosen]
-
-        def of_keys(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x[batch]
-
         q_positions, k_positions = (x.expand(inputs.q.shape[0], -1) for x in inputs.read_positions)
         return cls(
             chosen=chosen, q_positions=q_positions[batch, chosen], k_positions=k_positions[batch],
-            q_segments=of_queries(inputs.q_segments), k_segments=of_keys(inputs.k_segments),
-            q_flags=of_queries(inputs.q_flags), k_flags=of_keys(inputs.k_flags), key_mask=of_keys(inputs.key_mask),
+            queries=inputs.queries[batch, chosen], keys=inputs.keys[batch],
         )  # fmt: skip
 
     def chunks(self, part: Pattern) -> Iterator[Tensor]:
@@ -89,10 +80,10 @@ class _Text:
         order = self.q_positions.argsort(stable=True)
         if part.step > 1:
             order = order[(self.q_positions[order] % part.step).argsort(stable=True)]
-        if self.q_segments is not None:
-            order = order[self.q_segments[order].argsort(stable=True)]
-        if part.sees_flags and self.q_flags is not None:
-            flagged = self.q_flags[order]
+        if self.queries.segments is not None:
+            order = order[self.queries.segments[order].argsort(stable=True)]
+        if part.sees_flags and self.queries.flags is not None:
+            flagged = self.queries.flags[order]
             yield from _split(order[flagged])
             order = order[~flagged]
         yield from _split(order)
@@ -100,16 +91,16 @@ class _Text:
     def keys_of(self, part: Pattern, rows: Tensor) -> Tensor:
         """Indices of the keys that one of these queries may see, rising; few too many do no harm."""
         found = self._reach(part, rows)
-        if self.q_segments is not None and self.k_segments is not None:
-            found = found & torch.isin(self.k_segments, self.q_segments[rows])
-        if self.key_mask is not None:
-            found = found & self.key_mask
+        if self.queries.segments is not None and self.keys.segments is not None:
+            found = found & torch.isin(self.keys.segments, self.queries.segments[rows])
+        if self.keys.real is not None:
+            found = found & self.keys.real
         return found.nonzero()[:, 0]
 
     def _reach(self, part: Pattern, rows: Tensor) -> Tensor:
         """Boolean [keys]. A pattern without a rule of its own is asked about every pair, which costs time alone."""
         at, keys = self.q_positions[rows], self.k_positions
-        near = part.near(at, keys, None if self.q_flags is None else self.q_flags[rows], self.k_flags)
+        near = part.near(at, keys, taken(self.queries.flags, rows), self.keys.flags)
         if near is not None:
             if near.dtype != torch.bool or near.shape != keys.shape:
                 gave = f"{near.dtype} of shape {list(near.shape)}"
@@ -124,18 +115,13 @@ class _Text:
     def allowed(self, part: Pattern, rows: Tensor, keys: Tensor) -> Tensor:
         """Boolean [rows, keys]: the definition, for keys that are real."""
         seen = self._by_pattern(part, rows, keys)
-        if self.q_segments is None or self.k_segments is None:
+        if self.queries.segments is None or self.keys.segments is None:
             return seen
-        return seen & (self.q_segments[rows][:, None] == self.k_segments[keys])
+        return seen & (self.queries.segments[rows][:, None] == self.keys.segments[keys])
 
     def _by_pattern(self, part: Pattern, rows: Tensor, keys: Tensor) -> Tensor:
-        q_flags, k_flags = self.q_flags, self.k_flags
-        allowed = part.allowed(
-            self.q_positions[rows],
-            self.k_positions[keys],
-            None if q_flags is None else q_flags[rows],
-            None if k_flags is None else k_flags[keys],
-        )
+        flags = taken(self.queries.flags, rows), taken(self.keys.flags, keys)
+        allowed = part.allowed(self.q_positions[rows], self.k_positions[keys], *flags)
         check_mask(part, allowed, len(rows), len(keys))
         return allowed
 

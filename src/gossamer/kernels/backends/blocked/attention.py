@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +13,10 @@ from gossamer.kernels.backends.blocked.groups import group_backward, group_forwa
 from gossamer.kernels.backends.blocked.sequence import Gradients, Sequence
 from gossamer.kernels.backends.blocked.tile_attention import NOTHING_SEEN, SKIPPED, Rows
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.operator import PER_TOKEN, Arguments, Operator, empty_outputs
+from gossamer.kernels.operator import Arguments, Operator, empty_outputs
 from gossamer.kernels.pieces import HeadGroup
 from gossamer.kernels.precision import wide
+from gossamer.kernels.token_values import TokenValues
 
 __all__ = ["blocked"]
 
@@ -65,19 +65,19 @@ def _work(call: Arguments) -> Iterator[tuple[int, slice, HeadGroup, Sequence]]:
     and on CPUs without matrix units torch's fused attention is faster in float32 (10 to 20% forward, 80% backward).
     """
     for b in range(call.q.shape[0]):
-        tokens: dict[str, Any] = {name: x[b] for name, x in call.extras.items() if name in PER_TOKEN}
-        if "key_mask" in tokens and tokens["key_mask"].all():
-            del tokens["key_mask"]
+        queries, keys = call.queries[b], call.keys[b]
+        if keys.real is not None and keys.real.all():
+            keys = replace(keys, real=None)
         for group in call.groups:
             heads = slice(group.start, group.stop)
-            yield b, heads, group, _sequence(call, b, heads, tokens)
+            yield b, heads, group, _sequence(call, b, heads, queries, keys)
 
 
-def _sequence(call: Arguments, b: int, heads: slice, tokens: dict[str, Any]) -> Sequence:
+def _sequence(call: Arguments, b: int, heads: slice, queries: TokenValues, keys: TokenValues) -> Sequence:
     q, k, v = (_last_contiguous(x[b, heads].to(wide(x))) for x in (call.q, call.k, call.v))
     return Sequence(
         q=q, k=k, v=v, batch=b, first_head=heads.start, scale=call.scale, query_start=call.query_start,
-        dropout=call.dropout, seed=call.extras.get("seed"), **tokens,
+        dropout=call.dropout, seed=call.seed, queries=queries, keys=keys,
         q_index=torch.arange(q.shape[1], device=q.device) if call.dropout else None,
         k_index=torch.arange(k.shape[1], device=q.device) if call.dropout else None,
     )  # fmt: skip
@@ -85,9 +85,9 @@ def _sequence(call: Arguments, b: int, heads: slice, tokens: dict[str, Any]) -> 
 
 def _without_extreme_padding(call: Arguments) -> Arguments:
     """Padded keys are masked by adding to their scores, which NaN, infinity and very large numbers would survive."""
-    if "key_mask" not in call.extras:
+    if call.keys.real is None:
         return call
-    padding = ~call.extras["key_mask"]
+    padding = ~call.keys.real
     if all((x.transpose(1, 2)[padding].abs() < ORDINARY).all() for x in (call.k, call.v)):
         return call
     padding = padding[:, None, :, None]

@@ -26,7 +26,7 @@ NARROW_TILE = 45
 
 def tile_cost(inputs: Inputs) -> Cost:
     """By calls and tiles; no loop over them, so that lengths may be symbols."""
-    if inputs.is_plain and inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start):
+    if inputs.is_plain and inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start):
         return Cost(pairs=None, if_more=("full attention", "no pair to leave out"))
     assert inputs.groups is not None
     pairs = CALL + inputs.q.shape[0] * sum(_group_cost(inputs, group) for group in inputs.groups)
@@ -47,7 +47,7 @@ def _group_cost(inputs: Inputs, group: HeadGroup) -> int:
 
 def _band_cost(inputs: Inputs, band: Band, heads: int) -> int:
     low, high, step = band.low, band.high, band.dilation
-    queries, keys = (inputs.queries + step - 1) // step, (inputs.keys + step - 1) // step
+    queries, keys = (inputs.num_queries + step - 1) // step, (inputs.num_keys + step - 1) // step
     groups, pairs = band_area(queries, keys, low, high, inputs.query_start // step, block_size(low, high))
     if band.stride and not band.own_block:
         pairs = pairs * (band.stop - band.first) // band.stride
@@ -56,20 +56,21 @@ def _band_cost(inputs: Inputs, band: Band, heads: int) -> int:
 
 def why_not_positions(inputs: Inputs) -> str | None:
     """A window over positions is a band of indices only where positions rise by one or more from token to token."""
-    if inputs.q_positions is None or inputs.k_positions is None or inputs.pattern == Full():
+    queries, keys = inputs.queries, inputs.keys
+    if queries.positions is None or keys.positions is None or inputs.pattern == Full():
         return None
     if any(band.dilation > 1 for group in inputs.groups or () for band in group.bands):
         return "a dilated window over positions, or a column of Strided, is no band of indices"
     if tracing():
         return "positions cannot be looked at while compiling"
-    own = slice(inputs.query_start, inputs.query_start + inputs.queries)
-    if not torch.equal(inputs.q_positions, inputs.k_positions[:, own]):
+    own = slice(inputs.query_start, inputs.query_start + inputs.num_queries)
+    if not torch.equal(queries.positions, keys.positions[:, own]):
         return "positions differ between queries and keys"
-    steps = inputs.k_positions.diff(dim=1)
-    if inputs.q_segments is not None and inputs.k_segments is not None:
-        if not torch.equal(inputs.q_segments, inputs.k_segments[:, own]) or not _in_one_piece(inputs.k_segments):
+    steps = keys.positions.diff(dim=1)
+    if queries.segments is not None and keys.segments is not None:
+        if not torch.equal(queries.segments, keys.segments[:, own]) or not _in_one_piece(keys.segments):
             return "positions of documents that lie in several pieces are no band of indices"
-        steps = steps.masked_fill(inputs.k_segments.diff(dim=1) != 0, 1)
+        steps = steps.masked_fill(keys.segments.diff(dim=1) != 0, 1)
     return None if bool((steps >= 1).all()) else "positions do not rise from token to token"
 
 

@@ -82,12 +82,12 @@ def _masked_tiles(s: Sequence, band: Band, fused: bool, backward: bool) -> Itera
 
 def _tiles(s: Sequence, band: Band, rows: int) -> Iterator[Tiles]:
     queries, keys, low, high = s.q.shape[1], s.k.shape[1], band.low, band.high
-    if s.q_positions is not None and high is not None and high < 0:
+    if s.queries.positions is not None and high is not None and high < 0:
         # Positions may jump: all that is known of an earlier one is that its index is lower.
         high = -1
     if s.gathered is not None:
         return gathered_tiles(s.gathered, queries, low, high, s.query_start, rows)
-    if band.own_block and s.q_positions is None:
+    if band.own_block and s.queries.positions is None:
         assert low is not None
         assert high is not None
         return block_tiles(queries, keys, low, high, s.query_start, band.stride, rows)
@@ -101,18 +101,17 @@ def _rows(s: Sequence, band: Band, fused: bool, backward: bool) -> int:
         return rows
     if not fused:
         return max(1, min(rows, PLAIN_BYTES // (4 * max(1, s.q.shape[0] * s.k.shape[1]))))
-    plain = s.key_mask is None and s.q_segments is None and s.q_positions is None
-    return max(1, s.q.shape[1]) if plain and band.low is None and band.high is None else rows
+    return max(1, s.q.shape[1]) if s.keys.unmarked and band.low is None and band.high is None else rows
 
 
 def _alike(s: Sequence, tiles: Tiles) -> Iterator[tuple[Tiles, bool]]:
     """Runs of tiles, and whether one mask serves all of a run: all its keys are real, or none is and it has no keys."""
-    if tiles.keys == 0 or (s.key_mask is None and s.q_segments is None and s.q_positions is None):
+    if tiles.keys == 0 or s.keys.unmarked:
         yield tiles, True
-    elif s.key_mask is None or s.q_segments is not None or s.q_positions is not None:
+    elif s.keys.real is None or s.keys.segments is not None or s.keys.positions is not None:
         yield tiles, False
     else:
-        real: list[int] = tiles.key_view(s.key_mask[None])[0].sum(-1).tolist()
+        real: list[int] = tiles.key_view(s.keys.real[None])[0].sum(-1).tolist()
         kinds = [n if n in (0, tiles.keys) else -1 for n in real]
         first = 0
         for last in range(1, tiles.blocks + 1):

@@ -56,8 +56,8 @@ def group_forward(s: Sequence, group: HeadGroup, out: Tensor, lse: Tensor) -> No
 def group_backward(s: Sequence, group: HeadGroup, rows: Rows, grads: Gradients) -> None:
     """Add the gradients of all pieces to `grads`, each with the final output and log-sum-exp in `rows`."""
     unflagged = rows
-    if s.q_flags is not None and group.flagged:
-        unflagged = replace(rows, lse=rows.lse.masked_fill(s.q_flags, SKIPPED))
+    if s.queries.flags is not None and group.flagged:
+        unflagged = replace(rows, lse=rows.lse.masked_fill(s.queries.flags, SKIPPED))
     for piece in _pieces(s, group):
         if piece.rows is not None:
             _backward_rows(piece.sequence, piece.band, piece.rows, rows, grads)
@@ -72,8 +72,8 @@ def _pieces(s: Sequence, group: HeadGroup) -> Iterator[_Piece]:
 
     Bands leave out flagged keys. The last piece replaces what the others gave for its rows.
     """
-    flagged = group.flagged and s.q_flags is not None
-    rows, columns = (x.nonzero()[:, 0] if flagged and x is not None else None for x in (s.q_flags, s.k_flags))
+    flagged = group.flagged and s.queries.flags is not None
+    rows, columns = (x.nonzero()[:, 0] if flagged and x is not None else None for x in (s.queries.flags, s.keys.flags))
     near = s if columns is None or not len(columns) else s.without_keys(columns)
     for band in group.bands:
         if band.stride and not band.own_block:
@@ -82,7 +82,7 @@ def _pieces(s: Sequence, group: HeadGroup) -> Iterator[_Piece]:
         else:
             yield _Piece(near.placed() if band.stride else near, band)
     if columns is not None and len(columns):
-        yield _Piece(replace(s.some_keys(columns), key_mask=None), EVERYTHING, columns=columns)
+        yield _Piece(s.with_real(None).some_keys(columns), EVERYTHING, columns=columns)
     if rows is not None and len(rows):
         yield _Piece(s.some_queries(rows), EVERYTHING, rows=rows)
 

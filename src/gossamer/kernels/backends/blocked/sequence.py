@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gossamer.kernels.token_values import TokenValues, taken
+
 __all__ = ["Gradients", "Sequence", "Slots"]
 
 Slots = slice | Tensor
@@ -29,9 +31,8 @@ class Gradients:
 class Sequence:
     """q [heads, queries, size], k and v [heads, keys, size], and one value a token, [queries] or [keys].
 
-    `q_index` and `k_index` number the tokens for dropout; places are what blocks are counted in. `gathered` holds the
-    rising indices of keys that were picked out of a text, whose places positions then tell. Where `key_mask`, segments
-    and positions are None, tiles inside the sequence are all alike.
+    `q_index` and `k_index` number the tokens for dropout. `gathered` holds the rising indices of keys that were picked
+    out of a text, whose places positions then tell. Where both sides are unmarked, tiles inside it are all alike.
     """
 
     q: Tensor
@@ -41,16 +42,9 @@ class Sequence:
     first_head: int
     scale: float
     query_start: int = 0
-    key_mask: Tensor | None = None
-    q_segments: Tensor | None = None
-    k_segments: Tensor | None = None
-    q_positions: Tensor | None = None
-    k_positions: Tensor | None = None
-    q_places: Tensor | None = None
-    k_places: Tensor | None = None
+    queries: TokenValues
+    keys: TokenValues
     gathered: Tensor | None = None
-    q_flags: Tensor | None = None
-    k_flags: Tensor | None = None
     dropout: float = 0.0
     seed: Tensor | None = None
     q_index: Tensor | None = None
@@ -58,40 +52,43 @@ class Sequence:
 
     def some_queries(self, at: Slots) -> Sequence:
         """These queries against all keys; without positions, which only a band reads."""
-        return replace(
-            self, q=self.q[:, at], q_segments=_at(self.q_segments, at), q_index=_at(self.q_index, at),
-            q_positions=None, k_positions=None,
-        )  # fmt: skip
+        s = self._with_positions(None, None)
+        return replace(s, q=self.q[:, at], queries=s.queries[at], q_index=taken(self.q_index, at))
 
     def some_keys(self, at: Slots) -> Sequence:
         """All queries against these keys; without positions, which only a band reads."""
-        return replace(
-            self, k=self.k[:, at], v=self.v[:, at], key_mask=_at(self.key_mask, at),
-            k_segments=_at(self.k_segments, at), k_index=_at(self.k_index, at), q_positions=None, k_positions=None,
-        )  # fmt: skip
+        s = self._with_positions(None, None)
+        return replace(s, k=self.k[:, at], v=self.v[:, at], keys=s.keys[at], k_index=taken(self.k_index, at))
 
     def placed(self) -> Sequence:
         """The same sequence with places for positions, where there are any."""
-        if self.q_places is None or self.k_places is None:
-            return self
-        return replace(self, q_positions=self.q_places, k_positions=self.k_places)
+        q_places, k_places = self.queries.places, self.keys.places
+        return self if q_places is None or k_places is None else self._with_positions(q_places, k_places)
+
+    def _with_positions(self, of_queries: Tensor | None, of_keys: Tensor | None) -> Sequence:
+        queries, keys = replace(self.queries, positions=of_queries), replace(self.keys, positions=of_keys)
+        return replace(self, queries=queries, keys=keys)
 
     def cells(self, stride: int, first: int, stop: int) -> tuple[Sequence, Tensor]:
         """All queries against the keys at places first to stop of their blocks; also returns which keys those are."""
         s = self.placed()
-        q_at, k_at = s.q_positions, s.k_positions
+        q_at, k_at = s.queries.positions, s.keys.positions
         if q_at is None or k_at is None:
             q_at = torch.arange(s.q.shape[1], device=s.q.device) + s.query_start
             k_at = torch.arange(s.k.shape[1], device=s.q.device)
         place = k_at.remainder(stride)
         at = ((place >= first) & (place < stop)).nonzero()[:, 0]
-        return replace(s.some_keys(at), q_positions=q_at, k_positions=k_at[at], gathered=at), at
+        return replace(s.some_keys(at)._with_positions(q_at, k_at[at]), gathered=at), at
 
     def without_keys(self, at: Tensor) -> Sequence:
         """The same sequence in which nobody sees these keys."""
-        mask = self.q.new_ones(self.k.shape[1], dtype=torch.bool) if self.key_mask is None else self.key_mask.clone()
-        mask[at] = False
-        return replace(self, key_mask=mask)
+        real = self.keys.real
+        real = self.q.new_ones(self.k.shape[1], dtype=torch.bool) if real is None else real.clone()
+        real[at] = False
+        return self.with_real(real)
+
+    def with_real(self, real: Tensor | None) -> Sequence:
+        return replace(self, keys=replace(self.keys, real=real))
 
     def every(self, dilation: int, first: int) -> tuple[Sequence, slice, slice]:
         """Query `first` and every dilation-th after it, and the keys in step with them: a shorter sequence, in place.
@@ -101,7 +98,3 @@ class Sequence:
         start, residue = divmod(self.query_start + first, dilation)
         queries, keys = slice(first, None, dilation), slice(residue, None, dilation)
         return replace(self.some_queries(queries).some_keys(keys), query_start=start), queries, keys
-
-
-def _at(x: Tensor | None, at: Slots) -> Tensor | None:
-    return None if x is None else x[at]

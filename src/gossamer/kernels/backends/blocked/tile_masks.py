@@ -40,14 +40,15 @@ def band_mask(s: Sequence, band: Band, tiles: Tiles) -> Tensor | None:
 def own_masks(s: Sequence, band: Band, tiles: Tiles) -> Tensor:
     """A mask for each tile, [1, blocks, rows, keys]: band, key padding, segments, positions."""
     allowed = torch.ones(1, tiles.blocks, tiles.rows, tiles.keys, dtype=torch.bool, device=s.q.device)
-    if s.q_positions is not None and s.k_positions is not None:
-        allowed &= by_positions(band, _of_queries(tiles, s.q_positions), _of_keys(tiles, s.k_positions))
+    queries, keys = s.queries, s.keys
+    if queries.positions is not None and keys.positions is not None:
+        allowed &= by_positions(band, _of_queries(tiles, queries.positions), _of_keys(tiles, keys.positions))
     elif (added := band_mask(s, band, tiles)) is not None:
         allowed &= added == 0
-    if s.key_mask is not None:
-        allowed &= _of_keys(tiles, s.key_mask)
-    if s.q_segments is not None and s.k_segments is not None:
-        allowed &= _of_queries(tiles, s.q_segments) == _of_keys(tiles, s.k_segments)
+    if keys.real is not None:
+        allowed &= _of_keys(tiles, keys.real)
+    if queries.segments is not None and keys.segments is not None:
+        allowed &= _of_queries(tiles, queries.segments) == _of_keys(tiles, keys.segments)
     added = torch.zeros(allowed.shape, dtype=s.q.dtype, device=s.q.device)
     return added.masked_fill_(~allowed, MASKED)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gossamer.kernels.backends.cpu.c_call import Call, CRows, CTensor
 from gossamer.kernels.backends.cpu.library import library
-from gossamer.kernels.backends.cpu.rows import Piece, RowList, Tokens, pieces_of
+from gossamer.kernels.backends.cpu.rows import Piece, RowList, Side, pieces_of
 from gossamer.kernels.dropout import keep_threshold
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.operator import Arguments, Operator, empty_outputs
@@ -151,36 +151,21 @@ def _last_contiguous(x: Tensor) -> Tensor:
 
 def _pieces(call: Arguments) -> tuple[Piece, ...]:
     batch, _, queries, _ = call.q.shape
+    keys, start = call.k.shape[2], call.query_start
     plain = all(band.plain for group in call.groups for band in group.bands)
-    if plain and not call.extras.keys() - {"seed"}:
-        return _unmarked_pieces(call.groups, queries, call.query_start, call.k.shape[2])
-    given = call.extras
-    of_queries = Tokens(
-        rows=queries,
-        start=call.query_start,
-        flags=given.get("q_flags"),
-        segments=given.get("q_segments"),
-        positions=given.get("q_positions"),
-        places=given.get("q_places"),
-    )
-    of_keys = Tokens(
-        rows=call.k.shape[2],
-        real=given.get("key_mask"),
-        flags=given.get("k_flags"),
-        segments=given.get("k_segments"),
-        positions=given.get("k_positions"),
-        places=given.get("k_places"),
-    )
-    return tuple(_pieces_of(call.groups, of_queries, of_keys, batch))
+    if plain and call.keys.unmarked and call.keys.flags is None:
+        return _unmarked_pieces(call.groups, queries, start, keys)
+    sides = Side(rows=queries, start=start, known=call.queries), Side(rows=keys, known=call.keys)
+    return tuple(_pieces_of(call.groups, *sides, batch))
 
 
 @lru_cache(maxsize=64)
 def _unmarked_pieces(groups: tuple[HeadGroup, ...], queries: int, start: int, keys: int) -> tuple[Piece, ...]:
     """Where only the numbers of rows are known, which is the same for every text."""
-    return tuple(_pieces_of(groups, Tokens(rows=queries, start=start), Tokens(rows=keys), 1))
+    return tuple(_pieces_of(groups, Side(rows=queries, start=start), Side(rows=keys), 1))
 
 
-def _pieces_of(groups: tuple[HeadGroup, ...], queries: Tokens, keys: Tokens, batch: int) -> Iterator[Piece]:
+def _pieces_of(groups: tuple[HeadGroup, ...], queries: Side, keys: Side, batch: int) -> Iterator[Piece]:
     for group in groups:
         for piece in pieces_of(group, queries, keys, batch):
             if all(one.index is None or len(one.index) for one in (piece.queries, piece.keys)):
@@ -204,8 +189,9 @@ def _describe(call: Arguments, piece: Piece, out: Tensor, lse: Tensor, sums: Row
     one.second_low, one.second_high = piece.second
     one.scale = call.scale
     if call.dropout:
+        assert call.seed is not None
         one.dropout_threshold, one.dropout_factor = keep_threshold(call.dropout), 1 / (1 - call.dropout)
-        one.seed = int(call.extras["seed"]) % 2**32
+        one.seed = int(call.seed) % 2**32
     return one
 
 

@@ -56,9 +56,9 @@ def _pairs_to_start(inputs: Inputs) -> int:
         return 0
     if not inputs.is_plain:
         return CPU_CALL_LISTED
-    if inputs.k_flags is None and is_plain_eager(inputs.q, inputs.k, inputs.v):
+    if inputs.keys.flags is None and is_plain_eager(inputs.q, inputs.k, inputs.v):
         return 0
-    if inputs.pattern.covers(inputs.queries, inputs.keys, inputs.query_start):
+    if inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start):
         return CPU_CALL_PLAIN
     return CPU_CALL_CAUSAL if is_causal_alone(inputs) else CPU_CALL_PATTERN
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.pieces import HeadGroup
+from gossamer.kernels.token_values import UNMARKED, TokenValues
 from gossamer.patterns import Band
 
-__all__ = ["FAR", "Piece", "RowList", "Tokens", "pieces_of"]
+__all__ = ["FAR", "Piece", "RowList", "Side", "pieces_of"]
 
 FAR = 2**40
 """Stands for no bound; what native/tiles.hpp calls FAR."""
@@ -65,24 +66,12 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """What is known of the rows on one side, each [batch, rows]; None where nothing is.
-
-    `places` are what blocks are counted in: positions unless given.
-    """
+class Side:
+    """How many rows one side has, where the first of them stands among the keys, and what is known of them."""
 
     rows: int
     start: int = 0
-    real: Tensor | None = None
-    flags: Tensor | None = None
-    segments: Tensor | None = None
-    positions: Tensor | None = None
-    places: Tensor | None = None
-
-    @property
-    def unmarked(self) -> bool:
-        """Whether nothing but flags tells these rows from one another."""
-        return self.real is None and self.segments is None and self.positions is None
+    known: TokenValues = UNMARKED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +90,11 @@ class _Lists:
             )
 
 
-def pieces_of(group: HeadGroup, queries: Tokens, keys: Tokens, batch: int) -> Iterator[Piece]:
+def pieces_of(group: HeadGroup, queries: Side, keys: Side, batch: int) -> Iterator[Piece]:
     """The pieces of a group of heads; disjoint, and together all pairs that see each other."""
-    flagged = group.flagged and keys.flags is not None
+    flagged = group.flagged and keys.known.flags is not None
     for band in group.bands:
-        if not flagged and queries.unmarked and keys.unmarked:
+        if not flagged and queries.known.unmarked and keys.known.unmarked:
             yield from _unmarked(band, queries.rows, queries.start, keys.rows).pieces(group)
         else:
             sides = (_chosen(one, batch, band, False if flagged else None) for one in (queries, keys))
@@ -127,11 +116,11 @@ def _unmarked(band: Band, queries: int, start: int, keys: int) -> _Lists:
 
 @lru_cache(maxsize=CACHED_LISTS)
 def _cached(band: Band, queries: int, start: int, keys: int) -> _Lists:
-    of_keys = _all_of(Tokens(rows=keys), _candidates(band, queries, start, keys))
+    of_keys = _all_of(Side(rows=keys), _candidates(band, queries, start, keys))
     if band.stride and not band.own_block and not band.apart:
         listed = replace(_sorted(of_keys, of_keys.at, None), shared=True)
         return _Lists(queries=RowList(rows=queries, start=start), keys=listed, band=_bounds(band))
-    found = _listed(band, _all_of(Tokens(rows=queries, start=start), torch.arange(queries)), of_keys)
+    found = _listed(band, _all_of(Side(rows=queries, start=start), torch.arange(queries)), of_keys)
     return replace(found, queries=replace(found.queries, shared=True), keys=replace(found.keys, shared=True))
 
 
@@ -150,9 +139,9 @@ def _candidates(band: Band, queries: int, start: int, keys: int) -> Tensor:
     return found[found < stop]
 
 
-def _all_of(tokens: Tokens, index: Tensor) -> _Chosen:
+def _all_of(side: Side, index: Tensor) -> _Chosen:
     """These rows of one text that is not marked."""
-    return _Chosen(tokens, 1, torch.zeros_like(index), index, index + tokens.start, None)
+    return _Chosen(side, 1, torch.zeros_like(index), index, index + side.start, None)
 
 
 def _bounds(band: Band) -> Bounds:
@@ -163,7 +152,7 @@ def _bounds(band: Band) -> Bounds:
 class _Chosen:
     """The rows that take part: their text, index, place and document, all int64, one after another."""
 
-    tokens: Tokens
+    side: Side
     batch: int
     text: Tensor
     index: Tensor
@@ -171,17 +160,18 @@ class _Chosen:
     segment: Tensor | None
 
 
-def _chosen(tokens: Tokens, batch: int, band: Band, flagged: bool | None) -> _Chosen:
+def _chosen(side: Side, batch: int, band: Band, flagged: bool | None) -> _Chosen:
     """The real rows of all texts; `flagged`: those that are, or are not."""
-    chosen = torch.ones(batch, tokens.rows, dtype=torch.bool) if tokens.real is None else tokens.real
+    known = side.known
+    chosen = torch.ones(batch, side.rows, dtype=torch.bool) if known.real is None else known.real
     if flagged is not None:
-        assert tokens.flags is not None
-        chosen = chosen & (tokens.flags if flagged else ~tokens.flags)
+        assert known.flags is not None
+        chosen = chosen & (known.flags if flagged else ~known.flags)
     text, index = chosen.nonzero(as_tuple=True)
-    positions = tokens.places if band.stride and tokens.places is not None else tokens.positions
-    at = index + tokens.start if positions is None else positions[text, index].long()
-    segment = None if tokens.segments is None else tokens.segments[text, index].long()
-    return _Chosen(tokens, batch, text, index, at, segment)
+    positions = known.places if band.stride and known.places is not None else known.positions
+    at = index + side.start if positions is None else positions[text, index].long()
+    segment = None if known.segments is None else known.segments[text, index].long()
+    return _Chosen(side, batch, text, index, at, segment)
 
 
 def _in_reach(band: Band, keys: _Chosen) -> _Chosen:
@@ -191,7 +181,7 @@ def _in_reach(band: Band, keys: _Chosen) -> _Chosen:
     place = keys.at.remainder(band.stride)
     kept = ((place >= band.first) & (place < band.stop)) != band.own_block
     text, index, at = keys.text[kept], keys.index[kept], keys.at[kept]
-    return _Chosen(keys.tokens, keys.batch, text, index, at, None if keys.segment is None else keys.segment[kept])
+    return _Chosen(keys.side, keys.batch, text, index, at, None if keys.segment is None else keys.segment[kept])
 
 
 def _listed(band: Band, queries: _Chosen, keys: _Chosen) -> _Lists:
@@ -264,16 +254,16 @@ def _coordinates(
     return numbers, steps, (0, 0), (bounds,)
 
 
-def _sorted(side: _Chosen, band: Tensor, second: Tensor | None) -> RowList:
+def _sorted(chosen: _Chosen, band: Tensor, second: Tensor | None) -> RowList:
     """The rows by text, then by the first coordinate, then by the second."""
     order = torch.arange(len(band))
-    for key in (second, band, side.text):
+    for key in (second, band, chosen.text):
         if key is not None and len(band) and not bool((key[order].diff() >= 0).all()):
             order = order[key[order].argsort(stable=True)]
-    counts = torch.bincount(side.text, minlength=side.batch)
+    counts = torch.bincount(chosen.text, minlength=chosen.batch)
     return RowList(
-        rows=side.tokens.rows,
-        index=side.index[order].int(),
+        rows=chosen.side.rows,
+        index=chosen.index[order].int(),
         band=band[order].int(),
         second=None if second is None else second[order].int(),
         offsets=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
