@@ -67,9 +67,7 @@ def decoder(
     _check_counts(vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads)
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
     require(len(several) > 0, "patterns", patterns, "one pattern or more")
-    if head_size is None:
-        require(hidden_size % heads == 0, "heads", heads, f"a divisor of {hidden_size}")
-        head_size = hidden_size // heads
+    head_size = _equal_share(hidden_size, heads) if head_size is None else head_size
     _check_form(form, rotary_base, axes)
     is_llama = form == "llama"
     attention = Attention(
@@ -93,6 +91,11 @@ def decoder(
         layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
         length=length,
     )  # fmt: skip
+
+
+def _equal_share(hidden_size: int, heads: int) -> int:
+    require(hidden_size % heads == 0, "heads", heads, f"a divisor of {hidden_size}")
+    return hidden_size // heads
 
 
 def _check_form(form: Form, rotary_base: float | None, axes: tuple[int, ...]) -> None:
