@@ -3,7 +3,9 @@
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from types import ModuleType
+from typing import Literal
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ import gossamer.models.heads
 from gossamer.kernels.accounts import account_activation
 from gossamer.kernels.activations import ACTIVATIONS
 from gossamer.kernels.ledger import Ledger
+from gossamer.layers import LayerNorm
 from gossamer.models.heads import Head, HeadModule, Tokens
+from gossamer.models.heads.pooled_head import PooledHead
 
 
 def bricks(package: ModuleType) -> list[type[nn.Module]]:
@@ -63,22 +67,51 @@ def test_a_loss_that_is_not_reckoned_is_refused() -> None:
         assert reckons == (kind in ("masked-lm", "pre-training")), kind
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_an_activation_keeps_what_it_says(name: str) -> None:
-    kept: dict[int, int] = {}
+def kept_bytes(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, module: nn.Module) -> int:
+    """What autograd keeps of a function of `x`, weights left out, each storage once."""
+    weights = {one.untyped_storage().data_ptr() for one in module.parameters()}
+    kept: dict[int, torch.Tensor] = {}
 
     def keep(x: torch.Tensor) -> torch.Tensor:
-        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        kept[x.untyped_storage().data_ptr()] = x
         return x
 
-    x = torch.randn(50, 8, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        y = ACTIVATIONS[name](x * 1.0)
-    assert y.requires_grad
+        assert function(x * 1.0).requires_grad
+    return sum(one.untyped_storage().nbytes() for at, one in kept.items() if at not in weights)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_keeps_what_it_says(name: str) -> None:
+    kept = kept_bytes(ACTIVATIONS[name], torch.randn(50, 8, requires_grad=True), nn.Identity())
     ledger = Ledger(training=True)
     with ledger.section("activation", name) as section:
         account_activation(name, torch.empty(50, 8, device="meta", requires_grad=True), ledger)
-    assert section.kept == sum(kept.values())
+    assert section.kept == kept
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("has_norm", [False, True])
+@pytest.mark.parametrize("reads", ["first", "first-real", "mean"])
+def test_a_pooled_head_keeps_what_it_says(
+    reads: Literal["first", "first-real", "mean"], has_norm: bool, dropout: float
+) -> None:
+    """A first token is a slice of the states, all of which are kept with it; a mean is a vector of its own."""
+    made = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            norm = LayerNorm(16, eps=1e-5, bias=False) if has_norm else None
+            settings = {"activation": "gelu", "dropout": dropout, "input_dropout": dropout, "dense_bias": False}
+            made.append(PooledHead(16, 3, reads=reads, norm=norm, **settings).train())  # type: ignore[arg-type]
+    head, silent = made
+    table = torch.empty(0, 16)
+    kept = kept_bytes(
+        lambda x: head(x, Tokens(word_table=table)).logits, torch.randn(4, 50, 16, requires_grad=True), head
+    )
+    ledger, states = Ledger(training=True), torch.empty(4, 50, 16, device="meta", requires_grad=True)
+    with ledger.section("head", "head", states) as section:
+        silent.account(states, Tokens(word_table=table), ledger)
+    assert section.kept == kept
 
 
 def test_the_backward_pass_is_walked_through_by_hand() -> None:

@@ -13,8 +13,8 @@ from gossamer.errors import plural
 from gossamer.models.bricks import Norm, require_norm
 from gossamer.models.checks import require_choice, require_flag, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
-from gossamer.models.heads.first_token import FirstTokenHead
 from gossamer.models.heads.labels import check_classes, cross_entropy
+from gossamer.models.heads.pooled_head import PooledHead
 from gossamer.models.heads.separators import find_separators
 from gossamer.models.heads.sequence_classification import PoolerActivation
 from gossamer.models.norms import norm_module
@@ -60,7 +60,7 @@ class MultipleChoice(Head, kind="multiple-choice"):
         require_norm(self, "norm")
 
     def build(self, architecture: Architecture) -> HeadModule:
-        return FirstTokenHead(
+        return PooledHead(
             architecture.hidden_size,
             self.outputs,
             activation=self.pooler_activation,

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gossamer.errors import plural
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
-from gossamer.models.heads.first_token import FirstTokenHead
 from gossamer.models.heads.labels import check_classes, cross_entropy
+from gossamer.models.heads.pooled_head import PooledHead
 from gossamer.models.output import Output
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class NextSentence(Head, kind="next-sentence"):
     outputs = 2
 
     def build(self, architecture: Architecture) -> HeadModule:
-        return FirstTokenHead(architecture.hidden_size, self.outputs, activation="tanh")
+        return PooledHead(architecture.hidden_size, self.outputs, activation="tanh")
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         check_classes("labels", labels, (sizes.rows,), 1)

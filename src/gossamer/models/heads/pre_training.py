@@ -12,9 +12,9 @@ from gossamer.errors import InputError
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.models.checks import require_choice, require_flag, require_positive, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
-from gossamer.models.heads.first_token import FirstTokenHead
 from gossamer.models.heads.labels import account_cross_entropy, check_classes, cross_entropy, only
 from gossamer.models.heads.masked_lm import MaskedLMHead, describe_table
+from gossamer.models.heads.pooled_head import PooledHead
 from gossamer.models.output import Output
 from gossamer.models.settings import Activation
 
@@ -78,7 +78,7 @@ class PreTrainingHead(MaskedLMHead):
 
     def __init__(self, architecture: Architecture, settings: PreTraining) -> None:
         super().__init__(architecture, settings.activation, settings.norm_eps, settings.tied)
-        self.pair = FirstTokenHead(architecture.hidden_size, 2, activation="tanh", dropout=settings.pair_dropout)
+        self.pair = PooledHead(architecture.hidden_size, 2, activation="tanh", dropout=settings.pair_dropout)
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
         logits = super().forward(hidden, tokens).logits

@@ -16,7 +16,6 @@ from gossamer.layers import Linear
 from gossamer.models.bricks import Norm, require_norm
 from gossamer.models.checks import require, require_choice, require_flag, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
-from gossamer.models.heads.first_token import FirstTokenHead
 from gossamer.models.heads.labels import (
     USUAL_LABELS,
     check_classes,
@@ -25,6 +24,7 @@ from gossamer.models.heads.labels import (
     only,
     require_labels,
 )
+from gossamer.models.heads.pooled_head import PooledHead
 from gossamer.models.norms import norm_module
 from gossamer.models.output import Output
 from gossamer.models.settings import Activation
@@ -101,7 +101,7 @@ class SequenceClassification(Head, kind="sequence-classification"):
         if self.reads == "last":
             padding = architecture.embeddings.padding_id if self.padding_id is None else self.padding_id
             return LastTokenHead(architecture.hidden_size, self.outputs, padding)
-        return FirstTokenHead(
+        return PooledHead(
             architecture.hidden_size,
             self.outputs,
             activation=self.pooler_activation,

@@ -1,4 +1,4 @@
-"""Scores of a whole text from one vector: its first token, or the mean of all real ones."""
+"""Scores of a whole text from one vector: its first token, its first real one, or the mean of all real ones."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gossamer.models.heads.base import HeadModule, Tokens
 from gossamer.models.heads.embed import Pooling, SentenceEmbedding, pool
 from gossamer.models.output import Output
 
-__all__ = ["FirstTokenHead"]
+__all__ = ["PooledHead"]
 
 
-class FirstTokenHead(HeadModule):
-    """Scores of the whole text from its first token: `output(norm(activation(dense(x))))`, `dense` as BERT's pooler.
+class PooledHead(HeadModule):
+    """Scores of the whole text from one vector `x`: `output(norm(activation(dense(x))))`, `dense` as BERT's pooler.
 
-    `pooled` is what the last map reads, without its dropout. The first token is that of the first position, padding or
-    not, as in `transformers`: pad texts for such a head on the right. `reads` "first-real" takes the first token that
-    is no padding, "mean" the mean of all that are none.
+    `pooled` is what the last map reads, without its dropout. `reads` says what `x` is: "first", the first position,
+    padding or not, as in `transformers` (pad texts for such a head on the right); "first-real", the first token that is
+    no padding; "mean", the mean of all that are none.
     """
 
     def __init__(
@@ -45,15 +45,18 @@ class FirstTokenHead(HeadModule):
         self.activation, self.dropout, self.input_dropout = activation, dropout, input_dropout
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
-        first = F.dropout(self._read(hidden, tokens), self.input_dropout, self.training)
-        pooled = self.dense(first, self.activation)
+        vector = F.dropout(self._read(hidden, tokens), self.input_dropout, self.training)
+        pooled = self.dense(vector, self.activation)
         pooled = pooled if self.norm is None else self.norm(pooled)
         return Output(logits=self.output(F.dropout(pooled, self.dropout, self.training)), pooled=pooled)
 
     @own_frame
     def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
-        first = ledger.operation((len(hidden), hidden.shape[-1]), hidden.dtype, (hidden,))
-        pooled = self.dense.account(ledger.dropout(first, self.input_dropout), ledger, self.activation)
+        shape = len(hidden), hidden.shape[-1]
+        # A first position is a slice: who keeps it keeps all states.
+        is_slice = self.reads == "first" or (self.reads == "first-real" and tokens.key_mask is None)
+        vector = ledger.view(hidden, *shape) if is_slice else ledger.operation(shape, hidden.dtype, (hidden,))
+        pooled = self.dense.account(ledger.dropout(vector, self.input_dropout), ledger, self.activation)
         pooled = pooled if self.norm is None else self.norm.account(pooled, ledger)
         return self.output.account(ledger.dropout(pooled, self.dropout), ledger)
 
