@@ -7,7 +7,8 @@ import torch
 from model_inputs import architecture, model, texts
 
 from gossamer.errors import InputError
-from gossamer.models import MaskedLM
+from gossamer.families import get_family
+from gossamer.models import MaskedLM, Model
 
 IDS = texts()
 BAD = [
@@ -78,3 +79,29 @@ def test_masks_may_be_booleans_or_whole_numbers(dtype: torch.dtype) -> None:
     net, mask = model(architecture()), torch.arange(21).expand(2, -1) < 9
     expected = net(IDS, attention_mask=mask).last_hidden_state
     assert torch.equal(net(IDS, attention_mask=mask.to(dtype)).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "changes", "advice"),
+    [
+        ("bert", "masked-lm", {}, " or lengthen the model: gossamer.lengthen(model, to=128)"),
+        ("longformer", "masked-lm", {"attention_window": 8, "pad_token_id": 1, "max_position_embeddings": 66},
+         " or lengthen the original model: gossamer.lengthen(model, to=128)"),
+        ("modernbert", "masked-lm", {"pad_token_id": 1},
+         " or raise its length (max_position_embeddings in config.json) to 80"),
+        ("llama", "sequence-classification", {},
+         " or raise its length (max_position_embeddings in config.json) to 80"),
+        ("gpt2", "causal-lm", {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 64}, ""),
+        ("gpt2", "sequence-classification", {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 64}, ""),
+    ],
+)  # fmt: skip
+def test_a_long_text_gets_the_advice_that_its_model_can_follow(
+    family: str, head: str, changes: dict[str, Any], advice: str
+) -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    sizes |= {"vocab_size": 20, "max_position_embeddings": 64}
+    read = get_family(family).read({**({} if family == "gpt2" else sizes), "vocab_size": 20, **changes}, head=head)
+    with pytest.raises(InputError) as caught:
+        Model(read)(torch.zeros(1, 80, dtype=torch.int64))
+    said = "this text is 80 tokens long, the model reads 64: shorten it (truncation=True)"
+    assert str(caught.value) == said + advice

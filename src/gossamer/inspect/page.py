@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gossamer.inspect.cost import Cost
+from gossamer.models.architecture import Architecture
+from gossamer.models.inputs import advise_longer
 
 if TYPE_CHECKING:
     from gossamer.inspect.tree import Node
@@ -71,11 +73,9 @@ def _walk(node: Node, lead: str = "", depth: int = 0, last: bool = True) -> Iter
         yield from _walk(child, below, depth + 1, i == len(node.children) - 1)
 
 
-def cost_table(costs: Sequence[Cost], full: Sequence[Cost], limit: int, decoder: bool = False) -> Group:
-    """FLOPs and memory at each length; `full` is the same model under full attention, [] where it is that already.
-
-    What reads less than these lengths can be lengthened, unless it is a decoder.
-    """
+def cost_table(costs: Sequence[Cost], full: Sequence[Cost], architecture: Architecture) -> Group:
+    """FLOPs and memory at each length; `full` is the same model under full attention, [] where it is that already."""
+    limit = architecture.length
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
     for name in ("tokens", "FLOPs", "of it pairs", "memory", "backend"):
         table.add_column(name, justify="left" if name == "backend" else "right", no_wrap=True)
@@ -93,11 +93,17 @@ def cost_table(costs: Sequence[Cost], full: Sequence[Cost], limit: int, decoder:
     notes = [f"one text{first}; 2 FLOPs a multiply-add; memory is estimated, weights included"]
     longest = max((one.length for one in costs), default=0)
     if longest > limit:
-        remedy = (
-            f"lengthen the original to {longest:,}" if full else f"gossamer lengthen MODEL --to {longest} --out DIR"
-        )
-        notes.append(f"* reads {limit:,} tokens at most{'' if decoder else '; ' + remedy}")
+        said = f"* reads {limit:,} tokens at most", _remedy(architecture, longest, full)
+        notes.append("; ".join(filter(None, said)))
     return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def _remedy(architecture: Architecture, length: int, full: Sequence[Cost]) -> str:
+    """What makes the model read so many tokens, where something does: for `lengthen`, as the command's words."""
+    advice = advise_longer(architecture, length)
+    if not advice or architecture.embeddings.positions.scheme != "learned":
+        return advice
+    return f"lengthen the original to {length:,}" if full else f"gossamer lengthen MODEL --to {length} --out DIR"
 
 
 def picture_text(picture: str) -> Text:

@@ -72,7 +72,7 @@ class Summary:
 
     def costs_table(self) -> Group:
         """FLOPs and memory by length, for a rich console."""
-        return cost_table(self.costs, self.full_costs, self.architecture.length, self.architecture.is_decoder)
+        return cost_table(self.costs, self.full_costs, self.architecture)
 
     def __rich__(self) -> Group:
         size = size_text(self.parameters * self.itemsize)

@@ -6,8 +6,9 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 from gossamer.models.tensors import IDS, check_range, describe
+from gossamer.patterns import Full
 
-__all__ = ["as_mask", "check_inputs", "check_length", "check_positions", "flatten_choices"]
+__all__ = ["advise_longer", "as_mask", "check_inputs", "check_length", "check_positions", "flatten_choices"]
 
 _INTEGERS = (*IDS, torch.int16, torch.uint8, torch.int8)
 
@@ -55,15 +56,28 @@ def flatten_choices(
     return flat, None if embeds is None else embeds.flatten(0, 1), counts.pop()
 
 
+def advise_longer(architecture: Architecture, length: int, purpose: str = "") -> str:
+    """What makes a model read so many tokens, and what for; "" where nothing does, for causal layers with a table.
+
+    Without a table of positions the length is a number alone; a model that was lengthened cannot be once more.
+    """
+    if architecture.embeddings.positions.scheme != "learned":
+        return f"raise its length (max_position_embeddings in config.json) to {length}{purpose}"
+    patterns = [layer.attention.pattern for layer in architecture.layers]
+    if architecture.is_decoder or any(one.causal for one in patterns):
+        return ""
+    is_original = all(one == Full() for one in patterns)
+    call = f"gossamer.lengthen(model, to={1 << (length - 1).bit_length()})"
+    return f"lengthen {'the model' if is_original else 'the original model'}{purpose}: {call}"
+
+
 def check_length(length: int, architecture: Architecture) -> None:
     """Refuse a text longer than the model reads, and say how to go on."""
     most = architecture.length
     if length > most:
-        longer = 1 << (length - 1).bit_length()
-        remedy = f" or lengthen the model: gossamer.lengthen(model, to={longer})"
+        remedies = ["shorten it (truncation=True)", advise_longer(architecture, length)]
         raise InputError(
-            f"this text is {length} tokens long, the model reads {most}: shorten it (truncation=True)"
-            f"{'' if architecture.is_decoder else remedy}"
+            f"this text is {length} tokens long, the model reads {most}: {' or '.join(filter(None, remedies))}"
         )
 
 

@@ -123,10 +123,13 @@ def _check_attention(model: Model) -> None:
         )
     rotary = next((one.attention.rotary for one in model.architecture.layers if one.attention.rotary), None)
     if rotary is not None and not model.architecture.is_decoder:
-        raise InputError(
-            f"the model's positions are rotary, of base {rotary.base:g}, and lengthen copies learned ones: "
-            "to read longer texts with it, raise max_position_embeddings in its config.json (no weight depends on it)"
-        )
+        said = f"the model's positions are rotary, of base {rotary.base:g}, and lengthen copies learned ones alone"
+        if model.architecture.embeddings.positions.scheme != "learned":
+            said += (
+                ": to read longer texts with it, raise its length (max_position_embeddings in config.json), on which "
+                "no weight depends"
+            )
+        raise InputError(said)
     for i, layer in enumerate(model.architecture.layers):
         if layer.attention.pattern != Full():
             raise InputError(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.encoder import Model
-from gossamer.patterns import Full
+from gossamer.models.inputs import advise_longer
 from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, room
 from gossamer.text import Tokenizer
@@ -137,9 +137,10 @@ class Task:
         said = f"text {i}{beside} is {length} tokens long, the model reads {most}"
         counted = f" ({length - around} without special tokens)" if around else ""
         if long == "error":
-            raise InputError(f"{said}: {self._remedy(length)}, or give long='chunk' or long='truncate'{counted}")
+            remedies = (self._remedy(length), "give long='chunk' or long='truncate'")
+            raise InputError(f"{said}: {', or '.join(filter(None, remedies))}{counted}")
         done_instead = "cut" if long == "truncate" else self._chunked()
-        return f"{said}: {done_instead}; {self._remedy(length)}{counted}"
+        return f"{said}: {'; '.join(filter(None, (done_instead, self._remedy(length))))}{counted}"
 
     def _chunked(self) -> str:
         """How a text longer than the model is read, for its note."""
@@ -148,11 +149,7 @@ class Task:
     def _remedy(self, length: int) -> str:
         if length <= self.model.architecture.length:
             return f"max_length={length} reads it at once, beyond what the model's own files say"
-        # A model that was lengthened cannot be once more.
-        is_original = all(layer.attention.pattern == Full() for layer in self.model.architecture.layers)
-        which = "the model" if is_original else "the original model"
-        call = f"gossamer.lengthen(model, to={1 << (length - 1).bit_length()})"
-        return f"lengthen {which} to read it at once: {call}"
+        return advise_longer(self.model.architecture, length, " to read it at once")
 
 
 def list_texts(name: str, texts: object) -> list[Any]:
