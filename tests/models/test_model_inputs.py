@@ -9,6 +9,7 @@ from model_inputs import architecture, model, texts
 from gossamer.errors import InputError
 from gossamer.families import get_family
 from gossamer.models import MaskedLM, Model
+from gossamer.models.decoders import decoder
 
 IDS = texts()
 BAD = [
@@ -105,3 +106,10 @@ def test_a_long_text_gets_the_advice_that_its_model_can_follow(
         Model(read)(torch.zeros(1, 80, dtype=torch.int64))
     said = "this text is 80 tokens long, the model reads 64: shorten it (truncation=True)"
     assert str(caught.value) == said + advice
+
+
+def test_a_decoder_of_axes_gets_no_advice_that_it_cannot_follow() -> None:
+    """Its tables have positions for so many tokens, and nothing makes them longer."""
+    described = decoder(vocabulary_size=20, length=64, layers=1, hidden_size=8, heads=2, axes=(8, 8))
+    with pytest.raises(InputError, match=r"the model reads 64: shorten it \(truncation=True\)$"):
+        Model(described)(torch.zeros(1, 80, dtype=torch.int64))

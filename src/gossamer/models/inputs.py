@@ -57,14 +57,15 @@ def flatten_choices(
 
 
 def advise_longer(architecture: Architecture, length: int, purpose: str = "") -> str:
-    """What makes a model read so many tokens, and what for; "" where nothing does, for causal layers with a table.
+    """What makes a model read so many tokens, and what for; "" where nothing does: causal layers with a table, axes.
 
     Without a table of positions the length is a number alone; a model that was lengthened cannot be once more.
     """
-    if architecture.embeddings.positions.scheme != "learned":
+    positions = architecture.embeddings.positions
+    if positions.reach is None:
         return f"raise its length (max_position_embeddings in config.json) to {length}{purpose}"
     patterns = [layer.attention.pattern for layer in architecture.layers]
-    if architecture.is_decoder or any(one.causal for one in patterns):
+    if positions.scheme != "learned" or architecture.is_decoder or any(one.causal for one in patterns):
         return ""
     is_original = all(one == Full() for one in patterns)
     call = f"gossamer.lengthen(model, to={1 << (length - 1).bit_length()})"

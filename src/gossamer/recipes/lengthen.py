@@ -124,7 +124,7 @@ def _check_attention(model: Model) -> None:
     rotary = next((one.attention.rotary for one in model.architecture.layers if one.attention.rotary), None)
     if rotary is not None and not model.architecture.is_decoder:
         said = f"the model's positions are rotary, of base {rotary.base:g}, and lengthen copies learned ones alone"
-        if model.architecture.embeddings.positions.scheme != "learned":
+        if model.architecture.embeddings.positions.reach is None:
             said += (
                 ": to read longer texts with it, raise its length (max_position_embeddings in config.json), on which "
                 "no weight depends"
