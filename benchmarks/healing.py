@@ -159,7 +159,8 @@ def _cut(model: Model, length: int) -> Model:
     """The model with the first rows of its position table alone, for runs that are to be short."""
     old = model.architecture
     positions = replace(old.embeddings.positions, length=length)
-    new = Model(replace(old, embeddings=replace(old.embeddings, positions=positions)), tokenizer=model.tokenizer)
+    longer = replace(old, embeddings=replace(old.embeddings, positions=positions), length=length)
+    new = Model(longer, tokenizer=model.tokenizer)
     state = model.state_dict()
     state["embeddings.position.weight"] = state["embeddings.position.weight"][: positions.offset + length]
     new.load_state_dict(state)

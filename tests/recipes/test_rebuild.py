@@ -86,7 +86,7 @@ def test_what_is_known_of_the_old_model_goes_along() -> None:
     model.source, model.card, model.notes = "somewhere", {"license": "mit"}, ["read with care"]
     positions = dataclasses.replace(model.architecture.embeddings.positions, length=64)
     embeddings = dataclasses.replace(model.architecture.embeddings, positions=positions)
-    longer = dataclasses.replace(model.architecture, embeddings=embeddings)
+    longer = dataclasses.replace(model.architecture, embeddings=embeddings, length=64)
     new = rebuild(model, longer, {"embeddings.position.weight": torch.zeros(64, 8)}, source=str)
     assert (new.extra_config, new.generation_config) == (model.extra_config, model.generation_config)
     assert (new.source, new.card, new.notes) == (model.source, model.card, model.notes)
