@@ -11,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,22 @@ settings.register_profile(
 )
 settings.register_profile("all", settings.get_profile("default"), max_examples=300)
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def kinds_of_a_test_are_its_own() -> Iterator[None]:
+    """A kind of pattern, head, storage or objective that a test adds goes with it: others list what there is."""
+    from gossamer.layers.storages import Storage
+    from gossamer.models.heads import Head
+    from gossamer.patterns import Pattern
+    from gossamer.training.objectives import Objective
+
+    registries = [owner.kinds for owner in (Pattern, Head, Storage, Objective)]
+    before = [dict(kinds) for kinds in registries]
+    yield
+    for kinds, known in zip(registries, before, strict=True):
+        kinds.clear()
+        kinds.update(known)
 
 
 @pytest.fixture(scope="session")

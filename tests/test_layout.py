@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,12 @@ def test_package_never_imports_transformers():
         if name.split(".")[0] == "transformers"
     ]
     assert not found, "\n".join(found)
+
+
+def test_test_files_have_names_of_their_own():
+    """pytest imports them by name alone: of two that share one, the second is not run where the first was."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_functions_and_files_stay_small():

@@ -175,7 +175,6 @@ def test_a_pattern_without_a_rule_of_its_own() -> None:
         def __str__(self) -> str:
             return "squares"
 
-    Pattern.kinds.pop("squares of a test")
     for pattern in (Squares(), PerHead((Squares(), 1), (Window(2, 2), 1))):
         call = random_call(pattern, 90, segments=torch.arange(90).expand(2, -1) // 40)
         wanted = defined(call)

@@ -16,11 +16,6 @@ from gossamer.models.cache.plan import begin
 from gossamer.patterns import Band, Cells, Kept, Pattern, Pieces, pattern_from_dict
 
 
-@pytest.fixture(autouse=True)
-def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pattern, "kinds", dict(Pattern.kinds))
-
-
 class Earlier:
     """All that a pattern must say: every query sees itself and what comes before."""
 

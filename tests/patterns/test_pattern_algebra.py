@@ -133,14 +133,11 @@ def test_two_classes_of_one_kind_are_refused() -> None:
     """The descriptions of one would be read as the other's; the same definition run again is no second class."""
     first = own("a", "own of a test")
     assert own("a", "own of a test") is not first
-    try:
-        with pytest.raises(InputError, match=r"pattern .*Second: the kind 'own of a test' is .*Own's; declare it with"):
-            type("Second", (Pattern,), {"__module__": "elsewhere"}, kind="own of a test")
-        with pytest.raises(InputError, match=r"the kind 'window' is gossamer\.patterns\.window\.Window's"):
-            type("Window", (Pattern,), {"__module__": "elsewhere"}, kind="window")
-        assert Pattern.kinds["window"] is Window
-    finally:
-        del Pattern.kinds["own of a test"]
+    with pytest.raises(InputError, match=r"pattern .*Second: the kind 'own of a test' is .*Own's; declare it with"):
+        type("Second", (Pattern,), {"__module__": "elsewhere"}, kind="own of a test")
+    with pytest.raises(InputError, match=r"the kind 'window' is gossamer\.patterns\.window\.Window's"):
+        type("Window", (Pattern,), {"__module__": "elsewhere"}, kind="window")
+    assert Pattern.kinds["window"] is Window
 
 
 @pytest.mark.parametrize("base", [Window, Full, Fixed, Strided, PerHead, Union, Sink, Prefix, Chunks])
