@@ -13,7 +13,7 @@ from tiny_runs import assert_same_run, checkpoints, decoder_config, encoder_conf
 import gossamer as gs
 from gossamer.layers import LowRank
 from gossamer.models import Architecture, MaskedLM
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.recipes.storages import store
 from gossamer.text import byte_tokenizer
 from gossamer.training import journal as journal_module

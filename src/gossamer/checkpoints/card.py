@@ -7,8 +7,8 @@ from typing import Any
 
 from gossamer.errors import plural
 from gossamer.families import Family
-from gossamer.models.encoder import Model
 from gossamer.models.heads import SentenceEmbedding
+from gossamer.models.model import Model
 from gossamer.regular_files import open_regular
 
 __all__ = ["CARD", "model_card", "read_card"]

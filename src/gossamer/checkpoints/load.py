@@ -11,9 +11,9 @@ from gossamer.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from gossamer.checkpoints.files import list_some, reason
 from gossamer.checkpoints.matching import match_tensors
 from gossamer.errors import InputError, quote, remark
-from gossamer.models.encoder import Model
 from gossamer.models.heads import Head
 from gossamer.models.initial import initialise
+from gossamer.models.model import Model
 
 __all__ = ["HEADS", "find_device", "load"]
 

@@ -21,8 +21,8 @@ from gossamer.checkpoints.seal import SEAL, is_as_sealed, seal
 from gossamer.checkpoints.sentence_transformers import write_sentence_files
 from gossamer.errors import GossamerError, InputError, quote, remark
 from gossamer.families import Family, family_for, get_family
-from gossamer.models.encoder import Model
 from gossamer.models.heads import SentenceEmbedding
+from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.regular_files import open_regular
 from gossamer.text import Tokenizer

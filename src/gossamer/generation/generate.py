@@ -17,7 +17,7 @@ from gossamer.generation.inputs import Prompts, Stops, read_prompts, read_seeds,
 from gossamer.generation.loop import Piece, Row, Stopped, continue_rows
 from gossamer.generation.sampling import Sampling
 from gossamer.generation.stream import TextStream
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 
 __all__ = ["Generated", "Generation", "generate"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote
-from gossamer.models.encoder import Model
 from gossamer.models.inputs import as_mask
+from gossamer.models.model import Model
 from gossamer.models.tensors import describe
 from gossamer.text.encoding import end_of_documents
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from gossamer.generation.sampling import Sampling, choose
 from gossamer.generation.stream import TextStream
 from gossamer.models.cache import Cache
-from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating, without_head
+from gossamer.models.model import Model
 
 __all__ = ["Piece", "Row", "Stopped", "continue_rows"]
 

@@ -13,7 +13,7 @@ from gossamer.errors import InputError
 from gossamer.kernels.ledger import Ledger
 from gossamer.models.account import account_model, model_without_memory
 from gossamer.models.architecture import Architecture
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 
 __all__ = ["Cost", "PartCost", "cost"]
 

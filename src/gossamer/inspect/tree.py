@@ -14,7 +14,7 @@ from gossamer.inspect.cost import Cost, PartCost
 from gossamer.layers import FeedForwardNetwork, LayerNorm, Linear, RMSNorm, SelfAttention, Storage
 from gossamer.models.account import model_without_memory
 from gossamer.models.architecture import Architecture, Layer, Positions
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.models.settings import NormPlace
 from gossamer.patterns import Pattern
 

@@ -6,14 +6,13 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from gossamer.kernels import attend
 from gossamer.kernels.accounts import account_attention
 from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.ledger import Ledger, own_frame
-from gossamer.layers.linear import Linear
-from gossamer.layers.norms import LayerNorm, RMSNorm
+from gossamer.layers.multi_head import MultiHeadMaps, account_heads, merge_heads, split_heads
 from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Full, Global, Pattern
 
@@ -22,9 +21,6 @@ __all__ = [
     "KeyValueCache",
     "SelfAttention",
     "TokenInfo",
-    "account_heads",
-    "merge_heads",
-    "split_heads",
 ]
 
 Attend = Callable[..., Tensor]
@@ -42,25 +38,6 @@ class TokenInfo:
     segments: Int[Tensor, "batch length"] | None = None
     global_mask: Bool[Tensor, "batch length"] | None = None
     positions: Int[Tensor, "#batch length"] | None = None
-
-
-def split_heads(
-    projected: Float[Tensor, "batch length inner"], head_size: int
-) -> Float[Tensor, "batch heads length head_size"]:
-    """The columns of all heads as heads."""
-    return projected.unflatten(-1, (-1, head_size)).transpose(1, 2)
-
-
-def merge_heads(out: Float[Tensor, "batch heads length head_size"]) -> Float[Tensor, "batch length inner"]:
-    """What all heads gave, side by side."""
-    return out.transpose(1, 2).flatten(2)
-
-
-def account_heads(project: Linear, x: Float[Tensor, "batch length hidden"], head_size: int, ledger: Ledger) -> Tensor:
-    """What a projection and `split_heads` take."""
-    projected = project.account(x, ledger)
-    rows, length, columns = projected.shape
-    return ledger.view(projected, rows, columns // head_size, length, head_size)
 
 
 @runtime_checkable
@@ -94,7 +71,7 @@ class KeyValueCache(Protocol):
         """
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(MultiHeadMaps):
     """Multi-head attention (Vaswani et al. 2017, section 3.2) under any pattern.
 
     With `global_projections`, tokens flagged in `tokens.global_mask` are read with query, key and value projections of
@@ -110,39 +87,6 @@ class SelfAttention(nn.Module):
 
     hook: AttentionHook | None = None
 
-    def __init__(
-        self,
-        hidden_size: int,
-        heads: int,
-        head_size: int,
-        *,
-        norm: LayerNorm | RMSNorm | None,
-        output_norm: LayerNorm | RMSNorm | None = None,
-        global_projections: bool = False,
-        key_heads: int | None = None,
-        bias: bool = True,
-        output_bias: bool = True,
-        query_norm: LayerNorm | RMSNorm | None = None,
-        key_norm: LayerNorm | RMSNorm | None = None,
-    ) -> None:
-        super().__init__()
-        inner, key_inner = heads * head_size, (key_heads or heads) * head_size
-        self.heads = heads
-        self.head_size = head_size
-        self.query = Linear(hidden_size, inner, bias=bias)
-        self.key = Linear(hidden_size, key_inner, bias=bias)
-        self.value = Linear(hidden_size, key_inner, bias=bias)
-        self.global_projections = global_projections
-        if global_projections:
-            self.query_global = Linear(hidden_size, inner, bias=bias)
-            self.key_global = Linear(hidden_size, key_inner, bias=bias)
-            self.value_global = Linear(hidden_size, key_inner, bias=bias)
-        self.query_norm = query_norm
-        self.key_norm = key_norm
-        self.output = Linear(inner, hidden_size, bias=output_bias)
-        self.norm = norm
-        self.output_norm = output_norm
-
     def forward(
         self,
         hidden: Float[Tensor, "batch length hidden"],
@@ -157,9 +101,7 @@ class SelfAttention(nn.Module):
         distance_bias: DistanceBias | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
         rate = dropout if self.training else 0.0
-        q, k, v = (self._split(project(hidden)) for project in (self.query, self.key, self.value))
-        q = q if self.query_norm is None else self.query_norm(q)
-        k = k if self.key_norm is None else self.key_norm(k)
+        q, (k, v) = self.queries(hidden), self.keys_values(hidden)
         if rotation is not None:
             q, k = rotation.turn(q), rotation.turn(k)
         if memory is not None:
@@ -188,9 +130,7 @@ class SelfAttention(nn.Module):
         switched: bool = False,
     ) -> Tensor:
         """What `forward` takes without padding; `switched`: with a `head_mask`."""
-        q, k, v = (account_heads(one, hidden, self.head_size, ledger) for one in (self.query, self.key, self.value))
-        q = q if self.query_norm is None else self.query_norm.account(q, ledger)
-        k = k if self.key_norm is None else self.key_norm.account(k, ledger)
+        q, k, v = self.account_maps(hidden, hidden, ledger)
         if rotation is not None:
             q, k = rotation.account(q, ledger), rotation.account(k, ledger)
         out = account_attention(q, k, v, pattern, ledger, dropout, distance_table)
@@ -198,7 +138,7 @@ class SelfAttention(nn.Module):
             out = self._account_globals(out, hidden, ledger, dropout)
         if switched:
             out = ledger.multiply(out, out.new_empty(self.heads, 1, 1))
-        return self.output.account(ledger.view(out, *hidden.shape[:2], self.heads * self.head_size), ledger)
+        return self.account_output(out, ledger)
 
     def _account_globals(self, local: Tensor, hidden: Tensor, ledger: Ledger, dropout: float) -> Tensor:
         """What `_read_globals` takes of the first tokens."""
@@ -219,9 +159,6 @@ class SelfAttention(nn.Module):
             return attend
         return self.hook.attending(tokens, flagged)
 
-    def _split(self, projected: Float[Tensor, "batch length inner"]) -> Float[Tensor, "batch heads length head_size"]:
-        return split_heads(projected, self.head_size)
-
     def _read_globals(
         self,
         local: Float[Tensor, "batch heads length head_size"],
@@ -239,8 +176,8 @@ class SelfAttention(nn.Module):
         rows = flagged.int().argsort(dim=1, descending=True, stable=True)[:, :most]
         segments = None if tokens.segments is None else (tokens.segments.gather(1, rows), tokens.segments)
         gathered = hidden.gather(1, rows[..., None].expand(-1, -1, hidden.shape[-1]))
-        q = self._split(self.query_global(gathered))
-        k, v = self._split(self.key_global(hidden)), self._split(self.value_global(hidden))
+        maps = ((self.query_global, gathered), (self.key_global, hidden), (self.value_global, hidden))
+        q, k, v = (split_heads(project(x), self.head_size) for project, x in maps)
         read = self._attend(tokens, flagged=True)
         new = read(q, k, v, Full(), scale=scale, key_mask=tokens.key_mask, segments=segments, dropout=rate)
         where = rows[:, None, :, None].expand(-1, *local.shape[1:2], -1, local.shape[-1])
@@ -257,7 +194,8 @@ class SelfAttention(nn.Module):
         scale: float | None,
     ) -> Float[Tensor, "batch heads length head_size"]:
         """The same without shapes that depend on data, for tracing: every row is read, the flagged ones are kept."""
-        q, k, v = (self._split(one(hidden)) for one in (self.query_global, self.key_global, self.value_global))
+        maps = (self.query_global, self.key_global, self.value_global)
+        q, k, v = (split_heads(project(hidden), self.head_size) for project in maps)
         new = attend(
             q, k, v, Global(), scale=scale,
             key_mask=tokens.key_mask, segments=tokens.segments, global_mask=flagged, dropout=rate,

@@ -4,15 +4,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels import attend
 from gossamer.kernels.accounts import account_attention
 from gossamer.kernels.ledger import Ledger, own_frame
-from gossamer.layers.attention import TokenInfo, account_heads, merge_heads, split_heads
-from gossamer.layers.linear import Linear
-from gossamer.layers.norms import LayerNorm, RMSNorm
+from gossamer.layers.attention import TokenInfo
+from gossamer.layers.multi_head import MultiHeadMaps, merge_heads
 from gossamer.patterns import Full
 
 __all__ = ["CrossAttention", "CrossKeyValueCache", "OtherStates"]
@@ -42,39 +41,13 @@ class CrossKeyValueCache(Protocol):
         """Attention of q over what is kept."""
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(MultiHeadMaps):
     """Multi-head attention whose keys and values are made of other states (Vaswani et al. 2017, section 3.2.3).
 
     Every query sees every real token of the other states: of its own document, where both sides have segments. Heads,
     norms and biases are as in `SelfAttention`. With a `memory` other states are needed at the first call alone.
     Returns the sublayer's output; the caller adds the residual and applies `norm` and `output_norm`.
     """
-
-    def __init__(
-        self,
-        hidden_size: int,
-        heads: int,
-        head_size: int,
-        *,
-        norm: LayerNorm | RMSNorm | None,
-        output_norm: LayerNorm | RMSNorm | None = None,
-        key_heads: int | None = None,
-        bias: bool = True,
-        output_bias: bool = True,
-        query_norm: LayerNorm | RMSNorm | None = None,
-        key_norm: LayerNorm | RMSNorm | None = None,
-    ) -> None:
-        super().__init__()
-        inner, key_inner = heads * head_size, (key_heads or heads) * head_size
-        self.head_size = head_size
-        self.query = Linear(hidden_size, inner, bias=bias)
-        self.key = Linear(hidden_size, key_inner, bias=bias)
-        self.value = Linear(hidden_size, key_inner, bias=bias)
-        self.query_norm = query_norm
-        self.key_norm = key_norm
-        self.output = Linear(inner, hidden_size, bias=output_bias)
-        self.norm = norm
-        self.output_norm = output_norm
 
     def forward(
         self,
@@ -86,14 +59,13 @@ class CrossAttention(nn.Module):
         scale: float | None = None,
         memory: CrossKeyValueCache | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
-        q = split_heads(self.query(hidden), self.head_size)
-        q = q if self.query_norm is None else self.query_norm(q)
+        q = self.queries(hidden)
         if memory is not None:
             if other is not None and not memory.filled:
-                memory.fill(*self._keys_values(other.states), other.tokens.key_mask)
+                memory.fill(*self.keys_values(other.states), other.tokens.key_mask)
             return self.output(merge_heads(memory.attend(q, scale)))
         assert other is not None
-        k, v = self._keys_values(other.states)
+        k, v = self.keys_values(other.states)
         out = attend(
             q, k, v, Full(), key_mask=other.tokens.key_mask, segments=_segments(tokens, other),
             scale=scale, dropout=dropout if self.training else 0.0,
@@ -105,16 +77,9 @@ class CrossAttention(nn.Module):
         self, hidden: Float[Tensor, "batch length hidden"], other: Tensor, ledger: Ledger, dropout: float = 0.0
     ) -> Tensor:
         """What `forward` takes without a memory; other: the other states, [batch, keys, hidden]."""
-        maps = ((self.query, hidden), (self.key, other), (self.value, other))
-        q, k, v = (account_heads(project, x, self.head_size, ledger) for project, x in maps)
-        q = q if self.query_norm is None else self.query_norm.account(q, ledger)
-        k = k if self.key_norm is None else self.key_norm.account(k, ledger)
+        q, k, v = self.account_maps(hidden, other, ledger)
         out = account_attention(q, k, v, Full(), ledger, dropout)
-        return self.output.account(ledger.view(out, *hidden.shape[:2], q.shape[1] * self.head_size), ledger)
-
-    def _keys_values(self, states: Float[Tensor, "batch keys hidden"]) -> tuple[Tensor, Tensor]:
-        k, v = (split_heads(project(states), self.head_size) for project in (self.key, self.value))
-        return k if self.key_norm is None else self.key_norm(k), v
+        return self.account_output(out, ledger)
 
 
 def _segments(tokens: TokenInfo, other: OtherStates) -> tuple[Tensor, Tensor] | None:

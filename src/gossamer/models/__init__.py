@@ -14,7 +14,6 @@ from gossamer.models.architecture import (
     differences,
 )
 from gossamer.models.cache import Cache
-from gossamer.models.encoder import Model
 from gossamer.models.heads import (
     CausalLM,
     Head,
@@ -28,6 +27,7 @@ from gossamer.models.heads import (
     SequenceClassification,
     TokenClassification,
 )
+from gossamer.models.model import Model
 from gossamer.models.next_token import count_labels
 from gossamer.models.output import Output
 

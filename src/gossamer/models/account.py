@@ -11,8 +11,8 @@ from gossamer.errors import InputError
 from gossamer.kernels.ledger import Ledger
 from gossamer.layers import DistanceWeights, FeedForwardNetwork, Rotation, SelfAttention, account_residual, rotation
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.encoder import Model
 from gossamer.models.heads import CausalLMHead, Tokens
+from gossamer.models.model import Model
 from gossamer.models.next_token import account_next_token_loss
 from gossamer.models.stack import norms_of
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 
 __all__ = ["evaluating", "without_head"]
 

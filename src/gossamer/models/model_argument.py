@@ -4,7 +4,7 @@ from os import PathLike
 from typing import Any
 
 from gossamer.errors import InputError, quote
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 
 __all__ = ["check_model"]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture, differences
-from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
+from gossamer.models.model import Model
 from gossamer.text import speeches
 
 __all__ = ["changed_dropout", "compare_states", "of_any_layer", "probe", "read_states", "relative_difference"]

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 from gossamer.errors import InputError, plural, quote
 from gossamer.metrics.language import bits_per_token
-from gossamer.models.encoder import Model
 from gossamer.models.heads import MaskedLM, PreTraining
+from gossamer.models.model import Model
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_reading import read_yaml

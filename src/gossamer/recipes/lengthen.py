@@ -14,8 +14,8 @@ from gossamer.errors import InputError, plural, quote, remark
 from gossamer.families import get_family
 from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer
 from gossamer.models.checks import MOST_ROWS
-from gossamer.models.encoder import Model
 from gossamer.models.heads import Head
+from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.patterns import Full, Global, Window
 from gossamer.recipes.compare import changed_dropout, compare_states

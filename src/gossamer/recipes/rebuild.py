@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gossamer.families import Family, family_for
 from gossamer.models.architecture import Architecture
-from gossamer.models.encoder import Model
 from gossamer.models.heads import (
     Head,
     MultipleChoice,
@@ -19,6 +18,7 @@ from gossamer.models.heads import (
     SequenceClassification,
     TokenClassification,
 )
+from gossamer.models.model import Model
 from gossamer.recipes.compare import of_any_layer
 
 __all__ = ["fit", "rebuild", "why_own_format"]

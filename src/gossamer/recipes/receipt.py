@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gossamer import __version__
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 
 __all__ = ["Receipt", "conditions", "describe"]
 

@@ -10,7 +10,7 @@ import torch
 from gossamer.errors import InputError, quote
 from gossamer.layers import DENSE, Linear, Storage
 from gossamer.models.architecture import StoredMaps
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.recipes.rebuild import rebuild
 
 __all__ = ["merge", "store"]

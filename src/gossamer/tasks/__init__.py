@@ -9,7 +9,7 @@ import torch
 
 from gossamer.checkpoints.load import find_device
 from gossamer.errors import InputError, quote
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.tasks.answer import Answer, Answers, AnswerTask
 from gossamer.tasks.base import Task

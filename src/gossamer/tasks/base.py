@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
-from gossamer.models.encoder import Model
 from gossamer.models.inputs import advise_longer
+from gossamer.models.model import Model
 from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, room
 from gossamer.text import Tokenizer

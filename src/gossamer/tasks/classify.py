@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural, quote
-from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import SequenceClassification
+from gossamer.models.model import Model
 from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts
 from gossamer.tasks.frames import PairFrame, find_pair_frame
 from gossamer.tasks.names import checks_options

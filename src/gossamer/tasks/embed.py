@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
-from gossamer.models.encoder import Model
 from gossamer.models.heads import SentenceEmbedding
+from gossamer.models.model import Model
 from gossamer.tasks.base import Long, Task, check_text, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, check_progress, room

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
-from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.heads import HeadModule, MaskedLM, PreTraining, Tokens
+from gossamer.models.model import Model
 from gossamer.tasks.base import Long, Result, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room

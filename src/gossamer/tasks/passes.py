@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.models.output import Output
 from gossamer.tasks.frames import Frame
 

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import SentenceEmbedding, pool
+from gossamer.models.model import Model
 from gossamer.tasks.frames import Frame
 from gossamer.tasks.passes import Pass, PassPlan, in_batches, read_rows, room
 from gossamer.text import EncodedPart

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gossamer.checkpoints.load import find_device
 from gossamer.errors import InputError, quote, remark
-from gossamer.models.encoder import Model
 from gossamer.models.heads import SentenceEmbedding
+from gossamer.models.model import Model
 from gossamer.tasks.base import list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.similarity import Vectors, compare_all, compare_pairs

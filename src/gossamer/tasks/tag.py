@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from gossamer.errors import InputError, quote
-from gossamer.models.encoder import Model
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import TokenClassification
+from gossamer.models.model import Model
 from gossamer.tasks.base import Long, Result, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states

@@ -15,7 +15,7 @@ from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.text import Tokenizer
 from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig

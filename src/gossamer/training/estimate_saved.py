@@ -13,7 +13,7 @@ import torch
 from gossamer.kernels.ledger import Ledger, Section
 from gossamer.models.account import account_model, model_without_memory
 from gossamer.models.architecture import Architecture
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 
 __all__ = ["Pass", "parts_of", "trained_model"]
 

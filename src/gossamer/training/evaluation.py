@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.training.objectives import Objective
 from gossamer.training.processes import Processes
 from gossamer.training.steps import autocast

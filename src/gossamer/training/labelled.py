@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, plural
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.text import Tokenizer, read_documents
 from gossamer.training.config import TrainingConfig
 from gossamer.training.held_out import hold_out

@@ -13,7 +13,7 @@ import torch
 from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import InputError, quote
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.training.config import TrainingConfig
 from gossamer.training.material import check_output, gather

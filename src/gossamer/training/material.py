@@ -15,7 +15,7 @@ from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError, plural, quote
 from gossamer.layers.linear import frozen_names
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.text import TokenFile, Tokenizer, read_documents, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.config import TrainingConfig

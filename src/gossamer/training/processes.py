@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 
 __all__ = ["Processes", "full_state", "whole"]
 

@@ -16,7 +16,7 @@ import torch
 from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import GossamerError, InputError
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
 from gossamer.training.evaluation import evaluate

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.training.objectives import Objective
 from gossamer.training.processes import Processes
 

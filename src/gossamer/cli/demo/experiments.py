@@ -21,7 +21,7 @@ from gossamer.metrics import (
     retrieval_ranks,
     ridge_cross_validated,
 )
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.patterns import Full
 from gossamer.recipes import lengthen
 from gossamer.tasks import Embed

@@ -23,7 +23,7 @@ from gossamer.cli.demo.plots import Pictures, draw_pictures
 from gossamer.cli.output import progress, working
 from gossamer.errors import InputError
 from gossamer.inspect import summary
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.recipes import lengthen
 from gossamer.tasks import Embed
 

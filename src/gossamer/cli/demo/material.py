@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import InputError
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.text import Speech, passages, speeches
 
 __all__ = ["Material", "Tokens", "check_draw", "draw_material"]

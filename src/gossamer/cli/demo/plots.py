@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 
 __all__ = ["Pictures", "draw_pictures"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from gossamer.models.encoder import Model
+from gossamer.models.model import Model
 from gossamer.patterns import Pattern
 
 __all__ = ["attending", "measured", "with_pattern"]

@@ -1,0 +1,93 @@
+"""The maps of multi-head attention: states to queries, keys and values of every head, and back."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.kernels.ledger import Ledger
+from gossamer.layers.linear import Linear
+from gossamer.layers.norms import LayerNorm, RMSNorm
+
+__all__ = ["MultiHeadMaps", "account_heads", "merge_heads", "split_heads"]
+
+
+def split_heads(
+    projected: Float[Tensor, "batch length inner"], head_size: int
+) -> Float[Tensor, "batch heads length head_size"]:
+    """The columns of all heads as heads."""
+    return projected.unflatten(-1, (-1, head_size)).transpose(1, 2)
+
+
+def merge_heads(out: Float[Tensor, "batch heads length head_size"]) -> Float[Tensor, "batch length inner"]:
+    """What all heads gave, side by side."""
+    return out.transpose(1, 2).flatten(2)
+
+
+def account_heads(project: Linear, x: Float[Tensor, "batch length hidden"], head_size: int, ledger: Ledger) -> Tensor:
+    """What a projection and `split_heads` take."""
+    projected = project.account(x, ledger)
+    rows, length, columns = projected.shape
+    return ledger.view(projected, rows, columns // head_size, length, head_size)
+
+
+class MultiHeadMaps(nn.Module):
+    """Projections of queries, keys, values and outputs, and norms (Vaswani et al. 2017, section 3.2.2).
+
+    With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
+    and `key_norm` normalise each head's. With `global_projections` there is a second set of queries, keys and values,
+    for global tokens (Longformer, section 3.1). `norm` and `output_norm` are kept for the residual around the layer.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        heads: int,
+        head_size: int,
+        *,
+        norm: LayerNorm | RMSNorm | None,
+        output_norm: LayerNorm | RMSNorm | None = None,
+        global_projections: bool = False,
+        key_heads: int | None = None,
+        bias: bool = True,
+        output_bias: bool = True,
+        query_norm: LayerNorm | RMSNorm | None = None,
+        key_norm: LayerNorm | RMSNorm | None = None,
+    ) -> None:
+        super().__init__()
+        inner, key_inner = heads * head_size, (key_heads or heads) * head_size
+        self.heads = heads
+        self.head_size = head_size
+        self.query = Linear(hidden_size, inner, bias=bias)
+        self.key = Linear(hidden_size, key_inner, bias=bias)
+        self.value = Linear(hidden_size, key_inner, bias=bias)
+        self.global_projections = global_projections
+        if global_projections:
+            self.query_global = Linear(hidden_size, inner, bias=bias)
+            self.key_global = Linear(hidden_size, key_inner, bias=bias)
+            self.value_global = Linear(hidden_size, key_inner, bias=bias)
+        self.query_norm = query_norm
+        self.key_norm = key_norm
+        self.output = Linear(inner, hidden_size, bias=output_bias)
+        self.norm = norm
+        self.output_norm = output_norm
+
+    def queries(self, hidden: Float[Tensor, "batch length hidden"]) -> Float[Tensor, "batch heads length head_size"]:
+        q = split_heads(self.query(hidden), self.head_size)
+        return q if self.query_norm is None else self.query_norm(q)
+
+    def keys_values(
+        self, states: Float[Tensor, "batch keys hidden"]
+    ) -> tuple[Float[Tensor, "batch heads keys head_size"], Float[Tensor, "batch heads keys head_size"]]:
+        k, v = (split_heads(project(states), self.head_size) for project in (self.key, self.value))
+        return k if self.key_norm is None else self.key_norm(k), v
+
+    def account_maps(self, hidden: Tensor, states: Tensor, ledger: Ledger) -> tuple[Tensor, Tensor, Tensor]:
+        """What `queries` of a layer's own states and `keys_values` of those that they see take."""
+        maps = ((self.query, hidden), (self.key, states), (self.value, states))
+        q, k, v = (account_heads(project, x, self.head_size, ledger) for project, x in maps)
+        q = q if self.query_norm is None else self.query_norm.account(q, ledger)
+        return q, k if self.key_norm is None else self.key_norm.account(k, ledger), v
+
+    def account_output(self, out: Tensor, ledger: Ledger) -> Tensor:
+        """What merging the heads and the map of outputs take."""
+        rows, _, length, _ = out.shape
+        return self.output.account(ledger.view(out, rows, length, self.heads * self.head_size), ledger)
