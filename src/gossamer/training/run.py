@@ -22,6 +22,7 @@ from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
 from gossamer.training.evaluation import evaluate
 from gossamer.training.journal import Journal
+from gossamer.training.layer_depths import depths_from_top
 from gossamer.training.material import Material, how_many_steps, trained_names
 from gossamer.training.optimizers import build_optimizer
 from gossamer.training.processes import Processes, full_state
@@ -94,7 +95,8 @@ class Run:
         self._wrapped = self.processes.wrap(self.model, self._loss_of_a_row)
         self._wrapped.train()
         self._names = {one: name for name, one in self.model.named_parameters()}
-        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters())
+        depths = depths_from_top(self.model)
+        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters(), depths)
         restore_optimizer(self._optimizer, self._names, tensors)
         stepper = Stepper(
             config.objective, self.model, self._wrapped, self._optimizer, self.processes,
