@@ -21,6 +21,7 @@ from gossamer.models.checks import (
     require_positive,
 )
 from gossamer.settings import plain_fields
+from gossamer.training.average import AverageSettings
 from gossamer.training.best import check_metric
 from gossamer.training.config_models import ModelSettings
 from gossamer.training.config_reading import changed, read_settings, read_yaml
@@ -244,11 +245,12 @@ class SampleSettings:
 class TrainingConfig:
     """Everything about one run. Its length: `steps` or `epochs` of the data, at most `minutes` of time.
 
-    `clipping`: the highest global norm of the gradients (Pascanu et al. 2013), None for none. `precision`: "bfloat16"
-    and "float16" are autocast, the latter with scaled losses. `recompute`: parts of every layer that are computed again
-    in the backward pass. `parallel`: how several processes share the work. `train_only`: beginnings of the names of the
-    parameters that are trained, all unless given; `frozen_rows`: of these parameters, the first rows that stay as they
-    are. `threads`: of this process, torch's own number unless given.
+    `average`: of the weights, evaluated and saved in their place, None for none. `clipping`: the highest global norm of
+    the gradients (Pascanu et al. 2013), None for none. `precision`: "bfloat16" and "float16" are autocast, the latter
+    with scaled losses. `recompute`: parts of every layer that are computed again in the backward pass. `parallel`: how
+    several processes share the work. `train_only`: beginnings of the names of the parameters that are trained, all
+    unless given; `frozen_rows`: of these parameters, the first rows that stay as they are. `threads`: of this process,
+    torch's own number unless given.
     """
 
     data: DataSettings
@@ -257,6 +259,7 @@ class TrainingConfig:
     objective: Objective = field(default_factory=CausalObjective)
     batch: BatchSettings = field(default_factory=BatchSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    average: AverageSettings | None = None
     schedule: Schedule = field(default_factory=Schedule)
     clipping: float | None = 1.0
     precision: Precision = "float32"

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -17,6 +18,7 @@ from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import GossamerError, InputError
 from gossamer.models.model import Model
+from gossamer.training.average import Average, is_average
 from gossamer.training.best import direction_of, ends_epoch, is_better, value_of
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
@@ -97,7 +99,10 @@ class Run:
         self._names = {one: name for name, one in self.model.named_parameters()}
         depths = depths_from_top(self.model)
         self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters(), depths)
-        restore_optimizer(self._optimizer, self._names, tensors)
+        of_optimizer = {name: one for name, one in tensors.items() if not is_average(name)}
+        restore_optimizer(self._optimizer, self._names, of_optimizer)
+        learning = {name: one for one, name in self._names.items() if one.requires_grad}
+        self._average = None if config.average is None else Average(config.average, learning, tensors)
         stepper = Stepper(
             config.objective, self.model, self._wrapped, self._optimizer, self.processes,
             accumulation=config.batch.accumulation, clipping=config.clipping, precision=config.precision,
@@ -152,6 +157,8 @@ class Run:
         skipped = 0 if done.finite else self.state.skipped + 1
         if skipped > (MOST_SKIPPED if self.config.precision == "float16" else 0):
             self._stop_at_nonfinite(done)
+        if self._average is not None and done.finite:
+            self._average.update(step)
         loss = done.loss if math.isfinite(done.loss) else None
         self._advance(step=step + 1, skipped=skipped, loss=loss)
         self._write_down(done, rate)
@@ -167,7 +174,8 @@ class Run:
         if not self.config.evaluation.has_text:
             return
         objective, batches, precision = self.config.objective, self.batches.evaluation(), self.config.precision
-        found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision)
+        with self._averaged():
+            found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision)
         if self._journal is not None:
             self._journal.write(self.step, "held-out", **found.numbers())
         best, value = self.state.best, value_of(found, self._metric)
@@ -186,7 +194,8 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint; GossamerError where that fails, and then the one before is still there."""
         weights = full_state(self.model)
-        tensors = optimizer_state(self._optimizer, self._names)
+        averages = {} if self._average is None else self._average.tensors()
+        tensors = optimizer_state(self._optimizer, self._names) | averages
         self._advance(seconds=self.seconds, scaler=self._stepper.scaler.state_dict())
         if self._journal is not None:
             self._journal.sync()
@@ -194,9 +203,11 @@ class Run:
         self.processes.wait()
 
     def save_model(self, name: str) -> None:
-        """Write the model as it is to a folder of this name in the output."""
-        model = self._whole_model()
-        if self.processes.first:
+        """Write the model, of its weights' average where there is one, to a folder of this name in the output."""
+        with self._averaged():
+            model = self._whole_model()
+            if not self.processes.first:
+                return
             during, model.architecture = model.architecture, self._architecture
             try:
                 with self.config.objective.alone(model):
@@ -207,6 +218,9 @@ class Run:
 
     def release(self) -> Model:
         """The trained model in evaluation mode, with nothing of the training about it."""
+        if self._average is not None:
+            self.processes.reshard(self.model)
+            self._average.settle()
         model = self._whole_model()
         if self.processes.first:
             self.config.objective.save_beside(model, self.output / "last")
@@ -334,6 +348,19 @@ class Run:
             f"step {step + 1}: its {what} not finite; {target} holds its batch and names the documents; {model} in "
             "another output, with a lower learning rate, more clipping, or without the documents"
         )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model has the average of its weights inside the block, where one is kept."""
+        if self._average is None:
+            yield
+            return
+        self.processes.reshard(self.model)
+        with self._average.in_place():
+            try:
+                yield
+            finally:
+                self.processes.reshard(self.model)
 
     def _whole_model(self) -> Model:
         """The model with all its weights in this process."""

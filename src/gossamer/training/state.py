@@ -27,6 +27,7 @@ __all__ = [
     "load_checkpoint",
     "newest_checkpoint",
     "optimizer_state",
+    "placed",
     "restore_optimizer",
     "save_checkpoint",
     "sweep",
@@ -149,10 +150,10 @@ def restore_optimizer(
         if name not in parameters:
             raise InputError(f"the checkpoint holds state of {name!r}, which is not trained here; begin anew")
         parameter = parameters[name]
-        optimizer.state[parameter][part] = _placed(tensor, parameter, parameter in fused)
+        optimizer.state[parameter][part] = placed(tensor, parameter, parameter in fused)
 
 
-def _placed(tensor: Tensor, parameter: nn.Parameter, fused: bool) -> Tensor:
+def placed(tensor: Tensor, parameter: nn.Parameter, fused: bool = False) -> Tensor:
     """A tensor of state where the optimizer wants it: beside its parameter; a count of steps only if that is fused."""
     if not hasattr(parameter, "full_tensor") or tensor.shape != parameter.shape:
         return tensor.to(parameter.device) if tensor.dim() or fused else tensor
