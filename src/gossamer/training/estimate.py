@@ -104,7 +104,10 @@ def estimate(
         autocast=_AUTOCAST[given.precision],
         device=device,
     )
-    return estimate_step(architecture, step, given.optimizer, accumulation=given.batch.accumulation, trainable=names)
+    return estimate_step(
+        architecture, step, given.optimizer, accumulation=given.batch.accumulation, trainable=names,
+        averaged=given.average is not None,
+    )  # fmt: skip
 
 
 def estimate_step(
@@ -115,9 +118,15 @@ def estimate_step(
     accumulation: int = 1,
     trainable: Collection[str] | None = None,
     timed: bool = True,
+    averaged: bool = False,
 ) -> Estimate:
-    """The same for a description, without a config. `trainable`: names of the trained parameters, None for all."""
-    memory = peak_memory(architecture, step, optimizer, accumulation=accumulation, trainable=trainable)
+    """The same for a description, without a config. `trainable`: names of the trained parameters, None for all.
+
+    averaged: a running average of the trained weights is kept.
+    """
+    memory = peak_memory(
+        architecture, step, optimizer, accumulation=accumulation, trainable=trainable, averaged=averaged
+    )
     return Estimate(
         architecture=architecture,
         rows=step.rows,

@@ -48,9 +48,11 @@ def peak_memory(
     *,
     accumulation: int = 1,
     trainable: Collection[str] | None = None,
+    averaged: bool = False,
 ) -> Memory:
     """The fullest moment of a training step after the first one, for a model with fresh weights of `step`'s dtype.
 
+    averaged: a running average of the trained weights is kept, which counts as the optimizer's.
     `trainable`: names of the parameters that are trained, all unless given.
     Several processes with DDP hold the gradients once more each. Raises InputError for a head that no objective trains.
     """
@@ -60,9 +62,10 @@ def peak_memory(
     tied = parts[-1].reads(model.embeddings.word.weight)
     size = step.weights.itemsize
     trained = {name: one for name, one in parameters.items() if one.requires_grad}
+    state = sum(_state(optimizer, one) + averaged * one.numel() for one in trained.values())
     walk = _Walk(
         weights=sum(one.numel() for one in parameters.values()) * size,
-        optimizer=sum(_state(optimizer, one) for one in trained.values()) * size,
+        optimizer=state * size,
         batch=PER_TOKEN * ID * step.tokens * accumulation,
         every=sum(one.numel() for one in trained.values()) * size,
         of_owner=_by_owner(trained, size, tied=tied),

@@ -70,6 +70,12 @@ class Processes:
             return nullcontext()
         return nullcontext() if last or self.count == 1 else cast(Any, model).no_sync()
 
+    def reshard(self, model: Model) -> None:
+        """Give up what FSDP2 gathered and still holds, so that what is written to the pieces is read next."""
+        if self.sharded:
+            for part in _sharded_parts(model):
+                part.reshard()
+
     @property
     def gradient_share(self) -> float:
         """What a local loss is to be multiplied by, so that gradients add up over the processes: DDP averages them."""
@@ -153,7 +159,7 @@ def _leaves_some_alone(model: Model, loss: Callable[[], Tensor]) -> bool:
 def _shard(model: Model, device: torch.device, count: int) -> None:
     """Each map of the layers is gathered when it is needed; tables and norms, which others read, for a whole pass."""
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (count,))
     maps = [
@@ -164,11 +170,16 @@ def _shard(model: Model, device: torch.device, count: int) -> None:
     ]
     for part in (*maps, model):
         fully_shard(part, mesh=mesh)
-    for one in model.modules():
-        if isinstance(one, FSDPModule):
-            # Losses carry their weights, so gradients are summed; gloo could not average them anyway.
-            one.set_gradient_divide_factor(1.0)
-            one.set_force_sum_reduction_for_comms(True)
+    for one in _sharded_parts(model):
+        # Losses carry their weights, so gradients are summed; gloo could not average them anyway.
+        one.set_gradient_divide_factor(1.0)
+        one.set_force_sum_reduction_for_comms(True)
+
+
+def _sharded_parts(model: Model) -> list[Any]:
+    from torch.distributed.fsdp import FSDPModule
+
+    return [one for one in model.modules() if isinstance(one, FSDPModule)]
 
 
 def full_state(model: nn.Module) -> Mapping[str, Tensor]:

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -17,10 +18,13 @@ from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import GossamerError, InputError
 from gossamer.models.model import Model
+from gossamer.training.average import Average, is_average
+from gossamer.training.best import direction_of, ends_epoch, is_better, value_of
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
 from gossamer.training.evaluation import evaluate
 from gossamer.training.journal import Journal
+from gossamer.training.layer_depths import depths_from_top
 from gossamer.training.material import Material, how_many_steps, trained_names
 from gossamer.training.optimizers import build_optimizer
 from gossamer.training.processes import Processes, full_state
@@ -93,8 +97,12 @@ class Run:
         self._wrapped = self.processes.wrap(self.model, self._loss_of_a_row)
         self._wrapped.train()
         self._names = {one: name for name, one in self.model.named_parameters()}
-        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters())
-        restore_optimizer(self._optimizer, self._names, tensors)
+        depths = depths_from_top(self.model)
+        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters(), depths)
+        of_optimizer = {name: one for name, one in tensors.items() if not is_average(name)}
+        restore_optimizer(self._optimizer, self._names, of_optimizer)
+        learning = {name: one for one, name in self._names.items() if one.requires_grad}
+        self._average = None if config.average is None else Average(config.average, learning, tensors)
         stepper = Stepper(
             config.objective, self.model, self._wrapped, self._optimizer, self.processes,
             accumulation=config.batch.accumulation, clipping=config.clipping, precision=config.precision,
@@ -121,8 +129,17 @@ class Run:
         if self.steps is not None and self.step >= self.steps:
             return "all steps done"
         if patience is not None and self.state.worse >= patience:
-            return f"no lower loss on held-out text {patience} times in a row"
+            better = f"{direction_of(self.config.objective, self._metric)} {self._metric.replace('_', ' ')}"
+            return f"no {better} on held-out text {patience} times in a row"
         return "out of time" if self._out_of_time else None
+
+    @property
+    def is_to_evaluate(self) -> bool:
+        """Whether the settings want held-out text to be read after this step."""
+        every = self.config.evaluation.every
+        if every == "epoch":
+            return ends_epoch(self.batches, self.step)
+        return every is not None and self.step % every == 0
 
     @property
     def expected_steps(self) -> int:
@@ -140,6 +157,8 @@ class Run:
         skipped = 0 if done.finite else self.state.skipped + 1
         if skipped > (MOST_SKIPPED if self.config.precision == "float16" else 0):
             self._stop_at_nonfinite(done)
+        if self._average is not None and done.finite:
+            self._average.update(step)
         loss = done.loss if math.isfinite(done.loss) else None
         self._advance(step=step + 1, skipped=skipped, loss=loss)
         self._write_down(done, rate)
@@ -155,15 +174,19 @@ class Run:
         if not self.config.evaluation.has_text:
             return
         objective, batches, precision = self.config.objective, self.batches.evaluation(), self.config.precision
-        found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision)
+        with self._averaged():
+            found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision)
         if self._journal is not None:
             self._journal.write(self.step, "held-out", **found.numbers())
-        best = self.state.best
+        best, value = self.state.best, value_of(found, self._metric)
+        if value is None:
+            self._say_untold()
         # Where time is up between two readings, and more minutes are given later, patience is not to know of this one.
-        counts = int(not self._out_of_time or self.step % (self.config.evaluation.every or 1) == 0)
-        better = math.isfinite(found.loss) and (best is None or found.loss < best["loss"])
-        if better:
-            best = {"step": self.step, "loss": found.loss}
+        counts = int(not self._out_of_time or self.is_to_evaluate)
+        before = None if best is None else best[self._metric]
+        better = is_better(value, before, direction_of(objective, self._metric))
+        if value is not None and better:
+            best = {"step": self.step, self._metric: value}
             self.save_model("best")
         told = {name: one if one is None or math.isfinite(one) else None for name, one in found.numbers().items()}
         self._advance(best=best, worse=0 if better else self.state.worse + counts, evaluated=told)
@@ -171,7 +194,8 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint; GossamerError where that fails, and then the one before is still there."""
         weights = full_state(self.model)
-        tensors = optimizer_state(self._optimizer, self._names)
+        averages = {} if self._average is None else self._average.tensors()
+        tensors = optimizer_state(self._optimizer, self._names) | averages
         self._advance(seconds=self.seconds, scaler=self._stepper.scaler.state_dict())
         if self._journal is not None:
             self._journal.sync()
@@ -179,9 +203,11 @@ class Run:
         self.processes.wait()
 
     def save_model(self, name: str) -> None:
-        """Write the model as it is to a folder of this name in the output."""
-        model = self._whole_model()
-        if self.processes.first:
+        """Write the model, of its weights' average where there is one, to a folder of this name in the output."""
+        with self._averaged():
+            model = self._whole_model()
+            if not self.processes.first:
+                return
             during, model.architecture = model.architecture, self._architecture
             try:
                 with self.config.objective.alone(model):
@@ -192,6 +218,9 @@ class Run:
 
     def release(self) -> Model:
         """The trained model in evaluation mode, with nothing of the training about it."""
+        if self._average is not None:
+            self.processes.reshard(self.model)
+            self._average.settle()
         model = self._whole_model()
         if self.processes.first:
             self.config.objective.save_beside(model, self.output / "last")
@@ -228,6 +257,16 @@ class Run:
         self.notes.append(text)
         if self.processes.first:
             self._say(text)
+
+    def _say_untold(self) -> None:
+        """Once in a run: a metric without a value, as the F1 of nothing, never makes a model the best."""
+        text = f"{self._metric} of the held-out text cannot be told: such a reading is never the best"
+        if text not in self.notes:
+            self.remark(text)
+
+    @property
+    def _metric(self) -> str:
+        return self.config.evaluation.metric or "loss"
 
     @property
     def _folder(self) -> Path:
@@ -309,6 +348,19 @@ class Run:
             f"step {step + 1}: its {what} not finite; {target} holds its batch and names the documents; {model} in "
             "another output, with a lower learning rate, more clipping, or without the documents"
         )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model has the average of its weights inside the block, where one is kept."""
+        if self._average is None:
+            yield
+            return
+        self.processes.reshard(self.model)
+        with self._average.in_place():
+            try:
+                yield
+            finally:
+                self.processes.reshard(self.model)
 
     def _whole_model(self) -> Model:
         """The model with all its weights in this process."""

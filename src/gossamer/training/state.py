@@ -27,6 +27,7 @@ __all__ = [
     "load_checkpoint",
     "newest_checkpoint",
     "optimizer_state",
+    "placed",
     "restore_optimizer",
     "save_checkpoint",
     "sweep",
@@ -44,8 +45,9 @@ _LEFT_BEHIND = re.compile(r"\.step-\d{1,15}\.(gone|[0-9a-f]{8}\.\d{1,9}\.[0-9a-f
 class RunState:
     """Where a run stands after `step` steps, beside its tensors; every value is JSON's.
 
-    `best`: the lowest loss on held-out text and the step that had it; `worse`: evaluations since then; `evaluated`:
-    what the last one gave. `loss`: of the last step. `skipped`: steps in a row whose float16 gradients were not finite.
+    `best`: the best value of the metric on held-out text, by its name, and the step that had it; `worse`: evaluations
+    since then; `evaluated`: what the last one gave. `loss`: of the last step. `skipped`: steps in a row whose float16
+    gradients were not finite.
     `conditions` are told, not compared: threads, processes, versions.
     """
 
@@ -148,10 +150,10 @@ def restore_optimizer(
         if name not in parameters:
             raise InputError(f"the checkpoint holds state of {name!r}, which is not trained here; begin anew")
         parameter = parameters[name]
-        optimizer.state[parameter][part] = _placed(tensor, parameter, parameter in fused)
+        optimizer.state[parameter][part] = placed(tensor, parameter, parameter in fused)
 
 
-def _placed(tensor: Tensor, parameter: nn.Parameter, fused: bool) -> Tensor:
+def placed(tensor: Tensor, parameter: nn.Parameter, fused: bool = False) -> Tensor:
     """A tensor of state where the optimizer wants it: beside its parameter; a count of steps only if that is fused."""
     if not hasattr(parameter, "full_tensor") or tensor.shape != parameter.shape:
         return tensor.to(parameter.device) if tensor.dim() or fused else tensor
