@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from step_cases import Case, batch
+from step_cases import HEADS, Case, batch
 from torch import Tensor
 
 from gossamer import InputError
@@ -73,6 +73,9 @@ def saved_bytes(case: Case) -> int:
         Case(norm_place=("post", "none"), pattern="around", layers=3),
         Case(llama=True, activation="gelu", inner_dropout=0.1),
         Case(inner_dropout=0.1, autocast="bfloat16"),
+        *(Case(pattern="around", head=name) for name in HEADS),
+        *(Case(pattern="around", head=name, autocast="bfloat16", dropout=0.1) for name in HEADS),
+        *(Case(pattern="around", head=name, padded=True) for name in HEADS),
     ],
     ids=str,
 )

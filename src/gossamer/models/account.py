@@ -113,7 +113,7 @@ def _turning(layer: Layer) -> tuple[int, float]:
 def _account_loss(model: Model, hidden: Tensor, ledger: Ledger) -> None:
     settings, words = model.architecture.head, model.embeddings.word.weight
     if settings is None:
-        raise InputError("the model has no head; training is reckoned for the heads 'causal-lm' and 'masked-lm'")
+        raise InputError("the model has no head, so there is nothing to train; take one with a head, or model.new_head")
     with ledger.section("loss", "head", hidden):
         if isinstance(model.head, CausalLMHead):
             account_next_token_loss(hidden, model.head.table(words), ledger)

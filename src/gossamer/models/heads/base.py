@@ -68,6 +68,8 @@ class Head(ABC):
     """What else `transformers` makes global for it, in words."""
     global_hint: ClassVar[str] = ""
     """What has to be done about it there, after those words."""
+    scores_words: ClassVar[bool] = False
+    """Whether it scores the whole vocabulary for every token, which takes a loss most of its time."""
     takes_choices: ClassVar[bool] = False
     """Whether it reads several choices a text, [batch, choices, length]."""
     kind: str
@@ -106,7 +108,8 @@ class Head(ABC):
     def account_loss(self, logits: Tensor, ledger: Ledger) -> Tensor:
         """What `loss` takes. Raises InputError where training is not reckoned."""
         raise InputError(
-            f"the model has the head {self.kind!r}; training is reckoned for the heads 'causal-lm' and 'masked-lm'"
+            f"the model has the head {self.kind!r}; training is reckoned for the heads of language models and "
+            "of labels of texts and of tokens"
         )
 
     @abstractmethod
