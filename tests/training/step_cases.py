@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gossamer.families import get_family
 from gossamer.models import (
     Architecture,
     Attention,
@@ -49,7 +50,8 @@ HEADS: dict[str, Head] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A model and a step of its training. `pattern` "around" is a masked LM of post-norm layers, else a decoder.
+    """A model and a step of its training. `pattern` "around" is a masked LM of post-norm layers, "modernbert" one of
+    ModernBERT's, all else a decoder.
 
     `head`: what the masked LM is instead, a model of `HEADS`; `padded`: its rows are of several lengths.
     `norm_place`, where given, is that of all layers. `llama`: with the bricks of Llama, RMS norms, a gate, half as many
@@ -81,6 +83,8 @@ class Case:
     def architecture(self) -> Architecture:
         if self.pattern == "around":
             return self._encoder()
+        if self.pattern == "modernbert":
+            return self._modernbert()
         found = decoder(
             vocabulary_size=self.vocabulary,
             length=self.length,
@@ -137,6 +141,19 @@ class Case:
         head = HEADS.get(self.head, MaskedLM(tied=self.tied))
         found = Architecture(hidden_size=self.hidden, embeddings=embeddings, layers=layers, head=head)
         return self._with_shared(found)
+
+    def _modernbert(self) -> Architecture:
+        """Of one layer of full attention in three, the others of windows of 64 to both sides."""
+        fields = {
+            "vocab_size": self.vocabulary, "hidden_size": self.hidden, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads, "intermediate_size": 3 * self.hidden // 2,
+            "max_position_embeddings": self.length, "local_attention": 128, "attention_dropout": self.dropout,
+            "embedding_dropout": self.dropout, "mlp_dropout": self.dropout, "tie_word_embeddings": self.tied,
+            "pad_token_id": 0,
+        }  # fmt: skip
+        found = get_family("modernbert").read(fields, head="masked-lm")
+        layers = tuple(dataclasses.replace(one, recompute=self.recompute) for one in found.layers)  # type: ignore
+        return dataclasses.replace(found, layers=layers, head=HEADS.get(self.head, found.head))
 
     def _with_shared(self, found: Architecture) -> Architecture:
         if self.llama:
