@@ -61,10 +61,13 @@ def test_a_head_without_an_account_is_refused() -> None:
         Silent().account(states, Tokens(word_table=states[0]), Ledger())
 
 
+RECKONED = ("masked-lm", "pre-training", "sequence-classification", "token-classification")
+
+
 def test_a_loss_that_is_not_reckoned_is_refused() -> None:
     for kind, settings in Head.kinds.items():
         reckons = "account_loss" in vars(settings)
-        assert reckons == (kind in ("masked-lm", "pre-training")), kind
+        assert reckons == (kind in RECKONED), kind
 
 
 def kept_bytes(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, module: nn.Module) -> int:

@@ -8,16 +8,20 @@ from typing import Any
 
 import torch
 
+from gossamer.families import get_family
 from gossamer.models import (
     Architecture,
     Attention,
     Embeddings,
     FeedForward,
+    Head,
     Layer,
     MaskedLM,
     Norm,
     Positions,
     Rotary,
+    SequenceClassification,
+    TokenClassification,
 )
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Fixed, Full, Pattern, Strided, Window
@@ -33,10 +37,23 @@ PATTERNS: dict[str, Pattern] = {
 }
 
 
+HEADS: dict[str, Head] = {
+    "classes": SequenceClassification(labels=("a", "b", "c")),
+    "numbers": SequenceClassification(labels=("a", "b"), problem_type="regression"),
+    "several-classes": SequenceClassification(
+        labels=("a", "b"), problem_type="multi_label_classification", reads="mean", norm=Norm(bias=False)
+    ),
+    "tags": TokenClassification(labels=("a", "b", "c")),
+    "dense-tags": TokenClassification(labels=("a", "b"), dense_activation="gelu", norm=Norm()),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A model and a step of its training. `pattern` "around" is a masked LM of post-norm layers, else a decoder.
+    """A model and a step of its training. `pattern` "around" is a masked LM of post-norm layers, "modernbert" one of
+    ModernBERT's, all else a decoder.
 
+    `head`: what the masked LM is instead, a model of `HEADS`; `padded`: its rows are of several lengths.
     `norm_place`, where given, is that of all layers. `llama`: with the bricks of Llama, RMS norms, a gate, half as many
     key heads, rotary positions, and no biases.
     """
@@ -59,11 +76,15 @@ class Case:
     llama: bool = False
     norm_place: str | tuple[str, str] | None = None
     inner_dropout: float = 0.0
+    head: str = "masked-lm"
+    padded: bool = False
 
     @property
     def architecture(self) -> Architecture:
         if self.pattern == "around":
             return self._encoder()
+        if self.pattern == "modernbert":
+            return self._modernbert()
         found = decoder(
             vocabulary_size=self.vocabulary,
             length=self.length,
@@ -81,7 +102,7 @@ class Case:
     @property
     def step(self) -> Pass:
         kind = None if self.autocast is None else getattr(torch, self.autocast)
-        return Pass(rows=self.rows, length=self.length, autocast=kind)
+        return Pass(rows=self.rows, length=self.length, autocast=kind, padded=self.padded)
 
     @property
     def settings(self) -> OptimizerSettings:
@@ -117,10 +138,22 @@ class Case:
             positions=Positions(length=self.length),
             dropout=self.dropout,
         )
-        found = Architecture(
-            hidden_size=self.hidden, embeddings=embeddings, layers=layers, head=MaskedLM(tied=self.tied)
-        )
+        head = HEADS.get(self.head, MaskedLM(tied=self.tied))
+        found = Architecture(hidden_size=self.hidden, embeddings=embeddings, layers=layers, head=head)
         return self._with_shared(found)
+
+    def _modernbert(self) -> Architecture:
+        """Of one layer of full attention in three, the others of windows of 64 to both sides."""
+        fields = {
+            "vocab_size": self.vocabulary, "hidden_size": self.hidden, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads, "intermediate_size": 3 * self.hidden // 2,
+            "max_position_embeddings": self.length, "local_attention": 128, "attention_dropout": self.dropout,
+            "embedding_dropout": self.dropout, "mlp_dropout": self.dropout, "tie_word_embeddings": self.tied,
+            "pad_token_id": 0,
+        }  # fmt: skip
+        found = get_family("modernbert").read(fields, head="masked-lm")
+        layers = tuple(dataclasses.replace(one, recompute=self.recompute) for one in found.layers)  # type: ignore
+        return dataclasses.replace(found, layers=layers, head=HEADS.get(self.head, found.head))
 
     def _with_shared(self, found: Architecture) -> Architecture:
         if self.llama:
@@ -176,4 +209,19 @@ def with_inner_dropout(found: Architecture, rate: float) -> Architecture:
 
 def batch(case: Case) -> dict[str, torch.Tensor]:
     ids = torch.randint(0, case.vocabulary, (case.rows, case.length), generator=torch.Generator().manual_seed(0))
-    return {"input_ids": ids, "labels": ids.clone()}
+    found = {"input_ids": ids, "labels": _labels(case, ids)}
+    if not case.padded:
+        return found
+    lengths = torch.linspace(case.length, case.length / 2, case.rows).long()
+    return found | {"attention_mask": (torch.arange(case.length) < lengths[:, None]).long()}
+
+
+def _labels(case: Case, ids: torch.Tensor) -> torch.Tensor:
+    head = HEADS.get(case.head)
+    if head is None:
+        return ids.clone()
+    classes = ids % head.outputs
+    if isinstance(head, TokenClassification):
+        return classes
+    is_single = isinstance(head, SequenceClassification) and head.problem_type is None
+    return classes[:, 0] if is_single else classes[:, : head.outputs].float()

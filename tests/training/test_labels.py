@@ -301,13 +301,6 @@ def test_a_mixture_of_labels_names_two_rows(tmp_path: Path) -> None:
         gs.train(labels_config(tmp_path, data=data))
 
 
-def test_estimate_refuses_in_one_line(tmp_path: Path) -> None:
-    from gossamer.training.estimate import estimate
-
-    with pytest.raises(InputError, match=r"objective\.kind is 'tagging'; training is reckoned for plain text alone"):
-        estimate(labels_config(tmp_path, objective="tagging"))
-
-
 def test_rows_of_a_table_train_too(tmp_path: Path) -> None:
     lines = [f"{one['text']},{one['label']}" for one in texts(20)]
     (tmp_path / "rows.csv").write_text("\n".join(["body,kind", *lines]))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gossamer.layers import LowRank
 from gossamer.models import Architecture, DistanceTable, Model, Norm, Rotary, StoredMaps
+from gossamer.patterns import Global, Window
 from gossamer.training.estimate_memory import peak_memory
 from gossamer.training.estimate_saved import parts_of, trained_model
 
@@ -125,6 +126,16 @@ def test_switched_heads(autocast: str | None) -> None:
 def test_what_is_computed_again(pattern: str, recompute: str, autocast: str | None) -> None:
     case = Case(pattern=pattern, recompute=recompute, autocast=autocast, dropout=0.1)
     check(case.architecture, case)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("projections", [False, True])
+@pytest.mark.parametrize("head", ["classes", "tags"])
+def test_tokens_that_a_head_makes_global(head: str, projections: bool, dropout: float, autocast: str | None) -> None:
+    case = Case(pattern="around", head=head, autocast=autocast, dropout=dropout)
+    pattern = Window(64, 64) | Global()
+    check(with_attention(case.architecture, pattern=pattern, global_projections=projections), case)
 
 
 FROZEN: dict[str, Callable[[str], bool]] = {

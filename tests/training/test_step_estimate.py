@@ -12,11 +12,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from step_cases import Case, batch
+from step_cases import HEADS, Case, batch
 from torch import Tensor
 
 from gossamer import InputError
-from gossamer.models import Model, SequenceClassification
+from gossamer.models import Model, QuestionAnswering
 from gossamer.training.estimate import estimate_step
 from gossamer.training.estimate_memory import peak_memory
 from gossamer.training.estimate_saved import parts_of
@@ -73,6 +73,14 @@ def saved_bytes(case: Case) -> int:
         Case(norm_place=("post", "none"), pattern="around", layers=3),
         Case(llama=True, activation="gelu", inner_dropout=0.1),
         Case(inner_dropout=0.1, autocast="bfloat16"),
+        Case(pattern="modernbert", layers=4),
+        Case(pattern="modernbert", layers=4, dropout=0.1, tied=False),
+        Case(pattern="modernbert", layers=4, dropout=0.1, autocast="bfloat16"),
+        Case(pattern="modernbert", layers=4, recompute="attention"),
+        Case(pattern="modernbert", layers=4, head="several-classes", padded=True),
+        *(Case(pattern="around", head=name) for name in HEADS),
+        *(Case(pattern="around", head=name, autocast="bfloat16", dropout=0.1) for name in HEADS),
+        *(Case(pattern="around", head=name, padded=True) for name in HEADS),
     ],
     ids=str,
 )
@@ -91,6 +99,8 @@ PEAKS = [
     Case(**SMALL, pattern="strided", autocast="bfloat16"),
     Case(**SMALL, pattern="around", optimizer="adafactor", dropout=0.1),
     Case(**LARGE, llama=True, activation="silu"),
+    Case(**SMALL | {"layers": 4}, pattern="modernbert"),
+    Case(**SMALL, pattern="around", head="tags", padded=True),
 ]
 MORE_PEAKS = [
     Case(**LARGE, pattern="full", optimizer="adafactor"),
@@ -102,6 +112,14 @@ MORE_PEAKS = [
     Case(**LARGE, pattern="fixed", activation="gelu_sigmoid", recompute="both"),
     Case(**SMALL, optimizer="lamb", tied=False),
     Case(**SMALL, accumulation=2),
+    Case(**LARGE, pattern="modernbert", dropout=0.1),
+    Case(**LARGE, pattern="modernbert", autocast="bfloat16", recompute="attention"),
+    Case(**LARGE, pattern="modernbert", head="several-classes", padded=True),
+    Case(**LARGE, pattern="around", head="classes", autocast="bfloat16", dropout=0.1, padded=True),
+    Case(**LARGE, pattern="around", head="dense-tags", padded=True, recompute="both"),
+    Case(
+        hidden=512, heads=8, layers=6, rows=4, length=512, vocabulary=16000, pattern="modernbert", optimizer="adafactor"
+    ),
 ]
 
 
@@ -200,7 +218,7 @@ def test_more_texts_take_more_and_computing_again_takes_less(
 
 def test_a_head_that_no_objective_trains_is_refused() -> None:
     case = Case(pattern="around")
-    for head, said in ((SequenceClassification(labels=("a", "b")), "'sequence-classification'"), (None, "no head")):
+    for head, said in ((QuestionAnswering(), "'question-answering'"), (None, "no head")):
         architecture = replace(case.architecture, head=head)
         with pytest.raises(InputError, match=f"the model has .*{said}.*; training is reckoned for the heads"):
             peak_memory(architecture, case.step, case.settings)

@@ -1,6 +1,7 @@
 """Loading: shapes are compared before anything is allocated, then the tensors are read."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,13 +10,13 @@ from torch import Tensor
 from gossamer.checkpoints.card import read_card
 from gossamer.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from gossamer.checkpoints.files import list_some, reason
-from gossamer.checkpoints.matching import match_tensors
+from gossamer.checkpoints.matching import Matched, match_tensors
 from gossamer.errors import InputError, quote, remark
 from gossamer.models.heads import Head
 from gossamer.models.initial import initialise
 from gossamer.models.model import Model
 
-__all__ = ["HEADS", "find_device", "load"]
+__all__ = ["HEADS", "find_device", "load", "load_without_memory"]
 
 HEADS = ("none", *Head.kinds)
 """Heads that go by a name."""
@@ -47,7 +48,7 @@ def load(
     wanted_dtype, place = _dtype(dtype), find_device(device)
     _check_head(head)
     checkpoint = open_checkpoint(path_or_hub_id, head)
-    model = _build(checkpoint, head, wanted_dtype)
+    model = _read(checkpoint, _describe(checkpoint, head), wanted_dtype)
     model.tokenizer = checkpoint.tokenizer()
     model.notes += _vocabulary_notes(model) + _label_notes(checkpoint)
     model.extra_config = checkpoint.extra_config()
@@ -59,6 +60,19 @@ def load(
     return model.to(place).eval() if place else model.eval()
 
 
+def load_without_memory(path_or_hub_id: str | Path, head: str | Head | None = None) -> Model:
+    """The model that `load` gives, with its tokenizer, in float32 on the meta device: no tensor is read.
+
+    Raises InputError for what the files lack or say wrongly, as `load` does, and for tensors of other shapes.
+    """
+    _check_head(head)
+    checkpoint = open_checkpoint(path_or_hub_id, head)
+    with torch.random.fork_rng():  # a head is drawn to be measured
+        model = _describe(checkpoint, head).model
+    model.tokenizer = checkpoint.tokenizer()
+    return model.float().eval()
+
+
 def _check_head(head: object) -> None:
     if head is not None and head not in HEADS and not isinstance(head, Head):
         raise InputError(
@@ -67,8 +81,18 @@ def _check_head(head: object) -> None:
         )
 
 
-def _build(checkpoint: Checkpoint, head: str | Head | None, dtype: torch.dtype | None) -> Model:
-    """The model with the file's tensors; `head` and `dtype` as they were asked for."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Described:
+    """A model on the meta device, its shapes, where the files have them, and weights drawn for what they have not."""
+
+    model: Model
+    shapes: Mapping[str, tuple[int, ...]]
+    matched: Matched
+    fresh: Mapping[str, Tensor]
+
+
+def _describe(checkpoint: Checkpoint, head: str | Head | None) -> _Described:
+    """What can be said, and refused, before a tensor is read; `head` as it was asked for."""
     is_fresh = isinstance(head, Head)
     encoder_alone = is_fresh or head in ("none", "embed")
     _check_layers(checkpoint)
@@ -78,10 +102,16 @@ def _build(checkpoint: Checkpoint, head: str | Head | None, dtype: torch.dtype |
     fresh = _fresh_head(checkpoint, shapes) if is_fresh else {}
     shapes = {name: shape for name, shape in shapes.items() if name not in fresh}
     matched = match_tensors(checkpoint, shapes, encoder_alone)
+    return _Described(model=model, shapes=shapes, matched=matched, fresh=fresh)
+
+
+def _read(checkpoint: Checkpoint, described: _Described, dtype: torch.dtype | None) -> Model:
+    """The model with the file's tensors; `dtype` as it was asked for."""
+    model, matched, fresh = described.model, described.matched, dict(described.fresh)
     homes = {ours: home for home, stored in matched.homes.items() for ours in stored.ours}
     tensors: dict[str, Tensor] = {}
     for home, stored in matched.homes.items():
-        tensors |= stored.split(checkpoint.weights.read(home), shapes)
+        tensors |= stored.split(checkpoint.weights.read(home), described.shapes)
     _check_tied(checkpoint, tensors)
     if "head.decoder.weight" in fresh:
         # A table of its own starts as the one it was tied to.

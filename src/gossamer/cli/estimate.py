@@ -27,8 +27,8 @@ def estimate(
 ) -> None:
     """What a training takes: the most memory at once, and the time of a step.
 
-    Nothing is trained and no data are read; for some seconds the machine's speed is measured. Memory is that of one
-    process, on top of Python and torch themselves.
+    Nothing is trained and no data are read, so that rows with labels are taken to be as long as they may be; for some
+    seconds the machine's speed is measured. Memory is that of one process, on top of Python and torch themselves.
     """
     changes = read_changes(change)
     with working("measuring this machine"):
@@ -56,8 +56,10 @@ def _page(estimated: Estimate) -> Group:
         **{f"kept: {kind.replace('_', '-')}": size for kind, size in memory.activations.items()},
         "at work": memory.at_work + memory.batch,
     }
+    longest = f"all rows taken to be of {estimated.length:,} tokens (batch.length); shorter texts take less"
     return Group(
         Text(head),
+        *([Text(longest)] if estimated.is_upper_bound else []),
         Text(f"\nmemory at its fullest ({memory.moment.replace('_', '-')}): {_bytes(memory.peak)}", "bold"),
         _grid([(name, _bytes(size)) for name, size in sizes.items() if size]),
         Text(f"\ntime of a step: {_time(estimated.step_seconds)}, {_rate(estimated)} tokens/s", "bold"),

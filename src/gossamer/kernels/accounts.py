@@ -64,7 +64,9 @@ def account_attention(
     dropout: float = 0.0,
     table: Tensor | None = None,
 ) -> Tensor:
-    """`attend` of the first `ledger.global_tokens` global ones, without padding, on the backend that `auto` takes.
+    """`attend` of the first `ledger.global_tokens` global ones, on the backend that `auto` takes.
+
+    Where `ledger.padded`, with a mask of keys.
 
     table: [heads, distances], of a `distance_bias` whose distances all rows of the batch share.
     """
@@ -83,6 +85,7 @@ def account_attention(
         ledger.device,
         dropout if ledger.training else 0.0,
         has_table=table is not None,
+        padded=ledger.padded,
     )
     ledger.here.backends.add(name)
     if table is not None:
@@ -148,13 +151,16 @@ def _backend(
     dropout: float,
     *,
     has_table: bool,
+    padded: bool,
 ) -> tuple[str, int]:
     """The backend that `auto` takes, and the bytes that it holds beside inputs and output."""
     like = torch.empty(1, 1, 1, 1, dtype=dtype, device=device)
     table = DistanceBias(table=like[0, 0].expand(q[1], 1), before=0) if has_table else None
+    key_mask = torch.zeros(1, 1, dtype=torch.bool, device=device).expand(k[0], k[2]) if padded else None
     inputs = make_inputs(
-        like.expand(q), like.expand(k), like.expand(v), pattern, dropout=dropout, seed=0, distance_bias=table
-    )
+        like.expand(q), like.expand(k), like.expand(v), pattern, key_mask=key_mask, dropout=dropout, seed=0,
+        distance_bias=table,
+    )  # fmt: skip
     name = choose(inputs).backend
     (backend,) = (one for one in backends_for(inputs) if one.name == name)
     return name, backend.scratch(inputs)

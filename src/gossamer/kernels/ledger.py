@@ -101,6 +101,7 @@ class Ledger:
 
     training: what autograd keeps is counted, for the parameters that require gradients. autocast: the dtype of linear
     maps, where it is on. device: that of the pass. global_tokens: how many first tokens of each text are global.
+    padded: whether some texts are filled up, so that there is a mask of keys.
     """
 
     def __init__(
@@ -110,11 +111,13 @@ class Ledger:
         autocast: torch.dtype | None = None,
         device: str = "cpu",
         global_tokens: int = 0,
+        padded: bool = False,
     ) -> None:
         self.training = training
         self.autocast = autocast
         self.device = device
         self.global_tokens = global_tokens
+        self.padded = padded
         self.sections: list[Section] = []
         self._frames: list[dict[int, Tensor]] = [{}]
         self._saved: dict[int, Tensor] = {}
@@ -232,7 +235,10 @@ class Ledger:
 
     def checkpoint(self, step: Callable[[Tensor, Ledger], Tensor], x: Tensor) -> Tensor:
         """`step`, of which nothing but what it reads is kept: it runs once more in the backward pass."""
-        again = Ledger(training=True, autocast=self.autocast, device=self.device, global_tokens=self.global_tokens)
+        again = Ledger(
+            training=True, autocast=self.autocast, device=self.device, global_tokens=self.global_tokens,
+            padded=self.padded,
+        )  # fmt: skip
         with again.section("again", self.here.owner, x) as inner:
             out = step(x, again)
         for mine in (self.here.work, self.here.again):

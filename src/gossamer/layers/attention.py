@@ -11,7 +11,7 @@ from torch import Tensor
 from gossamer.kernels import attend
 from gossamer.kernels.accounts import account_attention
 from gossamer.kernels.distance_bias import DistanceBias
-from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.layers.multi_head import MultiHeadMaps, account_heads, merge_heads, split_heads
 from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Full, Global, Pattern
@@ -142,7 +142,10 @@ class SelfAttention(MultiHeadMaps):
 
     def _account_globals(self, local: Tensor, hidden: Tensor, ledger: Ledger, dropout: float) -> Tensor:
         """What `_read_globals` takes of the first tokens."""
-        gathered = ledger.operation((len(hidden), ledger.global_tokens, hidden.shape[2]), hidden.dtype, (hidden,))
+        # torch's gather keeps what it reads; the places are a slice of those of all tokens.
+        kept = (hidden, ledger.memory(ID * hidden.shape[0] * hidden.shape[1]))
+        shape = (len(hidden), ledger.global_tokens, hidden.shape[2])
+        gathered = ledger.operation(shape, hidden.dtype, (hidden,), saves=kept)
         maps = ((self.query_global, gathered), (self.key_global, hidden), (self.value_global, hidden))
         q, k, v = (account_heads(one, x, self.head_size, ledger) for one, x in maps)
         new = account_attention(q, k, v, Full(), ledger, dropout)

@@ -12,6 +12,7 @@ from gossamer.kernels.ledger import Ledger
 from gossamer.layers import DistanceWeights, FeedForwardNetwork, Rotation, SelfAttention, account_residual, rotation
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.heads import CausalLMHead, Tokens
+from gossamer.models.heads.base import RECKONED_HEADS
 from gossamer.models.model import Model
 from gossamer.models.next_token import account_next_token_loss
 from gossamer.models.stack import norms_of
@@ -113,7 +114,7 @@ def _turning(layer: Layer) -> tuple[int, float]:
 def _account_loss(model: Model, hidden: Tensor, ledger: Ledger) -> None:
     settings, words = model.architecture.head, model.embeddings.word.weight
     if settings is None:
-        raise InputError("the model has no head; training is reckoned for the heads 'causal-lm' and 'masked-lm'")
+        raise InputError(f"the model has no head; {RECKONED_HEADS}")
     with ledger.section("loss", "head", hidden):
         if isinstance(model.head, CausalLMHead):
             account_next_token_loss(hidden, model.head.table(words), ledger)

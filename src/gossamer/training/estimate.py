@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any, cast
 
 import torch
 
-from gossamer.checkpoints import load
 from gossamer.checkpoints.hub import find_checkpoint
+from gossamer.checkpoints.load import load_without_memory
 from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
@@ -24,7 +25,7 @@ from gossamer.training.estimate_memory import Memory, peak_memory
 from gossamer.training.estimate_saved import Pass
 from gossamer.training.estimate_time import step_seconds
 from gossamer.training.material import check_model, check_prompt, check_words, trained_names
-from gossamer.training.objectives import Objective
+from gossamer.training.objectives import LabelObjective, Objective
 from gossamer.training.optimizers import OptimizerSettings
 from gossamer.training.processes import Processes
 
@@ -39,6 +40,7 @@ class Estimate:
 
     Memory counts what training adds to Python and torch themselves (some 390 MB). It is held within 20% of the measured
     peak by a test; time is measured on samples and is rough, within a quarter where the machine has nothing else to do.
+    is_upper_bound: whether rows may be shorter than `length`, as texts with labels are, and take less.
     """
 
     architecture: Architecture
@@ -49,6 +51,7 @@ class Estimate:
     parameters: int
     memory: Memory
     seconds: dict[str, float]
+    is_upper_bound: bool = False
 
     @property
     def peak_bytes(self) -> int:
@@ -73,7 +76,7 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the architecture."""
         names = ("rows", "length", "accumulation", "device", "parameters", "tokens", "peak_bytes", "step_seconds")
-        return {**{name: getattr(self, name) for name in names}, "parts": self.parts}
+        return {name: getattr(self, name) for name in (*names, "is_upper_bound", "parts")}
 
 
 def estimate(
@@ -81,7 +84,8 @@ def estimate(
 ) -> Estimate:
     """What a run of this config would take of memory and time a step on this machine, on one process of so many.
 
-    Only a checkpoint's own files are read, no data; a moment of calibration measures the machine. Raises InputError for
+    Of a checkpoint all but its tensors are read, and no data, so rows with labels are taken to be as long as they may
+    be, and a new head's labels must be named; a moment of calibration measures the machine. Raises InputError for
     settings, model, tokenizer, device and processes that training would refuse before it reads its data.
     """
     given = TrainingConfig.read(config)
@@ -95,19 +99,14 @@ def estimate(
     device = Processes(given.parallel, given.device).device.type
     sharded = processes > 1 and given.parallel == "fsdp2"
     architecture, names = _checked(given, model, sharded=sharded)
-    length = given.batch.length or architecture.length
-    if given.data.pack:
-        given.batch.check_parts(processes, length)
-    step = Pass(
-        rows=max(1, given.batch.rows_of(length) // count),
-        length=length,
-        autocast=_AUTOCAST[given.precision],
-        device=device,
-    )
-    return estimate_step(
+    rows, length = _sizes(given, architecture, processes)
+    has_labels = isinstance(given.objective, LabelObjective)
+    step = Pass(rows=rows, length=length, autocast=_AUTOCAST[given.precision], device=device, padded=has_labels)
+    estimated = estimate_step(
         architecture, step, given.optimizer, accumulation=given.batch.accumulation, trainable=names,
         averaged=given.average is not None,
     )  # fmt: skip
+    return dataclasses.replace(estimated, is_upper_bound=has_labels)
 
 
 def estimate_step(
@@ -141,10 +140,23 @@ def estimate_step(
 
 def _check_objective(objective: Objective) -> None:
     if not objective.is_reckoned:
+        reckoned = ", ".join(repr(kind) for kind, one in Objective.kinds.items() if one.is_reckoned)
         raise InputError(
-            f"objective.kind is {objective.kind!r}; training is reckoned for plain text alone, 'causal-lm' and "
-            "'masked-lm': rows with labels are as long as their texts, and a second model beside the first is not known"
+            f"objective.kind is {objective.kind!r}; training is reckoned for {reckoned}: what others hold beside the "
+            "model, such as a second one, is not known"
         )
+
+
+def _sizes(config: TrainingConfig, architecture: Architecture, processes: int) -> tuple[int, int]:
+    """The most rows of one micro-batch of one process, and their length; of rows with labels the most tokens."""
+    batch, parts = config.batch, processes * config.batch.accumulation
+    length = batch.length or architecture.length
+    if not isinstance(config.objective, LabelObjective):
+        if config.data.pack:
+            batch.check_parts(processes, length)
+        return max(1, batch.rows_of(length) // parts), length
+    length = min(length, batch.tokens or length)
+    return math.ceil(batch.rows_of(length) / parts), length
 
 
 def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> tuple[Architecture, set[str] | None]:
@@ -159,6 +171,7 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
         with torch.device("meta"):
             found = Model(config.model.describe(count_ids(tokenizer)))
     check_model(config, found, sharded)
+    architecture = found.architecture
     check_words(found, tokenizer)
     check_prompt(config, found, tokenizer)
     if found.tokenizer is not None and fingerprint(found.tokenizer) != fingerprint(tokenizer):
@@ -166,8 +179,12 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
             "data.tokenizer is not the model's own: leave it out, or give the model that one before (model.tokenizer)"
         )
     config.objective.check_tokenizer(tokenizer)
+    if isinstance(config.objective, LabelObjective):
+        assert found.architecture.head is not None
+        head = config.objective.settle_head(found.architecture.head, ())
+        architecture = dataclasses.replace(architecture, head=head)
     names = trained_names(found, config.train_only) if config.train_only else None
-    return with_recompute(found.architecture, config.recompute), names
+    return with_recompute(architecture, config.recompute), names
 
 
 def _checkpoint(config: TrainingConfig) -> Model | None:
@@ -177,8 +194,7 @@ def _checkpoint(config: TrainingConfig) -> Model | None:
         return None
     name, objective = config.model.checkpoint, config.objective
     head = objective.new_head(usual=usual_head(name, objective.heads[0])) if config.model.new_head else None
-    with torch.random.fork_rng():
-        return load(name, head=head, dtype="float32")
+    return load_without_memory(name, head)
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:

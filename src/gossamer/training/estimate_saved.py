@@ -20,13 +20,17 @@ __all__ = ["Pass", "parts_of", "trained_model"]
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One micro-batch: `rows` texts of `length` tokens, weights of a dtype, linear maps in `autocast`'s where given."""
+    """One micro-batch: `rows` texts of `length` tokens, weights of a dtype, linear maps in `autocast`'s where given.
+
+    padded: whether some of the texts are shorter and filled up.
+    """
 
     rows: int
     length: int
     weights: torch.dtype = torch.float32
     autocast: torch.dtype | None = None
     device: str = "cpu"
+    padded: bool = False
 
     @property
     def tokens(self) -> int:
@@ -49,6 +53,11 @@ def parts_of(
 
     Raises InputError for a head that no objective trains.
     """
-    ledger = Ledger(training=True, autocast=step.autocast, device=step.device)
+    head = architecture.head
+    has_global = architecture.global_tokens == "first" or (head is not None and head.first_is_global)
+    ledger = Ledger(
+        training=True, autocast=step.autocast, device=step.device, padded=step.padded,
+        global_tokens=int(architecture.takes_global_tokens and has_global),
+    )  # fmt: skip
     account_model(model or trained_model(architecture, step), ledger, step.rows, step.length, switched=switched)
     return ledger.sections

@@ -69,11 +69,12 @@ def count_work(architecture: Architecture, step: Pass) -> dict[Operation, Work]:
     """What a pass over one micro-batch does."""
     units: Counter[Operation] = Counter()
     again: Counter[Operation] = Counter()
+    scores_words = architecture.head is not None and architecture.head.scores_words
     for part in parts_of(architecture, step):
-        # Scores and their loss are measured together.
+        # Scores of words and their loss are measured together.
         units.update(
             {("loss", None): step.tokens * architecture.embeddings.vocabulary_size}
-            if part.kind == "loss"
+            if part.kind == "loss" and scores_words
             else part.work
         )
         again.update(part.again)

@@ -17,10 +17,13 @@ from gossamer.models.output import Output
 if TYPE_CHECKING:
     from gossamer.models.architecture import Architecture
 
-__all__ = ["Head", "HeadModule", "Labels", "Sizes", "Tokens"]
+__all__ = ["RECKONED_HEADS", "Head", "HeadModule", "Labels", "Sizes", "Tokens"]
 
 Labels = Tensor | tuple[Tensor, Tensor]
 """One tensor; for the pre-training head, (labels of tokens, labels of pairs) too."""
+
+
+RECKONED_HEADS = "training is reckoned for the heads of language models and of labels of texts and of tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,8 @@ class Head(ABC):
     """What else `transformers` makes global for it, in words."""
     global_hint: ClassVar[str] = ""
     """What has to be done about it there, after those words."""
+    scores_words: ClassVar[bool] = False
+    """Whether it scores the whole vocabulary for every token, which takes a loss most of its time."""
     takes_choices: ClassVar[bool] = False
     """Whether it reads several choices a text, [batch, choices, length]."""
     kind: str
@@ -105,9 +110,7 @@ class Head(ABC):
 
     def account_loss(self, logits: Tensor, ledger: Ledger) -> Tensor:
         """What `loss` takes. Raises InputError where training is not reckoned."""
-        raise InputError(
-            f"the model has the head {self.kind!r}; training is reckoned for the heads 'causal-lm' and 'masked-lm'"
-        )
+        raise InputError(f"the model has the head {self.kind!r}; {RECKONED_HEADS}")
 
     @abstractmethod
     def describe(self) -> str:

@@ -32,6 +32,7 @@ class CausalLM(Head, kind="causal-lm"):
     kind: Literal["causal-lm"] = "causal-lm"
 
     reads_whole_texts = False
+    scores_words = True
     outputs = 0
 
     def __post_init__(self) -> None:

@@ -41,6 +41,7 @@ class MaskedLM(Head, kind="masked-lm"):
     kind: Literal["masked-lm"] = "masked-lm"
 
     reads_whole_texts = False
+    scores_words = True
     outputs = 0
 
     def __post_init__(self) -> None:

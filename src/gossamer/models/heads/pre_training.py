@@ -40,6 +40,7 @@ class PreTraining(Head, kind="pre-training"):
 
     reads_whole_texts = False
     """Of several packed texts it reads the tokens alone."""
+    scores_words = True
     outputs = 2
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from gossamer.models.checks import require, require_choice, require_flag, requir
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
 from gossamer.models.heads.labels import (
     USUAL_LABELS,
+    account_cross_entropy,
     check_classes,
     check_shape,
     cross_entropy,
@@ -140,6 +141,14 @@ class SequenceClassification(Head, kind="sequence-classification"):
         if problem == "regression":
             return F.mse_loss(logits, wanted)
         return F.binary_cross_entropy_with_logits(logits, wanted)
+
+    def account_loss(self, logits: Tensor, ledger: Ledger) -> Tensor:
+        """Of one label a text where nothing else is said; else of a number each, in float32 under autocast."""
+        unsettled: ProblemType = "regression" if self.outputs == 1 else "single_label_classification"
+        if (self.problem_type or unsettled) == "single_label_classification":
+            return account_cross_entropy(logits, ledger)
+        scores = ledger.to_dtype(logits, torch.promote_types(logits.dtype, torch.float32))
+        return ledger.operation((), scores.dtype, (scores,), saves=(scores, ledger.memory(scores.nbytes)))
 
     def describe(self) -> str:
         return describe_labels(self.kind, self.labels)

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.kernels.ledger import Ledger
 from gossamer.models.bricks import Norm
 from gossamer.models.checks import require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes
-from gossamer.models.heads.labels import USUAL_LABELS, check_classes, cross_entropy, require_labels
+from gossamer.models.heads.labels import (
+    USUAL_LABELS,
+    account_cross_entropy,
+    check_classes,
+    cross_entropy,
+    require_labels,
+)
 from gossamer.models.heads.sequence_classification import describe_labels
 from gossamer.models.heads.token_head import TokenHead, require_dense
 from gossamer.models.norms import norm_module
@@ -65,6 +72,9 @@ class TokenClassification(Head, kind="token-classification"):
 
     def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
         return cross_entropy(out.logits, labels)
+
+    def account_loss(self, logits: Tensor, ledger: Ledger) -> Tensor:
+        return account_cross_entropy(logits, ledger)
 
     def describe(self) -> str:
         return describe_labels(self.kind, self.labels)

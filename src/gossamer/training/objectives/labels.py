@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -61,9 +61,6 @@ class LabelObjective(Objective):
     labels: their names, in the order in which the model has them; those that the data have, sorted, unless given. A
     model that has such a head already has labels, and the data's must be among them.
     """
-
-    is_reckoned: ClassVar[bool] = False
-    """Rows are as long as their texts, which an estimate does not read."""
 
     labels: tuple[str, ...] | None = None
 
