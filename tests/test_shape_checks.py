@@ -1,11 +1,13 @@
 """What checks shapes while tests run: it finds what goes through, and lets refusals be heard."""
 
+import importlib
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import Float, TypeCheckError
-from shape_checks import check_after_call, check_if_shaped
+from shape_checks import PARTS, check_after_call, check_if_shaped
 from torch import Tensor
 
 from gossamer.errors import InputError
@@ -60,6 +62,17 @@ def test_what_says_no_shape_and_what_lies_inside_of_a_call_stays_as_it_is() -> N
     assert checked(add) is add
     assert checked(inner) is inner
     assert checked(Tensor) is Tensor
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_protocols_can_be_checked_at_a_call(part: str) -> None:
+    """Where one can not, nothing of the package can be imported with the checks on."""
+    folder = Path(importlib.import_module(part).__path__[0])
+    files = [file.relative_to(folder.parent.parent).with_suffix("") for file in sorted(folder.rglob("*.py"))]
+    modules = [importlib.import_module(".".join(file.parts)) for file in files]
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    protocols = {one for one in classes if vars(one).get("_is_protocol") and one.__module__.startswith("gossamer")}
+    assert [one for one in protocols if not getattr(one, "_is_runtime_protocol", False)] == []
 
 
 @pytest.mark.skipif(os.environ.get("GOSSAMER_CHECK_SHAPES") != "1", reason="shapes are checked if it is set")

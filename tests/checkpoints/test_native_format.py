@@ -16,8 +16,8 @@ from gossamer.models import Model
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Fixed, Window
 
-OLD = Path(__file__).parent / "format-0"
-"""A model that was saved before the format had a number, and what it gave."""
+OLD = [Path(__file__).parent / f"format-{number}" for number in range(4)]
+"""Models that were saved when the format had this number (0: none yet), each with what it gave."""
 
 
 def configured(directory: Path, **changes: Any) -> Path:
@@ -43,12 +43,14 @@ def test_the_number_is_written_and_read(saved: Path) -> None:
     assert json.loads((gs.save(model, saved.parent / "again") / "config.json").read_text()) == written
 
 
-def test_what_an_older_version_wrote_is_read() -> None:
-    assert "format" not in json.loads((OLD / "config.json").read_text())
-    model, kept = gs.load(OLD), json.loads((OLD / "outputs.json").read_text())
-    with torch.no_grad():
-        found = model(torch.tensor(kept["ids"])).logits
-    torch.testing.assert_close(found, torch.tensor(kept["logits"]), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("number", range(FORMAT + 1))
+def test_what_each_version_wrote_is_read(number: int, tmp_path: Path) -> None:
+    assert json.loads((OLD[number] / "config.json").read_text()).get("format", 0) == number
+    model, told = gs.load(OLD[number]), json.loads((OLD[number] / "outputs.json").read_text())
+    batch = {name: torch.tensor(told[name]) for name in ("ids", "attention_mask") if name in told}
+    logits = model(batch.pop("ids"), **batch).logits
+    torch.testing.assert_close(logits, torch.tensor(told["logits"]), rtol=1e-5, atol=1e-5)
+    assert gs.load(gs.save(model, tmp_path / "again")).architecture == model.architecture
 
 
 @pytest.mark.parametrize(

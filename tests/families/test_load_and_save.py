@@ -12,7 +12,19 @@ from safetensors.torch import load_file, save_file
 
 import gossamer as gs
 from gossamer.families import FAMILIES, get_family
-from gossamer.models import Model, QuestionAnswering, SequenceClassification
+from gossamer.models import (
+    Architecture,
+    Attention,
+    CausalLM,
+    Embeddings,
+    FeedForward,
+    Layer,
+    Model,
+    Positions,
+    QuestionAnswering,
+    SequenceClassification,
+)
+from gossamer.patterns import Full
 
 EVERY = [(form.model_type, head) for form in FAMILIES.values() if form.public for head in (None, *form.heads)]
 PUBLIC = [form.model_type for form in FAMILIES.values() if form.public]
@@ -170,3 +182,28 @@ def test_a_table_untied_by_hand_starts_as_the_word_table(family: str, tmp_path: 
     again = gs.load(gs.save(model, tmp_path), head=replace(model.architecture.head, tied=False))  # type: ignore[type-var]
     ids = torch.arange(3, 12)[None]
     assert torch.equal(again(ids).logits, model.eval()(ids).logits)
+
+
+def test_a_table_of_its_own_is_drawn_where_the_word_table_has_another_size(tmp_path: Path) -> None:
+    layer = Layer(
+        attention=Attention(pattern=Full(causal=True), heads=2, head_size=8, weights=0),
+        feed_forward=FeedForward(width=20, weights=0),
+    )
+    embeddings = Embeddings(vocabulary_size=30, size=8, projection=True, positions=Positions(length=20))
+    gs.save(Model(Architecture(hidden_size=16, embeddings=embeddings, layers=(layer,))), tmp_path)
+    table = gs.load(tmp_path, head=CausalLM(tied=False)).state_dict()["head.decoder.weight"]
+    assert table.shape == (30, 16)
+    assert table.std() > 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_head_whose_parts_the_format_has_not_is_told_by_what_differs(family: str, tmp_path: Path) -> None:
+    gs.save(build(family, "causal-lm"), tmp_path)
+    with pytest.raises(gs.InputError) as refused:
+        gs.load(tmp_path, head=SequenceClassification(labels=("no", "yes")))
+    assert str(refused.value) == (
+        f"{tmp_path / 'config.json'}: the format '{family}' has no place for the tensor 'head.dense.weight'; give a "
+        "head as the format has it, this one differs: head.dropout: 0.1 != 0.0; head.reads: 'first' != 'last'"
+    )
+    last = SequenceClassification(labels=("no", "yes"), reads="last", dropout=0.0)
+    assert gs.load(tmp_path, head=last).architecture.head == last

@@ -113,9 +113,10 @@ def _read(checkpoint: Checkpoint, described: _Described, dtype: torch.dtype | No
     for home, stored in matched.homes.items():
         tensors |= stored.split(checkpoint.weights.read(home), described.shapes)
     _check_tied(checkpoint, tensors)
-    if "head.decoder.weight" in fresh:
+    table = tensors["embeddings.word.weight"]
+    if "head.decoder.weight" in fresh and fresh["head.decoder.weight"].shape == table.shape:
         # A table of its own starts as the one it was tied to.
-        fresh["head.decoder.weight"] = tensors["embeddings.word.weight"].clone()
+        fresh["head.decoder.weight"] = table.clone()
     common = dtype or _common_dtype(tensors)
     for name in list(tensors):  # one after the other, so that the model is never there twice
         tensors[name] = _convert(f"{checkpoint.weights.where}: tensor {homes[name]!r}", tensors[name], common)
@@ -139,7 +140,14 @@ def _fresh_head(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -
     if head is None:
         return {}
     initialise(head, architecture.initializer_range)
-    candidates = checkpoint.candidates(name for name in shapes if name.startswith("head."))
+    try:
+        candidates = checkpoint.candidates(name for name in shapes if name.startswith("head."))
+    except InputError as problem:
+        # The format has the kind of head, but not these parts of it.
+        differing = "; ".join(checkpoint.family.obstacles(architecture))
+        raise InputError(
+            f"{checkpoint.config_path}: {problem}; give a head as the format has it, this one differs: {differing}"
+        ) from None
     drawn = {f"head.{name}": tensor.detach() for name, tensor in head.state_dict().items()}
 
     def fits(name: str) -> bool:

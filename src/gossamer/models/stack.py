@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -53,6 +53,7 @@ __all__ = [
 States = Float[Tensor, "batch length hidden"]
 
 
+@runtime_checkable
 class StackModules(Protocol):
     """Whoever holds the modules of a stack, one for each weight set: a `Stack`, or a model with these as its own."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +19,7 @@ from gossamer.models.settings import Activation
 __all__ = ["TokenHead", "require_dense"]
 
 
+@runtime_checkable
 class Settings(Protocol):
     """What the heads of tokens share."""
 
