@@ -21,6 +21,7 @@ from gossamer.models.checks import (
     require_positive,
 )
 from gossamer.settings import plain_fields
+from gossamer.training.best import check_metric
 from gossamer.training.config_models import ModelSettings
 from gossamer.training.config_reading import changed, read_settings, read_yaml
 from gossamer.training.objectives import CausalObjective, Objective
@@ -158,21 +159,26 @@ class BatchSettings:
 class EvaluationSettings:
     """Held-out text: some documents of the data (`held_out`: how many, or a share of them) or other files (`data`).
 
-    It is read every `every` steps and after the last one; after `patience` times in a row without a lower loss the run
-    ends. `held_out_by`: which documents are held out.
+    It is read every `every` steps, or at the end of each "epoch", and after the last step. `metric`: which of what is
+    told of it chooses the best model: a score of the objective, or "loss", as where none is named. After `patience`
+    times in a row without a better one the run ends. `held_out_by`: which documents are held out.
     """
 
-    every: int | None = None
+    every: int | Literal["epoch"] | None = None
     held_out: int | float = 0
     held_out_by: Literal["hash", "last"] = "hash"
     data: str | tuple[str, ...] | None = None
+    metric: str | None = None
     patience: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("every", "metric", "patience"):
+            value = getattr(self, name)
+            if value is not None:
+                require(self.has_text, name, value, "left out, or held_out or data given")
         for name in ("every", "patience"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, "epoch"):
                 require_count(self, name, most=MOST_STEPS)
-                require(self.has_text, name, getattr(self, name), "left out, or held_out or data given")
         require(self.patience is None or self.every is not None, "patience", self.patience, "left out without `every`")
         if self.data is not None:
             object.__setattr__(self, "data", _at_home(self.data))
@@ -316,6 +322,7 @@ class TrainingConfig:
         for name, rows in self.frozen_rows.items():
             fits = type(rows) is int and 0 < rows <= MOST_ROWS
             require(fits, f"frozen_rows.{name}", rows, "a number of rows, 1 or more")
+        check_metric(self.objective, self.evaluation.metric)
         writes = self.objective.writes
         require(writes or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
 

@@ -73,11 +73,11 @@ def train(
 
 def _learn(run: Run, request: StopRequest) -> None:
     """Step after step until the run is over or somebody stops it; the journal is written before each checkpoint."""
-    evaluate_every, save_every = run.config.evaluation.every, run.config.checkpoints.every
+    save_every = run.config.checkpoints.every
     while run.ended is None:
         run.update()
         stopped_by = run.agree(request.signal)
-        if run.ended or (evaluate_every and run.step % evaluate_every == 0):
+        if run.ended or run.is_to_evaluate:
             run.evaluate()
         if run.ended or stopped_by or run.step % save_every == 0:
             run.save()

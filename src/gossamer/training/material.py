@@ -18,6 +18,7 @@ from gossamer.layers.linear import frozen_names
 from gossamer.models.model import Model
 from gossamer.text import Document, TokenFile, Tokenizer, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
+from gossamer.training.best import check_metric
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data import Batches, open_tokens
 from gossamer.training.journal import find_tensorboard
@@ -87,6 +88,7 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes, so
         batches, notes = _token_batches(config, given, tokenizer, processes, sources)
     else:
         batches, notes = rows.batches(config, given, tokenizer, processes)
+    check_metric(config.objective, config.evaluation.metric, given)
     config.objective.attach(given, config.seed, processes.count)
     return Material(model=given, tokenizer=tokenizer, batches=batches, notes=notes)
 

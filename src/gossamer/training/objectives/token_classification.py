@@ -18,7 +18,7 @@ from gossamer.models.heads import Head, TokenClassification
 from gossamer.text import Document, Tokenizer
 from gossamer.text.label_schemes import LabelScheme, find_scheme
 from gossamer.text.words import continues_word
-from gossamer.training.objectives.base import IGNORED, Batch, learnt, unwrapped
+from gossamer.training.objectives.base import IGNORED, Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, is_text, label_number
 from gossamer.training.packing import Frame, frame_of
 
@@ -114,6 +114,11 @@ class TaggingObjective(LabelObjective, kind="tagging"):
         if find_scheme(cast(TokenClassification, model.architecture.head).labels).name == "plain":
             return accuracy
         return accuracy | {"f1": f1(sums["right"], sums["found"], sums["wanted"])}
+
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
+        head = None if model is None else cast(TokenClassification, model.architecture.head)
+        has_entities = head is None or find_scheme(head.labels).name != "plain"
+        return {"accuracy": "higher", **({"f1": "higher"} if has_entities else {})}
 
 
 @dataclass(frozen=True)
