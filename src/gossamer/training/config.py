@@ -27,6 +27,7 @@ from gossamer.training.config_models import ModelSettings
 from gossamer.training.config_reading import changed, read_settings, read_yaml
 from gossamer.training.objectives import CausalObjective, Objective
 from gossamer.training.optimizers import OptimizerSettings
+from gossamer.training.rows import IN_MEMORY, ROWS
 from gossamer.training.schedules import Schedule
 
 __all__ = [
@@ -51,6 +52,8 @@ _SHORT = {
     "schedule": "name",
     "sample": "prompt",
 }
+
+_NO_FILES = ("speeches", *IN_MEMORY)
 
 
 def _why_not(name: str) -> str:
@@ -77,14 +80,15 @@ def _at_home(names: Any) -> Any:
 class DataSettings:
     """What is learnt from: one token file (`gossamer tokenize`), or texts that are made into one in the output folder.
 
-    `train`: FILE.tokens, or texts, .jsonl files (their `field`), "speeches", or a list of those. `split`: what a
-    document of a text file is. `format`: how the files are written, whatever their endings. `tokenizer`: "bytes", a
-    directory, or an id on the hub; the model's own unless given, bytes for fresh weights. `pack`: rows hold several
-    documents and no padding (of plain text; a row with labels stands alone). `control_tokens`: whether the name of a
-    special token in a text ("<|endoftext|>") is that token, or letters; a token file has decided that.
+    `train`: FILE.tokens, or texts, .jsonl files (their `field`), "speeches", or a list of those; left out where rows
+    are handed to `train()`. `split`: what a document of a text file is. `format`: how the files are written, whatever
+    their endings. `tokenizer`: "bytes", a directory, or an id on the hub; the model's own unless given, bytes for fresh
+    weights. `pack`: rows hold several documents and no padding (of plain text; a row with labels stands alone).
+    `control_tokens`: whether the name of a special token in a text ("<|endoftext|>") is that token, or letters; a token
+    file has decided that.
     """
 
-    train: str | tuple[str, ...]
+    train: str | tuple[str, ...] = ROWS
     tokenizer: str | None = None
     field: str = "text"
     split: Literal["file", "lines", "paragraphs"] = "file"
@@ -96,7 +100,7 @@ class DataSettings:
         require(bool(self.train), "train", self.train, "a token file, texts, or speeches")
         object.__setattr__(self, "train", _at_home(self.train))
         for name in self.inputs:
-            if name != "speeches" and not Path(name).is_file():
+            if name not in _NO_FILES and not Path(name).is_file():
                 raise InputError(f"train is {quote(name)}: {_why_not(name)}; name a token file, texts, or speeches")
         if any(Path(name).suffix == ".tokens" for name in self.inputs):
             require(len(self.inputs) == 1, "train", list(self.inputs), "one token file alone, or texts")
@@ -184,7 +188,7 @@ class EvaluationSettings:
         require(share or count, "held_out", self.held_out, "a number of documents, or a share of them below 1")
         require(not (self.held_out and self.data), "held_out", self.held_out, "left out where there is data")
         for name in self.inputs:
-            if name != "speeches" and not Path(name).is_file():
+            if name not in _NO_FILES and not Path(name).is_file():
                 raise InputError(f"data is {quote(name)}: {_why_not(name)}; name a token file or texts")
 
     @property
