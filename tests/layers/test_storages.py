@@ -117,6 +117,21 @@ def test_merged_it_is_the_dense_model_with_the_same_outputs() -> None:
     assert get_family("bert").obstacles(merged.architecture) == []
 
 
+@pytest.mark.parametrize("name", ["bert", "camembert", "gossamer"])
+def test_merged_it_has_the_format_that_it_had_also_when_it_was_saved_between(tmp_path: Path, name: str) -> None:
+    """CamemBERT's files differ from RoBERTa's in the name alone, so that it has to be remembered."""
+    settings = SETTINGS if name == "bert" else {**SETTINGS, "pad_token_id": 1, "type_vocab_size": 1}
+    torch.manual_seed(0)
+    model = Model(get_family("bert" if name == "bert" else "camembert").read(settings), family=name).eval()
+    new = store(adapted(model), MAPS[:1], LowRank(rank=1))
+    assert new.family == "gossamer"
+    merged = merge(gs.load(gs.save(new, tmp_path / "stored")))
+    assert (merged.family, merged.architecture, merged.extra_config) == (name, model.architecture, {})
+    again = gs.load(gs.save(merged, tmp_path / "merged"))
+    assert again.family == name
+    torch.testing.assert_close(again(IDS).last_hidden_state, new(IDS).last_hidden_state, atol=1e-5, rtol=1e-5)
+
+
 def test_another_storage_in_place_of_the_first_keeps_the_outputs() -> None:
     new = adapted(small())
     again = store(new, MAPS[:1], LowRank(rank=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -48,6 +49,14 @@ class Linear(nn.Linear):
             self.register_parameter(name, nn.Parameter(tensor))
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name not in storage.frozen)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Keep the weight as one matrix from now on, in the parameter that it was stored beside."""
+        self.weight.copy_(self.whole_weight())
+        for name in [one for one in self._parameters if one not in ("weight", "bias")]:
+            del self._parameters[name]
+        self.storage = DENSE
 
 
 def frozen_names(module: nn.Module) -> set[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from gossamer.errors import InputError, quote
+from gossamer.families import family_for
 from gossamer.layers import DENSE, Linear, Storage
 from gossamer.models.architecture import StoredMaps
 from gossamer.models.model import Model
@@ -15,12 +16,15 @@ from gossamer.recipes.rebuild import rebuild
 
 __all__ = ["merge", "store"]
 
+_FORMAT = "model_type_of_whole_weights"
+
 
 def store(model: Model, maps: Collection[str], storage: Storage) -> Model:
     """A copy of the model that keeps the weights of these linear maps in this way, whatever way they are kept in now.
 
-    maps: names of modules, such as "attention.0.query". Raises InputError for what is no linear map of the model, and
-    where the storage cannot keep one.
+    maps: names of modules, such as "attention.0.query". A public format, which has no word for storages, is remembered
+    (in `extra_config`, so that it is saved) and taken up again once all weights are whole. Raises InputError for what
+    is no linear map of the model, and where the storage cannot keep one.
     """
     linears = {name: one for name, one in model.named_modules() if isinstance(one, Linear)}
     if unknown := sorted(set(maps) - set(linears)):
@@ -37,9 +41,15 @@ def store(model: Model, maps: Collection[str], storage: Storage) -> Model:
             for name in maps
             for part, tensor in storage.tensors(linears[name].whole_weight()).items()
         }
-    return rebuild(model, replace(model.architecture, storages=(*kept, *new)), weights, source=str)
+    result = rebuild(model, replace(model.architecture, storages=(*kept, *new)), weights, source=str)
+    if result.architecture.storages:
+        result.extra_config.setdefault(_FORMAT, model.family)
+    else:
+        before = result.extra_config.pop(_FORMAT, model.family)
+        result.family = family_for(result.architecture, before).model_type
+    return result
 
 
 def merge(model: Model) -> Model:
-    """A copy of the model whose weights are all whole again."""
+    """A copy of the model whose weights are all whole again, in the format that it had before they were not."""
     return store(model, {name for one in model.architecture.storages for name in one.maps}, DENSE)

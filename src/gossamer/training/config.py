@@ -21,6 +21,7 @@ from gossamer.models.checks import (
     require_positive,
 )
 from gossamer.settings import plain_fields
+from gossamer.training.adapters import AdapterSettings
 from gossamer.training.average import AverageSettings
 from gossamer.training.best import check_metric
 from gossamer.training.config_models import ModelSettings
@@ -325,9 +326,17 @@ class TrainingConfig:
         for name, rows in self.frozen_rows.items():
             fits = type(rows) is int and 0 < rows <= MOST_ROWS
             require(fits, f"frozen_rows.{name}", rows, "a number of rows, 1 or more")
+        if self.adapters is not None:
+            learns = "left out: model.adapters are what learns"
+            require(not self.train_only, "train_only", list(self.train_only), learns)
         check_metric(self.objective, self.evaluation.metric)
         writes = self.objective.writes
         require(writes or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
+
+    @property
+    def adapters(self) -> AdapterSettings | None:
+        """What learns in place of the model's own weights, if anything does."""
+        return None if self.model is None else self.model.adapters
 
     def _check_length_of_run(self) -> None:
         require(self.steps is None or self.epochs is None, "epochs", self.epochs, "left out where there are steps")

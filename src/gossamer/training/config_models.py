@@ -14,9 +14,11 @@ from gossamer.models.checks import require
 from gossamer.models.decoders import Form, Heads, decoder, sparse_transformer
 from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern, pattern_from_dict
+from gossamer.training.adapters import AdapterSettings
 
 __all__ = ["DecoderSettings", "ModelSettings", "SparseTransformerSettings", "read_pattern", "with_recompute"]
 
+_WAYS = ("checkpoint", "architecture", "decoder", "sparse_transformer")
 _SHORT = re.compile(r"\s*([a-z]+)\s*(?:\(\s*(\d+(?:\s*,\s*\d+)*)\s*\))?\s*")
 
 
@@ -126,6 +128,7 @@ class ModelSettings:
     """One of: a checkpoint (a directory or an id on the hub), or fresh weights for a description.
 
     `new_head`: the checkpoint's head, or what it has of it, is taken where it is there and drawn where it is not.
+    `adapters`: what learns in place of the model's own weights; alone they are those of a model that is handed over.
     """
 
     checkpoint: str | None = None
@@ -133,18 +136,25 @@ class ModelSettings:
     decoder: DecoderSettings | None = None
     sparse_transformer: SparseTransformerSettings | None = None
     new_head: bool = False
+    adapters: AdapterSettings | None = None
 
     def __post_init__(self) -> None:
-        ways = ("checkpoint", "architecture", "decoder", "sparse_transformer")
-        given = [name for name in ways if getattr(self, name) is not None]
+        given = [name for name in _WAYS if getattr(self, name) is not None]
+        if not given and self.adapters is not None and not self.new_head:
+            return
         if len(given) != 1:
             what = f"holds {' and '.join(given)}" if given else "is empty"
-            raise InputError(f"{what}; give one of {', '.join(ways)}")
+            raise InputError(f"{what}; give one of {', '.join(_WAYS)}")
         require(
             not self.new_head or self.checkpoint is not None, "new_head", self.new_head, "false without a checkpoint"
         )
         if self.checkpoint is None:
             self.describe(2**16)
+
+    @property
+    def is_described(self) -> bool:
+        """Whether it says which model; adapters alone do not."""
+        return any(getattr(self, name) is not None for name in _WAYS)
 
     @property
     def vocabulary_size(self) -> int | None:

@@ -19,6 +19,7 @@ from gossamer.models.architecture import Architecture
 from gossamer.models.model import Model
 from gossamer.text import Tokenizer
 from gossamer.text.encoding import count_ids, fingerprint
+from gossamer.training.adapters import adapted, adapted_maps, learning_names
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
 from gossamer.training.estimate_memory import Memory, peak_memory
@@ -184,11 +185,15 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
         head = config.objective.settle_head(found.architecture.head, ())
         architecture = dataclasses.replace(architecture, head=head)
     names = trained_names(found, config.train_only) if config.train_only else None
+    if config.adapters is not None:
+        architecture = adapted(architecture, adapted_maps(found, config.adapters), config.adapters)
+        with torch.device("meta"):
+            names = learning_names(Model(architecture), config.adapters)
     return with_recompute(architecture, config.recompute), names
 
 
 def _checkpoint(config: TrainingConfig) -> Model | None:
-    if config.model is None:
+    if config.model is None or not config.model.is_described:
         raise InputError("model is missing; name a checkpoint or describe a decoder")
     if config.model.checkpoint is None:
         return None

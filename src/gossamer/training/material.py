@@ -18,6 +18,7 @@ from gossamer.layers.linear import frozen_names
 from gossamer.models.model import Model
 from gossamer.text import Document, TokenFile, Tokenizer, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
+from gossamer.training.adapters import adapted_maps
 from gossamer.training.best import check_metric
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data import Batches, open_tokens
@@ -135,7 +136,7 @@ def how_many_steps(config: TrainingConfig, batches: BatchSource) -> int | None:
 
 def _model(config: TrainingConfig, rows: Sequence[LabelledRow]) -> Model | None:
     """The checkpoint's model; None where fresh weights are to be drawn. rows: have the labels of a new head."""
-    if config.model is None:
+    if config.model is None or not config.model.is_described:
         raise InputError("model is missing; name a checkpoint, describe a decoder, or hand one to train()")
     if config.model.checkpoint is None:
         return None
@@ -195,6 +196,8 @@ def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:
         found = str(kinds.pop()).removeprefix("torch.")
         raise InputError(f"the model's weights are {found}; train float32 ones, as model.float() makes them")
     _check_names(config, model, sharded)
+    if config.adapters is not None:
+        adapted_maps(model, config.adapters)
 
 
 def check_words(model: Model, tokenizer: Tokenizer) -> None:

@@ -19,6 +19,8 @@ _HARMLESS = (
     "evaluation.data",
 )
 # The same sums in another order: allowed, and said.
+# Of these alone not: the weights of a run do not stand for them.
+_GRAVE = ("model.adapters",)
 _ROUNDING = ("recompute", "batch.accumulation")
 _CONDITIONS = ("threads", "processes", "device", "torch")
 # Other versions may draw another order of the documents, or other masks.
@@ -37,7 +39,7 @@ def check_same_run(before: RunState, now: RunState, remark: Callable[[str], None
     unlike = differences(Architecture.from_dict(before.architecture), Architecture.from_dict(now.architecture))
     if unlike:
         raise InputError(f"the model is not that of {stands}: {unlike[0]}; {remedy}")
-    changes = [one for one in _changes(before.config, now.config) if not _is_in(one[0], _HARMLESS)]
+    changes = [one for one in _changes(before.config, now.config) if not _is_harmless(one[0])]
     grave = [f"{path} was {quote(old)}, is {quote(new)}" for path, old, new in changes if not _is_in(path, _ROUNDING)]
     if grave:
         more = f" and {len(grave) - _SHOWN} more" if len(grave) > _SHOWN else ""
@@ -69,6 +71,10 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     for name, one in value.items():
         found |= _flat(one, f"{path}.{name}" if path else name)
     return found
+
+
+def _is_harmless(path: str) -> bool:
+    return _is_in(path, _HARMLESS) and not _is_in(path, _GRAVE)
 
 
 def _is_in(path: str, places: tuple[str, ...]) -> bool:

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -18,6 +18,7 @@ from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import GossamerError, InputError
 from gossamer.models.model import Model
+from gossamer.training.adapters import adapt, learning_names, merge_maps, merged
 from gossamer.training.average import Average, is_average
 from gossamer.training.best import direction_of, ends_epoch, is_better, value_of
 from gossamer.training.config import TrainingConfig
@@ -76,8 +77,11 @@ class Run:
         self._learns = {name: one.requires_grad for name, one in self.model.named_parameters()}
         for text in (*material.notes, *config.objective.remarks(self.batches)):
             self.remark(text)
-        self.state, tensors = self._start(resume)
         try:
+            if config.adapters is not None:
+                adapt(self.model, config.adapters, config.seed)
+            self._adapted = self.model.architecture
+            self.state, tensors = self._start(resume)
             self._stepper = self._prepare(tensors)
             self._journal = self._open_journal()
         except BaseException:
@@ -89,11 +93,12 @@ class Run:
     def _prepare(self, tensors: dict[str, torch.Tensor]) -> Stepper:
         """Wrap the model for its processes, and give the optimizer the state that it had."""
         config = self.config
-        if config.train_only:
-            trained = trained_names(self.model, config.train_only)
+        if config.train_only or config.adapters is not None:
+            named = trained_names(self.model, config.train_only)
+            trained = named if config.adapters is None else learning_names(self.model, config.adapters)
             for name, one in self.model.named_parameters():
                 one.requires_grad_(name in trained)
-        self.model.architecture = with_recompute(self._architecture, config.recompute)
+        self.model.architecture = with_recompute(self._adapted, config.recompute)
         self._wrapped = self.processes.wrap(self.model, self._loss_of_a_row)
         self._wrapped.train()
         self._names = {one: name for name, one in self.model.named_parameters()}
@@ -208,9 +213,10 @@ class Run:
             model = self._whole_model()
             if not self.processes.first:
                 return
-            during, model.architecture = model.architecture, self._architecture
+            during = model.architecture
             try:
-                with self.config.objective.alone(model):
+                with self._merged(model), self.config.objective.alone(model):
+                    model.architecture = self._architecture
                     save(model, self.output / name)
             finally:
                 model.architecture = during
@@ -232,12 +238,14 @@ class Run:
         """What the run did."""
         state = self.state
         sizes = {name: one.numel() for name, one in model.named_parameters()}
-        trained = {self._names[one] for group in self._optimizer.param_groups for one in group["params"]}
+        learnt = {self._names[one]: one.numel() for group in self._optimizer.param_groups for one in group["params"]}
+        # Adapters are merged by now; what an objective attached was there before, and is not the model's.
+        trained = [size for name, size in learnt.items() if name in sizes or name not in self._learns]
         return TrainingReceipt(
             settings=self.config.to_dict(), source=model.source, steps=state.step,
             tokens=self.batches.tokens_before(state.step), seconds=round(self.seconds, 1),
             ended=self.ended or "stopped", loss=state.loss, evaluation=state.evaluated, best=state.best,
-            parameters=sum(sizes.values()), trained=sum(sizes.get(name, 0) for name in trained),
+            parameters=sum(sizes.values()), trained=sum(trained),
             conditions=state.conditions, notes=tuple(self.notes), sample=sample,
         )  # fmt: skip
 
@@ -288,7 +296,7 @@ class Run:
         if found is None and resume == "must":
             raise InputError(f"{self._folder}: holds no whole checkpoint to go on from; begin with resume='auto'")
         now = RunState(
-            step=0, config=config.to_dict(), architecture=self._architecture.to_dict(), data=self.batches.digest,
+            step=0, config=config.to_dict(), architecture=self._adapted.to_dict(), data=self.batches.digest,
             conditions=conditions,
         )  # fmt: skip
         if found is None:
@@ -362,20 +370,27 @@ class Run:
             finally:
                 self.processes.reshard(self.model)
 
+    def _merged(self, model: Model) -> AbstractContextManager[None]:
+        """The model with what its adapters have learnt in its own weights, inside the block."""
+        return nullcontext() if self.config.adapters is None else merged(model)
+
     def _whole_model(self) -> Model:
         """The model with all its weights in this process."""
         if not self.processes.sharded:
             return self.model
         weights = full_state(self.model)
         with torch.device("meta"):
-            model = Model(self._architecture, family=self.model.family, tokenizer=self.model.tokenizer)
+            model = Model(self._adapted, family=self.model.family, tokenizer=self.model.tokenizer)
         model.load_state_dict(weights, assign=True)
         for name in ("extra_config", "generation_config", "card", "source", "receipt"):
             setattr(model, name, getattr(self.model, name))
         return model
 
     def _restore(self, model: Model) -> None:
+        # Of a model that FSDP2 has cut each process has pieces alone.
+        if self.config.adapters is not None and not (self.processes.sharded and model is self.model):
+            merge_maps(model)
         model.architecture = self._architecture
         for name, one in model.named_parameters():
             one.grad = None
-            one.requires_grad_(self._learns[name])
+            one.requires_grad_(self._learns.get(name, one.requires_grad))
