@@ -1,11 +1,14 @@
 """What is told of a training on rows with labels before they are read: the most that any of its batches takes."""
 
+import math
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_saved_bytes import Held
 from tiny_labels import labels_config
 from torch import Tensor
@@ -14,7 +17,7 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models import Model
 from gossamer.training.config import TrainingConfig
-from gossamer.training.estimate import Estimate, estimate
+from gossamer.training.estimate import Estimate, estimate, rows_of_budget
 from gossamer.training.material import gather
 from gossamer.training.objectives import Objective
 from gossamer.training.processes import Processes
@@ -76,13 +79,22 @@ def test_no_batch_takes_more_than_is_told(tmp_path: Path, kind: str, batch: dict
         assert kept_bytes(read.objective, model, one) <= told * 1.005 + 2000 * max(rows - estimated.rows, 0), one
 
 
+@given(st.integers(1, 60), st.integers(1, 400), st.integers(1, 6))
+def test_no_part_of_a_budget_of_tokens_has_more(longest: int, tokens: int, parts: int) -> None:
+    """Rows of any one length that fit, dealt out to so many parts."""
+    longest = min(longest, tokens)
+    told = rows_of_budget(tokens, longest, parts) * longest
+    assert max(math.ceil(tokens // length / parts) * length for length in range(1, longest + 1)) <= told
+
+
 @pytest.mark.parametrize(
     ("batch", "processes", "rows", "length"),
     [
         ({"rows": 8}, 1, 8, 32),
         ({"rows": 8, "accumulation": 2, "length": 20}, 2, 2, 20),
-        ({"tokens": 100}, 1, 3, 32),
-        ({"tokens": 100}, 2, 2, 32),
+        ({"tokens": 96}, 1, 3, 32),
+        ({"tokens": 100}, 1, 4, 32),
+        ({"tokens": 100}, 2, 3, 32),
         ({"tokens": 100, "length": 10, "accumulation": 3}, 1, 4, 10),
         ({"tokens": 20}, 1, 1, 20),
     ],

@@ -131,9 +131,11 @@ def test_what_is_computed_again(pattern: str, recompute: str, autocast: str | No
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("projections", [False, True])
-@pytest.mark.parametrize("head", ["classes", "tags"])
-def test_tokens_that_a_head_makes_global(head: str, projections: bool, dropout: float, autocast: str | None) -> None:
-    case = Case(pattern="around", head=head, autocast=autocast, dropout=dropout)
+@pytest.mark.parametrize(("head", "padded"), [("classes", False), ("classes", True), ("tags", True)])
+def test_tokens_that_a_head_makes_global(
+    head: str, padded: bool, projections: bool, dropout: float, autocast: str | None
+) -> None:
+    case = Case(pattern="around", head=head, autocast=autocast, dropout=dropout, padded=padded)
     pattern = Window(64, 64) | Global()
     check(with_attention(case.architecture, pattern=pattern, global_projections=projections), case)
 
