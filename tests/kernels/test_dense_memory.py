@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from kept_bytes import kept_bytes
 from live_bytes import LiveBytes
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer.kernels.backends.dense import DENSE
 from gossamer.kernels.inputs import make_inputs
@@ -25,21 +26,14 @@ BIASES: dict[str, tuple[int, ...]] = {
 
 def measured(dtype: torch.dtype, pattern: Pattern, learns: bool = False, **more: Any) -> Sequence[int]:
     """Bytes told to be held and kept, and those that are; q, k and v require gradients."""
-    q, k, v = (torch.randn(BATCH, HEADS, LENGTH, SIZE, dtype=dtype, requires_grad=True) for _ in range(3))
-    inputs = make_inputs(q, k, v, pattern, **more)
+    shape = BATCH, HEADS, LENGTH, SIZE
+    given = nn.ParameterList([torch.randn(shape, dtype=dtype) for _ in range(3)])
+    inputs = make_inputs(*given, pattern, **more)
     if inputs.bias is not None:
         inputs.bias.requires_grad_(learns)
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with LiveBytes(nn.Identity()) as live, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        DENSE.run(inputs)
-    given = {x.untyped_storage().data_ptr() for x in (q, k, v)}
-    own = sum(x.untyped_storage().nbytes() for at, x in kept.items() if at not in given)
-    return DENSE.scratch(inputs), live.most, DENSE.keeps(inputs), own
+    with LiveBytes(given) as live:
+        kept = kept_bytes(lambda: DENSE.run(inputs)[0], given)
+    return DENSE.scratch(inputs), live.most, DENSE.keeps(inputs), kept
 
 
 def check(dtype: torch.dtype, pattern: Pattern, learns: bool = False, **more: Any) -> None:

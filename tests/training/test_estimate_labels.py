@@ -1,25 +1,21 @@
 """What is told of a training on rows with labels before they are read: the most that any of its batches takes."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_saved_bytes import Held
+from kept_bytes import kept_bytes
 from tiny_labels import labels_config
-from torch import Tensor
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.models import Model
 from gossamer.training.config import TrainingConfig
 from gossamer.training.estimate import Estimate, estimate, rows_of_budget
 from gossamer.training.material import gather
-from gossamer.training.objectives import Objective
 from gossamer.training.processes import Processes
 
 NAMES = {"classification": ["book", "film", "song"], "tagging": ["B-PER", "I-PER", "O"]}
@@ -32,23 +28,6 @@ def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def named(folder: Path, kind: str, **changes: Any) -> dict[str, Any]:
     return labels_config(folder, objective={"kind": kind, "labels": NAMES[kind]}, **changes)
-
-
-def kept_bytes(objective: Objective, model: Model, batch: dict[str, Tensor]) -> int:
-    """What autograd keeps of a batch's loss, weights left out, each storage once."""
-    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
-    held: WeakSet[Held] = WeakSet()
-
-    def keep(tensor: Tensor) -> Held:
-        one = Held(tensor.detach())
-        held.add(one)
-        return one
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one.tensor):
-        loss = objective.loss(model.train(), batch)
-    assert loss.requires_grad
-    storages = {one.tensor.untyped_storage().data_ptr(): one.tensor.untyped_storage() for one in held}
-    return sum(one.nbytes() for at, one in storages.items() if at not in weights)
 
 
 def told_kept(estimated: Estimate) -> int:
@@ -76,7 +55,8 @@ def test_no_batch_takes_more_than_is_told(tmp_path: Path, kind: str, batch: dict
         rows, length = one["input_ids"].shape
         assert length <= estimated.length
         # Numbers a text, of which more rows than were told have more, and single ones are not in the formulas.
-        assert kept_bytes(read.objective, model, one) <= told * 1.005 + 2000 * max(rows - estimated.rows, 0), one
+        kept = kept_bytes(partial(read.objective.loss, model.train(), one), model)
+        assert kept <= told * 1.005 + 2000 * max(rows - estimated.rows, 0), one
 
 
 @given(st.integers(1, 60), st.integers(1, 400), st.integers(1, 6))
