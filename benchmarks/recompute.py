@@ -97,18 +97,17 @@ class Benchmark:
     def _memory(self, case: Case) -> Records:
         budget = next(name for name, plan in PLANS.items() if plan is self.plan)
         found = in_child(MEMORY_SCRIPT, [budget, case.pattern, str(case.n), str(self.seed), *WAYS])
-        kind = None if self.plan.autocast is None else getattr(torch, self.plan.autocast)
-        step = Pass(rows=1, length=case.n, autocast=kind, device=self.plan.device)
         return [
-            {
-                "name": way,
-                "extra": one["extra"],
-                "estimate": peak_memory(
-                    architecture(self.plan, case.pattern, case.n, way), step, OptimizerSettings()
-                ).peak,
-            }
+            {"name": way, "extra": one["extra"], "estimate": estimated_peak(self.plan, case, way)}
             for way, one in zip(WAYS, found, strict=True)
         ]
+
+
+def estimated_peak(plan: Plan, case: Case, way: str) -> int:
+    """Bytes that `gossamer estimate` tells of a step."""
+    kind = None if plan.autocast is None else getattr(torch, plan.autocast)
+    step = Pass(rows=1, length=case.n, autocast=kind, device=plan.device)
+    return peak_memory(architecture(plan, case.pattern, case.n, way), step, OptimizerSettings()).peak
 
 
 def _error(found: Tensor | None, wanted: Tensor | None) -> float:

@@ -1,12 +1,13 @@
 """benchmarks/recompute.py: all ways give the same gradients, wrong ones are refused, and it runs to the end."""
 
 import json
+from pathlib import Path
 
 import pytest
 import recompute
 import torch
 from gate import ParityError
-from recompute import Benchmark, Case
+from recompute import Benchmark, Case, estimated_peak
 from recompute_models import PLANS, WAYS, Training, pattern_of
 
 
@@ -36,6 +37,14 @@ def test_ways_recompute_what_they_say():
 def test_patterns_grow_as_in_the_paper():
     assert [pattern_of("strided", n).stride for n in (64, 1024, 4096, 12288)] == [8, 32, 64, 128]
     assert all(pattern_of(name, 1024).causal for name in ("dense", "window", "strided"))
+
+
+def test_the_estimate_is_within_6_percent_of_every_recorded_peak():
+    recorded = json.loads((Path(recompute.__file__).parent / "results" / "recompute.json").read_text())["memory"]
+    assert len(recorded) == 36
+    for one in recorded:
+        told = estimated_peak(PLANS["cpu"], Case(pattern=one["pattern"], n=one["n"]), one["name"])
+        assert told == pytest.approx(one["extra"], rel=0.06), one
 
 
 @pytest.mark.slow

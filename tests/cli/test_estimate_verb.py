@@ -77,6 +77,24 @@ def test_what_training_would_refuse_is_refused(gossamer: Command, config: Path) 
     assert "no such file" in gossamer("estimate", config.with_name("other.yaml")).error
 
 
+def test_texts_with_labels_are_taken_to_be_long(gossamer: Command, config: Path) -> None:
+    config.with_name("rows.jsonl").write_text('{"text": "a", "label": "b"}')
+    changes = {
+        "model": "{checkpoint: sample:minilm, new_head: true}", "data.train": "rows.jsonl",
+        "objective": "{kind: classification, labels: [ham, spam]}", "batch": "{tokens: 64, length: 32}",
+    }  # fmt: skip
+    settings = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
+    page = gossamer("estimate", config, *settings)
+    assert page.code == 0, page.error
+    assert "parameters; 64 tokens a step: 2 x 32, on cpu" in page.out
+    assert "all rows taken to be of 32 tokens (batch.length); shorter texts take less" in page.out
+    data = gossamer("estimate", config, *settings, "--json").json
+    assert data["is_upper_bound"] is True
+    assert "loss" not in data["parts"]["seconds"]
+    refused = gossamer("estimate", config, *settings, "--set", "objective=classification")
+    assert (refused.code, "name all labels" in refused.error) == (2, True)
+
+
 def test_a_checkpoint_is_reckoned_as_it_is(
     config: Path, chemistry_albert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

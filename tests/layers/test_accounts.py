@@ -3,12 +3,12 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
 from types import ModuleType
 from typing import Literal
 
 import pytest
 import torch
+from kept_bytes import kept_bytes
 from torch import nn
 
 import gossamer.layers
@@ -22,7 +22,7 @@ from gossamer.models.heads.pooled_head import PooledHead
 
 
 def bricks(package: ModuleType) -> list[type[nn.Module]]:
-    """The modules that the files of a package define, by name."""
+    """The modules that the files of a package define and that compute, by name."""
     files = [
         importlib.import_module(f"{package.__name__}.{one.name}") for one in pkgutil.iter_modules(package.__path__)
     ]
@@ -30,7 +30,7 @@ def bricks(package: ModuleType) -> list[type[nn.Module]]:
         one
         for file in files
         for _, one in inspect.getmembers(file, inspect.isclass)
-        if issubclass(one, nn.Module) and one.__module__ == file.__name__
+        if issubclass(one, nn.Module) and one.__module__ == file.__name__ and one.forward is not nn.Module.forward
     }
     return sorted(found, key=lambda one: one.__name__)
 
@@ -70,23 +70,10 @@ def test_a_loss_that_is_not_reckoned_is_refused() -> None:
         assert reckons == (kind in RECKONED), kind
 
 
-def kept_bytes(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, module: nn.Module) -> int:
-    """What autograd keeps of a function of `x`, weights left out, each storage once."""
-    weights = {one.untyped_storage().data_ptr() for one in module.parameters()}
-    kept: dict[int, torch.Tensor] = {}
-
-    def keep(x: torch.Tensor) -> torch.Tensor:
-        kept[x.untyped_storage().data_ptr()] = x
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        assert function(x * 1.0).requires_grad
-    return sum(one.untyped_storage().nbytes() for at, one in kept.items() if at not in weights)
-
-
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_keeps_what_it_says(name: str) -> None:
-    kept = kept_bytes(ACTIVATIONS[name], torch.randn(50, 8, requires_grad=True), nn.Identity())
+    x = torch.randn(50, 8, requires_grad=True)
+    kept = kept_bytes(lambda: ACTIVATIONS[name](x * 1.0), nn.Identity())
     ledger = Ledger(training=True)
     with ledger.section("activation", name) as section:
         account_activation(name, torch.empty(50, 8, device="meta", requires_grad=True), ledger)
@@ -108,9 +95,8 @@ def test_a_pooled_head_keeps_what_it_says(
             made.append(PooledHead(16, 3, reads=reads, norm=norm, **settings).train())  # type: ignore[arg-type]
     head, silent = made
     table = torch.empty(0, 16)
-    kept = kept_bytes(
-        lambda x: head(x, Tokens(word_table=table)).logits, torch.randn(4, 50, 16, requires_grad=True), head
-    )
+    x = torch.randn(4, 50, 16, requires_grad=True)
+    kept = kept_bytes(lambda: head(x * 1.0, Tokens(word_table=table)).logits, head)
     ledger, states = Ledger(training=True), torch.empty(4, 50, 16, device="meta", requires_grad=True)
     with ledger.section("head", "head", states) as section:
         silent.account(states, Tokens(word_table=table), ledger)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
-from weakref import WeakSet
 
 import pytest
 import torch
-from step_cases import Case, batch
+from kept_bytes import kept_bytes
+from step_cases import HEADS, Case, batch
 from torch import Tensor
 
 from gossamer.layers import LowRank
@@ -32,34 +32,24 @@ def with_feed_forward(architecture: Architecture, **fields: Any) -> Architecture
     return replace(architecture, layers=layers)
 
 
-class Held:
-    """A tensor that autograd keeps, for as long as it does: results that nobody reads take theirs with them."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
 def saved_bytes(
-    architecture: Architecture, case: Case, is_trained: Callable[[str], bool], head_mask: Tensor | None
+    architecture: Architecture,
+    case: Case,
+    is_trained: Callable[[str], bool] = lambda name: True,
+    head_mask: Tensor | None = None,
 ) -> int:
     """Of one forward pass, weights left out, each storage once."""
     model = Model(architecture).train()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_trained(name))
-    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
-    held: WeakSet[Held] = WeakSet()
-
-    def keep(tensor: Tensor) -> Held:
-        one = Held(tensor.detach())  # an output itself would hold the operation that made it
-        held.add(one)
-        return one
-
     context = nullcontext() if case.autocast is None else torch.autocast("cpu", dtype=getattr(torch, case.autocast))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one.tensor), context:
-        loss = model(**batch(case), head_mask=head_mask).loss
-    assert loss.requires_grad
-    kept = {one.tensor.untyped_storage().data_ptr(): one.tensor for one in held}
-    return sum(one.untyped_storage().nbytes() for at, one in kept.items() if at not in weights)
+
+    def forward() -> Tensor:
+        with context:
+            loss: Tensor = model(**batch(case), head_mask=head_mask).loss
+        return loss
+
+    return kept_bytes(forward, model)
 
 
 def told_bytes(architecture: Architecture, case: Case, is_trained: Callable[[str], bool], switched: bool) -> int:
@@ -77,6 +67,50 @@ def check(
     told = told_bytes(architecture, case, is_trained, head_mask is not None)
     # Scalars, biases in autocast's dtype and such are not told.
     assert saved_bytes(architecture, case, is_trained, head_mask) == pytest.approx(told, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(),
+        Case(pattern="full"),
+        Case(pattern="strided", dropout=0.1),
+        Case(pattern="fixed", activation="relu", tied=False),
+        Case(activation="gelu_sigmoid"),
+        Case(pattern="around"),
+        Case(pattern="around", dropout=0.1, activation="gelu"),
+        Case(pattern="around", tied=False, shared=True, layers=3),
+        Case(autocast="bfloat16"),
+        Case(pattern="strided", autocast="bfloat16", dropout=0.1),
+        Case(autocast="bfloat16", shared=True, layers=3),
+        Case(pattern="around", autocast="bfloat16"),
+        Case(llama=True, activation="silu"),
+        Case(llama=True, pattern="full", activation="silu", dropout=0.1),
+        Case(llama=True, activation="relu", tied=False),
+        Case(llama=True, activation="gelu_sigmoid", pattern="around"),
+        Case(llama=True, activation="silu", autocast="bfloat16", dropout=0.1),
+        Case(llama=True, activation="gelu", autocast="bfloat16", shared=True, layers=3),
+        Case(norm_place="both", dropout=0.1),
+        Case(norm_place="both", dropout=0.1, autocast="bfloat16"),
+        Case(norm_place="both", llama=True, activation="silu", autocast="bfloat16"),
+        Case(norm_place="none", pattern="around", dropout=0.1),
+        Case(norm_place=("none", "pre"), autocast="bfloat16", layers=1),
+        Case(norm_place=("post", "none"), pattern="around", layers=3),
+        Case(llama=True, activation="gelu", inner_dropout=0.1),
+        Case(inner_dropout=0.1, autocast="bfloat16"),
+        Case(pattern="modernbert", layers=4),
+        Case(pattern="modernbert", layers=4, dropout=0.1, tied=False),
+        Case(pattern="modernbert", layers=4, dropout=0.1, autocast="bfloat16"),
+        Case(pattern="modernbert", layers=4, recompute="attention"),
+        Case(pattern="modernbert", layers=4, head="several-classes", padded=True),
+        *(Case(pattern="around", head=name) for name in HEADS),
+        *(Case(pattern="around", head=name, autocast="bfloat16", dropout=0.1) for name in HEADS),
+        *(Case(pattern="around", head=name, padded=True) for name in HEADS),
+    ],
+    ids=str,
+)
+def test_whole_models_keep_what_their_modules_say(case: Case) -> None:
+    check(case.architecture, case)
 
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])
@@ -131,9 +165,11 @@ def test_what_is_computed_again(pattern: str, recompute: str, autocast: str | No
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("projections", [False, True])
-@pytest.mark.parametrize("head", ["classes", "tags"])
-def test_tokens_that_a_head_makes_global(head: str, projections: bool, dropout: float, autocast: str | None) -> None:
-    case = Case(pattern="around", head=head, autocast=autocast, dropout=dropout)
+@pytest.mark.parametrize(("head", "padded"), [("classes", False), ("classes", True), ("tags", True)])
+def test_tokens_that_a_head_makes_global(
+    head: str, padded: bool, projections: bool, dropout: float, autocast: str | None
+) -> None:
+    case = Case(pattern="around", head=head, autocast=autocast, dropout=dropout, padded=padded)
     pattern = Window(64, 64) | Global()
     check(with_attention(case.architecture, pattern=pattern, global_projections=projections), case)
 

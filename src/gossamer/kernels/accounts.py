@@ -66,9 +66,8 @@ def account_attention(
 ) -> Tensor:
     """`attend` of the first `ledger.global_tokens` global ones, on the backend that `auto` takes.
 
-    Where `ledger.padded`, with a mask of keys.
-
-    table: [heads, distances], of a `distance_bias` whose distances all rows of the batch share.
+    With a mask of keys where `ledger.padded`. table: [heads, distances], of a `distance_bias` whose distances all rows
+    of the batch share.
     """
     q, k, v = (ledger.in_autocast_dtype(x) for x in (q, k, v))
     batch, heads, queries, size = q.shape
@@ -76,7 +75,7 @@ def account_attention(
     flops = 2 * pairs * (size + v.shape[3])
     ledger.count("attention", (pattern, heads, k.shape[1], size, dropout), pairs, flops=flops)
     ledger.here.pair_flops += flops
-    name, scratch = _backend(
+    name, scratch, kept = _backend(
         pattern,
         q.shape,
         k.shape,
@@ -92,9 +91,10 @@ def account_attention(
         return _account_by_distance(q, k, v, table, ledger, name == "reference", scratch)
     # Gradients are float32 first, and then, where that is another dtype, in theirs.
     narrow = sum(x.numel() for x in (q, k, v)) * WIDE if q.dtype.itemsize < WIDE else 0
+    memory = ledger.memory(batch * heads * queries * WIDE + kept)
     return ledger.operation(
-        (*q.shape[:3], v.shape[3]), q.dtype, (q, k, v), saves=(q, k, v, ledger.memory(batch * heads * queries * WIDE)),
-        saves_output=True, scratch=scratch, backward_bytes=scratch + narrow,
+        (*q.shape[:3], v.shape[3]), q.dtype, (q, k, v), saves=(q, k, v, memory), saves_output=True, scratch=scratch,
+        backward_bytes=scratch + narrow,
     )  # fmt: skip
 
 
@@ -152,8 +152,8 @@ def _backend(
     *,
     has_table: bool,
     padded: bool,
-) -> tuple[str, int]:
-    """The backend that `auto` takes, and the bytes that it holds beside inputs and output."""
+) -> tuple[str, int, int]:
+    """The backend that `auto` takes, and the bytes that it holds, and keeps, beside inputs and output."""
     like = torch.empty(1, 1, 1, 1, dtype=dtype, device=device)
     table = DistanceBias(table=like[0, 0].expand(q[1], 1), before=0) if has_table else None
     key_mask = torch.zeros(1, 1, dtype=torch.bool, device=device).expand(k[0], k[2]) if padded else None
@@ -163,4 +163,4 @@ def _backend(
     )  # fmt: skip
     name = choose(inputs).backend
     (backend,) = (one for one in backends_for(inputs) if one.name == name)
-    return name, backend.scratch(inputs)
+    return name, backend.scratch(inputs), backend.keeps(inputs)

@@ -38,6 +38,7 @@ class Backend:
     cost: see `Cost`. outruns: the backends that are slower on every call, and what is said of them. only: why it is
     taken where no other is left.
     scratch: the bytes that it holds besides what it reads and gives, where they grow with the pairs.
+    keeps: the bytes that autograd keeps of it besides what it reads and gives, where they grow with the pairs.
     lets_out: those of q, k and v whose NaN and infinity a forward pass carries from one packed document to others.
     """
 
@@ -49,4 +50,5 @@ class Backend:
     outruns: Mapping[str, str] = field(default_factory=SLOW_DEFINITION.copy)
     gives_lse: bool = True
     scratch: Callable[[Inputs], int] = lambda inputs: 0
+    keeps: Callable[[Inputs], int] = lambda inputs: 0
     lets_out: str = "qkv"

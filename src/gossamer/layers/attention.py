@@ -129,13 +129,15 @@ class SelfAttention(MultiHeadMaps):
         distance_table: Float[Tensor, "heads distances"] | None = None,
         switched: bool = False,
     ) -> Tensor:
-        """What `forward` takes without padding; `switched`: with a `head_mask`."""
+        """What `forward` takes; `switched`: with a `head_mask`."""
         q, k, v = self.account_maps(hidden, hidden, ledger)
         if rotation is not None:
             q, k = rotation.account(q, ledger), rotation.account(k, ledger)
         out = account_attention(q, k, v, pattern, ledger, dropout, distance_table)
         if self.global_projections and ledger.global_tokens:
             out = self._account_globals(out, hidden, ledger, dropout)
+        if self.global_projections and ledger.padded:
+            out = ledger.operation(out.shape, out.dtype, (out,), saves=(ledger.memory(hidden[..., 0].numel()),))
         if switched:
             out = ledger.multiply(out, out.new_empty(self.heads, 1, 1))
         return self.account_output(out, ledger)

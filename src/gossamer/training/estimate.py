@@ -30,7 +30,7 @@ from gossamer.training.objectives import LabelObjective, Objective
 from gossamer.training.optimizers import OptimizerSettings
 from gossamer.training.processes import Processes
 
-__all__ = ["Estimate", "estimate", "estimate_step"]
+__all__ = ["Estimate", "estimate", "estimate_step", "rows_of_budget"]
 
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -149,15 +149,25 @@ def _check_objective(objective: Objective) -> None:
 
 
 def _sizes(config: TrainingConfig, architecture: Architecture, processes: int) -> tuple[int, int]:
-    """The most rows of one micro-batch of one process, and their length; of rows with labels the most tokens."""
+    """The rows of one micro-batch of one process, and their length; of rows with labels as many tokens as they may be.
+
+    A budget of tokens is `rows` of any length up to the longest, and a part of them has up to one row more than others.
+    """
     batch, parts = config.batch, processes * config.batch.accumulation
     length = batch.length or architecture.length
     if not isinstance(config.objective, LabelObjective):
         if config.data.pack:
             batch.check_parts(processes, length)
         return max(1, batch.rows_of(length) // parts), length
-    length = min(length, batch.tokens or length)
-    return math.ceil(batch.rows_of(length) / parts), length
+    if batch.tokens is None:
+        return batch.rows // parts, length
+    length = min(length, batch.tokens)
+    return rows_of_budget(batch.tokens, length, parts), length
+
+
+def rows_of_budget(tokens: int, length: int, parts: int) -> int:
+    """So many rows of `length` as have the tokens of any part of a batch of shorter ones, cut into `parts`."""
+    return math.ceil((tokens + (parts - 1) * length) / (parts * length))
 
 
 def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> tuple[Architecture, set[str] | None]:

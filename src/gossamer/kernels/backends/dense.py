@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 
@@ -31,11 +32,15 @@ def dense(inputs: Inputs) -> tuple[Tensor, None]:
         q, k, v = differentiable_once(inputs.q, inputs.k, inputs.v)
         inputs = replace(inputs, q=q, k=k, v=v)
     inputs = inputs.with_repeated_heads()
-    if inputs.bias is not None and inputs.q.dtype.itemsize == 2 and inputs.bias.dtype != inputs.q.dtype:
+    if _is_widened(inputs):
         # Half precision would round the bias, and make minus infinity of a large one.
         wide = replace(inputs, q=inputs.q.float(), k=inputs.k.float(), v=inputs.v.float())
         return _dense(wide).to(inputs.q.dtype), None
     return _dense(inputs), None
+
+
+def _is_widened(inputs: Inputs) -> bool:
+    return inputs.bias is not None and inputs.q.dtype.itemsize == 2 and inputs.bias.dtype != inputs.q.dtype
 
 
 def _dense(inputs: Inputs) -> Tensor:
@@ -57,12 +62,17 @@ def _dense(inputs: Inputs) -> Tensor:
 
 def _mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     """What is added to the scores, and the rows that see nothing, [..., queries, 1] (None: no such row)."""
-    plain = inputs.is_plain and inputs.queries.flags is None and inputs.bias is None
-    if not plain or not readable(inputs.q) or inputs.num_queries * inputs.num_keys > CACHED_MASK:
+    if not _is_cached(inputs):
         return _make_mask(inputs)
     return _cached_mask(
         inputs.pattern, inputs.num_queries, inputs.num_keys, inputs.query_start, inputs.q.dtype, inputs.q.device
     )
+
+
+def _is_cached(inputs: Inputs) -> bool:
+    """Whether all calls of these lengths have the same mask, and it is small."""
+    plain = inputs.is_plain and inputs.queries.flags is None and inputs.bias is None
+    return plain and readable(inputs.q) and inputs.num_queries * inputs.num_keys <= CACHED_MASK
 
 
 @lru_cache(maxsize=8)
@@ -112,13 +122,61 @@ def _why_not(inputs: Inputs) -> str | None:
     return "torch's has no second derivative" if transforms().count("Grad") > 1 else None
 
 
+def _mask_bytes(inputs: Inputs) -> tuple[int, int]:
+    """Of what is added to the scores, and of its flags."""
+    batch, heads, queries, _ = inputs.q.shape
+    is_full = inputs.is_plain and inputs.pattern.covers(queries, inputs.num_keys, inputs.query_start)
+    if inputs.bias is None and (is_full or is_causal_alone(inputs)):
+        return 0, 0
+    pairs, by_text = (queries, inputs.num_keys), not inputs.is_plain or inputs.queries.flags is not None
+    shapes: list[tuple[int, ...]] = [(batch, 1, 1, inputs.num_keys)] if by_text else []
+    if inputs.queries.segments is not None:
+        shapes.append((batch, 1, *pairs))
+    if inputs.pattern != Full():
+        of_pattern = batch if by_text and not _reads_indices(inputs) else 1
+        shapes.append((of_pattern, heads if inputs.pattern.differs_by_head else 1, *pairs))
+    if inputs.bias is not None:
+        shapes.append(tuple(inputs.bias.shape))
+    flags = math.prod(torch.broadcast_shapes(*shapes))
+    return flags * _number_bytes(inputs), flags
+
+
+def _number_bytes(inputs: Inputs) -> int:
+    return torch.float32.itemsize if _is_widened(inputs) else inputs.q.itemsize
+
+
+def _converted_bytes(inputs: Inputs) -> int:
+    """Of a bias in the dtype of the scores, and of a wider one's bounded copies."""
+    if inputs.bias is None or inputs.bias.itemsize == _number_bytes(inputs):
+        return 0
+    is_wider = inputs.bias.itemsize > _number_bytes(inputs)
+    return inputs.bias.numel() * _number_bytes(inputs) + is_wider * 2 * inputs.bias.nbytes
+
+
+def _score_bytes(inputs: Inputs) -> int:
+    """Of the scores that exist all at once under a bias that learns."""
+    learns = inputs.bias is not None and inputs.bias.requires_grad and torch.is_grad_enabled()
+    return math.prod(inputs.q.shape[:3]) * inputs.num_keys * _number_bytes(inputs) if learns else 0
+
+
+def _reads_indices(inputs: Inputs) -> bool:
+    """Whether the pattern reads indices alone, which all texts share."""
+    queries = inputs.queries
+    return queries.flags is None and queries.positions is None and queries.places is None
+
+
 def _scratch(inputs: Inputs) -> int:
     """A mask and its flags; while they are made, each pair's distance as a 64-bit number and three flags more."""
-    is_full = inputs.is_plain and inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start)
-    if is_full or is_causal_alone(inputs):
-        return 0
-    masks = inputs.q.shape[1] if inputs.pattern.differs_by_head else 1
-    return inputs.num_queries * inputs.num_keys * (11 + masks * (inputs.q.itemsize + 1))
+    mask, flags = _mask_bytes(inputs)
+    making = 0 if not flags or inputs.pattern == Full() else 11 * inputs.num_queries * inputs.num_keys
+    return mask + flags + making + _converted_bytes(inputs) + 2 * _score_bytes(inputs)
+
+
+def _keeps(inputs: Inputs) -> int:
+    """The mask, where it is not one that all calls share; for one that learns all weights, and its flags."""
+    mask, flags = _mask_bytes(inputs)
+    scores = _score_bytes(inputs)
+    return scores + flags if scores else 0 if _is_cached(inputs) else mask
 
 
 DENSE = Backend(
@@ -129,4 +187,5 @@ DENSE = Backend(
     only="blocked cannot",
     gives_lse=False,
     scratch=_scratch,
+    keeps=_keeps,
 )
