@@ -1,0 +1,147 @@
+"""Part `distil` of benchmarks/slim.py: a classifier of half as many layers learns from its teacher, in four ways."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from gossamer.recipes.student import make_student
+from harness import Entry, interleave, progress, spread
+from slim_data import LABELS, Sentences, film_reviews
+
+import gossamer as gs
+from gossamer.models import Model, SequenceClassification
+from gossamer.training.loop import train
+
+ARMS: dict[str, dict[str, Any] | None] = {
+    "triple loss": {},
+    "without cosine": {"cosine_weight": 0.0},
+    "task alone": None,
+    "random initialisation": {},
+}
+"""What each student's loss differs in; None: no teacher at all."""
+PAPER = {"accuracy kept": 0.97, "times as fast": 1.63}
+"""DistilBERT, tables 1 and 3: the share of BERT-base's GLUE score, and its time on a CPU at batch 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """`train` sentences (None: all that are not tested on), read `epochs` times by each model; latency in `rounds`."""
+
+    purpose: str
+    train: int | None
+    test: int
+    teacher_epochs: int
+    epochs: int
+    seeds: int
+    rounds: int
+    rows: int = 32
+    length: int = 128
+
+
+PLANS = {
+    "cpu": Plan(purpose="measurement", train=None, test=4000, teacher_epochs=3, epochs=4, seeds=1, rounds=15),
+    "gpu": Plan(purpose="measurement", train=None, test=4000, teacher_epochs=3, epochs=10, seeds=3, rounds=15),
+    "smoke": Plan(
+        purpose="smoke test: its numbers mean nothing", train=64, test=32, teacher_epochs=1, epochs=1, seeds=1, rounds=1
+    ),
+}
+
+
+def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
+    """A record a model and seed: accuracy on the tested sentences, and which of them it tells rightly."""
+    data = film_reviews(plan.train, plan.test)
+    for number in range(seed, seed + plan.seeds):
+        teacher = _teacher(plan, data, work / f"teacher-{number}", number)
+        yield {"name": "teacher", "seed": number, **_judged(teacher, data)}
+        for name, terms in ARMS.items():
+            progress(f"student: {name}, seed {number}")
+            student = _student(teacher, name, number)
+            folder = work / f"{name.replace(' ', '-')}-{number}"
+            settings = _settings(plan, folder, number, plan.epochs)
+            if terms is None:
+                student, _ = train(settings, model=student, rows=data.train)
+            else:
+                student, _ = gs.distill(teacher, data.train, student=student, config=settings, output=folder, **terms)
+            yield {"name": name, "seed": number, **_judged(student, data)}
+
+
+def times(plan: Plan, work: Path, seed: int) -> list[dict[str, Any]]:
+    """Latency of teacher and student, in turns: one text and eight, of 128 tokens, on one thread and on all."""
+    teacher, student = (
+        gs.load(work / name / "last", dtype="float32") for name in (f"teacher-{seed}", f"triple-loss-{seed}")
+    )
+    records = []
+    threads = torch.get_num_threads()
+    for count in sorted({1, threads}):
+        torch.set_num_threads(count)
+        for batch in (1, 8):
+            ids = torch.randint(1000, 20000, (batch, plan.length), generator=torch.Generator().manual_seed(seed))
+            entries = [Entry("teacher", _reading(teacher, ids)), Entry("student", _reading(student, ids))]
+            samples = interleave(entries, rounds=plan.rounds, patience=60, rng=random.Random(seed))
+            for name, seconds in samples.items():
+                told = spread(list(seconds.values()))
+                records.append(
+                    {
+                        "name": name,
+                        "threads": count,
+                        "batch": batch,
+                        "median": told.median,
+                        "lower_quartile": told.lower_quartile,
+                        "upper_quartile": told.upper_quartile,
+                    }
+                )
+    torch.set_num_threads(threads)
+    return records
+
+
+def _reading(model: Model, ids: torch.Tensor) -> Any:
+    @torch.no_grad()
+    def read() -> None:
+        model(ids)
+
+    return read
+
+
+def _teacher(plan: Plan, data: Sentences, folder: Path, seed: int) -> Model:
+    torch.manual_seed(seed)
+    model = gs.load("sample:minilm", head=SequenceClassification(labels=LABELS), dtype="float32")
+    progress(f"teacher, seed {seed}")
+    teacher, _ = train(_settings(plan, folder, seed, plan.teacher_epochs), model=model, rows=data.train)
+    return teacher
+
+
+def _student(teacher: Model, name: str, seed: int) -> Model:
+    student = make_student(teacher)
+    if name != "random initialisation":
+        return student
+    torch.manual_seed(seed)
+    drawn = Model(student.architecture, tokenizer=student.tokenizer)
+    drawn.family = student.family
+    return drawn
+
+
+def _settings(plan: Plan, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
+    return {
+        "objective": {"kind": "classification", "labels": list(LABELS)},
+        "batch": {"rows": plan.rows, "length": plan.length},
+        "optimizer": {"learning_rate": 5e-5, "weight_decay": 0.01},
+        "schedule": {"name": "linear", "warmup": 0.1},
+        "epochs": epochs,
+        "checkpoints": {"every": 100, "keep": 1},
+        "journal": {"live": False},
+        "seed": seed,
+        "output": str(folder),
+    }
+
+
+def _judged(model: Model, data: Sentences) -> dict[str, Any]:
+    """Accuracy, and each tested sentence: 1 told rightly, 0 not."""
+    labels = gs.task("classify", copy.deepcopy(model))([row["text"] for row in data.test])
+    right = [int(found[0].label == row["label"]) for found, row in zip(labels.labels, data.test, strict=True)]
+    return {"accuracy": sum(right) / len(right), "right": right}
