@@ -45,6 +45,9 @@ DECODER = {
 }
 UNTIED = {**SETTINGS, "model": {"decoder": DECODER}}
 LABELS = {**SETTINGS, "batch": {"tokens": 40}}
+WEIGHTED = {"objective": {"kind": "classification", "class_weights": {"book": 0.1, "film": 2.0, "song": 0.02}}}
+TUNED = {**LABELS, **WEIGHTED, "average": {"decay": 0.7}, "optimizer": {**SETTINGS["optimizer"], "layer_decay": 0.5}}
+ADAPTERS = {"rank": 3, "alpha": 6, "maps": ["query", "down"]}
 PARTS = {**UNTIED, "batch": {"rows": 8, "accumulation": 2}, "recompute": "both"}
 
 
@@ -84,12 +87,17 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     gs.train(decoder_config(folder, "one", **UNTIED))
     gs.train(encoder_config(folder, "one-masked", **SETTINGS))
     gs.train(classifier_config(folder, "one-labels", **LABELS))
+    adapted = {**TUNED, "model": {**classifier_config(folder)["model"], "adapters": ADAPTERS}}
+    gs.train(classifier_config(folder, "one-tuned", **TUNED))
+    gs.train(classifier_config(folder, "one-adapted", **adapted))
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
     for parallel in ("ddp", "fsdp2"):
         runs += [
             ("decoder", parallel, "", {**UNTIED, "parallel": parallel}),
             ("encoder", f"{parallel}-masked", "", {**SETTINGS, "parallel": parallel}),
             ("classifier", f"{parallel}-labels", "", {**LABELS, "parallel": parallel}),
+            ("classifier", f"{parallel}-tuned", "", {**TUNED, "parallel": parallel}),
+            ("classifier", f"{parallel}-adapted", "", {**adapted, "parallel": parallel}),
             ("decoder", f"{parallel}-parts", "", {**PARTS, "parallel": parallel}),
             ("decoder", f"one-then-{parallel}", "one", {**UNTIED, "parallel": parallel}),
             ("decoder", f"{parallel}-again", parallel, {**UNTIED, "parallel": parallel}),
@@ -119,7 +127,7 @@ def assert_close(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("kind", ["", "-masked", "-labels", "-parts"])
+@pytest.mark.parametrize("kind", ["", "-masked", "-labels", "-tuned", "-adapted", "-parts"])
 def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], parallel: str, kind: str) -> None:
     folder, told = pair
     one = folder / ("one" if kind == "-parts" else f"one{kind}")

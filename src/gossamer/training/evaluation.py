@@ -37,21 +37,22 @@ def evaluate(
     """Read the held-out batches once, this process's share of them; the same numbers in every process."""
     was_training = model.training
     wrapped.eval()
-    losses, labels, sums = [], 0, dict.fromkeys(objective.measures, 0.0)
+    losses, weights, labels, sums = [], [], 0, dict.fromkeys(objective.measures, 0.0)
     try:
         for whole in batches:
             batch = {name: one.to(processes.device) for name, one in whole.items() if isinstance(one, Tensor)}
-            count = objective.count_labels(model, batch)
+            weight = objective.weigh(model, batch)
             with autocast(processes.device, precision):
                 loss, measured = objective.measure(wrapped, batch)
-            losses.append(float(loss) * count if count else 0.0)
-            labels += count
+            losses.append(float(loss) * weight if weight else 0.0)
+            weights.append(weight)
+            labels += objective.count_labels(model, batch)
             for name in sums:
                 sums[name] += measured[name] if name in measured else float(whole[name])
     finally:
         wrapped.train(was_training)
-    summed, total, *measures = processes.total(math.fsum(losses), labels, *sums.values())
+    summed, total, count, *measures = processes.total(math.fsum(losses), math.fsum(weights), labels, *sums.values())
     mean = summed / total if total else math.nan
     return Evaluation(
-        loss=mean, scores=objective.scores(model, mean, int(total), dict(zip(sums, measures, strict=True)))
+        loss=mean, scores=objective.scores(model, mean, int(count), dict(zip(sums, measures, strict=True)))
     )

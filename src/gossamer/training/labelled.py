@@ -55,6 +55,7 @@ class LabelledRows:
                 f"no row has a label within {length:,} tokens, so there is nothing to learn; give longer rows "
                 "(batch.length)"
             )
+        self.objective.prepare(model, examples[: len(self.train)])
         batches = LabelledBatches(
             examples=examples[: len(self.train)],
             held_out=examples[len(self.train) :],

@@ -38,9 +38,9 @@ class Update:
 class Stepper:
     """Updates a model's weights, one batch a call.
 
-    Each label counts the same, however the batch is cut: a micro-batch's mean loss is weighed by its share of the
-    labels of all micro-batches and processes. torch's generators are seeded anew for each micro-batch, so that dropout
-    depends on (seed, step, micro-batch, process) and nothing before.
+    Each label counts the same, or as the objective weighs it, however the batch is cut: a micro-batch's mean loss is
+    weighed by its share of the labels of all micro-batches and processes. torch's generators are seeded anew for each
+    micro-batch, so that dropout depends on (seed, step, micro-batch, process) and nothing before.
     """
 
     def __init__(
@@ -80,20 +80,20 @@ class Stepper:
     def _gradients(self, step: int, batch: Mapping[str, Tensor]) -> tuple[float, int]:
         """Add up the gradients of all micro-batches; the mean loss and the number of labels, over all processes."""
         parts, real = _cut(batch, self.accumulation)
-        counts = [
-            self.objective.count_labels(self.model, one) * is_real for one, is_real in zip(parts, real, strict=True)
-        ]
-        (total,) = self.processes.total(sum(counts))
+        objective, model = self.objective, self.model
+        count = sum(objective.count_labels(model, part) for part, is_real in zip(parts, real, strict=True) if is_real)
+        weights = [objective.weigh(model, part) * is_real for part, is_real in zip(parts, real, strict=True)]
+        total, labels = self.processes.total(math.fsum(weights), count)
         losses = []
-        for i, (part, count) in enumerate(zip(parts, counts, strict=True)):
+        for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
             torch.manual_seed(draw(self.seed, step, i, self.processes.rank))
             with self.processes.accumulating(self.wrapped, last=i + 1 == len(parts)):
-                loss = self._loss(part, learns=count > 0)
-                share = count / max(total, 1) * self.processes.gradient_share
+                loss = self._loss(part, learns=weight > 0)
+                share = weight / (total or 1) * self.processes.gradient_share
                 self.scaler.scale(loss * share).backward()
-            losses.append(float(loss.detach()) * count if count else 0.0)
+            losses.append(float(loss.detach()) * weight if weight else 0.0)
         (summed,) = self.processes.total(math.fsum(losses))
-        return summed / max(total, 1), int(total)
+        return summed / (total or 1), int(labels)
 
     def _loss(self, part: dict[str, Tensor], learns: bool) -> Tensor:
         """The mean loss; where nothing is to be learnt that of any labels, for all processes go through all of it."""

@@ -139,7 +139,11 @@ class Objective(ABC):
 
     @abstractmethod
     def count_labels(self, model: Model, batch: Batch) -> int:
-        """How many labels the loss of a batch is the mean of: its weight."""
+        """How many labels the loss of a batch is the mean of."""
+
+    def weigh(self, model: Model, batch: Batch) -> float:
+        """What the loss of a batch counts for beside others': its number of labels, unless these have weights."""
+        return self.count_labels(model, batch)
 
     @abstractmethod
     def any_labels(self, batch: Batch) -> Tensor:

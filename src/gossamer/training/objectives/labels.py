@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
+from gossamer.models import Model
 from gossamer.models.checks import require
 from gossamer.models.heads import Head
 from gossamer.models.heads.labels import require_labels
@@ -89,6 +90,9 @@ class LabelObjective(Objective):
                 "or draw a head (model.new_head: true)"
             )
         return head
+
+    def prepare(self, model: Model, examples: Sequence[Example]) -> None:
+        """Called before the run with the examples that are trained on."""
 
     def any_labels(self, batch: Batch) -> Tensor:
         return filled(batch["labels"])

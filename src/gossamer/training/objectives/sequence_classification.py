@@ -18,13 +18,14 @@ from gossamer.models.checks import is_finite, require_choice
 from gossamer.models.heads import Head, ProblemType, SequenceClassification
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, is_text, label_number
+from gossamer.training.objectives.class_weights import WeightedLabels
+from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number
 
 __all__ = ["ClassificationObjective"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationObjective(LabelObjective, kind="classification"):
+class ClassificationObjective(WeightedLabels, kind="classification"):
     """Labels of texts or of pairs of texts, the head `SequenceClassification`.
 
     problem: told by the labels unless given. A name or a whole number is one label of several
@@ -103,7 +104,7 @@ class ClassificationObjective(LabelObjective, kind="classification"):
 
     def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
         """The loss; texts whose label is right, labels right, found and wanted, or the distance of numbers."""
-        out = model(**batch)
+        out = self.read(model, batch)
         there = learnt(batch["labels"]).reshape(len(out.logits), -1).all(dim=1)
         labels, logits = batch["labels"][there], out.logits[there]
         sums = dict.fromkeys(self.measures, 0.0)

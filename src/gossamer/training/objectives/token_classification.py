@@ -20,7 +20,8 @@ from gossamer.text import Document, Tokenizer
 from gossamer.text.label_schemes import find_scheme
 from gossamer.text.words import continues_word
 from gossamer.training.objectives.base import IGNORED, Batch, Direction, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, is_text, label_number
+from gossamer.training.objectives.class_weights import WeightedLabels
+from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number
 from gossamer.training.packing import Frame, frame_of
 
 __all__ = ["TaggingObjective"]
@@ -43,7 +44,7 @@ Offsets = Sequence[Span]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaggingObjective(LabelObjective, kind="tagging"):
+class TaggingObjective(WeightedLabels, kind="tagging"):
     """Labels of words, the head `TokenClassification`; a word's first token carries its label, the others none.
 
     A row has its words and a label for each (`tokens_field`, `tags_field`; the words are read with spaces between
@@ -98,7 +99,7 @@ class TaggingObjective(LabelObjective, kind="tagging"):
 
     def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
         """The loss; the words whose label is right, and the entities that are right, found and wanted."""
-        out, labels = model(**batch), batch["labels"]
+        out, labels = self.read(model, batch), batch["labels"]
         predicted, there = out.logits.argmax(dim=-1), learnt(labels)
         sums = {"correct": float((predicted == labels)[there].sum()), "right": 0.0, "found": 0.0, "wanted": 0.0}
         names = cast(TokenClassification, unwrapped(model).architecture.head).labels
