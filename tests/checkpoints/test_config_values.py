@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import transformers
-from tiny_checkpoints import BERT, LONGFORMER, edit_config, write
+from tiny_checkpoints import BERT, LONGFORMER, MODERNBERT, edit_config, write
 
 import gossamer as gs
 
@@ -13,7 +13,10 @@ import gossamer as gs
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("checkpoints")
-    return {str(one["model_type"]): write(root / str(one["model_type"]), one) for one in (BERT, LONGFORMER)}
+    return {
+        str(one["model_type"]): write(root / str(one["model_type"]), one, pooler=one is not MODERNBERT)
+        for one in (BERT, LONGFORMER, MODERNBERT)
+    }
 
 
 def refusal(directory: Path) -> str:
@@ -80,11 +83,35 @@ LONGFORMER_ONLY = [
     ("pad_token_id", None, "whole number"),
 ]
 
+OTHER_NAMES = {
+    "hidden_act": "hidden_activation",
+    "layer_norm_eps": "norm_eps",
+    "hidden_dropout_prob": "mlp_dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+}
+UNKNOWN = ("type_vocab_size", "position_embedding_type", "is_decoder", "add_cross_attention")
+"""Fields that ModernBERT has not."""
+MODERNBERTS = [
+    *((OTHER_NAMES.get(field, field), value, allowed) for field, value, allowed in COMMON if field not in UNKNOWN),
+    ("local_attention", 0, "whole number from 1"),
+    ("local_attention", "128", "whole number"),
+    ("global_attn_every_n_layers", 0, "whole number from 1"),
+    ("layer_types", ["full_attention"], "one entry for each layer, 2"),
+    ("layer_types", ["full_attention", "local"], "a list of 'full_attention' and 'sliding_attention'"),
+    ("rope_parameters", [1], "an object"),
+    ("global_rope_theta", 0, "finite number above 0"),
+    ("head_dim", 3, "hidden_size / num_attention_heads, 4"),
+    ("norm_bias", "no", "true or false"),
+    ("classifier_pooling", "max", "'cls' or 'mean'"),
+    ("embedding_dropout", 2, "rate from 0"),
+]
+
 
 @pytest.mark.parametrize(
     ("family", "field", "value", "allowed"),
     [(family, *one) for family in ("bert", "longformer") for one in COMMON]
-    + [("longformer", *one) for one in LONGFORMER_ONLY],
+    + [("longformer", *one) for one in LONGFORMER_ONLY]
+    + [("modernbert", *one) for one in MODERNBERTS],
 )
 def test_bad_value_is_refused(
     checkpoints: dict[str, Path], tmp_path: Path, family: str, field: str, value: object, allowed: str

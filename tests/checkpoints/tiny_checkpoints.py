@@ -21,6 +21,7 @@ BERT = {
     "max_position_embeddings": 16,
 }
 LONGFORMER = {**BERT, "model_type": "longformer", "pad_token_id": 1, "attention_window": [4, 6]}
+MODERNBERT = {**BERT, "model_type": "modernbert", "pad_token_id": 0, "local_attention": 6}
 
 
 def build(config: dict[str, Any], head: str | Head | None = None, pooler: bool = True) -> Model:

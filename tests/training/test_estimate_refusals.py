@@ -91,6 +91,22 @@ def test_a_checkpoint_without_the_head_is_refused_and_takes_a_new_one(tmp_path: 
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_no_tensor_of_a_checkpoint_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(TrainingConfig.read(encoder_config(tmp_path)).model.describe(258))  # type: ignore[union-attr]
+    model.tokenizer = byte_tokenizer(mask=True)
+    gs.save(model, tmp_path / "model")
+    fields = encoder_config(tmp_path, model=str(tmp_path / "model"))
+    with monkeypatch.context() as patch:
+        patch.setattr("gossamer.checkpoints.weights.WeightFiles.read", None)
+        assert estimate(fields).parameters == sum(one.numel() for one in model.parameters())
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace('"width": 32', '"width": 16'))
+    (tmp_path / "model" / "gossamer.json").unlink()
+    for take in (estimate, gs.train):
+        with pytest.raises(gs.InputError, match=r"model\.safetensors: .*32"):
+            take(fields)
+
+
 def test_a_model_that_is_given_needs_a_tokenizer_that_is_its_own(tmp_path: Path, minilm: Path) -> None:
     fields = decoder_config(tmp_path)
     settings = TrainingConfig.read(fields).model

@@ -16,6 +16,7 @@ from gossamer.families import get_family
 from gossamer.models import Model
 from gossamer.text import byte_tokenizer
 from gossamer.training import run as run_module
+from gossamer.training.config import TrainingConfig
 from gossamer.training.stops import RunStopped
 
 SIZES = {
@@ -23,6 +24,7 @@ SIZES = {
     "max_position_embeddings": 32, "local_attention": 8, "pad_token_id": 256, "attention_dropout": 0.1,
     "embedding_dropout": 0.1, "mlp_dropout": 0.1,
 }  # fmt: skip
+NO_DROPOUT = {name: 0.0 for name in SIZES if name.endswith("_dropout")}
 
 
 def modernbert_config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
@@ -66,10 +68,19 @@ def test_a_masked_lm_learns_and_is_resumed_exactly(tmp_path: Path, monkeypatch: 
         torch.testing.assert_close(saved(ids).logits, theirs(ids).logits, rtol=1e-4, atol=1e-5)
 
 
+def test_the_example_is_a_modernbert() -> None:
+    config = TrainingConfig.read(Path(__file__).parents[2] / "examples" / "modernbert.yaml")
+    assert config.model is not None
+    sizes = {"num_hidden_layers": 3, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 192}
+    sizes |= {"local_attention": 64, "max_position_embeddings": 512}
+    theirs = get_family("modernbert").read({**SIZES, **sizes, **NO_DROPOUT}, head="masked-lm")
+    assert config.model.describe(258) == theirs
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_gradients_of_a_step_are_those_of_transformers(masked: bool, tmp_path: Path) -> None:
     """Of every tensor, full layers and windowed ones, with padding and without."""
-    sizes = SIZES | {name: 0.0 for name in SIZES if name.endswith("_dropout")}
+    sizes = SIZES | NO_DROPOUT
     torch.manual_seed(0)
     config = transformers.ModernBertConfig(
         **{**sizes, "bos_token_id": None, "eos_token_id": None, "cls_token_id": None, "sep_token_id": None}
