@@ -47,7 +47,7 @@ def test_as_json_with_time_and_memory(gossamer: Command, small: Path, monkeypatc
 def test_what_cannot_be_compared(gossamer: Command, small: Path, tmp_path: Path) -> None:
     cases: list[tuple[tuple[object, ...], str]] = [
         ((small,), f"{small}: is one model; name two or more to compare"),
-        ((small, tmp_path / "none"), f"{tmp_path / 'none'}: "),
+        ((small, tmp_path / "none"), f"'{tmp_path / 'none'}': no such directory; name a model directory"),
         ((small, small, "--html", tmp_path / "page.txt"), "the name must end in .html"),
         ((small, small, "--html", tmp_path / "none" / "page.html"), "none"),
     ]

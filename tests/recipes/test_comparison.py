@@ -264,8 +264,8 @@ def test_a_receipt_holds_the_comparison(pair: dict[str, Model]) -> None:
 
 def test_a_training_has_the_same_form(pair: dict[str, Model]) -> None:
     trained = TrainingReceipt(
-        settings={}, source="<b>", steps=2, tokens=1000, seconds=90.0, ended="all steps", loss=0.5, evaluation={"f1": 0.25},
-        best=None, parameters=9, trained=9, conditions={"machine": "<i>"}, notes=("a <note>",),
+        settings={}, source="<b>", steps=2, tokens=1000, seconds=90.0, ended="all steps", loss=0.5,
+        evaluation={"f1": 0.25}, best=None, parameters=9, trained=9, conditions={"machine": "<i>"}, notes=("a <note>",),
     )  # fmt: skip
     page = trained.to_html()
     assert page.startswith("<!doctype html>")
