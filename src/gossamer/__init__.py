@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
     from gossamer.recipes import lengthen  # type: ignore[no-redef]
+    from gossamer.recipes.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
 
@@ -29,6 +30,7 @@ __all__ = [
     "Window",
     "__version__",
     "attend",
+    "compare",
     "explain",
     "generate",
     "lengthen",
@@ -52,6 +54,7 @@ _HOMES = {
     "Strided": "gossamer.patterns",
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
+    "compare": "gossamer.recipes.comparison",
     "explain": "gossamer.kernels",
     "generate": "gossamer.generation",
     "lengthen": "gossamer.recipes",

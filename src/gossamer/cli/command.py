@@ -31,6 +31,7 @@ __all__ = ["VERBS", "load_verb", "run"]
 VERBS = {
     "demo": "A real encoder of 512 tokens reads long speeches, with a receipt.",
     "summary": "What a model is made of, weighs, and costs at any length.",
+    "compare": "Models side by side: size, FLOPs, time, memory.",
     "lengthen": "Make a pretrained encoder read longer texts.",
     "embed": "Turn texts of any length into vectors.",
     "fill-mask": "The likeliest tokens under the masks of texts of any length.",

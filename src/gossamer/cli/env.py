@@ -64,7 +64,9 @@ def _versions() -> dict[str, str | None]:
 
 
 def _system() -> dict[str, Any]:
-    name, flags = _processor()
+    from gossamer.inspect.processor import read_processor
+
+    name, flags = read_processor()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "platform": platform.platform(),
@@ -75,16 +77,6 @@ def _system() -> dict[str, Any]:
         "memory_bytes": _memory(),
         "byte_order": sys.byteorder,
     }
-
-
-def _processor() -> tuple[str, set[str]]:
-    """Name and flags: Linux tells them; elsewhere only the machine's kind is known."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine(), set()
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    return facts.get("model name", platform.machine()), set((facts.get("flags") or facts.get("Features", "")).split())
 
 
 def _memory() -> int | None:

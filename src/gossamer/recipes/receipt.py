@@ -10,16 +10,22 @@ from typing import Any
 import torch
 
 from gossamer import __version__
+from gossamer.inspect.report import ReportTable, html_page
 from gossamer.models.model import Model
+from gossamer.recipes.comparison import ComparedRow, Comparison, compare
+from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["Receipt", "conditions", "describe"]
+
+_HEAD = ("", "before", "after")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
     """What a recipe did. `measured` are numbers taken from the two models themselves, under `conditions`.
 
-    `notes` are remarks for who asked for it, a line each.
+    `notes` are remarks for who asked for it, a line each. `comparison`: size, time, memory, scores and what it cost to
+    make, before and after, where these were measured (`beside`, docs/receipts.md).
     """
 
     recipe: str
@@ -31,10 +37,42 @@ class Receipt:
     measured: dict[str, float]
     conditions: dict[str, Any]
     notes: tuple[str, ...] = ()
+    comparison: Comparison | None = None
+
+    @classmethod
+    def of_training(
+        cls, recipe: str, settings: dict[str, Any], before: Model, after: Model, trained: TrainingReceipt
+    ) -> Receipt:
+        """The receipt of a recipe that is a training: what the run says of itself, and both models described."""
+        held_out = {
+            f"held_out_{name}": value for name, value in (trained.evaluation or {}).items() if value is not None
+        }
+        return cls(
+            recipe=recipe, source=before.source, settings=settings, before=describe(before), after=describe(after),
+            changes=trained.lines(), measured=held_out, conditions=trained.conditions,
+        )  # fmt: skip
+
+    def beside(self, before: Model, after: Model, **measured: Any) -> Receipt:
+        """The receipt with both models compared, as "before" and "after"; `measured` is for `gossamer.compare`."""
+        return dataclasses.replace(self, comparison=compare({"before": before, "after": after}, **measured))
 
     def to_dict(self) -> dict[str, Any]:
-        """The receipt as JSON-ready values."""
-        return dataclasses.asdict(self) | {"changes": list(self.changes), "notes": list(self.notes)}
+        """The receipt as JSON-ready values; `comparison` is there where one was made."""
+        fields = dataclasses.asdict(self) | {"changes": list(self.changes), "notes": list(self.notes)}
+        return fields if self.comparison is not None else {k: v for k, v in fields.items() if k != "comparison"}
+
+    def to_html(self) -> str:
+        """One page with the tables and a plot, which needs no other file."""
+        tables = [ReportTable(title="What it was, what it is", head=_HEAD, rows=tuple(self._differences()))]
+        if self.measured:
+            rows = tuple((name.replace("_", " "), f"{value:.3g}") for name, value in self.measured.items())
+            said = ", ".join(f"{name} {_show(value)}" for name, value in self.conditions.items())
+            tables.append(ReportTable(title="Measured", head=("", "value"), rows=rows, remark=said))
+        if self.comparison is not None:
+            tables.append(self.comparison.table())
+        plots = self._plots() if self.comparison is None else self.comparison.plots()
+        lines = (*self.changes, *(f"note: {note}" for note in self.notes))
+        return html_page(f"{self._call()} of {self.source or 'a model'}", tables, lines=lines, plots=plots)
 
     def __str__(self) -> str:
         rows = self._differences()
@@ -44,11 +82,11 @@ class Receipt:
         lines += [f"  - {change}" for change in self.changes]
         lines += [f"  measured: {line}" for line in self._measurements()]
         lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return "\n".join([*lines, *([] if self.comparison is None else ["", str(self.comparison)])])
 
     def to_markdown(self) -> str:
         """The receipt for a model card."""
-        rows = [[_cell(cell) for cell in row] for row in (("", "before", "after"), *self._differences())]
+        rows = [[_cell(cell) for cell in row] for row in (_HEAD, *self._differences())]
         conditions = ", ".join(f"{name} {_show(value)}" for name, value in self.conditions.items())
         return "\n".join(
             [
@@ -62,6 +100,7 @@ class Receipt:
                 "",
                 *(f"- {line}" for line in self._measurements()),
                 *(["", *(f"Note: {note}." for note in self.notes)] if self.notes else []),
+                *([] if self.comparison is None else ["", str(self.comparison)]),
             ]
         )
 
@@ -74,6 +113,16 @@ class Receipt:
             for name, value in self.before.items()
             if value != self.after.get(name)
         ]
+
+    def _plots(self) -> list[str]:
+        """What changed in number."""
+        from gossamer.recipes.comparison_plot import plot_rows  # matplotlib takes a while
+
+        names = [
+            name for name, value in self.before.items() if isinstance(value, int) and value != self.after.get(name)
+        ]
+        rows = [ComparedRow(name=name, unit="", values=(self.before[name], self.after.get(name))) for name in names]
+        return [plot_rows(("before", "after"), rows)] if rows else []
 
     def _measurements(self) -> list[str]:
         return [f"{name.replace('_', ' ')} {value:.3g}" for name, value in self.measured.items()]

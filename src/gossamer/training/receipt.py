@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gossamer.errors import plural
+from gossamer.inspect.report import ReportTable, html_page
 
 __all__ = ["TrainingReceipt", "conditions_of"]
 
@@ -43,15 +44,22 @@ class TrainingReceipt:
         return {**dataclasses.asdict(self), "recipe": "train", "notes": list(self.notes)}
 
     def __str__(self) -> str:
-        return "\n".join([f"train of {self.source or 'fresh weights'}", *(f"  {line}" for line in self._lines())])
+        return "\n".join([f"train of {self.source or 'fresh weights'}", *(f"  {line}" for line in self.lines())])
 
     def to_markdown(self) -> str:
         """The receipt for a model card."""
         conditions = ", ".join(f"{name} {value}" for name, value in self.conditions.items())
         lines = [f"Trained from {self.source or 'fresh weights'} ({conditions}).", ""]
-        return "\n".join([*lines, *(f"- {line}" for line in self._lines())])
+        return "\n".join([*lines, *(f"- {line}" for line in self.lines())])
 
-    def _lines(self) -> list[str]:
+    def to_html(self) -> str:
+        """One page, which needs no other file; the curve of the loss is the run's own loss.svg."""
+        rows = tuple((name, str(value)) for name, value in self.conditions.items())
+        table = ReportTable(title="Conditions", head=("", "value"), rows=rows)
+        return html_page(f"train of {self.source or 'fresh weights'}", [table], lines=self.lines())
+
+    def lines(self) -> tuple[str, ...]:
+        """What it did, for people."""
         part = "" if self.trained == self.parameters else f"{self.trained:,} of "
         lines = [
             f"{plural(self.steps, 'step')}, {plural(self.tokens, 'token')}, {_duration(self.seconds)}; "
@@ -68,7 +76,7 @@ class TrainingReceipt:
         if self.best is not None:
             ((name, value),) = ((name, value) for name, value in self.best.items() if name != "step")
             lines.append(f"best: {name.replace('_', ' ')} {value:.4f} after step {self.best['step']:,.0f}")
-        return [*lines, *self.notes]
+        return (*lines, *self.notes)
 
 
 def conditions_of(device: torch.device, precision: str, processes: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from gossamer.cli.demo.plots import Pictures, draw_pictures
 from gossamer.cli.output import progress, working
 from gossamer.errors import InputError
 from gossamer.inspect import summary
+from gossamer.inspect.processor import read_processor
 from gossamer.models.model import Model
 from gossamer.recipes import lengthen
 from gossamer.tasks import Embed
@@ -150,7 +151,7 @@ def _conditions(settings: Settings) -> dict[str, Any]:
         **({"commit": commit} if (commit := _commit()) else {}),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "processor": _processor(),
+        "processor": read_processor()[0],
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -171,11 +172,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from gossamer.inspect.svg import figure_svg
 from gossamer.models.model import Model
 
 __all__ = ["Pictures", "draw_pictures"]
@@ -56,7 +55,7 @@ def _scaling(rows: list[dict[str, Any]]) -> str:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.minorticks_off()
         axes.set_title("time to read it" if unit == "seconds" else "peak memory beyond the weights", fontsize=10)
-    return _svg(figure)
+    return figure_svg(figure)
 
 
 def _line(axes: Axes, points: list[tuple[float, float]], name: str, colour: str) -> None:
@@ -85,16 +84,4 @@ def _retrieval(rows: list[dict[str, Any]]) -> str:
     axes.set_xticks(range(5), ["truncated", *(f"{size} tokens" if size != "whole" else size for size in WAYS)])
     axes.set(ylabel="recall@1", ylim=(0, 1.03))
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.12, 0.02))
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e8eb", linewidth=0.6)
-        axes.set_axisbelow(True)
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "gossamer", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
+    return figure_svg(figure)
