@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import lengthen  # type: ignore[no-redef]
+    from gossamer.recipes import finetune, lengthen  # type: ignore[no-redef]
     from gossamer.tasks import task
     from gossamer.training.loop import train
 
@@ -30,6 +30,7 @@ __all__ = [
     "__version__",
     "attend",
     "explain",
+    "finetune",
     "generate",
     "lengthen",
     "load",
@@ -53,6 +54,7 @@ _HOMES = {
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
     "explain": "gossamer.kernels",
+    "finetune": "gossamer.recipes",
     "generate": "gossamer.generation",
     "lengthen": "gossamer.recipes",
     "load": "gossamer.checkpoints",
