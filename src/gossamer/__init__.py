@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import lengthen  # type: ignore[no-redef]
+    from gossamer.recipes import finetune, lengthen  # type: ignore[no-redef]
     from gossamer.recipes.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
@@ -32,6 +32,7 @@ __all__ = [
     "attend",
     "compare",
     "explain",
+    "finetune",
     "generate",
     "lengthen",
     "load",
@@ -56,6 +57,7 @@ _HOMES = {
     "attend": "gossamer.kernels",
     "compare": "gossamer.recipes.comparison",
     "explain": "gossamer.kernels",
+    "finetune": "gossamer.recipes",
     "generate": "gossamer.generation",
     "lengthen": "gossamer.recipes",
     "load": "gossamer.checkpoints",

@@ -174,7 +174,7 @@ def test_numbers_of_a_table_are_read_where_they_are_to_be_predicted(tmp_path: Pa
     objective = {"kind": "classification", "problem": "regression"}
     _, receipt = gs.train(labels_config(tmp_path, data=str(tmp_path / "rows.csv"), objective=objective))
     assert receipt.evaluation is not None
-    assert receipt.evaluation.keys() == {"loss", "mean_absolute_error"}
+    assert receipt.evaluation.keys() == {"loss", "mean_absolute_error", "pearson", "spearman"}
 
 
 @pytest.mark.parametrize(

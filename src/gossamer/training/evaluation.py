@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,28 +32,30 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    objective: Objective, model: Model, wrapped: nn.Module, batches: Iterable[dict[str, Tensor]],
+    objective: Objective, model: Model, wrapped: nn.Module, batches: Iterable[dict[str, Any]],
     processes: Processes, precision: str,
 ) -> Evaluation:  # fmt: skip
     """Read the held-out batches once, this process's share of them; the same numbers in every process."""
     was_training = model.training
     wrapped.eval()
     losses, weights, labels, sums = [], [], 0, dict.fromkeys(objective.measures, 0.0)
+    series: dict[str, list[Any]] = {name: [] for name in objective.series}
     try:
         for whole in batches:
             batch = {name: one.to(processes.device) for name, one in whole.items() if isinstance(one, Tensor)}
             weight = objective.weigh(model, batch)
             with autocast(processes.device, precision):
-                loss, measured = objective.measure(wrapped, batch)
+                loss, measured = objective.measure_examples(wrapped, batch, whole.get("examples", ()))
             losses.append(float(loss) * weight if weight else 0.0)
             weights.append(weight)
             labels += objective.count_labels(model, batch)
             for name in sums:
                 sums[name] += measured[name] if name in measured else float(whole[name])
+            for name, values in series.items():
+                values += measured[name]
     finally:
         wrapped.train(was_training)
     summed, total, count, *measures = processes.total(math.fsum(losses), math.fsum(weights), labels, *sums.values())
     mean = summed / total if total else math.nan
-    return Evaluation(
-        loss=mean, scores=objective.scores(model, mean, int(count), dict(zip(sums, measures, strict=True)))
-    )
+    told = dict(zip(sums, measures, strict=True)) | {name: processes.gathered(one) for name, one in series.items()}
+    return Evaluation(loss=mean, scores=objective.scores(model, mean, int(count), told))

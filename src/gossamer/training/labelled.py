@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,16 +50,19 @@ class LabelledRows:
         head = self.objective.settle_head(head, self.all)
         model.architecture = replace(model.architecture, head=head)
         control_tokens = config.data.control_tokens
-        examples = self.objective.encode(self.all, tokenizer, length, head, control_tokens=control_tokens)
-        if not any(_is_learnt(one.labels).any() for one in examples[: len(self.train)]):
+        examples, held_out = (
+            self.objective.encode(rows, tokenizer, length, head, control_tokens=control_tokens)
+            for rows in (self.train, self.held_out)
+        )
+        if not any(_is_learnt(one.labels).any() for one in examples):
             raise InputError(
                 f"no row has a label within {length:,} tokens, so there is nothing to learn; give longer rows "
                 "(batch.length)"
             )
         self.objective.prepare(model, examples[: len(self.train)])
         batches = LabelledBatches(
-            examples=examples[: len(self.train)],
-            held_out=examples[len(self.train) :],
+            examples=examples,
+            held_out=held_out,
             pad_id=tokenizer.pad_id or 0,
             batch=config.batch.rows,
             tokens=config.batch.tokens,
@@ -66,7 +70,7 @@ class LabelledRows:
             rank=processes.rank,
             world=processes.count,
         )
-        cut = sum(one.cut for one in examples)
+        cut = sum(one.cut for one in (*examples, *held_out))
         note = (
             f"{cut:,} of {plural(len(self.all), 'row')} are longer than {length:,} tokens and were cut (batch.length)"
         )
@@ -161,12 +165,13 @@ class LabelledBatches:
         """Which share of the rows has no label, so that nothing is learnt from them."""
         return float(np.mean([not _is_learnt(one.labels).any() for one in self.examples]))
 
-    def evaluation(self) -> Iterator[dict[str, Tensor]]:
-        """This process's batches of what is held out, all of it once, the same whatever the seed."""
+    def evaluation(self) -> Iterator[dict[str, Any]]:
+        """This process's batches of what is held out, all of it once, the same whatever the seed; and its rows."""
         if not self.held_out:
             raise InputError("held_out is 0; hold rows out, or give files of them, to evaluate")
         for rows in self._held_rows():
-            yield self._share([self.held_out[i] for i in rows])
+            examples = [self.held_out[i] for i in rows]
+            yield {**self._share(examples), "examples": examples[self.rank :: self.world]}
 
     @cached_property
     def _sizes(self) -> np.ndarray:
@@ -201,9 +206,12 @@ def _collated(rows: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
         batch["token_type_ids"] = _padded([one.types for one in rows], width, 0)
     if any(len(one.ids) < width for one in rows):
         batch["attention_mask"] = _padded([np.ones_like(one.ids) for one in rows], width, 0)
+    if any(one.global_tokens for one in rows):
+        batch["global_mask"] = _padded([np.arange(len(one.ids)) < one.global_tokens for one in rows], width, 0)
     labels = [one.labels for one in rows]
-    of_tokens = labels[0].ndim == 1 and labels[0].dtype == np.int64
-    batch["labels"] = _padded(labels, width, IGNORED) if of_tokens else torch.from_numpy(np.stack(labels))
+    batch["labels"] = (
+        _padded(labels, width, IGNORED) if rows[0].has_token_labels else torch.from_numpy(np.stack(labels))
+    )
     return batch
 
 

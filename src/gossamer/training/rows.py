@@ -11,7 +11,17 @@ import numpy as np
 from gossamer.errors import InputError, quote
 from gossamer.text import Document, Split, read_documents
 
-__all__ = ["EVALUATION_ROWS", "FILES", "IN_MEMORY", "ROWS", "DataSources", "RowSequence", "as_document", "check_rows"]
+__all__ = [
+    "EVALUATION_ROWS",
+    "FILES",
+    "IN_MEMORY",
+    "ROWS",
+    "DataSources",
+    "RowSequence",
+    "as_document",
+    "check_rows",
+    "with_names",
+]
 
 ROWS, EVALUATION_ROWS = "<rows>", "<evaluation rows>"
 IN_MEMORY = (ROWS, EVALUATION_ROWS)
@@ -36,6 +46,11 @@ class DataSources:
     def __post_init__(self) -> None:
         check_rows("rows", self.rows)
         check_rows("evaluation_rows", self.evaluation_rows)
+
+    @property
+    def given(self) -> dict[str, RowSequence | None]:
+        """What `train` is handed."""
+        return {"rows": self.rows, "evaluation_rows": self.evaluation_rows}
 
     @property
     def changes(self) -> dict[str, str]:
@@ -70,6 +85,40 @@ def check_rows(name: str, rows: object) -> None:
         raise InputError(f"{name} is {quote(rows)}; give a sequence of dicts, such as a list or a datasets.Dataset")
     if not len(rows):  # type: ignore[arg-type]
         raise InputError(f"{name}: there are no rows; give some")
+
+
+def with_names(name: str, rows: Any) -> RowSequence | None:
+    """The rows, with names in place of the numbers of their labels where their `features` tell them.
+
+    So do those of a `datasets.Dataset`: of one label or of a list of them.
+    """
+    check_rows(name, rows)
+    features = getattr(rows, "features", None)
+    names = {
+        str(column): tuple(map(str, told))
+        for column, feature in (features.items() if isinstance(features, Mapping) else ())
+        if (told := getattr(getattr(feature, "feature", feature), "names", None))
+    }
+    return _NamedLabels(rows, names) if names else rows
+
+
+@dataclass(frozen=True)
+class _NamedLabels:
+    rows: RowSequence
+    names: Mapping[str, tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int, /) -> Any:
+        row = self.rows[i]
+        return {name: self._named(name, value) for name, value in row.items()} if isinstance(row, Mapping) else row
+
+    def _named(self, column: str, value: Any) -> Any:
+        names = self.names.get(column, ())
+        if isinstance(value, list):
+            return [self._named(column, one) for one in value]
+        return names[value] if type(value) is int and 0 <= value < len(names) else value
 
 
 def as_document(source: str, i: int, row: Any, field: str | None) -> Document:

@@ -23,7 +23,7 @@ from gossamer.training.average import Average, is_average
 from gossamer.training.best import direction_of, ends_epoch, is_better, value_of
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
-from gossamer.training.evaluation import evaluate
+from gossamer.training.evaluation import Evaluation, evaluate
 from gossamer.training.journal import Journal
 from gossamer.training.layer_depths import depths_from_top
 from gossamer.training.material import Material, how_many_steps, trained_names
@@ -186,6 +186,7 @@ class Run:
         best, value = self.state.best, value_of(found, self._metric)
         if value is None:
             self._say_untold()
+        self._say_undefined(found)
         # Where time is up between two readings, and more minutes are given later, patience is not to know of this one.
         counts = int(not self._out_of_time or self.is_to_evaluate)
         before = None if best is None else best[self._metric]
@@ -270,6 +271,14 @@ class Run:
         """Once in a run: a metric without a value, as the F1 of nothing, never makes a model the best."""
         text = f"{self._metric} of the held-out text cannot be told: such a reading is never the best"
         if text not in self.notes:
+            self.remark(text)
+
+    def _say_undefined(self, found: Evaluation) -> None:
+        """Once in a run: which scores these rows do not tell, such as a correlation with what is all the same."""
+        scores = self.config.objective.directions(self.model)
+        names = [name.replace("_", " ") for name, value in found.scores.items() if value is None and name in scores]
+        text = f"not defined on the held-out rows: {', '.join(names)}"
+        if names and text not in self.notes:
             self.remark(text)
 
     @property

@@ -5,6 +5,7 @@ from gossamer.training.objectives.causal_lm import CausalObjective
 from gossamer.training.objectives.labels import LabelObjective
 from gossamer.training.objectives.language import LanguageObjective, Masking
 from gossamer.training.objectives.masked_lm import MaskedObjective
+from gossamer.training.objectives.question_answering import QuestionAnsweringObjective
 from gossamer.training.objectives.replaced_token import ReplacedTokenObjective
 from gossamer.training.objectives.sequence_classification import ClassificationObjective
 from gossamer.training.objectives.token_classification import TaggingObjective
@@ -21,6 +22,7 @@ __all__ = [
     "MaskedObjective",
     "Masking",
     "Objective",
+    "QuestionAnsweringObjective",
     "ReplacedTokenObjective",
     "TaggingObjective",
     "unwrapped",

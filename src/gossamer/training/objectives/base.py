@@ -50,7 +50,9 @@ class BatchSource(Protocol):
         """Which share of the first rows have no label."""
 
     def evaluation(self) -> Iterator[dict[str, Tensor]]:
-        """This process's batches of what is held out; what stands in them beside tensors are numbers to be summed."""
+        """This process's batches of what is held out; what stands in them beside tensors are numbers to be
+        summed, and `examples`, the rows themselves.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ class Objective(ABC):
     loss counts by its share of the step's labels, and those shares add up to one, so a term of the weights alone counts
     once a step. The loop calls `before_step` for what follows a schedule.
 
-    heads: which it trains. measures: the sums over held-out rows that its scores are made of. writes: whether its model
+    heads: which it trains. measures: the sums over held-out rows that its scores are made of; series: the lists, a
+    value or more a row, for what no sum tells, such as a rank correlation. writes: whether its model
     goes on with a text. is_reckoned:
     whether `estimate` knows what it takes. without_head: what to do about a checkpoint that has none of the heads.
     """
@@ -70,6 +73,7 @@ class Objective(ABC):
     kinds: ClassVar[dict[str, type[Objective]]] = {}
     heads: ClassVar[tuple[type[Head], ...]]
     measures: ClassVar[tuple[str, ...]] = ()
+    series: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False
     is_reckoned: ClassVar[bool] = True
     without_head: ClassVar[str] = "; model.new_head: true draws one"
@@ -153,8 +157,14 @@ class Objective(ABC):
         """The loss of a held-out batch, and those of `measures` that the batch itself does not bring."""
         return self.loss(model, batch), {}
 
+    def measure_examples(
+        self, model: nn.Module, batch: Batch, examples: Sequence[Any]
+    ) -> tuple[Float[Tensor, ""], dict[str, Any]]:
+        """The same of a batch whose rows are known (`examples` of its `BatchSource`), and the values of `series`."""
+        return self.measure(model, batch)
+
     @abstractmethod
-    def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
+    def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, Any]) -> dict[str, float | None]:
         """How well a model does, beside its mean loss over so many held-out labels; None for what cannot be told."""
 
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:

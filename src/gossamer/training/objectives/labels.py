@@ -43,9 +43,10 @@ class LabelledRow:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """A row as the model reads it: ids and types int64 [length], labels [length], [labels] or of one number.
+    """A row, or a part of one, as the model reads it: ids and types int64 [length].
 
-    cut: whether the text was longer than the model reads.
+    labels: [length], [labels], [2] (the ends of an answer) or of one number. cut: whether the text was longer than
+    the model reads.
     """
 
     name: str
@@ -53,6 +54,16 @@ class Example:
     types: np.ndarray
     labels: np.ndarray
     cut: bool
+
+    @property
+    def global_tokens(self) -> int:
+        """How many of the first tokens see all others and are seen by them, in a model that has such tokens."""
+        return 0
+
+    @property
+    def has_token_labels(self) -> bool:
+        """Whether there is a label for each token, padding's too where rows are padded."""
+        return self.labels.ndim == 1 and self.labels.dtype == np.int64
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
+from gossamer.metrics import f1_score, pearson, spearman
 from gossamer.metrics.labels import f1
 from gossamer.models import Model
 from gossamer.models.checks import is_finite, require_choice
@@ -36,6 +38,7 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
 
     heads: ClassVar[tuple[type[Head], ...]] = (SequenceClassification,)
     measures: ClassVar[tuple[str, ...]] = ("correct", "right", "found", "wanted", "distance", "numbers")
+    series: ClassVar[tuple[str, ...]] = ("predicted", "labelled")
 
     kind: Literal["classification"] = "classification"
     problem: ProblemType | None = None
@@ -102,39 +105,62 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
     def count_labels(self, model: Model, batch: Batch) -> int:
         return int(learnt(batch["labels"]).reshape(len(batch["labels"]), -1).all(dim=1).sum())
 
-    def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
-        """The loss; texts whose label is right, labels right, found and wanted, or the distance of numbers."""
+    def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Any]]:
+        """The loss; texts whose label is right, labels right, found and wanted, or the distance of numbers.
+
+        And of each text what was predicted and what it is labelled: a class, numbers, or 0 and 1 for each label.
+        """
         out = self.read(model, batch)
         there = learnt(batch["labels"]).reshape(len(out.logits), -1).all(dim=1)
         labels, logits = batch["labels"][there], out.logits[there]
-        sums = dict.fromkeys(self.measures, 0.0)
+        sums: dict[str, Any] = dict.fromkeys(self.measures, 0.0)
         if not labels.is_floating_point():
-            return out.loss, sums | {"correct": float((logits.argmax(dim=-1) == labels).sum())}
+            predicted = logits.argmax(dim=-1)
+            series = {"predicted": predicted.tolist(), "labelled": labels.tolist()}
+            return out.loss, sums | series | {"correct": float((predicted == labels).sum())}
         problem = cast(SequenceClassification, unwrapped(model).architecture.head).problem(batch["labels"])
         if problem == "regression":
             distance = (logits - labels.view_as(logits)).abs().sum()
-            return out.loss, sums | {"distance": float(distance), "numbers": float(logits.numel())}
+            series = {"predicted": logits.flatten().tolist(), "labelled": labels.flatten().tolist()}
+            return out.loss, sums | series | {"distance": float(distance), "numbers": float(logits.numel())}
         found, wanted = logits > 0, labels > 0.5
         counts = {"right": found & wanted, "found": found, "wanted": wanted, "correct": (found == wanted).all(dim=-1)}
-        return out.loss, sums | {name: float(one.sum()) for name, one in counts.items()}
+        series = {"predicted": found.long().tolist(), "labelled": wanted.long().tolist()}
+        return out.loss, sums | series | {name: float(one.sum()) for name, one in counts.items()}
 
-    def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """The mean distance of numbers; else the share of texts that are right, and of several labels their F1."""
+    def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, Any]) -> dict[str, float | None]:
+        """The mean distance of numbers, of one a text its correlations too; else the share of texts that are right.
+
+        Beside that of one label a text the mean F1 of all labels, where there are two or more to be told apart; of
+        several the F1 of all decisions, and the mean of the labels'. None is what cannot be told of these texts.
+        """
+        predicted, labelled = sums["predicted"], sums["labelled"]
         if sums["numbers"]:
-            return {"mean_absolute_error": sums["distance"] / sums["numbers"]}
+            distance = {"mean_absolute_error": sums["distance"] / sums["numbers"]}
+            is_one = cast(SequenceClassification, model.architecture.head).outputs == 1
+            told = is_one and all(map(math.isfinite, predicted))
+            both = {"pearson": pearson, "spearman": spearman} if is_one else {}
+            return distance | {
+                name: correlate(predicted, labelled) if told else None for name, correlate in both.items()
+            }
         accuracy = {"accuracy": sums["correct"] / labels if labels else None}
-        several = sums["found"] or sums["wanted"]
-        return accuracy | ({"f1": f1(sums["right"], sums["found"], sums["wanted"])} if several else {})
+        if sums["found"] or sums["wanted"]:
+            accuracy["f1"] = f1(sums["right"], sums["found"], sums["wanted"])
+        several = len(set(map(str, labelled))) > 1
+        return accuracy | {"f1_macro": f1_score(predicted, labelled, "macro") if several else None}
 
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
-        known: dict[str, Direction] = {"accuracy": "higher", "f1": "higher", "mean_absolute_error": "lower"}
         names = {
-            "regression": ("mean_absolute_error",),
-            "single_label_classification": ("accuracy",),
-            "multi_label_classification": ("accuracy", "f1"),
+            "regression": ("mean_absolute_error", "pearson", "spearman"),
+            "single_label_classification": ("accuracy", "f1_macro"),
+            "multi_label_classification": ("accuracy", "f1", "f1_macro"),
         }
-        problem = None if model is None else cast(SequenceClassification, model.architecture.head).problem_type
-        return known if problem is None else {name: known[name] for name in names[problem]}
+        head = None if model is None else cast(SequenceClassification, model.architecture.head)
+        problem = None if head is None else head.problem_type
+        told = [*dict.fromkeys(name for some in names.values() for name in some)] if problem is None else names[problem]
+        several_numbers = problem == "regression" and head is not None and head.outputs > 1
+        told = told[:1] if several_numbers else told
+        return {name: "lower" if name == "mean_absolute_error" else "higher" for name in told}
 
     def _problem(self, rows: Sequence[LabelledRow], outputs: int | None = None) -> ProblemType:
         """What the labels make of it; of a head with one output that says nothing else, a regression."""

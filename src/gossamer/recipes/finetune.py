@@ -1,0 +1,166 @@
+"""Fine-tune a pretrained model on labelled rows: the head follows their columns."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any
+
+from gossamer.checkpoints import load
+from gossamer.errors import InputError
+from gossamer.models.model import Model
+from gossamer.models.model_argument import check_model
+from gossamer.recipes.columns import LabelledColumns, check_head, find_columns
+from gossamer.recipes.new_head import fits, with_new_head
+from gossamer.text import Document, read_documents
+from gossamer.training.config import TrainingConfig
+from gossamer.training.labelled import read_rows
+from gossamer.training.loop import Resume
+from gossamer.training.loop import train as run
+from gossamer.training.objectives import LabelObjective
+from gossamer.training.receipt import TrainingReceipt
+from gossamer.training.rows import DataSources, RowSequence, as_document, check_rows, with_names
+
+__all__ = ["Data", "finetune"]
+
+Data = str | Path | Sequence[str | Path] | RowSequence
+"""A file, several files, or rows in memory."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def finetune(
+    model: Model | str | Path,
+    train: Data,
+    evaluate: Data | float | None = None,
+    *,
+    epochs: float = 3,
+    output: str | Path | None = None,
+    head: str | None = None,
+    labels: Sequence[str] | None = None,
+    columns: Mapping[str, str] = NOTHING,
+    learning_rate: float = 5e-5,
+    batch: int = 16,
+    length: int | None = None,
+    metric: str | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] = NOTHING,
+    resume: Resume = "auto",
+    remark: Callable[[str], None] = lambda text: None,
+) -> tuple[Model, TrainingReceipt]:
+    """Train a copy of a model on labelled rows; returns it, in evaluation mode, and the receipt of its training.
+
+    model: a model, or what `gossamer.load` takes. train, evaluate: files (jsonl, json, csv, tsv, parquet), or a
+    sequence of dicts, such as a list or a `datasets.Dataset`, whose names of labels are taken; evaluate may also be the
+    share or the number of rows that are held out. It is read after each epoch.
+
+    The head follows the first row's columns: a text and a "label" (a class; a list of them: several at once; another
+    number: a regression) or "score" (a regression); "tokens" and "tags"; "question", "context" and "answers". The
+    model's own head is taken where it has one for them, with the labels of the rows among its own; else one is drawn.
+    head: its kind, where the columns leave a choice. labels: their names, in order; those of the rows unless given.
+    columns: what these columns are called, {"text": "review"}.
+
+    epochs, learning_rate (which rises over the first tenth of the steps and falls to 0), batch (rows of a step), length
+    (tokens of a row, as many as the model reads unless given), seed: of the training. metric: a score of the head by
+    which the best epoch is kept and returned; the last one is where none is named. patience: epochs without a better
+    one after which the run ends. settings: other fields of a `TrainingConfig`, such as {"optimizer.layer_decay": 0.9}.
+    output, resume: as in `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
+
+    Raises InputError, before anything is computed, for rows that lack a column, labels of several kinds, tags that are
+    not as many as tokens, one class only, and no rows.
+    """
+    check_head(head)
+    loaded = _float32(load(model, dtype="float32") if isinstance(model, str | Path) else check_model(model))
+    sources, changes = _sources(train, evaluate)
+    found = find_columns(*_first_row(changes, sources), head, loaded.architecture.head, columns)
+    fields = {
+        "data": {"field": found.text},
+        "objective": found.objective | ({} if labels is None else {"labels": tuple(labels)}),
+        "batch": {"rows": batch, "length": length},
+        "optimizer": {"learning_rate": learning_rate},
+        "schedule": {"name": "linear", "warmup": 0.1},
+        "epochs": epochs,
+        "evaluation": {"every": None if evaluate is None else "epoch", "metric": metric, "patience": patience},
+        "seed": seed,
+    }
+    with _folder(output) as folder:
+        config = TrainingConfig.read({**fields, "output": folder}, {**changes, **settings})
+        ready = _ready(loaded, model, config, sources, found, remark)
+        trained, receipt = run(config, model=ready, **sources.given, resume=resume, remark=remark)
+        return _best(trained, receipt, Path(folder), metric), receipt
+
+
+def _ready(
+    loaded: Model, given: Model | str | Path, config: TrainingConfig, sources: DataSources, found: LabelledColumns,
+    remark: Callable[[str], None],
+) -> Model:  # fmt: skip
+    """A copy of the model with the head that the rows are for: its own, or a new one."""
+    objective, own = config.objective, loaded.architecture.head
+    if not isinstance(objective, LabelObjective):
+        if not isinstance(own, objective.heads):
+            raise InputError(f"the model has no head {found.head!r}, which rows with no more than a text would train")
+        return loaded
+    rows = read_rows(config, sources)
+    try:
+        objective.new_head(rows.train)  # which refuses rows that are all alike
+    except InputError as problem:
+        raise InputError(f"{rows.train[0].name}: {problem}") from None
+    if fits(objective, own, rows.all):
+        return loaded
+    if isinstance(own, objective.heads):
+        remark(f"the model's own head, {own.describe()}, is for other labels; a new one is drawn")
+    return with_new_head(loaded, given, objective, rows.all, config.seed)
+
+
+def _float32(model: Model) -> Model:
+    """A copy to be trained, which leaves the given one as it was."""
+    return copy.deepcopy(model).float()
+
+
+def _sources(train: Data, evaluate: Data | float | None) -> tuple[DataSources, dict[str, Any]]:
+    """The rows in memory; and the settings that name rows and files, or tell how many rows are held out."""
+    is_held_out = type(evaluate) in (int, float)
+    other: Any = None if is_held_out else evaluate
+    files = {"data.train": _files(train), "evaluation.data": _files(other)}
+    rows, others = None if files["data.train"] else train, None if files["evaluation.data"] else other
+    check_rows("train", "" if rows is None and not files["data.train"] else rows)
+    sources = DataSources(rows=with_names("train", rows), evaluation_rows=with_names("evaluate", others))
+    held_out = {"evaluation.held_out": evaluate} if is_held_out else {}
+    return sources, {path: names for path, names in files.items() if names} | sources.changes | held_out
+
+
+def _files(data: Any) -> tuple[str, ...]:
+    """The names of files; none where there are rows."""
+    if isinstance(data, str | Path):
+        return (str(data),)
+    is_list = isinstance(data, list | tuple) and bool(data)
+    return tuple(map(str, data)) if is_list and all(isinstance(one, str | Path) for one in data) else ()
+
+
+def _first_row(settings: Mapping[str, Any], sources: DataSources) -> tuple[str, Mapping[str, Any]]:
+    """Where the first row is from, and its columns."""
+    if sources.rows is not None:
+        first: Document | None = as_document("rows", 0, sources.rows[0], None)
+    else:
+        first = next(iter(read_documents(settings["data.train"], field=None)), None)
+    if first is None:
+        raise InputError(f"{', '.join(settings['data.train'])}: there are no rows; name files that have some")
+    return first.name, first.fields
+
+
+def _folder(output: str | Path | None) -> AbstractContextManager[str]:
+    return TemporaryDirectory(prefix="gossamer-") if output is None else nullcontext(str(output))
+
+
+def _best(trained: Model, receipt: TrainingReceipt, folder: Path, metric: str | None) -> Model:
+    """The model of the best epoch, where one is wanted and it is not the last."""
+    if metric is None or receipt.best is None or receipt.best["step"] == receipt.steps:
+        return trained
+    best = load(folder / "best").to(next(trained.parameters()).device)
+    best.source, best.receipt = trained.source, receipt
+    return best

@@ -1,0 +1,232 @@
+"""Fine-tuning: the head follows the columns, bad rows are refused before anything is computed, runs go on exactly."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from finetune_rows import QUESTIONS, SENTENCES, TEXTS, write_rows
+
+import gossamer as gs
+from gossamer.errors import InputError
+from gossamer.families import get_family
+from gossamer.models import Model
+from gossamer.models.heads import QuestionAnswering, SequenceClassification, TokenClassification
+from gossamer.recipes import finetune
+from gossamer.text import train_tokenizer
+
+QUICK: dict[str, Any] = {"journal.live": False, "threads": 1, "steps": 2, "epochs": None, "schedule.warmup": 0}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("encoder"), "bert")
+
+
+def save(folder: Path, family: str) -> Path:
+    """A model of drawn weights that reads up to 32 tokens, without a head."""
+    tokenizer = train_tokenizer(["film song Ann sings here"], family="bert", vocabulary_size=60, max_length=32)
+    sizes: dict[str, Any] = {
+        "bert": {
+            "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16,
+            "max_position_embeddings": 32,
+        },
+        "gpt2": {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_positions": 32},
+        "llama": {
+            "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16,
+            "max_position_embeddings": 32, "pad_token_id": tokenizer.pad_id,
+        },
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = Model(get_family(family).read({"vocab_size": tokenizer.vocabulary_size, **sizes[family]}), family=family)
+    model.tokenizer = tokenizer.with_max_length(32)
+    gs.save(model, folder / family)
+    return folder / family
+
+
+def tuned(model: Any, rows: Any, evaluate: Any = None, **given: Any) -> tuple[Model, Any]:
+    settings = QUICK | given.pop("settings", {})
+    return finetune(model, rows, evaluate, batch=4, **given, settings=settings)
+
+
+CASES: dict[str, tuple[list[dict[str, Any]], type, set[str]]] = {
+    "classes": (TEXTS, SequenceClassification, {"loss", "accuracy", "f1_macro"}),
+    "pairs": (
+        [{"sentence1": "film", "sentence2": row["text"], "label": row["label"]} for row in TEXTS],
+        SequenceClassification, {"loss", "accuracy", "f1_macro"},
+    ),
+    "numbers": (
+        [{"text": row["text"], "score": i % 3} for i, row in enumerate(TEXTS)],
+        SequenceClassification, {"loss", "mean_absolute_error", "pearson", "spearman"},
+    ),
+    "several": (
+        [{"text": row["text"], "labels": [row["label"], "any"][: i % 3]} for i, row in enumerate(TEXTS)],
+        SequenceClassification, {"loss", "accuracy", "f1", "f1_macro"},
+    ),
+    "tags": (SENTENCES, TokenClassification, {"loss", "accuracy", "f1"}),
+    "answers": (QUESTIONS, QuestionAnswering, {"loss", "exact_match", "answer_f1"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_head_follows_the_columns(encoder: Path, name: str) -> None:
+    rows, head, scores = CASES[name]
+    model, receipt = tuned(encoder, rows, rows[:5])
+    assert isinstance(model.architecture.head, head)
+    assert receipt.evaluation.keys() == scores
+    assert model.receipt is receipt
+    problems = {"numbers": "regression", "several": "multi_label_classification"}
+    if head is SequenceClassification:
+        assert model.architecture.head.problem_type == problems.get(name, "single_label_classification")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_decoders_get_their_own_classifier(tmp_path: Path, family: str) -> None:
+    import transformers
+
+    model, _ = tuned(save(tmp_path, family), TEXTS, output=tmp_path / "out")
+    assert model.family == family
+    assert model.architecture.head.reads == "last"  # type: ignore[union-attr]
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "last").eval()
+    assert theirs.config.id2label == {0: "film", 1: "song"}
+    batch = model.tokenizer(["film film", "a song"])
+    with torch.no_grad():
+        ours = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        other = theirs(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    torch.testing.assert_close(ours, other, atol=1e-5, rtol=1e-4)
+
+
+def test_files_are_learnt_as_rows_are(tmp_path: Path, encoder: Path) -> None:
+    gs.finetune(encoder, TEXTS, 0.25, batch=4, output=tmp_path / "rows", settings=QUICK)
+    file = write_rows(tmp_path / "rows.jsonl", TEXTS)
+    table = "\n".join(["text,label", *(f"{row['text']},{row['label']}" for row in TEXTS)])
+    (tmp_path / "rows.csv").write_text(table)
+    for name in (file, [tmp_path / "rows.csv"]):
+        tuned(gs.load(encoder), name, 0.25, output=tmp_path / "files", resume="auto")
+        weights = [(tmp_path / one / "last" / "model.safetensors").read_bytes() for one in ("rows", "files")]
+        assert weights[0] == weights[1]
+
+
+def test_the_given_model_stays_and_a_fitting_head_is_taken(encoder: Path) -> None:
+    first, _ = tuned(encoder, TEXTS)
+    before = {name: one.clone() for name, one in first.state_dict().items()}
+    said: list[str] = []
+    second, _ = tuned(first, TEXTS, settings={"optimizer.learning_rate": 1e-12}, remark=said.append)
+    torch.testing.assert_close(second.state_dict(), before)
+    assert first.state_dict().keys() == before.keys()
+    assert all(torch.equal(one, before[name]) for name, one in first.state_dict().items())
+    assert said == []
+    other = [{**row, "label": {"film": "yes", "song": "no"}[row["label"]]} for row in TEXTS]
+    third, _ = tuned(first, other, seed=1, settings={"optimizer.learning_rate": 1e-12}, remark=said.append)
+    assert third.architecture.head.labels == ("no", "yes")  # type: ignore[union-attr]
+    assert not torch.allclose(third.state_dict()["head.output.weight"], before["head.output.weight"], atol=1e-3)
+    assert said == [
+        "the model's own head, sequence-classification, 2 labels: film, song, is for other labels; a new one is drawn"
+    ]
+
+
+def test_names_of_a_datasets_labels_are_taken(encoder: Path) -> None:
+    class Dataset(list[Any]):
+        features: ClassVar[dict[str, Any]] = {"label": SimpleNamespace(names=["good", "bad"]), "text": None}
+
+    rows = Dataset({"text": row["text"], "label": int(row["label"] == "film")} for row in TEXTS)
+    model, _ = tuned(encoder, rows)
+    assert model.architecture.head.labels == ("bad", "good")  # type: ignore[union-attr]
+
+    class Tagged(list[Any]):
+        features: ClassVar[dict[str, Any]] = {
+            "ner_tags": SimpleNamespace(feature=SimpleNamespace(names=["O", "B-PER"]))
+        }
+
+    tags = [{"tokens": row["tokens"], "ner_tags": [int(tag != "O") for tag in row["tags"]]} for row in SENTENCES]
+    model, _ = tuned(encoder, Tagged(tags))
+    assert model.architecture.head.labels == ("B-PER", "O")  # type: ignore[union-attr]
+
+
+def test_a_broken_off_run_goes_on_to_the_same_bits(tmp_path: Path, encoder: Path) -> None:
+    settings = {"steps": 4, "checkpoints.every": 1}
+    tuned(encoder, QUESTIONS, 4, output=tmp_path / "whole", settings=settings)
+
+    def stop(text: str) -> None:
+        raise MemoryError(text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        update = gs.training.run.Run.update  # type: ignore[attr-defined]
+
+        def broken(run: Any) -> None:
+            if run.step == 2:
+                stop("killed")
+            update(run)
+
+        patch.setattr("gossamer.training.run.Run.update", broken)
+        with pytest.raises(MemoryError):
+            tuned(encoder, QUESTIONS, 4, output=tmp_path / "broken", settings=settings)
+    tuned(encoder, QUESTIONS, 4, output=tmp_path / "broken", settings=settings, resume="must")
+    weights = [(tmp_path / one / "last" / "model.safetensors").read_bytes() for one in ("whole", "broken")]
+    assert weights[0] == weights[1]
+
+
+def test_the_best_epoch_is_returned(tmp_path: Path, encoder: Path) -> None:
+    """Under a rate that spoils the model at the end the first reading is the best."""
+    settings = {"steps": None, "epochs": 3, "optimizer.learning_rate": 0.5, "schedule.name": "constant"}
+    model, receipt = tuned(
+        encoder, TEXTS, TEXTS, output=tmp_path / "out", metric="accuracy", patience=1, settings=settings
+    )
+    assert receipt.best is not None
+    name = "last" if receipt.best["step"] == receipt.steps else "best"
+    torch.testing.assert_close(model.state_dict(), gs.load(tmp_path / "out" / name).state_dict())
+    assert receipt.best["step"] < receipt.steps
+
+
+def test_one_class_held_out_is_said(encoder: Path) -> None:
+    _, receipt = tuned(encoder, TEXTS, [row for row in TEXTS if row["label"] == "film"])
+    assert receipt.evaluation["f1_macro"] is None
+    assert "not defined on the held-out rows: f1 macro" in str(receipt)
+
+
+BAD: list[tuple[list[dict[str, Any]], dict[str, Any], str]] = [
+    ([], {}, r"^rows\.jsonl: there are no rows"),
+    ([{"body": "a"}] * 2, {}, r"^rows\.jsonl:1: has the columns 'body', from which no head is trained; give a 'text'"),
+    ([*TEXTS, {"text": "a"}], {}, r"^rows\.jsonl:13: the field 'label' is None"),
+    ([*TEXTS, {"text": "a", "label": 1.5}], {}, r"rows\.jsonl:13 one for regression: mend one of them"),
+    ([{"text": "a", "label": "x"}] * 4, {}, r"^rows\.jsonl:1: all rows have the label 'x'; there is nothing to tell"),
+    ([*SENTENCES, {"tokens": ["a", "b"], "tags": ["O"]}], {}, r"^rows\.jsonl:13: the field 'tags' is \['O'\]"),
+    (TEXTS, {"labels": ["film", "soup"]}, r"^rows\.jsonl:2: the label 'song' is none of the model's"),
+    (TEXTS, {"head": "question-answering"}, r"^rows\.jsonl:1: .* 'question-answering' is trained on 'question' and"),
+    (TEXTS, {"head": "tagger"}, r"^head is 'tagger'; it must be one of 'question-answering'"),
+    (TEXTS, {"columns": {"text": "review"}}, r"^rows\.jsonl:1: has no column 'review' \(it has: text, label\)"),
+    (TEXTS, {"columns": {"body": "text"}}, r"^columns names 'body'; it must be one of 'text'"),
+    (
+        [*QUESTIONS, {"question": "a", "context": "b", "answers": {"text": ["c"], "answer_start": [0]}}],
+        {}, r"^rows\.jsonl:13: the answer 'c' does not stand at character 0 of its context",
+    ),
+    ([*QUESTIONS, {"question": "a", "context": "b"}], {}, r"^rows\.jsonl:13: the field 'answers' is missing"),
+    ([{**QUESTIONS[0], "question": "a " * 40}] * 4, {}, r"^rows\.jsonl:1: its question is 40 tokens long"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "given", "message"), BAD)
+def test_bad_rows_are_one_line_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: Path, rows: Any, given: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("rows.jsonl"), rows)
+    with pytest.raises(InputError, match=message):
+        tuned(encoder, "rows.jsonl", output="out", **given)
+    assert not Path("out/journal.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_real_model_learns_a_task(tmp_path: Path, minilm: Path) -> None:
+    rows = [{"text": f"a {kind} {thing}", "label": label} for label, kinds in
+            {"good": ("lovely", "great", "fine"), "bad": ("dreadful", "awful", "poor")}.items()
+            for kind in kinds for thing in ("film", "meal", "day", "song")]  # fmt: skip
+    settings = {"journal.live": False, "threads": 1, "batch.length": 8}
+    model, receipt = gs.finetune(minilm, rows, 4, epochs=4, batch=8, learning_rate=3e-4, settings=settings)
+    assert receipt.evaluation is not None
+    assert receipt.evaluation["accuracy"] == 1.0
+    labels = gs.task("classify", model)(["an excellent book", "a terrible book"]).labels
+    assert [one[0].label for one in labels] == ["good", "bad"]
+    assert json.dumps(receipt.to_dict())
