@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
@@ -16,16 +17,19 @@ from gossamer.models.checks import require
 from gossamer.models.heads import Head
 from gossamer.models.heads.labels import require_labels
 from gossamer.text import Document, Tokenizer
-from gossamer.training.objectives.base import Batch, Objective, filled
+from gossamer.training.objectives.base import IGNORED, Batch, Objective, filled
 
 __all__ = [
     "Example",
     "LabelObjective",
     "LabelledRow",
+    "RowObjective",
+    "collated",
     "is_label",
     "is_text",
     "label_name",
     "label_number",
+    "padded",
     "sorted_labels",
 ]
 
@@ -53,25 +57,18 @@ class Example:
     labels: np.ndarray
     cut: bool
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All that is learnt from."""
+        return self.ids, self.types, self.labels
+
 
 @dataclass(frozen=True, kw_only=True)
-class LabelObjective(Objective):
-    """Rows of texts with labels, each one row of a batch.
-
-    labels: their names, in the order in which the model has them; those that the data have, sorted, unless given. A
-    model that has such a head already has labels, and the data's must be among them.
-    """
+class RowObjective(Objective):
+    """Learns from rows with columns of their own, each one row of a batch."""
 
     is_reckoned: ClassVar[bool] = False
     """Rows are as long as their texts, which an estimate does not read."""
-
-    labels: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.labels is not None:
-            require_labels(self.labels)
-            twice = [name for name, count in Counter(self.labels).items() if count > 1]
-            require(not twice, "labels", self.labels, "names, each of them once")
 
     @abstractmethod
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
@@ -83,6 +80,37 @@ class LabelObjective(Objective):
     ) -> list[Example]:
         """The rows in at most `length` tokens each; InputError for a label that the head does not have."""
 
+    def check_batch(self, rows: int, tokens: int | None) -> None:
+        """Raise InputError for a step of so many rows, or of rows that so many tokens hold, that will not do."""
+
+    def settle_head(self, head: Head, rows: Sequence[LabelledRow]) -> Head:
+        """The head with what these rows tell of it."""
+        return head
+
+    def collate(self, examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+        """Examples side by side, as a batch."""
+        return collated(examples, pad_id)
+
+    def any_labels(self, batch: Batch) -> Tensor:
+        return filled(batch["labels"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelObjective(RowObjective):
+    """Rows of texts with labels.
+
+    labels: their names, in the order in which the model has them; those that the data have, sorted, unless given. A
+    model that has such a head already has labels, and the data's must be among them.
+    """
+
+    labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            require_labels(self.labels)
+            twice = [name for name, count in Counter(self.labels).items() if count > 1]
+            require(not twice, "labels", self.labels, "names, each of them once")
+
     def settle_head(self, head: Head, rows: Sequence[LabelledRow]) -> Head:
         """The head with what these rows tell of it; InputError where it has other labels than those which are named."""
         theirs: tuple[str, ...] = getattr(head, "labels", ())
@@ -92,9 +120,6 @@ class LabelObjective(Objective):
                 "or draw a head (model.new_head: true)"
             )
         return head
-
-    def any_labels(self, batch: Batch) -> Tensor:
-        return filled(batch["labels"])
 
     def _names(self, found: Iterable[str | int], usual: Head | None) -> tuple[str, ...]:
         """The labels' names: those that are given, or all that were found, sorted; InputError where there are none.
@@ -110,6 +135,25 @@ class LabelObjective(Objective):
     def _check_several(self, labels: tuple[str, ...], what: str) -> None:
         if len(labels) == 1:
             raise InputError(f"all {what} have the label {quote(labels[0])}; there is nothing to tell apart")
+
+
+def collated(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """Rows of one text each, or of a pair that is read as one, padded on the right."""
+    width = max(len(one.ids) for one in examples)
+    batch = {"input_ids": padded([one.ids for one in examples], width, pad_id)}
+    if any(one.types.any() for one in examples):
+        batch["token_type_ids"] = padded([one.types for one in examples], width, 0)
+    if any(len(one.ids) < width for one in examples):
+        batch["attention_mask"] = padded([np.ones_like(one.ids) for one in examples], width, 0)
+    labels = [one.labels for one in examples]
+    of_tokens = labels[0].ndim == 1 and labels[0].dtype == np.int64
+    batch["labels"] = padded(labels, width, IGNORED) if of_tokens else torch.from_numpy(np.stack(labels))
+    return batch
+
+
+def padded(rows: Sequence[np.ndarray], width: int, fill: int) -> Tensor:
+    """Vectors as the rows [rows, width] of a tensor, filled up on the right."""
+    return torch.from_numpy(np.stack([np.pad(one, (0, width - len(one)), constant_values=fill) for one in rows]))
 
 
 def sorted_labels(found: Iterable[str | int]) -> tuple[str, ...]:
