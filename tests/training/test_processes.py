@@ -18,6 +18,7 @@ import pytest
 import torch
 from paired_runs import half_way
 from tiny_labels import classifier_config
+from tiny_pairs import byte_pairs_config
 from tiny_runs import checkpoints, decoder_config, encoder_config, journal, tensors, write_text
 
 import gossamer as gs
@@ -84,12 +85,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     gs.train(decoder_config(folder, "one", **UNTIED))
     gs.train(encoder_config(folder, "one-masked", **SETTINGS))
     gs.train(classifier_config(folder, "one-labels", **LABELS))
+    gs.train(byte_pairs_config(folder, "one-pairs", **SETTINGS))
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
     for parallel in ("ddp", "fsdp2"):
         runs += [
             ("decoder", parallel, "", {**UNTIED, "parallel": parallel}),
             ("encoder", f"{parallel}-masked", "", {**SETTINGS, "parallel": parallel}),
             ("classifier", f"{parallel}-labels", "", {**LABELS, "parallel": parallel}),
+            (
+                "pairs",
+                f"{parallel}-pairs",
+                "",
+                {**SETTINGS, "batch": {"rows": 8, "accumulation": 2}, "parallel": parallel},
+            ),
             ("decoder", f"{parallel}-parts", "", {**PARTS, "parallel": parallel}),
             ("decoder", f"one-then-{parallel}", "one", {**UNTIED, "parallel": parallel}),
             ("decoder", f"{parallel}-again", parallel, {**UNTIED, "parallel": parallel}),
@@ -119,7 +127,7 @@ def assert_close(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("kind", ["", "-masked", "-labels", "-parts"])
+@pytest.mark.parametrize("kind", ["", "-masked", "-labels", "-pairs", "-parts"])
 def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], parallel: str, kind: str) -> None:
     folder, told = pair
     one = folder / ("one" if kind == "-parts" else f"one{kind}")

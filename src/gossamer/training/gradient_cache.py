@@ -41,9 +41,9 @@ def learn_in_parts(
     by_vector = [torch.zeros_like(one) if one.grad is None else one.grad for one in whole]
     own = [one.tensor_split(processes.count)[rank] for one in by_vector]
     gradients = [one.split([len(row) for row in vectors[i::columns]]) for i, one in enumerate(own)]
-    for i, one in enumerate(read):
+    for i, each in enumerate(read):
         with processes.accumulating(model, last=i + 1 == len(read)):
-            again = one.vectors(objective, model, processes.device, precision)
+            again = each.vectors(objective, model, processes.device, precision)
             share = (again * gradients[i % columns][i // columns]).sum() * processes.gradient_share
             scaler.scale(share).backward()
     return float(loss.detach()), len(whole[0])

@@ -54,7 +54,7 @@ class SentencePairsObjective(VectorObjective, RowObjective, kind="sentence-pairs
     et al. 2022, equation 1). anchor_field, positive_field: columns of other names.
     """
 
-    kind: Literal["sentence-pairs"] = "sentence-pairs"  # type: ignore[assignment]
+    kind: Literal["sentence-pairs"] = "sentence-pairs"
     heads = (SentenceEmbedding,)
     without_head = "; model.new_head: true takes the mean of its states"
 
