@@ -13,11 +13,17 @@ from typing import Any
 
 import torch.distributed as dist
 from tiny_labels import classifier_config
+from tiny_pairs import byte_pairs_config
 from tiny_runs import decoder_config, encoder_config
 
 from gossamer.training.loop import train
 
-KINDS = {"decoder": decoder_config, "encoder": encoder_config, "classifier": classifier_config}
+KINDS = {
+    "decoder": decoder_config,
+    "encoder": encoder_config,
+    "classifier": classifier_config,
+    "pairs": byte_pairs_config,
+}
 
 
 def half_way(folder: Path, name: str, new: str, step: int) -> None:

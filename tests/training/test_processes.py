@@ -18,6 +18,7 @@ import pytest
 import torch
 from paired_runs import half_way
 from tiny_labels import classifier_config
+from tiny_pairs import byte_pairs_config
 from tiny_runs import checkpoints, decoder_config, encoder_config, journal, tensors, write_text
 
 import gossamer as gs
@@ -48,6 +49,7 @@ LABELS = {**SETTINGS, "batch": {"tokens": 40}}
 WEIGHTED = {"objective": {"kind": "classification", "class_weights": {"book": 0.1, "film": 2.0, "song": 0.02}}}
 TUNED = {**LABELS, **WEIGHTED, "average": {"decay": 0.7}, "optimizer": {**SETTINGS["optimizer"], "layer_decay": 0.5}}
 ADAPTERS = {"rank": 3, "alpha": 6, "maps": ["query", "down"]}
+PAIRS = {**SETTINGS, "batch": {"rows": 8, "accumulation": 2}}
 PARTS = {**UNTIED, "batch": {"rows": 8, "accumulation": 2}, "recompute": "both"}
 
 
@@ -90,6 +92,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     adapted = {**TUNED, "model": {**classifier_config(folder)["model"], "adapters": ADAPTERS}}
     gs.train(classifier_config(folder, "one-tuned", **TUNED))
     gs.train(classifier_config(folder, "one-adapted", **adapted))
+    gs.train(byte_pairs_config(folder, "one-pairs", **SETTINGS))
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
     for parallel in ("ddp", "fsdp2"):
         runs += [
@@ -98,6 +101,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
             ("classifier", f"{parallel}-labels", "", {**LABELS, "parallel": parallel}),
             ("classifier", f"{parallel}-tuned", "", {**TUNED, "parallel": parallel}),
             ("classifier", f"{parallel}-adapted", "", {**adapted, "parallel": parallel}),
+            ("pairs", f"{parallel}-pairs", "", {**PAIRS, "parallel": parallel}),
             ("decoder", f"{parallel}-parts", "", {**PARTS, "parallel": parallel}),
             ("decoder", f"one-then-{parallel}", "one", {**UNTIED, "parallel": parallel}),
             ("decoder", f"{parallel}-again", parallel, {**UNTIED, "parallel": parallel}),
@@ -127,7 +131,7 @@ def assert_close(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("kind", ["", "-masked", "-labels", "-tuned", "-adapted", "-parts"])
+@pytest.mark.parametrize("kind", ["", "-masked", "-labels", "-tuned", "-adapted", "-pairs", "-parts"])
 def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], parallel: str, kind: str) -> None:
     folder, told = pair
     one = folder / ("one" if kind == "-parts" else f"one{kind}")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.models.model import Model
-from gossamer.training.objectives import Objective
+from gossamer.training.micro_batches import autocast
+from gossamer.training.objectives import IGNORED, Objective, VectorObjective
 from gossamer.training.processes import Processes
-from gossamer.training.steps import autocast
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -38,6 +38,11 @@ def evaluate(
     """Read the held-out batches once, this process's share of them; the same numbers in every process."""
     was_training = model.training
     wrapped.eval()
+    if isinstance(objective, VectorObjective):
+        try:
+            return _evaluate_vectors(objective, wrapped, batches, processes, precision)
+        finally:
+            wrapped.train(was_training)
     losses, weights, labels, sums = [], [], 0, dict.fromkeys(objective.measures, 0.0)
     series: dict[str, list[Any]] = {name: [] for name in objective.series}
     try:
@@ -59,3 +64,27 @@ def evaluate(
     mean = summed / total if total else math.nan
     told = dict(zip(sums, measures, strict=True)) | {name: processes.gathered(one) for name, one in series.items()}
     return Evaluation(loss=mean, scores=objective.scores(model, mean, int(count), told))
+
+
+def _evaluate_vectors(
+    objective: VectorObjective, wrapped: nn.Module, batches: Iterable[dict[str, Tensor]], processes: Processes,
+    precision: str,
+) -> Evaluation:  # fmt: skip
+    """The mean loss over batches by their rows, as in training among the rows of a batch; scores among all of them."""
+    losses, vectors, targets = [], [], []
+    for whole in batches:
+        batch = {name: one.to(processes.device) for name, one in whole.items()}
+        with autocast(processes.device, precision):
+            mine = [objective.vectors(wrapped, inputs).cpu() for inputs in objective.passes(batch)]
+        told = {name: one.cpu() for name, one in {**objective.targets(batch), "labels": batch["labels"]}.items()}
+        shares = processes.gathered([(mine, told)])
+        there = torch.cat([one["labels"] for _, one in shares]) != IGNORED
+        rows = [torch.cat(column)[there] for column in zip(*(one for one, _ in shares), strict=True)]
+        of_rows = {name: torch.cat([one[name] for _, one in shares])[there] for name in told}
+        losses.append(float(objective.vectors_loss(rows, of_rows)) * len(rows[0]))
+        vectors.append(rows)
+        targets.append(of_rows)
+    everything = [torch.cat(column) for column in zip(*vectors, strict=True)]
+    of_all = {name: torch.cat([one[name] for one in targets]) for name in targets[0]}
+    loss = math.fsum(losses) / len(everything[0])
+    return Evaluation(loss=loss, scores=objective.vectors_scores(everything, of_all))

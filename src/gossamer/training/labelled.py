@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,8 @@ from gossamer.models.model import Model
 from gossamer.text import Tokenizer
 from gossamer.training.config import TrainingConfig
 from gossamer.training.held_out import hold_out
-from gossamer.training.objectives import IGNORED, LabelObjective
-from gossamer.training.objectives.labels import Example, LabelledRow
+from gossamer.training.objectives import IGNORED, RowObjective
+from gossamer.training.objectives.labels import Example, LabelledRow, collated
 from gossamer.training.orders import Grouped, Order, Shuffled
 from gossamer.training.processes import Processes
 from gossamer.training.rows import DataSources
@@ -32,7 +32,7 @@ __all__ = ["LabelledBatches", "LabelledRows", "read_rows"]
 class LabelledRows:
     """The rows to train on and those that are held out, before they are tokenized."""
 
-    objective: LabelObjective
+    objective: RowObjective
     train: Sequence[LabelledRow]
     held_out: Sequence[LabelledRow]
 
@@ -49,6 +49,7 @@ class LabelledRows:
         length, head = config.batch.length or model.architecture.length, model.architecture.head
         head = self.objective.settle_head(head, self.all)
         model.architecture = replace(model.architecture, head=head)
+        self.objective.check_batch(config.batch.rows, config.batch.tokens)
         control_tokens = config.data.control_tokens
         examples, held_out = (
             self.objective.encode(rows, tokenizer, length, head, control_tokens=control_tokens)
@@ -64,6 +65,7 @@ class LabelledRows:
             examples=examples,
             held_out=held_out,
             pad_id=tokenizer.pad_id or 0,
+            collate=self.objective.collate,
             batch=config.batch.rows,
             tokens=config.batch.tokens,
             seed=config.seed,
@@ -80,7 +82,7 @@ class LabelledRows:
 def read_rows(config: TrainingConfig, sources: DataSources) -> LabelledRows:
     """The rows that a config names; InputError for one that lacks what the objective needs."""
     objective, settings = config.objective, config.evaluation
-    assert isinstance(objective, LabelObjective)
+    assert isinstance(objective, RowObjective)
     rows = _read(objective, config.data.inputs, config, sources)
     if settings.inputs:
         held_out = _read(objective, settings.inputs, config, sources)
@@ -90,7 +92,7 @@ def read_rows(config: TrainingConfig, sources: DataSources) -> LabelledRows:
 
 
 def _read(
-    objective: LabelObjective, inputs: tuple[str, ...], config: TrainingConfig, sources: DataSources
+    objective: RowObjective, inputs: tuple[str, ...], config: TrainingConfig, sources: DataSources
 ) -> list[LabelledRow]:
     for name in inputs:
         if name == "speeches" or Path(name).suffix == ".tokens":
@@ -117,6 +119,7 @@ class LabelledBatches:
     examples: Sequence[Example]
     held_out: Sequence[Example] = ()
     pad_id: int
+    collate: Callable[[Sequence[Example], int], dict[str, Tensor]] = collated
     batch: int = 8
     tokens: int | None = None
     seed: int = 0
@@ -136,7 +139,7 @@ class LabelledBatches:
         """SHA-256 that changes with tokens and labels, not with the names of files."""
         digest = hashlib.sha256()
         for one in (*self.examples, *self.held_out):
-            for part in (one.ids, one.types, one.labels):
+            for part in one.arrays:
                 digest.update(f"{part.shape}{part.dtype}".encode())
                 digest.update(part.tobytes())
         digest.update(f"{len(self.examples)}".encode())
@@ -191,32 +194,11 @@ class LabelledBatches:
 
     def _share(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         mine = rows[self.rank :: self.world]
-        batch = _collated(mine or rows[:1], self.pad_id)
+        batch = self.collate(mine or rows[:1], self.pad_id)
         if not mine:
             labels = batch["labels"]
             batch["labels"] = torch.full_like(labels, math.nan if labels.is_floating_point() else IGNORED)
         return batch
-
-
-def _collated(rows: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-    """Rows side by side, padded on the right."""
-    width = max(len(one.ids) for one in rows)
-    batch = {"input_ids": _padded([one.ids for one in rows], width, pad_id)}
-    if any(one.types.any() for one in rows):
-        batch["token_type_ids"] = _padded([one.types for one in rows], width, 0)
-    if any(len(one.ids) < width for one in rows):
-        batch["attention_mask"] = _padded([np.ones_like(one.ids) for one in rows], width, 0)
-    if any(one.global_tokens for one in rows):
-        batch["global_mask"] = _padded([np.arange(len(one.ids)) < one.global_tokens for one in rows], width, 0)
-    labels = [one.labels for one in rows]
-    batch["labels"] = (
-        _padded(labels, width, IGNORED) if rows[0].has_token_labels else torch.from_numpy(np.stack(labels))
-    )
-    return batch
-
-
-def _padded(rows: Sequence[np.ndarray], width: int, fill: int) -> Tensor:
-    return torch.from_numpy(np.stack([np.pad(one, (0, width - len(one)), constant_values=fill) for one in rows]))
 
 
 def _is_learnt(labels: np.ndarray) -> np.ndarray:

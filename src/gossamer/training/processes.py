@@ -95,6 +95,10 @@ class Processes:
         mine = torch.tensor(numbers, dtype=kind, device=self.device)
         return cast(list[float], cast(Tensor, self._accelerator.reduce(mine, reduction="sum")).tolist())
 
+    def rows_of_all(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, in their order; each has equally many."""
+        return rows if self.count == 1 else cast(Tensor, self._accelerator.gather(rows.contiguous()))
+
     def gathered(self, values: list[Any]) -> list[Any]:
         """The values of all processes, in their order."""
         if self.count == 1:

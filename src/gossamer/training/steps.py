@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gossamer.models.model import Model
-from gossamer.training.objectives import Objective
+from gossamer.training.gradient_cache import learn_in_parts
+from gossamer.training.micro_batches import autocast, cut, draw
+from gossamer.training.objectives import Objective, VectorObjective
 from gossamer.training.processes import Processes
 
-__all__ = ["Stepper", "Update", "autocast", "draw"]
-
-_PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+__all__ = ["Stepper", "Update"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +36,9 @@ class Stepper:
     """Updates a model's weights, one batch a call.
 
     Each label counts the same, or as the objective weighs it, however the batch is cut: a micro-batch's mean loss is
-    weighed by its share of the labels of all micro-batches and processes. torch's generators are seeded anew for each
-    micro-batch, so that dropout depends on (seed, step, micro-batch, process) and nothing before.
+    weighed by its share of the labels of all micro-batches and processes; an objective of vectors has one loss for all
+    of them. torch's generators are seeded anew for each micro-batch, so that dropout depends on (seed, step,
+    micro-batch, process) and nothing before.
     """
 
     def __init__(
@@ -79,8 +77,13 @@ class Stepper:
 
     def _gradients(self, step: int, batch: Mapping[str, Tensor]) -> tuple[float, int]:
         """Add up the gradients of all micro-batches; the mean loss and the number of labels, over all processes."""
-        parts, real = _cut(batch, self.accumulation)
+        parts, real = cut(batch, self.accumulation)
         objective, model = self.objective, self.model
+        if isinstance(objective, VectorObjective) and (len(parts) > 1 or self.processes.count > 1):
+            there = [self._on_device(part) for part, is_real in zip(parts, real, strict=True) if is_real]
+            return learn_in_parts(
+                objective, self.wrapped, there, (self.seed, step), self.processes, self.scaler, self.precision
+            )
         count = sum(objective.count_labels(model, part) for part, is_real in zip(parts, real, strict=True) if is_real)
         weights = [objective.weigh(model, part) * is_real for part, is_real in zip(parts, real, strict=True)]
         total, labels = self.processes.total(math.fsum(weights), count)
@@ -97,37 +100,17 @@ class Stepper:
 
     def _loss(self, part: dict[str, Tensor], learns: bool) -> Tensor:
         """The mean loss; where nothing is to be learnt that of any labels, for all processes go through all of it."""
-        given = {name: one.to(self.processes.device, non_blocking=True) for name, one in part.items()}
+        given = self._on_device(part)
         if not learns:
             given["labels"] = self.objective.any_labels(given)
         with autocast(self.processes.device, self.precision):
             return self.objective.loss(self.wrapped, given)
+
+    def _on_device(self, part: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: one.to(self.processes.device, non_blocking=True) for name, one in part.items()}
 
     @torch.no_grad()
     def _keep_frozen_rows(self) -> None:
         """Weight decay moves even what has no gradient."""
         for parameter, rows in self._frozen:
             parameter[: len(rows)] = rows
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """What a forward pass runs under."""
-    kind = _PRECISIONS.get(precision)
-    return nullcontext() if kind is None else torch.autocast(device.type, dtype=kind)
-
-
-def draw(*numbers: int) -> int:
-    """A seed from numbers that tell one place from every other."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def _cut(batch: Mapping[str, Tensor], parts: int) -> tuple[list[dict[str, Tensor]], list[bool]]:
-    """The batch in so many parts of equally many rows, or one more; and which of them are.
-
-    All processes pass as many parts, so where there are fewer rows the first one fills up.
-    """
-    pieces = {name: tensor.tensor_split(parts) for name, tensor in batch.items()}
-    cut = [{name: several[i] for name, several in pieces.items()} for i in range(parts)]
-    real = [len(one["labels"]) > 0 for one in cut]
-    return [one if is_real else cut[0] for one, is_real in zip(cut, real, strict=True)], real

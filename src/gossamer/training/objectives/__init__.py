@@ -2,13 +2,15 @@
 
 from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Direction, Objective, unwrapped
 from gossamer.training.objectives.causal_lm import CausalObjective
-from gossamer.training.objectives.labels import LabelObjective
+from gossamer.training.objectives.labels import LabelObjective, RowObjective
 from gossamer.training.objectives.language import LanguageObjective, Masking
 from gossamer.training.objectives.masked_lm import MaskedObjective
 from gossamer.training.objectives.question_answering import QuestionAnsweringObjective
 from gossamer.training.objectives.replaced_token import ReplacedTokenObjective
+from gossamer.training.objectives.sentence_pairs import SentencePairsObjective
 from gossamer.training.objectives.sequence_classification import ClassificationObjective
 from gossamer.training.objectives.token_classification import TaggingObjective
+from gossamer.training.objectives.vectors import VectorObjective
 
 __all__ = [
     "IGNORED",
@@ -24,6 +26,9 @@ __all__ = [
     "Objective",
     "QuestionAnsweringObjective",
     "ReplacedTokenObjective",
+    "RowObjective",
+    "SentencePairsObjective",
     "TaggingObjective",
+    "VectorObjective",
     "unwrapped",
 ]

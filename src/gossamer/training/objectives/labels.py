@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
@@ -17,16 +18,19 @@ from gossamer.models.checks import require
 from gossamer.models.heads import Head
 from gossamer.models.heads.labels import require_labels
 from gossamer.text import Document, Tokenizer
-from gossamer.training.objectives.base import Batch, Objective, filled
+from gossamer.training.objectives.base import IGNORED, Batch, Objective, filled
 
 __all__ = [
     "Example",
     "LabelObjective",
     "LabelledRow",
+    "RowObjective",
+    "collated",
     "is_label",
     "is_text",
     "label_name",
     "label_number",
+    "padded",
     "sorted_labels",
 ]
 
@@ -56,6 +60,11 @@ class Example:
     cut: bool
 
     @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All that is learnt from."""
+        return self.ids, self.types, self.labels
+
+    @property
     def global_tokens(self) -> int:
         """How many of the first tokens see all others and are seen by them, in a model that has such tokens."""
         return 0
@@ -67,8 +76,41 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelObjective(Objective):
-    """Rows of texts with labels, each one row of a batch.
+class RowObjective(Objective):
+    """Learns from rows with columns of their own, each one row of a batch."""
+
+
+    @abstractmethod
+    def read_row(self, document: Document, text_field: str) -> LabelledRow:
+        """One row of the data; InputError names it and what it lacks."""
+
+    @abstractmethod
+    def encode(
+        self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
+    ) -> list[Example]:
+        """The rows in at most `length` tokens each; InputError for a label that the head does not have."""
+
+    def prepare(self, model: Model, examples: Sequence[Example]) -> None:
+        """Called before the run with the examples that are trained on."""
+
+    def check_batch(self, rows: int, tokens: int | None) -> None:
+        """Raise InputError for a step of so many rows, or of rows that so many tokens hold, that will not do."""
+
+    def settle_head(self, head: Head, rows: Sequence[LabelledRow]) -> Head:
+        """The head with what these rows tell of it."""
+        return head
+
+    def collate(self, examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+        """Examples side by side, as a batch."""
+        return collated(examples, pad_id)
+
+    def any_labels(self, batch: Batch) -> Tensor:
+        return filled(batch["labels"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelObjective(RowObjective):
+    """Rows of texts with labels.
 
     labels: their names, in the order in which the model has them; those that the data have, sorted, unless given. A
     model that has such a head already has labels, and the data's must be among them.
@@ -82,16 +124,6 @@ class LabelObjective(Objective):
             twice = [name for name, count in Counter(self.labels).items() if count > 1]
             require(not twice, "labels", self.labels, "names, each of them once")
 
-    @abstractmethod
-    def read_row(self, document: Document, text_field: str) -> LabelledRow:
-        """One row of the data; InputError names it and what it lacks."""
-
-    @abstractmethod
-    def encode(
-        self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
-    ) -> list[Example]:
-        """The rows in at most `length` tokens each; InputError for a label that the head does not have."""
-
     def settle_head(self, head: Head, rows: Sequence[LabelledRow]) -> Head:
         """The head with what these rows tell of it; InputError where it has other labels than those which are named."""
         theirs: tuple[str, ...] = getattr(head, "labels", ())
@@ -101,12 +133,6 @@ class LabelObjective(Objective):
                 "or draw a head (model.new_head: true)"
             )
         return head
-
-    def prepare(self, model: Model, examples: Sequence[Example]) -> None:
-        """Called before the run with the examples that are trained on."""
-
-    def any_labels(self, batch: Batch) -> Tensor:
-        return filled(batch["labels"])
 
     def _names(self, found: Iterable[str | int], usual: Head | None) -> tuple[str, ...]:
         """The labels' names: those that are given, or all that were found, sorted; InputError where there are none.
@@ -122,6 +148,27 @@ class LabelObjective(Objective):
     def _check_several(self, labels: tuple[str, ...], what: str) -> None:
         if len(labels) == 1:
             raise InputError(f"all {what} have the label {quote(labels[0])}; there is nothing to tell apart")
+
+
+def collated(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """Rows of one text each, or of a pair that is read as one, padded on the right."""
+    width = max(len(one.ids) for one in examples)
+    batch = {"input_ids": padded([one.ids for one in examples], width, pad_id)}
+    if any(one.types.any() for one in examples):
+        batch["token_type_ids"] = padded([one.types for one in examples], width, 0)
+    if any(len(one.ids) < width for one in examples):
+        batch["attention_mask"] = padded([np.ones_like(one.ids) for one in examples], width, 0)
+    if any(one.global_tokens for one in examples):
+        batch["global_mask"] = padded([np.arange(len(one.ids)) < one.global_tokens for one in examples], width, 0)
+    labels = [one.labels for one in examples]
+    of_tokens = examples[0].has_token_labels
+    batch["labels"] = padded(labels, width, IGNORED) if of_tokens else torch.from_numpy(np.stack(labels))
+    return batch
+
+
+def padded(rows: Sequence[np.ndarray], width: int, fill: int) -> Tensor:
+    """Vectors as the rows [rows, width] of a tensor, filled up on the right."""
+    return torch.from_numpy(np.stack([np.pad(one, (0, width - len(one)), constant_values=fill) for one in rows]))
 
 
 def sorted_labels(found: Iterable[str | int]) -> tuple[str, ...]:
