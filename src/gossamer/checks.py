@@ -17,7 +17,7 @@ def is_finite(value: object) -> bool:
         return False
 
 
-def is_whole(value: object, least: int = 0, most: float = math.inf) -> TypeGuard[int]:
+def is_whole(value: object, least: float = 0, most: float = math.inf) -> TypeGuard[int]:
     """Whether a value is a whole number in a range, Python's or NumPy's; true and false are none."""
     return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
 

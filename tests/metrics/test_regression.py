@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gossamer.errors import InputError
-from gossamer.metrics import ridge_cross_validated, spearman
+from gossamer.metrics import ridge_cross_validated
 from gossamer.metrics.regression import ridge_predictions
 
 
@@ -108,15 +108,6 @@ def test_constant_features_and_the_unit_of_the_target_change_nothing():
     months = ridge_cross_validated(x.float(), y * 12, groups)
     assert months.mean_absolute_error.value == pytest.approx(12 * plain.mean_absolute_error.value, rel=1e-4)
     assert months.r2 == pytest.approx(plain.r2, rel=1e-4)
-
-
-def test_spearman_by_hand():
-    up = torch.arange(5.0)
-    assert spearman(up, up.exp()) == pytest.approx(1)
-    assert spearman(up, -up) == pytest.approx(-1)
-    assert spearman(up, torch.ones(5)) == 0
-    # ranks 1 2.5 2.5 4 against 1 3 2 4: 4.5 / sqrt(4.5 * 5)
-    assert spearman(torch.tensor([0, 7, 7, 9.0]), torch.tensor([1, 3, 2, 4.0])) == pytest.approx(4.5 / math.sqrt(22.5))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import ndcg_score
 
 from gossamer.errors import InputError
-from gossamer.metrics import mean_reciprocal_rank, recall_at, retrieval_ranks
+from gossamer.metrics import mean_reciprocal_rank, ndcg_at, recall_at, retrieval_ranks
 
 EYE = torch.eye(3)
 
@@ -115,3 +116,33 @@ def test_wrong_ranks(ranks):
             metric(ranks)
     with pytest.raises(InputError, match="k is 0"):
         recall_at(torch.tensor([1]), 0)
+
+
+@given(seed=st.integers(0, 2**20), documents=st.integers(2, 12), k=st.integers(1, 14), queries=st.integers(1, 5))
+def test_ndcg_is_that_of_scikit_learn(seed: int, documents: int, k: int, queries: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    several, single, expected_several, expected_single = [], [], [], []
+    for _ in range(queries):
+        ranks = torch.randperm(documents, generator=g)[: 1 + int(torch.randint(documents, (1,), generator=g))] + 1
+        for chosen, found, peer in ((ranks, several, expected_several), (ranks[:1], single, expected_single)):
+            relevance = torch.zeros(documents)
+            relevance[chosen - 1] = 1
+            found.append(chosen)
+            peer.append(ndcg_score([relevance.tolist()], [list(range(documents, 0, -1))], k=k))
+    assert ndcg_at(several, k).value == pytest.approx(sum(expected_several) / queries)
+    assert ndcg_at(torch.cat(single), k).value == pytest.approx(sum(expected_single) / queries)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "k", "message"),
+    [
+        (torch.tensor([1]), 0, "k is 0; nDCG is over the first 1 or more documents"),
+        (torch.tensor([0]), 1, "give a vector of whole numbers from 1"),
+        ([torch.tensor([2, 2])], 1, r"ranks \[2, 2\] of one query's documents repeat"),
+        ([torch.tensor([1.0])], 1, "give a vector of whole numbers from 1"),
+        ([], 1, r"values have shape \[0\]"),
+    ],
+)
+def test_ranks_without_ndcg(ranks, k: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ndcg_at(ranks, k)

@@ -10,7 +10,7 @@ from gossamer.training.loop import train
 from gossamer.training.stops import RunStopped
 
 
-def broken_off(config: dict[str, Any], step: int, how: type[BaseException]) -> None:
+def broken_off(config: dict[str, Any], step: int, how: type[BaseException], **given: Any) -> None:
     """A run that is told to stop in the middle of a step (RunStopped), or that ends there without saving anything."""
     with pytest.MonkeyPatch.context() as patch:
         update = run_module.Run.update
@@ -24,4 +24,4 @@ def broken_off(config: dict[str, Any], step: int, how: type[BaseException]) -> N
 
         patch.setattr(run_module.Run, "update", end)
         with pytest.raises(how):
-            train(config)
+            train(config, **given)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 
-__all__ = ["Estimate", "Groups", "estimate_mean", "number_groups", "refuse_not_finite"]
+__all__ = ["Estimate", "Groups", "Values", "estimate_mean", "number_groups", "read_values", "refuse_not_finite"]
 
 Groups = Sequence[Hashable] | Tensor
+Values = Sequence[float] | Tensor
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,18 @@ def estimate_mean(values: Tensor, groups: Groups | None = None) -> Estimate:
     sums = torch.zeros(count, dtype=torch.float64).index_add_(0, labels, x - mean)
     variance = math.nan if count == 1 else count / (count - 1) * float(sums.square().sum()) / len(x) ** 2
     return Estimate(float(mean), math.sqrt(variance), len(x))
+
+
+def read_values(name: str, values: Values) -> Tensor:
+    """A vector of at least one finite number, as float64 [n] on the CPU; InputError for what is none."""
+    try:
+        x = torch.as_tensor(values, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is {quote(values)}; it must be a vector of numbers") from None
+    if x.dim() != 1 or len(x) == 0:
+        raise InputError(f"{name} has shape {list(x.shape)}; give a vector of at least one")
+    refuse_not_finite(name, x)
+    return x
 
 
 def number_groups(groups: Groups, n: int) -> Tensor:

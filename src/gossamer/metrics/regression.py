@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
+from gossamer.metrics.correlation import spearman
 from gossamer.metrics.estimate import Estimate, Groups, estimate_mean, number_groups, refuse_not_finite
 
-__all__ = ["ALPHAS", "RidgeResult", "ridge_cross_validated", "ridge_predictions", "spearman"]
+__all__ = ["ALPHAS", "RidgeResult", "ridge_cross_validated", "ridge_predictions"]
 
 ALPHAS = tuple(10.0 ** (e / 2) for e in range(-4, 11))
 
@@ -24,7 +25,7 @@ class RidgeResult:
     r2: float  # against predicting the mean of the training part
     mean_absolute_error: Estimate
     chance_mean_absolute_error: Estimate  # of predicting the mean of the training part
-    spearman: float
+    spearman: float | None  # None where all predictions are equal
 
 
 def ridge_cross_validated(
@@ -75,20 +76,6 @@ def ridge_predictions(x: Tensor, y: Tensor, new: Tensor, alphas: Sequence[float]
     shrink = s / (s.square() + torch.tensor(alphas, dtype=x.dtype)[:, None])
     weights = (shrink * (u.T @ (y - y.mean()))) @ vh
     return weights @ ((new - centre) / scale).T + y.mean()
-
-
-def spearman(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation of two vectors [n], ties at their mean rank; 0 where either is constant."""
-    ranks = torch.stack([_mean_ranks(a), _mean_ranks(b)])
-    ranks = ranks - ranks.mean(dim=1, keepdim=True)
-    norms = ranks.norm(dim=1).prod()
-    return float(ranks.prod(dim=0).sum() / norms) if norms > 0 else 0.0
-
-
-def _mean_ranks(x: Tensor) -> Tensor:
-    _, position, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts.double() - 1) / 2)[position]
 
 
 def _choose(x: Tensor, y: Tensor, labels: Tensor, alphas: Sequence[float], folds: int, seed: int) -> float:

@@ -1,5 +1,6 @@
-"""Does a query find its document? Ranks, recall and reciprocal rank, with standard errors."""
+"""Does a query find its document? Ranks, recall, reciprocal rank and nDCG, with standard errors."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.metrics.estimate import Estimate, Groups, estimate_mean, refuse_not_finite
 
-__all__ = ["mean_reciprocal_rank", "recall_at", "retrieval_ranks"]
+__all__ = ["mean_reciprocal_rank", "ndcg_at", "recall_at", "retrieval_ranks"]
 
 # Rounding of a float64 product of d terms is about d * 1e-16 of the vectors' lengths; scores nearer than this are tied.
 _TIE = 1e-12
@@ -62,6 +63,31 @@ def mean_reciprocal_rank(ranks: Tensor, groups: Groups | None = None) -> Estimat
     """Mean of 1 / rank; `groups` [q]: which queries hang together (the speech they were cut from)."""
     _check_ranks(ranks)
     return estimate_mean(1 / ranks.double(), groups)
+
+
+def ndcg_at(ranks: Tensor | Sequence[Tensor], k: int, groups: Groups | None = None) -> Estimate:
+    """Discounted cumulative gain among the first `k` documents, of the most that a ranking can have.
+
+    ranks: of the right document of each query, [q]; or of all its right documents, a vector of different ranks for each
+    query. A right document at rank r gains 1 / log2(1 + r). `groups` [q]: which queries hang together. Source: Jarvelin
+    and Kekalainen 2002, as trec_eval and BEIR have it. Raises InputError for ranks that cannot be and k below 1.
+    """
+    if k < 1:
+        raise InputError(f"k is {k}; nDCG is over the first 1 or more documents")
+    if isinstance(ranks, Tensor):
+        _check_ranks(ranks)
+        return estimate_mean(_gains(ranks, k), groups)
+    shares = []
+    for right in ranks:
+        _check_ranks(right)
+        if len(right.unique()) < len(right):
+            raise InputError(f"ranks {right.tolist()} of one query's documents repeat; every document has its own")
+        shares.append(_gains(right, k).sum() / _gains(torch.arange(1, len(right) + 1), k).sum())
+    return estimate_mean(torch.stack(shares) if shares else torch.empty(0), groups)
+
+
+def _gains(ranks: Tensor, k: int) -> Tensor:
+    return (ranks <= k) / (1 + ranks.double()).log2()
 
 
 def _check_ranks(ranks: Tensor) -> None:

@@ -21,10 +21,12 @@ from gossamer.models.checks import (
     require_positive,
 )
 from gossamer.settings import plain_fields
+from gossamer.training.best import check_metric
 from gossamer.training.config_models import ModelSettings
 from gossamer.training.config_reading import changed, read_settings, read_yaml
 from gossamer.training.objectives import CausalObjective, Objective
 from gossamer.training.optimizers import OptimizerSettings
+from gossamer.training.rows import IN_MEMORY, ROWS
 from gossamer.training.schedules import Schedule
 
 __all__ = [
@@ -49,6 +51,8 @@ _SHORT = {
     "schedule": "name",
     "sample": "prompt",
 }
+
+_NO_FILES = ("speeches", *IN_MEMORY)
 
 
 def _why_not(name: str) -> str:
@@ -75,14 +79,15 @@ def _at_home(names: Any) -> Any:
 class DataSettings:
     """What is learnt from: one token file (`gossamer tokenize`), or texts that are made into one in the output folder.
 
-    `train`: FILE.tokens, or texts, .jsonl files (their `field`), "speeches", or a list of those. `split`: what a
-    document of a text file is. `format`: how the files are written, whatever their endings. `tokenizer`: "bytes", a
-    directory, or an id on the hub; the model's own unless given, bytes for fresh weights. `pack`: rows hold several
-    documents and no padding (of plain text; a row with labels stands alone). `control_tokens`: whether the name of a
-    special token in a text ("<|endoftext|>") is that token, or letters; a token file has decided that.
+    `train`: FILE.tokens, or texts, .jsonl files (their `field`), "speeches", or a list of those; left out where rows
+    are handed to `train()`. `split`: what a document of a text file is. `format`: how the files are written, whatever
+    their endings. `tokenizer`: "bytes", a directory, or an id on the hub; the model's own unless given, bytes for fresh
+    weights. `pack`: rows hold several documents and no padding (of plain text; a row with labels stands alone).
+    `control_tokens`: whether the name of a special token in a text ("<|endoftext|>") is that token, or letters; a token
+    file has decided that.
     """
 
-    train: str | tuple[str, ...]
+    train: str | tuple[str, ...] = ROWS
     tokenizer: str | None = None
     field: str = "text"
     split: Literal["file", "lines", "paragraphs"] = "file"
@@ -94,7 +99,7 @@ class DataSettings:
         require(bool(self.train), "train", self.train, "a token file, texts, or speeches")
         object.__setattr__(self, "train", _at_home(self.train))
         for name in self.inputs:
-            if name != "speeches" and not Path(name).is_file():
+            if name not in _NO_FILES and not Path(name).is_file():
                 raise InputError(f"train is {quote(name)}: {_why_not(name)}; name a token file, texts, or speeches")
         if any(Path(name).suffix == ".tokens" for name in self.inputs):
             require(len(self.inputs) == 1, "train", list(self.inputs), "one token file alone, or texts")
@@ -154,21 +159,26 @@ class BatchSettings:
 class EvaluationSettings:
     """Held-out text: some documents of the data (`held_out`: how many, or a share of them) or other files (`data`).
 
-    It is read every `every` steps and after the last one; after `patience` times in a row without a lower loss the run
-    ends. `held_out_by`: which documents are held out.
+    It is read every `every` steps, or at the end of each "epoch", and after the last step. `metric`: which of what is
+    told of it chooses the best model: a score of the objective, or "loss", as where none is named. After `patience`
+    times in a row without a better one the run ends. `held_out_by`: which documents are held out.
     """
 
-    every: int | None = None
+    every: int | Literal["epoch"] | None = None
     held_out: int | float = 0
     held_out_by: Literal["hash", "last"] = "hash"
     data: str | tuple[str, ...] | None = None
+    metric: str | None = None
     patience: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("every", "metric", "patience"):
+            value = getattr(self, name)
+            if value is not None:
+                require(self.has_text, name, value, "left out, or held_out or data given")
         for name in ("every", "patience"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, "epoch"):
                 require_count(self, name, most=MOST_STEPS)
-                require(self.has_text, name, getattr(self, name), "left out, or held_out or data given")
         require(self.patience is None or self.every is not None, "patience", self.patience, "left out without `every`")
         if self.data is not None:
             object.__setattr__(self, "data", _at_home(self.data))
@@ -177,7 +187,7 @@ class EvaluationSettings:
         require(share or count, "held_out", self.held_out, "a number of documents, or a share of them below 1")
         require(not (self.held_out and self.data), "held_out", self.held_out, "left out where there is data")
         for name in self.inputs:
-            if name != "speeches" and not Path(name).is_file():
+            if name not in _NO_FILES and not Path(name).is_file():
                 raise InputError(f"data is {quote(name)}: {_why_not(name)}; name a token file or texts")
 
     @property
@@ -312,6 +322,7 @@ class TrainingConfig:
         for name, rows in self.frozen_rows.items():
             fits = type(rows) is int and 0 < rows <= MOST_ROWS
             require(fits, f"frozen_rows.{name}", rows, "a number of rows, 1 or more")
+        check_metric(self.objective, self.evaluation.metric)
         writes = self.objective.writes
         require(writes or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
 

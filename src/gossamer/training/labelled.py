@@ -15,13 +15,14 @@ from torch import Tensor
 
 from gossamer.errors import InputError, plural
 from gossamer.models.model import Model
-from gossamer.text import Tokenizer, read_documents
+from gossamer.text import Tokenizer
 from gossamer.training.config import TrainingConfig
 from gossamer.training.held_out import hold_out
 from gossamer.training.objectives import IGNORED, LabelObjective
 from gossamer.training.objectives.labels import Example, LabelledRow
 from gossamer.training.orders import Grouped, Order, Shuffled
 from gossamer.training.processes import Processes
+from gossamer.training.rows import DataSources
 
 __all__ = ["LabelledBatches", "LabelledRows", "read_rows"]
 
@@ -71,25 +72,28 @@ class LabelledRows:
         return batches, (note,) if cut else ()
 
 
-def read_rows(config: TrainingConfig) -> LabelledRows:
+def read_rows(config: TrainingConfig, sources: DataSources) -> LabelledRows:
     """The rows that a config names; InputError for one that lacks what the objective needs."""
     objective, settings = config.objective, config.evaluation
     assert isinstance(objective, LabelObjective)
-    rows = _read(objective, config.data.inputs, config)
+    rows = _read(objective, config.data.inputs, config, sources)
     if settings.inputs:
-        return LabelledRows(objective=objective, train=rows, held_out=_read(objective, settings.inputs, config))
+        held_out = _read(objective, settings.inputs, config, sources)
+        return LabelledRows(objective=objective, train=rows, held_out=held_out)
     train, held = hold_out(len(rows), settings.held_out, settings.held_out_by, "rows")
     return LabelledRows(objective=objective, train=[rows[i] for i in train], held_out=[rows[i] for i in held])
 
 
-def _read(objective: LabelObjective, inputs: Sequence[str], config: TrainingConfig) -> list[LabelledRow]:
+def _read(
+    objective: LabelObjective, inputs: tuple[str, ...], config: TrainingConfig, sources: DataSources
+) -> list[LabelledRow]:
     for name in inputs:
         if name == "speeches" or Path(name).suffix == ".tokens":
             columns = " or ".join(map(repr, objective.columns))
             raise InputError(
                 f"{name}: has no labels; objective.kind is {objective.kind!r}, which learns from rows with {columns}"
             )
-    documents = read_documents(inputs, field=None, format=config.data.format)
+    documents = sources.documents(inputs, field=None, format=config.data.format)
     rows = [objective.read_row(one, config.data.field) for one in documents]
     if not rows:
         raise InputError(f"{', '.join(inputs)}: there are no rows; name files that have some")

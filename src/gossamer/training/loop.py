@@ -19,6 +19,7 @@ from gossamer.training.config import TrainingConfig
 from gossamer.training.material import check_output, gather
 from gossamer.training.processes import Processes
 from gossamer.training.receipt import TrainingReceipt
+from gossamer.training.rows import DataSources, RowSequence
 from gossamer.training.run import Run
 from gossamer.training.stops import RunStopped, StopRequest, listening
 
@@ -31,16 +32,20 @@ def train(
     config: TrainingConfig | dict[str, Any] | str | Path,
     *,
     model: Model | None = None,
+    rows: RowSequence | None = None,
+    evaluation_rows: RowSequence | None = None,
     resume: Resume = "auto",
     remark: Callable[[str], None] = lambda text: None,
 ) -> tuple[Model, TrainingReceipt]:
     """Train a model as a config says, a language model or one of labels; returns it, in evaluation mode, and a receipt.
 
     config: settings, or the YAML file that holds them. model: what is trained instead of the config's, in place (under
-    FSDP2 another one is returned); its weights are float32. resume: "auto" goes on from the newest whole checkpoint in
-    the output folder, if there is one, to the very weights that a run never stopped would have (same machine, threads
-    and number of processes); "never" and "must" refuse where there is one and where there is none. remark: is called
-    with what the user should know meanwhile.
+    FSDP2 another one is returned); its weights are float32. rows, evaluation_rows: sequences of dicts, such as a list
+    or a `datasets.Dataset`, that are read in place of the files that the config names (`data.train`,
+    `evaluation.data`), as rows of a file would be; the first one is called `rows:1`. resume: "auto" goes on from the
+    newest whole checkpoint in the output folder, if there is one, to the very weights that a run never stopped would
+    have (same machine, threads and number of processes); "never" and "must" refuse where there is one and where there
+    is none. remark: is called with what the user should know meanwhile.
 
     The output folder holds journal.jsonl, loss.svg, receipt.json, the model (`last`, and `best` on held-out text) and
     the checkpoints. The first SIGINT or SIGTERM lets the step end, saves, and raises RunStopped, a KeyboardInterrupt.
@@ -49,13 +54,14 @@ def train(
     """
     if model is not None:
         check_model(model)
-    settings = TrainingConfig.read(config)
+    sources = DataSources(rows=rows, evaluation_rows=evaluation_rows)
+    settings = TrainingConfig.read(config, sources.changes)
     if resume not in get_args(Resume):
         raise InputError(f"resume is {quote(resume)}; it must be one of {', '.join(map(repr, get_args(Resume)))}")
     with threads_of(settings.threads), torch.enable_grad():
         processes = Processes(settings.parallel, settings.device)
         with only_run(settings, processes), _generators_kept(processes.device), processes.quiet():
-            material = gather(settings, model, processes)
+            material = gather(settings, model, processes, sources)
             try:
                 with closing(Run(settings, material, processes, resume, remark)) as run:
                     with listening() as request:
@@ -67,11 +73,11 @@ def train(
 
 def _learn(run: Run, request: StopRequest) -> None:
     """Step after step until the run is over or somebody stops it; the journal is written before each checkpoint."""
-    evaluate_every, save_every = run.config.evaluation.every, run.config.checkpoints.every
+    save_every = run.config.checkpoints.every
     while run.ended is None:
         run.update()
         stopped_by = run.agree(request.signal)
-        if run.ended or (evaluate_every and run.step % evaluate_every == 0):
+        if run.ended or run.is_to_evaluate:
             run.evaluate()
         if run.ended or stopped_by or run.step % save_every == 0:
             run.save()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError, plural, quote
 from gossamer.layers.linear import frozen_names
 from gossamer.models.model import Model
-from gossamer.text import TokenFile, Tokenizer, read_documents, write_token_file
+from gossamer.text import Document, TokenFile, Tokenizer, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
+from gossamer.training.best import check_metric
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data import Batches, open_tokens
 from gossamer.training.journal import find_tensorboard
@@ -25,6 +26,7 @@ from gossamer.training.labelled import read_rows
 from gossamer.training.objectives import BatchSource, LanguageObjective
 from gossamer.training.objectives.labels import LabelledRow
 from gossamer.training.processes import Processes
+from gossamer.training.rows import FILES, DataSources
 from gossamer.training.state import newest_checkpoint
 
 __all__ = [
@@ -65,10 +67,12 @@ class Material:
     notes: tuple[str, ...] = ()
 
 
-def gather(config: TrainingConfig, model: Model | None, processes: Processes) -> Material:
+def gather(config: TrainingConfig, model: Model | None, processes: Processes, sources: DataSources = FILES) -> Material:
     """Load or draw the model, open or make its data; InputError where any of it does not fit the rest."""
     _check_rows(config, processes)
-    rows = read_rows(config) if config.objective.columns else None
+    sources.check("data.train", config.data.inputs)
+    sources.check("evaluation.data", config.evaluation.inputs)
+    rows = read_rows(config, sources) if config.objective.columns else None
     given = model if model is not None else _model(config, [] if rows is None else rows.all)
     tokenizer = _tokenizer(config, given)
     if given is None:
@@ -81,15 +85,16 @@ def gather(config: TrainingConfig, model: Model | None, processes: Processes) ->
     if config.journal.tensorboard:
         find_tensorboard()
     if rows is None:
-        batches, notes = _token_batches(config, given, tokenizer, processes)
+        batches, notes = _token_batches(config, given, tokenizer, processes, sources)
     else:
         batches, notes = rows.batches(config, given, tokenizer, processes)
+    check_metric(config.objective, config.evaluation.metric, given)
     config.objective.attach(given, config.seed, processes.count)
     return Material(model=given, tokenizer=tokenizer, batches=batches, notes=notes)
 
 
 def _token_batches(
-    config: TrainingConfig, model: Model, tokenizer: Tokenizer, processes: Processes
+    config: TrainingConfig, model: Model, tokenizer: Tokenizer, processes: Processes, sources: DataSources
 ) -> tuple[BatchSource, tuple[str, ...]]:
     """Of plain text, in token files; and what a budget of tokens comes to."""
     assert isinstance(config.objective, LanguageObjective)
@@ -99,8 +104,9 @@ def _token_batches(
     if packed:
         config.batch.check_parts(processes.count, length)
     with processes.first_alone():
-        file = _tokens(config.data.inputs, tokenizer, config, output / "train.tokens", processes)
-        other = _tokens(held_out, tokenizer, config, output / "held-out.tokens", processes) if held_out else None
+        file = _tokens(config.data.inputs, tokenizer, config, output / "train.tokens", processes, sources)
+        target = output / "held-out.tokens"
+        other = _tokens(held_out, tokenizer, config, target, processes, sources) if held_out else None
     batches = Batches(
         file=file,
         tokenizer=tokenizer,
@@ -268,8 +274,9 @@ def _is_empty(place: Path) -> bool:
 
 
 def _tokens(
-    inputs: tuple[str, ...], tokenizer: Tokenizer, config: TrainingConfig, target: Path, processes: Processes
-) -> TokenFile:
+    inputs: tuple[str, ...], tokenizer: Tokenizer, config: TrainingConfig, target: Path, processes: Processes,
+    sources: DataSources,
+) -> TokenFile:  # fmt: skip
     """A token file as it is; texts as one that is made in the output folder by the first process."""
     if Path(inputs[0]).suffix == ".tokens":
         file = open_tokens(list(inputs), tokenizer)
@@ -278,14 +285,14 @@ def _tokens(
         return file
     if processes.first:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write_tokens(inputs, tokenizer, config, target)
+        settings = config.data
+        documents = sources.documents(inputs, field=settings.field, split=settings.split, format=settings.format)
+        _write_tokens(documents, tokenizer, config, target)
     return TokenFile.open(target)
 
 
-def _write_tokens(inputs: tuple[str, ...], tokenizer: Tokenizer, config: TrainingConfig, target: Path) -> None:
+def _write_tokens(documents: Iterable[Document], tokenizer: Tokenizer, config: TrainingConfig, target: Path) -> None:
     """Make the token file; the one that a run there has read stays, also where the texts are others by now."""
-    settings = config.data
-    documents = read_documents(list(inputs), field=settings.field, split=settings.split, format=settings.format)
     name, counts = config.data.tokenizer or "the model's", config.data.control_tokens
     if not target.exists() or newest_checkpoint(target.parent / "checkpoints") is None:
         write_token_file(target, documents, tokenizer, name=name, control_tokens=counts)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,10 @@ class OptimizerSettings:
 
     `betas`: of the running means of the gradient and its square; (0.9, 0.999) unless given; Adafactor has none.
     `eps`: 1e-8 for AdamW, 1e-6 for LAMB and float32's resolution, 1.2e-7, for Adafactor unless given. Adafactor's rate
-    is relative to the size of the weights: 0.01 is its paper's.
+    is relative to the size of the weights: 0.01 is its paper's. `layer_decay`: the rate of what stands d steps below
+    the top is the rate times layer_decay^d (`gossamer.training.layer_depths`); None is one rate for all. Sources:
+    Howard and Ruder 2018, section 3.2 (1 / 2.6); Clark et al. 2020, appendix B (0.8), whose code gives all but the head
+    one power more.
     """
 
     name: OptimizerName = "adamw"
@@ -32,6 +36,7 @@ class OptimizerSettings:
     betas: tuple[float, float] | None = None
     eps: float | None = None
     weight_decay: float = 0.01
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         require_choice(self, OptimizerName, "name")
@@ -39,6 +44,9 @@ class OptimizerSettings:
         require_positive(self, "weight_decay", zero=True)
         if self.eps is not None:
             require_positive(self, "eps")
+        if self.layer_decay is not None:
+            fits = type(self.layer_decay) in (int, float) and 0 < self.layer_decay <= 1
+            require(fits, "layer_decay", self.layer_decay, "a number above 0, up to 1")
         if self.betas is not None:
             require(self.name != "adafactor", "betas", self.betas, "left out: adafactor has none")
             pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
@@ -48,29 +56,43 @@ class OptimizerSettings:
 
 
 def build_optimizer(
-    settings: OptimizerSettings, named_parameters: Iterable[tuple[str, nn.Parameter]]
+    settings: OptimizerSettings,
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    depths: Mapping[str, int] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
     """The optimizer of those parameters that take gradients, in two groups: with and without weight decay.
+
+    depths: by name how far below the top a parameter stands, 0 unless given. With `layer_decay` each depth has two
+    groups of its own, the deepest last, whose `rate_share` is to be multiplied with a rate before it is theirs.
 
     Matrices and tables decay, embeddings too, as in BERT and GPT-2; biases and norms do not: they have one dimension.
     Every update is a fixed sequence of operations: the same weights, gradients and state give the same weights, bit for
     bit, on the same device with the same number of threads. All state is in `state_dict`: tensors and plain numbers.
     Raises InputError where no parameter takes gradients, and for Adafactor where FSDP2 has cut them into pieces.
     """
-    parameters = [one for _, one in named_parameters if one.requires_grad]
+    named = [(name, one) for name, one in named_parameters if one.requires_grad]
+    parameters = [one for _, one in named]
     if not parameters:
         raise InputError("no parameter takes gradients; train at least one part of the model")
     if settings.name == "adafactor" and any(hasattr(one, "full_tensor") for one in parameters):
         raise InputError(
             "optimizer.name is 'adafactor', which cannot update weights cut by FSDP2: take 'ddp', 'adamw' or 'lamb'"
         )
-    groups: list[dict[str, Any]] = [
-        {"params": [one for one in parameters if decays(one) is wanted], "weight_decay": decay}
-        for wanted, decay in ((True, settings.weight_decay), (False, 0.0))
-    ]
-    if settings.name == "lamb":
-        groups = [{**group, "adapt": wanted} for group, wanted in zip(groups, (True, False), strict=True)]
-    return _build(settings, [group for group in groups if group["params"]], parameters)
+    of_depth: dict[int, list[nn.Parameter]] = {}
+    for name, one in named:
+        of_depth.setdefault(depths.get(name, 0) if settings.layer_decay is not None else 0, []).append(one)
+    groups = [group for depth in sorted(of_depth) for group in _groups(settings, of_depth[depth], depth)]
+    return _build(settings, groups, parameters)
+
+
+def _groups(settings: OptimizerSettings, parameters: list[nn.Parameter], depth: int) -> Iterator[dict[str, Any]]:
+    """The parameters of a depth, those that decay and those that do not."""
+    share = (settings.layer_decay or 1.0) ** depth
+    for wanted, decay in ((True, settings.weight_decay), (False, 0.0)):
+        group: dict[str, Any] = {"params": [one for one in parameters if decays(one) is wanted], "weight_decay": decay}
+        adapt = {"adapt": wanted} if settings.name == "lamb" else {}
+        if group["params"]:
+            yield {**group, **adapt, "rate_share": share, "lr": settings.learning_rate * share}
 
 
 def decays(parameter: Tensor) -> bool:

@@ -66,7 +66,8 @@ class TrainingReceipt:
             ]
             lines.append(f"held out: {', '.join(told)}")
         if self.best is not None:
-            lines.append(f"best: loss {self.best['loss']:.4f} after step {self.best['step']:,.0f}")
+            ((name, value),) = ((name, value) for name, value in self.best.items() if name != "step")
+            lines.append(f"best: {name.replace('_', ' ')} {value:.4f} after step {self.best['step']:,.0f}")
         return [*lines, *self.notes]
 
 

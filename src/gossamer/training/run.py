@@ -17,10 +17,12 @@ from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import GossamerError, InputError
 from gossamer.models.model import Model
+from gossamer.training.best import direction_of, ends_epoch, is_better, value_of
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_models import with_recompute
 from gossamer.training.evaluation import evaluate
 from gossamer.training.journal import Journal
+from gossamer.training.layer_depths import depths_from_top
 from gossamer.training.material import Material, how_many_steps, trained_names
 from gossamer.training.optimizers import build_optimizer
 from gossamer.training.processes import Processes, full_state
@@ -93,7 +95,8 @@ class Run:
         self._wrapped = self.processes.wrap(self.model, self._loss_of_a_row)
         self._wrapped.train()
         self._names = {one: name for name, one in self.model.named_parameters()}
-        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters())
+        depths = depths_from_top(self.model)
+        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters(), depths)
         restore_optimizer(self._optimizer, self._names, tensors)
         stepper = Stepper(
             config.objective, self.model, self._wrapped, self._optimizer, self.processes,
@@ -121,8 +124,17 @@ class Run:
         if self.steps is not None and self.step >= self.steps:
             return "all steps done"
         if patience is not None and self.state.worse >= patience:
-            return f"no lower loss on held-out text {patience} times in a row"
+            better = f"{direction_of(self.config.objective, self._metric)} {self._metric.replace('_', ' ')}"
+            return f"no {better} on held-out text {patience} times in a row"
         return "out of time" if self._out_of_time else None
+
+    @property
+    def is_to_evaluate(self) -> bool:
+        """Whether the settings want held-out text to be read after this step."""
+        every = self.config.evaluation.every
+        if every == "epoch":
+            return ends_epoch(self.batches, self.step)
+        return every is not None and self.step % every == 0
 
     @property
     def expected_steps(self) -> int:
@@ -158,12 +170,15 @@ class Run:
         found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision)
         if self._journal is not None:
             self._journal.write(self.step, "held-out", **found.numbers())
-        best = self.state.best
+        best, value = self.state.best, value_of(found, self._metric)
+        if value is None:
+            self._say_untold()
         # Where time is up between two readings, and more minutes are given later, patience is not to know of this one.
-        counts = int(not self._out_of_time or self.step % (self.config.evaluation.every or 1) == 0)
-        better = math.isfinite(found.loss) and (best is None or found.loss < best["loss"])
-        if better:
-            best = {"step": self.step, "loss": found.loss}
+        counts = int(not self._out_of_time or self.is_to_evaluate)
+        before = None if best is None else best[self._metric]
+        better = is_better(value, before, direction_of(objective, self._metric))
+        if value is not None and better:
+            best = {"step": self.step, self._metric: value}
             self.save_model("best")
         told = {name: one if one is None or math.isfinite(one) else None for name, one in found.numbers().items()}
         self._advance(best=best, worse=0 if better else self.state.worse + counts, evaluated=told)
@@ -228,6 +243,16 @@ class Run:
         self.notes.append(text)
         if self.processes.first:
             self._say(text)
+
+    def _say_untold(self) -> None:
+        """Once in a run: a metric without a value, as the F1 of nothing, never makes a model the best."""
+        text = f"{self._metric} of the held-out text cannot be told: such a reading is never the best"
+        if text not in self.notes:
+            self.remark(text)
+
+    @property
+    def _metric(self) -> str:
+        return self.config.evaluation.metric or "loss"
 
     @property
     def _folder(self) -> Path:

@@ -44,8 +44,9 @@ _LEFT_BEHIND = re.compile(r"\.step-\d{1,15}\.(gone|[0-9a-f]{8}\.\d{1,9}\.[0-9a-f
 class RunState:
     """Where a run stands after `step` steps, beside its tensors; every value is JSON's.
 
-    `best`: the lowest loss on held-out text and the step that had it; `worse`: evaluations since then; `evaluated`:
-    what the last one gave. `loss`: of the last step. `skipped`: steps in a row whose float16 gradients were not finite.
+    `best`: the best value of the metric on held-out text, by its name, and the step that had it; `worse`: evaluations
+    since then; `evaluated`: what the last one gave. `loss`: of the last step. `skipped`: steps in a row whose float16
+    gradients were not finite.
     `conditions` are told, not compared: threads, processes, versions.
     """
 

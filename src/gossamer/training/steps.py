@@ -61,7 +61,7 @@ class Stepper:
     def update(self, step: int, batch: Mapping[str, Tensor], rate: float) -> Update:
         """Learn from one batch, this process's rows of it, with this learning rate."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_share"]
         self.objective.before_step(self.model, step)
         loss, labels = self._gradients(step, batch)
         self.scaler.unscale_(self.optimizer)

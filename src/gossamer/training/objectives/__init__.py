@@ -1,6 +1,6 @@
 """What a model is trained to do, one file a kind: settings, data, labels, loss and scores."""
 
-from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Objective, unwrapped
+from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Direction, Objective, unwrapped
 from gossamer.training.objectives.causal_lm import CausalObjective
 from gossamer.training.objectives.labels import LabelObjective
 from gossamer.training.objectives.language import LanguageObjective, Masking
@@ -15,6 +15,7 @@ __all__ = [
     "BatchSource",
     "CausalObjective",
     "ClassificationObjective",
+    "Direction",
     "LabelObjective",
     "LanguageObjective",
     "MaskedObjective",

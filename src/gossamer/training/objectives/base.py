@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -19,10 +19,12 @@ from gossamer.models.heads import Head
 from gossamer.models.next_token import IGNORED
 from gossamer.text import Tokenizer, byte_tokenizer
 
-__all__ = ["IGNORED", "Batch", "BatchSource", "Objective", "filled", "learnt", "unwrapped"]
+__all__ = ["IGNORED", "Batch", "BatchSource", "Direction", "Objective", "filled", "learnt", "unwrapped"]
 
 Batch = Mapping[str, Tensor]
 """What a model reads, by the names of its arguments, and `labels`."""
+Direction = Literal["higher", "lower"]
+"""Which way a score is better."""
 
 
 class BatchSource(Protocol):
@@ -150,6 +152,10 @@ class Objective(ABC):
     @abstractmethod
     def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
         """How well a model does, beside its mean loss over so many held-out labels; None for what cannot be told."""
+
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
+        """Which way each of `scores` is better, for choosing the best by it; of a model, those that it can have."""
+        return {}
 
 
 def learnt(labels: Tensor) -> Tensor:

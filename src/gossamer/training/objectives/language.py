@@ -15,7 +15,7 @@ from gossamer.metrics.language import bits_per_byte, perplexity
 from gossamer.models import Model, count_labels
 from gossamer.models.checks import require, require_choice, require_count, require_rate
 from gossamer.text import Tokenizer
-from gossamer.training.objectives.base import Batch, Objective
+from gossamer.training.objectives.base import Batch, Direction, Objective
 from gossamer.training.packing import Frame, Rows
 
 __all__ = ["Labeller", "LanguageObjective", "Masking"]
@@ -75,3 +75,7 @@ class LanguageObjective(Objective):
             "perplexity": perplexity(loss) if told else math.nan,
             "bits_per_byte": bits_per_byte(loss * labels, int(sums["bytes"])) if tells_bytes else None,
         }
+
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
+        tells_bytes = model is None or model.architecture.is_decoder
+        return {"perplexity": "lower", **({"bits_per_byte": "lower"} if tells_bytes else {})}

@@ -20,7 +20,7 @@ from gossamer.models import Architecture, Model
 from gossamer.models.checks import is_finite, require, require_positive
 from gossamer.models.heads import Head, MaskedLM, ReplacedToken
 from gossamer.text import Tokenizer
-from gossamer.training.objectives.base import IGNORED, Batch, unwrapped
+from gossamer.training.objectives.base import IGNORED, Batch, Direction, unwrapped
 from gossamer.training.objectives.language import Labeller
 from gossamer.training.objectives.masking import MaskingObjective
 from gossamer.training.packing import Rows
@@ -135,6 +135,9 @@ class ReplacedTokenObjective(MaskingObjective, kind="replaced-token"):
         """The share of tokens of which it is told rightly whether they were replaced, and the F1 of those that were."""
         accuracy = sums["correct"] / sums["tokens"] if sums["tokens"] else None
         return {"accuracy": accuracy, "f1": f1(sums["right"], sums["found"], sums["wanted"])}
+
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
+        return {"accuracy": "higher", "f1": "higher"}
 
     def _both(
         self, model: nn.Module, batch: Batch

@@ -17,7 +17,7 @@ from gossamer.models import Model
 from gossamer.models.checks import is_finite, require_choice
 from gossamer.models.heads import Head, ProblemType, SequenceClassification
 from gossamer.text import Document, Tokenizer
-from gossamer.training.objectives.base import Batch, learnt, unwrapped
+from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, is_text, label_number
 
 __all__ = ["ClassificationObjective"]
@@ -124,6 +124,16 @@ class ClassificationObjective(LabelObjective, kind="classification"):
         accuracy = {"accuracy": sums["correct"] / labels if labels else None}
         several = sums["found"] or sums["wanted"]
         return accuracy | ({"f1": f1(sums["right"], sums["found"], sums["wanted"])} if several else {})
+
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
+        known: dict[str, Direction] = {"accuracy": "higher", "f1": "higher", "mean_absolute_error": "lower"}
+        names = {
+            "regression": ("mean_absolute_error",),
+            "single_label_classification": ("accuracy",),
+            "multi_label_classification": ("accuracy", "f1"),
+        }
+        problem = None if model is None else cast(SequenceClassification, model.architecture.head).problem_type
+        return known if problem is None else {name: known[name] for name in names[problem]}
 
     def _problem(self, rows: Sequence[LabelledRow], outputs: int | None = None) -> ProblemType:
         """What the labels make of it; of a head with one output that says nothing else, a regression."""

@@ -12,13 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
+from gossamer.metrics.entities import count_entities
 from gossamer.metrics.labels import f1
 from gossamer.models import Model
 from gossamer.models.heads import Head, TokenClassification
 from gossamer.text import Document, Tokenizer
-from gossamer.text.label_schemes import LabelScheme, find_scheme
+from gossamer.text.label_schemes import find_scheme
 from gossamer.text.words import continues_word
-from gossamer.training.objectives.base import IGNORED, Batch, learnt, unwrapped
+from gossamer.training.objectives.base import IGNORED, Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_label, is_text, label_number
 from gossamer.training.packing import Frame, frame_of
 
@@ -103,9 +104,9 @@ class TaggingObjective(LabelObjective, kind="tagging"):
         names = cast(TokenClassification, unwrapped(model).architecture.head).labels
         scheme = find_scheme(names)
         for row, truth, mask in zip(predicted, labels, there, strict=True):
-            found, wanted = (_entities(scheme, names, one[mask]) for one in (row, truth))
-            counts = {"right": found & wanted, "found": found, "wanted": wanted}
-            sums |= {name: sums[name] + len(some) for name, some in counts.items()}
+            marked = ([names[label] for label in side[mask].tolist()] for side in (row, truth))
+            for name, count in zip(("right", "found", "wanted"), count_entities(scheme, *marked), strict=True):
+                sums[name] += count
         return out.loss, sums
 
     def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
@@ -114,6 +115,11 @@ class TaggingObjective(LabelObjective, kind="tagging"):
         if find_scheme(cast(TokenClassification, model.architecture.head).labels).name == "plain":
             return accuracy
         return accuracy | {"f1": f1(sums["right"], sums["found"], sums["wanted"])}
+
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
+        head = None if model is None else cast(TokenClassification, model.architecture.head)
+        has_entities = head is None or find_scheme(head.labels).name != "plain"
+        return {"accuracy": "higher", **({"f1": "higher"} if has_entities else {})}
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,3 @@ def _encode(
         name=row.name, ids=whole, types=np.zeros_like(whole), labels=np.array(learnt_ones, dtype=np.int64),
         cut=len(ids) > room,
     )  # fmt: skip
-
-
-def _entities(scheme: LabelScheme, names: Sequence[str], labels: Tensor) -> set[tuple[int, int, str]]:
-    return scheme.entities([names[one] for one in labels.tolist()])
