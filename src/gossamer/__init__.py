@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import lengthen  # type: ignore[no-redef]
+    from gossamer.recipes import distill, lengthen  # type: ignore[no-redef]
     from gossamer.tasks import task
     from gossamer.training.loop import train
 
@@ -29,6 +29,7 @@ __all__ = [
     "Window",
     "__version__",
     "attend",
+    "distill",
     "explain",
     "generate",
     "lengthen",
@@ -52,6 +53,7 @@ _HOMES = {
     "Strided": "gossamer.patterns",
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
+    "distill": "gossamer.recipes",
     "explain": "gossamer.kernels",
     "generate": "gossamer.generation",
     "lengthen": "gossamer.recipes",

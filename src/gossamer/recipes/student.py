@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote
@@ -20,6 +19,7 @@ __all__ = ["Shape", "describe_student", "make_student", "student_layers"]
 
 Shape = Literal["teacher", "distilbert"]
 
+_POSITIONS = "embeddings.position.weight"
 _SETS = ("attention", "feed_forward", "distance_bias")
 """The modules of a model of which layers name one each."""
 
@@ -36,7 +36,7 @@ def student_layers(layers: str | Sequence[int], count: int) -> tuple[int, ...]:
             raise InputError(f"layers is {quote(layers)}; it must be 'every-other' or a list of layers, such as [0, 2]")
         half = (count + 1) // 2
         return tuple(round(i * (count - 1) / max(half - 1, 1)) for i in range(half))
-    if not isinstance(layers, Sequence) or not layers:
+    if not isinstance(layers, list | tuple | range) or not layers:
         raise InputError(f"layers is {quote(layers)}; it must be 'every-other' or a list of layers, such as [0, 2]")
     for layer in layers:
         if type(layer) is not int or not 0 <= layer < count:
@@ -164,9 +164,6 @@ def _as_distilbert(architecture: Architecture) -> Architecture:
 
 def _folded(teacher: Model) -> dict[str, Tensor]:
     """The table of positions with the row of token type 0 in each of its own."""
-    embeddings = teacher.embeddings
-    if teacher.architecture.embeddings.token_types == 0:
-        return {}
-    with torch.no_grad():
-        row = embeddings.token_type.weight[0]
-        return {"embeddings.position.weight": embeddings.position.weight.detach() + row}
+    tables = teacher.state_dict()
+    types = tables.get("embeddings.token_type.weight")
+    return {} if types is None else {_POSITIONS: tables[_POSITIONS] + types[0]}

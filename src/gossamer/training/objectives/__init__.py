@@ -2,9 +2,11 @@
 
 from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Direction, Objective, unwrapped
 from gossamer.training.objectives.causal_lm import CausalObjective
+from gossamer.training.objectives.distillation import DistillationObjective
 from gossamer.training.objectives.labels import LabelObjective
 from gossamer.training.objectives.language import LanguageObjective, Masking
 from gossamer.training.objectives.masked_lm import MaskedObjective
+from gossamer.training.objectives.matches import Match
 from gossamer.training.objectives.replaced_token import ReplacedTokenObjective
 from gossamer.training.objectives.sequence_classification import ClassificationObjective
 from gossamer.training.objectives.token_classification import TaggingObjective
@@ -16,10 +18,12 @@ __all__ = [
     "CausalObjective",
     "ClassificationObjective",
     "Direction",
+    "DistillationObjective",
     "LabelObjective",
     "LanguageObjective",
     "MaskedObjective",
     "Masking",
+    "Match",
     "Objective",
     "ReplacedTokenObjective",
     "TaggingObjective",
