@@ -113,7 +113,7 @@ def _task(task: object, teacher: Model) -> Objective:
     """The objective that is meant, or what the teacher's head is for."""
     head = teacher.architecture.head
     kind = next((name for known, name in _TASKS if isinstance(head, known)), None)
-    if kind is None:
+    if kind is None or head is None:
         what = "no head" if head is None else f"the head {head.kind!r}"
         raise InputError(
             f"the teacher has {what}; load it with one that has soft targets: causal-lm, masked-lm, "
@@ -124,7 +124,7 @@ def _task(task: object, teacher: Model) -> Objective:
     fields = {"kind": kind if task is None else task} if task is None or isinstance(task, str) else task
     if not isinstance(fields, Mapping):
         raise InputError(f"task is {quote(task)}; it must be an objective, its kind or a mapping of its settings")
-    found = read_settings(Objective, dict(fields), "task")
+    found = read_settings(Objective.class_of(fields.get("kind", kind)), {"kind": kind, **fields}, "task")
     if not isinstance(head, found.heads):
         raise InputError(f"task is {found.kind!r}, but the teacher has the head {head.kind!r}, which is for {kind!r}")
     return found

@@ -135,7 +135,7 @@ class DistillationObjective(Objective, kind="distillation"):
     def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
         return self.task.measure(model, batch)
 
-    def directions(self, model: Model | None) -> Mapping[str, Direction]:
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
         return self.task.directions(model)
 
     def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
