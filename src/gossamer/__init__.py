@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import finetune, lengthen  # type: ignore[no-redef]
+    from gossamer.recipes import distill, finetune, lengthen  # type: ignore[no-redef]
     from gossamer.recipes.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
@@ -31,6 +31,7 @@ __all__ = [
     "__version__",
     "attend",
     "compare",
+    "distill",
     "explain",
     "finetune",
     "generate",
@@ -56,6 +57,7 @@ _HOMES = {
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
     "compare": "gossamer.recipes.comparison",
+    "distill": "gossamer.recipes",
     "explain": "gossamer.kernels",
     "finetune": "gossamer.recipes",
     "generate": "gossamer.generation",

@@ -43,6 +43,7 @@ VERBS = {
     "tokenizer": "Train a tokenizer, or see how one cuts a text.",
     "tokenize": "Turn texts into a token file to train on.",
     "train": "Train a language model as a config says; stopped, it goes on exactly.",
+    "distill": "A smaller model that learns from a larger one; stopped, it goes on exactly.",
     "estimate": "What a training takes of memory and time, before it begins.",
     "env": "Versions, processor, devices, folders: for a bug report.",
     "help": "The page of a verb: gossamer help embed.",

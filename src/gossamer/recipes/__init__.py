@@ -1,8 +1,9 @@
 """Recipes: a model in; a longer, smaller or faster model and a receipt out."""
 
+from gossamer.recipes.distill import distill
 from gossamer.recipes.finetune import finetune
 from gossamer.recipes.heal import heal
 from gossamer.recipes.lengthen import lengthen
 from gossamer.recipes.receipt import Receipt
 
-__all__ = ["Receipt", "finetune", "heal", "lengthen"]
+__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen"]

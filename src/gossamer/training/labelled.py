@@ -81,7 +81,7 @@ class LabelledRows:
 
 def read_rows(config: TrainingConfig, sources: DataSources) -> LabelledRows:
     """The rows that a config names; InputError for one that lacks what the objective needs."""
-    objective, settings = config.objective, config.evaluation
+    objective, settings = config.objective.of_data, config.evaluation
     assert isinstance(objective, RowObjective)
     rows = _read(objective, config.data.inputs, config, sources)
     if settings.inputs:

@@ -98,7 +98,8 @@ def _token_batches(
     config: TrainingConfig, model: Model, tokenizer: Tokenizer, processes: Processes, sources: DataSources
 ) -> tuple[BatchSource, tuple[str, ...]]:
     """Of plain text, in token files; and what a budget of tokens comes to."""
-    assert isinstance(config.objective, LanguageObjective)
+    objective = config.objective.of_data
+    assert isinstance(objective, LanguageObjective)
     output, held_out = Path(config.output), config.evaluation.inputs
     length = config.batch.length or model.architecture.length
     rows, packed, tokens = config.batch.rows_of(length), config.data.pack, config.batch.tokens
@@ -111,7 +112,7 @@ def _token_batches(
     batches = Batches(
         file=file,
         tokenizer=tokenizer,
-        objective=config.objective,
+        objective=objective,
         length=length,
         batch=rows if packed or tokens is None else max(1, rows // processes.count) * processes.count,
         tokens=None if packed else tokens,
@@ -243,6 +244,8 @@ def _check_names(config: TrainingConfig, model: Model, sharded: bool) -> None:
         most = len(parameters[name])
         if rows > most:
             raise InputError(f"frozen_rows.{name} is {rows}; the table has {most} rows")
+    if sharded and not config.objective.shards:
+        raise InputError(f"parallel is 'fsdp2', which cuts the model into pieces; {config.objective.kind} takes 'ddp'")
     if sharded and (config.frozen_rows or config.optimizer.name == "adafactor"):
         what = "frozen_rows" if config.frozen_rows else "torch's Adafactor"
         raise InputError(f"parallel is 'fsdp2', which cuts tensors into pieces; with {what} it must be 'ddp'")

@@ -16,7 +16,7 @@ __all__ = ["check_same_run"]
 _HARMLESS = (
     *("output", "journal", "checkpoints", "sample", "minutes", "model", "threads", "device", "parallel"),
     *("data.train", "data.tokenizer", "data.field", "data.split", "data.format", "data.control_tokens"),
-    "evaluation.data",
+    *("evaluation.data", "objective.teacher"),
 )
 # The same sums in another order: allowed, and said.
 # Of these alone not: the weights of a run do not stand for them.
@@ -36,6 +36,9 @@ def check_same_run(before: RunState, now: RunState, remark: Callable[[str], None
         raise InputError(
             f"the data are not those of {stands}: put them back to go on, or begin anew with another output"
         )
+    for name in now.beside:
+        if before.beside.get(name) != now.beside[name]:
+            raise InputError(f"the {name} is not that of {stands}: {remedy}")
     unlike = differences(Architecture.from_dict(before.architecture), Architecture.from_dict(now.architecture))
     if unlike:
         raise InputError(f"the model is not that of {stands}: {unlike[0]}; {remedy}")

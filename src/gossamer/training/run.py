@@ -306,7 +306,7 @@ class Run:
             raise InputError(f"{self._folder}: holds no whole checkpoint to go on from; begin with resume='auto'")
         now = RunState(
             step=0, config=config.to_dict(), architecture=self._adapted.to_dict(), data=self.batches.digest,
-            conditions=conditions,
+            conditions=conditions, beside=config.objective.identity(self.model),
         )  # fmt: skip
         if found is None:
             return now, {}

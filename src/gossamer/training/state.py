@@ -48,7 +48,7 @@ class RunState:
     `best`: the best value of the metric on held-out text, by its name, and the step that had it; `worse`: evaluations
     since then; `evaluated`: what the last one gave. `loss`: of the last step. `skipped`: steps in a row whose float16
     gradients were not finite.
-    `conditions` are told, not compared: threads, processes, versions.
+    `conditions` are told, not compared: threads, processes, versions. `beside`: what is learnt with, by its SHA-256.
     """
 
     step: int
@@ -63,6 +63,7 @@ class RunState:
     seconds: float = 0.0
     loss: float | None = None
     conditions: dict[str, Any] = field(default_factory=dict)
+    beside: dict[str, str] = field(default_factory=dict)
 
 
 def save_checkpoint(

@@ -2,9 +2,11 @@
 
 from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Direction, Objective, unwrapped
 from gossamer.training.objectives.causal_lm import CausalObjective
+from gossamer.training.objectives.distillation import DistillationObjective
 from gossamer.training.objectives.labels import LabelObjective, RowObjective
 from gossamer.training.objectives.language import LanguageObjective, Masking
 from gossamer.training.objectives.masked_lm import MaskedObjective
+from gossamer.training.objectives.matches import Match
 from gossamer.training.objectives.question_answering import QuestionAnsweringObjective
 from gossamer.training.objectives.replaced_token import ReplacedTokenObjective
 from gossamer.training.objectives.sentence_pairs import SentencePairsObjective
@@ -19,10 +21,12 @@ __all__ = [
     "CausalObjective",
     "ClassificationObjective",
     "Direction",
+    "DistillationObjective",
     "LabelObjective",
     "LanguageObjective",
     "MaskedObjective",
     "Masking",
+    "Match",
     "Objective",
     "QuestionAnsweringObjective",
     "ReplacedTokenObjective",

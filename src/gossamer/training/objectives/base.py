@@ -65,9 +65,9 @@ class Objective(ABC):
     once a step. The loop calls `before_step` for what follows a schedule.
 
     heads: which it trains. measures: the sums over held-out rows that its scores are made of; series: the lists, a
-    value or more a row, for what no sum tells, such as a rank correlation. writes: whether its model
-    goes on with a text. is_reckoned:
-    whether `estimate` knows what it takes. without_head: what to do about a checkpoint that has none of the heads.
+    value or more a row, for what no sum tells, such as a rank correlation. writes: whether its model goes on with a
+    text. is_reckoned: whether `estimate` knows what it takes. shards: whether FSDP2 may cut its model. without_head:
+    what to do about a checkpoint that has none of the heads.
     """
 
     kinds: ClassVar[dict[str, type[Objective]]] = {}
@@ -76,6 +76,7 @@ class Objective(ABC):
     series: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False
     is_reckoned: ClassVar[bool] = True
+    shards: ClassVar[bool] = True
     without_head: ClassVar[str] = "; model.new_head: true draws one"
 
     kind: str = "causal-lm"
@@ -98,6 +99,11 @@ class Objective(ABC):
         if not isinstance(kind, str) or kind not in Objective.kinds:
             raise InputError(f"kind is {quote(kind)}; it must be one of {', '.join(map(repr, Objective.kinds))}")
         return Objective.kinds[kind]
+
+    @property
+    def of_data(self) -> Objective:
+        """The objective that knows the data: this one, or that to which it adds a term."""
+        return self
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -127,6 +133,10 @@ class Objective(ABC):
 
     def detach(self, model: Model) -> None:  # noqa: B027
         """Take that off for good."""
+
+    def identity(self, model: Model) -> dict[str, str]:
+        """What is learnt with beside the data, such as a teacher, and the SHA-256 with which alone a run goes on."""
+        return {}
 
     @contextmanager
     def alone(self, model: Model) -> Iterator[None]:

@@ -79,7 +79,6 @@ class Example:
 class RowObjective(Objective):
     """Learns from rows with columns of their own, each one row of a batch."""
 
-
     @abstractmethod
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
         """One row of the data; InputError names it and what it lacks."""

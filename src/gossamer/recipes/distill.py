@@ -1,0 +1,184 @@
+"""A smaller model that learns from a larger one (DistilBERT, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any
+
+from gossamer.checkpoints import load
+from gossamer.errors import InputError, quote
+from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassification, TokenClassification
+from gossamer.models.model import Model
+from gossamer.models.model_argument import check_model
+from gossamer.recipes.receipt import Receipt, conditions, describe
+from gossamer.recipes.student import Shape, describe_student, make_student
+from gossamer.training.config import TrainingConfig
+from gossamer.training.config_reading import read_settings
+from gossamer.training.loop import Resume
+from gossamer.training.loop import train as run
+from gossamer.training.objectives import DistillationObjective, Match, Objective
+from gossamer.training.objectives.teacher import Teacher
+from gossamer.training.receipt import TrainingReceipt
+from gossamer.training.rows import EVALUATION_ROWS, ROWS, RowSequence, check_rows
+
+__all__ = ["distill"]
+
+Data = str | Path | Sequence[str | Path] | RowSequence
+
+_TASKS: tuple[tuple[type[Head], str], ...] = (
+    (CausalLM, "causal-lm"),
+    (MaskedLM, "masked-lm"),
+    (SequenceClassification, "classification"),
+    (TokenClassification, "tagging"),
+)
+"""What a teacher's head was trained to do."""
+
+
+def distill(
+    teacher: Model | str | Path,
+    train: Data,
+    evaluate: Data | None = None,
+    *,
+    student: Model | None = None,
+    layers: str | Sequence[int] = "every-other",
+    shape: Shape = "teacher",
+    temperature: float = 2.0,
+    soft_weight: float = 5.0,
+    task_weight: float = 2.0,
+    cosine_weight: float | None = None,
+    matches: Sequence[Match] = (),
+    task: str | Mapping[str, Any] | Objective | None = None,
+    epochs: float = 3,
+    output: str | Path | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    resume: Resume = "auto",
+    remark: Callable[[str], None] = lambda text: None,
+) -> tuple[Model, Receipt]:
+    """Train a student to say what its teacher says; the student, in evaluation mode, and a receipt.
+
+    teacher: a causal or masked language model, a classifier or a tagger, or what `gossamer.load` takes; it is left as
+    it was. train, evaluate: files of texts or of rows, as `gossamer.train` reads them, or a sequence of dicts. What is
+    held out is read as the task reads it, without the teacher.
+
+    student: what learns, in place, instead of layers of the teacher. layers, shape: of the teacher's layers those that
+    the student begins with, as `gossamer.recipes.student.make_student` takes them. temperature and the weights of soft
+    targets, the task's own loss, the cosine of the last states and the matches of layers: `DistillationObjective`; 0
+    switches a term off; cosine_weight is 1 unless given, or 0 for a student of another width. task: an objective, its
+    kind or its settings; what the teacher's head is for unless given.
+
+    epochs, output, resume: of `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
+    settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}.
+
+    Raises InputError for a teacher without such a head, for a student of another vocabulary, for wrong layers, and as
+    `gossamer.train` does. A run that was killed goes on exactly, with the same teacher alone.
+
+    Source: Sanh et al. 2019 (arXiv 1910.01108), sections 2 and 3; Hinton et al. 2015 (arXiv 1503.02531), section 2.
+    """
+    old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
+    objective_of = _task(task, old)
+    new, asked, changes = _student(old, student, layers, shape)
+    same_width = new.architecture.hidden_size == old.architecture.hidden_size
+    objective = DistillationObjective(
+        task=objective_of, teacher=old.source, temperature=temperature, soft_weight=soft_weight,
+        task_weight=task_weight, cosine_weight=float(same_width) if cosine_weight is None else cosine_weight,
+        matches=tuple(matches),
+    )  # fmt: skip
+    with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
+        config, rows = _config(objective, train, evaluate, epochs, str(folder), settings)
+        Teacher.of(old).give_to(new)
+        try:
+            new, trained = run(config, model=new, resume=resume, remark=remark, **rows)
+        finally:
+            Teacher.take_from(new)
+    new.receipt = _receipt(old, new, trained, objective, asked, changes)
+    return new, new.receipt
+
+
+def _student(
+    teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape
+) -> tuple[Model, dict[str, Any], tuple[str, ...]]:
+    """The student; what was asked for, and what became of the teacher, for the receipt."""
+    if given is not None:
+        return check_model(given), {}, ("a student that was given",)
+    made = make_student(teacher, layers, shape=shape).float()
+    asked = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}
+    return made, asked, describe_student(teacher, made, layers, shape)
+
+
+def _task(task: object, teacher: Model) -> Objective:
+    """The objective that is meant, or what the teacher's head is for."""
+    head = teacher.architecture.head
+    kind = next((name for known, name in _TASKS if isinstance(head, known)), None)
+    if kind is None or head is None:
+        what = "no head" if head is None else f"the head {head.kind!r}"
+        raise InputError(
+            f"the teacher has {what}; load it with one that has soft targets: causal-lm, masked-lm, "
+            "sequence-classification or token-classification"
+        )
+    if isinstance(task, Objective):
+        return task
+    fields = {"kind": kind if task is None else task} if task is None or isinstance(task, str) else task
+    if not isinstance(fields, Mapping):
+        raise InputError(f"task is {quote(task)}; it must be an objective, its kind or a mapping of its settings")
+    found = read_settings(Objective.class_of(fields.get("kind", kind)), {"kind": kind, **fields}, "task")
+    if not isinstance(head, found.heads):
+        raise InputError(f"task is {found.kind!r}, but the teacher has the head {head.kind!r}, which is for {kind!r}")
+    return found
+
+
+def _config(
+    objective: Objective, train: Data, evaluate: Data | None, epochs: float, output: str, settings: Mapping[str, Any]
+) -> tuple[TrainingConfig, dict[str, Any]]:
+    """The settings of the run, and the rows in memory that they name."""
+    length = {} if {"steps", "minutes", "epochs"} & settings.keys() else {"epochs": epochs}
+    rows: dict[str, Any] = {}
+    changes = dict(settings)
+    for field, argument, name, data in (
+        ("data.train", "rows", ROWS, train),
+        ("evaluation.data", "evaluation_rows", EVALUATION_ROWS, evaluate),
+    ):
+        if data is None:
+            continue
+        changes[field] = _file_names(data)
+        if changes[field] is None:
+            check_rows("train" if argument == "rows" else "evaluate", data)
+            changes[field], rows[argument] = name, data
+    start = {"data": {"train": changes.pop("data.train")}, "output": output, "objective": objective, **length}
+    return TrainingConfig.read(start, changes), rows
+
+
+def _file_names(data: Data) -> str | list[str] | None:
+    """The names of files; None for rows in memory."""
+    if isinstance(data, str | Path):
+        return str(data)
+    listed = isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data)
+    return [str(one) for one in data] if listed else None  # type: ignore[union-attr]
+
+
+def _receipt(
+    teacher: Model,
+    student: Model,
+    trained: TrainingReceipt,
+    objective: DistillationObjective,
+    asked: dict[str, Any],
+    changes: tuple[str, ...],
+) -> Receipt:
+    names = ("temperature", "soft_weight", "task_weight", "cosine_weight")
+    settings = asked | {name: getattr(objective, name) for name in names}
+    measured = {name: value for name, value in (trained.evaluation or {}).items() if value is not None}
+    matched = (f"{len(objective.matches)} matches of layers",) if objective.matches else ()
+    return Receipt(
+        recipe="distill",
+        source=teacher.source,
+        settings=settings | {"task": objective.task.kind, "steps": trained.steps, "tokens": trained.tokens},
+        before=describe(teacher),
+        after=describe(student),
+        changes=(*changes, *matched),
+        measured={f"held_out_{name}": value for name, value in measured.items()},
+        conditions=conditions(student),
+        notes=trained.notes,
+    )

@@ -1,0 +1,89 @@
+"""A teacher beside its student: held out of the student's weights, known by its digest, checked against it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass
+
+import torch
+
+from gossamer.errors import InputError
+from gossamer.models import Model
+from gossamer.text.encoding import fingerprint
+
+__all__ = ["Teacher", "check_teacher", "teacher_of"]
+
+_PLACE = "distillation_teacher"
+
+
+@dataclass(kw_only=True)
+class Teacher:
+    """A model that is learnt from, and the SHA-256 of its description and weights."""
+
+    model: Model
+    digest: str
+
+    @classmethod
+    def of(cls, model: Model) -> Teacher:
+        return cls(model=model, digest=digest_of_model(model))
+
+    def give_to(self, student: Model) -> None:
+        """Put it beside the student: no module of it, so neither optimizer nor checkpoints nor DDP see it."""
+        student.__dict__[_PLACE] = self
+
+    @staticmethod
+    def take_from(student: Model) -> None:
+        student.__dict__.pop(_PLACE, None)
+
+    def model_on(self, device: torch.device) -> Model:
+        """The model on this device, a copy where it is on another one."""
+        if next(self.model.parameters()).device != device:
+            self.model = copy.deepcopy(self.model).to(device)
+        return self.model
+
+
+def teacher_of(student: Model) -> Teacher | None:
+    """The teacher that was given to a student."""
+    teacher: Teacher | None = student.__dict__.get(_PLACE)
+    return teacher
+
+
+def digest_of_model(model: Model) -> str:
+    """SHA-256 of what a model computes with: its description and its weights."""
+    digest = hashlib.sha256(json.dumps(model.architecture.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_teacher(teacher: Model, student: Model, *, scores: bool, cosine: bool) -> None:
+    """InputError for a teacher that reads other tokens, scores something else, or has states of another width."""
+    ours, theirs = student.architecture, teacher.architecture
+    known = student.tokenizer is not None and teacher.tokenizer is not None
+    same = not known or fingerprint(student.tokenizer) == fingerprint(teacher.tokenizer)
+    sizes = ours.embeddings.vocabulary_size, theirs.embeddings.vocabulary_size
+    if not same or sizes[0] != sizes[1]:
+        how = f"{sizes[0]:,} tokens and {sizes[1]:,}" if sizes[0] != sizes[1] else "another tokenizer"
+        raise InputError(
+            f"teacher and student have different vocabularies ({how}); take a student with the teacher's tokenizer"
+        )
+    heads = [None if one.head is None else one.head.kind for one in (ours, theirs)]
+    if scores and heads[0] != heads[1]:
+        raise InputError(
+            f"the teacher has the head {heads[1]!r} and the student {heads[0]!r}: load the teacher with the student's "
+            "head, or set soft_weight to 0"
+        )
+    labels = [getattr(one.head, "labels", ()) for one in (ours, theirs)]
+    if scores and labels[0] != labels[1]:
+        raise InputError(
+            f"the teacher's labels are {list(labels[1])} and the student's {list(labels[0])}; they must be the same, "
+            "in the same order, or soft_weight 0"
+        )
+    if cosine and ours.hidden_size != theirs.hidden_size:
+        raise InputError(
+            f"cosine_weight compares states {theirs.hidden_size} and {ours.hidden_size} wide; set it to 0, and give a "
+            "match of layers, which has a projection"
+        )

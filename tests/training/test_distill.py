@@ -1,0 +1,131 @@
+"""`gossamer.distill`: students that learn from their teachers, on tasks and on plain text."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_labels import save_encoder, texts
+from tiny_runs import encoder_config, write_text
+
+import gossamer as gs
+from gossamer.errors import InputError
+from gossamer.models import Architecture, Model, SequenceClassification
+from gossamer.models.decoders import decoder
+from gossamer.recipes.student import make_student
+from gossamer.text import byte_tokenizer
+from gossamer.training.objectives import Match
+from gossamer.training.objectives.teacher import digest_of_model, teacher_of
+
+QUICK: dict[str, Any] = {"journal": {"live": False}, "threads": 1, "steps": 3, "batch.rows": 6}
+
+
+def classifier(folder: Path) -> Model:
+    """A classifier of `texts` with weights that are drawn."""
+    head = SequenceClassification(labels=("book", "film", "song"), problem_type="single_label_classification")
+    torch.manual_seed(5)
+    model = gs.load(save_encoder(folder), head=head)
+    with torch.no_grad():
+        for one in model.parameters():
+            one.add_(torch.randn_like(one) * 0.3)
+    return model
+
+
+def language_model(folder: Path, kind: str) -> Model:
+    torch.manual_seed(5)
+    if kind == "masked-lm":
+        model = Model(Architecture.from_dict(encoder_config(folder)["model"]["architecture"]))
+        model.tokenizer = byte_tokenizer(mask=True)
+        return model
+    sizes = {"layers": 4, "hidden_size": 16, "heads": 2, "length": 32, "vocabulary_size": 257}
+    model = Model(decoder(**sizes, patterns=[gs.Full(causal=True)], dropout=0.0), family="gpt2")
+    model.tokenizer = byte_tokenizer()
+    return model
+
+
+def test_a_student_learns_what_its_teacher_says(tmp_path: Path) -> None:
+    """By its soft targets and states alone."""
+    teacher = classifier(tmp_path)
+    rows = texts(30)
+    before = digest_of_model(teacher)
+    student, receipt = gs.distill(
+        teacher, rows, rows, layers=[0], task_weight=0.0,
+        settings=QUICK | {"steps": 80, "optimizer.learning_rate": 0.01, "evaluation.every": 40},
+    )  # fmt: skip
+    assert len(student.architecture.layers) == 1
+    assert not student.training
+    assert teacher_of(student) is None
+    assert digest_of_model(teacher) == before
+    models = (teacher, student, make_student(teacher, [0]))
+    read = teacher.tokenizer([row["text"] for row in rows])
+    with torch.no_grad():
+        wanted, said, fresh = (one.eval()(**read).logits.softmax(-1) for one in models)
+    assert (wanted - said).abs().mean() < 0.3 * (wanted - fresh).abs().mean()
+    assert receipt.recipe == "distill"
+    assert receipt.settings["layers"] == [0]
+    assert receipt.measured.keys() >= {"held_out_loss", "held_out_accuracy"}
+    assert (receipt.before["layers"], receipt.after["layers"]) == (2, 1)
+    assert "1 layer of the teacher's: 0" in str(receipt)
+
+
+@pytest.mark.parametrize("kind", ["masked-lm", "causal-lm"])
+def test_language_models_learn_on_plain_text(kind: str, tmp_path: Path) -> None:
+    teacher = language_model(tmp_path, kind)
+    settings = QUICK | {"data.split": "lines", "evaluation.held_out": 6}
+    student, receipt = gs.distill(
+        teacher, write_text(tmp_path / "text.txt"), output=tmp_path / "out", settings=settings,
+        matches=[Match(teacher=0, student=0)],
+    )  # fmt: skip
+    again = gs.load(tmp_path / "out" / "last")
+    assert again.family == student.family
+    torch.testing.assert_close(again.state_dict(), student.state_dict(), rtol=0, atol=0)
+    assert receipt.measured["held_out_perplexity"] > 1
+    assert receipt.settings["task"] == kind
+
+
+def test_a_student_that_is_given_may_be_narrower(tmp_path: Path) -> None:
+    teacher = language_model(tmp_path, "causal-lm")
+    torch.manual_seed(6)
+    sizes = {"layers": 1, "hidden_size": 8, "heads": 2, "length": 32, "vocabulary_size": 257}
+    given = Model(decoder(**sizes, patterns=[gs.Full(causal=True)], dropout=0.0))
+    given.tokenizer = byte_tokenizer()
+    student, receipt = gs.distill(
+        teacher, write_text(tmp_path / "text.txt"), student=given, matches=[Match(teacher=-1, student=-1)],
+        settings=QUICK | {"data.split": "lines"},
+    )  # fmt: skip
+    assert student is given
+    assert not [name for name in student.state_dict() if "distillation" in name]
+    assert receipt.settings["cosine_weight"] == 0.0
+
+
+def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
+    teacher, rows = classifier(tmp_path), texts(12)
+    bare = gs.load(tmp_path / "encoder")
+    with pytest.raises(InputError, match=r"^the teacher has no head; load it with one that has soft targets"):
+        gs.distill(bare, rows, settings=QUICK)
+    with pytest.raises(InputError, match=r"^task is 'causal-lm', but the teacher has the head 'sequence-classific"):
+        gs.distill(teacher, rows, task="causal-lm", settings=QUICK)
+    with pytest.raises(InputError, match=r"^task is 3; it must be an objective, its kind or a mapping"):
+        gs.distill(teacher, rows, task=3, settings=QUICK)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^kind is 'tags'"):
+        gs.distill(teacher, rows, task="tags", settings=QUICK)
+    with pytest.raises(InputError, match=r"^layers has 2; the teacher's layers go from 0 to 1$"):
+        gs.distill(teacher, rows, layers=[2], settings=QUICK)
+    with pytest.raises(InputError, match=r"^train: there are no rows"):
+        gs.distill(teacher, [], settings=QUICK)
+    with pytest.raises(InputError, match=r"no such file"):
+        gs.distill(teacher, "nothing.jsonl", settings=QUICK)
+    other = language_model(tmp_path, "causal-lm")
+    with pytest.raises(InputError, match=r"^teacher and student have different vocabularies"):
+        gs.distill(teacher, rows, student=with_classes(other), settings=QUICK)
+
+
+def with_classes(model: Model) -> Model:
+    """The model as a classifier of the same three labels."""
+    head = SequenceClassification(
+        labels=("book", "film", "song"), problem_type="single_label_classification", reads="last"
+    )
+    new = Model(replace(model.architecture, head=head))
+    new.tokenizer = byte_tokenizer()
+    return new
