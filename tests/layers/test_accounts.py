@@ -22,7 +22,7 @@ from gossamer.models.heads.pooled_head import PooledHead
 
 
 def bricks(package: ModuleType) -> list[type[nn.Module]]:
-    """The modules that the files of a package define, by name."""
+    """The modules that the files of a package define and that compute, by name."""
     files = [
         importlib.import_module(f"{package.__name__}.{one.name}") for one in pkgutil.iter_modules(package.__path__)
     ]
@@ -30,7 +30,7 @@ def bricks(package: ModuleType) -> list[type[nn.Module]]:
         one
         for file in files
         for _, one in inspect.getmembers(file, inspect.isclass)
-        if issubclass(one, nn.Module) and one.__module__ == file.__name__
+        if issubclass(one, nn.Module) and one.__module__ == file.__name__ and one.forward is not nn.Module.forward
     }
     return sorted(found, key=lambda one: one.__name__)
 
