@@ -21,8 +21,6 @@ def check_shapes() -> None:
     """Check the functions of what is imported from here on."""
     jaxtyping.install_import_hook(PARTS, f"{__name__}.check_after_call")
     jaxtyping.jaxtyped = jaxtyped_outside
-    # Where torch reads along nothing is checked: it cannot trace the checks.
-    type(jaxtyping.config).jaxtyping_disable = property(lambda config: torch.compiler.is_compiling())
 
 
 def jaxtyped_outside(*, typechecker: Any) -> Callable[[Any], Any]:
@@ -37,7 +35,16 @@ def jaxtyped_outside(*, typechecker: Any) -> Callable[[Any], Any]:
 def check_if_shaped(typechecker: Any, made: Any) -> Any:
     """`made` with its calls checked, if it is a function of a module or class with a shape in its annotations."""
     is_function = isinstance(made, FunctionType) and "<locals>" not in made.__qualname__
-    return JAXTYPED(made, typechecker=typechecker) if is_function and _says_a_shape(made) else made
+    if not (is_function and _says_a_shape(made)):
+        return made
+    checked = JAXTYPED(made, typechecker=typechecker)
+
+    @functools.wraps(made)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        # Where torch reads along nothing is checked: it can trace neither the checks nor what they hold on to.
+        return (made if torch.compiler.is_compiling() else checked)(*args, **kwargs)
+
+    return call
 
 
 def _says_a_shape(function: FunctionType) -> bool:

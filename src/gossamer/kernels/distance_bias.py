@@ -23,8 +23,10 @@ class DistanceBias:
     before: int
     positions: tuple[Int[Tensor, "#batch queries"], Int[Tensor, "#batch keys"]] | None = None
 
-    def at(self, q_positions: Int[Tensor, "*rest queries"], k_positions: Int[Tensor, "*rest keys"]) -> Tensor:
-        """What is added to the scores, [heads, *rest, queries, keys]."""
+    def at(
+        self, q_positions: Int[Tensor, "*#rest queries"], k_positions: Int[Tensor, "*#rest keys"]
+    ) -> Float[Tensor, "heads *rest queries keys"]:
+        """What is added to the scores."""
         distances = k_positions[..., None, :] - q_positions[..., :, None]
         columns = distances.clamp(-self.before, self.table.shape[1] - 1 - self.before) + self.before
         return self.table.index_select(1, columns.flatten()).unflatten(1, columns.shape)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
@@ -105,7 +105,7 @@ class Model(nn.Module):
         decoder_attention_mask: None = None,
         cache: Cache | None = None,
         labels: Labels | None = None,
-        head_mask: Float[Tensor, "*layers heads"] | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
         output_hidden_states: bool = False,
     ) -> Output:
         """Read a batch of texts. Masks are 1 or True for real (attention_mask) and for global tokens (global_mask).
@@ -226,7 +226,8 @@ class Model(nn.Module):
         if not isinstance(head_mask, Tensor) or head_mask.shape not in ((heads,), (layers, heads)):
             found = describe(head_mask)
             raise InputError(f"head_mask is {found}; it must be shaped [{heads}] or [{layers}, {heads}]: layers, heads")
-        return head_mask.expand(layers, heads)
+        numbers = head_mask if head_mask.is_floating_point() else head_mask.float()
+        return numbers.expand(layers, heads)
 
     def _positions(
         self, input_ids: Tensor | None, main: Tensor, given: Tensor | None, segments: Tensor | None
