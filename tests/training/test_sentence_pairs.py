@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from broken_runs import broken_off
-from tiny_labels import NAMES, THINGS
+from tiny_labels import NAMES, THINGS, write_rows
 from tiny_pairs import pairs, pairs_config, scored
 from tiny_runs import assert_same_run, journal, tensors
 from torch import Tensor
@@ -19,6 +19,7 @@ from gossamer.errors import InputError
 from gossamer.families import get_family
 from gossamer.models import Model, SentenceEmbedding
 from gossamer.text import Document, train_tokenizer
+from gossamer.training.config import TrainingConfig
 from gossamer.training.gradient_cache import learn_in_parts
 from gossamer.training.loop import train
 from gossamer.training.micro_batches import cut, draw
@@ -278,3 +279,12 @@ def test_which_columns_it_takes() -> None:
     assert SentencePairsObjective.takes(["sentence1", "sentence2", "score"])
     assert not SentencePairsObjective.takes(["question", "context", "answers"])
     assert not SentencePairsObjective.takes(["text", "label"])
+
+
+def test_the_example_is_a_config(tmp_path: Path) -> None:
+    config = TrainingConfig.read(
+        Path(__file__).parents[2] / "examples" / "sentence-pairs.yaml",
+        {"data.train": str(write_rows(tmp_path / "pairs.jsonl", pairs()))},
+    )
+    assert config.objective == SentencePairsObjective(dimensions=(384, 128))
+    assert config.batch.rows // config.batch.accumulation == 32
