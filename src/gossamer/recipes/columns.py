@@ -9,7 +9,7 @@ from typing import Any
 from gossamer.errors import InputError, quote
 from gossamer.models.heads import Head
 
-__all__ = ["COLUMNS", "LabelledColumns", "find_columns"]
+__all__ = ["COLUMNS", "LabelledColumns", "called_columns", "check_head", "find_columns"]
 
 COLUMNS = {
     "text": ("text", "sentence", "sentence1", "premise"),
@@ -57,7 +57,7 @@ def find_columns(
     named: what the columns are called, by the names in `COLUMNS`. Raises InputError for rows that no head can learn
     from.
     """
-    found = _called(where, fields, named)
+    found = called_columns(where, fields, named)
     fitting = [kind for kind, ways in _NEEDED.items() if any(set(way) <= found.keys() for way in ways)]
     if head is None:
         own_kind = None if own is None else own.kind
@@ -76,7 +76,7 @@ def check_head(head: object) -> None:
         raise InputError(f"head is {quote(head)}; it must be one of {', '.join(map(repr, _NEEDED))}, or None")
 
 
-def _called(where: str, fields: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, str]:
+def called_columns(where: str, fields: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, str]:
     """What each column that is there is called."""
     for ours, theirs in named.items():
         if ours not in COLUMNS:

@@ -25,7 +25,7 @@ from gossamer.training.objectives import LabelObjective
 from gossamer.training.receipt import TrainingReceipt
 from gossamer.training.rows import DataSources, RowSequence, as_document, check_rows, with_names
 
-__all__ = ["Data", "finetune"]
+__all__ = ["NOTHING", "Data", "finetune", "first_row", "read_data"]
 
 Data = str | Path | Sequence[str | Path] | RowSequence
 """A file, several files, or rows in memory."""
@@ -76,8 +76,8 @@ def finetune(
     """
     check_head(head)
     loaded = _float32(load(model, dtype="float32") if isinstance(model, str | Path) else check_model(model))
-    sources, changes = _sources(train, evaluate)
-    found = find_columns(*_first_row(changes, sources), head, loaded.architecture.head, columns)
+    sources, changes = read_data(train, evaluate)
+    found = find_columns(*first_row(changes, sources), head, loaded.architecture.head, columns)
     fields = {
         "data": {"field": found.text},
         "objective": found.objective | ({} if labels is None else {"labels": tuple(labels)}),
@@ -122,7 +122,7 @@ def _float32(model: Model) -> Model:
     return copy.deepcopy(model).float()
 
 
-def _sources(train: Data, evaluate: Data | float | None) -> tuple[DataSources, dict[str, Any]]:
+def read_data(train: Data, evaluate: Data | float | None) -> tuple[DataSources, dict[str, Any]]:
     """The rows in memory; and the settings that name rows and files, or tell how many rows are held out."""
     is_held_out = type(evaluate) in (int, float)
     other: Any = None if is_held_out else evaluate
@@ -142,7 +142,7 @@ def _files(data: Any) -> tuple[str, ...]:
     return tuple(map(str, data)) if is_list and all(isinstance(one, str | Path) for one in data) else ()
 
 
-def _first_row(settings: Mapping[str, Any], sources: DataSources) -> tuple[str, Mapping[str, Any]]:
+def first_row(settings: Mapping[str, Any], sources: DataSources) -> tuple[str, Mapping[str, Any]]:
     """Where the first row is from, and its columns."""
     if sources.rows is not None:
         first: Document | None = as_document("rows", 0, sources.rows[0], None)
