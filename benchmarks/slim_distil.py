@@ -25,6 +25,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "random initialisation": {},
 }
 """What each student's loss differs in; None: no teacher at all."""
+OBJECTIVE = {"kind": "classification", "labels": list(LABELS)}
 PAPER = {"accuracy kept": 0.97, "times as fast": 1.63}
 """DistilBERT, tables 1 and 3: the share of BERT-base's GLUE score, and its time on a CPU at batch 1."""
 
@@ -63,11 +64,14 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
             progress(f"student: {name}, seed {number}")
             student = _student(teacher, name, number)
             folder = work / f"{name.replace(' ', '-')}-{number}"
-            settings = _settings(plan, folder, number, plan.epochs)
+            settings = _settings(plan, number, plan.epochs)
             if terms is None:
-                student, _ = train(settings, model=student, rows=data.train)
+                config = {**settings, "objective": OBJECTIVE, "output": str(folder)}
+                student, _ = train(config, model=student, rows=data.train)
             else:
-                student, _ = gs.distill(teacher, data.train, student=student, config=settings, output=folder, **terms)
+                student, _ = gs.distill(
+                    teacher, data.train, student=student, task=OBJECTIVE, output=folder, settings=settings, **terms
+                )
             yield {"name": name, "seed": number, **_judged(student, data)}
 
 
@@ -112,7 +116,8 @@ def _teacher(plan: Plan, data: Sentences, folder: Path, seed: int) -> Model:
     torch.manual_seed(seed)
     model = gs.load("sample:minilm", head=SequenceClassification(labels=LABELS), dtype="float32")
     progress(f"teacher, seed {seed}")
-    teacher, _ = train(_settings(plan, folder, seed, plan.teacher_epochs), model=model, rows=data.train)
+    config = {**_settings(plan, seed, plan.teacher_epochs), "objective": OBJECTIVE, "output": str(folder)}
+    teacher, _ = train(config, model=model, rows=data.train)
     return teacher
 
 
@@ -126,9 +131,8 @@ def _student(teacher: Model, name: str, seed: int) -> Model:
     return drawn
 
 
-def _settings(plan: Plan, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
+def _settings(plan: Plan, seed: int, epochs: int) -> dict[str, Any]:
     return {
-        "objective": {"kind": "classification", "labels": list(LABELS)},
         "batch": {"rows": plan.rows, "length": plan.length},
         "optimizer": {"learning_rate": 5e-5, "weight_decay": 0.01},
         "schedule": {"name": "linear", "warmup": 0.1},
@@ -136,7 +140,6 @@ def _settings(plan: Plan, folder: Path, seed: int, epochs: int) -> dict[str, Any
         "checkpoints": {"every": 100, "keep": 1},
         "journal": {"live": False},
         "seed": seed,
-        "output": str(folder),
     }
 
 
