@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gossamer.recipes.student import make_student
 from harness import Entry, interleave, progress, spread
 from slim_data import LABELS, Sentences, film_reviews
 
 import gossamer as gs
 from gossamer.models import Model, SequenceClassification
+from gossamer.recipes.student import make_student
 from gossamer.training.loop import train
 
 ARMS: dict[str, dict[str, Any] | None] = {
