@@ -155,7 +155,8 @@ class Run:
         if not self.config.evaluation.has_text:
             return
         objective, batches, precision = self.config.objective, self.batches.evaluation(), self.config.precision
-        found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision)
+        parts = self.config.batch.accumulation
+        found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision, parts)
         if self._journal is not None:
             self._journal.write(self.step, "held-out", **found.numbers())
         best = self.state.best
