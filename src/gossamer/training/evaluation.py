@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.models.model import Model
-from gossamer.training.micro_batches import autocast
+from gossamer.training.micro_batches import autocast, cut
 from gossamer.training.objectives import IGNORED, Objective, VectorObjective
 from gossamer.training.processes import Processes
 
@@ -33,14 +33,18 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(
     objective: Objective, model: Model, wrapped: nn.Module, batches: Iterable[dict[str, Any]],
-    processes: Processes, precision: str,
+    processes: Processes, precision: str, accumulation: int = 1,
 ) -> Evaluation:  # fmt: skip
-    """Read the held-out batches once, this process's share of them; the same numbers in every process."""
+    """Read the held-out batches once, this process's share of them; the same numbers in every process.
+
+    accumulation: in how many parts a batch is read whose rows are compared with each other, for it is larger than what
+    is read at once in training.
+    """
     was_training = model.training
     wrapped.eval()
     if isinstance(objective, VectorObjective):
         try:
-            return _evaluate_vectors(objective, wrapped, batches, processes, precision)
+            return _evaluate_vectors(objective, wrapped, batches, processes, precision, accumulation)
         finally:
             wrapped.train(was_training)
     losses, weights, labels, sums = [], [], 0, dict.fromkeys(objective.measures, 0.0)
@@ -66,17 +70,27 @@ def evaluate(
     return Evaluation(loss=mean, scores=objective.scores(model, mean, int(count), told))
 
 
+def _vectors(objective: VectorObjective, wrapped: nn.Module, batch: dict[str, Tensor], precision: str) -> list[Tensor]:
+    with autocast(batch["labels"].device, precision):
+        return [objective.vectors(wrapped, inputs).cpu() for inputs in objective.passes(batch)]
+
+
 def _evaluate_vectors(
-    objective: VectorObjective, wrapped: nn.Module, batches: Iterable[dict[str, Tensor]], processes: Processes,
-    precision: str,
+    objective: VectorObjective, wrapped: nn.Module, batches: Iterable[dict[str, Any]], processes: Processes,
+    precision: str, accumulation: int,
 ) -> Evaluation:  # fmt: skip
     """The mean loss over batches by their rows, as in training among the rows of a batch; scores among all of them."""
     losses, vectors, targets = [], [], []
-    for whole in batches:
-        batch = {name: one.to(processes.device) for name, one in whole.items()}
-        with autocast(processes.device, precision):
-            mine = [objective.vectors(wrapped, inputs).cpu() for inputs in objective.passes(batch)]
-        told = {name: one.cpu() for name, one in {**objective.targets(batch), "labels": batch["labels"]}.items()}
+    for read_batch in batches:
+        whole = {name: value for name, value in read_batch.items() if isinstance(value, Tensor)}
+        parts, real = cut(whole, accumulation)
+        read = [
+            _vectors(objective, wrapped, {name: one.to(processes.device) for name, one in part.items()}, precision)
+            for part, is_real in zip(parts, real, strict=True)
+            if is_real or processes.count > 1
+        ]
+        mine = [torch.cat(column)[: len(whole["labels"])] for column in zip(*read, strict=True)]
+        told = {**objective.targets(whole), "labels": whole["labels"]}
         shares = processes.gathered([(mine, told)])
         there = torch.cat([one["labels"] for _, one in shares]) != IGNORED
         rows = [torch.cat(column)[there] for column in zip(*(one for one, _ in shares), strict=True)]

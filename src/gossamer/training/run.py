@@ -179,8 +179,9 @@ class Run:
         if not self.config.evaluation.has_text:
             return
         objective, batches, precision = self.config.objective, self.batches.evaluation(), self.config.precision
+        parts = self.config.batch.accumulation
         with self._averaged():
-            found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision)
+            found = evaluate(objective, self.model, self._wrapped, batches, self.processes, precision, parts)
         if self._journal is not None:
             self._journal.write(self.step, "held-out", **found.numbers())
         best, value = self.state.best, value_of(found, self._metric)
