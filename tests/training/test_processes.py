@@ -53,6 +53,13 @@ PAIRS = {**SETTINGS, "batch": {"rows": 8, "accumulation": 2}}
 PARTS = {**UNTIED, "batch": {"rows": 8, "accumulation": 2}, "recompute": "both"}
 
 
+def taught(folder: Path, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The same beside a teacher; means over all tokens would count by shares of the labels (docs/distill.md)."""
+    teacher = {"masked-lm": "one-masked", "causal-lm": "one"}[kind]
+    objective = {"kind": "distillation", "task": {"kind": kind}, "teacher": str(folder / teacher / "last")}
+    return {**settings, "objective": {**objective, "cosine_weight": 0}}
+
+
 def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -93,6 +100,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     gs.train(classifier_config(folder, "one-tuned", **TUNED))
     gs.train(classifier_config(folder, "one-adapted", **adapted))
     gs.train(byte_pairs_config(folder, "one-pairs", **SETTINGS))
+    gs.train(decoder_config(folder, "one-taught", **taught(folder, "causal-lm", UNTIED)))
+    gs.train(encoder_config(folder, "one-taught-masked", **taught(folder, "masked-lm", SETTINGS)))
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
     for parallel in ("ddp", "fsdp2"):
         runs += [
@@ -106,6 +115,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
             ("decoder", f"one-then-{parallel}", "one", {**UNTIED, "parallel": parallel}),
             ("decoder", f"{parallel}-again", parallel, {**UNTIED, "parallel": parallel}),
         ]
+    runs += [
+        ("decoder", "ddp-taught", "", taught(folder, "causal-lm", UNTIED)),
+        ("encoder", "ddp-taught-masked", "", taught(folder, "masked-lm", SETTINGS)),
+    ]
     done = start(folder, [str(Path(__file__).parent / "paired_runs.py"), str(folder), json.dumps(runs)])
     assert "find_unused_parameters" not in done[0].stderr
     assert "FSDP2-wrapped module" not in done[0].stderr
@@ -140,6 +153,13 @@ def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], 
     moved = tensors(one, STEPS // 2)
     assert max(float((moved[name] - tensor).abs().max()) for name, tensor in tensors(one, STEPS).items()) > 1e-3
     assert gs.load(folder / f"{parallel}{kind}" / "best").architecture == gs.load(one / "best").architecture
+
+
+@pytest.mark.parametrize("kind", ["", "-masked"])
+def test_two_processes_learn_the_same_from_a_teacher(pair: tuple[Path, dict[str, Any]], kind: str) -> None:
+    folder, told = pair
+    assert told[f"ddp-taught{kind}"]["processes"] == "2 processes, DDP"
+    assert_close(folder / f"one-taught{kind}", folder / f"ddp-taught{kind}")
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
