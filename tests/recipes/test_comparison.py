@@ -65,6 +65,8 @@ def test_what_is_counted(pair: dict[str, Model]) -> None:
     assert row(comparison, "sent a step by each of 4 processes").values == tuple(size * 4 * 6 // 4 for size in sizes)
     disk = row(comparison, "weights on disk").values
     assert all(4 * size < stored < 4 * size + 8000 for size, stored in zip(sizes, disk, strict=True) if stored)
+    assert row(comparison, "parameters").relative(1) == sizes[1] / sizes[0]
+    assert f"| {sizes[1]:,} ({sizes[1] / sizes[0]:.3g}x)" in str(comparison)
     assert [row.name for row in comparison.rows].count("FLOPs, 1 x 32 tokens") == 1
 
 
@@ -237,6 +239,11 @@ def test_scores_and_costs_without_numbers_are_refused_before_anything_is_measure
         (lambda: compare(pair, rounds=0), "rounds is 0; it must be a whole number, 1 or more"),
         (lambda: compare(pair, batches=(0,)), "batches is 0; it must be a whole number, 1 or more"),
         (lambda: compare(pair, tokens=(8, 1.5)), "tokens is 1.5; it must be a whole number, 1 or more"),  # type: ignore[arg-type]
+        (lambda: compare({1: pair["teacher"], "x": pair["student"]}), "models has the name 1; names are texts"),  # type: ignore[dict-item]
+        (
+            lambda: compare([pair["teacher"], encoder().to("meta")]),
+            "the device of model 2 is 'meta'; it must be the CPU: move it there to measure it",
+        ),
         (lambda: compare(pair, threads=()), "threads is (); it must be one or more whole numbers in a list"),
     ]  # fmt: skip
     for call, message in cases:

@@ -19,7 +19,14 @@ from gossamer.metrics import PairedDifference, paired_difference
 from gossamer.metrics.estimate import Groups, Values, read_values
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.measure import check_settings, exchanged_bytes, gradient_bytes, machine, measure_latency
+from gossamer.recipes.measure import (
+    check_devices,
+    check_settings,
+    exchanged_bytes,
+    gradient_bytes,
+    machine,
+    measure_latency,
+)
 from gossamer.recipes.peak_memory import peak_memory
 from gossamer.training.receipt import TrainingReceipt
 
@@ -135,6 +142,8 @@ def compare(
     """
     named = _named(models)
     check_settings(batches=batches, tokens=tokens, threads=threads, rounds=(rounds,), processes=(processes,))
+    if latency:
+        check_devices(named)
     _check_names({f"scores[{quote(name)}]": vectors for name, vectors in (scores or {}).items()}, named)
     _check_names({"made": made or {}}, named)
     longest = max(model.architecture.length for model in named.values())
@@ -151,7 +160,7 @@ def compare(
     return Comparison(
         models=tuple(named),
         rows=(*rows, *_making_rows(named, made or {}), *judged),
-        conditions=machine() | ({"rounds": rounds} if latency else {}),
+        conditions=machine() | {"dtype": _dtypes(named)} | ({"rounds": rounds} if latency else {}),
     )
 
 
@@ -173,9 +182,16 @@ def _named(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Model]:
     else:
         values = list(models)
         names = [getattr(model, "source", None) or f"model {i}" for i, model in enumerate(values, start=1)]
-    for model in values:
+    for name, model in zip(names, values, strict=True):
         check_model(model)
+        if not isinstance(name, str):
+            raise InputError(f"models has the name {quote(name)}; names are texts")
     return dict(zip(unique_names(names), values, strict=True))
+
+
+def _dtypes(models: Mapping[str, Model]) -> str:
+    names = (str(next(model.parameters()).dtype).removeprefix("torch.") for model in models.values())
+    return ", ".join(dict.fromkeys(names))
 
 
 def _check_names(by_name: Mapping[str, Mapping[str, Any]], models: Mapping[str, Model]) -> None:

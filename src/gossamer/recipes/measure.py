@@ -71,9 +71,7 @@ def measure_latency(
     """
     check_settings(batches=batches, tokens=tokens, threads=threads)
     require_whole("rounds", rounds)
-    for name, model in models.items():
-        device = next(model.parameters()).device
-        require(device.type == "cpu", f"the device of {name}", str(device), "the CPU: move it there to measure it")
+    check_devices(models)
     return [
         _time(models, batch=batch, tokens=length, threads=count, rounds=rounds)
         for count, batch, length in product(threads, batches, tokens)
@@ -86,6 +84,13 @@ def check_settings(**settings: Sequence[int]) -> None:
         require(isinstance(numbers, Sequence) and bool(numbers), name, numbers, "one or more whole numbers in a list")
         for number in numbers:
             require_whole(name, number)
+
+
+def check_devices(models: Mapping[str, Model]) -> None:
+    """InputError for a model whose time cannot be taken by a clock of the CPU."""
+    for name, model in models.items():
+        device = next(model.parameters()).device
+        require(device.type == "cpu", f"the device of {name}", str(device), "the CPU: move it there to measure it")
 
 
 def _time(models: Mapping[str, Model], *, batch: int, tokens: int, threads: int, rounds: int) -> Latency:
