@@ -421,3 +421,20 @@ def test_weights_of_very_low_rows_add_up(low: float) -> None:
     torch.testing.assert_close(best, wanted.topk(5).values, rtol=1e-5, atol=1e-7)
     large = 1e5 * call.q
     assert attention_rows(large, large, Full(), range(60)).sum(-1).sub(1).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("least", [-1e300, torch.finfo(torch.float64).min])
+def test_a_finite_bias_hides_no_key(dtype: torch.dtype, least: float) -> None:
+    """Where all keys have it, it says nothing; beside others, such a key has no weight; only -inf hides."""
+    bias = torch.zeros(4, 4, dtype=torch.float64)
+    bias[0], bias[1, :2], bias[2] = least, least, float("-inf")
+    q, k = torch.randn(2, 1, 1, 4, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    weights = attention_rows(q, k, Full(), range(4), bias=bias)[0, 0]
+    torch.testing.assert_close(weights[0], torch.full_like(weights[0], 0.25))
+    assert torch.equal(weights[1, :2], torch.zeros_like(weights[1, :2]))
+    torch.testing.assert_close(weights[1].sum(), torch.ones_like(weights[1, 0]))
+    assert (weights[2] == 0).all()
+    keys = top_keys(q, k, Full(), 4, bias=bias).keys[0, 0]
+    assert keys[0].tolist() == [0, 1, 2, 3]
+    assert keys[2].tolist() == [-1] * 4

@@ -80,5 +80,6 @@ def test_what_it_costs_and_what_lengthen_says() -> None:
         for one in described.layers
     )
     encoder = Model(dataclasses.replace(described, layers=layers, head=None))
-    with pytest.raises(gs.InputError, match="positions are of the scheme 'sinusoidal'; lengthen copies learned ones"):
+    said = "positions are of the scheme 'sinusoidal', and lengthen copies learned ones alone: .* raise its length"
+    with pytest.raises(gs.InputError, match=said):
         gs.lengthen(encoder, to=128, window=4)

@@ -121,21 +121,30 @@ def _check_attention(model: Model) -> None:
             "the model's attention has a table by distance (distance_bias), and lengthen gives layers global "
             "projections, which do not go with one: it is for encoders with learned absolute positions"
         )
-    rotary = next((one.attention.rotary for one in model.architecture.layers if one.attention.rotary), None)
-    if rotary is not None and not model.architecture.is_decoder:
-        said = f"the model's positions are rotary, of base {rotary.base:g}, and lengthen copies learned ones alone"
-        if model.architecture.embeddings.positions.reach is None:
-            said += (
-                ": to read longer texts with it, raise its length (max_position_embeddings in config.json), on which "
-                "no weight depends"
-            )
-        raise InputError(said)
+    if not model.architecture.is_decoder:
+        _check_positions(model.architecture)
     for i, layer in enumerate(model.architecture.layers):
         if layer.attention.pattern != Full():
             raise InputError(
                 f"layer {i} attends by '{layer.attention.pattern}'; lengthen replaces full attention only: "
                 "give it the original model and the length you want"
             )
+
+
+def _check_positions(architecture: Architecture) -> None:
+    """Refuse positions that are not a learned table of the embeddings, or are more than that: the table is copied."""
+    positions = architecture.embeddings.positions
+    rotary = next((layer.attention.rotary for layer in architecture.layers if layer.attention.rotary), None)
+    if rotary is None and positions.scheme == "learned":
+        return
+    kind = f"of the scheme {positions.scheme!r}" if rotary is None else f"rotary, of base {rotary.base:g}"
+    said = f"the model's positions are {kind}, and lengthen copies learned ones alone"
+    if positions.reach is None:
+        said += (
+            ": to read longer texts with it, raise its length (max_position_embeddings in config.json), on which no "
+            "weight depends"
+        )
+    raise InputError(said)
 
 
 def _windows(window: Any, layers: int) -> tuple[int, ...]:
@@ -208,9 +217,6 @@ def _separator(model: Model) -> int | None:
 
 def _counted(old: Embeddings, to: int) -> Embeddings:
     """The longer table; positions counted from padding, where there is a padding token to tell."""
-    scheme = old.positions.scheme
-    if scheme != "learned":
-        raise InputError(f"the model's positions are of the scheme {scheme!r}; lengthen copies learned ones")
     positions = dataclasses.replace(old.positions, length=to)
     if old.padding_id is not None:
         positions = dataclasses.replace(positions, offset=old.padding_id + 1, from_padding=True)

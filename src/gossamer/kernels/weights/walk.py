@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.precision import sum_of_biases, wide
+from gossamer.kernels.precision import bias_in, sum_of_biases, wide
 from gossamer.kernels.token_values import TokenValues, taken
 from gossamer.patterns import Pattern
 from gossamer.patterns.checks import check_mask
@@ -153,6 +153,7 @@ def _blocks(
         if added is None:
             yield Block(some, rows, keys, scores.masked_fill_(hidden, float("-inf")))
             continue
+        added = bias_in(scores.dtype, added)
         unseen = hidden | (added == float("-inf"))
         yield Block(some, rows, keys, scores.add_(added).masked_fill_(unseen, float("-inf")))
 
