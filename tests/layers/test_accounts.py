@@ -17,8 +17,9 @@ from gossamer.kernels.accounts import account_activation
 from gossamer.kernels.activations import ACTIVATIONS
 from gossamer.kernels.ledger import Ledger
 from gossamer.layers import LayerNorm
-from gossamer.models.heads import Head, HeadModule, Tokens
+from gossamer.models.heads import Head, HeadModule, ProblemType, SequenceClassification, Tokens
 from gossamer.models.heads.pooled_head import PooledHead
+from gossamer.models.output import Output
 
 
 def bricks(package: ModuleType) -> list[type[nn.Module]]:
@@ -101,6 +102,21 @@ def test_a_pooled_head_keeps_what_it_says(
     with ledger.section("head", "head", states) as section:
         silent.account(states, Tokens(word_table=table), ledger)
     assert section.kept == kept
+
+
+@pytest.mark.parametrize(
+    "problem", ["regression", "single_label_classification", "multi_label_classification", None], ids=str
+)
+def test_a_loss_of_labels_keeps_what_it_says(problem: ProblemType | None) -> None:
+    settings = SequenceClassification(labels=tuple(map(str, range(50))), problem_type=problem)
+    scores = torch.randn(40, 50, requires_grad=True)
+    is_single = problem in ("single_label_classification", None)
+    labels = torch.zeros(40, dtype=torch.long) if is_single else torch.zeros(40, 50)
+    kept = kept_bytes(lambda: settings.loss(Output(logits=scores * 1.0), labels), nn.Identity())
+    ledger = Ledger(training=True)
+    with ledger.section("loss", "head") as section:
+        settings.account_loss(torch.empty(40, 50, device="meta", requires_grad=True), ledger)
+    assert section.kept == pytest.approx(kept, rel=0.005)  # a number besides
 
 
 def test_the_backward_pass_is_walked_through_by_hand() -> None:
