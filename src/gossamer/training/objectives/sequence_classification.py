@@ -151,9 +151,9 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
 
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
         names = {
-            "regression": ("mean_absolute_error", "pearson", "spearman"),
-            "single_label_classification": ("accuracy", "f1_macro"),
             "multi_label_classification": ("accuracy", "f1", "f1_macro"),
+            "single_label_classification": ("accuracy", "f1_macro"),
+            "regression": ("mean_absolute_error", "pearson", "spearman"),
         }
         head = None if model is None else cast(SequenceClassification, model.architecture.head)
         problem = None if head is None else head.problem_type
