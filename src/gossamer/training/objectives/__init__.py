@@ -9,6 +9,7 @@ from gossamer.training.objectives.masked_lm import MaskedObjective
 from gossamer.training.objectives.matches import Match
 from gossamer.training.objectives.replaced_token import ReplacedTokenObjective
 from gossamer.training.objectives.sequence_classification import ClassificationObjective
+from gossamer.training.objectives.teacher_vectors import TeacherVectorsObjective
 from gossamer.training.objectives.token_classification import TaggingObjective
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "Objective",
     "ReplacedTokenObjective",
     "TaggingObjective",
+    "TeacherVectorsObjective",
     "unwrapped",
 ]
