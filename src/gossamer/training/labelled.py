@@ -60,7 +60,7 @@ class LabelledRows:
                 f"no row has a label within {length:,} tokens, so there is nothing to learn; give longer rows "
                 "(batch.length)"
             )
-        self.objective.prepare(model, examples[: len(self.train)])
+        self.objective.prepare(model, examples)
         batches = LabelledBatches(
             examples=examples,
             held_out=held_out,
