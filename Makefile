@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing clean
+.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -77,6 +77,9 @@ bench-recompute: $(STAMP)  ## storing against computing parts of layers again: t
 
 bench-healing: $(STAMP)  ## a lengthened model trained on: copied or random positions, all weights or positions alone
 	$(BIN)/python benchmarks/healing.py --budget cpu --out build/healing.json $(ARGS)
+
+bench-slim: $(STAMP)  ## smaller models that learn from larger ones (half an hour a part; ARGS="distil")
+	$(BIN)/python benchmarks/slim.py $(or $(ARGS),distil) --budget cpu
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
