@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
-from gossamer.models import Model, SentenceEmbedding
+from gossamer.models import DenseLayer, Model, SentenceEmbedding
 from gossamer.text import Document, train_tokenizer
 from gossamer.training.config import TrainingConfig
 from gossamer.training.gradient_cache import learn_in_parts
@@ -55,6 +55,33 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Any]:
     folder = tmp_path_factory.mktemp("bert")
     gs.save(model, folder, family="bert")
     return gs.load(folder).double().eval(), SentenceTransformer(str(folder), device="cpu").double().eval()
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_dense_modules_go_there_and_back(bert: tuple[Model, Any], tmp_path: Path, normalized: bool) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    torch.manual_seed(1)
+    maps = [modules.Dense(16, 24), modules.Dense(24, 5, bias=False, activation_function=torch.nn.Identity())]
+    parts = [bert[1][0], bert[1][1], *maps, *([modules.Normalize()] if normalized else [])]
+    theirs = SentenceTransformer(modules=parts, device="cpu").double().eval()
+    texts = ["film song", "Ann", "book soup day film"]
+    expected = theirs.encode(texts, convert_to_tensor=True)
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    model = gs.load(tmp_path / "theirs")
+    layers = (DenseLayer(size=24), DenseLayer(size=5, bias=False, activation="identity"))
+    head = model.architecture.head
+    assert isinstance(head, SentenceEmbedding)
+    assert (head.dense, head.normalized) == (layers, normalized)
+    embed = gs.task("embed", model)
+    assert embed.get_sentence_embedding_dimension() == 5
+    torch.testing.assert_close(embed(texts).vectors.double(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model(**model.tokenizer(texts)).pooled, expected, rtol=0, atol=1e-9)
+    gs.save(model, tmp_path / "ours")
+    again = SentenceTransformer(str(tmp_path / "ours"), device="cpu").double().eval()
+    assert [type(one).__name__ for one in again] == [type(one).__name__ for one in theirs]
+    torch.testing.assert_close(again.encode(texts, convert_to_tensor=True), expected, rtol=0, atol=1e-9)
 
 
 def distinct(count: int, negatives: int = 0) -> list[dict[str, Any]]:
