@@ -8,13 +8,14 @@ from typing import Any
 
 import jaxtyping
 import torch
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
 __all__ = ["check_after_call", "check_if_shaped", "check_shapes"]
 
 PARTS = ["gossamer.kernels", "gossamer.layers", "gossamer.models", "gossamer.generation"]
 KINDS = ("Float[", "Int[", "Bool[")
 JAXTYPED = jaxtyping.jaxtyped
+BEARTYPE = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a float, as for mypy
 
 
 def check_shapes() -> None:
@@ -60,4 +61,4 @@ def check_after_call(function: Callable[..., Any]) -> Callable[..., Any]:
     What it calls beforehand, with the arguments alone, returns `Any`. So whoever is handed something that its
     annotations do not allow may refuse it in its own words; what must not happen is that it goes through.
     """
-    return function if function.__annotations__.get("return") is Any else beartype(function)
+    return function if function.__annotations__.get("return") is Any else BEARTYPE(function)

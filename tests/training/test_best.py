@@ -105,11 +105,11 @@ def test_the_scores_of_a_run_are_those_whose_direction_is_known(tmp_path: Path) 
 WRONG = [
     (
         {"held_out": 0.2, "metric": "acuracy"},
-        r"^evaluation\.metric is 'acuracy'; .* tells 'loss', 'accuracy', 'f1', 'mean",
+        r"^evaluation\.metric is 'acuracy'; .* tells 'loss', 'accuracy', 'f1', 'f1_macro', 'mean",
     ),
     (
         {"held_out": 0.2, "metric": "f1"},
-        r"^evaluation\.metric is 'f1'; .*with this model, tells 'loss', 'accuracy': name",
+        r"^evaluation\.metric is 'f1'; .*with this model, tells 'loss', 'accuracy', 'f1_macro': name",
     ),
     ({"metric": "loss"}, r"^evaluation\.metric is 'loss'; it must be left out, or held_out or data given"),
     (

@@ -11,12 +11,12 @@ from tiny_runs import encoder_config, write_text
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.models import Architecture, Model, SequenceClassification
+from gossamer.models import Architecture, Model, SentenceEmbedding, SequenceClassification
 from gossamer.models.decoders import decoder
 from gossamer.recipes.student import make_student
 from gossamer.text import byte_tokenizer
-from gossamer.training.objectives import Match
-from gossamer.training.objectives.teacher import digest_of_model, teacher_of
+from gossamer.training.objectives import Match, TeacherVectorsObjective
+from gossamer.training.objectives.teacher import Teacher, digest_of_model, teacher_of
 
 QUICK: dict[str, Any] = {"journal": {"live": False}, "threads": 1, "steps": 3, "batch.rows": 6}
 
@@ -129,3 +129,49 @@ def with_classes(model: Model) -> Model:
     new = Model(replace(model.architecture, head=head))
     new.tokenizer = byte_tokenizer()
     return new
+
+
+def embedder(folder: Path) -> Model:
+    model = classifier(folder)
+    plain = Model(replace(model.architecture, head=SentenceEmbedding(normalized=True)), tokenizer=model.tokenizer)
+    weights = model.state_dict()
+    plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
+    return plain.eval()
+
+
+@pytest.mark.parametrize("loss", ["cosine", "l2"])
+def test_vectors_become_the_teachers(loss: str, tmp_path: Path) -> None:
+    """The first loss is its formula; the vectors come near."""
+    teacher = embedder(tmp_path)
+    rows = [{"text": row["text"]} for row in texts(24)]
+    start = make_student(teacher, [0])
+    batch = teacher.tokenizer([row["text"] for row in rows])
+    with torch.no_grad():
+        wanted, before = (one.eval()(**batch).pooled for one in (teacher, start))
+    batch["labels"] = torch.zeros(24, dtype=torch.long).index_fill(0, torch.tensor([1]), -100)
+    objective = TeacherVectorsObjective(vector_loss=loss)  # type: ignore[arg-type]
+    Teacher.of(teacher).give_to(start)
+    objective.attach(start, 0, 1)
+    there = batch["labels"] == 0
+    by_hand = 1 - (wanted * before).sum(-1) if loss == "cosine" else (wanted - before).square().sum(-1)
+    torch.testing.assert_close(objective.loss(start, batch), by_hand[there].mean())
+    settings = QUICK | {"steps": 60, "optimizer.learning_rate": 0.01, "objective.vector_loss": loss}
+    student, receipt = gs.distill(
+        teacher, rows, rows[:8], layers=[0], objective="embed", settings=settings, output=tmp_path / "out"
+    )
+    del batch["labels"]
+    with torch.no_grad():
+        after = student(**batch).pooled
+    assert (1 - (wanted * after).sum(-1)).mean() < 0.2 * (1 - (wanted * before).sum(-1)).mean()
+    assert receipt.measured["held_out_cosine"] > 0.9
+    assert isinstance(gs.load(tmp_path / "out" / "last").architecture.head, SentenceEmbedding)
+
+
+def test_vectors_that_cannot_be_learnt_are_one_line(tmp_path: Path) -> None:
+    teacher = embedder(tmp_path)
+    with pytest.raises(InputError, match=r"^objective is 'vectors'; it must be 'embed'"):
+        gs.distill(teacher, [{"text": "film"}], objective="vectors", settings=QUICK)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^train:2: the field 'text' is None; it must be a text|^rows:2: the field"):
+        gs.distill(teacher, [{"text": "film"}, {"words": "b"}], objective="embed", settings=QUICK)
+    with pytest.raises(InputError, match=r"no head for it|but the model has the head 'sequence-classification'"):
+        gs.distill(classifier(tmp_path), [{"text": "film"}] * 6, objective="embed", settings=QUICK)

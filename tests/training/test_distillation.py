@@ -14,12 +14,13 @@ from torch.nn import functional as F
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.models import Architecture, Model, SequenceClassification, TokenClassification
+from gossamer.models import Architecture, Model, SentenceEmbedding, SequenceClassification, TokenClassification
 from gossamer.models.decoders import decoder as decoder_of
 from gossamer.models.next_token import next_tokens
 from gossamer.text import byte_tokenizer
 from gossamer.training.config import TrainingConfig
 from gossamer.training.loop import train
+from gossamer.training.material import check_model
 from gossamer.training.objectives import DistillationObjective, Match, soft_targets
 from gossamer.training.objectives.soft_targets import cosine_distance, soft_target_loss, vocabulary_losses
 from gossamer.training.objectives.teacher import Teacher, teacher_of
@@ -215,7 +216,11 @@ def test_matched_layers_learn_through_projections(tmp_path: Path) -> None:
 def saved_teacher(folder: Path, kind: str) -> Path:
     """A teacher of this kind, saved."""
     place = folder / "teacher"
-    if kind == "masked-lm":
+    if kind == "vectors":
+        bare = gs.load(save_encoder(folder))
+        torch.manual_seed(5)
+        model = Model(dataclasses.replace(bare.architecture, head=SentenceEmbedding()), tokenizer=bare.tokenizer)
+    elif kind == "masked-lm":
         model = encoder(folder, 5)
         model.tokenizer = byte_tokenizer(mask=True)
     elif kind == "causal-lm":
@@ -235,7 +240,9 @@ def distilling(folder: Path, kind: str, name: str = "out", **changes: Any) -> di
     if not (folder / "teacher").exists():
         saved_teacher(folder, kind)
     objective = {"kind": "distillation", "task": {"kind": kind}, "teacher": str(folder / "teacher")}
-    if kind == "classification":
+    if kind == "vectors":
+        objective = {"kind": "teacher-vectors", "teacher": str(folder / "teacher")}
+    if kind in ("classification", "vectors"):
         model = {"checkpoint": str(folder / "encoder"), "new_head": True}
         return {**labels_config(folder, name), "model": model, "objective": objective, **changes}
     if kind == "masked-lm":
@@ -244,7 +251,7 @@ def distilling(folder: Path, kind: str, name: str = "out", **changes: Any) -> di
     return decoder_config(folder, name, model={"decoder": sizes}, objective=objective, **changes)
 
 
-@pytest.mark.parametrize("kind", ["classification", "masked-lm", "causal-lm"])
+@pytest.mark.parametrize("kind", ["classification", "masked-lm", "causal-lm", "vectors"])
 @pytest.mark.parametrize("how", [RunStopped, MemoryError])
 def test_a_run_goes_on_to_the_same_bits(kind: str, how: type[BaseException], tmp_path: Path) -> None:
     settings = {"steps": 6, "checkpoints": {"every": 2}, "evaluation": {"held_out": 6, "every": 2}}
@@ -316,3 +323,10 @@ def test_other_labels_are_one_line(tmp_path: Path) -> None:
     student.architecture = dataclasses.replace(student.architecture, head=TokenClassification(labels=("a", "b")))
     with pytest.raises(InputError, match=r"^the teacher has the head 'sequence-classification' and the student"):
         DistillationObjective(task=task).attach(student, 0, 1)
+
+
+@pytest.mark.parametrize("kind", ["causal-lm", "vectors"])
+def test_fsdp2_is_one_line(kind: str, tmp_path: Path) -> None:
+    config = TrainingConfig.read(distilling(tmp_path, kind, parallel="fsdp2"))
+    with pytest.raises(InputError, match=r"^parallel is 'fsdp2', which cuts the model into pieces; "):
+        check_model(config, gs.load(tmp_path / "teacher"), sharded=True)

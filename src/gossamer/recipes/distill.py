@@ -7,20 +7,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from gossamer.checkpoints import load
 from gossamer.errors import InputError, quote
+from gossamer.models.checks import require
 from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassification, TokenClassification
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.recipes.student import Shape, describe_student, make_student
+from gossamer.settings import plain_fields
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config_reading import read_settings
 from gossamer.training.loop import Resume
 from gossamer.training.loop import train as run
-from gossamer.training.objectives import DistillationObjective, Match, Objective
+from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher
 from gossamer.training.receipt import TrainingReceipt
 from gossamer.training.rows import EVALUATION_ROWS, ROWS, RowSequence, check_rows
@@ -52,6 +54,7 @@ def distill(
     cosine_weight: float | None = None,
     matches: Sequence[Match] = (),
     task: str | Mapping[str, Any] | Objective | None = None,
+    objective: Literal["embed"] | None = None,
     epochs: float = 3,
     output: str | Path | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
@@ -68,7 +71,8 @@ def distill(
     the student begins with, as `gossamer.recipes.student.make_student` takes them. temperature and the weights of soft
     targets, the task's own loss, the cosine of the last states and the matches of layers: `DistillationObjective`; 0
     switches a term off; cosine_weight is 1 unless given, or 0 for a student of another width. task: an objective, its
-    kind or its settings; what the teacher's head is for unless given.
+    kind or its settings; what the teacher's head is for unless given. objective: "embed" teaches the teacher's vector
+    of a text instead, from texts alone (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
 
     epochs, output, resume: of `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
     settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}.
@@ -79,22 +83,22 @@ def distill(
     Source: Sanh et al. 2019 (arXiv 1910.01108), sections 2 and 3; Hinton et al. 2015 (arXiv 1503.02531), section 2.
     """
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
-    objective_of = _task(task, old)
+    require(objective in (None, "embed"), "objective", objective, "'embed', or None for scores")
+    aim = None if objective == "embed" else _task(task, old)
     new, asked, changes = _student(old, student, layers, shape)
-    same_width = new.architecture.hidden_size == old.architecture.hidden_size
-    objective = DistillationObjective(
-        task=objective_of, teacher=old.source, temperature=temperature, soft_weight=soft_weight,
-        task_weight=task_weight, cosine_weight=float(same_width) if cosine_weight is None else cosine_weight,
-        matches=tuple(matches),
+    cosine = float(new.architecture.hidden_size == old.architecture.hidden_size)
+    learnt = TeacherVectorsObjective(teacher=old.source) if aim is None else DistillationObjective(
+        task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
+        cosine_weight=cosine if cosine_weight is None else cosine_weight, matches=tuple(matches),
     )  # fmt: skip
     with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
-        config, rows = _config(objective, train, evaluate, epochs, str(folder), settings)
+        config, rows = _config(learnt, train, evaluate, epochs, str(folder), settings)
         Teacher.of(old).give_to(new)
         try:
             new, trained = run(config, model=new, resume=resume, remark=remark, **rows)
         finally:
             Teacher.take_from(new)
-    new.receipt = _receipt(old, new, trained, objective, asked, changes)
+    new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
 
 
@@ -147,7 +151,12 @@ def _config(
         if changes[field] is None:
             check_rows("train" if argument == "rows" else "evaluate", data)
             changes[field], rows[argument] = name, data
-    start = {"data": {"train": changes.pop("data.train")}, "output": output, "objective": objective, **length}
+    start = {
+        "data": {"train": changes.pop("data.train")},
+        "output": output,
+        "objective": plain_fields(objective),
+        **length,
+    }
     return TrainingConfig.read(start, changes), rows
 
 
@@ -163,18 +172,21 @@ def _receipt(
     teacher: Model,
     student: Model,
     trained: TrainingReceipt,
-    objective: DistillationObjective,
+    objective: DistillationObjective | TeacherVectorsObjective,
     asked: dict[str, Any],
     changes: tuple[str, ...],
 ) -> Receipt:
-    names = ("temperature", "soft_weight", "task_weight", "cosine_weight")
-    settings = asked | {name: getattr(objective, name) for name in names}
+    settings: dict[str, Any] = asked | {"objective": "embed"}
+    matched: tuple[str, ...] = ()
+    if isinstance(objective, DistillationObjective):
+        names = ("temperature", "soft_weight", "task_weight", "cosine_weight")
+        settings = asked | {name: getattr(objective, name) for name in names} | {"task": objective.task.kind}
+        matched = (f"{len(objective.matches)} matches of layers",) if objective.matches else ()
     measured = {name: value for name, value in (trained.evaluation or {}).items() if value is not None}
-    matched = (f"{len(objective.matches)} matches of layers",) if objective.matches else ()
     return Receipt(
         recipe="distill",
         source=teacher.source,
-        settings=settings | {"task": objective.task.kind, "steps": trained.steps, "tokens": trained.tokens},
+        settings=settings | {"steps": trained.steps, "tokens": trained.tokens},
         before=describe(teacher),
         after=describe(student),
         changes=(*changes, *matched),

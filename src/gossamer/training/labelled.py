@@ -60,7 +60,7 @@ class LabelledRows:
                 f"no row has a label within {length:,} tokens, so there is nothing to learn; give longer rows "
                 "(batch.length)"
             )
-        self.objective.prepare(model, examples[: len(self.train)])
+        self.objective.prepare(model, examples)
         batches = LabelledBatches(
             examples=examples,
             held_out=held_out,
@@ -100,7 +100,7 @@ def _read(
             raise InputError(
                 f"{name}: has no labels; objective.kind is {objective.kind!r}, which learns from rows with {columns}"
             )
-    documents = sources.documents(inputs, field=None, format=config.data.format)
+    documents = sources.documents(inputs, field=None, split=config.data.split, format=config.data.format)
     rows = [objective.read_row(one, config.data.field) for one in documents]
     if not rows:
         raise InputError(f"{', '.join(inputs)}: there are no rows; name files that have some")

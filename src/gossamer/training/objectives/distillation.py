@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from gossamer.checkpoints import load
 from gossamer.errors import InputError
 from gossamer.models import Model, Output
 from gossamer.models.checks import require, require_positive
@@ -23,7 +22,7 @@ from gossamer.text import Tokenizer
 from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Direction, Objective, learnt, unwrapped
 from gossamer.training.objectives.matches import PROJECTIONS, Match, build_projections, check_matches, match_loss
 from gossamer.training.objectives.soft_targets import cosine_distance, soft_target_loss, vocabulary_losses
-from gossamer.training.objectives.teacher import Teacher, check_teacher, teacher_of
+from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
 
 __all__ = ["DistillationObjective"]
 
@@ -95,21 +94,18 @@ class DistillationObjective(Objective, kind="distillation"):
         self.task.before_step(model, step)
 
     def attach(self, model: Model, seed: int, processes: int) -> None:
-        given = teacher_of(model)
-        if given is None:
-            require(self.teacher is not None, "objective.teacher", self.teacher, "a checkpoint to learn from")
-            given = Teacher.of(load(cast(str, self.teacher), dtype="float32"))
+        given = find_teacher(model, self.teacher)
         head = model.architecture.head
         if not isinstance(head, _SCORING):
             raise InputError(f"the student has the head {head.kind if head else None!r}, which has no soft targets")
         check_teacher(given.model, model, scores=self.soft_weight > 0, cosine=self.cosine_weight > 0)
         check_matches(self.matches, given.model.architecture, model.architecture)
-        given.give_to(model)
         projections = build_projections(self.matches, given.model.architecture, model.architecture, seed)
         if projections is not None:
             allowed = "without a projection, on several processes"
             require(processes == 1, "objective.matches", self.matches, allowed)
             model.add_module(PROJECTIONS, projections.to(next(model.parameters()).dtype))
+        given.give_to(model)
 
     def detach(self, model: Model) -> None:
         Teacher.take_from(model)

@@ -23,7 +23,7 @@ from gossamer.training.objectives.base import Batch, Direction, learnt, unwrappe
 from gossamer.training.objectives.class_weights import WeightedLabels
 from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number
 
-__all__ = ["ClassificationObjective"]
+__all__ = ["ClassificationObjective", "read_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         settings = cast(SequenceClassification, head)
         assert settings.problem_type is not None
         targets = _Targets(settings, settings.problem_type)
-        read = ((row, _tokens(row, tokenizer, length, control_tokens)) for row in rows)
+        read = ((row, read_tokens(row, tokenizer, length, control_tokens)) for row in rows)
         return [
             Example(name=row.name, ids=ids, types=types, labels=targets(row), cut=cut)
             for row, (ids, types, cut) in read
@@ -151,9 +151,9 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
 
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
         names = {
-            "regression": ("mean_absolute_error", "pearson", "spearman"),
-            "single_label_classification": ("accuracy", "f1_macro"),
             "multi_label_classification": ("accuracy", "f1", "f1_macro"),
+            "single_label_classification": ("accuracy", "f1_macro"),
+            "regression": ("mean_absolute_error", "pearson", "spearman"),
         }
         head = None if model is None else cast(SequenceClassification, model.architecture.head)
         problem = None if head is None else head.problem_type
@@ -240,7 +240,7 @@ def _is_uniform(label: list[Any]) -> bool:
     return all(is_text(one) and one for one in label) or all(map(is_finite, label))
 
 
-def _tokens(
+def read_tokens(
     row: LabelledRow, tokenizer: Tokenizer, length: int, control_tokens: bool
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """A row's ids and types, and whether it was cut, of a pair the longer text first."""

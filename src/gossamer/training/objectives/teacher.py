@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
+from gossamer.checkpoints import load
 from gossamer.errors import InputError
 from gossamer.models import Model
+from gossamer.models.checks import require
 from gossamer.text.encoding import fingerprint
 
-__all__ = ["Teacher", "check_teacher", "teacher_of"]
+__all__ = ["Teacher", "check_teacher", "digest_of_model", "find_teacher", "teacher_of"]
 
 _PLACE = "distillation_teacher"
 
@@ -47,6 +49,15 @@ class Teacher:
 def teacher_of(student: Model) -> Teacher | None:
     """The teacher that was given to a student."""
     teacher: Teacher | None = student.__dict__.get(_PLACE)
+    return teacher
+
+
+def find_teacher(student: Model, name: str | None) -> Teacher:
+    """The teacher that a student was given, or the checkpoint of this name; InputError where there is neither."""
+    teacher = teacher_of(student)
+    if teacher is None:
+        require(name is not None, "objective.teacher", name, "a checkpoint to learn from")
+        teacher = Teacher.of(load(str(name), dtype="float32"))
     return teacher
 
 

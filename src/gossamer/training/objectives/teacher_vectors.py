@@ -1,0 +1,123 @@
+"""The vector that a teacher gives a text: a student of it searches the teacher's index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gossamer.errors import InputError, quote
+from gossamer.models import Model
+from gossamer.models.checks import require_choice
+from gossamer.models.evaluation import evaluating
+from gossamer.models.heads import Head, SentenceEmbedding
+from gossamer.text import Document, Tokenizer
+from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
+from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_text
+from gossamer.training.objectives.sequence_classification import read_tokens
+from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
+
+__all__ = ["TeacherVectorsObjective"]
+
+VectorLoss = Literal["cosine", "l2"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
+    """The student's vector of a text becomes its teacher's, from texts alone (LEAF: arXiv 2509.12539).
+
+    loss: "cosine", the mean of 1 - cos, or "l2", the mean squared distance of whole vectors. Both models have the head
+    `SentenceEmbedding` and vectors of one width; LEAF's linear map between widths is not there. teacher: a checkpoint,
+    or None where `gossamer.distill` gives the model. A row is a text, a document of a text file or one with a text;
+    what it says beside that is not read. Held out are told the same loss and the mean cosine.
+    """
+
+    heads: ClassVar[tuple[type[Head], ...]] = (SentenceEmbedding,)
+    measures: ClassVar[tuple[str, ...]] = ("cosines",)
+    shards: ClassVar[bool] = False
+
+    kind: Literal["teacher-vectors"] = "teacher-vectors"
+    teacher: str | None = None
+    vector_loss: VectorLoss = "cosine"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice(self, VectorLoss, "vector_loss")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("text",)
+
+    def new_head(self, rows: Sequence[Any] = (), usual: Head | None = None) -> Head:
+        return usual or SentenceEmbedding()
+
+    def read_row(self, document: Document, text_field: str) -> LabelledRow:
+        text = document.fields.get(text_field) if document.fields else "".join(document.parts)
+        if not is_text(text) or not text:
+            raise InputError(
+                f"{document.name}: the field {text_field!r} is {quote(text)}; it must be a text (data.field)"
+            )
+        return LabelledRow(name=document.name, text=text, label=0)
+
+    def encode(
+        self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
+    ) -> list[Example]:
+        nothing = np.zeros((), dtype=np.int64)
+        read = ((row, read_tokens(row, tokenizer, length, control_tokens)) for row in rows)
+        return [
+            Example(name=row.name, ids=ids, types=types, labels=nothing, cut=cut) for row, (ids, types, cut) in read
+        ]
+
+    def attach(self, model: Model, seed: int, processes: int) -> None:
+        given = find_teacher(model, self.teacher)
+        heads = [one.architecture.head for one in (given.model, model)]
+        if not isinstance(heads[0], SentenceEmbedding):
+            raise InputError("the teacher has no vectors of texts; load it with head='embed'")
+        check_teacher(given.model, model, scores=False, cosine=False)
+        widths = [one.architecture.hidden_size for one in (given.model, model)]
+        if widths[0] != widths[1]:
+            raise InputError(
+                f"the teacher's vectors have {widths[0]} numbers and the student's {widths[1]}; take one width"
+            )
+        given.give_to(model)
+
+    def detach(self, model: Model) -> None:
+        Teacher.take_from(model)
+
+    def identity(self, model: Model) -> dict[str, str]:
+        return {"teacher": cast(Teacher, teacher_of(model)).digest}
+
+    def count_labels(self, model: Model, batch: Batch) -> int:
+        return int(learnt(batch["labels"]).sum())
+
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        return self._distances(model, batch)[0]
+
+    def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        loss, cosines = self._distances(model, batch)
+        return loss, {"cosines": float(cosines.sum())}
+
+    def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
+        """The mean cosine of both models' vectors of a text."""
+        return {"cosine": sums["cosines"] / labels if labels else None}
+
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
+        return {"cosine": "higher"}
+
+    def _distances(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "texts"]]:
+        """The loss of the texts that count, and the cosine of each."""
+        inputs = {name: one for name, one in batch.items() if name != "labels"}
+        teacher = cast(Teacher, teacher_of(unwrapped(model))).model_on(batch["input_ids"].device)
+        with torch.no_grad(), evaluating(teacher):
+            wanted = teacher(**inputs).pooled
+        there = learnt(batch["labels"])
+        ours, wanted = model(**inputs).pooled[there].float(), wanted[there].float()
+        cosines = F.cosine_similarity(ours, wanted, dim=-1)
+        each = 1 - cosines if self.vector_loss == "cosine" else (ours - wanted).square().sum(-1)
+        return each.sum() / max(len(each), 1), cosines
