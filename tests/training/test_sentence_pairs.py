@@ -9,7 +9,7 @@ import pytest
 import torch
 from broken_runs import broken_off
 from tiny_labels import NAMES, THINGS, write_rows
-from tiny_pairs import pairs, pairs_config, scored
+from tiny_pairs import pairs, pairs_config, save_dense_encoder, scored
 from tiny_runs import assert_same_run, journal, tensors
 from torch import Tensor
 from torch.nn import functional as F
@@ -208,6 +208,22 @@ def test_an_encoder_learns_to_find(tmp_path: Path) -> None:
     assert F.cosine_similarity(anchor, right, dim=0) > F.cosine_similarity(anchor, wrong, dim=0)
 
 
+def test_maps_of_vectors_are_learnt_with_the_rest(tmp_path: Path) -> None:
+    before = gs.load(save_dense_encoder(tmp_path)).state_dict()
+    objective: dict[str, Any] = {"kind": "sentence-pairs", "dimensions": [6, 2]}
+    model, _ = train(pairs_config(tmp_path, model=str(tmp_path / "dense"), objective=objective), rows=pairs())
+    after = gs.load(tmp_path / "out" / "last").state_dict()
+    for name, one in model.state_dict().items():
+        torch.testing.assert_close(after[name], one, rtol=0, atol=0)
+    maps = [name for name in after if name.startswith("head.dense.")]
+    assert [tuple(after[name].shape) for name in maps] == [(12, 16), (12,), (6, 12)]
+    assert all((after[name] - before[name]).abs().max() > 1e-3 for name in maps)
+    objective["dimensions"] = [8]
+    config = pairs_config(tmp_path, "wide", model=str(tmp_path / "dense"), objective=objective)
+    with pytest.raises(InputError, match=r"dimensions is \[8\]; it must be at most the vectors' size, 6"):
+        train(config, rows=pairs())
+
+
 def test_scores_are_learnt(tmp_path: Path) -> None:
     _, receipt = train(pairs_config(tmp_path, steps=20), rows=scored())
     assert receipt.evaluation is not None
@@ -215,9 +231,10 @@ def test_scores_are_learnt(tmp_path: Path) -> None:
     assert (receipt.evaluation["spearman"] or 0) > 0.7
 
 
-@pytest.mark.parametrize("how", [RunStopped, KeyError])
-def test_a_broken_run_goes_on_to_the_same_bits(tmp_path: Path, how: type[BaseException]) -> None:
+@pytest.mark.parametrize(("how", "is_dense"), [(RunStopped, False), (KeyError, True)])
+def test_a_broken_run_goes_on_to_the_same_bits(tmp_path: Path, how: type[BaseException], is_dense: bool) -> None:
     changes: dict[str, Any] = {"batch": {"rows": 8, "accumulation": 2}, "evaluation": {"held_out": 0.2, "every": 2}}
+    changes |= {"model": str(save_dense_encoder(tmp_path))} if is_dense else {}
     rows = pairs(negatives=1)
     train(pairs_config(tmp_path, "whole", **changes), rows=rows)
     broken_off(pairs_config(tmp_path, "broken", **changes), 5, how, rows=rows)
