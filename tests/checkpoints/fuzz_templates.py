@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 import gossamer as gs
-from gossamer.models import Model, SentenceEmbedding
+from gossamer.models import DenseLayer, Model, SentenceEmbedding
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "the", "##a", "##b", "##c", "##d"]
 VOCABULARY = 16
@@ -90,7 +90,7 @@ def template(name: str) -> Template:
             from_transformers(name, directory, FAMILIES[name][2])
         else:
             base = template("bert").model
-            head = SentenceEmbedding(pooling="mean", normalized=True) if name == "sentence" else None
+            head = SentenceEmbedding(dense=(DenseLayer(size=6),), normalized=True) if name == "sentence" else None
             write(template("bert").files, directory)
             gs.save(gs.load(directory, head=head) if head else base, directory, family="gossamer" if not head else None)
         (directory / "README.md").unlink(missing_ok=True)

@@ -23,6 +23,7 @@ MORE = {
     "added_tokens.json": ["[PAD]", "more"],
     "sentence_bert_config.json": ["max_seq_length", "do_lower_case"],
     "1_Pooling/config.json": ["pooling_mode", "pooling_mode_mean_tokens"],
+    "2_Dense/config.json": ["bias", "activation_function", "use_residual", "module_input_name"],
     "modules.json": [],
     "gossamer.json": ["files"],
     "model.safetensors.index.json": ["weight_map"],

@@ -11,7 +11,7 @@ from tiny_runs import encoder_config, write_text
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.models import Architecture, Model, SentenceEmbedding, SequenceClassification
+from gossamer.models import Architecture, DenseLayer, Model, SentenceEmbedding, SequenceClassification
 from gossamer.models.decoders import decoder
 from gossamer.recipes.student import make_student
 from gossamer.text import byte_tokenizer
@@ -165,6 +165,22 @@ def test_vectors_become_the_teachers(loss: str, tmp_path: Path) -> None:
     assert (1 - (wanted * after).sum(-1)).mean() < 0.2 * (1 - (wanted * before).sum(-1)).mean()
     assert receipt.measured["held_out_cosine"] > 0.9
     assert isinstance(gs.load(tmp_path / "out" / "last").architecture.head, SentenceEmbedding)
+
+
+def test_a_map_makes_vectors_as_wide_as_the_teachers(tmp_path: Path) -> None:
+    """LEAF's, of the student's head; without it the widths differ."""
+    student = embedder(tmp_path)
+    described = student.architecture
+    teacher = Model(replace(described, head=SentenceEmbedding(dense=(DenseLayer(size=10),))))
+    teacher.tokenizer = student.tokenizer
+    rows = [{"text": row["text"]} for row in texts(12)]
+    wide = r"^the teacher's vectors have 10 numbers and the student's 16; .*dense=\(DenseLayer\(size=10, act"
+    with pytest.raises(InputError, match=wide):
+        gs.distill(teacher, rows, student=student, objective="embed", settings=QUICK)
+    mapped = Model(replace(described, head=SentenceEmbedding(dense=(DenseLayer(size=10, activation="identity"),))))
+    mapped.tokenizer = student.tokenizer
+    learnt, _ = gs.distill(teacher, rows, student=mapped, objective="embed", settings=QUICK)
+    assert gs.task("embed", learnt)("film").vectors.shape == (1, 10)
 
 
 def test_vectors_that_cannot_be_learnt_are_one_line(tmp_path: Path) -> None:

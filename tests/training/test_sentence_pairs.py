@@ -9,7 +9,7 @@ import pytest
 import torch
 from broken_runs import broken_off
 from tiny_labels import NAMES, THINGS, write_rows
-from tiny_pairs import pairs, pairs_config, scored
+from tiny_pairs import pairs, pairs_config, save_dense_encoder, scored
 from tiny_runs import assert_same_run, journal, tensors
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
-from gossamer.models import Model, SentenceEmbedding
+from gossamer.models import DenseLayer, Model, SentenceEmbedding
 from gossamer.text import Document, train_tokenizer
 from gossamer.training.config import TrainingConfig
 from gossamer.training.gradient_cache import learn_in_parts
@@ -55,6 +55,33 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Any]:
     folder = tmp_path_factory.mktemp("bert")
     gs.save(model, folder, family="bert")
     return gs.load(folder).double().eval(), SentenceTransformer(str(folder), device="cpu").double().eval()
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_dense_modules_go_there_and_back(bert: tuple[Model, Any], tmp_path: Path, normalized: bool) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    torch.manual_seed(1)
+    maps = [modules.Dense(16, 24), modules.Dense(24, 5, bias=False, activation_function=torch.nn.Identity())]
+    parts = [bert[1][0], bert[1][1], *maps, *([modules.Normalize()] if normalized else [])]
+    theirs = SentenceTransformer(modules=parts, device="cpu").double().eval()
+    texts = ["film song", "Ann", "book soup day film"]
+    expected = theirs.encode(texts, convert_to_tensor=True)
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    model = gs.load(tmp_path / "theirs")
+    layers = (DenseLayer(size=24), DenseLayer(size=5, bias=False, activation="identity"))
+    head = model.architecture.head
+    assert isinstance(head, SentenceEmbedding)
+    assert (head.dense, head.normalized) == (layers, normalized)
+    embed = gs.task("embed", model)
+    assert embed.get_sentence_embedding_dimension() == 5
+    torch.testing.assert_close(embed(texts).vectors.double(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model(**model.tokenizer(texts)).pooled, expected, rtol=0, atol=1e-9)
+    gs.save(model, tmp_path / "ours")
+    again = SentenceTransformer(str(tmp_path / "ours"), device="cpu").double().eval()
+    assert [type(one).__name__ for one in again] == [type(one).__name__ for one in theirs]
+    torch.testing.assert_close(again.encode(texts, convert_to_tensor=True), expected, rtol=0, atol=1e-9)
 
 
 def distinct(count: int, negatives: int = 0) -> list[dict[str, Any]]:
@@ -181,6 +208,22 @@ def test_an_encoder_learns_to_find(tmp_path: Path) -> None:
     assert F.cosine_similarity(anchor, right, dim=0) > F.cosine_similarity(anchor, wrong, dim=0)
 
 
+def test_maps_of_vectors_are_learnt_with_the_rest(tmp_path: Path) -> None:
+    before = gs.load(save_dense_encoder(tmp_path)).state_dict()
+    objective: dict[str, Any] = {"kind": "sentence-pairs", "dimensions": [6, 2]}
+    model, _ = train(pairs_config(tmp_path, model=str(tmp_path / "dense"), objective=objective), rows=pairs())
+    after = gs.load(tmp_path / "out" / "last").state_dict()
+    for name, one in model.state_dict().items():
+        torch.testing.assert_close(after[name], one, rtol=0, atol=0)
+    maps = [name for name in after if name.startswith("head.dense.")]
+    assert [tuple(after[name].shape) for name in maps] == [(12, 16), (12,), (6, 12)]
+    assert all((after[name] - before[name]).abs().max() > 1e-3 for name in maps)
+    objective["dimensions"] = [8]
+    config = pairs_config(tmp_path, "wide", model=str(tmp_path / "dense"), objective=objective)
+    with pytest.raises(InputError, match=r"dimensions is \[8\]; it must be at most the vectors' size, 6"):
+        train(config, rows=pairs())
+
+
 def test_scores_are_learnt(tmp_path: Path) -> None:
     _, receipt = train(pairs_config(tmp_path, steps=20), rows=scored())
     assert receipt.evaluation is not None
@@ -188,9 +231,10 @@ def test_scores_are_learnt(tmp_path: Path) -> None:
     assert (receipt.evaluation["spearman"] or 0) > 0.7
 
 
-@pytest.mark.parametrize("how", [RunStopped, KeyError])
-def test_a_broken_run_goes_on_to_the_same_bits(tmp_path: Path, how: type[BaseException]) -> None:
+@pytest.mark.parametrize(("how", "is_dense"), [(RunStopped, False), (KeyError, True)])
+def test_a_broken_run_goes_on_to_the_same_bits(tmp_path: Path, how: type[BaseException], is_dense: bool) -> None:
     changes: dict[str, Any] = {"batch": {"rows": 8, "accumulation": 2}, "evaluation": {"held_out": 0.2, "every": 2}}
+    changes |= {"model": str(save_dense_encoder(tmp_path))} if is_dense else {}
     rows = pairs(negatives=1)
     train(pairs_config(tmp_path, "whole", **changes), rows=rows)
     broken_off(pairs_config(tmp_path, "broken", **changes), 5, how, rows=rows)

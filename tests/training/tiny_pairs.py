@@ -7,6 +7,9 @@ from typing import Any
 from tiny_labels import NAMES, THINGS, save_encoder, write_rows
 from tiny_runs import encoder_config
 
+import gossamer as gs
+from gossamer.models import DenseLayer, SentenceEmbedding
+
 
 def pairs(count: int = 60, negatives: int = 0, seed: int = 0) -> list[dict[str, Any]]:
     """Two words, and the same two in another order; negatives are of other words."""
@@ -30,6 +33,12 @@ def scored(count: int = 40, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def save_dense_encoder(folder: Path) -> Path:
+    """An encoder of word pieces whose vectors go through two maps, to 6 numbers."""
+    head = SentenceEmbedding(dense=(DenseLayer(size=12), DenseLayer(size=6, bias=False, activation="identity")))
+    return gs.save(gs.load(save_encoder(folder), head=head), folder / "dense")
+
+
 def pairs_config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
     """Pairs for an encoder of word pieces whose head is taken anew."""
     if not (folder / "encoder").exists():
@@ -50,9 +59,10 @@ def pairs_config(folder: Path, name: str = "out", **changes: Any) -> dict[str, A
 
 
 def byte_pairs_config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
-    """Fresh weights that read bytes, without dropout."""
+    """Fresh weights that read bytes, without dropout, with a map of their vectors."""
     if not (folder / "pairs.jsonl").exists():
         write_rows(folder / "pairs.jsonl", pairs(negatives=1))
     fields = encoder_config(folder)["model"]["architecture"]
-    given = {"model": {"architecture": {**fields, "head": {"kind": "embed"}}}, "objective": "sentence-pairs"}
+    head = {"kind": "embed", "dense": [{"size": 6}]}
+    given = {"model": {"architecture": {**fields, "head": head}}, "objective": "sentence-pairs"}
     return encoder_config(folder, name, **{**given, "data": str(folder / "pairs.jsonl"), **changes})

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gossamer.checkpoints.dense import DenseWeights, check_sizes
 from gossamer.checkpoints.files import GENERATION, is_there, naming, read_json
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.samples import sample_source
@@ -119,10 +120,14 @@ def open_checkpoint(path_or_hub_id: str | Path, head: str | Head | None) -> Chec
         family = get_family(config.get("model_type"), classes)
         head = _embedding(sentence, head) or head or family.head_of(classes)
     weights = open_weights(encoder)
+    dense = () if sentence is None else sentence.dense
+    for i, module in enumerate(dense):
+        weights.add(DenseWeights(module, i))
     names = _canonical_names(weights, family)
     with naming(path):
         architecture = _architecture(family, config, head, names)
         family = family.numbered_by(config)
+    check_sizes(dense, architecture.hidden_size)
     return Checkpoint(
         directory=directory,
         encoder=encoder,

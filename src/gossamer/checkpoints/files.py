@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, quote, remark
 from gossamer.regular_files import read_regular
 from gossamer.text.tokenizer_files import check_characters
 
@@ -19,6 +19,8 @@ __all__ = [
     "naming",
     "read_json",
     "reason",
+    "tell_unread",
+    "write_json",
 ]
 
 GENERATION = "generation_config.json"
@@ -70,6 +72,18 @@ def read_json(path: Path, kind: type = dict) -> Any:
         raise InputError(f"{path}: holds {quote(data)}; it must be a JSON {'object' if kind is dict else 'list'}")
     check_characters(path, text, data)
     return data
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a small file that people may read, too."""
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def tell_unread(path: Path, config: Mapping[str, Any], known: Container[str]) -> None:
+    """Say which fields of a sentence-transformers' file are not followed, where they ask for something."""
+    unread = [name for name, value in config.items() if value not in (None, {}, []) and name not in known]
+    if unread:
+        remark(f"{path}: {', '.join(map(quote, unread))}: not read by Gossamer; vectors are made without")
 
 
 def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

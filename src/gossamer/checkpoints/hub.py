@@ -11,6 +11,7 @@ __all__ = ["find_checkpoint"]
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SMALL = ["*.json", "*.txt", "*.model", "README.md"]
+_SAFE = "*.safetensors"
 _PICKLED = ["*/pytorch_model*.bin", "pytorch_model*.bin"]  # sentence-transformers once kept the encoder in a folder
 
 
@@ -48,11 +49,9 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        snapshot = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
-        if not list(snapshot.rglob("*.safetensors")):
-            snapshot = Path(
-                snapshot_download(name, allow_patterns=[*_SMALL, "*/pytorch_model*.bin", "pytorch_model*.bin"])
-            )
+        snapshot = Path(snapshot_download(name, allow_patterns=[*_SMALL, _SAFE]))
+        if pickled := _still_pickled(snapshot):
+            snapshot = Path(snapshot_download(name, allow_patterns=[*_SMALL, _SAFE, *pickled]))
         return snapshot
     except GatedRepoError:
         raise InputError(
@@ -65,3 +64,11 @@ def _download(name: str) -> Path:
             f"{quote(name)} is no directory here, and the hub could not give it ({reason(problem)}); "
             "name a local directory, or try again online"
         ) from None
+
+
+def _still_pickled(snapshot: Path) -> list[str]:
+    """The patterns of weights that are not there as safetensors: all, or those of sentence-transformers' maps."""
+    dense, there = set(snapshot.glob("*_Dense")), {path.parent for path in snapshot.rglob(_SAFE)}
+    if not there - dense:
+        return _PICKLED
+    return ["*_Dense/pytorch_model.bin"] if dense - there else []

@@ -37,7 +37,7 @@ _VOCABULARY = {
 }
 _OURS = {
     *("config.json", CARD, "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
-    *(GENERATION, "1_Pooling", "2_Normalize", SEAL, "model.safetensors", "model.safetensors.index.json"),
+    *(GENERATION, SEAL, "model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json", "tokenizer.json", "tokenizer_config.json"),
     *("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"),
     *_VOCABULARY,
@@ -45,6 +45,7 @@ _OURS = {
 # Settings that name code files, which are not copied; what is written is read without them.
 _OF_CODE = ("auto_map", "custom_pipelines")
 _LONGEST_NAME = 255  # bytes, of one part of a path
+_MODULE = re.compile(r"\d{1,2}_(Pooling|Dense|Normalize)")  # a folder of sentence-transformers
 _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 
 
@@ -144,7 +145,7 @@ def _has_own_card(target: Path) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    return name in _OURS or _SHARD.fullmatch(name) is not None
+    return name in _OURS or any(form.fullmatch(name) for form in (_MODULE, _SHARD))
 
 
 def _link_or_copy(source: str, destination: str) -> None:
@@ -155,7 +156,11 @@ def _link_or_copy(source: str, destination: str) -> None:
 
 
 def _write(model: Model, family: Family, new: Path) -> None:
-    save_file(_tensors(model, family), new / "model.safetensors", metadata={"format": "pt"})
+    head = model.architecture.head
+    sentence = head if family.public and isinstance(head, SentenceEmbedding) else None
+    tensors = _tensors(model, family)
+    of_vectors = {name: tensors.pop(name) for name in list(tensors) if sentence and name.startswith("head.")}
+    save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
     config = json.dumps(_config(model, family), indent=2, sort_keys=True, allow_nan=False)
     (new / "config.json").write_text(config + "\n", encoding="utf-8")
     shutil.copymode(new / "config.json", new / "model.safetensors")  # which safetensors leaves to its owner alone
@@ -164,13 +169,14 @@ def _write(model: Model, family: Family, new: Path) -> None:
         (new / GENERATION).write_text(text + "\n", encoding="utf-8")
     if model.tokenizer is not None:
         model.tokenizer.save(new, types=model.architecture.embeddings.token_types > 1)
-    head = model.architecture.head
-    if family.public and isinstance(head, SentenceEmbedding):
-        write_sentence_files(new, head, model.architecture.hidden_size, model.reading_length())
+    others = []
+    if sentence is not None:
+        size, length = model.architecture.hidden_size, model.reading_length()
+        others = write_sentence_files(new, sentence, size, length, of_vectors)
     is_new_card = not (new / CARD).exists()  # else it is the user's
     if is_new_card:
         (new / CARD).write_text(model_card(model, family), encoding="utf-8")
-    seal(new, __version__, {CARD: is_new_card})
+    seal(new, __version__, {CARD: is_new_card, **{path.relative_to(new).as_posix(): True for path in others}})
 
 
 def _tensors(model: Model, family: Family) -> dict[str, Tensor]:

@@ -41,8 +41,8 @@ def check_seal(directory: Path) -> None:
         raise InputError(f"{path}: its 'files' are {quote(files)}; restore this file or delete it to load unchecked")
     for name in files:
         check_inside(directory, name, path)
-    if _SEALED in files:
-        file, entry = directory / _SEALED, files[_SEALED]
+    for name in [one for one in files if one == _SEALED or one.endswith(f"/{_SEALED}")]:
+        file, entry = directory / name, files[name]
         problem = _difference(file, entry if isinstance(entry, dict) else {})
         if problem:
             remedy = f"restore it, or delete {path} if another tool rewrote the model"

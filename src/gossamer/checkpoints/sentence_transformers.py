@@ -1,13 +1,16 @@
 """The files sentence-transformers keeps beside a checkpoint: where the encoder lies and how one vector is made."""
 
-import json
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gossamer.checkpoints.files import check_inside, is_there, naming, read_json
-from gossamer.errors import InputError, quote, remark
+from torch import Tensor
+
+from gossamer.checkpoints.dense import DenseFiles, read_dense, write_dense
+from gossamer.checkpoints.files import check_inside, is_there, naming, read_json, tell_unread, write_json
+from gossamer.errors import InputError, quote
 from gossamer.models.heads import Pooling, SentenceEmbedding
 
 __all__ = ["SentenceFiles", "find_encoder", "read_sentence_files", "write_sentence_files"]
@@ -17,6 +20,7 @@ _POOLING: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
 }
+_MODULES = re.compile(r"Transformer( Pooling( Dense)*( Normalize)?)?")
 _NONE = "load the encoder alone with head='none'"
 _OF_ALL = "config_sentence_transformers.json"
 _HEAD_FIELDS = ("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name")
@@ -35,7 +39,7 @@ class SentenceFiles:
 
     `head` is None for a cross-encoder, whose head is that of its config.json; `activation` is what it makes of its
     scores, by the name of a class. `lowers`: `settings` asks for small
-    letters before the tokenizer.
+    letters before the tokenizer. dense: the folders of the head's maps.
     """
 
     encoder: Path
@@ -44,6 +48,7 @@ class SentenceFiles:
     settings: Path | None = None
     lowers: bool = False
     activation: Any = None
+    dense: tuple[DenseFiles, ...] = ()
 
 
 def find_encoder(directory: Path) -> Path:
@@ -79,21 +84,24 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
         return None
     modules = read_json(path, list)
     kinds = [_kind(module, path) for module in modules]
-    if kinds not in (["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise InputError(
-            f"{path}: its modules are {quote(kinds)}; Gossamer reads Transformer, Pooling, Normalize: {_NONE}"
-        )
-    encoder = check_inside(directory, modules[0].get("path", ""), path)
     head = _read_of_all(directory)
+    if not _MODULES.fullmatch(" ".join(kinds)) or (head is None and "Dense" in kinds):
+        raise InputError(
+            f"{path}: its modules are {quote(kinds)}; Gossamer reads Transformer, Pooling, Normalize, in this order, "
+            f"with Dense ones before Normalize: {_NONE}"
+        )
+    encoder, *others = (check_inside(directory, module.get("path", ""), path) for module in modules)
     activation = read_json(directory / _OF_ALL).get("activation_fn") if head is None else None
-    if head is not None and len(kinds) > 1:
-        pooling = check_inside(directory, modules[1].get("path", ""), path) / "config.json"
-        head = replace(head, normalized=kinds[-1] == "Normalize", **_read_pooling(pooling))
+    dense = tuple(read_dense(folder) for kind, folder in zip(kinds[1:], others, strict=True) if kind == "Dense")
+    if head is not None and others:
+        pooled = _read_pooling(others[0] / "config.json")
+        layers = tuple(module.layer for module in dense)
+        head = replace(head, normalized=kinds[-1] == "Normalize", dense=layers, **pooled)
     settings = next((encoder / name for name in _SETTINGS if is_there(encoder / name)), None)
     if settings is None:
-        return SentenceFiles(encoder, head, activation=activation)
+        return SentenceFiles(encoder, head, activation=activation, dense=dense)
     longest, lowers = _read_settings(settings)
-    return SentenceFiles(encoder, head, longest, settings, lowers, activation)
+    return SentenceFiles(encoder, head, longest, settings, lowers, activation, dense)
 
 
 def _read_of_all(directory: Path) -> SentenceEmbedding | None:
@@ -105,7 +113,7 @@ def _read_of_all(directory: Path) -> SentenceEmbedding | None:
         raise InputError(
             f"{path}: model_type is {quote(kind)}; Gossamer reads SentenceTransformer and CrossEncoder: {_NONE}"
         )
-    _tell_unread(path, config, _HEAD_FIELDS)
+    tell_unread(path, config, {*_SILENT, *_HEAD_FIELDS})
     if kind == "CrossEncoder":
         return None
     fields = {name: config[name] for name in _HEAD_FIELDS if config.get(name) is not None}
@@ -115,12 +123,6 @@ def _read_of_all(directory: Path) -> SentenceEmbedding | None:
         return SentenceEmbedding(**fields)
 
 
-def _tell_unread(path: Path, config: dict[str, Any], read: Iterable[str]) -> None:
-    unread = [name for name, value in config.items() if value not in (None, {}, []) and name not in {*_SILENT, *read}]
-    if unread:
-        remark(f"{path}: {', '.join(map(quote, unread))}: not read by Gossamer; vectors are made without")
-
-
 def _read_settings(path: Path) -> tuple[int | None, bool]:
     config = read_json(path)
     longest, lowers = config.get("max_seq_length"), config.get("do_lower_case", False)
@@ -128,18 +130,24 @@ def _read_settings(path: Path) -> tuple[int | None, bool]:
         raise InputError(f"{path}: max_seq_length is {quote(longest)}; it must be a whole number from 1, or null")
     if not isinstance(lowers, bool):
         raise InputError(f"{path}: do_lower_case is {quote(lowers)}; it must be true or false")
-    _tell_unread(path, config, ())
+    tell_unread(path, config, _SILENT)
     return longest, lowers
 
 
-def write_sentence_files(directory: Path, head: SentenceEmbedding, size: int, length: int) -> None:
-    """Write the files that make sentence-transformers read `directory` as the same embedding model."""
-    kinds = ["Transformer", "Pooling", *(["Normalize"] if head.normalized else [])]
+def write_sentence_files(
+    directory: Path, head: SentenceEmbedding, size: int, length: int, tensors: Mapping[str, Tensor]
+) -> list[Path]:
+    """Write the files that make sentence-transformers read `directory`, whose weights are there, as the same model.
+
+    size: that of the states; tensors: those of the head's maps. Gives the files that these are in.
+    """
+    dense = ["Dense"] * len(head.dense)
+    kinds = ["Transformer", "Pooling", *dense, *(["Normalize"] if head.normalized else [])]
     modules = [
         {
             "idx": i,
             "name": str(i),
-            "path": "" if i == 0 else f"{i}_{kind}",
+            "path": "" if i == 0 else _folder(i, kind),
             "type": f"sentence_transformers.models.{kind}",
         }
         for i, kind in enumerate(kinds)
@@ -147,16 +155,18 @@ def write_sentence_files(directory: Path, head: SentenceEmbedding, size: int, le
     pooling = {name: mode == head.pooling for name, mode in _POOLING.items()}
     of_all = {"model_type": "SentenceTransformer", **{name: getattr(head, name) for name in _HEAD_FIELDS}}
     of_all["prompts"] = dict(head.prompts)
-    _write(directory / "modules.json", modules)
-    _write(directory / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
+    write_json(directory / "modules.json", modules)
+    write_json(directory / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
     (directory / "1_Pooling").mkdir()
     pooling["include_prompt"] = head.include_prompt
-    _write(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **pooling})
-    _write(directory / _OF_ALL, of_all)
+    write_json(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **pooling})
+    write_json(directory / _OF_ALL, of_all)
+    folders = [directory / _folder(i, kind) for i, kind in enumerate(kinds) if kind == "Dense"]
+    return write_dense(folders, head.dense, size, tensors, like=directory / "config.json")
 
 
-def _write(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+def _folder(number: int, kind: str) -> str:
+    return f"{number}_{kind}"
 
 
 def _kind(module: Any, path: Path) -> str:

@@ -89,12 +89,16 @@ class WeightFiles:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._homes: dict[str, WeightFile] = {}
         for file in files:
-            for name, shape in file.shapes.items():
-                if not name.isprintable() or len(name) > _LONGEST_NAME:
-                    raise InputError(f"{file.path}: names a tensor {quote(name)}; the file is damaged: {_AGAIN}")
-                if name in self._homes:
-                    raise InputError(f"{file.path}: tensor {name!r} is also in {self._homes[name].path.name}; keep one")
-                self.shapes[name], self._homes[name] = shape, file
+            self.add(file)
+
+    def add(self, file: WeightFile) -> None:
+        """One more file. InputError for a name that no tensor has, or another file's tensor."""
+        for name, shape in file.shapes.items():
+            if not name.isprintable() or len(name) > _LONGEST_NAME:
+                raise InputError(f"{file.path}: names a tensor {quote(name)}; the file is damaged: {_AGAIN}")
+            if name in self._homes:
+                raise InputError(f"{file.path}: tensor {name!r} is also in {self._homes[name].path.name}; keep one")
+            self.shapes[name], self._homes[name] = shape, file
 
     def check_homes(self, weight_map: Mapping[str, str]) -> None:
         """Refuse an index that names another file for a tensor than the one it was found in."""

@@ -29,6 +29,9 @@ Config = Mapping[str, Any]
 Key = str | Stored | tuple[str | Stored, ...]
 """Where a module of ours is in a file: its name there, or how it is stored; several are copies of one tensor."""
 
+_OF_VECTORS: Mapping[str, Key] = {"head.dense": "head.dense"}
+"""An embedding's maps, which lie in files of their own whatever the format (`gossamer.checkpoints.dense`)."""
+
 OLD_NORMS = ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias"))
 """What TensorFlow called the two tensors of a norm, and so do files converted from it."""
 
@@ -194,7 +197,7 @@ class Family:
         return kind.drawn_on(self.read(config))
 
     def has_head(self, head: Head) -> bool:
-        """Whether the format has such a head: an embedding, which has no weights, goes with any."""
+        """Whether the format has such a head: an embedding, whose weights lie in files of their own, goes with any."""
         return head.kind in self.heads or isinstance(head, SentenceEmbedding)
 
     def expresses(self, architecture: Architecture) -> bool:
@@ -223,7 +226,8 @@ class Family:
     def places(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[Stored, ...]]:
         """Where a file holds each of our tensors, names without prefix; the key table applied."""
         form, config = self._form(architecture), self.write(architecture)
-        table = {**self.keys, **({} if form is None else form.keys)}
+        of_head = form.keys if form is not None else _OF_VECTORS
+        table = {**self.keys, **of_head}
         return {name: self._translate(name, table, config) for name in ours}
 
     def names(self, ours: Iterable[str], architecture: Architecture) -> dict[str, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from gossamer.models.architecture import (
 from gossamer.models.cache import Cache
 from gossamer.models.heads import (
     CausalLM,
+    DenseLayer,
     Head,
     MaskedLM,
     MultipleChoice,
@@ -36,6 +37,7 @@ __all__ = [
     "Attention",
     "Cache",
     "CausalLM",
+    "DenseLayer",
     "DistanceTable",
     "Embeddings",
     "FeedForward",

@@ -30,7 +30,7 @@ from gossamer.models.checks import (
     require_flag,
     require_positive,
 )
-from gossamer.models.heads import CausalLM, Head
+from gossamer.models.heads import CausalLM, DenseLayer, Head
 from gossamer.models.old_descriptions import with_length, with_norms
 from gossamer.models.settings import NORMS_AT, NormPlace
 from gossamer.patterns import Full, pattern_from_dict
@@ -375,8 +375,12 @@ def _head(data: object) -> Head | None:
     kind = _object(data, "head").get("kind")
     if not isinstance(kind, str) or kind not in Head.kinds:
         raise InputError(f"head.kind is {quote(kind)}; it must be one of {', '.join(Head.kinds)}")
-    labels = data.get("labels")  # type: ignore[attr-defined]
     settings = Head.kinds[kind]
-    is_list = any(one.name == "labels" for one in dataclasses.fields(settings)) and isinstance(labels, list)  # type: ignore
-    parts = _norms(data, "norm", "head") | ({"labels": tuple(labels)} if is_list else {})  # type: ignore
+    names = {one.name for one in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    lists = {name: value for name, value in data.items() if name in names and isinstance(value, list)}  # type: ignore
+    parts: dict[str, Any] = _norms(data, "norm", "head")  # type: ignore[arg-type]
+    if "labels" in lists:
+        parts["labels"] = tuple(lists["labels"])
+    if "dense" in lists:
+        parts["dense"] = tuple(_build(DenseLayer, one, f"head.dense[{i}]") for i, one in enumerate(lists["dense"]))
     return _build(settings, {**data, **parts}, "head")  # type: ignore

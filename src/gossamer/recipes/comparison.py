@@ -231,7 +231,7 @@ def _save_all(models: Mapping[str, Model], folder: Path) -> list[Path]:
 
 
 def _weight_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
 def _memory_row(models: Mapping[str, Model], saved: Sequence[Path], batch: int, lengths: Sequence[int]) -> ComparedRow:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
-from gossamer.models.heads import SentenceEmbedding
+from gossamer.models.heads import EmbeddingHead, SentenceEmbedding
 from gossamer.models.model import Model
 from gossamer.tasks.base import Long, Task, check_text, list_texts
 from gossamer.tasks.names import checks_options
@@ -267,14 +267,23 @@ class Embed(SentenceMethods, Task):
     def _vectors(
         self, rows: Sequence[PooledRow], normalize: bool | None, truncate_dim: int | None
     ) -> Float[Tensor, "rows size"]:
-        """Pooled states as sentence-transformers finishes them: normalised by the model, cut, normalised if asked."""
-        size = self.model.architecture.hidden_size
-        vectors = torch.stack([row for row, _ in rows]) if rows else torch.empty(0, size)
+        """Pooled states as sentence-transformers finishes them: through the model's maps, normalised by the model, cut,
+        normalised if asked."""
+        size = self.head.vector_size(self.model.architecture.hidden_size)
+        vectors = self._project(torch.stack([row for row, _ in rows])) if rows else torch.empty(0, size)
         if self.head.normalized and normalize is not False:
             vectors = F.normalize(vectors, dim=-1)
         if truncate_dim is not None:
             vectors = vectors[:, :truncate_dim].contiguous()
         return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    @torch.no_grad()
+    def _project(self, pooled: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows size"]:
+        """What the model's head makes of pooled states where it has maps, which compute where and as it lies."""
+        head = self.model.head
+        if not isinstance(head, EmbeddingHead):
+            return pooled
+        return head.project(pooled.to(next(head.parameters()))).float().cpu()
 
     def _notes(self, text: OpenText, settings: _Settings) -> list[str]:
         if not text.tokens:
@@ -305,7 +314,7 @@ class Embed(SentenceMethods, Task):
         return tokens
 
     def _size(self, truncate_dim: int | None) -> int | None:
-        size = self.model.architecture.hidden_size
+        size = self.head.vector_size(self.model.architecture.hidden_size)
         if truncate_dim is None:
             return self.head.truncate_dim
         if type(truncate_dim) is not int or not 1 <= truncate_dim <= size:

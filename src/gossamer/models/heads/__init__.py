@@ -2,7 +2,15 @@
 
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
 from gossamer.models.heads.causal_lm import CausalLM, CausalLMHead
-from gossamer.models.heads.embed import Pooling, SentenceEmbedding, Similarity, pool
+from gossamer.models.heads.embed import (
+    DenseActivation,
+    DenseLayer,
+    EmbeddingHead,
+    Pooling,
+    SentenceEmbedding,
+    Similarity,
+    pool,
+)
 from gossamer.models.heads.masked_lm import MaskedLM
 from gossamer.models.heads.multiple_choice import MultipleChoice
 from gossamer.models.heads.next_sentence import NextSentence
@@ -15,6 +23,9 @@ from gossamer.models.heads.token_classification import TokenClassification
 __all__ = [
     "CausalLM",
     "CausalLMHead",
+    "DenseActivation",
+    "DenseLayer",
+    "EmbeddingHead",
     "Head",
     "HeadModule",
     "Labels",

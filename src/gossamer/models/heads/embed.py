@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
+from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.layers import Linear
 from gossamer.models.checks import require, require_choice, require_count, require_flag
-from gossamer.models.heads.base import Head, Labels, Sizes, Tokens
+from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
 from gossamer.models.output import Output
 
 if TYPE_CHECKING:
     from gossamer.models.architecture import Architecture
 
-__all__ = ["Pooling", "SentenceEmbedding", "Similarity", "pool"]
+__all__ = ["DenseActivation", "DenseLayer", "EmbeddingHead", "Pooling", "SentenceEmbedding", "Similarity", "pool"]
 
 Pooling = Literal["mean", "cls", "max"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+DenseActivation = Literal["identity", "tanh", "relu", "gelu", "silu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseLayer:
+    """A map of a vector to `size` numbers, with a bias or none, and its activation: sentence-transformers' Dense."""
+
+    size: int
+    bias: bool = True
+    activation: DenseActivation = "tanh"
+
+    def __post_init__(self) -> None:
+        require_count(self, "size")
+        require_flag(self, "bias")
+        require_choice(self, DenseActivation, "activation")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceEmbedding(Head, kind="embed"):
     """One vector a text: the mean, maximum or first of its token states, of length 1 where `normalized`.
 
+    `dense` are maps that it goes through before it is normalised, one after the other; their weights are the model's.
     The others say, in the words of sentence-transformers, what belongs to a vector beyond the model's own computing:
     `prompts`, texts by name (a mapping is taken, too), one of which may be put before each text, that of
     `default_prompt_name` unless asked for another; `include_prompt`, whether the prompt's tokens are pooled;
@@ -36,6 +54,7 @@ class SentenceEmbedding(Head, kind="embed"):
     """
 
     pooling: Pooling = "mean"
+    dense: tuple[DenseLayer, ...] = ()
     normalized: bool = False
     prompts: tuple[tuple[str, str], ...] = ()
     default_prompt_name: str | None = None
@@ -50,6 +69,8 @@ class SentenceEmbedding(Head, kind="embed"):
         require_choice(self, Pooling, "pooling")
         require_choice(self, Similarity, "similarity_fn_name")
         require_flag(self, "normalized", "include_prompt")
+        is_dense = isinstance(self.dense, tuple) and all(isinstance(one, DenseLayer) for one in self.dense)
+        require(is_dense, "dense", self.dense, "a tuple of DenseLayer")
         object.__setattr__(self, "prompts", _read_prompts(self.prompts))
         if self.truncate_dim is not None:
             require_count(self, "truncate_dim")
@@ -60,8 +81,12 @@ class SentenceEmbedding(Head, kind="embed"):
     def outputs(self) -> int:
         return 0
 
-    def build(self, architecture: Architecture) -> None:
-        return None
+    def vector_size(self, hidden_size: int) -> int:
+        """How many numbers a vector has, of states of this size, before any is left out."""
+        return self.dense[-1].size if self.dense else hidden_size
+
+    def build(self, architecture: Architecture) -> HeadModule | None:
+        return EmbeddingHead(self, architecture.hidden_size) if self.dense else None
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         raise self.refuse_labels()
@@ -70,11 +95,13 @@ class SentenceEmbedding(Head, kind="embed"):
         raise self.refuse_labels()
 
     def describe(self) -> str:
-        return f"embed: {self.pooling}{', length 1' if self.normalized else ''}"
+        dense = "".join(f", {one.size:,} {one.activation}" for one in self.dense)
+        return f"embed: {self.pooling}{dense}{', length 1' if self.normalized else ''}"
 
     def read(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, out: Output) -> Output:
         """One vector a text; of several packed texts there is none."""
-        out.pooled = None if tokens.segments is not None else pool(self, hidden, tokens.key_mask)
+        if not self.dense:
+            out.pooled = None if tokens.segments is not None else pool(self, hidden, tokens.key_mask)
         return out
 
     def resolve_prompt(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
@@ -99,6 +126,40 @@ class SentenceEmbedding(Head, kind="embed"):
         return name
 
 
+class EmbeddingHead(HeadModule):
+    """One vector a text through the maps of a `SentenceEmbedding`: `activation(dense(x))` of each, then its length."""
+
+    def __init__(self, settings: SentenceEmbedding, hidden_size: int) -> None:
+        super().__init__()
+        self.settings = settings
+        sizes = (hidden_size, *(one.size for one in settings.dense))
+        self.dense = nn.ModuleList(
+            Linear(before, one.size, bias=one.bias) for before, one in zip(sizes[:-1], settings.dense, strict=True)
+        )
+
+    def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
+        if tokens.segments is not None:
+            return Output()
+        vectors = self.project(pool(replace(self.settings, normalized=False), hidden, tokens.key_mask))
+        return Output(pooled=F.normalize(vectors, dim=-1) if self.settings.normalized else vectors)
+
+    def project(self, pooled: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch size"]:
+        """Pooled states through all maps, not normalised."""
+        for dense, activation in zip(self.dense, self._activations(), strict=True):
+            pooled = dense(pooled, activation)
+        return pooled
+
+    @own_frame
+    def account(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens, ledger: Ledger) -> Tensor:
+        vectors = ledger.operation((len(hidden), hidden.shape[-1]), hidden.dtype, (hidden,))
+        for dense, activation in zip(self.dense, self._activations(), strict=True):
+            vectors = cast(Linear, dense).account(vectors, ledger, activation)
+        return ledger.operation(vectors.shape, vectors.dtype, (vectors,)) if self.settings.normalized else vectors
+
+    def _activations(self) -> list[str | None]:
+        return [None if one.activation == "identity" else one.activation for one in self.settings.dense]
+
+
 def _read_prompts(prompts: Any) -> tuple[tuple[str, str], ...]:
     """Names and texts as pairs. InputError for what is neither a mapping nor pairs of strings, and for a name twice."""
     pairs = tuple(prompts.items()) if isinstance(prompts, Mapping) else prompts
@@ -116,7 +177,7 @@ def pool(
     hidden: Float[Tensor, "batch length hidden"],
     key_mask: Bool[Tensor, "batch length"] | None,
 ) -> Float[Tensor, "batch hidden"]:
-    """One vector a text from its real tokens, as sentence-transformers pools; zeros for a text without any.
+    """One vector a text from its real tokens, as sentence-transformers pools; zeros for a text without any. No `dense`.
 
     The first token is the first real one: the state before a text that was padded on the left is nobody's.
     """

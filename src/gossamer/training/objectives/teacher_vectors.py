@@ -33,9 +33,9 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     """The student's vector of a text becomes its teacher's, from texts alone (LEAF: arXiv 2509.12539).
 
     loss: "cosine", the mean of 1 - cos, or "l2", the mean squared distance of whole vectors. Both models have the head
-    `SentenceEmbedding` and vectors of one width; LEAF's linear map between widths is not there. teacher: a checkpoint,
-    or None where `gossamer.distill` gives the model. A row is a text, a document of a text file or one with a text;
-    what it says beside that is not read. Held out are told the same loss and the mean cosine.
+    `SentenceEmbedding` and vectors of one width; LEAF's linear map between widths is a `DenseLayer` of the student's
+    head. teacher: a checkpoint, or None where `gossamer.distill` gives the model. A row is a text, a document of a text
+    file or one with a text; what it says beside that is not read. Held out are told the same loss and the mean cosine.
     """
 
     heads: ClassVar[tuple[type[Head], ...]] = (SentenceEmbedding,)
@@ -76,14 +76,17 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
 
     def attach(self, model: Model, seed: int, processes: int) -> None:
         given = find_teacher(model, self.teacher)
-        heads = [one.architecture.head for one in (given.model, model)]
-        if not isinstance(heads[0], SentenceEmbedding):
+        if not isinstance(given.model.architecture.head, SentenceEmbedding):
             raise InputError("the teacher has no vectors of texts; load it with head='embed'")
         check_teacher(given.model, model, scores=False, cosine=False)
-        widths = [one.architecture.hidden_size for one in (given.model, model)]
-        if widths[0] != widths[1]:
+        theirs, ours = (
+            cast(SentenceEmbedding, one.head).vector_size(one.hidden_size)
+            for one in (given.model.architecture, model.architecture)
+        )
+        if theirs != ours:
             raise InputError(
-                f"the teacher's vectors have {widths[0]} numbers and the student's {widths[1]}; take one width"
+                f"the teacher's vectors have {theirs} numbers and the student's {ours}; take one width, or give the "
+                f"student's head a map to it: dense=(DenseLayer(size={theirs}, activation='identity'),)"
             )
         given.give_to(model)
 
