@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from rich.text import Text
 from typer import Argument, Option
 
 from gossamer.cli.columns import Columns, read_columns
@@ -80,7 +81,7 @@ def predict(
     if as_json:
         print_json({"out": str(out), "rows": len(rows)})
     else:
-        show(f"{plural(len(rows), 'row')} written to {out}")
+        show(Text(f"{plural(len(rows), 'row')} written to {out}", no_wrap=True, overflow="ignore"))
 
 
 def _read(files: Sequence[Path], named_columns: Mapping[str, str]) -> list[_Row]:

@@ -112,11 +112,16 @@ class SentencePairsObjective(VectorObjective, RowObjective, kind="sentence-pairs
         if self.criterion in (None, "in-batch-negatives") and rows < 2:
             raise InputError(f"batch.rows is {rows}; an anchor is told from those of other rows: give 2 or more")
 
+    def settle_head(self, head: Head, rows: Sequence[LabelledRow]) -> Head:
+        """The head as it is; InputError for rows, held out or not, that are not of one kind."""
+        if rows:
+            self._check_rows(cast(Sequence[PairRow], rows))
+        return head
+
     def encode(
         self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
     ) -> list[Example]:
         pairs = cast(Sequence[PairRow], rows)
-        self._check_rows(pairs)
         embedding = cast(SentenceEmbedding, head)
         prompt = embedding.resolve_prompt()
         if prompt and not embedding.include_prompt:
