@@ -23,7 +23,7 @@ from gossamer.text.speeches import speeches
 __all__ = ["Document", "InputStream", "Split", "input_bytes", "read_documents"]
 
 SPEECHES = "speeches"
-_TELLING_LINE = re.compile(rb"[^\s\[{][^\n]*\n")
+_TELLING = re.compile(rb"[^\s\[{]")
 
 Told = Callable[[int], None]
 Remark = Callable[[str], None]
@@ -223,12 +223,18 @@ class _FromFirstLine(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         data = self._read(len(buffer))
         if not self._begun:
-            while not _TELLING_LINE.search(data) and (more := self._read(len(buffer) - len(data))):
+            while not _tells(data) and (more := self._read(len(buffer) - len(data))):
                 data += more
             self._begun = True
         buffer[: len(data)] = data
         self._told(len(data))
         return len(data)
+
+
+def _tells(data: bytes) -> bool:
+    """Whether there is a whole line, or its end, with more in it than space and a bracket."""
+    first = _TELLING.search(data)
+    return first is not None and data.find(b"\n", first.end()) >= 0
 
 
 @contextmanager
