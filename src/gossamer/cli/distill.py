@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from rich.text import Text
-from typer import Argument, BadParameter, Exit, Option
+from typer import Argument, BadParameter, Option
 
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.options import AsJson
 from gossamer.cli.output import check_directory, note, print_json, show, working
-from gossamer.cli.train import Resume
+from gossamer.cli.runs import Resume, ResumeOption, is_first, stoppable
 from gossamer.errors import quote
 
 __all__ = ["distill"]
@@ -47,9 +46,7 @@ def distill(
     cosine_weight: Annotated[float, Option(metavar="X", help="Of the cosine of the last states; 0: none.")] = 1.0,
     epochs: Annotated[float, Option(metavar="N", help="How often everything is read.")] = 3.0,
     change: Changes = None,
-    resume: Annotated[
-        Resume, Option(metavar="HOW", help="auto goes on with a run that is there; never; must.")
-    ] = Resume.auto,
+    resume: ResumeOption = Resume.auto,
     as_json: AsJson = False,
 ) -> None:
     """Make a smaller model of a larger one, which learns to say what the larger one says.
@@ -62,23 +59,15 @@ def distill(
     check_directory(out)
     with working("reading the teacher"):
         from gossamer.recipes import distill as make_smaller
-        from gossamer.training.stops import RunStopped
-    first = int(os.environ.get("RANK", "0")) == 0
-    try:
+    with stoppable(str(out), as_json):
         student, receipt = make_smaller(
             teacher, list(train), list(evaluate) if evaluate else None, layers=chosen, shape=shape.value,
             temperature=temperature, soft_weight=soft_weight, task_weight=task_weight, cosine_weight=cosine_weight,
             epochs=epochs, output=out, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
-    except RunStopped as stop:
-        if first:
-            note(str(stop))
-            if as_json:
-                print_json({"out": str(out), "stopped": str(stop), "signal": stop.signal})
-        raise Exit(128 + stop.signal) from None
-    if first and as_json:
+    if as_json and is_first():
         print_json({"out": str(out), "family": student.family, "receipt": receipt.to_dict()})
-    elif first:
+    elif is_first():
         show(Text.assemble(f"{receipt}\nsaved in ", (str(out / "last"), "bold"), no_wrap=True, overflow="ignore"))
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 from rich.text import Text
-from typer import Exit, Option
+from typer import Option
 
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.columns import Columns, read_columns
 from gossamer.cli.options import AsJson, ModelName
 from gossamer.cli.output import check_directory, note, print_json, show, working
-from gossamer.cli.train import Resume
+from gossamer.cli.runs import Resume, ResumeOption, is_first, stoppable
 
 __all__ = ["finetune"]
 
@@ -36,9 +35,7 @@ def finetune(
     patience: Annotated[int | None, Option(metavar="N", help="Epochs without a better one; then it ends.")] = None,
     seed: Annotated[int, Option(metavar="N", help="Of the head, the order and dropout.")] = 0,
     change: Changes = None,
-    resume: Annotated[
-        Resume, Option(metavar="HOW", help="auto goes on with a run that is there; never; must.")
-    ] = Resume.auto,
+    resume: ResumeOption = Resume.auto,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a pretrained model on labelled rows: classes, several labels, numbers, tags of words, answers.
@@ -50,23 +47,15 @@ def finetune(
     columns, changes = read_columns(column), read_changes(change)
     with working("reading the model"):
         from gossamer.recipes import finetune as tune
-        from gossamer.training.stops import RunStopped
-    first = int(os.environ.get("RANK", "0")) == 0
-    try:
+    with stoppable(str(out), as_json):
         _, receipt = tune(
             model, train, _held_out(evaluate), epochs=epochs, output=out, head=head, labels=label, columns=columns,
             learning_rate=learning_rate, batch=batch, length=length, metric=metric, patience=patience, seed=seed,
             settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
-    except RunStopped as stop:
-        if first:
-            note(str(stop))
-            if as_json:
-                print_json({"out": str(out), "stopped": str(stop), "signal": stop.signal})
-        raise Exit(128 + stop.signal) from None
-    if first and as_json:
+    if as_json and is_first():
         print_json({"out": str(out), "receipt": receipt.to_dict()})
-    elif first:
+    elif is_first():
         where = Text.assemble("saved in ", (str(out), "bold"), no_wrap=True, overflow="ignore")
         show(Text.assemble(f"{receipt}\n", where))
 

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from rich.text import Text
-from typer import Argument, Exit, Option
+from typer import Argument, Option
 
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.options import AsJson
 from gossamer.cli.output import check_directory, harmless, note, print_json, show, working
+from gossamer.cli.runs import Resume, ResumeOption, is_first, stoppable
 
 __all__ = ["train"]
-
-
-class Resume(StrEnum):
-    """What is done where a run is there already."""
-
-    auto = "auto"
-    never = "never"
-    must = "must"
 
 
 def train(
     config: Annotated[Path, Argument(metavar="CONFIG.yaml", help="Model, data and settings of the run.")],
     out: Annotated[Path | None, Option(metavar="DIR", help="Where to write, instead of the config's output.")] = None,
     change: Changes = None,
-    resume: Annotated[
-        Resume, Option(metavar="HOW", help="auto goes on with a run that is there; never; must.")
-    ] = Resume.auto,
+    resume: ResumeOption = Resume.auto,
     as_json: AsJson = False,
 ) -> None:
     """Train a language model, a classifier or a tagger as a config says.
@@ -47,19 +36,11 @@ def train(
     with working("reading the settings"):
         from gossamer.training.config import TrainingConfig
         from gossamer.training.loop import train as run
-        from gossamer.training.stops import RunStopped
 
         settings = TrainingConfig.read(config, changes)
-    first = int(os.environ.get("RANK", "0")) == 0
-    try:
+    with stoppable(settings.output, as_json):
         _, receipt = run(settings, resume=resume.value, remark=note)
-    except RunStopped as stop:
-        if first:
-            note(str(stop))
-            if as_json:
-                print_json({"out": settings.output, "stopped": str(stop), "signal": stop.signal})
-        raise Exit(128 + stop.signal) from None
-    if not first:
+    if not is_first():
         return
     if as_json:
         print_json({"out": settings.output, "receipt": receipt.to_dict()})

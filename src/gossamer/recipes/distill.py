@@ -15,6 +15,7 @@ from gossamer.models.checks import require
 from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassification, TokenClassification
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
+from gossamer.recipes.finetune import Data, read_data
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.recipes.student import Shape, describe_student, make_student
 from gossamer.settings import plain_fields
@@ -25,11 +26,8 @@ from gossamer.training.loop import train as run
 from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher
 from gossamer.training.receipt import TrainingReceipt
-from gossamer.training.rows import EVALUATION_ROWS, ROWS, RowSequence, check_rows
 
 __all__ = ["distill"]
-
-Data = str | Path | Sequence[str | Path] | RowSequence
 
 _TASKS: tuple[tuple[type[Head], str], ...] = (
     (CausalLM, "causal-lm"),
@@ -83,19 +81,19 @@ def distill(
     Source: Sanh et al. 2019 (arXiv 1910.01108), sections 2 and 3; Hinton et al. 2015 (arXiv 1503.02531), section 2.
     """
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
-    require(objective in (None, "embed"), "objective", objective, "'embed', or None for scores")
-    aim = None if objective == "embed" else _task(task, old)
+    aim = _aim(objective, task, old)
     new, asked, changes = _student(old, student, layers, shape)
     cosine = float(new.architecture.hidden_size == old.architecture.hidden_size)
     learnt = TeacherVectorsObjective(teacher=old.source) if aim is None else DistillationObjective(
         task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
         cosine_weight=cosine if cosine_weight is None else cosine_weight, matches=tuple(matches),
     )  # fmt: skip
+    sources, data = read_data(train, evaluate)
     with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
-        config, rows = _config(learnt, train, evaluate, epochs, str(folder), settings)
+        config = _config(learnt, data, epochs, str(folder), settings)
         Teacher.of(old).give_to(new)
         try:
-            new, trained = run(config, model=new, resume=resume, remark=remark, **rows)
+            new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
         finally:
             Teacher.take_from(new)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
@@ -111,6 +109,12 @@ def _student(
     made = make_student(teacher, layers, shape=shape).float()
     asked = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}
     return made, asked, describe_student(teacher, made, layers, shape)
+
+
+def _aim(objective: object, task: object, teacher: Model) -> Objective | None:
+    """The task beside the teacher's word; None where its vectors are learnt."""
+    require(objective in (None, "embed"), "objective", objective, "'embed', or None for scores")
+    return None if objective == "embed" else _task(task, teacher)
 
 
 def _task(task: object, teacher: Model) -> Objective:
@@ -135,37 +139,12 @@ def _task(task: object, teacher: Model) -> Objective:
 
 
 def _config(
-    objective: Objective, train: Data, evaluate: Data | None, epochs: float, output: str, settings: Mapping[str, Any]
-) -> tuple[TrainingConfig, dict[str, Any]]:
-    """The settings of the run, and the rows in memory that they name."""
+    objective: Objective, data: Mapping[str, Any], epochs: float, output: str, settings: Mapping[str, Any]
+) -> TrainingConfig:
+    """The settings of the run; data: those that name what is read."""
     length = {} if {"steps", "minutes", "epochs"} & settings.keys() else {"epochs": epochs}
-    rows: dict[str, Any] = {}
-    changes = dict(settings)
-    for field, argument, name, data in (
-        ("data.train", "rows", ROWS, train),
-        ("evaluation.data", "evaluation_rows", EVALUATION_ROWS, evaluate),
-    ):
-        if data is None:
-            continue
-        changes[field] = _file_names(data)
-        if changes[field] is None:
-            check_rows("train" if argument == "rows" else "evaluate", data)
-            changes[field], rows[argument] = name, data
-    start = {
-        "data": {"train": changes.pop("data.train")},
-        "output": output,
-        "objective": plain_fields(objective),
-        **length,
-    }
-    return TrainingConfig.read(start, changes), rows
-
-
-def _file_names(data: Data) -> str | list[str] | None:
-    """The names of files; None for rows in memory."""
-    if isinstance(data, str | Path):
-        return str(data)
-    listed = isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data)
-    return [str(one) for one in data] if listed else None  # type: ignore[union-attr]
+    start = {"data": {}, "output": output, "objective": plain_fields(objective), **length}
+    return TrainingConfig.read(start, {**settings, **data})
 
 
 def _receipt(

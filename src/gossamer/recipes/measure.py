@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -21,6 +20,7 @@ from gossamer.inspect.processor import read_processor
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
 from gossamer.recipes.compare import probe
+from gossamer.training.loop import threads_of
 
 __all__ = [
     "Latency",
@@ -96,7 +96,7 @@ def check_devices(models: Mapping[str, Model]) -> None:
 def _time(models: Mapping[str, Model], *, batch: int, tokens: int, threads: int, rounds: int) -> Latency:
     inputs = {name: texts_of(model, batch, tokens) for name, model in models.items() if reads(model, tokens)}
     samples: dict[str, list[float]] = {name: [] for name in inputs}
-    with _threads(threads):
+    with threads_of(threads):
         for name in inputs:
             _sample(models[name], inputs[name], at_least=0)
         for number in range(rounds):
@@ -125,16 +125,6 @@ def _quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
         return (seconds[0],) * 3
     low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return low, middle, high
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def reads(model: Model, tokens: int) -> bool:
