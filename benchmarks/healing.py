@@ -28,7 +28,7 @@ from gossamer.metrics.language import bits_per_token
 from gossamer.models import MaskedLM, Model
 from gossamer.recipes import heal
 from gossamer.text import read_documents, write_token_file
-from gossamer.training.journal import FILE, read_journal
+from gossamer.training.journal.journal import FILE, read_journal
 from gossamer.training.loop import train
 
 PAPER = {"original": 1.846, "random": 10.299, "copied": 1.957, "copied, all": 1.753, "copied, positions": 1.850}

@@ -28,9 +28,9 @@ from recompute_plots import recompute_plot
 from store import Records
 from torch import Tensor
 
-from gossamer.training.estimate_memory import peak_memory
-from gossamer.training.estimate_saved import Pass
-from gossamer.training.optimizers import OptimizerSettings
+from gossamer.training.estimate.memory import peak_memory
+from gossamer.training.estimate.saved import Pass
+from gossamer.training.optimization.optimizers import OptimizerSettings
 
 MEMORY_SCRIPT = Path(__file__).resolve().parent / "recompute_memory.py"
 MIB = 2**20

@@ -11,7 +11,7 @@ import torch
 from gossamer.models import Architecture, Model
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Full, Pattern, Strided, Window
-from gossamer.training.optimizers import OptimizerSettings, build_optimizer
+from gossamer.training.optimization.optimizers import OptimizerSettings, build_optimizer
 
 WAYS = ("nothing", "attention", "feed_forward", "both")
 

@@ -13,7 +13,7 @@ import gossamer as gs
 from gossamer.atomic_files import write_whole
 from gossamer.models import SentenceEmbedding
 from gossamer.text import byte_tokenizer, read_documents, write_token_file
-from gossamer.training.state import RunState, save_checkpoint
+from gossamer.training.resume.state import RunState, save_checkpoint
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o002, 0o077], ids=oct)

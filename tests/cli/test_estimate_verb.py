@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import gossamer as gs
-from gossamer.training.estimate import estimate
+from gossamer.training.estimate.estimate import estimate
 
 Command = Callable[..., Any]
 
@@ -98,7 +98,7 @@ def test_texts_with_labels_are_taken_to_be_long(gossamer: Command, config: Path)
 def test_a_checkpoint_is_reckoned_as_it_is(
     config: Path, chemistry_albert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.training.estimate.step_seconds", lambda *rest, **more: {"maps": 1.0})
+    monkeypatch.setattr("gossamer.training.estimate.estimate.step_seconds", lambda *rest, **more: {"maps": 1.0})
     given = {
         "model": str(chemistry_albert),
         "data": {"train": "speeches", "tokenizer": "bytes"},

@@ -19,9 +19,9 @@ from gossamer.kernels import ACTIVATIONS
 from gossamer.layers import DENSE, Linear, LowRank, Storage, storage_from_dict
 from gossamer.models import Architecture, Model
 from gossamer.recipes.storages import merge, store
-from gossamer.training.estimate_memory import peak_memory
-from gossamer.training.estimate_saved import Pass
-from gossamer.training.optimizers import OptimizerSettings
+from gossamer.training.estimate.memory import peak_memory
+from gossamer.training.estimate.saved import Pass
+from gossamer.training.optimization.optimizers import OptimizerSettings
 
 SETTINGS = {
     "vocab_size": 50,

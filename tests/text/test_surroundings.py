@@ -8,7 +8,7 @@ from tokenizers.processors import TemplateProcessing
 from gossamer.errors import InputError
 from gossamer.text import Tokenizer
 from gossamer.text.surroundings import special_tokens_around
-from gossamer.training.packing import Frame, frame_of
+from gossamer.training.data.packing import Frame, frame_of
 
 
 def knowing(letters: str) -> Tokenizer:

@@ -18,9 +18,10 @@ from typing import Any
 from tiny_runs import decoder_config
 
 from gossamer.checkpoints import replace
-from gossamer.training import run, state
-from gossamer.training.journal import Journal
+from gossamer.training import run
+from gossamer.training.journal.journal import Journal
 from gossamer.training.loop import train
+from gossamer.training.resume import state
 
 STEPS = 18
 """Of which an epoch is 8."""

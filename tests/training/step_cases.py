@@ -25,8 +25,8 @@ from gossamer.models import (
 )
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Fixed, Full, Pattern, Strided, Window
-from gossamer.training.estimate_saved import Pass
-from gossamer.training.optimizers import OptimizerSettings
+from gossamer.training.estimate.saved import Pass
+from gossamer.training.optimization.optimizers import OptimizerSettings
 
 PATTERNS: dict[str, Pattern] = {
     "full": Full(causal=True),

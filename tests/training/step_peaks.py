@@ -16,7 +16,7 @@ from peak_memory import extra_memory  # noqa: E402
 from step_cases import Case, batch  # noqa: E402
 
 from gossamer.models import Model  # noqa: E402
-from gossamer.training.optimizers import build_optimizer  # noqa: E402
+from gossamer.training.optimization.optimizers import build_optimizer  # noqa: E402
 
 STEPS = 2
 

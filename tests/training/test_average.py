@@ -11,9 +11,9 @@ from tiny_labels import labels_config
 from tiny_runs import assert_same_run, decoder_config, tensors
 
 import gossamer as gs
-from gossamer.training.average import AverageSettings, decay_at
 from gossamer.training.config import TrainingConfig
-from gossamer.training.estimate import estimate
+from gossamer.training.estimate.estimate import estimate
+from gossamer.training.optimization.average import AverageSettings, decay_at
 
 STEPS = 6
 EVALUATED = {"evaluation": {"held_out": 0.2, "every": 2}, "checkpoints": {"every": 1, "keep": 99}}

@@ -28,7 +28,7 @@ from gossamer.text import (
     train_tokenizer,
     write_token_file,
 )
-from gossamer.training.data import Batches, open_tokens
+from gossamer.training.data.token_batches import Batches, open_tokens
 from gossamer.training.objectives import Objective
 
 END = 256
@@ -81,7 +81,7 @@ def test_a_step_is_the_same_in_a_new_process(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from gossamer.text import TokenFile, byte_tokenizer\n"
-        "from gossamer.training.data import Batches\n"
+        "from gossamer.training.data.token_batches import Batches\n"
         "from gossamer.training.objectives import Objective\n"
         f"path = sys.argv[1]\nprint({{name: one.tolist() for name, one in {call}.items()}})"
     )

@@ -12,8 +12,8 @@ from tiny_runs import decoder_config, encoder_config
 import gossamer as gs
 from gossamer.patterns import Fixed, Full, Strided, Window
 from gossamer.training.config import TrainingConfig
-from gossamer.training.config_models import read_pattern
-from gossamer.training.config_reading import changed
+from gossamer.training.config.models import read_pattern
+from gossamer.training.config.reading import changed
 
 
 def test_a_config_is_written_and_read_back_equal(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import gossamer as gs
 from gossamer.patterns import Chunks, Fixed, Full, Pattern, PerHead, Prefix, Sink, Strided, Union, Window
 from gossamer.settings import plain
 from gossamer.training.config import TrainingConfig
-from gossamer.training.config_models import read_pattern
+from gossamer.training.config.models import read_pattern
 
 OBJECTS: list[Pattern] = [
     Full(causal=True),

@@ -14,7 +14,7 @@ from tiny_labels import labels_config
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.training.config import TrainingConfig
-from gossamer.training.estimate import Estimate, estimate, rows_of_budget
+from gossamer.training.estimate.estimate import Estimate, estimate, rows_of_budget
 from gossamer.training.material import gather
 from gossamer.training.processes import Processes
 
@@ -23,7 +23,7 @@ NAMES = {"classification": ["book", "film", "song"], "tagging": ["B-PER", "I-PER
 
 @pytest.fixture(autouse=True)
 def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gossamer.training.estimate.step_seconds", lambda *rest, **more: {"maps": 1.0})
+    monkeypatch.setattr("gossamer.training.estimate.estimate.step_seconds", lambda *rest, **more: {"maps": 1.0})
 
 
 def named(folder: Path, kind: str, **changes: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def named(folder: Path, kind: str, **changes: Any) -> dict[str, Any]:
 
 def told_kept(estimated: Estimate) -> int:
     """All that is kept where the backward pass begins."""
-    from gossamer.training.estimate_saved import Pass, parts_of
+    from gossamer.training.estimate.saved import Pass, parts_of
 
     step = Pass(rows=estimated.rows, length=estimated.length, padded=True)
     return sum(part.kept for part in parts_of(estimated.architecture, step))

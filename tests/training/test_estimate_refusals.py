@@ -12,13 +12,13 @@ import gossamer as gs
 from gossamer.models import Model
 from gossamer.text import byte_tokenizer
 from gossamer.training.config import TrainingConfig
-from gossamer.training.config_reading import changed
-from gossamer.training.estimate import estimate
+from gossamer.training.config.reading import changed
+from gossamer.training.estimate.estimate import estimate
 
 
 @pytest.fixture(autouse=True)
 def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gossamer.training.estimate.step_seconds", lambda *rest, **more: {"maps": 1.0})
+    monkeypatch.setattr("gossamer.training.estimate.estimate.step_seconds", lambda *rest, **more: {"maps": 1.0})
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gossamer import InputError
-from gossamer.training import journal_live
-from gossamer.training.journal import FILE, PLOT, Journal, read_journal
-from gossamer.training.journal_live import LiveLine, describe, memory_in_use
-from gossamer.training.journal_plot import thinned
+from gossamer.training.journal import live as journal_live
+from gossamer.training.journal.journal import FILE, PLOT, Journal, read_journal
+from gossamer.training.journal.live import LiveLine, describe, memory_in_use
+from gossamer.training.journal.plot import thinned
 
 
 def record(journal: Journal, steps: range) -> None:

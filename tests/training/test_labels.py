@@ -20,7 +20,7 @@ from gossamer.errors import InputError
 from gossamer.models.heads import SequenceClassification, TokenClassification
 from gossamer.text import Document
 from gossamer.training.config import TrainingConfig
-from gossamer.training.labelled import LabelledBatches
+from gossamer.training.data.labelled import LabelledBatches
 from gossamer.training.loop import train
 from gossamer.training.material import gather
 from gossamer.training.objectives import ClassificationObjective, LabelObjective, TaggingObjective

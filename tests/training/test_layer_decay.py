@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import gossamer as gs
 from gossamer.models import Architecture, Model
-from gossamer.training.layer_depths import depths_from_top
-from gossamer.training.optimizers import OptimizerSettings, build_optimizer
+from gossamer.training.optimization.layer_depths import depths_from_top
+from gossamer.training.optimization.optimizers import OptimizerSettings, build_optimizer
 
 DECAY = 0.5
 

@@ -16,15 +16,15 @@ from gossamer.models import Architecture, MaskedLM
 from gossamer.models.model import Model
 from gossamer.recipes.storages import store
 from gossamer.text import byte_tokenizer
-from gossamer.training import journal as journal_module
 from gossamer.training import run as run_module
-from gossamer.training import state as state_module
 from gossamer.training.config import TrainingConfig
-from gossamer.training.data import Batches, open_tokens
-from gossamer.training.estimate import estimate
+from gossamer.training.data.token_batches import Batches, open_tokens
+from gossamer.training.estimate.estimate import estimate
 from gossamer.training.evaluation import Evaluation
+from gossamer.training.journal import journal as journal_module
 from gossamer.training.loop import train
-from gossamer.training.schedules import rate_at
+from gossamer.training.optimization.schedules import rate_at
+from gossamer.training.resume import state as state_module
 
 
 def batches_of(config: TrainingConfig, **changes: Any) -> Batches:

@@ -14,9 +14,9 @@ import tokenizers
 from gossamer.errors import InputError
 from gossamer.text import Document, Tokenizer, byte_tokenizer, speeches, tokenize, train_tokenizer
 from gossamer.text.word_marks import _byte_edges
-from gossamer.training.data import Batches
-from gossamer.training.masking import Masker
+from gossamer.training.data.token_batches import Batches
 from gossamer.training.objectives import Masking, Objective
+from gossamer.training.objectives.masker import Masker
 
 KINDS = ("token", "whole-word", "n-gram")
 TEXTS = [speech.text[:6000] for speech in speeches()[:12]]

@@ -208,7 +208,7 @@ def test_processes_share_the_groups(tmp_path: Path, world: int) -> None:
 def test_budgets_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         gs.train(decoder_config(tmp_path, **changes))
-    from gossamer.training.estimate import estimate
+    from gossamer.training.estimate.estimate import estimate
 
     with pytest.raises(InputError, match=message):
         estimate(decoder_config(tmp_path, **changes))

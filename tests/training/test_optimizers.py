@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gossamer import InputError
-from gossamer.training.optimizers import Lamb, OptimizerSettings, build_optimizer
+from gossamer.training.optimization.optimizers import Lamb, OptimizerSettings, build_optimizer
 
 NAMES = ("adamw", "adafactor", "lamb")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossamer.errors import InputError
-from gossamer.training.orders import Grouped, Order, Shuffled
+from gossamer.training.data.orders import Grouped, Order, Shuffled
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 

@@ -19,9 +19,9 @@ from tiny_runs import assert_same_run, checkpoints, decoder_config, journal, lla
 import gossamer as gs
 from gossamer.text import TokenFile, byte_tokenizer
 from gossamer.training import run as run_module
-from gossamer.training.data import Batches
+from gossamer.training.data.token_batches import Batches
 from gossamer.training.loop import train
-from gossamer.training.state import newest_checkpoint
+from gossamer.training.resume.state import newest_checkpoint
 from gossamer.training.stops import RunStopped, StopRequest
 
 

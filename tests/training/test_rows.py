@@ -12,7 +12,7 @@ from tiny_runs import assert_same_run, decoder_config, write_text
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.training.config import DataSettings, TrainingConfig
+from gossamer.training.config.training import DataSettings, TrainingConfig
 
 
 class Table:

@@ -18,8 +18,8 @@ from gossamer.models import Model
 from gossamer.text import TokenFile, Tokenizer
 from gossamer.training import run as run_module
 from gossamer.training.config import TrainingConfig
-from gossamer.training.resume import check_same_run
-from gossamer.training.state import RunState, newest_checkpoint, save_checkpoint, sweep
+from gossamer.training.resume.same_run import check_same_run
+from gossamer.training.resume.state import RunState, newest_checkpoint, save_checkpoint, sweep
 from gossamer.training.stops import StopRequest
 
 

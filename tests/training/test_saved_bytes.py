@@ -16,8 +16,8 @@ from torch import Tensor
 from gossamer.layers import LowRank
 from gossamer.models import Architecture, DistanceTable, Model, Norm, Rotary, StoredMaps
 from gossamer.patterns import Global, Window
-from gossamer.training.estimate_memory import peak_memory
-from gossamer.training.estimate_saved import parts_of, trained_model
+from gossamer.training.estimate.memory import peak_memory
+from gossamer.training.estimate.saved import parts_of, trained_model
 
 RMS = Norm(kind="rms", bias=False, eps=1e-6)
 

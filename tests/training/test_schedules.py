@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossamer import InputError
-from gossamer.training.schedules import Schedule, rate_at
+from gossamer.training.optimization.schedules import Schedule, rate_at
 
 NAMES = ("cosine", "linear", "inverse-sqrt", "constant")
 

@@ -15,11 +15,11 @@ from step_cases import Case
 
 from gossamer import InputError
 from gossamer.models import Model, QuestionAnswering
-from gossamer.training.estimate import estimate_step
-from gossamer.training.estimate_memory import peak_memory
-from gossamer.training.estimate_saved import parts_of
-from gossamer.training.estimate_time import count_work, step_seconds
-from gossamer.training.optimizers import build_optimizer
+from gossamer.training.estimate.estimate import estimate_step
+from gossamer.training.estimate.memory import peak_memory
+from gossamer.training.estimate.saved import parts_of
+from gossamer.training.estimate.step_time import count_work, step_seconds
+from gossamer.training.optimization.optimizers import build_optimizer
 
 SHARE = 0.2
 """How far from the measured peak the estimate may be."""

@@ -14,7 +14,7 @@ from gossamer.cli.options import AsJson
 from gossamer.cli.output import print_json, show, working
 
 if TYPE_CHECKING:
-    from gossamer.training.estimate import Estimate
+    from gossamer.training.estimate.estimate import Estimate
 
 __all__ = ["estimate"]
 
@@ -33,7 +33,7 @@ def estimate(
     changes = read_changes(change)
     with working("measuring this machine"):
         from gossamer.training.config import TrainingConfig
-        from gossamer.training.estimate import estimate as reckon
+        from gossamer.training.estimate.estimate import estimate as reckon
 
         estimated = reckon(TrainingConfig.read(config, changes), processes=processes)
     if as_json:

@@ -20,7 +20,7 @@ from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.recipes.student import Shape, describe_student, make_student
 from gossamer.settings import plain_fields
 from gossamer.training.config import TrainingConfig
-from gossamer.training.config_reading import read_settings
+from gossamer.training.config.reading import read_settings
 from gossamer.training.loop import Resume
 from gossamer.training.loop import train as run
 from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherVectorsObjective

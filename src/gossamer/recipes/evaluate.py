@@ -11,9 +11,9 @@ from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.columns import find_columns
 from gossamer.recipes.finetune import NOTHING, Data, first_row, read_data
-from gossamer.training.config_reading import read_settings
+from gossamer.training.config.reading import read_settings
+from gossamer.training.data.labelled import LabelledBatches
 from gossamer.training.evaluation import evaluate as measure
-from gossamer.training.labelled import LabelledBatches
 from gossamer.training.objectives import LabelObjective, Objective
 from gossamer.training.processes import Processes
 

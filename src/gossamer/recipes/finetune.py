@@ -18,12 +18,12 @@ from gossamer.recipes.columns import LabelledColumns, check_head, find_columns
 from gossamer.recipes.new_head import fits, with_new_head
 from gossamer.text import Document, read_documents
 from gossamer.training.config import TrainingConfig
-from gossamer.training.labelled import read_rows
+from gossamer.training.data.labelled import read_rows
+from gossamer.training.data.rows import DataSources, RowSequence, as_document, check_rows, with_names
 from gossamer.training.loop import Resume
 from gossamer.training.loop import train as run
 from gossamer.training.objectives import LabelObjective
 from gossamer.training.receipt import TrainingReceipt
-from gossamer.training.rows import DataSources, RowSequence, as_document, check_rows, with_names
 
 __all__ = ["NOTHING", "Data", "finetune", "first_row", "read_data"]
 

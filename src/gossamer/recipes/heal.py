@@ -14,7 +14,7 @@ from gossamer.models.heads import MaskedLM, PreTraining
 from gossamer.models.model import Model
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.training.config import TrainingConfig
-from gossamer.training.config_reading import read_yaml
+from gossamer.training.config.reading import read_yaml
 from gossamer.training.evaluation import evaluate
 from gossamer.training.loop import only_run, threads_of, train
 from gossamer.training.material import gather

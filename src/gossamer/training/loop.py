@@ -16,10 +16,10 @@ from gossamer.errors import InputError, quote
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.training.config import TrainingConfig
+from gossamer.training.data.rows import DataSources, RowSequence
 from gossamer.training.material import check_output, gather
 from gossamer.training.processes import Processes
 from gossamer.training.receipt import TrainingReceipt
-from gossamer.training.rows import DataSources, RowSequence
 from gossamer.training.run import Run
 from gossamer.training.stops import RunStopped, StopRequest, listening
 

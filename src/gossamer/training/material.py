@@ -18,17 +18,17 @@ from gossamer.layers.linear import frozen_names
 from gossamer.models.model import Model
 from gossamer.text import Document, TokenFile, Tokenizer, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
-from gossamer.training.adapters import adapted_maps
 from gossamer.training.best import check_metric
 from gossamer.training.config import TrainingConfig
-from gossamer.training.data import Batches, open_tokens
-from gossamer.training.journal import find_tensorboard
-from gossamer.training.labelled import read_rows
+from gossamer.training.data.labelled import read_rows
+from gossamer.training.data.rows import FILES, DataSources
+from gossamer.training.data.token_batches import Batches, open_tokens
+from gossamer.training.journal.journal import find_tensorboard
 from gossamer.training.objectives import BatchSource, LanguageObjective
 from gossamer.training.objectives.labels import LabelledRow
+from gossamer.training.optimization.adapters import adapted_maps
 from gossamer.training.processes import Processes
-from gossamer.training.rows import FILES, DataSources
-from gossamer.training.state import newest_checkpoint
+from gossamer.training.resume.state import newest_checkpoint
 
 __all__ = [
     "Material",

@@ -18,21 +18,21 @@ from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import GossamerError, InputError
 from gossamer.models.model import Model
-from gossamer.training.adapters import adapt, learning_names, merge_maps, merged
-from gossamer.training.average import Average, is_average
 from gossamer.training.best import direction_of, ends_epoch, is_better, value_of
 from gossamer.training.config import TrainingConfig
-from gossamer.training.config_models import with_recompute
+from gossamer.training.config.models import with_recompute
 from gossamer.training.evaluation import Evaluation, evaluate
-from gossamer.training.journal import Journal
-from gossamer.training.layer_depths import depths_from_top
+from gossamer.training.journal.journal import Journal
 from gossamer.training.material import Material, how_many_steps, trained_names
-from gossamer.training.optimizers import build_optimizer
+from gossamer.training.optimization.adapters import adapt, learning_names, merge_maps, merged
+from gossamer.training.optimization.average import Average, is_average
+from gossamer.training.optimization.layer_depths import depths_from_top
+from gossamer.training.optimization.optimizers import build_optimizer
+from gossamer.training.optimization.schedules import rate_at
 from gossamer.training.processes import Processes, full_state
 from gossamer.training.receipt import TrainingReceipt, conditions_of
-from gossamer.training.resume import check_same_run
-from gossamer.training.schedules import rate_at
-from gossamer.training.state import (
+from gossamer.training.resume.same_run import check_same_run
+from gossamer.training.resume.state import (
     RunState,
     load_checkpoint,
     newest_checkpoint,

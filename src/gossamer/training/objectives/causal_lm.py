@@ -10,9 +10,9 @@ import numpy as np
 
 from gossamer.models.heads import CausalLM, Head
 from gossamer.text import Tokenizer
+from gossamer.training.data.packing import Frame, Rows
 from gossamer.training.objectives.base import IGNORED
 from gossamer.training.objectives.language import Labeller, LanguageObjective
-from gossamer.training.packing import Frame, Rows
 
 __all__ = ["CausalObjective"]
 

@@ -15,8 +15,8 @@ from gossamer.metrics.language import bits_per_byte, perplexity
 from gossamer.models import Model, count_labels
 from gossamer.models.checks import require, require_choice, require_count, require_rate
 from gossamer.text import Tokenizer
+from gossamer.training.data.packing import Frame, Rows
 from gossamer.training.objectives.base import Batch, Direction, Objective
-from gossamer.training.packing import Frame, Rows
 
 __all__ = ["Labeller", "LanguageObjective", "Masking"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.text import Tokenizer, byte_tokenizer
-from gossamer.training.masking import Masker
+from gossamer.training.data.packing import Frame, Rows, frame_of
 from gossamer.training.objectives.base import BatchSource
 from gossamer.training.objectives.language import Labeller, LanguageObjective
-from gossamer.training.packing import Frame, Rows, frame_of
+from gossamer.training.objectives.masker import Masker
 
 __all__ = ["MOST_WITHOUT_LABELS", "MaskingObjective"]
 

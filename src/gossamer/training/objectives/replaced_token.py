@@ -20,10 +20,10 @@ from gossamer.models import Architecture, Model
 from gossamer.models.checks import is_finite, require, require_positive
 from gossamer.models.heads import Head, MaskedLM, ReplacedToken
 from gossamer.text import Tokenizer
+from gossamer.training.data.packing import Rows
 from gossamer.training.objectives.base import IGNORED, Batch, Direction, unwrapped
 from gossamer.training.objectives.language import Labeller
 from gossamer.training.objectives.masking import MaskingObjective
-from gossamer.training.packing import Rows
 
 __all__ = ["ReplacedTokenObjective", "generator_of"]
 

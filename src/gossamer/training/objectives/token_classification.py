@@ -19,10 +19,10 @@ from gossamer.models.heads import Head, TokenClassification
 from gossamer.text import Document, Tokenizer
 from gossamer.text.label_schemes import find_scheme
 from gossamer.text.words import continues_word
+from gossamer.training.data.packing import Frame, frame_of
 from gossamer.training.objectives.base import IGNORED, Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.class_weights import WeightedLabels
 from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number
-from gossamer.training.packing import Frame, frame_of
 
 __all__ = ["TaggingObjective"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, differences
-from gossamer.training.state import RunState
+from gossamer.training.resume.state import RunState
 
 __all__ = ["check_same_run"]
 

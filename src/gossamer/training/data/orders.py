@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from gossamer.errors import InputError, plural
-from gossamer.training.packing import ROWS, remembered
+from gossamer.training.data.packing import ROWS, remembered
 
 __all__ = ["Grouped", "Order", "Shuffled"]
 

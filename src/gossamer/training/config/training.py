@@ -21,15 +21,15 @@ from gossamer.models.checks import (
     require_positive,
 )
 from gossamer.settings import plain_fields
-from gossamer.training.adapters import AdapterSettings
-from gossamer.training.average import AverageSettings
 from gossamer.training.best import check_metric
-from gossamer.training.config_models import ModelSettings
-from gossamer.training.config_reading import changed, read_settings, read_yaml
+from gossamer.training.config.models import ModelSettings
+from gossamer.training.config.reading import changed, read_settings, read_yaml
+from gossamer.training.data.rows import IN_MEMORY, ROWS
 from gossamer.training.objectives import CausalObjective, Objective
-from gossamer.training.optimizers import OptimizerSettings
-from gossamer.training.rows import IN_MEMORY, ROWS
-from gossamer.training.schedules import Schedule
+from gossamer.training.optimization.adapters import AdapterSettings
+from gossamer.training.optimization.average import AverageSettings
+from gossamer.training.optimization.optimizers import OptimizerSettings
+from gossamer.training.optimization.schedules import Schedule
 
 __all__ = [
     "BatchSettings",

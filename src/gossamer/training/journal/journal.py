@@ -14,8 +14,8 @@ from typing import IO, Any
 from gossamer.atomic_files import write_whole
 from gossamer.errors import InputError, quote
 from gossamer.regular_files import open_regular
-from gossamer.training.journal_live import LiveLine
-from gossamer.training.journal_plot import plot_losses
+from gossamer.training.journal.live import LiveLine
+from gossamer.training.journal.plot import plot_losses
 
 __all__ = ["FILE", "PLOT", "Journal", "find_tensorboard", "read_journal"]
 

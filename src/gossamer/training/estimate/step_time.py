@@ -20,8 +20,8 @@ from gossamer.models.account import model_without_memory
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import MaskedLM, PreTraining
 from gossamer.models.next_token import next_token_loss
-from gossamer.training.estimate_saved import Pass, parts_of
-from gossamer.training.optimizers import OptimizerSettings, build_optimizer
+from gossamer.training.estimate.saved import Pass, parts_of
+from gossamer.training.optimization.optimizers import OptimizerSettings, build_optimizer
 
 __all__ = ["Work", "count_work", "step_seconds"]
 

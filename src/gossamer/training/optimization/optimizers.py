@@ -26,7 +26,7 @@ class OptimizerSettings:
     `betas`: of the running means of the gradient and its square; (0.9, 0.999) unless given; Adafactor has none.
     `eps`: 1e-8 for AdamW, 1e-6 for LAMB and float32's resolution, 1.2e-7, for Adafactor unless given. Adafactor's rate
     is relative to the size of the weights: 0.01 is its paper's. `layer_decay`: the rate of what stands d steps below
-    the top is the rate times layer_decay^d (`gossamer.training.layer_depths`); None is one rate for all. Sources:
+    the top is the rate times layer_decay^d (`training.optimization.layer_depths`); None is one rate for all. Sources:
     Howard and Ruder 2018, section 3.2 (1 / 2.6); Clark et al. 2020, appendix B (0.8), whose code gives all but the head
     one power more.
     """

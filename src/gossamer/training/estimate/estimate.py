@@ -19,15 +19,15 @@ from gossamer.models.architecture import Architecture
 from gossamer.models.model import Model
 from gossamer.text import Tokenizer
 from gossamer.text.encoding import count_ids, fingerprint
-from gossamer.training.adapters import adapted, adapted_maps, learning_names
 from gossamer.training.config import TrainingConfig
-from gossamer.training.config_models import with_recompute
-from gossamer.training.estimate_memory import Memory, peak_memory
-from gossamer.training.estimate_saved import Pass
-from gossamer.training.estimate_time import step_seconds
+from gossamer.training.config.models import with_recompute
+from gossamer.training.estimate.memory import Memory, peak_memory
+from gossamer.training.estimate.saved import Pass
+from gossamer.training.estimate.step_time import step_seconds
 from gossamer.training.material import check_model, check_prompt, check_words, trained_names
 from gossamer.training.objectives import LabelObjective, Objective
-from gossamer.training.optimizers import OptimizerSettings
+from gossamer.training.optimization.adapters import adapted, adapted_maps, learning_names
+from gossamer.training.optimization.optimizers import OptimizerSettings
 from gossamer.training.processes import Processes
 
 __all__ = ["Estimate", "estimate", "estimate_step", "rows_of_budget"]

@@ -15,11 +15,11 @@ from gossamer.checks import require_whole
 from gossamer.errors import InputError
 from gossamer.models.checks import MOST_ROWS, require, require_choice, require_count, require_flag
 from gossamer.text import Split, TokenFile, Tokenizer, read_documents, tokenize
-from gossamer.training.held_out import HeldOutBy, hold_out
+from gossamer.training.data.held_out import HeldOutBy, hold_out
+from gossamer.training.data.orders import Grouped
+from gossamer.training.data.packing import Corpus, Frame, Line, Rows, Stream, Windows
 from gossamer.training.objectives import IGNORED, CausalObjective, LanguageObjective
 from gossamer.training.objectives.language import Labeller
-from gossamer.training.orders import Grouped
-from gossamer.training.packing import Corpus, Frame, Line, Rows, Stream, Windows
 
 __all__ = ["Batches", "HeldOutBy", "open_tokens"]
 

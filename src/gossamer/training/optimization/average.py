@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gossamer.models.checks import require, require_positive
 from gossamer.training.processes import whole
-from gossamer.training.state import placed
+from gossamer.training.resume.state import placed
 
 __all__ = ["Average", "AverageSettings", "decay_at", "is_average"]
 

@@ -14,7 +14,7 @@ from gossamer.models.checks import require
 from gossamer.models.decoders import Form, Heads, decoder, sparse_transformer
 from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern, pattern_from_dict
-from gossamer.training.adapters import AdapterSettings
+from gossamer.training.optimization.adapters import AdapterSettings
 
 __all__ = ["DecoderSettings", "ModelSettings", "SparseTransformerSettings", "read_pattern", "with_recompute"]
 

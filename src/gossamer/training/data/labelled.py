@@ -18,12 +18,12 @@ from gossamer.errors import InputError, plural
 from gossamer.models.model import Model
 from gossamer.text import Tokenizer
 from gossamer.training.config import TrainingConfig
-from gossamer.training.held_out import hold_out
+from gossamer.training.data.held_out import hold_out
+from gossamer.training.data.orders import Grouped, Order, Shuffled
+from gossamer.training.data.rows import DataSources
 from gossamer.training.objectives import IGNORED, RowObjective
 from gossamer.training.objectives.labels import Example, LabelledRow, collated
-from gossamer.training.orders import Grouped, Order, Shuffled
 from gossamer.training.processes import Processes
-from gossamer.training.rows import DataSources
 
 __all__ = ["LabelledBatches", "LabelledRows", "read_rows"]
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from gossamer.kernels.ledger import ID, Section
 from gossamer.models.architecture import Architecture
-from gossamer.training.estimate_saved import Pass, parts_of, trained_model
-from gossamer.training.optimizers import OptimizerSettings, decays
+from gossamer.training.estimate.saved import Pass, parts_of, trained_model
+from gossamer.training.optimization.optimizers import OptimizerSettings, decays
 
 __all__ = ["Memory", "peak_memory"]
 
