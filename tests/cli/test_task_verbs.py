@@ -270,6 +270,21 @@ def test_a_head_that_is_not_there_is_one_line(gossamer: Command, pre_trained: Pa
     assert gossamer("embed", pre_trained, "a cat", "--head", "embed").code == 0
 
 
+READING = {"classify": (), "tag": (), "answer": ("what?",), "fill-mask": (), "generate": (), "embed": ()}
+"""Each verb that reads a text by a head, and what it is told before the text."""
+
+
+@pytest.mark.parametrize("verb", READING)
+def test_every_verb_refuses_a_head_that_is_not_there_in_one_line(
+    gossamer: Command, pre_trained: Path, verb: str
+) -> None:
+    for wrong in ("WRONG", "question_answering", ""):
+        done = gossamer(verb, pre_trained, *READING[verb], "a cat", "--head", wrong)
+        assert done.code == 2
+        assert done.error.startswith(f"gossamer: --head is {wrong!r}; it must be one of none, ")
+        assert done.error.count("\n") == 0
+
+
 def test_numbers_that_json_does_not_have_become_null_and_a_note(
     gossamer: Command, with_head: Callable[[str], Path], small: Path, tmp_path: Path
 ) -> None:

@@ -122,6 +122,45 @@ def test_pieces_of_another_type_are_refused(wrong: Any) -> None:
         attend(Q, Q, Q, own(pieces=wrong))
 
 
+BACK = Window(1, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None, 2, (BACK, 2), ((BACK,),), ((BACK, 2.0),), ((BACK, True),), ((BACK, -1),), ((BACK, 2, 3),), [(BACK, 2)],
+        (("window", 2),), ((PerHead((BACK, 2)), 2),),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_groups_of_heads_of_another_form_are_refused(wrong: Any) -> None:
+    pattern = own(by_head=lambda self, heads: wrong)
+    words = (
+        r"^by_head of 'earlier' gave .*; it must be a tuple of pairs \(pattern, heads\), each pattern one for all its"
+    )
+    for call in (attend, explain):
+        with pytest.raises(InputError, match=words):
+            call(Q, Q, Q, pattern)
+    with pytest.raises(InputError, match=words):
+        Attention(weights=0, heads=2, head_size=4, pattern=pattern)
+
+
+def test_own_groups_of_heads_are_those_of_per_head() -> None:
+    groups = PerHead((Window(2, 0), 1), (Full(causal=True), 1))
+
+    @dataclass(frozen=True)
+    class Grouped(Earlier, Pattern, kind="grouped, of a test"):
+        differs_by_head = True
+
+        def by_head(self, heads: int) -> tuple[tuple[Pattern, int], ...]:
+            return groups.groups
+
+        def allowed(self, *seen: Any) -> Any:
+            return groups.allowed(*seen)
+
+    assert torch.equal(attend(Q, Q, Q, Grouped()), attend(Q, Q, Q, groups))
+
+
 @pytest.mark.parametrize(
     "numbers",
     [

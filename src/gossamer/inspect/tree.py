@@ -17,6 +17,7 @@ from gossamer.models.architecture import Architecture, Layer, Positions
 from gossamer.models.model import Model
 from gossamer.models.settings import NormPlace
 from gossamer.patterns import Pattern
+from gossamer.patterns.groups import groups_of
 
 __all__ = ["Node", "architecture_tree"]
 
@@ -211,7 +212,7 @@ def _share(share: float) -> str:
 def _pattern(pattern: Pattern) -> Node:
     if not pattern.differs_by_head:
         return Node(name="pattern", text=str(pattern))
-    groups = tuple(Node(name=plural(heads, "head"), text=str(one)) for one, heads in pattern.by_head(0))
+    groups = tuple(Node(name=plural(heads, "head"), text=str(one)) for one, heads in groups_of(pattern, 0))
     return Node(name="pattern", text="per head", children=groups)
 
 

@@ -17,6 +17,7 @@ from gossamer.kernels.precision import sum_of_biases
 from gossamer.kernels.storage import check_storage
 from gossamer.kernels.token_values import UNMARKED, TokenValues
 from gossamer.patterns import Full, Pattern
+from gossamer.patterns.groups import groups_of
 
 __all__ = ["Inputs", "TableByDistance", "TensorOrPair", "make_inputs", "readable", "tracing"]
 
@@ -193,7 +194,7 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
         raise InputError(f"q has shape {list(q.shape)} and k {list(k.shape)}; batch and head_size must be equal")
     if q.shape[1] % k.shape[1]:
         raise InputError(f"q has {q.shape[1]} heads and k {k.shape[1]}; the first must be a multiple of the second")
-    heads = sum(count for _, count in pattern.by_head(q.shape[1]))
+    heads = sum(count for _, count in groups_of(pattern, q.shape[1]))
     if heads != q.shape[1]:
         raise InputError(f"the pattern is for {heads} heads and q has {q.shape[1]}; they must be equal")
 

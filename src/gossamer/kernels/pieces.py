@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gossamer.errors import InputError, quote
 from gossamer.patterns import Band, Pattern, Pieces
+from gossamer.patterns.groups import groups_of
 
 __all__ = ["HeadGroup", "compile_pattern", "pieces_from_numbers", "pieces_to_numbers", "why_not_pieces"]
 
@@ -33,7 +34,7 @@ def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...] | Non
     """The pieces of a pattern, by groups of heads; None where there are none (see `why_not_pieces`)."""
     groups: list[HeadGroup] = []
     start = 0
-    for part, count in pattern.by_head(heads):
+    for part, count in groups_of(pattern, heads):
         pieces = part.pieces()
         if pieces is None:
             return None
@@ -46,7 +47,7 @@ def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...] | Non
 
 def why_not_pieces(pattern: Pattern) -> str | None:
     """Why this pattern has no disjoint pieces, or None where it has."""
-    for part, _ in pattern.by_head(1):
+    for part, _ in groups_of(pattern, 1):
         if part.pieces() is not None:
             continue
         for single in part.singles:

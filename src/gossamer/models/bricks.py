@@ -20,6 +20,7 @@ from gossamer.models.checks import (
 )
 from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern
+from gossamer.patterns.groups import groups_of
 
 __all__ = [
     "LAYER_NORM",
@@ -240,7 +241,7 @@ class Attention:
         require_norm(self, "query_key_norm")
         inner = self.heads * self.head_size
         require(inner <= MOST_COLUMNS, "heads * head_size", inner, f"at most {MOST_COLUMNS}")
-        named = sum(heads for _, heads in self.pattern.by_head(self.heads))
+        named = sum(heads for _, heads in groups_of(self.pattern, self.heads))
         require(named == self.heads, "heads of the pattern", named, f"heads, {self.heads}")
         fits = self.key_heads is None or (type(self.key_heads) is int and self.key_heads > 0)
         fits = fits and self.heads % (self.key_heads or 1) == 0

@@ -24,6 +24,7 @@ from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, is_finite, require
 from gossamer.models.heads import CausalLM
 from gossamer.models.settings import Activation
 from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided
+from gossamer.patterns.groups import groups_of
 
 __all__ = ["Form", "decoder", "sparse_transformer"]
 
@@ -195,5 +196,5 @@ def _fixed(stride: int, summary: int, part: str, heads: int) -> Pattern:
 def _per_head(left: Pattern, left_heads: int, right: Pattern, right_heads: int) -> PerHead:
     groups: list[tuple[Pattern, int]] = []
     for pattern, heads in ((left, left_heads), (right, right_heads)):
-        groups += pattern.by_head(heads)
+        groups += groups_of(pattern, heads)
     return PerHead(*groups)

@@ -14,6 +14,7 @@ from gossamer.kernels.precision import bias_in, sum_of_biases, wide
 from gossamer.kernels.token_values import TokenValues, taken
 from gossamer.patterns import Pattern
 from gossamer.patterns.checks import check_mask
+from gossamer.patterns.groups import groups_of
 
 __all__ = ["BLOCK_SCORES", "CHUNK", "Block", "walk"]
 
@@ -45,7 +46,7 @@ def walk(inputs: Inputs, batch: int, chosen: Tensor) -> Iterator[Block]:
     """
     text = _Text.of(inputs, batch, chosen)
     first = 0
-    for pattern, heads in inputs.pattern.by_head(inputs.q.shape[1]):
+    for pattern, heads in groups_of(inputs.pattern, inputs.q.shape[1]):
         parts = pattern.walks()
         for i, part in enumerate(parts):
             for rows in text.chunks(part):

@@ -20,6 +20,7 @@ from gossamer.layers import TokenInfo
 from gossamer.models.cache.layout import Layout, layouts
 from gossamer.models.cache.plan import Chunk, Span, State, Writes
 from gossamer.patterns import Full, Pattern
+from gossamer.patterns.groups import groups_of
 
 __all__ = ["LayerMemory"]
 
@@ -188,7 +189,7 @@ class LayerMemory:
         self._state = state
         self._groups: list[Group] = []
         start = 0
-        for part, count in pattern.by_head(heads):
+        for part, count in groups_of(pattern, heads):
             kept = part.among(longest)
             buffers = tuple(Buffer(layout, longest) for layout in layouts(kept))
             self._groups.append(Group(kept, start, start + count, buffers))
