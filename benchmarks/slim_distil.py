@@ -46,7 +46,7 @@ class Plan:
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", train=None, test=4000, teacher_epochs=3, epochs=4, seeds=1, rounds=15),
+    "cpu": Plan(purpose="measurement", train=None, test=4000, teacher_epochs=3, epochs=3, seeds=1, rounds=15),
     "gpu": Plan(purpose="measurement", train=None, test=4000, teacher_epochs=3, epochs=10, seeds=3, rounds=15),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", train=64, test=32, teacher_epochs=1, epochs=1, seeds=1, rounds=1
