@@ -41,7 +41,7 @@ class Plan:
     epochs: int
     seeds: int
     rounds: int
-    rows: int = 32
+    tokens: int = 1024
     length: int = 128
 
 
@@ -133,11 +133,11 @@ def _student(teacher: Model, name: str, seed: int) -> Model:
 
 def _settings(plan: Plan, seed: int, epochs: int) -> dict[str, Any]:
     return {
-        "batch": {"rows": plan.rows, "length": plan.length},
+        "batch": {"tokens": plan.tokens, "length": plan.length},
         "optimizer": {"learning_rate": 5e-5, "weight_decay": 0.01},
         "schedule": {"name": "linear", "warmup": 0.1},
         "epochs": epochs,
-        "checkpoints": {"every": 100, "keep": 1},
+        "checkpoints": {"every": 50, "keep": 1},
         "journal": {"live": False},
         "seed": seed,
     }
