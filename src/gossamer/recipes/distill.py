@@ -16,6 +16,7 @@ from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassificati
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.finetune import Data, read_data
+from gossamer.recipes.narrow import NarrowBy, Size, Widths
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.recipes.student import Shape, describe_student, make_student
 from gossamer.settings import plain_fields
@@ -46,6 +47,10 @@ def distill(
     student: Model | None = None,
     layers: str | Sequence[int] = "every-other",
     shape: Shape = "teacher",
+    hidden_size: Size = None,
+    heads: Size = None,
+    feedforward_size: Size = None,
+    narrow: NarrowBy = "neurons",
     temperature: float = 2.0,
     soft_weight: float = 5.0,
     task_weight: float = 2.0,
@@ -66,7 +71,10 @@ def distill(
     held out is read as the task reads it, without the teacher.
 
     student: what learns, in place, instead of layers of the teacher. layers, shape: of the teacher's layers those that
-    the student begins with, as `gossamer.recipes.student.make_student` takes them. temperature and the weights of soft
+    the student begins with, as `gossamer.recipes.student.make_student` takes them. hidden_size, heads,
+    feedforward_size: how many of the teacher's hidden dimensions, of each layer's heads and of its feed-forward neurons
+    the student has, or a list of which ones; narrow: whether hidden dimensions are chosen ("neurons") or mapped
+    ("linear"): `gossamer.recipes.narrow.narrow`. temperature and the weights of soft
     targets, the task's own loss, the cosine of the last states and the matches of layers: `DistillationObjective`; 0
     switches a term off; cosine_weight is 1 unless given, or 0 for a student of another width. task: an objective, its
     kind or its settings; what the teacher's head is for unless given. objective: "embed" teaches the teacher's vector
@@ -82,7 +90,8 @@ def distill(
     """
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
     aim = _aim(objective, task, old)
-    new, asked, changes = _student(old, student, layers, shape)
+    widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
+    new, asked, changes = _student(old, student, layers, shape, widths)
     cosine = float(new.architecture.hidden_size == old.architecture.hidden_size)
     learnt = TeacherVectorsObjective(teacher=old.source) if aim is None else DistillationObjective(
         task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
@@ -101,14 +110,18 @@ def distill(
 
 
 def _student(
-    teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape
+    teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape, widths: Widths
 ) -> tuple[Model, dict[str, Any], tuple[str, ...]]:
     """The student; what was asked for, and what became of the teacher, for the receipt."""
     if given is not None:
+        for name, size in widths.narrower.items():
+            require(False, name, size, "left out where a student is given, which has its own")
         return check_model(given), {}, ("a student that was given",)
-    made = make_student(teacher, layers, shape=shape).float()
-    asked = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}
-    return made, asked, describe_student(teacher, made, layers, shape)
+    made = make_student(teacher, layers, shape=shape, widths=widths).float()
+    asked: dict[str, Any] = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}
+    if widths.narrower:
+        asked |= widths.narrower | {"narrow": widths.by}
+    return made, asked, describe_student(teacher, made, layers, shape, widths)
 
 
 def _aim(objective: object, task: object, teacher: Model) -> Objective | None:
