@@ -52,11 +52,11 @@ def narrow(model: Model, widths: Widths) -> Model:
     Every weight goes through the maps of its two sides, `W -> P^T W Q`. Of heads and neurons P chooses columns, those
     of the largest norms of their output weights in each layer. Of the hidden dimensions it chooses those in which
     states are largest, over all layers and the tokens of `texts` (shipped speeches unless given; drawn ids where there
-    is no tokenizer); by "linear" it is the orthonormal map to their leading directions (a principal component analysis,
-    the direction of the mean among them). Gains and biases of norms are such that over those tokens each dimension
-    has the mean and deviation that the teacher's has. What a head has behind an activation is chosen. Where hidden_size alone is given,
-    heads go with it, their size kept, and so do neurons. A model of vectors gets P as a map back to their old width,
-    which LEAF has (arXiv 2509.12539).
+    is no tokenizer); by "linear" it is the orthonormal map to their leading directions (a principal component analysis
+    of states, the direction of the mean among them). Gains and biases of norms are such that over those tokens each
+    dimension has the mean and deviation that the teacher's has. What a head has behind an activation is chosen. Where
+    hidden_size alone is given, heads go with it, their size kept, and so do neurons. A model of vectors gets P as a map
+    back to their old width, which LEAF has (arXiv 2509.12539).
 
     Raises InputError for sizes that there are not, heads that differ by pattern or table, and weights kept in parts.
     """
@@ -95,8 +95,9 @@ def _check(model: Model, widths: Widths) -> None:
         raise InputError(f"narrow is {quote(widths.by)}; it must be 'neurons' or 'linear'")
     if model.architecture.storages:
         raise InputError("the teacher keeps some weights in parts (storages); merge them, then make it narrower")
-    chooses = not isinstance(widths.hidden_size, int | None)
-    if chooses and widths.by == "linear":
+    if widths.hidden_size is not None:
+        _check_size("hidden_size", widths.hidden_size, model.architecture.hidden_size)
+    if widths.by == "linear" and not isinstance(widths.hidden_size, int | None):
         raise InputError("hidden_size lists dimensions and narrow is 'linear', which maps them all; give their number")
 
 
@@ -111,7 +112,8 @@ def _layer_maps(weights: Mapping[str, Tensor], old: Architecture, widths: Widths
             wanted = max(1, round(width * _count(widths.hidden_size) / old.hidden_size))
         name = f"feed_forward.{number}.down.weight"
         if wanted is not None:
-            maps[f"widths.{number}"] = _chosen("feedforward_size", wanted, width, _by_norm(weights, name, 1))
+            _check_size("feedforward_size", wanted, width)
+            maps[f"widths.{number}"] = _chosen(wanted, _by_norm(weights, name, 1))
     return maps
 
 
@@ -135,11 +137,10 @@ def _heads_of(weights: Mapping[str, Tensor], layer: Layer, wanted: Size) -> dict
     if one.pattern.differs_by_head or one.distance_bias is not None:
         what = "patterns" if one.pattern.differs_by_head else "tables by distance"
         raise InputError(f"heads is {quote(wanted)}; the teacher's heads have {what} of their own: leave heads out")
-    key_heads = one.key_heads or one.heads
-    sharing = one.heads // key_heads
-    groups = _whole_groups(wanted, sharing)
+    _check_size("heads", wanted, one.heads)
+    sharing = one.heads // (one.key_heads or one.heads)
     name = f"attention.{one.weights}.output.weight"
-    chosen = _chosen("heads", groups, key_heads, _by_norm(weights, name, sharing * one.head_size), times=sharing)
+    chosen = _chosen(_whole_groups(wanted, sharing), _by_norm(weights, name, sharing * one.head_size))
     return {
         f"heads.{one.weights}": blocks_of(chosen, sharing * one.head_size),
         f"keys.{one.weights}": blocks_of(chosen, one.head_size),
@@ -170,7 +171,7 @@ def _hidden_maps(
         moments = second_moments(model, batch)
         return hidden_map(moments, count, chooses=widths.by == "neurons", centred=centred)
 
-    hidden = _chosen("hidden_size", wanted, old.hidden_size, largest)
+    hidden = _chosen(wanted, largest)
     maps = {"hidden": hidden}
     if not old.embeddings.projection:
         maps["table"] = hidden
@@ -185,21 +186,21 @@ def _by_norm(weights: Mapping[str, Tensor], name: str, size: int) -> Callable[[i
     return lambda count: chosen_columns(weights, name, size, count)
 
 
-def _chosen(
-    field: str, wanted: int | Sequence[int], have: int, largest: Callable[[int], Tensor], *, times: int = 1
-) -> Tensor:
-    """Those that are named, or so many of the largest. InputError for others than there are."""
-    if isinstance(wanted, int) and not isinstance(wanted, bool):
-        if not 1 <= wanted <= have:
-            raise InputError(f"{field} is {wanted * times}; the teacher has {have * times}: give one from 1 to that")
-        return largest(wanted)
-    listed = list(wanted) if isinstance(wanted, list | tuple | range) else []
-    known = all(type(one) is int and 0 <= one < have for one in listed)
-    if not listed or not known or len(set(listed)) != len(listed):
+def _chosen(wanted: int | Sequence[int], largest: Callable[[int], Tensor]) -> Tensor:
+    """Those that are named, or so many of the largest."""
+    return largest(wanted) if isinstance(wanted, int) else torch.tensor(list(wanted))
+
+
+def _check_size(field: str, wanted: int | Sequence[int], have: int) -> None:
+    """InputError for another number, or others, than there are."""
+    fits = type(wanted) is int and 1 <= wanted <= have
+    if isinstance(wanted, list | tuple | range) and wanted:
+        fits = all(type(one) is int and 0 <= one < have for one in wanted) and len(set(wanted)) == len(wanted)
+    if not fits:
         raise InputError(
-            f"{field} is {quote(wanted)}; it must be a number, or a list of different ones from 0 to {have - 1}"
+            f"{field} is {quote(wanted)}; the teacher has {have}: give a number from 1 to that, or a list of different "
+            f"ones from 0 to {have - 1}"
         )
-    return torch.tensor(listed)
 
 
 def _count(wanted: Size) -> int:

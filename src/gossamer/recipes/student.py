@@ -60,7 +60,8 @@ def make_student(
     type 0 is added to each position, so that a text of one segment is read as before, and a classifier's activation is
     DistilBERT's ReLU. The teacher is left as it was.
 
-    Raises InputError as `student_layers` and `narrow` do, and for a teacher that DistilBERT's format cannot hold in its shape.
+    Raises InputError as `student_layers` and `narrow` do, and for a teacher that DistilBERT's format cannot hold in its
+    shape.
     Source: Sanh et al. 2019 (arXiv 1910.01108), section 3.
     """
     if shape not in get_args(Shape):
