@@ -60,7 +60,9 @@ def distill(
     temperature: Annotated[float, Option(metavar="T", help="Of the teacher's soft targets.")] = 2.0,
     soft_weight: Annotated[float, Option(metavar="X", help="Of the teacher's soft targets; 0: none.")] = 5.0,
     task_weight: Annotated[float, Option(metavar="X", help="Of the task's own loss; 0: none.")] = 2.0,
-    cosine_weight: Annotated[float, Option(metavar="X", help="Of the cosine of the last states; 0: none.")] = 1.0,
+    cosine_weight: Annotated[
+        float | None, Option(metavar="X", help="Of the cosine of the last states; 1, but 0 where their widths differ.")
+    ] = None,
     epochs: Annotated[float, Option(metavar="N", help="How often everything is read.")] = 3.0,
     change: Changes = None,
     resume: ResumeOption = Resume.auto,

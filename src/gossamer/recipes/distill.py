@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -40,21 +40,10 @@ _TASKS: tuple[tuple[type[Head], str], ...] = (
 
 
 def distill(
-    teacher: Model | str | Path,
-    train: Data,
-    evaluate: Data | None = None,
-    *,
-    student: Model | None = None,
-    layers: str | Sequence[int] = "every-other",
-    shape: Shape = "teacher",
-    hidden_size: Size = None,
-    heads: Size = None,
-    feedforward_size: Size = None,
-    narrow: NarrowBy = "neurons",
-    temperature: float = 2.0,
-    soft_weight: float = 5.0,
-    task_weight: float = 2.0,
-    cosine_weight: float | None = None,
+    teacher: Model | str | Path, train: Data, evaluate: Data | None = None, *,
+    student: Model | None = None, layers: str | Sequence[int] = "every-other", shape: Shape = "teacher",
+    hidden_size: Size = None, heads: Size = None, feedforward_size: Size = None, narrow: NarrowBy = "neurons",
+    temperature: float = 2.0, soft_weight: float = 5.0, task_weight: float = 2.0, cosine_weight: float | None = None,
     matches: Sequence[Match] = (),
     task: str | Mapping[str, Any] | Objective | None = None,
     objective: Literal["embed"] | None = None,
@@ -63,7 +52,7 @@ def distill(
     settings: Mapping[str, Any] = MappingProxyType({}),
     resume: Resume = "auto",
     remark: Callable[[str], None] = lambda text: None,
-) -> tuple[Model, Receipt]:
+) -> tuple[Model, Receipt]:  # fmt: skip
     """Train a student to say what its teacher says; the student, in evaluation mode, and a receipt.
 
     teacher: a causal or masked language model, a classifier or a tagger, or what `gossamer.load` takes; it is left as
@@ -72,13 +61,12 @@ def distill(
 
     student: what learns, in place, instead of layers of the teacher. layers, shape: of the teacher's layers those that
     the student begins with, as `gossamer.recipes.student.make_student` takes them. hidden_size, heads,
-    feedforward_size: how many of the teacher's hidden dimensions, of each layer's heads and of its feed-forward neurons
-    the student has, or a list of which ones; narrow: whether hidden dimensions are chosen ("neurons") or mapped
-    ("linear"): `gossamer.recipes.narrow.narrow`. temperature and the weights of soft
-    targets, the task's own loss, the cosine of the last states and the matches of layers: `DistillationObjective`; 0
-    switches a term off; cosine_weight is 1 unless given, or 0 for a student of another width. task: an objective, its
-    kind or its settings; what the teacher's head is for unless given. objective: "embed" teaches the teacher's vector
-    of a text instead, from texts alone (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
+    feedforward_size: its widths, each a number or which of the teacher's; narrow: "neurons" or "linear", of which
+    `gossamer.recipes.narrow.narrow` tells. temperature and the weights of soft targets, the task's own loss, the cosine
+    of the last states and the matches of layers: `DistillationObjective`; 0 switches a term off; cosine_weight is 1
+    unless given, or 0 for a student of another width. task: an objective, its kind or its settings; what the teacher's
+    head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts alone
+    (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
 
     epochs, output, resume: of `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
     settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}.
@@ -100,13 +88,19 @@ def distill(
     sources, data = read_data(train, evaluate)
     with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
         config = _config(learnt, data, epochs, str(folder), settings)
-        Teacher.of(old).give_to(new)
-        try:
+        with _taught_by(old, new):
             new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
-        finally:
-            Teacher.take_from(new)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
+
+
+@contextmanager
+def _taught_by(teacher: Model, student: Model) -> Iterator[None]:
+    Teacher.of(teacher).give_to(student)
+    try:
+        yield
+    finally:
+        Teacher.take_from(student)
 
 
 def _student(

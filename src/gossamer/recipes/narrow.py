@@ -22,6 +22,7 @@ __all__ = ["NarrowBy", "Size", "Widths", "describe_widths", "narrow"]
 NarrowBy = Literal["neurons", "linear"]
 Size = int | Sequence[int] | None
 
+_TABLE = "embeddings.word.weight"
 _WORDS = {"neurons": "dimensions chosen", "linear": "by a linear map"}
 
 
@@ -69,10 +70,8 @@ def narrow(model: Model, widths: Widths) -> Model:
         maps |= _hidden_maps(model, weights, widths, batch)
     new = {name: mapped(name, tensor, maps) for name, tensor in weights.items()}
     architecture = _described(old, maps, widths)
-    if isinstance(old.head, SentenceEmbedding) and not old.head.dense and "hidden" in maps:
-        back = maps["hidden"]
-        whole = torch.eye(old.hidden_size, dtype=weights["embeddings.word.weight"].dtype)
-        new["head.dense.0.weight"] = through(whole, 1, back).contiguous()
+    if architecture.head != old.head:
+        new["head.dense.0.weight"] = through(torch.eye(old.hidden_size).to(weights[_TABLE]), 1, maps["hidden"])
     student = rebuild(model, architecture, new, source=str)
     if "hidden" in maps:
         fit_norms(model, student, maps, batch)

@@ -58,10 +58,12 @@ def sides_of(name: str) -> tuple[str, ...]:
 
 def through(tensor: Tensor, dimension: int, by: Tensor) -> Tensor:
     """One dimension through a map: whole numbers choose from it, a matrix [old, new] takes it to the new one."""
+    # In float64, which not every device has.
+    there, by = tensor.cpu(), by.cpu()
     if by.ndim == 1:
-        return tensor.index_select(dimension, by)
-    product = torch.tensordot(tensor.to(by.dtype), by, dims=([dimension], [0]))
-    return product.movedim(-1, dimension).to(tensor.dtype)
+        return there.index_select(dimension, by).to(tensor.device)
+    product = torch.tensordot(there.to(by.dtype), by, dims=([dimension], [0]))
+    return product.movedim(-1, dimension).to(tensor.dtype).to(tensor.device)
 
 
 def mapped(name: str, tensor: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
@@ -76,12 +78,12 @@ def mapped(name: str, tensor: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
 
 def chosen_columns(weights: Weights, name: str, size: int, count: int) -> Tensor:
     """Of a map's columns, in blocks of `size`, the blocks of the largest norms, in their order."""
-    return _largest(weights[name].double().unflatten(1, (-1, size)).square().sum((0, 2)), count)
+    return _largest(weights[name].cpu().double().unflatten(1, (-1, size)).square().sum((0, 2)), count)
 
 
 def blocks_of(chosen: Tensor, size: int) -> Tensor:
     """The columns of these blocks of `size`."""
-    return (chosen[:, None] * size + torch.arange(size, device=chosen.device)).flatten()
+    return (chosen[:, None] * size + torch.arange(size)).flatten()
 
 
 def inner_maps(weights: Weights, count: int, *, reads_table: bool, hidden: Tensor) -> dict[str, Tensor]:
@@ -97,7 +99,7 @@ def inner_maps(weights: Weights, count: int, *, reads_table: bool, hidden: Tenso
     if "head.pair.output.weight" in weights:
         maps["pair"] = chosen_columns(weights, "head.pair.output.weight", 1, count)
     if "pooler.weight" in weights:
-        maps["pooler"] = _largest(weights["pooler.weight"].double().square().sum(1), count)
+        maps["pooler"] = _largest(weights["pooler.weight"].cpu().double().square().sum(1), count)
     return maps
 
 
