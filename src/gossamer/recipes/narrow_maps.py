@@ -53,7 +53,7 @@ def sides_of(name: str) -> tuple[str, ...]:
         match = re.fullmatch(pattern, name)
         if match is not None:
             return tuple(side.format(*match.groups()) for side in sides)
-    raise InputError(f"the teacher has the tensor {name}, which cannot be made narrower; leave out hidden_size")
+    raise InputError(f"the teacher has the tensor {name}, which is not known to be made narrower: leave out widths")
 
 
 def through(tensor: Tensor, dimension: int, by: Tensor) -> Tensor:
