@@ -184,7 +184,7 @@ def test_it_begins_nearer_than_a_drawn_one(by: Any, minilm: Path) -> None:
         )
     for x, near, far in zip(wanted, found, random, strict=True):
         errors = [float((states @ back.T - x).norm() / x.norm()) for states in (near, far)]
-        assert errors[0] < 1.05 < 1.3 < errors[1]
+        assert errors[0] < 0.85 * errors[1]
 
 
 def test_vectors_keep_their_width_and_are_saved(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def assert_gradients(student: Model, found: Tensor, wanted: Tensor) -> None:
 
 @pytest.mark.parametrize("loss", ["kl", "cosine", "mse", "log-mse"])
 @pytest.mark.parametrize(
-    ("pattern", "projections"), [(Full(), False), (Window(2, 2), False), (LONG, False), (LONG, True)]
+    ("pattern", "projections"),
+    [(Full(), False), (Window(2, 2), False), (Window(2, 2), True), (LONG, False), (LONG, True)],
 )
 def test_attention_is_matched_as_by_its_formula(pattern: Pattern, projections: bool, loss: Any) -> None:
     """Of every real row, over real keys, with windows, global tokens and padding; gradients too."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from broken_runs import broken_off
 from tiny_labels import save_encoder, texts
-from tiny_runs import encoder_config, write_text
+from tiny_runs import assert_same_run, encoder_config, write_text
 
 import gossamer as gs
 from gossamer.errors import InputError
@@ -117,6 +118,21 @@ def test_a_narrower_student_learns_states_and_attention(narrow: Any, tmp_path: P
     assert "3 of 32 feed-forward neurons" in str(receipt)
     with pytest.raises(InputError, match=r"^hidden_size is 8; it must be left out where a student is given"):
         gs.distill(teacher, rows, student=student, hidden_size=8, settings=QUICK)
+
+
+def test_a_narrower_student_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """It is made anew, then goes on from what was saved: a projection and drawn rows of attention with it."""
+    teacher = classifier(tmp_path)
+    given: dict[str, Any] = {
+        "train": texts(24), "layers": [0], "hidden_size": 8, "narrow": "linear",
+        "matches": [Match(teacher=0, student=0), Match(teacher=1, student=0, of="attention", loss="kl", rows=3,
+                                                       average_heads=True)],
+        "settings": QUICK | {"steps": 6, "checkpoints.every": 2},
+    }  # fmt: skip
+    gs.distill(teacher, **given, output=tmp_path / "unbroken")
+    broken_off(teacher, 4, MemoryError, learn=gs.distill, **given, output=tmp_path / "broken")
+    gs.distill(teacher, **given, output=tmp_path / "broken", resume="must")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken", 6)
 
 
 def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
