@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from family_models import ours
+from family_models import NAMES, ours
 from torch import Tensor
 from transformers import AutoModel, AutoModelForMaskedLM
 
@@ -15,11 +15,13 @@ from gossamer.errors import InputError
 from gossamer.families import get_family
 from gossamer.layers import LowRank
 from gossamer.models import Architecture, Model, SentenceEmbedding
+from gossamer.models.decoders import decoder
 from gossamer.patterns import Full, PerHead, Window
 from gossamer.recipes.narrow import Widths, narrow
 from gossamer.recipes.narrow_maps import hidden_map
 from gossamer.recipes.storages import store
 from gossamer.recipes.student import make_student
+from gossamer.text import byte_tokenizer
 
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
 OF = {
@@ -76,11 +78,15 @@ def test_a_narrower_student_of_every_family_is_saved_in_its_format(family: str, 
         *(("albert", head) for head in ("pre-training", "sequence-classification")),
         *(("distilbert", head) for head in ("masked-lm", "sequence-classification")),
         ("roberta", "masked-lm"),
+        *(("modernbert", head) for head in ("masked-lm", "sequence-classification")),
+        *(("llama", head) for head in ("causal-lm", "sequence-classification")),
+        ("gpt2", "causal-lm"),
+        ("longformer", "sequence-classification"),
     ],
 )
 def test_every_head_goes_along(family: str, head: str, by: Any, tmp_path: Path) -> None:
-    teacher = ours(family, head)
-    student = narrow(teacher, Widths(hidden_size=4, by=by))
+    teacher = ours(family, head) if family in NAMES else drawn(family, head)
+    student = narrow(teacher, Widths(hidden_size=teacher.architecture.hidden_size // 2, by=by))
     gs.save(student, tmp_path / "student")
     again = gs.load(tmp_path / "student", head=head)
     assert again.family == student.family == family
@@ -185,6 +191,41 @@ def test_it_begins_nearer_than_a_drawn_one(by: Any, minilm: Path) -> None:
     for x, near, far in zip(wanted, found, random, strict=True):
         errors = [float((states @ back.T - x).norm() / x.norm()) for states in (near, far)]
         assert errors[0] < 0.85 * errors[1]
+
+
+def test_the_texts_that_are_read_choose() -> None:
+    """One dimension of a byte is by far the largest, another of another byte; no padding token is needed."""
+    sizes = {"layers": 1, "hidden_size": 16, "heads": 4, "length": 32, "vocabulary_size": 257}
+    torch.manual_seed(0)
+    teacher = Model(decoder(**sizes, patterns=[Full(causal=True)]), tokenizer=byte_tokenizer()).double().eval()
+    with torch.no_grad():
+        teacher.embeddings.word.weight[ord("a"), 3] = 50
+        teacher.embeddings.word.weight[ord("b"), 12] = 50
+    chosen = {}
+    for text in "ab":
+        widths = Widths(hidden_size=1, heads=1, texts=[text * 5, text * 9])
+        table = narrow(teacher, widths).embeddings.word.weight[:, 0]
+        chosen[text] = [i for i in range(16) if torch.equal(teacher.embeddings.word.weight[:, i], table)]
+    assert chosen == {"a": [3], "b": [12]}
+    with pytest.raises(InputError, match=r"^texts is \[\]; it must be a list of texts"):
+        narrow(teacher, Widths(hidden_size=4, texts=[]))
+    with pytest.raises(InputError, match=r"^texts is 'ab'; it must be a list of texts"):
+        narrow(teacher, Widths(hidden_size=4, texts="ab"))
+    teacher.tokenizer = None
+    with pytest.raises(InputError, match=r"^texts is \['a'\]; it must be left out: the teacher has no tokenizer"):
+        narrow(teacher, Widths(hidden_size=4, texts=["a"]))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_decoders_of_other_positions(tied: bool) -> None:
+    sizes = {"layers": 2, "hidden_size": 16, "heads": 4, "length": 32, "vocabulary_size": 40}
+    sinusoids, nothing = (
+        Model(decoder(**sizes, patterns=[Full(causal=True)], positions=scheme, tied=tied))
+        for scheme in ("sinusoidal", "none")
+    )
+    assert narrow(nothing, Widths(hidden_size=8))(ids()).logits.shape == (2, 8, 40)
+    with pytest.raises(InputError, match=r"^hidden_size is 8; it must be left out: the teacher adds sinusoids"):
+        narrow(sinusoids, Widths(hidden_size=8))
 
 
 def test_vectors_keep_their_width_and_are_saved(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.checks import require
 from gossamer.models.heads import DenseLayer, SentenceEmbedding
 from gossamer.models.model import Model
 from gossamer.recipes.narrow_maps import blocks_of, chosen_columns, hidden_map, inner_maps, mapped, through
@@ -96,6 +97,9 @@ def _check(model: Model, widths: Widths) -> None:
         raise InputError("the teacher keeps some weights in parts (storages); merge them, then make it narrower")
     if widths.hidden_size is not None:
         _check_size("hidden_size", widths.hidden_size, model.architecture.hidden_size)
+        scheme = model.architecture.embeddings.positions.scheme
+        allowed = "left out: the teacher adds sinusoids of its own width to its states"
+        require(scheme != "sinusoidal", "hidden_size", widths.hidden_size, allowed)
     if widths.by == "linear" and not isinstance(widths.hidden_size, int | None):
         raise InputError("hidden_size lists dimensions and narrow is 'linear', which maps them all; give their number")
 
@@ -171,14 +175,11 @@ def _hidden_maps(
         return hidden_map(moments, count, chooses=widths.by == "neurons", centred=centred)
 
     hidden = _chosen(wanted, largest)
-    maps = {"hidden": hidden}
-    if not old.embeddings.projection:
-        maps["table"] = hidden
-    scores_words = old.head is not None and old.head.scores_words
-    inner = inner_maps(weights, _count(wanted), reads_table=scores_words, hidden=hidden)
-    if scores_words and old.embeddings.projection:
-        del inner["inner"]
-    return maps | inner
+    table = None if old.embeddings.projection else hidden
+    inner = inner_maps(
+        weights, _count(wanted), hidden=hidden, table=table, reads_table=old.head is not None and old.head.scores_words
+    )
+    return {"hidden": hidden} | inner | ({} if table is None else {"table": table})
 
 
 def _by_norm(weights: Mapping[str, Tensor], name: str, size: int) -> Callable[[int], Tensor]:

@@ -86,14 +86,19 @@ def blocks_of(chosen: Tensor, size: int) -> Tensor:
     return (chosen[:, None] * size + torch.arange(size)).flatten()
 
 
-def inner_maps(weights: Weights, count: int, *, reads_table: bool, hidden: Tensor) -> dict[str, Tensor]:
+def inner_maps(
+    weights: Weights, count: int, *, hidden: Tensor, table: Tensor | None, reads_table: bool
+) -> dict[str, Tensor]:
     """The maps of what lies behind an activation, which turns no direction into another: columns are chosen.
 
-    Those count that the next map reads most; of a pooler that none reads, those that its own weights make largest.
+    Those count that the next map reads most; of a pooler that none reads, those that its own weights make largest. What
+    is compared with the word table has the map of its columns, None where these stay.
     """
     maps: dict[str, Tensor] = {}
-    if reads_table or "head.dense.weight" not in weights:
+    if "head.dense.weight" not in weights:
         maps["inner"] = hidden
+    elif reads_table:
+        maps |= {} if table is None else {"inner": table}
     elif "head.output.weight" in weights:
         maps["inner"] = chosen_columns(weights, "head.output.weight", 1, count)
     if "head.pair.output.weight" in weights:

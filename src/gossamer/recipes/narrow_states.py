@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from gossamer.layers import LayerNorm, RMSNorm
+from gossamer.models.checks import require
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
 from gossamer.recipes.narrow_maps import sides_of, through
@@ -31,14 +33,25 @@ Inputs = Mapping[str, Tensor]
 
 
 def read_tokens(model: Model, texts: Sequence[str] | None) -> dict[str, Tensor]:
-    """A batch of the first texts, of shipped speeches, or of ids that are drawn where there is no tokenizer."""
-    length = min(TOKENS, model.reading_length())
-    if model.tokenizer is not None:
-        read = list(texts[:TEXTS]) if texts else [one.text[: 16 * TOKENS] for one in islice(speeches(), TEXTS)]
-        batch = model.tokenizer(read, max_length=length)
-        return {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
-    drawn = torch.Generator().manual_seed(0)
-    return {"input_ids": torch.randint(model.architecture.embeddings.vocabulary_size, (TEXTS, length), generator=drawn)}
+    """A batch of the first texts, of shipped speeches, or of ids that are drawn where there is no tokenizer.
+
+    Raises InputError for texts that are none, and for texts without a tokenizer.
+    """
+    length, tokenizer = min(TOKENS, model.reading_length()), model.tokenizer
+    if texts is not None:
+        listed = not isinstance(texts, str) and len(texts) > 0 and all(isinstance(text, str) and text for text in texts)
+        require(listed, "texts", texts, "a list of texts, none of them empty")
+        require(tokenizer is not None, "texts", texts, "left out: the teacher has no tokenizer")
+    if tokenizer is None:
+        drawn = torch.Generator().manual_seed(0)
+        vocabulary = model.architecture.embeddings.vocabulary_size
+        return {"input_ids": torch.randint(vocabulary, (TEXTS, length), generator=drawn)}
+    read = texts[:TEXTS] if texts is not None else [one.text[: 16 * TOKENS] for one in islice(speeches(), TEXTS)]
+    # One by one, since not every tokenizer has a token to fill up with.
+    rows = [tokenizer(text, max_length=length)["input_ids"][0] for text in read]
+    ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_id or 0)
+    lengths = torch.tensor([len(row) for row in rows])
+    return {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
 
 
 @torch.no_grad()
