@@ -40,16 +40,6 @@ def test_it_makes_a_student(gossamer: Command, teacher: Path, tmp_path: Path) ->
     assert gossamer(*call, "--resume", "never").code == 2
 
 
-def test_a_narrower_student_is_made(gossamer: Command, teacher: Path, tmp_path: Path) -> None:
-    options = ("--hidden-size", "8", "--feedforward-size", "20", "--narrow", "linear")
-    call = ("distill", teacher, "--train", tmp_path / "text.txt", "--out", tmp_path / "out", *options, *QUICK)
-    done = gossamer(*call)
-    assert (done.code, done.err) == (0, "")
-    assert "states 8 of 16 wide, by a linear map; 1 of 2 heads; 20 of 64 feed-forward neurons" in done.out
-    student = gs.load(tmp_path / "out" / "last")
-    assert (student.family, student.architecture.hidden_size) == ("gpt2", 8)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -69,3 +59,13 @@ def test_what_is_wrong_is_one_line(
     assert done.code == 2
     assert message in done.error
     assert not (tmp_path / "out" / "last").exists()
+
+
+def test_a_narrower_student_is_made(gossamer: Command, teacher: Path, tmp_path: Path) -> None:
+    options = ("--hidden-size", "8", "--feedforward-size", "20", "--narrow", "linear")
+    call = ("distill", teacher, "--train", tmp_path / "text.txt", "--out", tmp_path / "out", *options, *QUICK)
+    done = gossamer(*call)
+    assert (done.code, done.err) == (0, "")
+    assert "states 8 of 16 wide, by a linear map; 1 of 2 heads; 20 of 64 feed-forward neurons" in done.out
+    student = gs.load(tmp_path / "out" / "last")
+    assert (student.family, student.architecture.hidden_size) == ("gpt2", 8)

@@ -86,16 +86,16 @@ def distill(
         cosine_weight=cosine if cosine_weight is None else cosine_weight, matches=tuple(matches),
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
-    with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
+    with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, str(folder), settings)
-        with _taught_by(old, new):
-            new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
+        new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
 
 
 @contextmanager
 def _taught_by(teacher: Model, student: Model) -> Iterator[None]:
+    """The teacher is beside the student inside the block."""
     Teacher.of(teacher).give_to(student)
     try:
         yield

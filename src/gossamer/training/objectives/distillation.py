@@ -156,7 +156,7 @@ class DistillationObjective(Objective, kind="distillation"):
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         student = unwrapped(model)
         teacher = cast(Teacher, teacher_of(student)).model_on(batch["input_ids"].device)
-        with capture_matched(self.matches, student, teacher) as watched:
+        with capture_matched(self.matches, student) as watched:
             if isinstance(student.architecture.head, CausalLM | MaskedLM):
                 out, theirs, total = self._of_vocabulary(model, student, teacher, batch)
             else:

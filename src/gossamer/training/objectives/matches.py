@@ -18,6 +18,7 @@ from gossamer.models import Architecture, Model, Output
 from gossamer.models.checks import require, require_choice, require_count, require_flag, require_positive
 from gossamer.training.objectives.attention_loss import attention_loss, draw_rows
 from gossamer.training.objectives.soft_targets import cosine_distance
+from gossamer.training.objectives.teacher import Teacher, teacher_of
 
 __all__ = ["PROJECTIONS", "Match", "build_projections", "capture_matched", "check_matches", "match_loss"]
 
@@ -118,13 +119,14 @@ def build_projections(
 
 
 @contextmanager
-def capture_matched(matches: Sequence[Match], student: Model, teacher: Model) -> Iterator[Watched]:
-    """While both read, keep what the layers whose attention is matched work with; None where there are none."""
+def capture_matched(matches: Sequence[Match], student: Model) -> Iterator[Watched]:
+    """While student and teacher read, keep what layers whose attention is matched work with; None without such."""
     of_attention = [match for match in matches if match.of == "attention" and match.weight]
     if not of_attention:
         yield None
         return
     ours, theirs = ([getattr(match, name) for match in of_attention] for name in ("student", "teacher"))
+    teacher = cast(Teacher, teacher_of(student)).model_on(next(student.parameters()).device)
     with capture(student, ours, learns=True) as told, capture(teacher, theirs) as wanted:
         yield told, wanted
 
