@@ -216,6 +216,19 @@ def test_the_texts_that_are_read_choose() -> None:
         narrow(teacher, Widths(hidden_size=4, texts=["a"]))
 
 
+def test_what_one_token_says_nothing_of_stays() -> None:
+    """Of one token alone no dimension's spread is known: the gains are the teacher's."""
+    teacher = drawn("bert")
+    teacher.tokenizer = byte_tokenizer()
+    student = narrow(teacher, Widths(hidden_size=list(range(8)), texts=["\x04"]))
+    before, after = teacher.state_dict(), student.state_dict()
+    assert torch.equal(after["attention.0.norm.weight"], before["attention.0.norm.weight"][:8])
+    with torch.no_grad():
+        teacher.embeddings.word.weight[4] = torch.nan
+    with pytest.raises(InputError, match=r"^the teacher's states hold NaN or infinity; go back to sound weights"):
+        narrow(teacher, Widths(hidden_size=8, texts=["\x04"]))
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_decoders_of_other_positions(tied: bool) -> None:
     sizes = {"layers": 2, "hidden_size": 16, "heads": 4, "length": 32, "vocabulary_size": 40}

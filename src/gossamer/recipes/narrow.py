@@ -45,7 +45,8 @@ class Widths:
     def narrower(self) -> dict[str, Size]:
         """Those that were asked for."""
         sizes = {name: getattr(self, name) for name in ("hidden_size", "heads", "feedforward_size")}
-        return {name: size for name, size in sizes.items() if size is not None}
+        listed = {name: list(size) if isinstance(size, tuple | range) else size for name, size in sizes.items()}
+        return {name: size for name, size in listed.items() if size is not None}
 
 
 def narrow(model: Model, widths: Widths) -> Model:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from gossamer.errors import InputError
 from gossamer.layers import LayerNorm, RMSNorm
 from gossamer.models.checks import require
 from gossamer.models.evaluation import evaluating
@@ -28,6 +29,8 @@ TEXTS = 32
 """How many texts are read, or rows of drawn ids."""
 TOKENS = 64
 """How many tokens of each."""
+LEAST_SPREAD = 1e-6
+"""Below this variance of a normalised dimension its gain is not fitted."""
 Norm = LayerNorm | RMSNorm
 Inputs = Mapping[str, Tensor]
 
@@ -56,12 +59,17 @@ def read_tokens(model: Model, texts: Sequence[str] | None) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def second_moments(model: Model, batch: Inputs) -> Float[Tensor, "hidden hidden"]:
-    """The mean of `x x^T` over all states x of real tokens, those of each layer taken to one size, in float64."""
+    """The mean of `x x^T` over all states x of real tokens, those of each layer taken to one size, in float64.
+
+    Raises InputError where they are not finite.
+    """
     real = _real(batch)
     total = torch.zeros(2 * (model.architecture.hidden_size,), dtype=torch.float64)
     for states in _read(model, batch):
         x = states.cpu()[real].double()
         total += x.T @ x / x.square().sum().clamp(min=1e-30)
+    if not bool(total.isfinite().all()):
+        raise InputError("the teacher's states hold NaN or infinity; go back to sound weights before narrowing it")
     return total
 
 
@@ -117,9 +125,12 @@ class _Fit:
         bias = getattr(norm, "bias", None)
         if bias is None:
             x_mean, mean = torch.zeros_like(mean), torch.zeros_like(mean)
-        ratio = (squares - mean.square()).clamp(min=0) / (x_squares - x_mean.square()).clamp(min=1e-12)
-        gain = ratio.sqrt() * torch.where(products < x_mean * mean, -1, 1)
-        norm.weight.copy_(gain - (norm.offset if isinstance(norm, RMSNorm) else 0.0))
+        offset = norm.offset if isinstance(norm, RMSNorm) else 0.0
+        spread, of_input = (squares - mean.square()).clamp(min=0), x_squares - x_mean.square()
+        gain = (spread / of_input).sqrt() * torch.where(products < x_mean * mean, -1, 1)
+        # A dimension that hardly changes over these tokens says nothing of what it does over others.
+        gain = torch.where(of_input > LEAST_SPREAD, gain, norm.weight.cpu().double() + offset)
+        norm.weight.copy_(gain - offset)
         if bias is not None:
             bias.copy_(mean - gain * x_mean)
 
