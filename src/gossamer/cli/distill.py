@@ -44,6 +44,9 @@ def distill(
     soft_weight: Annotated[float, Option(metavar="X", help="Of the teacher's soft targets; 0: none.")] = 5.0,
     task_weight: Annotated[float, Option(metavar="X", help="Of the task's own loss; 0: none.")] = 2.0,
     cosine_weight: Annotated[float, Option(metavar="X", help="Of the cosine of the last states; 0: none.")] = 1.0,
+    cache: Annotated[
+        Path | None, Option(metavar="DIR", help="Where the teacher's outputs are kept, and read from in the training.")
+    ] = None,
     epochs: Annotated[float, Option(metavar="N", help="How often everything is read.")] = 3.0,
     change: Changes = None,
     resume: ResumeOption = Resume.auto,
@@ -63,7 +66,7 @@ def distill(
         student, receipt = make_smaller(
             teacher, list(train), list(evaluate) if evaluate else None, layers=chosen, shape=shape.value,
             temperature=temperature, soft_weight=soft_weight, task_weight=task_weight, cosine_weight=cosine_weight,
-            epochs=epochs, output=out, settings=changes, resume=resume.value, remark=note,
+            cache=cache, epochs=epochs, output=out, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
     if as_json and is_first():
         print_json({"out": str(out), "family": student.family, "receipt": receipt.to_dict()})

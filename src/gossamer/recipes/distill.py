@@ -23,7 +23,7 @@ from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_settings
 from gossamer.training.loop import Resume
 from gossamer.training.loop import train as run
-from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherVectorsObjective
+from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher
 from gossamer.training.receipt import TrainingReceipt
 
@@ -53,6 +53,7 @@ def distill(
     matches: Sequence[Match] = (),
     task: str | Mapping[str, Any] | Objective | None = None,
     objective: Literal["embed"] | None = None,
+    cache: str | Path | TeacherCache | None = None,
     epochs: float = 3,
     output: str | Path | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
@@ -72,6 +73,10 @@ def distill(
     kind or its settings; what the teacher's head is for unless given. objective: "embed" teaches the teacher's vector
     of a text instead, from texts alone (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
 
+    cache: a folder, or `TeacherCache`: what the teacher gives for every row is written there before the training, in
+    parquet, or read where it is there already, and the teacher is not run in the training. Scores, the last states
+    where their cosine counts, or vectors. Matches and masked language models have none.
+
     epochs, output, resume: of `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
     settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}.
 
@@ -84,9 +89,11 @@ def distill(
     aim = _aim(objective, task, old)
     new, asked, changes = _student(old, student, layers, shape)
     cosine = float(new.architecture.hidden_size == old.architecture.hidden_size)
-    learnt = TeacherVectorsObjective(teacher=old.source) if aim is None else DistillationObjective(
+    kept = TeacherCache.of(cache)
+    learnt = TeacherVectorsObjective(teacher=old.source, cache=kept) if aim is None else DistillationObjective(
         task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
         cosine_weight=cosine if cosine_weight is None else cosine_weight, matches=tuple(matches),
+        cache=kept,
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
     with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
