@@ -95,7 +95,7 @@ class DistillationObjective(Objective, kind="distillation"):
         )
         masks = isinstance(self.task, MaskingObjective)
         allowed = f"left out: {self.task.kind} draws other masks at every step, so the teacher reads no row twice"
-        require(not masks, "cache", self.cache, allowed)
+        require(not masks, "cache", cast(TeacherCache, self.cache).folder, allowed)
 
     @property
     def of_data(self) -> Objective:
