@@ -46,7 +46,7 @@ def settings(folder: Path, name: str) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    output_shards.SHARD_ROWS = 12
+    output_shards.SHARD_ROWS = 3
     assert ended(child(settings(folder, "unbroken"), lambda: None)) == 0
     deaths = sum(ended(child(settings(folder, "killed"), moment)) != 0 for moment in MOMENTS)
     assert ended(child(settings(folder, "killed"), lambda: None)) == 0

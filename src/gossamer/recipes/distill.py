@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -73,11 +73,8 @@ def distill(
     kind or its settings; what the teacher's head is for unless given. objective: "embed" teaches the teacher's vector
     of a text instead, from texts alone (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
 
-    cache: a folder, or `TeacherCache`: what the teacher gives for every row is written there before the training, in
-    parquet, or read where it is there already, and the teacher is not run in the training. Scores, the last states
-    where their cosine counts, or vectors. Matches and masked language models have none.
-
-    epochs, output, resume: of `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
+    cache: a folder, or `TeacherCache`, where what the teacher gives is written before the training, in which it is not
+    run. epochs, output, resume: of `gossamer.train`; without an output no run is left on disk, and none goes on.
     settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}.
 
     Raises InputError for a teacher without such a head, for a student of another vocabulary, for wrong layers, and as
@@ -96,15 +93,21 @@ def distill(
         cache=kept,
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
-    with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
+    with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, str(folder), settings)
-        Teacher.of(old).give_to(new)
-        try:
-            new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
-        finally:
-            Teacher.take_from(new)
+        new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
+
+
+@contextmanager
+def _taught_by(teacher: Model, student: Model) -> Iterator[None]:
+    """The teacher is beside the student inside the block."""
+    Teacher.of(teacher).give_to(student)
+    try:
+        yield
+    finally:
+        Teacher.take_from(student)
 
 
 def _student(
