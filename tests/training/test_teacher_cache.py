@@ -26,6 +26,7 @@ from gossamer.models import Model
 from gossamer.text import byte_tokenizer
 from gossamer.training.loop import train
 from gossamer.training.objectives import TeacherCache, output_shards, teacher_cache
+from gossamer.training.objectives.rows_read import rows_of
 from gossamer.training.objectives.soft_targets import soft_target_loss, top_targets
 from gossamer.training.objectives.teacher import Teacher
 
@@ -285,3 +286,31 @@ def test_the_recipe_takes_a_cache(tmp_path: Path) -> None:
     assert table.schema.field("logits").type.value_type == "halffloat"
     with pytest.raises(InputError, match=r"^cache is 3; it must be a folder's name, or a TeacherCache"):
         gs.distill(teacher, rows, cache=3, settings=QUICK)  # type: ignore[arg-type]
+
+
+def test_a_file_of_another_cache_is_one_line(tmp_path: Path) -> None:
+    for name, changes in (("one", {}), ("other", {"cosine_weight": 0})):
+        config = cached(tmp_path, "classification", name, str(tmp_path / f"cache-{name}"))
+        train({**config, "objective": {**config["objective"], **changes}})
+    shutil.copy(tmp_path / "cache-one" / "part-00000.parquet", tmp_path / "cache-other")
+    with pytest.raises(InputError, match=r"part-00000\.parquet: is no part of this cache \(it belongs to another cach"):
+        train({**config, "output": str(tmp_path / "third"), "objective": {**config["objective"], **changes}})
+
+
+def test_rows_are_known_by_what_a_teacher_reads() -> None:
+    """Not by padding, labels or types that are all 0; by everything else."""
+    ids = torch.tensor([[5, 6, 7, 0], [5, 6, 7, 8]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    zeros = torch.zeros_like(ids)
+    types, segments = torch.tensor([[0, 0, 1, 0]] * 2), torch.tensor([[0, 1, 1, 1]] * 2)
+    batches: list[dict[str, torch.Tensor]] = [
+        {"input_ids": ids, "attention_mask": mask, "labels": zeros},
+        {"input_ids": ids[:1, :3]},
+        {"input_ids": ids[:1, :3], "labels": ids[:1, :3], "token_type_ids": zeros[:1, :3]},
+        {"input_ids": ids, "attention_mask": mask, "token_type_ids": types},
+        {"input_ids": ids, "attention_mask": mask, "segments": segments},
+        {"input_ids": ids, "attention_mask": mask, "segments": zeros},
+    ]
+    keys = [[row.key for row in rows_of(batch)] for batch in batches]
+    assert keys[0][0] == keys[1][0] == keys[2][0]
+    assert len({key for some in keys for key in some}) == 8
