@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -35,6 +35,7 @@ from gossamer.training.objectives.soft_targets import TopTargets, cosine_distanc
 from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
 from gossamer.training.objectives.teacher_cache import TeacherCache, open_cache
 from gossamer.training.objectives.teacher_outputs import ScoreReader, cached_targets
+from gossamer.training.processes import used_apart
 
 __all__ = ["DistillationObjective"]
 
@@ -129,8 +130,6 @@ class DistillationObjective(Objective, kind="distillation"):
         check_matches(self.matches, given.model.architecture, model.architecture)
         projections = build_projections(self.matches, given.model.architecture, model.architecture, seed)
         if projections is not None:
-            allowed = "without a projection, on several processes"
-            require(processes == 1, "objective.matches", self.matches, allowed)
             model.add_module(PROJECTIONS, projections.to(next(model.parameters()).dtype))
         if isinstance(self.cache, TeacherCache):
             self.cache.check()
@@ -207,11 +206,12 @@ class DistillationObjective(Objective, kind="distillation"):
     def _of_classes(self, model: nn.Module, teacher: Teacher, batch: Batch) -> tuple[Output, Output, Tensor]:
         """What both models give, and the first two terms, over labelled texts or tokens."""
         inputs = {name: one for name, one in batch.items() if name != "labels"}
-        out = model(**(batch if self.task_weight else inputs), output_hidden_states=self._reads_states)
+        out = self._read(model, batch if self.task_weight else inputs, self._projections(unwrapped(model)))
         theirs = self._told(teacher, inputs)
-        total = self.task_weight * out.loss if self.task_weight else out.logits.sum() * 0.0
+        logits = cast(Tensor, out.logits)
+        total = self.task_weight * cast(Tensor, out.loss) if self.task_weight else logits.sum() * 0.0
         if self.soft_weight:
-            total = total + self.soft_weight * self._soft(unwrapped(model), out.logits, theirs.logits, batch["labels"])
+            total = total + self.soft_weight * self._soft(unwrapped(model), logits, theirs.logits, batch["labels"])
         return out, theirs, total
 
     def _soft(self, student: Model, ours: Tensor, theirs: Tensor | None, labels: Tensor) -> Tensor:
@@ -238,12 +238,11 @@ class DistillationObjective(Objective, kind="distillation"):
         wanted = batch["labels"]
         if isinstance(student.architecture.head, CausalLM):
             wanted = next_tokens(wanted, batch.get("segments"), student.architecture.prefix)
-        if model is student:
-            with _without_head(student):
-                out = model(**inputs, output_hidden_states=self._reads_states)
-        else:
-            # DDP has to see in what it gives that the head's weights are used.
-            out = model(**batch, output_hidden_states=self._reads_states)
+        used = self._projections(student)
+        if self.soft_weight or self.task_weight:
+            used += cast(nn.Module, student.head).parameters()
+        with _without_head(student):
+            out = self._read(model, inputs, used)
         chosen = wanted != IGNORED
         theirs, of_teacher = self._told_of_vocabulary(teacher, inputs, chosen)
         if not (self.soft_weight or self.task_weight):
@@ -253,6 +252,17 @@ class DistillationObjective(Objective, kind="distillation"):
             vocabulary=student.architecture.embeddings.vocabulary_size,
         )  # fmt: skip
         return out, theirs, self.task_weight * hard + self.soft_weight * soft
+
+    def _read(self, model: nn.Module, inputs: Mapping[str, Tensor], used: Iterable[nn.Parameter]) -> Output:
+        """The student's pass; used: parameters that the loss uses apart from it."""
+        with nullcontext() if isinstance(model, Model) else used_apart(unwrapped(model), used):
+            return cast(Output, model(**inputs, output_hidden_states=self._reads_states))
+
+    def _projections(self, student: Model) -> list[nn.Parameter]:
+        """Of the matches that count."""
+        maps = cast(nn.ModuleDict | None, student._modules.get(PROJECTIONS))
+        counting = [] if maps is None else [maps[str(i)] for i, match in enumerate(self.matches) if match.weight]
+        return [one for part in counting for one in part.parameters()]
 
     @property
     def _reads_states(self) -> bool:
