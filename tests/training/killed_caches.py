@@ -30,11 +30,8 @@ MOMENTS: list[Callable[[], None]] = [
     lambda: dying(teacher_cache, "write_texts", 1, before),
     lambda: dying(teacher_cache, "write_texts", 1, after),
     lambda: dying(parquet, "write_table", 1, half_a_file),
-    lambda: dying(atomic_files, "put_whole", 1, before),
     lambda: dying(atomic_files, "put_whole", 1, after),
     lambda: dying(output_shards.OutputShards, "write", 2, after),
-    lambda: dying(parquet, "write_table", 1, half_a_file),
-    lambda: dying(run.Run, "_prepare", 1, before),
     lambda: dying(run.Run, "update", 4, before),
 ]
 
