@@ -76,7 +76,7 @@ def cached(folder: Path, name: str) -> dict[str, Any]:
     return {**LABELS, "objective": {**objective, "teacher": str(folder / "one-labels" / "last"), "cosine_weight": 0}}
 
 
-def matched(folder: Path) -> dict[str, Any]:
+def projected(folder: Path) -> dict[str, Any]:
     """A narrower masked LM that meets its teacher through projections, beside parameters that get no gradients.
 
     All texts are equally long and every token counts, so that means over tokens are those over labels.
@@ -148,7 +148,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     gs.train(byte_pairs_config(folder, "one-pairs", **SETTINGS))
     gs.train(decoder_config(folder, "one-taught", **taught(folder, "causal-lm", UNTIED)))
     gs.train(encoder_config(folder, "one-taught-masked", **taught(folder, "masked-lm", SETTINGS)))
-    gs.train(encoder_config(folder, "one-matched", **matched(folder)))
+    gs.train(encoder_config(folder, "one-projected", **projected(folder)))
     gs.train(classifier_config(folder, "one-cached", **cached(folder, "one-cache")))
     gs.train(decoder_config(folder, "one-stored", **stored(folder)))
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
@@ -168,7 +168,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     runs += [
         ("decoder", "ddp-taught", "", taught(folder, "causal-lm", UNTIED)),
         ("encoder", "ddp-taught-masked", "", taught(folder, "masked-lm", SETTINGS)),
-        ("encoder", "ddp-matched", "", matched(folder)),
+        ("encoder", "ddp-projected", "", projected(folder)),
         ("classifier", "ddp-cached", "", cached(folder, "ddp-cache")),
     ]
     done = start(folder, [str(Path(__file__).parent / "paired_runs.py"), str(folder), json.dumps(runs)])
@@ -216,9 +216,9 @@ def test_two_processes_learn_the_same_from_a_teacher(pair: tuple[Path, dict[str,
 
 def test_two_processes_learn_the_same_projections(pair: tuple[Path, dict[str, Any]]) -> None:
     folder, told = pair
-    assert told["ddp-matched"]["processes"] == "2 processes, DDP"
-    assert_close(folder / "one-matched", folder / "ddp-matched")
-    first, last = (tensors(folder / "ddp-matched", step) for step in (STEPS // 2, STEPS))
+    assert told["ddp-projected"]["processes"] == "2 processes, DDP"
+    assert_close(folder / "one-projected", folder / "ddp-projected")
+    first, last = (tensors(folder / "ddp-projected", step) for step in (STEPS // 2, STEPS))
     names = [one for one in last if one.startswith("distillation_projections.") and one.endswith(".weight")]
     assert len(names) == 2
     assert all(float((first[name] - last[name]).abs().max()) > 1e-3 for name in names)
