@@ -40,6 +40,20 @@ def test_it_makes_a_student(gossamer: Command, teacher: Path, tmp_path: Path) ->
     assert gossamer(*call, "--resume", "never").code == 2
 
 
+def test_the_teachers_outputs_are_kept(gossamer: Command, teacher: Path, tmp_path: Path) -> None:
+    """And read by a second student, which says nothing of it; the size is told before."""
+    call = ("distill", teacher, "--train", tmp_path / "text.txt", "--cache", tmp_path / "kept", *QUICK)
+    settings = ("--set", "data.pack=false", "--set", "objective.cache.top_k=4")
+    done = gossamer(*call, *settings, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "cache: the teacher reads 62 of 62 rows (1,937 tokens)" in done.err
+    assert "logits 16 bytes a token, classes 16 bytes a token, rest 4 bytes a token, states 64 bytes" in done.err
+    assert gossamer(*call, *settings, "--out", tmp_path / "other").err == ""
+    other = gossamer(*call, *settings[:2], "--out", tmp_path / "third")
+    assert other.code == 2
+    assert "which was made with something else: logits '4 x float32', now '32 x float32'; name" in other.error
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -17,6 +17,7 @@ from tiny_pairs import byte_pairs_config
 from tiny_runs import decoder_config, encoder_config
 
 from gossamer.training.loop import train
+from gossamer.training.objectives import output_shards
 
 KINDS = {
     "decoder": decoder_config,
@@ -54,6 +55,7 @@ def main(folder: Path, runs: list[tuple[str, str, str, dict[str, Any]]]) -> None
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
+    output_shards.SHARD_ROWS = 4  # so that each process has some to write
     # torch warns of its own deprecations while DTensors are made.
     warnings.filterwarnings("default", category=FutureWarning, module="torch")
     main(Path(sys.argv[1]), json.loads(sys.argv[2]))

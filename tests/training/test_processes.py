@@ -14,9 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow
 import pytest
 import torch
 from paired_runs import half_way
+from pyarrow import parquet
 from tiny_labels import classifier_config
 from tiny_pairs import byte_pairs_config
 from tiny_runs import checkpoints, decoder_config, encoder_config, journal, llama_config, tensors, write_text
@@ -66,6 +69,32 @@ def taught(folder: Path, kind: str, settings: dict[str, Any], **changes: Any) ->
     teacher = {"masked-lm": "one-masked", "causal-lm": "one"}[kind]
     objective = {"kind": "distillation", "task": {"kind": kind}, "teacher": str(folder / teacher / "last")}
     return {**settings, "objective": {**objective, "cosine_weight": 0, **changes}}
+
+
+def cached(folder: Path, name: str) -> dict[str, Any]:
+    """A student of labels whose teacher's outputs are read from disk; means over tokens left out, as above."""
+    objective = {"kind": "distillation", "task": {"kind": "classification"}, "cache": str(folder / name)}
+    return {**LABELS, "objective": {**objective, "teacher": str(folder / "one-labels" / "last"), "cosine_weight": 0}}
+
+
+def projected(folder: Path) -> dict[str, Any]:
+    """A narrower masked LM that meets its teacher through projections, beside parameters that get no gradients.
+
+    All texts are equally long and every token counts, so that means over tokens are those over labels.
+    """
+    text = folder / "equal.txt"
+    if not text.exists():
+        text.write_text("\n".join(f"{i:04d} of equally long lines" for i in range(60)))
+    fields = encoder_config(folder)["model"]["architecture"]
+    fields["hidden_size"] = fields["embeddings"]["size"] = 8
+    for layer in fields["layers"]:
+        layer["attention"]["head_size"] = 4
+    task = {"kind": "masked-lm", "share": 0.999999}
+    matches = [{"teacher": 0, "student": 0}, {"teacher": 1, "student": 1, "loss": "cosine"}]
+    objective = {"kind": "distillation", "task": task, "cosine_weight": 0, "matches": matches}
+    objective |= {"teacher": str(folder / "one-masked" / "last")}
+    data = {"train": str(text), "split": "lines", "pack": False}
+    return {**SETTINGS, "objective": objective, "model": {"architecture": fields}, "data": data}
 
 
 def free_port() -> str:
@@ -120,6 +149,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     gs.train(byte_pairs_config(folder, "one-pairs", **SETTINGS))
     gs.train(decoder_config(folder, "one-taught", **taught(folder, "causal-lm", UNTIED)))
     gs.train(encoder_config(folder, "one-taught-masked", **taught(folder, "masked-lm", SETTINGS)))
+    gs.train(encoder_config(folder, "one-projected", **projected(folder)))
+    gs.train(classifier_config(folder, "one-cached", **cached(folder, "one-cache")))
     gs.train(decoder_config(folder, "one-stored", **stored(folder)))
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
     for parallel in ("ddp", "fsdp2"):
@@ -140,6 +171,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         ("encoder", "ddp-taught-masked", "", taught(folder, "masked-lm", SETTINGS)),
         # Each process draws rows of its own: no equal to one process, but both have the same weights.
         ("encoder", "ddp-matched", "", taught(folder, "masked-lm", SETTINGS, matches=[MATCH])),
+        ("encoder", "ddp-projected", "", projected(folder)),
+        ("classifier", "ddp-cached", "", cached(folder, "ddp-cache")),
     ]
     done = start(folder, [str(Path(__file__).parent / "paired_runs.py"), str(folder), json.dumps(runs)])
     assert "find_unused_parameters" not in done[0].stderr
@@ -182,6 +215,28 @@ def test_two_processes_learn_the_same_from_a_teacher(pair: tuple[Path, dict[str,
     folder, told = pair
     assert told[f"ddp-taught{kind}"]["processes"] == "2 processes, DDP"
     assert_close(folder / f"one-taught{kind}", folder / f"ddp-taught{kind}")
+
+
+def test_two_processes_learn_the_same_projections(pair: tuple[Path, dict[str, Any]]) -> None:
+    folder, told = pair
+    assert told["ddp-projected"]["processes"] == "2 processes, DDP"
+    assert_close(folder / "one-projected", folder / "ddp-projected")
+    first, last = (tensors(folder / "ddp-projected", step) for step in (STEPS // 2, STEPS))
+    names = [one for one in last if one.startswith("distillation_projections.") and one.endswith(".weight")]
+    assert len(names) == 2
+    assert all(float((first[name] - last[name]).abs().max()) > 1e-3 for name in names)
+
+
+def test_two_processes_share_a_teachers_cache(pair: tuple[Path, dict[str, Any]]) -> None:
+    """Each writes some of its files, which hold what those of one process hold."""
+    folder, told = pair
+    assert told["ddp-cached"]["processes"] == "2 processes, DDP"
+    assert_close(folder / "one-cached", folder / "ddp-cached")
+    ours, theirs = ([*sorted((folder / name).glob("*.parquet"))] for name in ("one-cache", "ddp-cache"))
+    assert (len(ours), len(theirs)) == (1, 5)
+    one, two = (pyarrow.concat_tables([parquet.read_table(path) for path in paths]) for paths in (ours, theirs))
+    assert one["key"].to_pylist() == two["key"].to_pylist()
+    np.testing.assert_allclose(one["logits"].to_pylist(), two["logits"].to_pylist(), atol=1e-6)
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])

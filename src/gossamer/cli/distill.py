@@ -63,6 +63,9 @@ def distill(
     cosine_weight: Annotated[
         float | None, Option(metavar="X", help="Of the cosine of the last states; 1, but 0 where their widths differ.")
     ] = None,
+    cache: Annotated[
+        Path | None, Option(metavar="DIR", help="Where the teacher's outputs are kept, and read from in the training.")
+    ] = None,
     epochs: Annotated[float, Option(metavar="N", help="How often everything is read.")] = 3.0,
     change: Changes = None,
     resume: ResumeOption = Resume.auto,
@@ -83,7 +86,7 @@ def distill(
             teacher, list(train), list(evaluate) if evaluate else None, layers=chosen, shape=shape.value,
             hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, narrow=narrow.value,
             temperature=temperature, soft_weight=soft_weight, task_weight=task_weight, cosine_weight=cosine_weight,
-            epochs=epochs, output=out, settings=changes, resume=resume.value, remark=note,
+            cache=cache, epochs=epochs, output=out, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
     if as_json and is_first():
         print_json({"out": str(out), "family": student.family, "receipt": receipt.to_dict()})

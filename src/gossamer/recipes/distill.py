@@ -24,7 +24,7 @@ from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_settings
 from gossamer.training.loop import Resume
 from gossamer.training.loop import train as run
-from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherVectorsObjective
+from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher
 from gossamer.training.receipt import TrainingReceipt
 
@@ -47,6 +47,7 @@ def distill(
     matches: Sequence[Match] = (),
     task: str | Mapping[str, Any] | Objective | None = None,
     objective: Literal["embed"] | None = None,
+    cache: str | Path | TeacherCache | None = None,
     epochs: float = 3,
     output: str | Path | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
@@ -68,7 +69,8 @@ def distill(
     head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts alone
     (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
 
-    epochs, output, resume: of `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
+    cache: a folder, or `TeacherCache`, where what the teacher gives is written before the training, in which it is not
+    run. epochs, output, resume: of `gossamer.train`; without an output no run is left on disk, and none goes on.
     settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}.
 
     Raises InputError for a teacher without such a head, for a student of another vocabulary, for wrong layers, and as
@@ -81,9 +83,11 @@ def distill(
     widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
     new, asked, changes = _student(old, student, layers, shape, widths)
     cosine = float(new.architecture.hidden_size == old.architecture.hidden_size)
-    learnt = TeacherVectorsObjective(teacher=old.source) if aim is None else DistillationObjective(
+    kept = TeacherCache.of(cache)
+    learnt = TeacherVectorsObjective(teacher=old.source, cache=kept) if aim is None else DistillationObjective(
         task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
         cosine_weight=cosine if cosine_weight is None else cosine_weight, matches=tuple(matches),
+        cache=kept,
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
     with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):

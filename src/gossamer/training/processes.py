@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from gossamer.errors import InputError
 from gossamer.models.model import Model
+from gossamer.models.output import Output
 
-__all__ = ["Processes", "full_state", "whole"]
+__all__ = ["Processes", "full_state", "used_apart", "whole"]
 
 
 class Processes:
@@ -127,6 +129,28 @@ class Processes:
     def wait(self) -> None:
         """Return when all processes have come here."""
         self._accelerator.wait_for_everyone()
+
+
+@contextmanager
+def used_apart(model: Model, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """DDP knows, inside the block, that a loss uses these parameters apart from the model's pass.
+
+    Where others get no gradients DDP looks for those that do in what the pass gives: a 0 made of these is added to it.
+    """
+    learning = [one for one in parameters if one.requires_grad]
+
+    def show(_model: nn.Module, _given: object, out: Output) -> Output:
+        states = out.last_hidden_state
+        if states is None or not learning:
+            return out
+        nothing = torch.stack([one.flatten()[0] for one in learning]).sum() * 0.0
+        return replace(out, last_hidden_state=states + nothing.to(states.dtype))
+
+    handle = model.register_forward_hook(show)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from gossamer.training.config.models import with_recompute
 from gossamer.training.evaluation import Evaluation, evaluate
 from gossamer.training.journal.journal import Journal
 from gossamer.training.material import Material, how_many_steps, trained_names
+from gossamer.training.objectives.base import RunData
 from gossamer.training.optimization.adapters import adapt, learning_names, merge_maps, merged
 from gossamer.training.optimization.average import Average, is_average
 from gossamer.training.optimization.layer_depths import depths_from_top
@@ -82,6 +83,7 @@ class Run:
                 adapt(self.model, config.adapters, config.seed)
             self._adapted = self.model.architecture
             self.state, tensors = self._start(resume)
+            config.objective.begin(self.model, self._data())
             self._stepper = self._prepare(tensors)
             self._journal = self._open_journal()
         except BaseException:
@@ -89,6 +91,12 @@ class Run:
             raise
         self._first, self._before, self._began = self.state.step, self.state.seconds, time.monotonic()
         self._out_of_time = self._time_is_up()
+
+    def _data(self) -> RunData:
+        return RunData(
+            batches=self.batches, steps=self.steps, evaluates=self.config.evaluation.has_text, processes=self.processes,
+            precision=self.config.precision, say=self._say, remark=self.remark,
+        )  # fmt: skip
 
     def _prepare(self, tensors: dict[str, torch.Tensor]) -> Stepper:
         """Wrap the model for its processes, and give the optimizer the state that it had."""

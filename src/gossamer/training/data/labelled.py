@@ -176,6 +176,12 @@ class LabelledBatches:
             examples = [self.held_out[i] for i in rows]
             yield {**self._share(examples), "examples": examples[self.rank :: self.world]}
 
+    def every_row(self, steps: int | None, held_out: bool) -> Iterator[dict[str, Tensor]]:
+        """Each epoch reads the same ones; a last step may read on into the next, so all of them count."""
+        rows = [*self.examples, *(self.held_out if held_out else ())]
+        for start in range(0, len(rows), self.batch):
+            yield self.collate(rows[start : start + self.batch], self.pad_id)
+
     @cached_property
     def _sizes(self) -> np.ndarray:
         return np.array([len(one.ids) for one in self.examples], dtype=np.int64)

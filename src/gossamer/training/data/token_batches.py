@@ -23,7 +23,7 @@ from gossamer.training.objectives.language import Labeller
 
 __all__ = ["Batches", "HeldOutBy", "open_tokens"]
 
-_TRAINING, _HELD_OUT = 2, 3  # what is masked
+_TRAINING, _HELD_OUT, _EVERY_ROW = 2, 3, 4  # what is masked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +112,30 @@ class Batches:
         if self._held is None:
             raise InputError("held_out is 0; hold documents out, or give a held_out_file, to evaluate")
         return self._evaluate(self.held_out_file or self.file, self._held)
+
+    def every_row(self, steps: int | None, held_out: bool) -> Iterator[dict[str, Tensor]]:
+        """Rows of one document each are the same in every epoch; packed ones are cut anew, so steps tell them.
+
+        What is masked is that of no step.
+        """
+        layout = self._training
+        if isinstance(layout, Stream):
+            if steps is None:
+                raise InputError(
+                    "packed rows are cut anew in each epoch; to know all of them give steps or epochs, or data.pack: "
+                    "false"
+                )
+            yield from (self._any_masks(layout.rows(at)) for at in self._spans(steps * self.batch))
+        else:
+            yield from (self._any_masks(layout.in_order(at)) for at in self._spans(layout.count))
+        if held_out and self._held is not None:
+            yield from (self._any_masks(self._held.in_order(at)) for at in self._spans(self._held.count))
+
+    def _spans(self, count: int) -> Iterator[np.ndarray]:
+        return (np.arange(start, min(start + self.batch, count)) for start in range(0, count, self.batch))
+
+    def _any_masks(self, rows: Rows) -> dict[str, Tensor]:
+        return self._tensors(rows, [(_EVERY_ROW, i) for i in range(len(rows.ids))])
 
     def share_without_labels(self, rows: int = 64) -> float:
         """Which share of the first rows have no label, so that nothing is learnt from them."""

@@ -11,6 +11,7 @@ from gossamer.training.objectives.question_answering import QuestionAnsweringObj
 from gossamer.training.objectives.replaced_token import ReplacedTokenObjective
 from gossamer.training.objectives.sentence_pairs import SentencePairsObjective
 from gossamer.training.objectives.sequence_classification import ClassificationObjective
+from gossamer.training.objectives.teacher_cache import TeacherCache
 from gossamer.training.objectives.teacher_vectors import TeacherVectorsObjective
 from gossamer.training.objectives.token_classification import TaggingObjective
 from gossamer.training.objectives.vectors import VectorObjective
@@ -34,6 +35,7 @@ __all__ = [
     "RowObjective",
     "SentencePairsObjective",
     "TaggingObjective",
+    "TeacherCache",
     "TeacherVectorsObjective",
     "VectorObjective",
     "unwrapped",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,10 @@ from gossamer.models.heads import Head
 from gossamer.models.next_token import IGNORED
 from gossamer.text import Tokenizer, byte_tokenizer
 
-__all__ = ["IGNORED", "Batch", "BatchSource", "Direction", "Objective", "filled", "learnt", "unwrapped"]
+if TYPE_CHECKING:
+    from gossamer.training.processes import Processes
+
+__all__ = ["IGNORED", "Batch", "BatchSource", "Direction", "Objective", "RunData", "filled", "learnt", "unwrapped"]
 
 Batch = Mapping[str, Tensor]
 """What a model reads, by the names of its arguments, and `labels`."""
@@ -53,6 +56,32 @@ class BatchSource(Protocol):
         """This process's batches of what is held out; what stands in them beside tensors are numbers to be
         summed, and `examples`, the rows themselves.
         """
+
+    def every_row(self, steps: int | None, held_out: bool) -> Iterator[dict[str, Tensor]]:
+        """All rows of all processes that so many steps read, in the order of the data, whatever the seed if each epoch
+        reads the same ones; with held_out also what is held out. InputError where only `steps` would tell them.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """What a run reads and how, for an objective that begins with it.
+
+    steps: of the whole run, None where only its minutes are given. evaluates: whether held-out rows are read. say:
+    shows a line; remark: keeps it for the receipt, too.
+    """
+
+    batches: BatchSource
+    steps: int | None
+    evaluates: bool
+    processes: Processes
+    precision: str
+    say: Callable[[str], None]
+    remark: Callable[[str], None]
+
+    def every_row(self, held_out: bool) -> Iterator[dict[str, Tensor]]:
+        """All rows that the run reads, in batches; with held_out also those that it evaluates."""
+        return self.batches.every_row(self.steps, held_out and self.evaluates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +159,9 @@ class Objective(ABC):
 
     def attach(self, model: Model, seed: int, processes: int) -> None:  # noqa: B027 - most learn alone
         """Give a model what it learns with beside its own weights, as modules of its own, drawn by the run's seed."""
+
+    def begin(self, model: Model, run: RunData) -> None:  # noqa: B027
+        """Called before the first step of a run, or of a part of it, when model and data are known to be the run's."""
 
     def detach(self, model: Model) -> None:  # noqa: B027
         """Take that off for good."""

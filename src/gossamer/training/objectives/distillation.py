@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -19,7 +19,17 @@ from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassification, TokenClassification
 from gossamer.models.next_token import next_tokens
 from gossamer.text import Tokenizer
-from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Direction, Objective, learnt, unwrapped
+from gossamer.training.objectives.base import (
+    IGNORED,
+    Batch,
+    BatchSource,
+    Direction,
+    Objective,
+    RunData,
+    learnt,
+    unwrapped,
+)
+from gossamer.training.objectives.masking import MaskingObjective
 from gossamer.training.objectives.matches import (
     PROJECTIONS,
     Match,
@@ -28,8 +38,11 @@ from gossamer.training.objectives.matches import (
     check_matches,
     match_loss,
 )
-from gossamer.training.objectives.soft_targets import cosine_distance, soft_target_loss, vocabulary_losses
+from gossamer.training.objectives.soft_targets import TopTargets, cosine_distance, soft_target_loss, vocabulary_losses
 from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
+from gossamer.training.objectives.teacher_cache import TeacherCache, open_cache
+from gossamer.training.objectives.teacher_outputs import ScoreReader, cached_targets
+from gossamer.training.processes import used_apart
 
 __all__ = ["DistillationObjective"]
 
@@ -47,7 +60,9 @@ class DistillationObjective(Objective, kind="distillation"):
     a step is cut into parts (`batch.accumulation`), means over all tokens, too, count by a part's share of the labels.
 
     teacher: a checkpoint, or None where `gossamer.distill` gives the model. It is neither trained nor saved, and a run
-    goes on with the very same one alone. Held out is read as the task reads it: without the teacher.
+    goes on with the very same one alone. Held out is read as the task reads it: without the teacher. cache: a folder,
+    or `TeacherCache`: scores, and last states where the cosine counts, are written there before the training, and the
+    teacher is not run in it.
     """
 
     is_reckoned: ClassVar[bool] = False
@@ -61,8 +76,10 @@ class DistillationObjective(Objective, kind="distillation"):
     task_weight: float = 2.0
     cosine_weight: float = 1.0
     matches: tuple[Match, ...] = ()
+    cache: TeacherCache | str | None = None
 
     def __post_init__(self) -> None:
+        self._check_cache()
         require_positive(self, "temperature")
         require_positive(self, "soft_weight", "task_weight", "cosine_weight", zero=True)
         kind = self.task.kind
@@ -76,6 +93,17 @@ class DistillationObjective(Objective, kind="distillation"):
         )
         for name in _OF_THE_TASK:
             object.__setattr__(self, name, getattr(self.task, name))
+
+    def _check_cache(self) -> None:
+        object.__setattr__(self, "cache", TeacherCache.of(self.cache))
+        if self.cache is None:
+            return
+        require(
+            not self.matches, "matches", self.matches, "left out where there is a cache: it holds no states of layers"
+        )
+        masks = isinstance(self.task, MaskingObjective)
+        allowed = f"left out: {self.task.kind} draws other masks at every step, so the teacher reads no row twice"
+        require(not masks, "cache", cast(TeacherCache, self.cache).folder, allowed)
 
     @property
     def of_data(self) -> Objective:
@@ -109,10 +137,22 @@ class DistillationObjective(Objective, kind="distillation"):
         check_matches(self.matches, given.model.architecture, model.architecture)
         projections = build_projections(self.matches, given.model.architecture, model.architecture, seed)
         if projections is not None:
-            allowed = "without a projection, on several processes"
-            require(processes == 1, "objective.matches", self.matches, allowed)
             model.add_module(PROJECTIONS, projections.to(next(model.parameters()).dtype))
+        if isinstance(self.cache, TeacherCache):
+            self.cache.check()
+            self._reader(given)
         given.give_to(model)
+
+    def _reader(self, teacher: Teacher) -> ScoreReader:
+        return ScoreReader(
+            teacher, cast(TeacherCache, self.cache), self.temperature,
+            scores=self.soft_weight > 0, states=self.cosine_weight > 0,
+        )  # fmt: skip
+
+    def begin(self, model: Model, run: RunData) -> None:
+        if isinstance(self.cache, TeacherCache):
+            teacher = cast(Teacher, teacher_of(model))
+            teacher.cached = open_cache(self.cache, self._reader(teacher), run, held_out=False)
 
     def detach(self, model: Model) -> None:
         Teacher.take_from(model)
@@ -155,7 +195,7 @@ class DistillationObjective(Objective, kind="distillation"):
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         student = unwrapped(model)
-        teacher = cast(Teacher, teacher_of(student)).model_on(batch["input_ids"].device)
+        teacher = cast(Teacher, teacher_of(student))
         with capture_matched(self.matches, student) as watched:
             if isinstance(student.architecture.head, CausalLM | MaskedLM):
                 out, theirs, total = self._of_vocabulary(model, student, teacher, batch)
@@ -171,14 +211,15 @@ class DistillationObjective(Objective, kind="distillation"):
                 total = total + match.weight * match_loss(match, i, student, out, theirs, is_real, watched)
         return total
 
-    def _of_classes(self, model: nn.Module, teacher: Model, batch: Batch) -> tuple[Output, Output, Tensor]:
+    def _of_classes(self, model: nn.Module, teacher: Teacher, batch: Batch) -> tuple[Output, Output, Tensor]:
         """What both models give, and the first two terms, over labelled texts or tokens."""
         inputs = {name: one for name, one in batch.items() if name != "labels"}
-        out = model(**(batch if self.task_weight else inputs), output_hidden_states=self._reads_states)
+        out = self._read(model, batch if self.task_weight else inputs, self._projections(unwrapped(model)))
         theirs = self._told(teacher, inputs)
-        total = self.task_weight * out.loss if self.task_weight else out.logits.sum() * 0.0
+        logits = cast(Tensor, out.logits)
+        total = self.task_weight * cast(Tensor, out.loss) if self.task_weight else logits.sum() * 0.0
         if self.soft_weight:
-            total = total + self.soft_weight * self._soft(unwrapped(model), out.logits, theirs.logits, batch["labels"])
+            total = total + self.soft_weight * self._soft(unwrapped(model), logits, theirs.logits, batch["labels"])
         return out, theirs, total
 
     def _soft(self, student: Model, ours: Tensor, theirs: Tensor | None, labels: Tensor) -> Tensor:
@@ -198,25 +239,20 @@ class DistillationObjective(Objective, kind="distillation"):
         return soft_target_loss(ours, theirs, self.temperature).sum() / max(len(ours), 1)
 
     def _of_vocabulary(
-        self, model: nn.Module, student: Model, teacher: Model, batch: Batch
+        self, model: nn.Module, student: Model, teacher: Teacher, batch: Batch
     ) -> tuple[Output, Output, Tensor]:
         """The same over masked or next tokens, scored in chunks."""
         inputs = {name: one for name, one in batch.items() if name != "labels"}
         wanted = batch["labels"]
         if isinstance(student.architecture.head, CausalLM):
             wanted = next_tokens(wanted, batch.get("segments"), student.architecture.prefix)
-        if model is student:
-            with _without_head(student):
-                out = model(**inputs, output_hidden_states=self._reads_states)
-        else:
-            # DDP has to see in what it gives that the head's weights are used.
-            out = model(**batch, output_hidden_states=self._reads_states)
-        with _without_head(teacher):
-            theirs = self._told(teacher, inputs)
+        used = self._projections(student)
+        if self.soft_weight or self.task_weight:
+            used += cast(nn.Module, student.head).parameters()
+        with _without_head(student):
+            out = self._read(model, inputs, used)
         chosen = wanted != IGNORED
-        of_teacher = None
-        if self.soft_weight:
-            of_teacher = (cast(Tensor, theirs.last_hidden_state)[chosen], teacher.scores)
+        theirs, of_teacher = self._told_of_vocabulary(teacher, inputs, chosen)
         if not (self.soft_weight or self.task_weight):
             return out, theirs, cast(Tensor, out.last_hidden_state).sum() * 0.0
         hard, soft = vocabulary_losses(
@@ -225,13 +261,42 @@ class DistillationObjective(Objective, kind="distillation"):
         )  # fmt: skip
         return out, theirs, self.task_weight * hard + self.soft_weight * soft
 
+    def _read(self, model: nn.Module, inputs: Mapping[str, Tensor], used: Iterable[nn.Parameter]) -> Output:
+        """The student's pass; used: parameters that the loss uses apart from it."""
+        with nullcontext() if isinstance(model, Model) else used_apart(unwrapped(model), used):
+            return cast(Output, model(**inputs, output_hidden_states=self._reads_states))
+
+    def _projections(self, student: Model) -> list[nn.Parameter]:
+        """Of the matches that count."""
+        maps = cast(nn.ModuleDict | None, student._modules.get(PROJECTIONS))
+        counting = [] if maps is None else [maps[str(i)] for i, match in enumerate(self.matches) if match.weight]
+        return [one for part in counting for one in part.parameters()]
+
     @property
     def _reads_states(self) -> bool:
         return any(one.weight and one.of == "states" for one in self.matches)
 
-    def _told(self, teacher: Model, inputs: Mapping[str, Tensor]) -> Output:
-        with torch.no_grad(), evaluating(teacher):
-            return cast(Output, teacher(**inputs, output_hidden_states=self._reads_states))
+    def _told(self, teacher: Teacher, inputs: Mapping[str, Tensor]) -> Output:
+        if teacher.cached is not None:
+            told = teacher.cached.of(inputs)
+            return Output(logits=told.get("logits"), last_hidden_state=told.get("states"))
+        model = teacher.model_on(inputs["input_ids"].device)
+        with torch.no_grad(), evaluating(model):
+            return cast(Output, model(**inputs, output_hidden_states=self._reads_states))
+
+    def _told_of_vocabulary(
+        self, teacher: Teacher, inputs: Mapping[str, Tensor], chosen: Bool[Tensor, "batch length"]
+    ) -> tuple[Output, tuple[Tensor | TopTargets, Callable[[Any], Tensor | TopTargets]] | None]:
+        """What the teacher gives, and its soft targets for the chosen tokens, where they count."""
+        if teacher.cached is not None:
+            told = teacher.cached.of(inputs)
+            targets = cached_targets(told, chosen) if self.soft_weight else None
+            return Output(last_hidden_state=told.get("states")), targets
+        model = teacher.model_on(inputs["input_ids"].device)
+        with _without_head(model):
+            theirs = self._told(teacher, inputs)
+        states = cast(Tensor, theirs.last_hidden_state)
+        return theirs, (states[chosen], model.scores) if self.soft_weight else None
 
 
 _SCORING = (CausalLM, MaskedLM, SequenceClassification, TokenClassification)

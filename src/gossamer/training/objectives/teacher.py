@@ -14,6 +14,7 @@ from gossamer.errors import InputError
 from gossamer.models import Model
 from gossamer.models.checks import require
 from gossamer.text.encoding import fingerprint
+from gossamer.training.objectives.teacher_cache import CachedOutputs
 
 __all__ = ["Teacher", "check_teacher", "digest_of_model", "find_teacher", "teacher_of"]
 
@@ -22,10 +23,11 @@ _PLACE = "distillation_teacher"
 
 @dataclass(kw_only=True)
 class Teacher:
-    """A model that is learnt from, and the SHA-256 of its description and weights."""
+    """A model that is learnt from, the SHA-256 of its description and weights, and its outputs where they are kept."""
 
     model: Model
     digest: str
+    cached: CachedOutputs | None = None
 
     @classmethod
     def of(cls, model: Model) -> Teacher:

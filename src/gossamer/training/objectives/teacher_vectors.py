@@ -18,10 +18,12 @@ from gossamer.models.checks import require_choice
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import Head, SentenceEmbedding
 from gossamer.text import Document, Tokenizer
-from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
+from gossamer.training.objectives.base import Batch, Direction, RunData, learnt, unwrapped
 from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_text
 from gossamer.training.objectives.sequence_classification import read_tokens
 from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
+from gossamer.training.objectives.teacher_cache import TeacherCache, open_cache
+from gossamer.training.objectives.teacher_outputs import VectorReader
 
 __all__ = ["TeacherVectorsObjective"]
 
@@ -36,6 +38,8 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     `SentenceEmbedding` and vectors of one width; LEAF's linear map between widths is a `DenseLayer` of the student's
     head. teacher: a checkpoint, or None where `gossamer.distill` gives the model. A row is a text, a document of a text
     file or one with a text; what it says beside that is not read. Held out are told the same loss and the mean cosine.
+    cache: a folder, or `TeacherCache`: the vectors of all texts are written there before the training, held-out ones
+    too, and the teacher is not run in it.
     """
 
     heads: ClassVar[tuple[type[Head], ...]] = (SentenceEmbedding,)
@@ -45,9 +49,11 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     kind: Literal["teacher-vectors"] = "teacher-vectors"
     teacher: str | None = None
     vector_loss: VectorLoss = "cosine"
+    cache: TeacherCache | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "cache", TeacherCache.of(self.cache))
         require_choice(self, VectorLoss, "vector_loss")
 
     @property
@@ -88,7 +94,15 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
                 f"the teacher's vectors have {theirs} numbers and the student's {ours}; take one width, or give the "
                 f"student's head a map to it: dense=(DenseLayer(size={theirs}, activation='identity'),)"
             )
+        if isinstance(self.cache, TeacherCache):
+            self.cache.check()
+            VectorReader(given, self.cache)
         given.give_to(model)
+
+    def begin(self, model: Model, run: RunData) -> None:
+        if isinstance(self.cache, TeacherCache):
+            teacher = cast(Teacher, teacher_of(model))
+            teacher.cached = open_cache(self.cache, VectorReader(teacher, self.cache), run, held_out=True)
 
     def detach(self, model: Model) -> None:
         Teacher.take_from(model)
@@ -116,11 +130,18 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     def _distances(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "texts"]]:
         """The loss of the texts that count, and the cosine of each."""
         inputs = {name: one for name, one in batch.items() if name != "labels"}
-        teacher = cast(Teacher, teacher_of(unwrapped(model))).model_on(batch["input_ids"].device)
-        with torch.no_grad(), evaluating(teacher):
-            wanted = teacher(**inputs).pooled
+        wanted = _vectors(cast(Teacher, teacher_of(unwrapped(model))), inputs)
         there = learnt(batch["labels"])
         ours, wanted = model(**inputs).pooled[there].float(), wanted[there].float()
         cosines = F.cosine_similarity(ours, wanted, dim=-1)
         each = 1 - cosines if self.vector_loss == "cosine" else (ours - wanted).square().sum(-1)
         return each.sum() / max(len(each), 1), cosines
+
+
+def _vectors(teacher: Teacher, inputs: Batch) -> Float[Tensor, "texts size"]:
+    """The teacher's, computed or from its cache."""
+    if teacher.cached is not None:
+        return teacher.cached.of(inputs)["vector"]
+    model = teacher.model_on(inputs["input_ids"].device)
+    with torch.no_grad(), evaluating(model):
+        return cast(Tensor, model(**inputs).pooled)

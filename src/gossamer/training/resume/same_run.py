@@ -16,7 +16,7 @@ __all__ = ["check_same_run"]
 _HARMLESS = (
     *("output", "journal", "checkpoints", "sample", "minutes", "model", "threads", "device", "parallel"),
     *("data.train", "data.tokenizer", "data.field", "data.split", "data.format", "data.control_tokens"),
-    *("evaluation.data", "objective.teacher"),
+    *("evaluation.data", "objective.teacher", "objective.cache.folder"),
 )
 # The same sums in another order: allowed, and said.
 # Of these alone not: the weights of a run do not stand for them.
