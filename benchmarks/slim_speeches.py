@@ -15,7 +15,7 @@ from gossamer.metrics import retrieval_ranks
 from gossamer.models import Model
 from gossamer.text.speeches import Speech, speeches
 
-_BETWEEN = re.compile(r"(?<=[.!?;])\s+(?=[\"'“‘(A-Z])")
+_BETWEEN = re.compile(r"(?<=[.!?;])\s+(?=[\"'(\u201c\u2018A-Z])")
 _LEAST_WORDS = 8
 """Of a sentence that is asked with: shorter ones ("Thank you.") are in every speech."""
 
