@@ -9,6 +9,9 @@ accuracies, differences with paired intervals over the tested sentences, and lat
 `vectors`: students of the sentence encoder MiniLM learn its vectors of the speeches' sentences (LEAF), and their
 queries, sentences of speakers that nobody learnt from, search the teacher's index of the passages around them.
 
+`pairs`: MiniLM with its last two layers drawn anew learns from neighbouring passages of the speeches; told are the
+recall that it regains beside the original's, its curve over the steps, and the loss with and without gradient caching.
+
 Runs lie in --work and go on where they stopped. --only-times measures the latencies of finished runs again.
 """
 
@@ -23,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import slim_distil
+import slim_pairs
 import slim_vectors
 import torch
 from harness import ROOT, conditions, load, progress, write_json
 from slim_part import BUDGETS, Part
 
-PARTS: dict[str, Part] = {"distil": slim_distil.PART, "vectors": slim_vectors.PART}
+PARTS: dict[str, Part] = {"distil": slim_distil.PART, "vectors": slim_vectors.PART, "pairs": slim_pairs.PART}
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -42,6 +42,25 @@ def vectors_plot(results: dict[str, Any], folder: Path) -> None:
     _save(figure, axes, results, folder / "slim-vectors.svg")
 
 
+def pairs_plot(results: dict[str, Any], folder: Path) -> None:
+    """Recall of the neighbour while the spoiled model learns, a line a seed, beside the original's."""
+    figure, axes = _axes()
+    for first, colour in zip((1, 10), COLOURS[1:], strict=False):
+        shares = {
+            row["name"]: sum(rank <= first for rank in row["ranks"]) / len(row["ranks"])
+            for row in reversed(results["rows"])
+            if "ranks" in row
+        }
+        axes.axhline(shares["original"], color=colour, linestyle="--", linewidth=1, label=f"recall@{first}, original")
+        for row in results["rows"]:
+            if row["name"] == "trained":
+                steps, values = zip(*row[f"curve_{first}"], strict=True)
+                label = f"recall@{first}, trained, seed {row['seed']}"
+                axes.plot([0, *steps], [shares["spoiled"], *values], "o-", markersize=3, color=colour, label=label)
+    axes.set(xlabel="steps", ylabel="recall of the next passage, held-out speakers", ylim=(0, 1))
+    _save(figure, axes, results, folder / "slim-pairs.svg")
+
+
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     return figure, figure.subplots()

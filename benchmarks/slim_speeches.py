@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
+from slim_part import named, names_of
 
 import gossamer as gs
 from gossamer.metrics import retrieval_ranks
@@ -16,6 +18,8 @@ from gossamer.models import Model
 from gossamer.text.speeches import Speech, speeches
 
 _BETWEEN = re.compile(r"(?<=[.!?;])\s+(?=[\"'(\u201c\u2018A-Z])")
+FIRST = (1, 10)
+"""The k of the recalls that are told."""
 _LEAST_WORDS = 8
 """Of a sentence that is asked with: shorter ones ("Thank you.") are in every speech."""
 
@@ -96,10 +100,17 @@ def ranks_in(index: torch.Tensor, queries: torch.Tensor) -> list[int]:
     return retrieval_ranks(queries, index, numbers, numbers).tolist()
 
 
-def hits(records: Sequence[dict], first: int) -> list[float]:
+def hits(records: Sequence[dict[str, Any]], first: int) -> list[float]:
     """The share of these runs in which each query finds its document among the first so many."""
     return [sum(rank <= first for rank in ranks) / len(ranks) for ranks in _by_query(records)]
 
 
-def _by_query(records: Sequence[dict]) -> Iterator[tuple[int, ...]]:
+def _by_query(records: Sequence[dict[str, Any]]) -> Iterator[tuple[int, ...]]:
     return zip(*(row["ranks"] for row in records), strict=True)
+
+
+def recalls(results: dict[str, Any], first: int) -> dict[str, float]:
+    """The share of queries that find their document among the first so many, by model."""
+    searched = (name for name in names_of(results) if "ranks" in named(results, name)[0])
+    found = {name: hits(named(results, name), first) for name in searched}
+    return {name: sum(each) / len(each) for name, each in found.items()}

@@ -10,14 +10,7 @@ from typing import Any
 from harness import progress
 from slim_part import Part, held_out_curve, named, names_of, text_table, verdict
 from slim_plots import vectors_plot
-from slim_speeches import (
-    by_speakers,
-    hits,
-    ranks_in,
-    sentence_queries,
-    sentences,
-    vectors_of,
-)
+from slim_speeches import FIRST, by_speakers, hits, ranks_in, recalls, sentence_queries, sentences, vectors_of
 
 import gossamer as gs
 from gossamer.metrics import paired_difference
@@ -26,7 +19,6 @@ from gossamer.recipes.student import make_student
 
 KEPT = 0.95
 """The share of the teacher's recall that is the goal."""
-FIRST = (1, 10)
 STUDENTS: dict[str, dict[str, Any]] = {"3 layers": {}}
 """What `make_student` is told of each."""
 MISSING = ("a narrower student: make_student makes none",)
@@ -100,12 +92,6 @@ def _settings(plan: Plan, seed: int) -> dict[str, Any]:
         "journal": {"live": False},
         "seed": seed,
     }
-
-
-def recalls(results: dict[str, Any], first: int) -> dict[str, float]:
-    """The share of queries that find their passage among the first so many, by model."""
-    found = {name: hits(named(results, name), first) for name in names_of(results)}
-    return {name: sum(each) / len(each) for name, each in found.items()}
 
 
 def differences(results: dict[str, Any], first: int) -> dict[str, Any]:
