@@ -12,6 +12,9 @@ queries, sentences of speakers that nobody learnt from, search the teacher's ind
 `pairs`: MiniLM with its last two layers drawn anew learns from neighbouring passages of the speeches; told are the
 recall that it regains beside the original's, its curve over the steps, and the loss with and without gradient caching.
 
+`long`: MiniLM lengthened to 4,096 tokens learns the year of a speech, beside its party, against MiniLM at its own limit
+and as averaged chunks of equal training; told are the years that each is off for speakers that it did not learn from.
+
 Runs lie in --work and go on where they stopped. --only-times measures the latencies of finished runs again.
 """
 
@@ -26,13 +29,19 @@ from pathlib import Path
 from typing import Any
 
 import slim_distil
+import slim_long
 import slim_pairs
 import slim_vectors
 import torch
 from harness import ROOT, conditions, load, progress, write_json
 from slim_part import BUDGETS, Part
 
-PARTS: dict[str, Part] = {"distil": slim_distil.PART, "vectors": slim_vectors.PART, "pairs": slim_pairs.PART}
+PARTS: dict[str, Part] = {
+    "distil": slim_distil.PART,
+    "vectors": slim_vectors.PART,
+    "pairs": slim_pairs.PART,
+    "long": slim_long.PART,
+}
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -61,6 +61,19 @@ def pairs_plot(results: dict[str, Any], folder: Path) -> None:
     _save(figure, axes, results, folder / "slim-pairs.svg")
 
 
+def long_plot(results: dict[str, Any], folder: Path) -> None:
+    """The year that each model says of each speech, over the year in which it was given."""
+    figure, axes = _axes()
+    names = dict.fromkeys(row["name"] for row in results["rows"])
+    for name, colour in zip(names, COLOURS, strict=False):
+        cases = [row for row in results["rows"] if row["name"] == name]
+        given, said = ([year for row in cases for year in row[key]] for key in ("years", "said_years"))
+        axes.plot(given, said, "o", markersize=3, color=colour, label=name)
+    axes.axline((1900, 1900), slope=1, color="0.7", linewidth=1)
+    axes.set(xlabel="year of the speech, held-out speakers", ylabel="year that the model says")
+    _save(figure, axes, results, folder / "slim-long.svg")
+
+
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     return figure, figure.subplots()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -35,8 +35,19 @@ class Retrieval:
 
 def by_speakers(held_out: int) -> tuple[list[Speech], list[Speech]]:
     """The speeches to learn from, and those of so many speakers, whom a hash decides, to be judged on."""
-    speakers = sorted({one.speaker for one in speeches()}, key=lambda name: hashlib.sha256(name.encode()).digest())
-    last = set(speakers[:held_out])
+    return _without(set(_speakers()[:held_out]))
+
+
+def by_fold(fold: int, folds: int) -> tuple[list[Speech], list[Speech]]:
+    """The same where every speaker is judged in one of the folds."""
+    return _without(set(_speakers()[fold::folds]))
+
+
+def _speakers() -> list[str]:
+    return sorted({one.speaker for one in speeches()}, key=lambda name: hashlib.sha256(name.encode()).digest())
+
+
+def _without(last: Set[str]) -> tuple[list[Speech], list[Speech]]:
     return [one for one in speeches() if one.speaker not in last], [one for one in speeches() if one.speaker in last]
 
 
