@@ -47,6 +47,8 @@ def test_it_makes_a_student(gossamer: Command, teacher: Path, tmp_path: Path) ->
         (["--layers", "7"], "layers has 7; the teacher's layers go from 0 to 2"),
         (["--temperature", "0"], "temperature is 0"),
         (["--set", "stepps=4"], "stepps is no field"),
+        (["--hidden-size", "6"], "hidden_size is 6; heads are 8 wide"),
+        (["--narrow", "pca"], "'pca' is not one of 'neurons', 'linear'"),
         (["--shape", "distilbert"], "shape is 'distilbert', whose format cannot hold the student"),
     ],
 )
@@ -57,3 +59,13 @@ def test_what_is_wrong_is_one_line(
     assert done.code == 2
     assert message in done.error
     assert not (tmp_path / "out" / "last").exists()
+
+
+def test_a_narrower_student_is_made(gossamer: Command, teacher: Path, tmp_path: Path) -> None:
+    options = ("--hidden-size", "8", "--feedforward-size", "20", "--narrow", "linear")
+    call = ("distill", teacher, "--train", tmp_path / "text.txt", "--out", tmp_path / "out", *options, *QUICK)
+    done = gossamer(*call)
+    assert (done.code, done.err) == (0, "")
+    assert "states 8 of 16 wide, by a linear map; 1 of 2 heads; 20 of 64 feed-forward neurons" in done.out
+    student = gs.load(tmp_path / "out" / "last")
+    assert (student.family, student.architecture.hidden_size) == ("gpt2", 8)

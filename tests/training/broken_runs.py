@@ -1,6 +1,7 @@
 """Runs that end in the middle of a step, in this process."""
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from gossamer.training.loop import train
 from gossamer.training.stops import RunStopped
 
 
-def broken_off(config: dict[str, Any], step: int, how: type[BaseException], **given: Any) -> None:
+def broken_off(
+    config: Any, step: int, how: type[BaseException], *, learn: Callable[..., Any] = train, **given: Any
+) -> None:
     """A run that is told to stop in the middle of a step (RunStopped), or that ends there without saving anything."""
     with pytest.MonkeyPatch.context() as patch:
         update = run_module.Run.update
@@ -24,4 +27,4 @@ def broken_off(config: dict[str, Any], step: int, how: type[BaseException], **gi
 
         patch.setattr(run_module.Run, "update", end)
         with pytest.raises(how):
-            train(config, **given)
+            learn(config, **given)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from broken_runs import broken_off
 from tiny_labels import save_encoder, texts
-from tiny_runs import encoder_config, write_text
+from tiny_runs import assert_same_run, encoder_config, write_text
 
 import gossamer as gs
 from gossamer.errors import InputError
@@ -99,6 +100,41 @@ def test_a_student_that_is_given_may_be_narrower(tmp_path: Path) -> None:
     assert receipt.settings["cosine_weight"] == 0.0
 
 
+@pytest.mark.parametrize("narrow", ["neurons", "linear"])
+def test_a_narrower_student_learns_states_and_attention(narrow: Any, tmp_path: Path) -> None:
+    """States through a projection that is left behind; attention of as many heads as both have."""
+    teacher, rows = classifier(tmp_path), texts(24)
+    student, receipt = gs.distill(
+        teacher, rows, layers=[0], hidden_size=8, heads=2, feedforward_size=[1, 3, 5], narrow=narrow,
+        matches=[Match(teacher=0, student=0), Match(teacher=0, student=0, of="attention", loss="kl")],
+        settings=QUICK, output=tmp_path / "out",
+    )  # fmt: skip
+    again = gs.load(tmp_path / "out" / "last")
+    torch.testing.assert_close(again.state_dict(), student.state_dict(), rtol=0, atol=0)
+    assert (again.architecture.hidden_size, again.architecture.layers[0].feed_forward.width) == (8, 3)
+    assert receipt.settings["cosine_weight"] == 0.0
+    assert receipt.settings["narrow"] == narrow
+    assert "narrower: states 8 of 16 wide" in str(receipt)
+    assert "3 of 32 feed-forward neurons" in str(receipt)
+    with pytest.raises(InputError, match=r"^hidden_size is 8; it must be left out where a student is given"):
+        gs.distill(teacher, rows, student=student, hidden_size=8, settings=QUICK)
+
+
+def test_a_narrower_student_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """It is made anew, then goes on from what was saved: a projection and drawn rows of attention with it."""
+    teacher = classifier(tmp_path)
+    given: dict[str, Any] = {
+        "train": texts(24), "layers": [0], "hidden_size": 8, "narrow": "linear",
+        "matches": [Match(teacher=0, student=0), Match(teacher=1, student=0, of="attention", loss="kl", rows=3,
+                                                       average_heads=True)],
+        "settings": QUICK | {"steps": 6, "checkpoints.every": 2},
+    }  # fmt: skip
+    gs.distill(teacher, **given, output=tmp_path / "unbroken")
+    broken_off(teacher, 4, MemoryError, learn=gs.distill, **given, output=tmp_path / "broken")
+    gs.distill(teacher, **given, output=tmp_path / "broken", resume="must")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken", 6)
+
+
 def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
     teacher, rows = classifier(tmp_path), texts(12)
     bare = gs.load(tmp_path / "encoder")
@@ -181,6 +217,21 @@ def test_a_map_makes_vectors_as_wide_as_the_teachers(tmp_path: Path) -> None:
     mapped.tokenizer = student.tokenizer
     learnt, _ = gs.distill(teacher, rows, student=mapped, objective="embed", settings=QUICK)
     assert gs.task("embed", learnt)("film").vectors.shape == (1, 10)
+
+
+def test_a_narrower_student_searches_the_teachers_index(tmp_path: Path) -> None:
+    """It begins with a map back to the teacher's width, which is learnt and saved."""
+    teacher, rows = embedder(tmp_path), [{"text": row["text"]} for row in texts(12)]
+    settings = QUICK | {"steps": 60, "optimizer.learning_rate": 0.01}
+    student, _ = gs.distill(
+        teacher, rows, layers=[0, 1], hidden_size=8, narrow="linear", objective="embed", settings=settings,
+        output=tmp_path / "out",
+    )  # fmt: skip
+    again, batch = gs.load(tmp_path / "out" / "last"), teacher.tokenizer([row["text"] for row in rows])
+    with torch.no_grad():
+        wanted, found = (one.eval()(**batch).pooled for one in (teacher, again))
+        torch.testing.assert_close(found, student(**batch).pooled)
+    assert (wanted * found).sum(-1).mean() > 0.9
 
 
 def test_vectors_that_cannot_be_learnt_are_one_line(tmp_path: Path) -> None:

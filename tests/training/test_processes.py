@@ -57,14 +57,15 @@ TUNED = {
 }
 ADAPTERS = {"rank": 3, "alpha": 6, "maps": ["query", "down"]}
 PAIRS = {**SETTINGS, "batch": {"rows": 8, "accumulation": 2}}
+MATCH = {"teacher": 0, "student": 1, "of": "attention", "loss": "kl", "rows": 5}
 PARTS = {**UNTIED, "batch": {"rows": 8, "accumulation": 2}, "recompute": "both"}
 
 
-def taught(folder: Path, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+def taught(folder: Path, kind: str, settings: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The same beside a teacher; means over all tokens would count by shares of the labels (docs/distill.md)."""
     teacher = {"masked-lm": "one-masked", "causal-lm": "one"}[kind]
     objective = {"kind": "distillation", "task": {"kind": kind}, "teacher": str(folder / teacher / "last")}
-    return {**settings, "objective": {**objective, "cosine_weight": 0}}
+    return {**settings, "objective": {**objective, "cosine_weight": 0, **changes}}
 
 
 def free_port() -> str:
@@ -137,6 +138,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     runs += [
         ("decoder", "ddp-taught", "", taught(folder, "causal-lm", UNTIED)),
         ("encoder", "ddp-taught-masked", "", taught(folder, "masked-lm", SETTINGS)),
+        # Each process draws rows of its own: no equal to one process, but both have the same weights.
+        ("encoder", "ddp-matched", "", taught(folder, "masked-lm", SETTINGS, matches=[MATCH])),
     ]
     done = start(folder, [str(Path(__file__).parent / "paired_runs.py"), str(folder), json.dumps(runs)])
     assert "find_unused_parameters" not in done[0].stderr

@@ -25,6 +25,13 @@ class Shape(StrEnum):
     distilbert = "distilbert"
 
 
+class Narrow(StrEnum):
+    """How a narrower student comes by its hidden dimensions."""
+
+    neurons = "neurons"
+    linear = "linear"
+
+
 def distill(
     teacher: Annotated[str, Argument(metavar="TEACHER", help="A model directory, or an id on the hub.")],
     train: Annotated[
@@ -40,10 +47,22 @@ def distill(
     shape: Annotated[Shape, Option(metavar="SHAPE", help="teacher, or distilbert: no token types, no pooler.")] = (
         Shape.teacher
     ),
+    hidden_size: Annotated[
+        int | None, Option(metavar="N", help="Dimensions of the student's states; heads and neurons go with them.")
+    ] = None,
+    heads: Annotated[int | None, Option(metavar="N", help="Heads of each of its layers.")] = None,
+    feedforward_size: Annotated[
+        int | None, Option(metavar="N", help="Feed-forward neurons of each of its layers.")
+    ] = None,
+    narrow: Annotated[
+        Narrow, Option(metavar="HOW", help="Dimensions: neurons, the largest; linear, leading directions.")
+    ] = Narrow.neurons,
     temperature: Annotated[float, Option(metavar="T", help="Of the teacher's soft targets.")] = 2.0,
     soft_weight: Annotated[float, Option(metavar="X", help="Of the teacher's soft targets; 0: none.")] = 5.0,
     task_weight: Annotated[float, Option(metavar="X", help="Of the task's own loss; 0: none.")] = 2.0,
-    cosine_weight: Annotated[float, Option(metavar="X", help="Of the cosine of the last states; 0: none.")] = 1.0,
+    cosine_weight: Annotated[
+        float | None, Option(metavar="X", help="Of the cosine of the last states; 1, but 0 where their widths differ.")
+    ] = None,
     epochs: Annotated[float, Option(metavar="N", help="How often everything is read.")] = 3.0,
     change: Changes = None,
     resume: ResumeOption = Resume.auto,
@@ -62,6 +81,7 @@ def distill(
     with stoppable(str(out), as_json):
         student, receipt = make_smaller(
             teacher, list(train), list(evaluate) if evaluate else None, layers=chosen, shape=shape.value,
+            hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, narrow=narrow.value,
             temperature=temperature, soft_weight=soft_weight, task_weight=task_weight, cosine_weight=cosine_weight,
             epochs=epochs, output=out, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip

@@ -76,7 +76,8 @@ class CapturedAttention:
     and the queries of the flagged ones.
     """
 
-    def __init__(self, model: Model, layers: Sequence[int] | None) -> None:
+    def __init__(self, model: Model, layers: Sequence[int] | None, *, learns: bool = False) -> None:
+        self._learns = learns
         self._architecture, self._tokenizer = model.architecture, model.tokenizer
         count = len(self._architecture.layers)
         self._wanted = set(range(count) if layers is None else map(self._number, layers))
@@ -111,7 +112,11 @@ class CapturedAttention:
         if one.flagged is not None:
             flags, place = _flagged(one, at)
             found = torch.where(flags[:, None, :, None], one.flagged.rows(place), found)
-        return found if one.silent is None else found.masked_fill_(one.silent.gather(1, at)[:, None, :, None], 0)
+        if one.silent is None:
+            return found
+        silent = one.silent.gather(1, at)[:, None, :, None]
+        # In place, unless the gradients of the weights read them as they are.
+        return found.masked_fill(silent, 0) if found.requires_grad else found.masked_fill_(silent, 0)
 
     def top_keys(self, layer: int, count: int = 8, rows: Rows | None = None) -> TopKeys:
         """The `count` tokens that each one (or chosen `rows`) attends to most, [batch, heads, rows, count].
@@ -189,8 +194,9 @@ class CapturedAttention:
             # A weight, which a training may change before anybody asks.
             table = options["distance_bias"].table.detach().clone()
             options["distance_bias"] = replace(options["distance_bias"], table=table)
+        q, k = (q, k) if self._learns else (q.detach(), k.detach())
         call = _Call(
-            q=in_autocast_dtype(q.detach()), k=in_autocast_dtype(k.detach()), pattern=pattern, backend=backend,
+            q=in_autocast_dtype(q), k=in_autocast_dtype(k), pattern=pattern, backend=backend,
             options=options, lse=None if lse is None else lse.detach(),
         )  # fmt: skip
         if flagged:
@@ -236,9 +242,10 @@ def _in_words(
 
 
 @contextmanager
-def capture(model: Model, layers: Sequence[int] | None = None) -> Iterator[CapturedAttention]:
+def capture(model: Model, layers: Sequence[int] | None = None, *, learns: bool = False) -> Iterator[CapturedAttention]:
     """While it lasts, keep what the model's attention works with: of all layers, or of those named.
 
+    learns: the weights of `rows` have gradients to the model's, as long as the graph of its forward pass is there.
     The captured weights outlive the block. Outputs are the same to the last bit; where nobody captures, nothing is
     done. Only calls by this thread count, and only the last batch is kept. Raises InputError for what is no model, for
     layers that there are not, for a model that is being captured already, and for a compiled one: compiled code is
@@ -248,7 +255,7 @@ def capture(model: Model, layers: Sequence[int] | None = None) -> Iterator[Captu
         raise InputError(f"model is a {type(model).__name__}; give a gossamer model, as it was before torch.compile")
     if model._compiled_call_impl is not None:
         raise InputError("the model was compiled by model.compile(); capture one that was not, such as gs.load's")
-    found = CapturedAttention(model, layers)
+    found = CapturedAttention(model, layers, learns=learns)
     watched = [cast(SelfAttention, one) for one in dict.fromkeys(model.attention)]
     if any(one.hook is not None for one in watched):
         raise InputError("the model's attention is being captured already; end that first")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassificati
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.finetune import Data, read_data
+from gossamer.recipes.narrow import NarrowBy, Size, Widths
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.recipes.student import Shape, describe_student, make_student
 from gossamer.settings import plain_fields
@@ -39,17 +40,10 @@ _TASKS: tuple[tuple[type[Head], str], ...] = (
 
 
 def distill(
-    teacher: Model | str | Path,
-    train: Data,
-    evaluate: Data | None = None,
-    *,
-    student: Model | None = None,
-    layers: str | Sequence[int] = "every-other",
-    shape: Shape = "teacher",
-    temperature: float = 2.0,
-    soft_weight: float = 5.0,
-    task_weight: float = 2.0,
-    cosine_weight: float | None = None,
+    teacher: Model | str | Path, train: Data, evaluate: Data | None = None, *,
+    student: Model | None = None, layers: str | Sequence[int] = "every-other", shape: Shape = "teacher",
+    hidden_size: Size = None, heads: Size = None, feedforward_size: Size = None, narrow: NarrowBy = "neurons",
+    temperature: float = 2.0, soft_weight: float = 5.0, task_weight: float = 2.0, cosine_weight: float | None = None,
     matches: Sequence[Match] = (),
     task: str | Mapping[str, Any] | Objective | None = None,
     objective: Literal["embed"] | None = None,
@@ -58,7 +52,7 @@ def distill(
     settings: Mapping[str, Any] = MappingProxyType({}),
     resume: Resume = "auto",
     remark: Callable[[str], None] = lambda text: None,
-) -> tuple[Model, Receipt]:
+) -> tuple[Model, Receipt]:  # fmt: skip
     """Train a student to say what its teacher says; the student, in evaluation mode, and a receipt.
 
     teacher: a causal or masked language model, a classifier or a tagger, or what `gossamer.load` takes; it is left as
@@ -66,11 +60,13 @@ def distill(
     held out is read as the task reads it, without the teacher.
 
     student: what learns, in place, instead of layers of the teacher. layers, shape: of the teacher's layers those that
-    the student begins with, as `gossamer.recipes.student.make_student` takes them. temperature and the weights of soft
-    targets, the task's own loss, the cosine of the last states and the matches of layers: `DistillationObjective`; 0
-    switches a term off; cosine_weight is 1 unless given, or 0 for a student of another width. task: an objective, its
-    kind or its settings; what the teacher's head is for unless given. objective: "embed" teaches the teacher's vector
-    of a text instead, from texts alone (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
+    the student begins with, as `gossamer.recipes.student.make_student` takes them. hidden_size, heads,
+    feedforward_size: its widths, each a number or which of the teacher's; narrow: "neurons" or "linear", of which
+    `gossamer.recipes.narrow.narrow` tells. temperature and the weights of soft targets, the task's own loss, the cosine
+    of the last states and the matches of layers: `DistillationObjective`; 0 switches a term off; cosine_weight is 1
+    unless given, or 0 for a student of another width. task: an objective, its kind or its settings; what the teacher's
+    head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts alone
+    (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
 
     epochs, output, resume: of `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
     settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}.
@@ -82,33 +78,44 @@ def distill(
     """
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
     aim = _aim(objective, task, old)
-    new, asked, changes = _student(old, student, layers, shape)
+    widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
+    new, asked, changes = _student(old, student, layers, shape, widths)
     cosine = float(new.architecture.hidden_size == old.architecture.hidden_size)
     learnt = TeacherVectorsObjective(teacher=old.source) if aim is None else DistillationObjective(
         task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
         cosine_weight=cosine if cosine_weight is None else cosine_weight, matches=tuple(matches),
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
-    with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
+    with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, str(folder), settings)
-        Teacher.of(old).give_to(new)
-        try:
-            new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
-        finally:
-            Teacher.take_from(new)
+        new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
 
 
+@contextmanager
+def _taught_by(teacher: Model, student: Model) -> Iterator[None]:
+    """The teacher is beside the student inside the block."""
+    Teacher.of(teacher).give_to(student)
+    try:
+        yield
+    finally:
+        Teacher.take_from(student)
+
+
 def _student(
-    teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape
+    teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape, widths: Widths
 ) -> tuple[Model, dict[str, Any], tuple[str, ...]]:
     """The student; what was asked for, and what became of the teacher, for the receipt."""
     if given is not None:
+        for name, size in widths.narrower.items():
+            require(False, name, size, "left out where a student is given, which has its own")
         return check_model(given), {}, ("a student that was given",)
-    made = make_student(teacher, layers, shape=shape).float()
-    asked = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}
-    return made, asked, describe_student(teacher, made, layers, shape)
+    made = make_student(teacher, layers, shape=shape, widths=widths).float()
+    asked: dict[str, Any] = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}
+    if widths.narrower:
+        asked |= widths.narrower | {"narrow": widths.by}
+    return made, asked, describe_student(teacher, made, layers, shape, widths)
 
 
 def _aim(objective: object, task: object, teacher: Model) -> Objective | None:

@@ -1,4 +1,4 @@
-"""A student made from its teacher: some of its layers, in their order or another, and all that is not a layer."""
+"""A student made from its teacher: some of its layers, in their order or another, of all or some of its width."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from gossamer.families import get_family
 from gossamer.models.architecture import Architecture, Layer, StoredMaps
 from gossamer.models.heads import MultipleChoice, SequenceClassification
 from gossamer.models.model import Model
+from gossamer.recipes.narrow import Widths, describe_widths, narrow
 from gossamer.recipes.rebuild import rebuild
 
 __all__ = ["Shape", "describe_student", "make_student", "student_layers"]
 
 Shape = Literal["teacher", "distilbert"]
 
+ALL = Widths()
+"""As wide as the teacher."""
 _POSITIONS = "embeddings.position.weight"
 _SETS = ("attention", "feed_forward", "distance_bias")
 """The modules of a model of which layers name one each."""
@@ -46,21 +49,27 @@ def student_layers(layers: str | Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(layers)
 
 
-def make_student(teacher: Model, layers: str | Sequence[int] = "every-other", *, shape: Shape = "teacher") -> Model:
+def make_student(
+    teacher: Model, layers: str | Sequence[int] = "every-other", *, shape: Shape = "teacher", widths: Widths = ALL
+) -> Model:
     """A student that has these layers of its teacher, as `student_layers` reads them, and copies of all other weights.
 
+    widths: of which hidden dimensions, heads and neurons, as `gossamer.recipes.narrow.narrow` takes them.
     Layers that share weights (ALBERT) go on sharing them, so that such a student has fewer layers and as many weights.
     shape: "distilbert" leaves out token types and pooler, as DistilBERT does (Sanh et al. 2019, section 3): the row of
     type 0 is added to each position, so that a text of one segment is read as before, and a classifier's activation is
     DistilBERT's ReLU. The teacher is left as it was.
 
-    Raises InputError as `student_layers` does, and for a teacher that DistilBERT's format cannot hold in its shape.
+    Raises InputError as `student_layers` and `narrow` do, and for a teacher that DistilBERT's format cannot hold in its
+    shape.
     Source: Sanh et al. 2019 (arXiv 1910.01108), section 3.
     """
     if shape not in get_args(Shape):
         raise InputError(f"shape is {quote(shape)}; it must be 'teacher' or 'distilbert'")
+    chosen = student_layers(layers, len(teacher.architecture.layers))
+    if widths.narrower:
+        teacher = narrow(teacher, widths)
     old = teacher.architecture
-    chosen = student_layers(layers, len(old.layers))
     sets = {name: _sets_of(old, chosen, name) for name in _SETS}
     architecture = replace(
         old,
@@ -77,10 +86,14 @@ def make_student(teacher: Model, layers: str | Sequence[int] = "every-other", *,
     return student
 
 
-def describe_student(teacher: Model, student: Model, layers: str | Sequence[int], shape: Shape) -> tuple[str, ...]:
+def describe_student(
+    teacher: Model, student: Model, layers: str | Sequence[int], shape: Shape, widths: Widths = ALL
+) -> tuple[str, ...]:
     """What became of the teacher, a line each, for a receipt."""
     chosen = student_layers(layers, len(teacher.architecture.layers))
     changes = [f"{plural(len(chosen), 'layer')} of the teacher's: {', '.join(map(str, chosen))}"]
+    if widths.narrower:
+        changes.append(describe_widths(teacher.architecture, student.architecture, widths))
     if shape == "distilbert":
         changes.append("DistilBERT's shape: no token types, no pooler")
     if student.family != teacher.family:

@@ -20,7 +20,14 @@ from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassificati
 from gossamer.models.next_token import next_tokens
 from gossamer.text import Tokenizer
 from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Direction, Objective, learnt, unwrapped
-from gossamer.training.objectives.matches import PROJECTIONS, Match, build_projections, check_matches, match_loss
+from gossamer.training.objectives.matches import (
+    PROJECTIONS,
+    Match,
+    build_projections,
+    capture_matched,
+    check_matches,
+    match_loss,
+)
 from gossamer.training.objectives.soft_targets import cosine_distance, soft_target_loss, vocabulary_losses
 from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
 
@@ -149,10 +156,11 @@ class DistillationObjective(Objective, kind="distillation"):
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         student = unwrapped(model)
         teacher = cast(Teacher, teacher_of(student)).model_on(batch["input_ids"].device)
-        if isinstance(student.architecture.head, CausalLM | MaskedLM):
-            out, theirs, total = self._of_vocabulary(model, student, teacher, batch)
-        else:
-            out, theirs, total = self._of_classes(model, teacher, batch)
+        with capture_matched(self.matches, student) as watched:
+            if isinstance(student.architecture.head, CausalLM | MaskedLM):
+                out, theirs, total = self._of_vocabulary(model, student, teacher, batch)
+            else:
+                out, theirs, total = self._of_classes(model, teacher, batch)
         is_real = _real_tokens(batch)
         if self.cosine_weight:
             total = total + self.cosine_weight * cosine_distance(
@@ -160,7 +168,7 @@ class DistillationObjective(Objective, kind="distillation"):
             )
         for i, match in enumerate(self.matches):
             if match.weight:
-                total = total + match.weight * match_loss(match, i, student, out, theirs, is_real)
+                total = total + match.weight * match_loss(match, i, student, out, theirs, is_real, watched)
         return total
 
     def _of_classes(self, model: nn.Module, teacher: Model, batch: Batch) -> tuple[Output, Output, Tensor]:
@@ -219,7 +227,7 @@ class DistillationObjective(Objective, kind="distillation"):
 
     @property
     def _reads_states(self) -> bool:
-        return any(one.weight for one in self.matches)
+        return any(one.weight and one.of == "states" for one in self.matches)
 
     def _told(self, teacher: Model, inputs: Mapping[str, Tensor]) -> Output:
         with torch.no_grad(), evaluating(teacher):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -11,43 +12,67 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.inspect import CapturedAttention, capture
 from gossamer.layers import Linear
 from gossamer.models import Architecture, Model, Output
-from gossamer.models.checks import require, require_choice, require_positive
+from gossamer.models.checks import require, require_choice, require_count, require_flag, require_positive
+from gossamer.training.objectives.attention_loss import attention_loss, draw_rows
 from gossamer.training.objectives.soft_targets import cosine_distance
+from gossamer.training.objectives.teacher import Teacher, teacher_of
 
-__all__ = ["PROJECTIONS", "Match", "build_projections", "check_matches", "match_loss"]
+__all__ = ["PROJECTIONS", "Match", "build_projections", "capture_matched", "check_matches", "match_loss"]
 
 PROJECTIONS = "distillation_projections"
 """The module of a student in training that holds them."""
 
-MatchLoss = Literal["cosine", "mse"]
+MatchLoss = Literal["cosine", "mse", "kl", "log-mse"]
+Matched = Literal["states", "attention"]
+OF_STATES = ("cosine", "mse")
+"""The losses of states, which are no probabilities."""
+
+Watched = tuple[CapturedAttention, CapturedAttention] | None
+"""What student and teacher attend to, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """The states behind a layer of the teacher are those behind a layer of the student, over real tokens.
+    """What a layer of the teacher gives, a layer of the student learns to give: states or rows of attention.
 
-    teacher, student: layers from 0, or from the end, -1 being the last. loss: "cosine", 1 - cos, or "mse", the mean
-    squared difference (TinyBERT: Jiao et al. 2020, arXiv 1909.10351, equation 8; PKD: Sun et al. 2019, arXiv
-    1908.09355). Where the models differ in width the student's states go through a linear map that is learnt and left
-    behind.
+    teacher, student: layers from 0, or from the end, -1 being the last. of: "states", those behind the layers, over
+    real tokens, or "attention", the weights with which real tokens attend. loss: of states "cosine", 1 - cos, or "mse",
+    the mean squared difference (TinyBERT: Jiao et al. 2020, arXiv 1909.10351, equation 8; PKD: Sun et al. 2019, arXiv
+    1908.09355); where the models differ in width the student's go through a linear map that is learnt and left behind.
+    Of attention also "kl" (MiniLM: Wang et al. 2020, arXiv 2002.10957, section 3.1) and "log-mse", as `attention_loss`
+    says. Of each text `rows` tokens are drawn by the run's seed and step, all of a text that has no more, so that no
+    [length, length] is made. average_heads: the weights are averaged over heads before they are compared, for models
+    that have not equally many.
     """
 
     teacher: int
     student: int
+    of: Matched = "states"
     loss: MatchLoss = "mse"
     weight: float = 1.0
+    rows: int = 64
+    average_heads: bool = False
 
     def __post_init__(self) -> None:
+        require_choice(self, Matched, "of")
         require_choice(self, MatchLoss, "loss")
         require_positive(self, "weight", zero=True)
+        require_count(self, "rows")
+        require_flag(self, "average_heads")
         for name in ("teacher", "student"):
             require(type(getattr(self, name)) is int, name, getattr(self, name), "a layer, a whole number")
+        if self.of == "states":
+            allowed = "'cosine' or 'mse' of states, which are no probabilities; of: attention takes the others"
+            require(self.loss in OF_STATES, "loss", self.loss, allowed)
+            for name, usual in (("rows", 64), ("average_heads", False)):
+                require(getattr(self, name) == usual, name, getattr(self, name), "left out, but with of: attention")
 
 
 def check_matches(matches: Sequence[Match], teacher: Architecture, student: Architecture) -> None:
-    """InputError for a layer that one of them has not."""
+    """InputError for a layer that one of them has not, and for attention that does not compare."""
     for i, match in enumerate(matches):
         for name, architecture in (("teacher", teacher), ("student", student)):
             layer, count = getattr(match, name), len(architecture.layers)
@@ -55,23 +80,64 @@ def check_matches(matches: Sequence[Match], teacher: Architecture, student: Arch
                 raise InputError(
                     f"objective.matches[{i}].{name} is {layer}; the {name} has {count} layers, 0 to {count - 1}"
                 )
+        if match.of == "attention":
+            _check_attention(match, f"objective.matches[{i}]", teacher, student)
+
+
+def _check_attention(match: Match, path: str, teacher: Architecture, student: Architecture) -> None:
+    theirs, ours = (one.layers[layer].attention for one, layer in ((teacher, match.teacher), (student, match.student)))
+    if theirs.heads != ours.heads and not match.average_heads:
+        raise InputError(
+            f"{path}: the teacher's layer has {theirs.heads} heads and the student's {ours.heads}; choose layers with "
+            "equally many, or set average_heads: true"
+        )
+    if theirs.pattern != ours.pattern:
+        raise InputError(
+            f"{path}: the teacher's layer attends by {theirs.pattern} and the student's by {ours.pattern}, so their "
+            "rows are over different keys; choose layers of one pattern, or match states"
+        )
+    heads = [None if one.head is None else one.head.kind for one in (teacher, student)]
+    flagged = theirs.pattern.sees_flags or any(one.global_projections for one in (theirs, ours))
+    if flagged and (teacher.global_tokens != student.global_tokens or heads[0] != heads[1]):
+        raise InputError(
+            f"{path}: the teacher's global tokens are {teacher.global_tokens!r} with the head {heads[0]!r} and the "
+            f"student's {student.global_tokens!r} with {heads[1]!r}; their rows are over different keys: make them the "
+            "same, or match states"
+        )
 
 
 def build_projections(
     matches: Sequence[Match], teacher: Architecture, student: Architecture, seed: int
 ) -> nn.ModuleDict | None:
-    """A map from the student's width to the teacher's for each match, drawn by the seed; None where they are equal."""
-    if teacher.hidden_size == student.hidden_size or not matches:
+    """A map from the student's width to the teacher's for each match of states, drawn by the seed; None for none."""
+    of_states = [str(i) for i, match in enumerate(matches) if match.of == "states"]
+    if teacher.hidden_size == student.hidden_size or not of_states:
         return None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.ModuleDict({str(i): Linear(student.hidden_size, teacher.hidden_size) for i in range(len(matches))})
+        return nn.ModuleDict({name: Linear(student.hidden_size, teacher.hidden_size) for name in of_states})
+
+
+@contextmanager
+def capture_matched(matches: Sequence[Match], student: Model) -> Iterator[Watched]:
+    """While student and teacher read, keep what layers whose attention is matched work with; None without such."""
+    of_attention = [match for match in matches if match.of == "attention" and match.weight]
+    if not of_attention:
+        yield None
+        return
+    ours, theirs = ([getattr(match, name) for match in of_attention] for name in ("student", "teacher"))
+    teacher = cast(Teacher, teacher_of(student)).model_on(next(student.parameters()).device)
+    with capture(student, ours, learns=True) as told, capture(teacher, theirs) as wanted:
+        yield told, wanted
 
 
 def match_loss(
-    match: Match, number: int, student: Model, ours: Output, theirs: Output, is_real: Bool[Tensor, "batch length"]
-) -> Float[Tensor, ""]:
-    """The mean of a match over real tokens."""
+    match: Match, number: int, student: Model, ours: Output, theirs: Output, is_real: Bool[Tensor, "batch length"],
+    watched: Watched = None,
+) -> Float[Tensor, ""]:  # fmt: skip
+    """The mean of a match over real tokens. watched: of `capture_matched`, for attention."""
+    if match.of == "attention":
+        return _attention_loss(match, cast(tuple[CapturedAttention, CapturedAttention], watched), is_real)
     told = _states_behind(ours, match.student)
     projections = cast(nn.ModuleDict | None, student._modules.get(PROJECTIONS))
     if projections is not None:
@@ -80,6 +146,18 @@ def match_loss(
     if match.loss == "cosine":
         return cosine_distance(told, wanted, is_real)
     return (told - wanted)[is_real].square().mean()
+
+
+def _attention_loss(
+    match: Match, watched: tuple[CapturedAttention, CapturedAttention], is_real: Bool[Tensor, "batch length"]
+) -> Float[Tensor, ""]:
+    rows, row_is_real = draw_rows(is_real, match.rows)
+    told = watched[0].rows(match.student, rows)
+    with torch.no_grad():
+        wanted = watched[1].rows(match.teacher, rows)
+    if match.average_heads:
+        told, wanted = (one.mean(1, keepdim=True) for one in (told, wanted))
+    return attention_loss(told, wanted, row_is_real, is_real, match.loss)
 
 
 def _states_behind(out: Output, layer: int) -> Tensor:
