@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Any
 import torch
 from harness import Entry, interleave, progress, spread
 from slim_data import LABELS, Sentences, film_reviews
+from slim_part import Part, named, names_of, text_table, verdict
+from slim_plots import distil_plot
 
 import gossamer as gs
+from gossamer.metrics import paired_difference
 from gossamer.models import Model, SequenceClassification
 from gossamer.recipes.student import make_student
 from gossamer.training.loop import train
@@ -148,3 +152,55 @@ def _judged(model: Model, data: Sentences) -> dict[str, Any]:
     labels = gs.task("classify", copy.deepcopy(model))([row["text"] for row in data.test])
     right = [int(found[0].label == row["label"]) for found, row in zip(labels.labels, data.test, strict=True)]
     return {"accuracy": sum(right) / len(right), "right": right}
+
+
+def accuracies(results: dict[str, Any]) -> dict[str, float]:
+    """The mean over the seeds, by name."""
+    return {name: statistics.mean(row["accuracy"] for row in named(results, name)) for name in names_of(results)}
+
+
+def differences(results: dict[str, Any]) -> dict[str, str]:
+    """Accuracy less that of the triple loss, with an interval over sentences, whose seeds are averaged."""
+    rows = {name: _by_sentence(results, name) for name in names_of(results)}
+    first = rows.pop("triple loss", None)
+    return {} if first is None else {name: str(paired_difference(right, first)) for name, right in rows.items()}
+
+
+def _by_sentence(results: dict[str, Any], name: str) -> list[float]:
+    columns = [row["right"] for row in named(results, name)]
+    return [statistics.mean(values) for values in zip(*columns, strict=True)]
+
+
+def verdicts(results: dict[str, Any]) -> list[str]:
+    """The paper's claims, and whether they hold here."""
+    means, told = accuracies(results), []
+    if "triple loss" in means:
+        share = means["triple loss"] / means["teacher"]
+        told.append(verdict(share >= 0.97, f"97% of the teacher's accuracy: {share:.1%}"))
+    if "random initialisation" in means:
+        drawn = paired_difference(_by_sentence(results, "random initialisation"), _by_sentence(results, "triple loss"))
+        assert drawn is not None
+        told.append(verdict(drawn.high < 0, f"random initialisation is clearly below: {drawn}"))
+    for first, second in zip(results["times"][::2], results["times"][1::2], strict=True):
+        ratio = first["median"] / second["median"]
+        where = f"batch {first['batch']}, threads {first['threads']}"
+        told.append(verdict(ratio >= 1.6, f"1.6 times as fast ({where}): {ratio:.2f}"))
+    return told
+
+
+def tables(results: dict[str, Any]) -> list[str]:
+    """A line a model; latencies."""
+    against = differences(results)
+    rows = [[name, f"{value:.4f}", against.get(name, "-")] for name, value in accuracies(results).items()]
+    times = [
+        [f"{one['name']}, batch {one['batch']}, threads {one['threads']}", f"{one['median'] * 1e3:.1f}",
+         f"{one['lower_quartile'] * 1e3:.1f} to {one['upper_quartile'] * 1e3:.1f}"]
+        for one in results["times"]
+    ]  # fmt: skip
+    header = ["film reviews, tested", "accuracy", "less the triple loss's"]
+    return [*text_table(header, rows), *text_table(["128 tokens", "ms", "quartiles"], times)]
+
+
+PART = Part(
+    plans=PLANS, rows=rows, times=times, tables=tables, verdicts=verdicts, plot=distil_plot, paper=PAPER
+)  # fmt: skip

@@ -1,10 +1,11 @@
-"""slim-distil.svg: accuracy against latency, a point a model."""
+"""slim-PART.svg: one picture a part of benchmarks/slim.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which differ for every kind of colour vision.
@@ -17,8 +18,7 @@ def distil_plot(results: dict[str, Any], folder: Path) -> None:
     times = {
         one["name"]: one["median"] * 1e3 for one in results["times"] if (one["batch"], one["threads"]) == (1, most)
     }
-    figure = Figure(figsize=(7, 4.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes()
     names = dict.fromkeys(row["name"] for row in results["rows"])
     for name, colour in zip(names, COLOURS, strict=False):
         values = [row["accuracy"] for row in results["rows"] if row["name"] == name]
@@ -26,6 +26,61 @@ def distil_plot(results: dict[str, Any], folder: Path) -> None:
         axes.plot([at] * len(values), values, "o", color=colour, label=name)
     axes.set(xlabel=f"ms for one text of 128 tokens, {most} threads", ylabel="accuracy, tested film reviews")
     axes.set_xlim(left=0)
+    _save(figure, axes, results, folder / "slim-distil.svg")
+
+
+def vectors_plot(results: dict[str, Any], folder: Path) -> None:
+    """The share of queries whose passage is among the first k, a line a model."""
+    figure, axes = _axes()
+    names = dict.fromkeys(row["name"] for row in results["rows"])
+    for name, colour in zip(names, COLOURS, strict=False):
+        ranks = [rank for row in results["rows"] if row["name"] == name for rank in row["ranks"]]
+        firsts = [1, 2, 3, 5, 10, 20, 30, 50, 100]
+        shares = [sum(rank <= first for rank in ranks) / len(ranks) for first in firsts]
+        axes.plot(firsts, shares, "o-", markersize=3, color=colour, label=name)
+    axes.set(xlabel="k, passages of the teacher's index", ylabel="recall@k, held-out speakers", xscale="log")
+    _save(figure, axes, results, folder / "slim-vectors.svg")
+
+
+def pairs_plot(results: dict[str, Any], folder: Path) -> None:
+    """Recall of the neighbour while the spoiled model learns, a line a seed, beside the original's."""
+    figure, axes = _axes()
+    for first, colour in zip((1, 10), COLOURS[1:], strict=False):
+        shares = {
+            row["name"]: sum(rank <= first for rank in row["ranks"]) / len(row["ranks"])
+            for row in reversed(results["rows"])
+            if "ranks" in row
+        }
+        axes.axhline(shares["original"], color=colour, linestyle="--", linewidth=1, label=f"recall@{first}, original")
+        for row in results["rows"]:
+            if row["name"] == "trained":
+                steps, values = zip(*row[f"curve_{first}"], strict=True)
+                label = f"recall@{first}, trained, seed {row['seed']}"
+                axes.plot([0, *steps], [shares["spoiled"], *values], "o-", markersize=3, color=colour, label=label)
+    axes.set(xlabel="steps", ylabel="recall of the next passage, held-out speakers", ylim=(0, 1))
+    _save(figure, axes, results, folder / "slim-pairs.svg")
+
+
+def long_plot(results: dict[str, Any], folder: Path) -> None:
+    """The year that each model says of each speech, over the year in which it was given."""
+    figure, axes = _axes()
+    names = dict.fromkeys(row["name"] for row in results["rows"])
+    for name, colour in zip(names, COLOURS, strict=False):
+        cases = [row for row in results["rows"] if row["name"] == name]
+        given, said = ([year for row in cases for year in row[key]] for key in ("years", "said_years"))
+        axes.plot(given, said, "o", markersize=3, color=colour, label=name)
+    axes.axline((1900, 1900), slope=1, color="0.7", linewidth=1)
+    axes.set(xlabel="year of the speech, held-out speakers", ylabel="year that the model says")
+    _save(figure, axes, results, folder / "slim-long.svg")
+
+
+def _axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Figure, axes: Axes, results: dict[str, Any], path: Path) -> None:
+    """With a legend, and what the numbers depend on below."""
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
@@ -33,5 +88,5 @@ def distil_plot(results: dict[str, Any], folder: Path) -> None:
     figure.supxlabel(
         f"{run['cpu']}, torch {run['torch']}, {run['date'][:10]}, commit {run['commit']}", fontsize=7.5, color="0.35"
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "slim-distil.svg", metadata={"Date": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})

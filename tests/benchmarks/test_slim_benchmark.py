@@ -23,18 +23,18 @@ def results(*, drawn=(1,) * 50 + (0,) * 50, student=0.5):
 
 
 def test_verdicts_follow_the_numbers():
-    told = slim.verdicts(results())
+    told = slim_distil.verdicts(results())
     assert told[0] == "holds: 97% of the teacher's accuracy: 97.8%"
     assert told[1].startswith("holds: random initialisation is clearly below: -0.4000")
     assert told[2] == "holds: 1.6 times as fast (batch 1, threads 1): 2.00"
-    assert slim.verdicts(results(drawn=[*TRIPLE[:-1], 1]))[1].startswith("falls short")
-    assert slim.verdicts(results(student=0.7))[2] == "falls short: 1.6 times as fast (batch 1, threads 1): 1.43"
+    assert slim_distil.verdicts(results(drawn=[*TRIPLE[:-1], 1]))[1].startswith("falls short")
+    assert slim_distil.verdicts(results(student=0.7))[2] == "falls short: 1.6 times as fast (batch 1, threads 1): 1.43"
 
 
 def test_sentences_of_several_seeds_are_averaged_before_they_are_compared():
     twice = results()
     twice["rows"] += [{**row, "right": [1 - one for one in row["right"]]} for row in twice["rows"]]
-    assert slim.differences(twice)["random initialisation"].startswith("+0.0000")
+    assert slim_distil.differences(twice)["random initialisation"].startswith("+0.0000")
 
 
 @pytest.mark.slow
