@@ -269,7 +269,7 @@ class DistillationObjective(Objective, kind="distillation"):
     def _projections(self, student: Model) -> list[nn.Parameter]:
         """Of the matches that count."""
         maps = cast(nn.ModuleDict | None, student._modules.get(PROJECTIONS))
-        counting = [] if maps is None else [maps[str(i)] for i, match in enumerate(self.matches) if match.weight]
+        counting = [] if maps is None else [maps[i] for i in maps if self.matches[int(i)].weight]
         return [one for part in counting for one in part.parameters()]
 
     @property
