@@ -7,43 +7,20 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from finetune_rows import QUESTIONS, SENTENCES, TEXTS, write_rows
+from finetune_rows import QUESTIONS, SENTENCES, TEXTS, save_bare, write_rows
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.families import get_family
 from gossamer.models import Model
 from gossamer.models.heads import QuestionAnswering, SequenceClassification, TokenClassification
 from gossamer.recipes import finetune
-from gossamer.text import train_tokenizer
 
 QUICK: dict[str, Any] = {"journal.live": False, "threads": 1, "steps": 2, "epochs": None, "schedule.warmup": 0}
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("encoder"), "bert")
-
-
-def save(folder: Path, family: str) -> Path:
-    """A model of drawn weights that reads up to 32 tokens, without a head."""
-    tokenizer = train_tokenizer(["film song Ann sings here"], family="bert", vocabulary_size=60, max_length=32)
-    sizes: dict[str, Any] = {
-        "bert": {
-            "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16,
-            "max_position_embeddings": 32,
-        },
-        "gpt2": {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_positions": 32},
-        "llama": {
-            "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16,
-            "max_position_embeddings": 32, "pad_token_id": tokenizer.pad_id,
-        },
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = Model(get_family(family).read({"vocab_size": tokenizer.vocabulary_size, **sizes[family]}), family=family)
-    model.tokenizer = tokenizer.with_max_length(32)
-    gs.save(model, folder / family)
-    return folder / family
+    return save_bare(tmp_path_factory.mktemp("encoder"), "bert")
 
 
 def tuned(model: Any, rows: Any, evaluate: Any = None, **given: Any) -> tuple[Model, Any]:
@@ -86,7 +63,7 @@ def test_the_head_follows_the_columns(encoder: Path, name: str) -> None:
 def test_decoders_get_their_own_classifier(tmp_path: Path, family: str) -> None:
     import transformers
 
-    model, _ = tuned(save(tmp_path, family), TEXTS, output=tmp_path / "out")
+    model, _ = tuned(save_bare(tmp_path, family), TEXTS, output=tmp_path / "out")
     assert model.family == family
     assert model.architecture.head.reads == "last"  # type: ignore[union-attr]
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "last").eval()

@@ -11,17 +11,18 @@ from types import MappingProxyType
 from typing import Any
 
 from gossamer.checkpoints import load
-from gossamer.errors import InputError
+from gossamer.checkpoints.new_heads import own_head
+from gossamer.errors import InputError, quote
+from gossamer.models.heads import Head
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.columns import LabelledColumns, check_head, find_columns
 from gossamer.recipes.new_head import fits, with_new_head
 from gossamer.text import Document, read_documents
 from gossamer.training.config import TrainingConfig
-from gossamer.training.data.labelled import read_rows
+from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.data.rows import DataSources, RowSequence, as_document, check_rows, with_names
-from gossamer.training.loop import Resume
-from gossamer.training.loop import train as run
+from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import LabelObjective
 from gossamer.training.receipt import TrainingReceipt
 
@@ -60,8 +61,9 @@ def finetune(
     share or the number of rows that are held out. It is read after each epoch.
 
     The head follows the first row's columns: a text and a "label" (a class; a list of them: several at once; another
-    number: a regression) or "score" (a regression); "tokens" and "tags"; "question", "context" and "answers". The
-    model's own head is taken where it has one for them, with the labels of the rows among its own; else one is drawn.
+    number: a regression) or "score" (a regression); "tokens" and "tags"; "question", "context" and "answers"; two texts
+    such as "query" and "positive", which a sentence encoder's vectors learn from. The model's own head is taken where
+    it has one for them, with the labels of the rows among its own; else one is drawn.
     head: its kind, where the columns leave a choice. labels: their names, in order; those of the rows unless given.
     columns: what these columns are called, {"text": "review"}.
 
@@ -75,9 +77,9 @@ def finetune(
     not as many as tokens, one class only, and no rows.
     """
     check_head(head)
-    loaded = _float32(load(model, dtype="float32") if isinstance(model, str | Path) else check_model(model))
+    own = check_model(model).architecture.head if not isinstance(model, str | Path) else own_head(model)
     sources, changes = read_data(train, evaluate)
-    found = find_columns(*first_row(changes, sources), head, loaded.architecture.head, columns)
+    found = find_columns(*first_row(changes, sources), head, own, columns)
     fields = {
         "data": {"field": found.text},
         "objective": found.objective | ({} if labels is None else {"labels": tuple(labels)}),
@@ -90,36 +92,44 @@ def finetune(
     }
     with _folder(output) as folder:
         config = TrainingConfig.read({**fields, "output": folder}, {**changes, **settings})
-        ready = _ready(loaded, model, config, sources, found, remark)
-        trained, receipt = run(config, model=ready, **sources.given, resume=resume, remark=remark)
+        rows = read_rows(config, sources) if config.objective.columns else None
+        ready = _ready(model, own, config, rows, found, remark)
+        trained, receipt = train_on(config, sources, model=ready, labelled=rows, resume=resume, remark=remark)
         return _best(trained, receipt, Path(folder), metric), receipt
 
 
 def _ready(
-    loaded: Model, given: Model | str | Path, config: TrainingConfig, sources: DataSources, found: LabelledColumns,
-    remark: Callable[[str], None],
+    given: Model | str | Path, own: Head | None, config: TrainingConfig, rows: LabelledRows | None,
+    found: LabelledColumns, remark: Callable[[str], None],
 ) -> Model:  # fmt: skip
-    """A copy of the model with the head that the rows are for: its own, or a new one."""
-    objective, own = config.objective, loaded.architecture.head
-    if not isinstance(objective, LabelObjective):
-        if not isinstance(own, objective.heads):
+    """A copy of the model with the head that the rows are for: its own, or a new one. rows: None of plain texts."""
+    if rows is None:
+        if not isinstance(own, config.objective.heads):
             raise InputError(f"the model has no head {found.head!r}, which rows with no more than a text would train")
-        return loaded
-    rows = read_rows(config, sources)
+        return _copy(given)
+    objective = rows.objective
     try:
+        if fits(objective, own, rows.all):
+            _say_one_label(rows, remark)
+            return _copy(given)
         objective.new_head(rows.train)  # which refuses rows that are all alike
     except InputError as problem:
         raise InputError(f"{rows.train[0].name}: {problem}") from None
-    if fits(objective, own, rows.all):
-        return loaded
     if isinstance(own, objective.heads):
         remark(f"the model's own head, {own.describe()}, is for other labels; a new one is drawn")
-    return with_new_head(loaded, given, objective, rows.all, config.seed)
+    return with_new_head(given, objective, rows.all, config.seed)
 
 
-def _float32(model: Model) -> Model:
-    """A copy to be trained, which leaves the given one as it was."""
-    return copy.deepcopy(model).float()
+def _say_one_label(rows: LabelledRows, remark: Callable[[str], None]) -> None:
+    """A model that tells more labels apart may learn from rows of one; whoever has them may not know."""
+    names = rows.objective.label_names(rows.train) if isinstance(rows.objective, LabelObjective) else ()
+    if len(names) == 1:
+        remark(f"{rows.train[0].name}: all rows to train on have the label {quote(names[0])}, of those of the model")
+
+
+def _copy(given: Model | str | Path) -> Model:
+    """A copy to be trained, which leaves the given model as it was."""
+    return load(given, dtype="float32") if isinstance(given, str | Path) else copy.deepcopy(given).float()
 
 
 def read_data(train: Data, evaluate: Data | float | None) -> tuple[DataSources, dict[str, Any]]:

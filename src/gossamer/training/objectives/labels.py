@@ -133,12 +133,16 @@ class LabelObjective(RowObjective):
             )
         return head
 
-    def _names(self, found: Iterable[str | int], usual: Head | None) -> tuple[str, ...]:
-        """The labels' names: those that are given, or all that were found, sorted; InputError where there are none.
+    def label_names(self, rows: Sequence[LabelledRow]) -> tuple[str, ...]:
+        """The names of all labels that these rows have, sorted."""
+        return ()
+
+    def _names(self, rows: Sequence[LabelledRow], usual: Head | None) -> tuple[str, ...]:
+        """The labels' names: those that are given, or all of the rows; InputError where there are none.
 
         Where a checkpoint has the very labels, they stay in its order.
         """
-        names = self.labels or sorted_labels(found)
+        names = self.labels or self.label_names(rows)
         if not names:
             raise InputError("objective.labels is missing, and no data are read here that have labels: name all labels")
         theirs: tuple[str, ...] = getattr(usual, "labels", ())

@@ -21,7 +21,7 @@ from gossamer.models.heads import Head, ProblemType, SequenceClassification
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.class_weights import WeightedLabels
-from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number
+from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number, sorted_labels
 
 __all__ = ["ClassificationObjective", "read_tokens"]
 
@@ -55,12 +55,12 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         return (self.label_field,)
 
     def new_head(self, rows: Sequence[LabelledRow] = (), usual: Head | None = None) -> SequenceClassification:
-        problem = self._problem(rows)
+        problem = self.problem_of(rows)
         if problem == "regression":
             outputs = max((len(_as_list(one.label)) for one in rows), default=1)
             labels = self.labels or tuple(f"LABEL_{i}" for i in range(outputs))
         else:
-            labels = self._names((label for one in rows for label in _as_list(one.label)), usual)
+            labels = self._names(rows, usual)
         if problem == "single_label_classification":
             self._check_several(labels, "rows")
         head = cast(SequenceClassification, usual or SequenceClassification(labels=labels))
@@ -88,7 +88,7 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
                 f"objective.problem is {quote(self.problem)}, but the model's head is for {theirs}: leave it out, or "
                 "draw a head (model.new_head: true)"
             )
-        return replace(settings, problem_type=theirs or self._problem(rows, settings.outputs))
+        return replace(settings, problem_type=theirs or self.problem_of(rows, settings.outputs))
 
     def encode(
         self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
@@ -162,7 +162,10 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         told = told[:1] if several_numbers else told
         return {name: "lower" if name == "mean_absolute_error" else "higher" for name in told}
 
-    def _problem(self, rows: Sequence[LabelledRow], outputs: int | None = None) -> ProblemType:
+    def label_names(self, rows: Sequence[LabelledRow]) -> tuple[str, ...]:
+        return sorted_labels(label for one in rows for label in _as_list(one.label))
+
+    def problem_of(self, rows: Sequence[LabelledRow], outputs: int | None = None) -> ProblemType:
         """What the labels make of it; of a head with one output that says nothing else, a regression."""
         if self.problem is not None:
             return self.problem

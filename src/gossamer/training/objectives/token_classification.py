@@ -22,7 +22,7 @@ from gossamer.text.words import continues_word
 from gossamer.training.data.packing import Frame, frame_of
 from gossamer.training.objectives.base import IGNORED, Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.class_weights import WeightedLabels
-from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number
+from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number, sorted_labels
 
 __all__ = ["TaggingObjective"]
 
@@ -66,9 +66,12 @@ class TaggingObjective(WeightedLabels, kind="tagging"):
         return (self.tags_field, self.entities_field)
 
     def new_head(self, rows: Sequence[LabelledRow] = (), usual: Head | None = None) -> TokenClassification:
-        labels = self._names((label for one in rows for label in one.label.names()), usual)
+        labels = self._names(rows, usual)
         self._check_several(labels, "words")
         return replace(cast(TokenClassification, usual or TokenClassification(labels=labels)), labels=labels)
+
+    def label_names(self, rows: Sequence[LabelledRow]) -> tuple[str, ...]:
+        return sorted_labels(label for one in rows for label in one.label.names())
 
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
         fields, where = document.fields, document.name
