@@ -45,11 +45,12 @@ def load_with_new_head(path_or_hub_id: str | Path, head: Head, seed: int) -> Mod
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = load(path_or_hub_id, head=head, dtype="float32")
-        if isinstance(own, type(head)) and _learnt(own) != _learnt(head):
+        if isinstance(own, type(head)) and not _means_the_same(own, head):
             initialise(model.get_submodule("head.output"), model.architecture.initializer_range)
     return model
 
 
-def _learnt(head: Head) -> tuple[object, ...]:
-    """What the outputs of a head stand for; nothing of a head that has no labels."""
-    return getattr(head, "labels", ()), getattr(head, "problem_type", None)
+def _means_the_same(own: Head, new: Head) -> bool:
+    """Whether the outputs of two heads of one kind stand for the same; a file may not say for which problem."""
+    problems = {getattr(head, "problem_type", None) for head in (own, new)} - {None}
+    return getattr(own, "labels", ()) == getattr(new, "labels", ()) and len(problems) < 2
