@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from finetune_rows import QUESTIONS, SENTENCES, TEXTS, save_bare, write_rows
+from finetune_rows import PAIRS, QUESTIONS, SENTENCES, TEXTS, save_bare, write_rows
 
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models import Model
 from gossamer.models.heads import QuestionAnswering, SequenceClassification, TokenClassification
 from gossamer.recipes import finetune
+from gossamer.recipes.evaluate import evaluate
 
 QUICK: dict[str, Any] = {"journal.live": False, "threads": 1, "steps": 2, "epochs": None, "schedule.warmup": 0}
 
@@ -73,6 +74,19 @@ def test_decoders_get_their_own_classifier(tmp_path: Path, family: str) -> None:
         ours = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         other = theirs(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     torch.testing.assert_close(ours, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", ["numbers", "several", "tags", "answers", "vectors"])
+def test_decoders_learn_with_every_head(tmp_path: Path, family: str, name: str) -> None:
+    rows, _, scores = CASES.get(name, (PAIRS, None, {"loss", "ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10"}))
+    model, receipt = tuned(save_bare(tmp_path, family), rows, 4, output=tmp_path / "out")
+    assert receipt.evaluation.keys() == scores
+    again = gs.load(tmp_path / "out" / "last")
+    assert again.family == family
+    assert again.architecture.head == model.architecture.head
+    told = evaluate(again, rows, batch=4)
+    assert told.scores.keys() == scores - {"loss"}
 
 
 def test_files_are_learnt_as_rows_are(tmp_path: Path, encoder: Path) -> None:
@@ -155,6 +169,19 @@ def test_the_best_epoch_is_returned(tmp_path: Path, encoder: Path) -> None:
     name = "last" if receipt.best["step"] == receipt.steps else "best"
     torch.testing.assert_close(model.state_dict(), gs.load(tmp_path / "out" / name).state_dict())
     assert receipt.best["step"] < receipt.steps
+
+
+def test_rows_of_one_class_are_for_a_model_that_knows_more(encoder: Path) -> None:
+    """A new head would have nothing to tell apart; one that is there goes on, and it is said."""
+    films = [row for row in TEXTS if row["label"] == "film"]
+    with pytest.raises(InputError, match=r"^rows:1: all rows have the label 'film'; there is nothing to tell apart$"):
+        tuned(encoder, films)
+    model, _ = tuned(encoder, TEXTS)
+    said: list[str] = []
+    again, receipt = tuned(model, films, films[:2], remark=said.append)
+    assert again.architecture.head.labels == ("film", "song")  # type: ignore[union-attr]
+    assert said[0] == "rows:1: all rows to train on have the label 'film', of those of the model"
+    assert receipt.evaluation["accuracy"] is not None
 
 
 def test_one_class_held_out_is_said(encoder: Path) -> None:

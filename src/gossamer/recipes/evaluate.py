@@ -80,7 +80,9 @@ def evaluate(
         read = _texts(cast(LanguageObjective, objective), documents, tokenizer, most, batch)
     processes = Processes("ddp", cast(Any, next(model.parameters()).device.type))
     told = measure(objective, model, model, read.batches, processes, "float32")
-    return Scores(rows=read.rows, cut=read.cut, loss=told.loss, scores=told.scores)
+    can_tell = objective.directions(model)  # bits per byte are nothing that a masked language model has
+    scores = {name: value for name, value in told.scores.items() if value is not None or name in can_tell}
+    return Scores(rows=read.rows, cut=read.cut, loss=told.loss, scores=scores)
 
 
 def _rows(

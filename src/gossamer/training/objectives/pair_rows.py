@@ -15,7 +15,7 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import is_finite
 from gossamer.text import Document
-from gossamer.training.objectives.labels import Example, LabelledRow, is_text, padded
+from gossamer.training.objectives.labels import Example, LabelledRow, from_cell, is_text, padded
 
 __all__ = ["ANCHORS", "POSITIVES", "PairColumns", "PairExample", "PairRow", "collate_pairs", "read_pair", "says_alike"]
 
@@ -114,7 +114,7 @@ def _text(fields: Mapping[str, Any], names: Collection[str], where: str, setting
 def _negatives(fields: Mapping[str, Any], names: Iterable[str], where: str) -> Iterator[str]:
     """Of `negative`, `negative_1` ..., `negatives`: a text each or a list of them; null is none."""
     for name in names:
-        value = fields.get(name)
+        value = from_cell(fields.get(name))
         several = value if isinstance(value, list) else [value]
         yield from (_checked(one, name, where) for one in several if one is not None)
 

@@ -21,7 +21,15 @@ from gossamer.models.heads import Head, ProblemType, SequenceClassification
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.class_weights import WeightedLabels
-from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number, sorted_labels
+from gossamer.training.objectives.labels import (
+    Example,
+    LabelledRow,
+    from_cell,
+    is_label,
+    is_text,
+    label_number,
+    sorted_labels,
+)
 
 __all__ = ["ClassificationObjective", "read_tokens"]
 
@@ -68,14 +76,14 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
 
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
         fields, where = document.fields, document.name
-        text, pair, label = fields.get(text_field), fields.get(self.pair_field), fields.get(self.label_field)
+        text, pair, label = fields.get(text_field), fields.get(self.pair_field), from_cell(fields.get(self.label_field))
         for name, value in ((text_field, text), *([] if pair is None else [(self.pair_field, pair)])):
             if not is_text(value) or not value:
                 raise InputError(f"{where}: the field {name!r} is {quote(value)}; it must be a text (data.field)")
         if not (is_label(label) or is_finite(label) or (isinstance(label, list) and _is_uniform(label))):
             raise InputError(
                 f"{where}: the field {self.label_field!r} is {quote(label)}; it must be a name, a number, or a list of "
-                "names or of numbers"
+                "names or of numbers (in a table as JSON)"
             )
         return LabelledRow(name=where, text=cast(str, text), pair=pair, label=label)
 
