@@ -30,10 +30,10 @@ def tuned(model: Any, rows: Any, evaluate: Any = None, **given: Any) -> tuple[Mo
 
 
 CASES: dict[str, tuple[list[dict[str, Any]], type, set[str]]] = {
-    "classes": (TEXTS, SequenceClassification, {"loss", "accuracy", "f1_macro"}),
+    "classes": (TEXTS, SequenceClassification, {"loss", "accuracy", "f1_macro", "matthews"}),
     "pairs": (
         [{"sentence1": "film", "sentence2": row["text"], "label": row["label"]} for row in TEXTS],
-        SequenceClassification, {"loss", "accuracy", "f1_macro"},
+        SequenceClassification, {"loss", "accuracy", "f1_macro", "matthews"},
     ),
     "numbers": (
         [{"text": row["text"], "score": i % 3} for i, row in enumerate(TEXTS)],
@@ -187,7 +187,7 @@ def test_rows_of_one_class_are_for_a_model_that_knows_more(encoder: Path) -> Non
 def test_one_class_held_out_is_said(encoder: Path) -> None:
     _, receipt = tuned(encoder, TEXTS, [row for row in TEXTS if row["label"] == "film"])
     assert receipt.evaluation["f1_macro"] is None
-    assert "not defined on the held-out rows: f1 macro" in str(receipt)
+    assert "not defined on the held-out rows: f1 macro, matthews" in str(receipt)
 
 
 BAD: list[tuple[list[dict[str, Any]], dict[str, Any], str]] = [

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
-from gossamer.metrics import f1_score, pearson, spearman
+from gossamer.metrics import f1_score, matthews, pearson, spearman
 from gossamer.metrics.labels import f1
 from gossamer.models import Model
 from gossamer.models.checks import is_finite, require_choice
@@ -139,8 +139,9 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
     def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, Any]) -> dict[str, float | None]:
         """The mean distance of numbers, of one a text its correlations too; else the share of texts that are right.
 
-        Beside that of one label a text the mean F1 of all labels, where there are two or more to be told apart; of
-        several the F1 of all decisions, and the mean of the labels'. None is what cannot be told of these texts.
+        Beside that of one label a text the mean F1 of all labels and Matthews' coefficient, where there are two or more
+        to be told apart, by the model too; of several the F1 of all decisions, and the mean of the labels'. None is
+        what cannot be told of these texts.
         """
         predicted, labelled = sums["predicted"], sums["labelled"]
         if sums["numbers"]:
@@ -155,12 +156,15 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         if sums["found"] or sums["wanted"]:
             accuracy["f1"] = f1(sums["right"], sums["found"], sums["wanted"])
         several = len(set(map(str, labelled))) > 1
-        return accuracy | {"f1_macro": f1_score(predicted, labelled, "macro") if several else None}
+        accuracy["f1_macro"] = f1_score(predicted, labelled, "macro") if several else None
+        if cast(SequenceClassification, model.architecture.head).problem_type == "multi_label_classification":
+            return accuracy
+        return accuracy | {"matthews": matthews(predicted, labelled) if several else None}
 
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
         names = {
             "multi_label_classification": ("accuracy", "f1", "f1_macro"),
-            "single_label_classification": ("accuracy", "f1_macro"),
+            "single_label_classification": ("accuracy", "f1_macro", "matthews"),
             "regression": ("mean_absolute_error", "pearson", "spearman"),
         }
         head = None if model is None else cast(SequenceClassification, model.architecture.head)
