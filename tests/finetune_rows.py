@@ -37,8 +37,11 @@ PAIRS = [
 ]
 
 
-def save_bare(folder: Path, family: str, head: Head | None = None) -> Path:
-    """A model of drawn weights that reads up to 32 tokens, without a head unless one is given."""
+def save_bare(folder: Path, family: str, head: Head | None = None, **settings: Any) -> Path:
+    """A model of drawn weights that reads up to 32 tokens, without a head unless one is given.
+
+    settings: other fields of its config.json.
+    """
     tokenizer = train_tokenizer(["film song Ann sings here"], family="bert", vocabulary_size=60, max_length=32)
     sizes: dict[str, Any] = {
         "bert": {
@@ -52,7 +55,7 @@ def save_bare(folder: Path, family: str, head: Head | None = None) -> Path:
         },
     }  # fmt: skip
     torch.manual_seed(0)
-    config = {"vocab_size": tokenizer.vocabulary_size, **sizes[family]}
+    config = {"vocab_size": tokenizer.vocabulary_size, **sizes[family], **settings}
     architecture = dataclasses.replace(get_family(family).read(config), head=head)
     model = Model(architecture, family=family)
     model.tokenizer = tokenizer.with_max_length(32)

@@ -80,6 +80,11 @@ def test_pages_and_refusals(gossamer: Command, tmp_path: Path, encoder: Path) ->
     page = gossamer("evaluate", tmp_path / "out" / "last", one).out
     assert page.startswith("6 rows\nloss  ")
     assert "not defined on these rows: f1 macro, matthews" in page
+    long = write_rows(tmp_path / "long.jsonl", [*TEXTS, {"text": "film " * 40, "label": "film"}])
+    assert gossamer("evaluate", tmp_path / "out" / "last", long).error == (
+        "gossamer: 1 of 13 rows are longer than the model reads and were cut, as in training; gossamer predict reads "
+        "them whole, in passes"
+    )
     other = write_rows(tmp_path / "other.jsonl", [*TEXTS, {"text": "a", "label": "soup"}])
     assert (
         f"{other}:13: the label 'soup' is none of the model's"

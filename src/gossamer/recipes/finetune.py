@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -164,6 +165,8 @@ def first_row(settings: Mapping[str, Any], sources: DataSources) -> tuple[str, M
 
 
 def _folder(output: str | Path | None) -> AbstractContextManager[str]:
+    if output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("output is None, but several processes train together; name a folder that all of them see")
     return TemporaryDirectory(prefix="gossamer-") if output is None else nullcontext(str(output))
 
 

@@ -62,9 +62,10 @@ def with_new_head(given: Model | str | Path, objective: RowObjective, rows: Sequ
 
 def _padded(head: Head, architecture: Architecture, family: str, tokenizer: Tokenizer | None) -> Head:
     """The head's settings; one that reads the last token knows the padding, as `transformers` has to."""
-    is_last = isinstance(head, SequenceClassification) and head.reads == "last" and head.padding_id is None
-    if not is_last or tokenizer is None or architecture.embeddings.padding_id is not None:
+    is_known = tokenizer is None or architecture.embeddings.padding_id is not None
+    if not isinstance(head, SequenceClassification) or head.reads != "last" or head.padding_id is not None or is_known:
         return head
+    assert tokenizer is not None
     padded = dataclasses.replace(head, padding_id=tokenizer.pad_id)
     fits_format = get_family(family).expresses(dataclasses.replace(architecture, head=padded))
     return padded if fits_format else head

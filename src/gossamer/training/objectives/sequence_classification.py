@@ -162,7 +162,7 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         return accuracy | {"matthews": matthews(predicted, labelled) if several else None}
 
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
-        names = {
+        names: dict[str, tuple[str, ...]] = {
             "multi_label_classification": ("accuracy", "f1", "f1_macro"),
             "single_label_classification": ("accuracy", "f1_macro", "matthews"),
             "regression": ("mean_absolute_error", "pearson", "spearman"),
