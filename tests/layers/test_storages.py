@@ -228,7 +228,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"kind": "low-rank", "rank": True}, r"^rank is True; it must be a whole number"),
     ({"kind": "low-rank", "rank": 2, "scale": float("nan")}, r"^scale is nan; it must be a finite number$"),
     ({"kind": "low-rank"}, r"'low-rank' needs rank, scale, dropout$"),
-    ({"kind": "low-rank", "rank": 2, "alpha": 1}, r"has unknown fields \['alpha'\]; known are \['rank', 'scale', 'dropout'\]$"),
+    (
+        {"kind": "low-rank", "rank": 2, "alpha": 1},
+        r"has unknown fields \['alpha'\]; known are \['rank', 'scale', 'dropout'\]$",
+    ),
     ({"kind": "int9"}, r"its kind must be one of dense, low-rank"),
     ({"kind": ["low-rank"]}, r"its kind must be one of dense, low-rank"),
     ([], r"its kind must be one of dense, low-rank"),  # type: ignore[list-item]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
+from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import load
 from gossamer.checkpoints.new_heads import own_head
 from gossamer.errors import InputError, quote
@@ -18,13 +20,16 @@ from gossamer.models.heads import Head
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.columns import LabelledColumns, check_head, find_columns
+from gossamer.recipes.measure import read_measure
 from gossamer.recipes.new_head import fits, with_new_head
+from gossamer.recipes.tuned_receipt import TunedReceipt, measured_receipt
 from gossamer.text import Document, read_documents
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.data.rows import DataSources, RowSequence, as_document, check_rows, with_names
 from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import LabelObjective
+from gossamer.training.processes import is_first_process
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["NOTHING", "Data", "finetune", "first_row", "read_data"]
@@ -36,25 +41,12 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def finetune(
-    model: Model | str | Path,
-    train: Data,
-    evaluate: Data | float | None = None,
-    *,
-    epochs: float = 3,
-    output: str | Path | None = None,
-    head: str | None = None,
-    labels: Sequence[str] | None = None,
-    columns: Mapping[str, str] = NOTHING,
-    learning_rate: float = 5e-5,
-    batch: int = 16,
-    length: int | None = None,
-    metric: str | None = None,
-    patience: int | None = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] = NOTHING,
-    resume: Resume = "auto",
-    remark: Callable[[str], None] = lambda text: None,
-) -> tuple[Model, TrainingReceipt]:
+    model: Model | str | Path, train: Data, evaluate: Data | float | None = None, *, epochs: float = 3,
+    output: str | Path | None = None, head: str | None = None, labels: Sequence[str] | None = None,
+    columns: Mapping[str, str] = NOTHING, learning_rate: float = 5e-5, batch: int = 16, length: int | None = None,
+    metric: str | None = None, patience: int | None = None, seed: int = 0, measure: bool | Mapping[str, Any] = False,
+    settings: Mapping[str, Any] = NOTHING, resume: Resume = "auto", remark: Callable[[str], None] = lambda text: None,
+) -> tuple[Model, TrainingReceipt]:  # fmt: skip
     """Train a copy of a model on labelled rows; returns it, in evaluation mode, and the receipt of its training.
 
     model: a model, or what `gossamer.load` takes. train, evaluate: files (jsonl, json, csv, tsv, parquet), or a
@@ -72,12 +64,15 @@ def finetune(
     (tokens of a row, as many as the model reads unless given), seed: of the training. metric: a score of the head by
     which the best epoch is kept and returned; the last one is where none is named. patience: epochs without a better
     one after which the run ends. settings: other fields of a `TrainingConfig`, such as {"optimizer.layer_decay": 0.9}.
-    output, resume: as in `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
+    output, resume: as in `gossamer.train`; without an output nothing is left on disk, and nothing goes on. measure:
+    whether the model is measured before and after, in the receipt's `comparison`; settings of `gossamer.compare`, such
+    as {"latency": False}, say how.
 
     Raises InputError, before anything is computed, for rows that lack a column, labels of several kinds, tags that are
     not as many as tokens, one class only, and no rows.
     """
     check_head(head)
+    measured = read_measure(measure)
     own = check_model(model).architecture.head if not isinstance(model, str | Path) else own_head(model)
     sources, changes = read_data(train, evaluate)
     found = find_columns(*first_row(changes, sources), head, own, columns)
@@ -88,15 +83,18 @@ def finetune(
         "optimizer": {"learning_rate": learning_rate},
         "schedule": {"name": "linear", "warmup": 0.1},
         "epochs": epochs,
-        "evaluation": {"every": None if evaluate is None else "epoch", "metric": metric, "patience": patience},
         "seed": seed,
+        "evaluation": {"every": None if evaluate is None else "epoch", "metric": metric, "patience": patience},
     }
     with _folder(output) as folder:
         config = TrainingConfig.read({**fields, "output": folder}, {**changes, **settings})
         rows = read_rows(config, sources) if config.objective.columns else None
         ready = _ready(model, own, config, rows, found, remark)
         trained, receipt = train_on(config, sources, model=ready, labelled=rows, resume=resume, remark=remark)
-        return _best(trained, receipt, Path(folder), metric), receipt
+        best = _best(trained, receipt, Path(folder), config.evaluation.metric)
+        if measured is not None and is_first_process():
+            receipt = best.receipt = _measured(model, best, receipt, own, config, rows, measured)
+        return best, receipt
 
 
 def _ready(
@@ -168,6 +166,19 @@ def _folder(output: str | Path | None) -> AbstractContextManager[str]:
     if output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("output is None, but several processes train together; name a folder that all of them see")
     return TemporaryDirectory(prefix="gossamer-") if output is None else nullcontext(str(output))
+
+
+def _measured(
+    given: Model | str | Path, tuned: Model, receipt: TrainingReceipt, own: Head | None, config: TrainingConfig,
+    rows: LabelledRows | None, measured: Mapping[str, Any],
+) -> TunedReceipt:  # fmt: skip
+    """The receipt with the models before and after, which takes the place of the run's in the output folder."""
+    before = _copy(given)
+    has_head = rows is not None and fits(rows.objective, own, rows.all)
+    compared = measured_receipt(receipt, before, tuned, config, rows, has_head, measured)
+    text = json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    write_texts({Path(config.output) / "receipt.json": text})
+    return compared
 
 
 def _best(trained: Model, receipt: TrainingReceipt, folder: Path, metric: str | None) -> Model:

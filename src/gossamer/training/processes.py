@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gossamer.errors import InputError
 from gossamer.models.model import Model
 
-__all__ = ["Processes", "full_state", "whole"]
+__all__ = ["Processes", "full_state", "is_first_process", "whole"]
 
 
 class Processes:
@@ -127,6 +127,11 @@ class Processes:
     def wait(self) -> None:
         """Return when all processes have come here."""
         self._accelerator.wait_for_everyone()
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of those that a launcher started that writes files and talks; known before they meet."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def whole(tensor: Tensor) -> Tensor:
