@@ -157,3 +157,14 @@ def test_texts_alone_are_for_a_language_model(tmp_path: Path, family: str) -> No
     assert one.scores["perplexity"] > 1
     with pytest.raises(gs.InputError, match=r"^the model has no head 'causal-lm'|from which no head is trained"):
         finetune(save_bare(tmp_path / "bare", family), texts, **given)
+
+
+def test_the_digits_of_a_place_are_a_label_in_tables_too(tmp_path: Path) -> None:
+    """1 is the second label of a model that knows names, whether JSON writes the number or a cell its digit."""
+    model, _ = finetune(save_bare(tmp_path, "bert"), TEXTS, batch=2, settings=QUICK)
+    rows = [{"text": row["text"], "label": int(row["label"] == "song")} for row in TEXTS]
+    by_number, by_name = (evaluate(model, one) for one in (rows, TEXTS))
+    assert evaluate(model, write(tmp_path / "rows.csv", rows)) == by_number == by_name
+    wrong = write(tmp_path / "wrong.csv", [*rows, {"text": "film", "label": 2}])
+    with pytest.raises(gs.InputError, match=r"wrong\.csv:14: the label '2' is none of the model's"):
+        evaluate(model, wrong)
