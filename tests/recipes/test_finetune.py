@@ -10,11 +10,13 @@ import torch
 from finetune_rows import PAIRS, QUESTIONS, SENTENCES, TEXTS, save_bare, write_rows
 
 import gossamer as gs
+from gossamer.checkpoints.checkpoint import Checkpoint
 from gossamer.errors import InputError
 from gossamer.models import Model
 from gossamer.models.heads import QuestionAnswering, SequenceClassification, TokenClassification
 from gossamer.recipes import finetune
 from gossamer.recipes.evaluate import evaluate
+from gossamer.training.data.rows import DataSources
 
 QUICK: dict[str, Any] = {"journal.live": False, "threads": 1, "steps": 2, "epochs": None, "schedule.warmup": 0}
 
@@ -98,6 +100,29 @@ def test_files_are_learnt_as_rows_are(tmp_path: Path, encoder: Path) -> None:
         tuned(gs.load(encoder), name, 0.25, output=tmp_path / "files", resume="auto")
         weights = [(tmp_path / one / "last" / "model.safetensors").read_bytes() for one in ("rows", "files")]
         assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_rows_are_read_once_and_tensors_are_loaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: Path, fits: bool
+) -> None:
+    model = gs.save(tuned(encoder, TEXTS)[0], tmp_path / "classifier") if fits else encoder
+    calls: list[str] = []
+    read, load = DataSources.documents, Checkpoint.extra_config
+
+    def reading(sources: DataSources, inputs: tuple[str, ...], **how: Any) -> Any:
+        calls.append(Path(inputs[0]).name)
+        return read(sources, inputs, **how)
+
+    def loading(checkpoint: Checkpoint) -> Any:
+        calls.append("tensors")
+        return load(checkpoint)
+
+    monkeypatch.setattr(DataSources, "documents", reading)
+    monkeypatch.setattr(Checkpoint, "extra_config", loading)
+    files = [write_rows(tmp_path / f"{name}.jsonl", TEXTS) for name in ("train", "evaluate")]
+    tuned(model, *files)
+    assert calls == ["train.jsonl", "evaluate.jsonl", "tensors"]
 
 
 def test_the_given_model_stays_and_a_fitting_head_is_taken(encoder: Path) -> None:
