@@ -33,9 +33,7 @@ def finetune(
     column: Columns = None,
     metric: Annotated[str | None, Option(metavar="NAME", help="A score that chooses the best epoch: accuracy.")] = None,
     patience: Annotated[int | None, Option(metavar="N", help="Epochs without a better one; then it ends.")] = None,
-    measure: Annotated[bool, Option("--measure", help="Measure the model before and after, for a minute or more.")] = (
-        False
-    ),
+    measure: Annotated[bool, Option("--measure", help="Measure the model before and after, for minutes.")] = (False),
     seed: Annotated[int, Option(metavar="N", help="Of the head, the order and dropout.")] = 0,
     change: Changes = None,
     resume: ResumeOption = Resume.auto,
