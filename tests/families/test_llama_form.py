@@ -57,6 +57,7 @@ def test_every_way_to_say_the_base(changes: dict[str, Any]) -> None:
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.rope_type is 'linear'; Gossamer reads"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling.rope_type is 'llama3'"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters.rope_type is 'yarn'"),
+        ({"rope_parameters": {"rope_type": "default", "type": "yarn"}}, "rope_parameters.rope_type is 'yarn'"),
         (
             {"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"rope_type": "yarn"}},
             "rope_scaling.rope_type is 'yarn'",

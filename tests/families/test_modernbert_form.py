@@ -61,6 +61,14 @@ def test_layers_and_bases_are_those_of_transformers(changes: dict[str, Any]) -> 
         ({"layer_types": ["chunked_attention"] * 4}, "layer_types is"),
         ({"rope_parameters": {F: {"rope_type": "yarn"}}}, "rope_parameters.full_attention.rope_type is 'yarn'"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type is 'linear'"),
+        (
+            {
+                "rope_parameters": {F: {"rope_type": "default"}, S: {"rope_type": "default"}},
+                "rope_scaling": {"type": "linear", "factor": 2.0},
+            },
+            "rope_type is 'linear'",
+        ),
+        ({"rope_parameters": {F: {"rope_type": "default", "type": "yarn"}}}, "rope_type is 'yarn'"),
         ({"rope_parameters": {"rope_theta": 5.0}}, "rope_parameters has 'rope_theta'"),
         ({"rope_parameters": {S: {"rope_theta": -1}}}, "rope_theta is -1; it must be a finite number above 0"),
         ({"sparse_prediction": True}, "sparse_prediction is True"),

@@ -84,6 +84,29 @@ def test_products_and_gradients_are_those_of_the_whole_weight_in_float64(
     torch.testing.assert_close(stored.whole_weight().double(), whole, atol=1e-6, rtol=1e-6)
 
 
+def test_dropout_is_of_what_the_addition_reads() -> None:
+    """W x + scale B A dropout(x): the weight reads everything, and in evaluation the addition too."""
+    torch.manual_seed(0)
+    stored = Linear(12, 20)
+    stored.store(LowRank(rank=4, scale=0.7, dropout=0.5))
+    a, b = stored.get_parameter("low_rank_a"), stored.get_parameter("low_rank_b")
+    torch.nn.init.normal_(b)
+    x = torch.randn(3, 12)
+    torch.manual_seed(1)
+    out = stored.train()(x)
+    torch.manual_seed(1)
+    kept = torch.nn.functional.dropout(x, 0.5)
+    own = torch.nn.functional.linear(x, stored.weight, stored.bias)
+    assert bool((kept == 0).any())
+    torch.testing.assert_close(out, own + 0.7 * kept @ a.T @ b.T)
+    torch.testing.assert_close(stored.eval()(x), own + 0.7 * x @ a.T @ b.T)
+    assert LowRank(rank=4).to_dict() == {"kind": "low-rank", "rank": 4, "scale": 1.0}
+    assert storage_from_dict(LowRank(rank=4, dropout=0.5).to_dict()) == LowRank(rank=4, dropout=0.5)
+    for rate in (-0.1, 1.0, "a", True):
+        with pytest.raises(InputError, match=r"^dropout is .*; it must be a rate from 0 up to, but not, 1$"):
+            LowRank(rank=4, dropout=rate)  # type: ignore[arg-type]
+
+
 def test_a_new_storage_changes_no_output_and_freezes_what_it_stands_beside() -> None:
     model = small()
     new = store(model, MAPS, LowRank(rank=2))
@@ -204,8 +227,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"kind": "low-rank", "rank": 0}, r"^rank is 0; it must be a whole number, 1 or more$"),
     ({"kind": "low-rank", "rank": True}, r"^rank is True; it must be a whole number"),
     ({"kind": "low-rank", "rank": 2, "scale": float("nan")}, r"^scale is nan; it must be a finite number$"),
-    ({"kind": "low-rank"}, r"'low-rank' needs rank, scale$"),
-    ({"kind": "low-rank", "rank": 2, "alpha": 1}, r"has unknown fields \['alpha'\]; known are \['rank', 'scale'\]$"),
+    ({"kind": "low-rank"}, r"'low-rank' needs rank, scale, dropout$"),
+    (
+        {"kind": "low-rank", "rank": 2, "alpha": 1},
+        r"has unknown fields \['alpha'\]; known are \['rank', 'scale', 'dropout'\]$",
+    ),
     ({"kind": "int9"}, r"its kind must be one of dense, low-rank"),
     ({"kind": ["low-rank"]}, r"its kind must be one of dense, low-rank"),
     ([], r"its kind must be one of dense, low-rank"),  # type: ignore[list-item]

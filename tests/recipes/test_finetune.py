@@ -7,43 +7,23 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from finetune_rows import QUESTIONS, SENTENCES, TEXTS, write_rows
+from finetune_rows import PAIRS, QUESTIONS, SENTENCES, TEXTS, save_bare, write_rows
 
 import gossamer as gs
+from gossamer.checkpoints.checkpoint import Checkpoint
 from gossamer.errors import InputError
-from gossamer.families import get_family
 from gossamer.models import Model
 from gossamer.models.heads import QuestionAnswering, SequenceClassification, TokenClassification
 from gossamer.recipes import finetune
-from gossamer.text import train_tokenizer
+from gossamer.recipes.evaluate import evaluate
+from gossamer.training.data.rows import DataSources
 
 QUICK: dict[str, Any] = {"journal.live": False, "threads": 1, "steps": 2, "epochs": None, "schedule.warmup": 0}
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("encoder"), "bert")
-
-
-def save(folder: Path, family: str) -> Path:
-    """A model of drawn weights that reads up to 32 tokens, without a head."""
-    tokenizer = train_tokenizer(["film song Ann sings here"], family="bert", vocabulary_size=60, max_length=32)
-    sizes: dict[str, Any] = {
-        "bert": {
-            "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16,
-            "max_position_embeddings": 32,
-        },
-        "gpt2": {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_positions": 32},
-        "llama": {
-            "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16,
-            "max_position_embeddings": 32, "pad_token_id": tokenizer.pad_id,
-        },
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = Model(get_family(family).read({"vocab_size": tokenizer.vocabulary_size, **sizes[family]}), family=family)
-    model.tokenizer = tokenizer.with_max_length(32)
-    gs.save(model, folder / family)
-    return folder / family
+    return save_bare(tmp_path_factory.mktemp("encoder"), "bert")
 
 
 def tuned(model: Any, rows: Any, evaluate: Any = None, **given: Any) -> tuple[Model, Any]:
@@ -52,10 +32,10 @@ def tuned(model: Any, rows: Any, evaluate: Any = None, **given: Any) -> tuple[Mo
 
 
 CASES: dict[str, tuple[list[dict[str, Any]], type, set[str]]] = {
-    "classes": (TEXTS, SequenceClassification, {"loss", "accuracy", "f1_macro"}),
+    "classes": (TEXTS, SequenceClassification, {"loss", "accuracy", "f1_macro", "matthews"}),
     "pairs": (
         [{"sentence1": "film", "sentence2": row["text"], "label": row["label"]} for row in TEXTS],
-        SequenceClassification, {"loss", "accuracy", "f1_macro"},
+        SequenceClassification, {"loss", "accuracy", "f1_macro", "matthews"},
     ),
     "numbers": (
         [{"text": row["text"], "score": i % 3} for i, row in enumerate(TEXTS)],
@@ -86,7 +66,7 @@ def test_the_head_follows_the_columns(encoder: Path, name: str) -> None:
 def test_decoders_get_their_own_classifier(tmp_path: Path, family: str) -> None:
     import transformers
 
-    model, _ = tuned(save(tmp_path, family), TEXTS, output=tmp_path / "out")
+    model, _ = tuned(save_bare(tmp_path, family), TEXTS, output=tmp_path / "out")
     assert model.family == family
     assert model.architecture.head.reads == "last"  # type: ignore[union-attr]
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "last").eval()
@@ -98,6 +78,19 @@ def test_decoders_get_their_own_classifier(tmp_path: Path, family: str) -> None:
     torch.testing.assert_close(ours, other, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", ["numbers", "several", "tags", "answers", "vectors"])
+def test_decoders_learn_with_every_head(tmp_path: Path, family: str, name: str) -> None:
+    rows, _, scores = CASES.get(name, (PAIRS, None, {"loss", "ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10"}))
+    model, receipt = tuned(save_bare(tmp_path, family), rows, 4, output=tmp_path / "out")
+    assert receipt.evaluation.keys() == scores
+    again = gs.load(tmp_path / "out" / "last")
+    assert again.family == family
+    assert again.architecture.head == model.architecture.head
+    told = evaluate(again, rows, batch=4)
+    assert told.scores.keys() == scores - {"loss"}
+
+
 def test_files_are_learnt_as_rows_are(tmp_path: Path, encoder: Path) -> None:
     gs.finetune(encoder, TEXTS, 0.25, batch=4, output=tmp_path / "rows", settings=QUICK)
     file = write_rows(tmp_path / "rows.jsonl", TEXTS)
@@ -107,6 +100,29 @@ def test_files_are_learnt_as_rows_are(tmp_path: Path, encoder: Path) -> None:
         tuned(gs.load(encoder), name, 0.25, output=tmp_path / "files", resume="auto")
         weights = [(tmp_path / one / "last" / "model.safetensors").read_bytes() for one in ("rows", "files")]
         assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_rows_are_read_once_and_tensors_are_loaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: Path, fits: bool
+) -> None:
+    model = gs.save(tuned(encoder, TEXTS)[0], tmp_path / "classifier") if fits else encoder
+    calls: list[str] = []
+    read, load = DataSources.documents, Checkpoint.extra_config
+
+    def reading(sources: DataSources, inputs: tuple[str, ...], **how: Any) -> Any:
+        calls.append(Path(inputs[0]).name)
+        return read(sources, inputs, **how)
+
+    def loading(checkpoint: Checkpoint) -> Any:
+        calls.append("tensors")
+        return load(checkpoint)
+
+    monkeypatch.setattr(DataSources, "documents", reading)
+    monkeypatch.setattr(Checkpoint, "extra_config", loading)
+    files = [write_rows(tmp_path / f"{name}.jsonl", TEXTS) for name in ("train", "evaluate")]
+    tuned(model, *files)
+    assert calls == ["train.jsonl", "evaluate.jsonl", "tensors"]
 
 
 def test_the_given_model_stays_and_a_fitting_head_is_taken(encoder: Path) -> None:
@@ -180,10 +196,23 @@ def test_the_best_epoch_is_returned(tmp_path: Path, encoder: Path) -> None:
     assert receipt.best["step"] < receipt.steps
 
 
+def test_rows_of_one_class_are_for_a_model_that_knows_more(encoder: Path) -> None:
+    """A new head would have nothing to tell apart; one that is there goes on, and it is said."""
+    films = [row for row in TEXTS if row["label"] == "film"]
+    with pytest.raises(InputError, match=r"^rows:1: all rows have the label 'film'; there is nothing to tell apart$"):
+        tuned(encoder, films)
+    model, _ = tuned(encoder, TEXTS)
+    said: list[str] = []
+    again, receipt = tuned(model, films, films[:2], remark=said.append)
+    assert again.architecture.head.labels == ("film", "song")  # type: ignore[union-attr]
+    assert said[0] == "rows:1: all rows to train on have the label 'film', of those of the model"
+    assert receipt.evaluation["accuracy"] is not None
+
+
 def test_one_class_held_out_is_said(encoder: Path) -> None:
     _, receipt = tuned(encoder, TEXTS, [row for row in TEXTS if row["label"] == "film"])
     assert receipt.evaluation["f1_macro"] is None
-    assert "not defined on the held-out rows: f1 macro" in str(receipt)
+    assert "not defined on the held-out rows: f1 macro, matthews" in str(receipt)
 
 
 BAD: list[tuple[list[dict[str, Any]], dict[str, Any], str]] = [

@@ -238,3 +238,14 @@ def test_other_positions_are_refused(short: Model, given: dict[str, Any], said: 
     with pytest.raises(InputError) as problem:
         gs.lengthen(short, to=NEW, window=16, **given)
     assert str(problem.value) == said
+
+
+def test_both_models_are_measured_where_that_is_asked_for(long: Model, config: dict[str, Any]) -> None:
+    _, receipt = heal(long, {**config, "steps": 2}, measure={"latency": False, "memory": False})
+    assert receipt.comparison is not None
+    assert receipt.comparison.models == ("before", "after")
+    rows = {row.name: row.values for row in receipt.comparison.rows}
+    assert rows["parameters"][0] == rows["parameters"][1]
+    assert rows["tokens learnt from"] == (None, receipt.settings["tokens"])
+    with pytest.raises(InputError, match=r"^measure is 'all'; it must be true, false"):
+        heal(long, config, measure="all")  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """One of several processes that train together; `python paired_runs.py FOLDER RUNS`, started with torchrun's variables.
 
-RUNS, as JSON: a list of [kind, name, begun, changes], each a config of `tiny_runs` to be trained in turn; `begun`: the
-name of a run in whose middle it begins.
+RUNS, as JSON: a list of [kind, name, begun, changes], each a config of `tiny_runs` to be trained in turn, or
+"finetuned"; `begun`: the name of a run in whose middle it begins.
 """
 
 import json
@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from tiny_labels import classifier_config
+from tiny_labels import classifier_config, texts
 from tiny_pairs import byte_pairs_config
 from tiny_runs import decoder_config, encoder_config
 
+from gossamer.models import Model
+from gossamer.recipes import finetune
 from gossamer.training.loop import train
 from gossamer.training.objectives import output_shards
+from gossamer.training.receipt import TrainingReceipt
 
 KINDS = {
     "decoder": decoder_config,
@@ -25,6 +28,14 @@ KINDS = {
     "classifier": classifier_config,
     "pairs": byte_pairs_config,
 }
+
+
+def finetuned(folder: Path, name: str, **settings: Any) -> tuple[Model, TrainingReceipt]:
+    """A pretrained encoder, `folder/bert`, that gets a new head for rows in memory; its best epoch."""
+    return finetune(
+        folder / "bert", texts(), 0.2, batch=8, metric="accuracy", learning_rate=0.01, output=folder / name,
+        settings={"journal.live": False, "threads": 1, "optimizer.eps": 1e-3, "epochs": None, **settings},
+    )  # fmt: skip
 
 
 def half_way(folder: Path, name: str, new: str, step: int) -> None:
@@ -40,7 +51,10 @@ def main(folder: Path, runs: list[tuple[str, str, str, dict[str, Any]]]) -> None
         if begun and os.environ["RANK"] == "0":
             half_way(folder, begun, name, changes["steps"] // 2)
         notes: list[str] = []
-        model, receipt = train(KINDS[kind](folder, name, **changes), remark=notes.append)
+        if kind == "finetuned":
+            model, receipt = finetuned(folder, name, **changes)
+        else:
+            model, receipt = train(KINDS[kind](folder, name, **changes), remark=notes.append)
         assert "FSDP2" not in str(warnings.filters), "the caller's warnings are not silenced for good"
         sums = {one: float(tensor.double().sum()) for one, tensor in model.state_dict().items()}
         told[name] = {

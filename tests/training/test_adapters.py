@@ -82,13 +82,25 @@ def test_the_best_is_saved_whole_and_the_run_goes_on_as_if_nothing_were(tmp_path
 
 
 @pytest.mark.parametrize("broken_at", [2, 5])
-@pytest.mark.parametrize("average", [None, {"decay": 0.7}], ids=["last", "average"])
-def test_a_run_on_adapters_goes_on_exactly(tmp_path: Path, broken_at: int, average: Any) -> None:
-    settings = {"average": average, "optimizer": {"learning_rate": 0.02, "layer_decay": 0.8}}
+@pytest.mark.parametrize(
+    ("average", "dropout"), [(None, 0.0), ({"decay": 0.7}, 0.0), (None, 0.5)], ids=["last", "average", "dropout"]
+)
+def test_a_run_on_adapters_goes_on_exactly(tmp_path: Path, broken_at: int, average: Any, dropout: float) -> None:
+    settings: dict[str, Any] = {"average": average, "optimizer": {"learning_rate": 0.02, "layer_decay": 0.8}}
+    settings["adapters"] = {"dropout": dropout}
     gs.train(adapted_config(tmp_path, "unbroken", **settings))
     broken_off(adapted_config(tmp_path, "broken", **settings), broken_at, KeyboardInterrupt)
     gs.train(adapted_config(tmp_path, "broken", **settings))
     assert_same_run(tmp_path / "broken", tmp_path / "unbroken", 6)
+
+
+def test_dropout_of_adapters_is_learnt_under_and_not_saved(tmp_path: Path) -> None:
+    runs = {rate: gs.train(adapted_config(tmp_path, f"at-{rate}", adapters={"dropout": rate})) for rate in (0.0, 0.5)}
+    plain, dropped = (tensors(tmp_path / f"at-{rate}", 6) for rate in runs)
+    assert not torch.allclose(plain[f"{MAPS[0]}.low_rank_b"], dropped[f"{MAPS[0]}.low_rank_b"], atol=1e-4)
+    assert runs[0.5][0].architecture == runs[0.0][0].architecture
+    with pytest.raises(gs.InputError, match=r"^model\.adapters\.dropout is 1\.0; it must be "):
+        gs.train(adapted_config(tmp_path, "wrong", adapters={"dropout": 1.0}))
 
 
 def test_a_model_at_hand_learns_in_place_and_comes_back_whole(tmp_path: Path) -> None:

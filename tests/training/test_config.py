@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_runs import decoder_config, encoder_config
+from tiny_runs import decoder_config, encoder_config, write_text
 
 import gossamer as gs
+from gossamer.errors import InputError
 from gossamer.patterns import Fixed, Full, Strided, Window
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.models import read_pattern
 from gossamer.training.config.reading import changed
+from gossamer.training.objectives import DistillationObjective, Match, Objective
+from gossamer.training.optimization.optimizers import OptimizerSettings
 
 
 def test_a_config_is_written_and_read_back_equal(tmp_path: Path) -> None:
@@ -48,6 +51,27 @@ def test_changed_makes_the_way_to_a_value() -> None:
     assert changed(before, "a.b", 5) == {"a": {"b": 5, "c": 2}, "d": 3}
     assert changed(before, "e.f", 6) == {**before, "e": {"f": 6}}
     assert before == {"a": {"b": 1, "c": 2}, "d": 3}
+    with pytest.raises(InputError, match=r"^a is 'short'; write it as a mapping of fields, for a\.b to be changed$"):
+        changed({"a": "short"}, "a.b", 5)
+
+
+def test_a_change_leaves_the_rest_of_settings_that_are_objects(tmp_path: Path) -> None:
+    """Objectives are of a class for each kind, and hold settings that no file has, such as a list of matches."""
+    aim = Objective(kind="classification", labels=("no", "yes"), label_field="stars")
+    fields = {
+        "objective": DistillationObjective(task=aim, soft_weight=3.0, matches=(Match(teacher=1, student=0),)),
+        "optimizer": OptimizerSettings(name="lamb", learning_rate=0.5),
+        "data": str(write_text(tmp_path / "text.txt")),
+        "output": str(tmp_path / "out"),
+        "steps": 2,
+    }
+    changes = {"objective.temperature": 3.0, "objective.task.label_field": "label", "optimizer.learning_rate": 0.25}
+    config = TrainingConfig.read(fields, changes)
+    objective: Any = config.objective
+    assert (objective.temperature, objective.soft_weight) == (3.0, 3.0)
+    assert objective.matches == (Match(teacher=1, student=0),)
+    assert objective.task == dataclasses.replace(aim, label_field="label")
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("lamb", 0.25)
 
 
 @pytest.mark.parametrize(

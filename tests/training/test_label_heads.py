@@ -156,6 +156,20 @@ def test_a_new_head_for_other_labels_is_drawn_where_one_is_there(tmp_path: Path)
     torch.testing.assert_close(after["head.dense.weight"], before["head.dense.weight"])
 
 
+@pytest.mark.parametrize("other", ["names", "problem"])
+def test_a_new_head_of_as_many_outputs_for_something_else_is_drawn(tmp_path: Path, other: str) -> None:
+    """Of the head that is there its dense map stays; what its outputs meant is no start for what new ones mean."""
+    model = {**save_head(tmp_path, problem_type="single_label_classification"), "new_head": True}
+    label: Any = {"film": "x", "book": "y", "song": "z"}.get if other == "names" else lambda name: [name]
+    rows = [{**row, "label": label(row["label"])} for row in texts()]
+    data = str(write_rows(tmp_path / "other.jsonl", rows))
+    trained, _ = gs.train(labels_config(tmp_path, model=model, data=data, optimizer={"learning_rate": 1e-12}))
+    before, after = gs.load(tmp_path / "classifier").state_dict(), trained.state_dict()
+    assert trained.architecture.head.outputs == 3  # type: ignore[union-attr]
+    torch.testing.assert_close(after["head.dense.weight"], before["head.dense.weight"])
+    assert not torch.allclose(after["head.output.weight"], before["head.output.weight"], atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["classification", "tagging"])
 def test_a_number_and_its_digits_are_one_label(tmp_path: Path, kind: str) -> None:
     one, other = ({"label": 1}, {"label": "1"}) if kind == "classification" else ({"tags": [1]}, {"tags": ["1"]})

@@ -44,7 +44,7 @@ def test_a_classifier_learns_and_answers(tmp_path: Path) -> None:
     assert model.architecture.head.labels == ("book", "film", "song")
     assert model.architecture.head.problem_type == "single_label_classification"
     assert receipt.evaluation is not None
-    assert receipt.evaluation.keys() == {"loss", "accuracy", "f1_macro"}
+    assert receipt.evaluation.keys() == {"loss", "accuracy", "f1_macro", "matthews"}
     assert receipt.evaluation["accuracy"] == receipt.evaluation["f1_macro"] == 1.0
     held = [one for one in journal(tmp_path / "out") if one["split"] == "held-out"]
     assert [one["step"] for one in held] == [10, 20, 30, 40]

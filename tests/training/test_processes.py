@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
-from paired_runs import half_way
+from finetune_rows import save_bare
+from paired_runs import finetuned, half_way
 from pyarrow import parquet
 from tiny_labels import classifier_config
 from tiny_pairs import byte_pairs_config
@@ -61,6 +62,7 @@ TUNED = {
 ADAPTERS = {"rank": 3, "alpha": 6, "maps": ["query", "down"]}
 PAIRS = {**SETTINGS, "batch": {"rows": 8, "accumulation": 2}}
 MATCH = {"teacher": 0, "student": 1, "of": "attention", "loss": "kl", "rows": 5}
+FINETUNED = {"steps": STEPS, "checkpoints": {"every": 4, "keep": 9}}
 PARTS = {**UNTIED, "batch": {"rows": 8, "accumulation": 2}, "recompute": "both"}
 
 
@@ -152,6 +154,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     gs.train(encoder_config(folder, "one-projected", **projected(folder)))
     gs.train(classifier_config(folder, "one-cached", **cached(folder, "one-cache")))
     gs.train(decoder_config(folder, "one-stored", **stored(folder)))
+    save_bare(folder, "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    finetuned(folder, "one-finetuned", **FINETUNED)
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
     for parallel in ("ddp", "fsdp2"):
         runs += [
@@ -161,6 +165,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
             ("classifier", f"{parallel}-tuned", "", {**TUNED, "parallel": parallel}),
             ("classifier", f"{parallel}-adapted", "", {**adapted, "parallel": parallel}),
             ("pairs", f"{parallel}-pairs", "", {**PAIRS, "parallel": parallel}),
+            ("finetuned", f"{parallel}-finetuned", "", {**FINETUNED, "parallel": parallel}),
             ("decoder", f"{parallel}-parts", "", {**PARTS, "parallel": parallel}),
             ("decoder", f"{parallel}-stored", "", {**stored(folder), "parallel": parallel}),
             ("decoder", f"one-then-{parallel}", "one", {**UNTIED, "parallel": parallel}),
@@ -199,7 +204,9 @@ def assert_close(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("kind", ["", "-masked", "-labels", "-tuned", "-adapted", "-pairs", "-parts", "-stored"])
+@pytest.mark.parametrize(
+    "kind", ["", "-masked", "-labels", "-tuned", "-adapted", "-pairs", "-finetuned", "-parts", "-stored"]
+)
 def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], parallel: str, kind: str) -> None:
     folder, told = pair
     one = folder / ("one" if kind == "-parts" else f"one{kind}")
@@ -305,3 +312,9 @@ def test_the_command_under_a_launcher(tmp_path: Path, launcher: list[str]) -> No
     receipt = json.loads(done.stdout)["receipt"]
     assert receipt["conditions"]["processes"] == "2 processes, FSDP2"
     assert checkpoints(tmp_path / "many") == ["step-3", "step-6"]
+
+
+def test_several_processes_name_a_folder_that_all_see(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(gs.InputError, match=r"^output is None, but several processes train together; name a folder"):
+        gs.finetune(save_bare(tmp_path, "bert"), [{"text": "film", "label": one} for one in ("a", "b")])

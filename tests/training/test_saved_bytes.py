@@ -215,10 +215,11 @@ def test_rotations_are_kept_once_for_all_layers() -> None:
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])
 @pytest.mark.parametrize("trained", ["low_rank", ""], ids=["additions", "all"])
-def test_low_rank_additions_and_what_stands_beside_them(trained: str, autocast: str | None) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_low_rank_additions_and_what_stands_beside_them(trained: str, autocast: str | None, dropout: float) -> None:
     case = Case(pattern="around", autocast=autocast)
     maps = ("attention.0.query", "attention.1.value", "feed_forward.1.up")
-    stored = StoredMaps(maps=maps, storage=LowRank(rank=8, scale=2.0))
+    stored = StoredMaps(maps=maps, storage=LowRank(rank=8, scale=2.0, dropout=dropout))
     architecture = replace(case.architecture, storages=(stored,))
     frozen = {f"{name}.{part}" for name in maps for part in ("weight", "bias")}
     check(architecture, case, lambda name: trained in name and name not in frozen)

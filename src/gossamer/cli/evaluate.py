@@ -36,7 +36,10 @@ def evaluate(
 
         found = measure(loaded, file, columns=columns, batch=batch, length=length)
     if found.cut:
-        note(f"{found.cut:,} of {plural(found.rows, 'row')} are longer than the model reads and were cut")
+        note(
+            f"{found.cut:,} of {plural(found.rows, 'row')} are longer than the model reads and were cut, as in "
+            "training; gossamer predict reads them whole, in passes"
+        )
     undefined = [name.replace("_", " ") for name, value in found.scores.items() if value is None]
     if as_json:
         print_json({"model": model, **found.to_dict()})

@@ -19,7 +19,7 @@ __all__ = ["finetune"]
 
 def finetune(
     model: ModelName,
-    train: Annotated[list[Path], Option(metavar="FILE", help="Labelled rows: jsonl, json, csv, tsv, parquet.")],
+    train: Annotated[list[Path], Option(metavar="FILE", help="Rows: jsonl, json, csv, tsv, parquet.")],
     out: Annotated[Path, Option(metavar="DIR", help="Where the run and its models are written.")],
     evaluate: Annotated[
         list[str] | None, Option(metavar="FILE|SHARE", help="Rows to evaluate on, or a share held out: 0.1.")
@@ -33,15 +33,17 @@ def finetune(
     column: Columns = None,
     metric: Annotated[str | None, Option(metavar="NAME", help="A score that chooses the best epoch: accuracy.")] = None,
     patience: Annotated[int | None, Option(metavar="N", help="Epochs without a better one; then it ends.")] = None,
+    measure: Annotated[bool, Option("--measure", help="Measure the model before and after, for minutes.")] = (False),
     seed: Annotated[int, Option(metavar="N", help="Of the head, the order and dropout.")] = 0,
     change: Changes = None,
     resume: ResumeOption = Resume.auto,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a pretrained model on labelled rows: classes, several labels, numbers, tags of words, answers.
+    """Fine-tune a pretrained model on rows: classes, several labels, numbers, tags of words, answers, vectors.
 
-    The head follows the rows' columns: a text and a label or a score, tokens and tags, or question, context and
-    answers. The run goes on exactly where it was stopped. DIR/last is the model, DIR/best that of the best epoch.
+    The head follows the rows' columns: a text and a label or a score, tokens and tags, question, context and answers,
+    or two texts that a sentence encoder brings together, such as query and positive. The run goes on exactly where it
+    was stopped. DIR/last is the model, DIR/best that of the best epoch.
     """
     check_directory(out)
     columns, changes = read_columns(column), read_changes(change)
@@ -51,7 +53,7 @@ def finetune(
         _, receipt = tune(
             model, train, _held_out(evaluate), epochs=epochs, output=out, head=head, labels=label, columns=columns,
             learning_rate=learning_rate, batch=batch, length=length, metric=metric, patience=patience, seed=seed,
-            settings=changes, resume=resume.value, remark=note,
+            measure=measure, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
     if as_json and is_first():
         print_json({"out": str(out), "receipt": receipt.to_dict()})

@@ -44,7 +44,9 @@ class _Row:
 
     def words(self) -> list[str] | None:
         """Its words, where it has a list of them."""
-        words = self.fields.get(self.columns.get("tokens", "tokens"))
+        from gossamer.training.objectives.labels import from_cell
+
+        words = from_cell(self.fields.get(self.columns.get("tokens", "tokens")))
         is_list = isinstance(words, list) and bool(words) and all(isinstance(one, str) and one.strip() for one in words)
         return words if is_list else None
 

@@ -1,6 +1,6 @@
 """Small rules and groups of fields that several forms use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gossamer.errors import InputError, quote
@@ -22,6 +22,7 @@ __all__ = [
     "classifier_dropout",
     "head_size",
     "padding_id",
+    "refuse_scaled_rotary",
     "table_rows",
     "token_id",
     "usable_length",
@@ -166,3 +167,13 @@ LABEL_FIELDS = (
         write=lambda value, architecture: OMITTED,
     ),
 )
+
+
+def refuse_scaled_rotary(name: str, parameters: Mapping[str, Any]) -> None:
+    """InputError where a file's parameters of rotary positions name a scaling, by `rope_type` or, as of old, `type`."""
+    for key in ("rope_type", "type"):
+        kind = parameters.get(key, "default")
+        if kind != "default":
+            raise InputError(
+                f"{name}.rope_type is {quote(kind)}; Gossamer reads rotary positions that are not scaled: 'default'"
+            )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels import ACTIVATIONS, linear
@@ -96,12 +97,14 @@ DENSE = Dense()
 class LowRank(Storage, kind="low-rank"):
     """`weight + scale * low_rank_b @ low_rank_a`; weight and bias are frozen.
 
-    low_rank_a [rank, inputs] is drawn, low_rank_b [outputs, rank] is 0. Source: Hu et al. 2021 (LoRA, arXiv
-    2106.09685), section 4.1, where `scale` is alpha / r.
+    low_rank_a [rank, inputs] is drawn, low_rank_b [outputs, rank] is 0. dropout: while training, of what the addition
+    reads, and not of what the weight reads. Source: Hu et al. 2021 (LoRA, arXiv 2106.09685), section 4.1, where `scale`
+    is alpha / r; its dropout (appendix D) stands where their code and peft have it.
     """
 
     rank: int
     scale: float = 1.0
+    dropout: float = 0.0
     kind = "low-rank"
     frozen = ("weight", "bias")
 
@@ -110,6 +113,8 @@ class LowRank(Storage, kind="low-rank"):
             raise InputError(f"rank is {quote(self.rank)}; it must be a whole number, 1 or more")
         if type(self.scale) not in (int, float) or not math.isfinite(self.scale):
             raise InputError(f"scale is {quote(self.scale)}; it must be a finite number")
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {quote(self.dropout)}; it must be a rate from 0 up to, but not, 1")
 
     def tensors(self, weight: Float[Tensor, "outputs inputs"]) -> dict[str, Tensor]:
         outputs, inputs = weight.shape
@@ -117,6 +122,10 @@ class LowRank(Storage, kind="low-rank"):
             raise InputError(f"rank is {self.rank}; a map of {inputs} to {outputs} has {min(outputs, inputs)} at most")
         drawn = torch.randn(self.rank, inputs, dtype=weight.dtype, device=weight.device) / math.sqrt(inputs)
         return {"weight": weight, "low_rank_a": drawn, "low_rank_b": weight.new_zeros(outputs, self.rank)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without a dropout that is none, which older versions do not know."""
+        return {name: value for name, value in super().to_dict().items() if name != "dropout" or value}
 
     def describe(self) -> str:
         return f", frozen, with an addition of rank {self.rank}"
@@ -129,14 +138,15 @@ class LowRank(Storage, kind="low-rank"):
         self, stored: Linear, x: Float[Tensor, "*rest inputs"], activation: str | None, residual: Tensor | None
     ) -> Float[Tensor, "*rest outputs"]:
         a, b = _factors(stored)
-        out = linear(self.scale * linear(x, a), b, residual=linear(x, stored.weight, stored.bias))
+        read = F.dropout(x, self.dropout) if self.dropout and stored.training else x
+        out = linear(self.scale * linear(read, a), b, residual=linear(x, stored.weight, stored.bias))
         out = out if activation is None else ACTIVATIONS[activation](out)
         return out if residual is None else out + residual
 
     @own_frame
     def account(self, stored: Linear, x: Tensor, ledger: Ledger, activation: str | None) -> Tensor:
         a, b = _factors(stored)
-        narrow = account_linear(x, a, None, ledger)
+        narrow = account_linear(ledger.dropout(x, self.dropout), a, None, ledger)
         narrow = ledger.operation(narrow.shape, narrow.dtype, (narrow,))
         out = account_linear(narrow, b, None, ledger, residual=account_linear(x, stored.weight, stored.bias, ledger))
         return out if activation is None else account_activation(activation, out, ledger)

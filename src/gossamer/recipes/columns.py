@@ -8,32 +8,45 @@ from typing import Any
 
 from gossamer.errors import InputError, quote
 from gossamer.models.heads import Head
+from gossamer.training.objectives.pair_rows import ANCHORS, POSITIVES, says_alike
 
-__all__ = ["COLUMNS", "LabelledColumns", "called_columns", "check_head", "find_columns"]
+__all__ = ["COLUMNS", "LabelledColumns", "called_columns", "check_head", "find_columns", "is_trained"]
 
 COLUMNS = {
     "text": ("text", "sentence", "sentence1", "premise"),
     "text_pair": ("text_pair", "sentence2", "hypothesis"),
-    "label": ("label", "labels", "score"),
+    "label": ("label", "labels"),
+    "score": ("score",),
     "tokens": ("tokens", "words"),
     "tags": ("tags", "ner_tags", "pos_tags", "chunk_tags"),
     "entities": ("entities",),
     "question": ("question",),
     "context": ("context",),
     "answers": ("answers",),
+    "anchor": ANCHORS,
+    "positive": POSITIVES,
+    "negative": (),
 }
 """What a row may have, and what people call it; the first that is there is taken."""
 
 _NEEDED = {
     "question-answering": (("question", "context", "answers"),),
     "token-classification": (("tokens", "tags"), ("text", "entities")),
-    "sequence-classification": (("text", "label"),),
+    "sequence-classification": (("text", "label"), ("text", "score")),
+    "embed": (("anchor", "positive"),),
     "masked-lm": (("text",),),
     "causal-lm": (("text",),),
 }
 """What a row must have for a head, in the order in which heads are tried."""
 
-_OBJECTIVES = {"token-classification": "tagging", "sequence-classification": "classification"}
+_OBJECTIVES = {
+    "token-classification": "tagging",
+    "sequence-classification": "classification",
+    "embed": "sentence-pairs",
+}
+_OF_PAIRS = ("anchor", "positive", "negative", "label", "score")
+_TRAINED_AS = {"pre-training": "masked-lm"}
+"""Heads whose rows are those of another one."""
 _ONLY_IF_THERE = ("masked-lm", "causal-lm")
 """Heads that rows of plain texts are for where the model has them: any row with a text would do."""
 
@@ -49,25 +62,38 @@ class LabelledColumns:
 
 
 def find_columns(
-    where: str, fields: Mapping[str, Any], head: str | None, own: Head | None, named: Mapping[str, str]
-) -> LabelledColumns:
+    where: str, fields: Mapping[str, Any], head: str | None, own: Head | None, named: Mapping[str, str],
+    own_only: bool = False,
+) -> LabelledColumns:  # fmt: skip
     """What a first row, its fields, is for.
 
-    head: that is to be trained, where it is named. own: the model's, which is taken where the rows have what it needs.
-    named: what the columns are called, by the names in `COLUMNS`. Raises InputError for rows that no head can learn
-    from.
+    head: that is to be trained, where it is named. own: the model's, which is taken where the rows have what it needs;
+    own_only: it must be. named: what the columns are called, by the names in `COLUMNS`. Raises InputError for rows that
+    no head can learn from.
     """
     found = called_columns(where, fields, named)
     fitting = [kind for kind, ways in _NEEDED.items() if any(set(way) <= found.keys() for way in ways)]
-    if head is None:
-        own_kind = None if own is None else own.kind
-        labelled = [kind for kind in fitting if kind not in _ONLY_IF_THERE]
+    own_kind = None if own is None else _TRAINED_AS.get(own.kind, own.kind)
+    if own_only:
+        head = own_kind
+    elif head is None:
+        labelled = [kind for kind in fitting if kind not in _ONLY_IF_THERE and _tells(kind, fields, found)]
         # Rows with a label are not for a language model, though they have a text.
         choice = labelled or [kind for kind in fitting if kind == own_kind]
         head = own_kind if own_kind in choice else next(iter(choice), None)
     if head is None or head not in fitting:
         raise InputError(_say_needed(where, fields, head))
     return LabelledColumns(head=head, objective=_objective(head, found), text=found.get("text", "text"), columns=found)
+
+
+def _tells(head: str, fields: Mapping[str, Any], found: Mapping[str, str]) -> bool:
+    """Whether the row says what the head learns: vectors of two texts do not come from the name of a class."""
+    return head != "embed" or "label" not in found or says_alike(fields[found["label"]])
+
+
+def is_trained(head: Head) -> bool:
+    """Whether there are rows for a head of this kind."""
+    return _TRAINED_AS.get(head.kind, head.kind) in _NEEDED
 
 
 def check_head(head: object) -> None:
@@ -90,9 +116,13 @@ def called_columns(where: str, fields: Mapping[str, Any], named: Mapping[str, st
 def _objective(head: str, found: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {"kind": _OBJECTIVES.get(head, head)}
     if head == "sequence-classification":
-        settings["label_field"] = found["label"]
         settings |= {"pair_field": found["text_pair"]} if "text_pair" in found else {}
-        settings |= {"problem": "regression"} if found["label"] == "score" else {}
+        is_label = "label" in found
+        settings |= (
+            {"label_field": found["label"]} if is_label else {"label_field": found["score"], "problem": "regression"}
+        )
+    elif head == "embed":
+        settings |= {f"{name}_field": found[name] for name in _OF_PAIRS if name in found}
     elif head == "token-classification":
         names = ("tokens", "tags") if {"tokens", "tags"} <= found.keys() else ("entities",)
         settings |= {f"{name}_field": found[name] for name in names}
@@ -107,6 +137,6 @@ def _say_needed(where: str, fields: Mapping[str, Any], head: str | None) -> str:
         ways = " or ".join(" and ".join(map(repr, way)) for way in _NEEDED[head])
         return f"{has}; the head {head!r} is trained on {ways}: add them, or name yours (columns={{'text': ...}})"
     return (
-        f"{has}, from which no head is trained; give a 'text' and a 'label' or 'score', 'tokens' and 'tags', or "
-        "'question', 'context' and 'answers', or name yours (columns={'label': ...})"
+        f"{has}, from which no head is trained; give a 'text' and a 'label' or 'score', 'tokens' and 'tags', "
+        "'question', 'context' and 'answers', or 'anchor' and 'positive', or name yours (columns={'label': ...})"
     )

@@ -1,20 +1,23 @@
-"""How well a model's head does on labelled rows."""
+"""How well a model's head does on rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from gossamer.errors import InputError
+from gossamer.models.heads import Head
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.columns import find_columns
+from gossamer.recipes.columns import LabelledColumns, find_columns, is_trained
 from gossamer.recipes.finetune import NOTHING, Data, first_row, read_data
+from gossamer.text import Document, Tokenizer, tokenize
 from gossamer.training.config.reading import read_settings
 from gossamer.training.data.labelled import LabelledBatches
+from gossamer.training.data.token_batches import Batches
 from gossamer.training.evaluation import evaluate as measure
-from gossamer.training.objectives import LabelObjective, Objective
+from gossamer.training.objectives import LanguageObjective, Objective, RowObjective
 from gossamer.training.processes import Processes
 
 __all__ = ["Scores", "evaluate"]
@@ -37,27 +40,73 @@ class Scores:
         return {"rows": self.rows, "cut": self.cut, "loss": self.loss, "scores": dict(self.scores)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """So many rows, of which some were cut, as batches."""
+
+    rows: int
+    cut: int
+    batches: Iterator[dict[str, Any]]
+
+
 def evaluate(
     model: Model, data: Data, *, columns: Mapping[str, str] = NOTHING, batch: int = 16, length: int | None = None
 ) -> Scores:
-    """The scores of a model's head on labelled rows, as `gossamer.finetune` tells them of held-out ones.
+    """The scores of a model's head on rows, as `gossamer.finetune` tells them of held-out ones.
 
     data, columns: as there. batch: rows read at once. length: tokens of a row, as many as the model reads unless given.
+    Texts with labels and pairs are cut there (`Scores.cut` counts them), as in training, while the tasks read them
+    whole in passes; contexts of questions and the texts of a language model are read to their ends, in windows.
+
     Raises InputError for rows that lack what the head needs, labels that the model does not have, and no rows.
     """
-    head = check_model(model).architecture.head
+    head, tokenizer = check_model(model).architecture.head, model.tokenizer
+    if head is None or tokenizer is None or not is_trained(head):
+        raise InputError(
+            "the model needs a tokenizer and a head for labels, answers, vectors or tokens; train one (gossamer "
+            "finetune)"
+        )
     sources, changes = read_data(data, None)
-    found = find_columns(*first_row(changes, sources), None if head is None else head.kind, head, columns)
+    found = find_columns(*first_row(changes, sources), None, head, columns, own_only=True)
     objective = read_settings(cast(Any, Objective), found.objective, "objective")
-    if not isinstance(objective, LabelObjective) or head is None or model.tokenizer is None:
-        raise InputError("the model needs a tokenizer and a head of labels or answers; train one (gossamer finetune)")
-    documents = sources.documents(changes["data.train"], field=None)
-    rows = [objective.read_row(one, found.text) for one in documents]
-    settled, most = objective.settle_head(head, rows), length or model.reading_length()
-    examples = objective.encode(rows, model.tokenizer, most, settled, control_tokens=True)
-    batches = LabelledBatches(
-        examples=examples, held_out=examples, pad_id=model.tokenizer.pad_id or 0, batch=min(batch, len(examples))
-    )
+    most = length or model.reading_length()
+    named = changes["data.train"]
+    inputs = (named,) if isinstance(named, str) else named
+    if isinstance(objective, RowObjective):
+        documents = sources.documents(inputs, field=None)
+        read = _rows(objective, documents, found, tokenizer, head, most, batch)
+    else:
+        documents = sources.documents(inputs, field=found.text)
+        read = _texts(cast(LanguageObjective, objective), documents, tokenizer, most, batch)
     processes = Processes("ddp", cast(Any, next(model.parameters()).device.type))
-    told = measure(objective, model, model, batches.evaluation(), processes, "float32")
-    return Scores(rows=len(rows), cut=sum(one.cut for one in examples), loss=told.loss, scores=told.scores)
+    told = measure(objective, model, model, read.batches, processes, "float32")
+    can_tell = objective.directions(model)  # bits per byte are nothing that a masked language model has
+    scores = {name: value for name, value in told.scores.items() if value is not None or name in can_tell}
+    return Scores(rows=read.rows, cut=read.cut, loss=told.loss, scores=scores)
+
+
+def _rows(
+    objective: RowObjective, documents: Iterator[Document], found: LabelledColumns, tokenizer: Tokenizer, head: Head,
+    length: int, batch: int,
+) -> _Read:  # fmt: skip
+    rows = [objective.read_row(one, found.text) for one in documents]
+    settled = objective.settle_head(head, rows)
+    examples = objective.encode(rows, tokenizer, length, settled, control_tokens=True)
+    batches = LabelledBatches(
+        examples=examples, held_out=examples, pad_id=tokenizer.pad_id or 0, collate=objective.collate,
+        batch=min(batch, len(examples)),
+    )  # fmt: skip
+    return _Read(rows=len(rows), cut=sum(one.cut for one in examples), batches=batches.evaluation())
+
+
+def _texts(
+    objective: LanguageObjective, documents: Iterator[Document], tokenizer: Tokenizer, length: int, batch: int
+) -> _Read:
+    """Packed, as in training; texts that do not fill a row are one row."""
+    file = tokenize(documents, tokenizer, name="the model's")
+    count = int(file.ends[-1]) + 2 * file.documents  # with what stands around each of them
+    batches = Batches(
+        file=file, held_out_file=file, tokenizer=tokenizer, objective=objective, length=min(length, count),
+        batch=max(1, min(batch, count // length)),
+    )  # fmt: skip
+    return _Read(rows=file.documents, cut=0, batches=batches.evaluation())

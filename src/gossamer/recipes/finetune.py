@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,19 +12,24 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
+from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import load
-from gossamer.errors import InputError
+from gossamer.checkpoints.new_heads import own_head
+from gossamer.errors import InputError, quote
+from gossamer.models.heads import Head
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.columns import LabelledColumns, check_head, find_columns
+from gossamer.recipes.measure import read_measure
 from gossamer.recipes.new_head import fits, with_new_head
+from gossamer.recipes.tuned_receipt import TunedReceipt, measured_receipt
 from gossamer.text import Document, read_documents
 from gossamer.training.config import TrainingConfig
-from gossamer.training.data.labelled import read_rows
+from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.data.rows import DataSources, RowSequence, as_document, check_rows, with_names
-from gossamer.training.loop import Resume
-from gossamer.training.loop import train as run
+from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import LabelObjective
+from gossamer.training.processes import is_first_process
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["NOTHING", "Data", "finetune", "first_row", "read_data"]
@@ -34,25 +41,12 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def finetune(
-    model: Model | str | Path,
-    train: Data,
-    evaluate: Data | float | None = None,
-    *,
-    epochs: float = 3,
-    output: str | Path | None = None,
-    head: str | None = None,
-    labels: Sequence[str] | None = None,
-    columns: Mapping[str, str] = NOTHING,
-    learning_rate: float = 5e-5,
-    batch: int = 16,
-    length: int | None = None,
-    metric: str | None = None,
-    patience: int | None = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] = NOTHING,
-    resume: Resume = "auto",
-    remark: Callable[[str], None] = lambda text: None,
-) -> tuple[Model, TrainingReceipt]:
+    model: Model | str | Path, train: Data, evaluate: Data | float | None = None, *, epochs: float = 3,
+    output: str | Path | None = None, head: str | None = None, labels: Sequence[str] | None = None,
+    columns: Mapping[str, str] = NOTHING, learning_rate: float = 5e-5, batch: int = 16, length: int | None = None,
+    metric: str | None = None, patience: int | None = None, seed: int = 0, measure: bool | Mapping[str, Any] = False,
+    settings: Mapping[str, Any] = NOTHING, resume: Resume = "auto", remark: Callable[[str], None] = lambda text: None,
+) -> tuple[Model, TrainingReceipt]:  # fmt: skip
     """Train a copy of a model on labelled rows; returns it, in evaluation mode, and the receipt of its training.
 
     model: a model, or what `gossamer.load` takes. train, evaluate: files (jsonl, json, csv, tsv, parquet), or a
@@ -60,8 +54,9 @@ def finetune(
     share or the number of rows that are held out. It is read after each epoch.
 
     The head follows the first row's columns: a text and a "label" (a class; a list of them: several at once; another
-    number: a regression) or "score" (a regression); "tokens" and "tags"; "question", "context" and "answers". The
-    model's own head is taken where it has one for them, with the labels of the rows among its own; else one is drawn.
+    number: a regression) or "score" (a regression); "tokens" and "tags"; "question", "context" and "answers"; two texts
+    such as "query" and "positive", which a sentence encoder's vectors learn from. The model's own head is taken where
+    it has one for them, with the labels of the rows among its own; else one is drawn.
     head: its kind, where the columns leave a choice. labels: their names, in order; those of the rows unless given.
     columns: what these columns are called, {"text": "review"}.
 
@@ -69,15 +64,18 @@ def finetune(
     (tokens of a row, as many as the model reads unless given), seed: of the training. metric: a score of the head by
     which the best epoch is kept and returned; the last one is where none is named. patience: epochs without a better
     one after which the run ends. settings: other fields of a `TrainingConfig`, such as {"optimizer.layer_decay": 0.9}.
-    output, resume: as in `gossamer.train`; without an output nothing is left on disk, and nothing goes on.
+    output, resume: as in `gossamer.train`; without an output nothing is left on disk, and nothing goes on. measure:
+    whether the model is measured before and after, in the receipt's `comparison`; settings of `gossamer.compare`, such
+    as {"latency": False}, say how.
 
     Raises InputError, before anything is computed, for rows that lack a column, labels of several kinds, tags that are
     not as many as tokens, one class only, and no rows.
     """
     check_head(head)
-    loaded = _float32(load(model, dtype="float32") if isinstance(model, str | Path) else check_model(model))
+    measured = read_measure(measure)
+    own = check_model(model).architecture.head if not isinstance(model, str | Path) else own_head(model)
     sources, changes = read_data(train, evaluate)
-    found = find_columns(*first_row(changes, sources), head, loaded.architecture.head, columns)
+    found = find_columns(*first_row(changes, sources), head, own, columns)
     fields = {
         "data": {"field": found.text},
         "objective": found.objective | ({} if labels is None else {"labels": tuple(labels)}),
@@ -85,41 +83,52 @@ def finetune(
         "optimizer": {"learning_rate": learning_rate},
         "schedule": {"name": "linear", "warmup": 0.1},
         "epochs": epochs,
-        "evaluation": {"every": None if evaluate is None else "epoch", "metric": metric, "patience": patience},
         "seed": seed,
+        "evaluation": {"every": None if evaluate is None else "epoch", "metric": metric, "patience": patience},
     }
     with _folder(output) as folder:
         config = TrainingConfig.read({**fields, "output": folder}, {**changes, **settings})
-        ready = _ready(loaded, model, config, sources, found, remark)
-        trained, receipt = run(config, model=ready, **sources.given, resume=resume, remark=remark)
-        return _best(trained, receipt, Path(folder), metric), receipt
+        rows = read_rows(config, sources) if config.objective.columns else None
+        ready = _ready(model, own, config, rows, found, remark)
+        trained, receipt = train_on(config, sources, model=ready, labelled=rows, resume=resume, remark=remark)
+        best = _best(trained, receipt, Path(folder), config.evaluation.metric)
+        if measured is not None and is_first_process():
+            receipt = best.receipt = _measured(model, best, receipt, own, config, rows, measured)
+        return best, receipt
 
 
 def _ready(
-    loaded: Model, given: Model | str | Path, config: TrainingConfig, sources: DataSources, found: LabelledColumns,
-    remark: Callable[[str], None],
+    given: Model | str | Path, own: Head | None, config: TrainingConfig, rows: LabelledRows | None,
+    found: LabelledColumns, remark: Callable[[str], None],
 ) -> Model:  # fmt: skip
-    """A copy of the model with the head that the rows are for: its own, or a new one."""
-    objective, own = config.objective, loaded.architecture.head
-    if not isinstance(objective, LabelObjective):
-        if not isinstance(own, objective.heads):
+    """A copy of the model with the head that the rows are for: its own, or a new one. rows: None of plain texts."""
+    if rows is None:
+        if not isinstance(own, config.objective.heads):
             raise InputError(f"the model has no head {found.head!r}, which rows with no more than a text would train")
-        return loaded
-    rows = read_rows(config, sources)
+        return _copy(given)
+    objective = rows.objective
     try:
+        if fits(objective, own, rows.all):
+            _say_one_label(rows, remark)
+            return _copy(given)
         objective.new_head(rows.train)  # which refuses rows that are all alike
     except InputError as problem:
         raise InputError(f"{rows.train[0].name}: {problem}") from None
-    if fits(objective, own, rows.all):
-        return loaded
     if isinstance(own, objective.heads):
         remark(f"the model's own head, {own.describe()}, is for other labels; a new one is drawn")
-    return with_new_head(loaded, given, objective, rows.all, config.seed)
+    return with_new_head(given, objective, rows.all, config.seed)
 
 
-def _float32(model: Model) -> Model:
-    """A copy to be trained, which leaves the given one as it was."""
-    return copy.deepcopy(model).float()
+def _say_one_label(rows: LabelledRows, remark: Callable[[str], None]) -> None:
+    """A model that tells more labels apart may learn from rows of one; whoever has them may not know."""
+    names = rows.objective.label_names(rows.train) if isinstance(rows.objective, LabelObjective) else ()
+    if len(names) == 1:
+        remark(f"{rows.train[0].name}: all rows to train on have the label {quote(names[0])}, of those of the model")
+
+
+def _copy(given: Model | str | Path) -> Model:
+    """A copy to be trained, which leaves the given model as it was."""
+    return load(given, dtype="float32") if isinstance(given, str | Path) else copy.deepcopy(given).float()
 
 
 def read_data(train: Data, evaluate: Data | float | None) -> tuple[DataSources, dict[str, Any]]:
@@ -154,7 +163,22 @@ def first_row(settings: Mapping[str, Any], sources: DataSources) -> tuple[str, M
 
 
 def _folder(output: str | Path | None) -> AbstractContextManager[str]:
+    if output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("output is None, but several processes train together; name a folder that all of them see")
     return TemporaryDirectory(prefix="gossamer-") if output is None else nullcontext(str(output))
+
+
+def _measured(
+    given: Model | str | Path, tuned: Model, receipt: TrainingReceipt, own: Head | None, config: TrainingConfig,
+    rows: LabelledRows | None, measured: Mapping[str, Any],
+) -> TunedReceipt:  # fmt: skip
+    """The receipt with the models before and after, which takes the place of the run's in the output folder."""
+    before = _copy(given)
+    has_head = rows is not None and fits(rows.objective, own, rows.all)
+    compared = measured_receipt(receipt, before, tuned, config, rows, has_head, measured)
+    text = json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    write_texts({Path(config.output) / "receipt.json": text})
+    return compared
 
 
 def _best(trained: Model, receipt: TrainingReceipt, folder: Path, metric: str | None) -> Model:

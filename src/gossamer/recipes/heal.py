@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,13 +13,15 @@ from gossamer.errors import InputError, plural, quote
 from gossamer.metrics.language import bits_per_token
 from gossamer.models.heads import MaskedLM, PreTraining
 from gossamer.models.model import Model
+from gossamer.recipes.comparison import Making
+from gossamer.recipes.measure import read_measure
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_yaml
 from gossamer.training.evaluation import evaluate
 from gossamer.training.loop import only_run, threads_of, train
 from gossamer.training.material import gather
-from gossamer.training.processes import Processes
+from gossamer.training.processes import Processes, is_first_process
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["Healed", "heal"]
@@ -34,6 +37,7 @@ def heal(
     *,
     what: Healed = "all",
     old_length: int | None = None,
+    measure: bool | Mapping[str, Any] = False,
 ) -> tuple[Model, Receipt]:
     """Train a copy of a lengthened masked LM on long texts; the copy, in evaluation mode, and a receipt.
 
@@ -42,7 +46,9 @@ def heal(
     beyond `old_length`, while all else stays bit for bit ("train extra position embeddings only" in Longformer's
     table 5). old_length: what the model read before it was lengthened; taken from its receipt unless given. Where the
     config holds text out, and some of it is masked, the receipt has the bits per masked token before and after, over
-    the same masks. A run that is there in the config's output is resumed. The given model is left as it was.
+    the same masks. measure: whether both models are measured, in the receipt's `comparison`; settings of
+    `gossamer.compare`, such as {"latency": False}, say how. A run that is there in the config's output is resumed. The
+    given model is left as it was.
 
     Raises InputError for a model that is no masked LM, a length that is not known or not shorter, and as `train` does.
 
@@ -53,7 +59,7 @@ def heal(
     if not isinstance(model.architecture.head, MaskedLM | PreTraining):
         head = "no head" if model.architecture.head is None else f"the head {model.architecture.head.kind!r}"
         raise InputError(f"the model has {head}; load it with a masked-lm head, which healing trains")
-    length = _old_length(model, old_length)
+    length, compared = _old_length(model, old_length), read_measure(measure)
     settings = _settings(config, model, what, length)
     new = copy.deepcopy(model)
     before = _bits(new, settings)
@@ -68,6 +74,9 @@ def heal(
         measured=_measured(before, trained),
         conditions=conditions(new) | {"objective": str(settings.objective), "data": ", ".join(settings.data.inputs)},
     )
+    if compared is not None and is_first_process():
+        made = {"after": Making.of_training(trained, new, settings.batch.length)}
+        receipt = receipt.beside(model, new, made=made, **compared)
     new.receipt = receipt
     return new, receipt
 

@@ -29,10 +29,12 @@ __all__ = [
     "gradient_bytes",
     "machine",
     "measure_latency",
+    "read_measure",
     "reads",
     "texts_of",
 ]
 
+_FLAGS, _NUMBERS = ("latency", "memory"), ("batches", "tokens", "threads")
 _AT_LEAST = 0.02  # seconds of one sample: a clock's grain and one interrupt are nothing beside it
 
 
@@ -84,6 +86,24 @@ def check_settings(**settings: Sequence[int]) -> None:
         require(isinstance(numbers, Sequence) and bool(numbers), name, numbers, "one or more whole numbers in a list")
         for number in numbers:
             require_whole(name, number)
+
+
+def read_measure(measure: bool | Mapping[str, Any]) -> dict[str, Any] | None:
+    """The settings of `gossamer.compare` that a recipe is to measure by; None where it is not to.
+
+    InputError for other settings than those, and for numbers that will not do, before anything is trained.
+    """
+    if isinstance(measure, bool):
+        return {} if measure else None
+    fits = isinstance(measure, Mapping) and set(measure) <= {*_FLAGS, *_NUMBERS, "rounds", "processes"}
+    known = ", ".join((*_FLAGS, *_NUMBERS, "rounds", "processes"))
+    require(fits, "measure", measure, f"true, false, or settings of gossamer.compare: {known}")
+    check_settings(**{name: measure[name] for name in _NUMBERS if name in measure})
+    for name in ("rounds", "processes"):
+        require_whole(name, measure.get(name, 1))
+    for name in _FLAGS:
+        require(isinstance(measure.get(name, True), bool), f"measure.{name}", measure.get(name), "true or false")
+    return dict(measure)
 
 
 def check_devices(models: Mapping[str, Model]) -> None:

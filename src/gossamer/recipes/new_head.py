@@ -5,67 +5,69 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
-from gossamer.checkpoints import load
-from gossamer.checkpoints.new_heads import usual_head
+from gossamer.checkpoints.checkpoint import open_checkpoint
+from gossamer.checkpoints.new_heads import load_with_new_head, usual_head
 from gossamer.families import family_for, get_family
+from gossamer.models.architecture import Architecture
 from gossamer.models.heads import Head, QuestionAnswering, SequenceClassification
 from gossamer.models.initial import initialise
 from gossamer.models.model import Model
 from gossamer.recipes.rebuild import rebuild
-from gossamer.training.objectives import LabelObjective
+from gossamer.text import Tokenizer
+from gossamer.training.objectives import ClassificationObjective, LabelObjective, RowObjective
 
 __all__ = ["fits", "with_new_head"]
 
 
-def fits(objective: LabelObjective, head: Head | None, rows: Sequence[Any]) -> bool:
+def fits(objective: RowObjective, head: Head | None, rows: Sequence[Any]) -> TypeGuard[Head]:
     """Whether a model's head is for these rows: their kind of labels, and all of them among its own."""
     if not isinstance(head, objective.heads):
         return False
-    if isinstance(head, QuestionAnswering):
+    if isinstance(head, QuestionAnswering) or not isinstance(objective, LabelObjective):
         return True
-    wanted: Any = objective.new_head(rows, head)
     theirs: tuple[str, ...] = head.labels  # type: ignore[attr-defined]
-    if isinstance(head, SequenceClassification):
-        if head.problem_type not in (None, wanted.problem_type):
+    if isinstance(head, SequenceClassification) and isinstance(objective, ClassificationObjective):
+        problem = objective.problem_of(rows)
+        if head.problem_type not in (None, problem):
             return False
-        if wanted.problem_type == "regression":
-            return head.outputs == wanted.outputs
+        if problem == "regression":
+            return head.outputs == objective.new_head(rows, head).outputs
     if objective.labels is not None:
         return objective.labels == theirs
     places = {str(i) for i in range(len(theirs))}  # a whole number may be a label's place
-    return set(wanted.labels) <= {*theirs, *places}
+    return set(objective.label_names(rows)) <= {*theirs, *places}
 
 
-def with_new_head(
-    model: Model, given: Model | str | Path, objective: LabelObjective, rows: Sequence[Any], seed: int
-) -> Model:
-    """The model with a head drawn for these rows, of the settings that are usual in its format.
+def with_new_head(given: Model | str | Path, objective: RowObjective, rows: Sequence[Any], seed: int) -> Model:
+    """The model, in float32, with a head drawn for these rows, of the settings that are usual in its format.
 
-    given: as the caller named it; what its files have of such a head beside the last map, a pooler, is taken.
+    given: a model, of which a copy is made, or what `gossamer.load` takes; what its files have of such a head beside
+    the last map, a pooler, is taken.
     """
     kind = objective.heads[0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if isinstance(given, Model):
-            return _drawn(model, _head(model, objective, rows, _usual(model, kind)))
-        new = load(given, head=_head(model, objective, rows, usual_head(given, kind)), dtype="float32")
-        if isinstance(model.architecture.head, kind):  # whose last map is for other labels
-            initialise(new.get_submodule("head.output"), new.architecture.initializer_range)
-        return new
+    if isinstance(given, Model):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = objective.new_head(rows, _usual(given, kind))
+            return _drawn(given, _padded(head, given.architecture, given.family, given.tokenizer)).float()
+    head, files = objective.new_head(rows, usual_head(given, kind)), open_checkpoint(given, None)
+    if isinstance(head, SequenceClassification) and head.reads == "last":
+        head = _padded(head, files.architecture, files.family.model_type, files.tokenizer())
+    return load_with_new_head(given, head, seed)
 
 
-def _head(model: Model, objective: LabelObjective, rows: Sequence[Any], usual: Head) -> Head:
-    """The new head's settings; one that reads the last token knows the padding, as `transformers` has to."""
-    head = objective.new_head(rows, usual)
-    is_known = model.tokenizer is None or model.architecture.embeddings.padding_id is not None
+def _padded(head: Head, architecture: Architecture, family: str, tokenizer: Tokenizer | None) -> Head:
+    """The head's settings; one that reads the last token knows the padding, as `transformers` has to."""
+    is_known = tokenizer is None or architecture.embeddings.padding_id is not None
     if not isinstance(head, SequenceClassification) or head.reads != "last" or head.padding_id is not None or is_known:
         return head
-    padded = dataclasses.replace(head, padding_id=model.tokenizer.pad_id)
-    fits_format = get_family(model.family).expresses(dataclasses.replace(model.architecture, head=padded))
+    assert tokenizer is not None
+    padded = dataclasses.replace(head, padding_id=tokenizer.pad_id)
+    fits_format = get_family(family).expresses(dataclasses.replace(architecture, head=padded))
     return padded if fits_format else head
 
 
@@ -79,7 +81,8 @@ def _usual(model: Model, kind: type[Head]) -> Head:
 def _drawn(model: Model, head: Head) -> Model:
     architecture = dataclasses.replace(model.architecture, head=head)
     module = head.build(architecture)
-    assert module is not None
-    initialise(module, architecture.initializer_range)
-    weights = {f"head.{name}": one.detach() for name, one in module.state_dict().items()}
+    weights = {}
+    if module is not None:
+        initialise(module, architecture.initializer_range)
+        weights = {f"head.{name}": one.detach() for name, one in module.state_dict().items()}
     return rebuild(model, architecture, weights, source=str)

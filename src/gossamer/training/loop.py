@@ -16,6 +16,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.training.config import TrainingConfig
+from gossamer.training.data.labelled import LabelledRows
 from gossamer.training.data.rows import DataSources, RowSequence
 from gossamer.training.material import check_output, gather
 from gossamer.training.processes import Processes
@@ -23,7 +24,7 @@ from gossamer.training.receipt import TrainingReceipt
 from gossamer.training.run import Run
 from gossamer.training.stops import RunStopped, StopRequest, listening
 
-__all__ = ["Resume", "only_run", "threads_of", "train"]
+__all__ = ["Resume", "only_run", "threads_of", "train", "train_on"]
 
 Resume = Literal["auto", "never", "must"]
 
@@ -56,12 +57,20 @@ def train(
         check_model(model)
     sources = DataSources(rows=rows, evaluation_rows=evaluation_rows)
     settings = TrainingConfig.read(config, sources.changes)
+    return train_on(settings, sources, model=model, resume=resume, remark=remark)
+
+
+def train_on(
+    settings: TrainingConfig, sources: DataSources, *, model: Model | None, labelled: LabelledRows | None = None,
+    resume: Resume = "auto", remark: Callable[[str], None] = lambda text: None,
+) -> tuple[Model, TrainingReceipt]:  # fmt: skip
+    """As `train`, of settings that are read. labelled: the rows that they name, where somebody has read them."""
     if resume not in get_args(Resume):
         raise InputError(f"resume is {quote(resume)}; it must be one of {', '.join(map(repr, get_args(Resume)))}")
     with threads_of(settings.threads), torch.enable_grad():
         processes = Processes(settings.parallel, settings.device)
         with only_run(settings, processes), _generators_kept(processes.device), processes.quiet():
-            material = gather(settings, model, processes, sources)
+            material = gather(settings, model, processes, sources, labelled)
             try:
                 with closing(Run(settings, material, processes, resume, remark)) as run:
                     with listening() as request:

@@ -12,7 +12,7 @@ import torch
 from gossamer.checkpoints import load
 from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
-from gossamer.checkpoints.new_heads import usual_head
+from gossamer.checkpoints.new_heads import load_with_new_head, usual_head
 from gossamer.errors import InputError, plural, quote
 from gossamer.layers.linear import frozen_names
 from gossamer.models.model import Model
@@ -20,7 +20,7 @@ from gossamer.text import Document, TokenFile, Tokenizer, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
 from gossamer.training.best import check_metric
 from gossamer.training.config import TrainingConfig
-from gossamer.training.data.labelled import read_rows
+from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.data.rows import FILES, DataSources
 from gossamer.training.data.token_batches import Batches, open_tokens
 from gossamer.training.journal.journal import find_tensorboard
@@ -68,12 +68,18 @@ class Material:
     notes: tuple[str, ...] = ()
 
 
-def gather(config: TrainingConfig, model: Model | None, processes: Processes, sources: DataSources = FILES) -> Material:
-    """Load or draw the model, open or make its data; InputError where any of it does not fit the rest."""
+def gather(
+    config: TrainingConfig, model: Model | None, processes: Processes, sources: DataSources = FILES,
+    labelled: LabelledRows | None = None,
+) -> Material:  # fmt: skip
+    """Load or draw the model, open or make its data; InputError where any of it does not fit the rest.
+
+    labelled: the rows that the config names, where they are read.
+    """
     _check_rows(config, processes)
     sources.check("data.train", config.data.inputs)
     sources.check("evaluation.data", config.evaluation.inputs)
-    rows = read_rows(config, sources) if config.objective.columns else None
+    rows = labelled or (read_rows(config, sources) if config.objective.columns else None)
     given = model if model is not None else _model(config, [] if rows is None else rows.all)
     tokenizer = _tokenizer(config, given)
     if given is None:
@@ -152,9 +158,7 @@ def _model(config: TrainingConfig, rows: Sequence[LabelledRow]) -> Model | None:
             )
         return found
     head = objective.new_head(rows, usual_head(name, objective.heads[0]))
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        return load(name, head=head, dtype="float32")
+    return load_with_new_head(name, head, config.seed)
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:

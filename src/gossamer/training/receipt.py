@@ -54,9 +54,15 @@ class TrainingReceipt:
 
     def to_html(self) -> str:
         """One page, which needs no other file; the curve of the loss is the run's own loss.svg."""
+        title = f"train of {self.source or 'fresh weights'}"
+        return html_page(title, self._tables(), lines=self.lines(), plots=self._plots())
+
+    def _tables(self) -> list[ReportTable]:
         rows = tuple((name, str(value)) for name, value in self.conditions.items())
-        table = ReportTable(title="Conditions", head=("", "value"), rows=rows)
-        return html_page(f"train of {self.source or 'fresh weights'}", [table], lines=self.lines())
+        return [ReportTable(title="Conditions", head=("", "value"), rows=rows)]
+
+    def _plots(self) -> list[str]:
+        return []
 
     def lines(self) -> tuple[str, ...]:
         """What it did, for people."""

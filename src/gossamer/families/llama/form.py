@@ -18,7 +18,7 @@ from gossamer.families.kinds import (
     RATE,
     ROWS,
 )
-from gossamer.families.shared import DECODER_DROPOUT, LABEL_FIELDS, head_size, padding_id
+from gossamer.families.shared import DECODER_DROPOUT, LABEL_FIELDS, head_size, padding_id, refuse_scaled_rotary
 from gossamer.models.architecture import Architecture, Rotary
 from gossamer.models.heads import CausalLM, QuestionAnswering, SequenceClassification, TokenClassification
 from gossamer.patterns import Full
@@ -42,11 +42,7 @@ def _rotary(value: Any, config: Config) -> Rotary:
     """What `rope_parameters` says, or `rope_theta` and `rope_scaling` in files of older versions, which go first."""
     name = "rope_scaling" if config["rope_scaling"] else "rope_parameters"
     given = config[name] or {}
-    kind = given.get("rope_type", given.get("type", "default"))
-    if kind != "default":
-        raise InputError(
-            f"{name}.rope_type is {quote(kind)}; Gossamer reads rotary positions that are not scaled: 'default'"
-        )
+    refuse_scaled_rotary(name, given)
     base: Any = given.get("rope_theta", config["rope_theta"])
     base = BASE if base is None else base
     if not POSITIVE.accepts(base):

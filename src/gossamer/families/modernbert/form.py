@@ -20,7 +20,7 @@ from gossamer.families.kinds import (
     ROWS,
     Kind,
 )
-from gossamer.families.shared import LABEL_FIELDS, head_size, padding_id
+from gossamer.families.shared import LABEL_FIELDS, head_size, padding_id, refuse_scaled_rotary
 from gossamer.families.stored import Stored
 from gossamer.models.architecture import Architecture, Norm, Rotary
 from gossamer.models.heads import (
@@ -98,11 +98,7 @@ def _base(kind: str, config: Config) -> Any:
         raise InputError(f"{name} is {quote(own)}; it must be {OPTIONAL_OBJECT.allowed}")
     # What an older file says of scaling goes before, as in transformers.
     own = own | (config["rope_scaling"] or {})
-    turns = own.get("rope_type", own.get("type", "default"))
-    if turns != "default":
-        raise InputError(
-            f"{name}.rope_type is {quote(turns)}; Gossamer reads rotary positions that are not scaled: 'default'"
-        )
+    refuse_scaled_rotary(name, own)
     base = own.get("rope_theta", config[OLD_BASES[kind]])
     base = BASES[kind] if base is None else base
     if not POSITIVE.accepts(base):

@@ -178,9 +178,16 @@ def _allowed(kind: Any) -> str:
 
 
 def changed(fields: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """The mapping with another value at a path such as "optimizer.learning_rate"."""
+    """The mapping with another value at a path such as "optimizer.learning_rate"; settings on the way become mappings.
+
+    InputError where something else stands on the way, such as a text that is short for a mapping.
+    """
     name, _, rest = path.partition(".")
     if not rest:
         return {**fields, name: value}
-    inner = fields.get(name)
-    return {**fields, name: changed(inner if isinstance(inner, dict) else {}, rest, value)}
+    inner = {} if fields.get(name) is None else fields[name]
+    if dataclasses.is_dataclass(inner) and not isinstance(inner, type):
+        inner = {field.name: getattr(inner, field.name) for field in dataclasses.fields(inner)}
+    if not isinstance(inner, dict):
+        raise InputError(f"{name} is {quote(inner)}; write it as a mapping of fields, for {path} to be changed")
+    return {**fields, name: changed(inner, rest, value)}

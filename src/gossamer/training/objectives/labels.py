@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ __all__ = [
     "LabelledRow",
     "RowObjective",
     "collated",
+    "from_cell",
     "is_label",
     "is_text",
     "label_name",
@@ -133,12 +135,16 @@ class LabelObjective(RowObjective):
             )
         return head
 
-    def _names(self, found: Iterable[str | int], usual: Head | None) -> tuple[str, ...]:
-        """The labels' names: those that are given, or all that were found, sorted; InputError where there are none.
+    def label_names(self, rows: Sequence[LabelledRow]) -> tuple[str, ...]:
+        """The names of all labels that these rows have, sorted."""
+        return ()
+
+    def _names(self, rows: Sequence[LabelledRow], usual: Head | None) -> tuple[str, ...]:
+        """The labels' names: those that are given, or all of the rows; InputError where there are none.
 
         Where a checkpoint has the very labels, they stay in its order.
         """
-        names = self.labels or sorted_labels(found)
+        names = self.labels or self.label_names(rows)
         if not names:
             raise InputError("objective.labels is missing, and no data are read here that have labels: name all labels")
         theirs: tuple[str, ...] = getattr(usual, "labels", ())
@@ -182,16 +188,27 @@ def label_name(label: str | int) -> str:
 
 
 def label_number(label: str | int, numbers: Mapping[str, int], where: str) -> int:
-    """The place of a label among those of a model; a whole number that is no name is a place itself."""
-    found = numbers.get(label_name(label))
-    if found is None and isinstance(label, int) and 0 <= label < len(numbers):
-        found = label
+    """The place of a label among those of a model; a whole number that is no name, or its digits, is a place itself."""
+    name = label_name(label)
+    found = numbers.get(name)
+    if found is None and name.isascii() and name.isdecimal() and len(name) < 10 and int(name) < len(numbers):
+        found = int(name)
     if found is None:
         names = ", ".join(map(quote, list(numbers)[:8])) + (", ..." if len(numbers) > 8 else "")
         raise InputError(
             f"{where}: the label {quote(label)} is none of the model's ({names}); mend the row, or the labels"
         )
     return found
+
+
+def from_cell(value: Any) -> Any:
+    """The list or mapping that a cell of a csv or tsv table holds as JSON, all cells being texts; else the value."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def is_label(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import is_finite
 from gossamer.text import Document
-from gossamer.training.objectives.labels import Example, LabelledRow, is_text, padded
+from gossamer.training.objectives.labels import Example, LabelledRow, from_cell, is_text, padded
 
-__all__ = ["ANCHORS", "POSITIVES", "PairExample", "PairRow", "collate_pairs", "read_pair"]
+__all__ = ["ANCHORS", "POSITIVES", "PairColumns", "PairExample", "PairRow", "collate_pairs", "read_pair", "says_alike"]
 
 ANCHORS = ("anchor", "query", "question", "sentence1")
 POSITIVES = ("positive", "answer", "sentence2")
@@ -55,13 +55,33 @@ class PairExample(Example):
         return self.ids, self.lengths, *self.said.values()
 
 
-def read_pair(document: Document, anchor_field: str | None, positive_field: str | None) -> PairRow:
+@dataclass(frozen=True, kw_only=True)
+class PairColumns:
+    """What the columns are called; None: the first of the usual names that is there."""
+
+    anchor: str | None = None
+    positive: str | None = None
+    negative: str | None = None
+    score: str = "score"
+    label: str = "label"
+
+
+def read_pair(document: Document, columns: PairColumns) -> PairRow:
     """One row; InputError names it and the column that is missing or wrong."""
     fields, where = document.fields, document.name
-    text = _text(fields, (anchor_field,) if anchor_field else ANCHORS, where, "objective.anchor_field")
-    pair = _text(fields, (positive_field,) if positive_field else POSITIVES, where, "objective.positive_field")
-    negatives = tuple(_negatives(fields, where))
-    return PairRow(name=where, text=text, pair=pair, negatives=negatives, label=_said(fields, where))
+    text = _text(fields, (columns.anchor,) if columns.anchor else ANCHORS, where, "objective.anchor_field")
+    pair = _text(fields, (columns.positive,) if columns.positive else POSITIVES, where, "objective.positive_field")
+    named = list(filter(_NEGATIVE.fullmatch, fields)) if columns.negative is None else [columns.negative]
+    return PairRow(
+        name=where, text=text, pair=pair, negatives=tuple(_negatives(fields, named, where)),
+        label=_said(fields.get(columns.score), fields.get(columns.label), where),
+    )  # fmt: skip
+
+
+def says_alike(label: Any) -> bool:
+    """Whether a label says if two texts mean the same: 1 or 0, true or false; null says nothing."""
+    number = _number(label)
+    return label is None or isinstance(number, bool) or (isinstance(number, int | float) and number in (0, 1))
 
 
 def number_of(ids: Sequence[int]) -> int:
@@ -91,10 +111,11 @@ def _text(fields: Mapping[str, Any], names: Collection[str], where: str, setting
     return _checked(fields[name], name, where)
 
 
-def _negatives(fields: Mapping[str, Any], where: str) -> Iterator[str]:
+def _negatives(fields: Mapping[str, Any], names: Iterable[str], where: str) -> Iterator[str]:
     """Of `negative`, `negative_1` ..., `negatives`: a text each or a list of them; null is none."""
-    for name in filter(_NEGATIVE.fullmatch, fields):
-        several = fields[name] if isinstance(fields[name], list) else [fields[name]]
+    for name in names:
+        value = from_cell(fields.get(name))
+        several = value if isinstance(value, list) else [value]
         yield from (_checked(one, name, where) for one in several if one is not None)
 
 
@@ -104,8 +125,7 @@ def _checked(value: Any, name: str, where: str) -> str:
     return value
 
 
-def _said(fields: Mapping[str, Any], where: str) -> float | bool | None:
-    score, label = fields.get("score"), fields.get("label")
+def _said(score: Any, label: Any, where: str) -> float | bool | None:
     if score is not None and label is not None:
         raise InputError(f"{where}: has a score and a label; leave one of the columns out")
     if score is not None:
@@ -115,9 +135,8 @@ def _said(fields: Mapping[str, Any], where: str) -> float | bool | None:
         return float(number)
     if label is None:
         return None
-    number = _number(label)
-    if isinstance(number, bool) or number in (0, 1):
-        return bool(number)
+    if says_alike(label):
+        return bool(_number(label))
     raise InputError(
         f"{where}: label is {quote(label)}; it must be 1 where both mean the same, 0 where not; a likeness is a score"
     )

@@ -18,7 +18,7 @@ from gossamer.models.checks import require, require_count
 from gossamer.models.heads import Head, QuestionAnswering
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_text
+from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, from_cell, is_text
 
 __all__ = ["QuestionAnsweringObjective"]
 
@@ -91,7 +91,8 @@ class QuestionAnsweringObjective(LabelObjective, kind="question-answering"):
             raise InputError(
                 f"{where}: the field {self.answers_field!r} is missing; it must hold texts and their starts"
             )
-        answers = tuple(_read_answers(where, self.answers_field, fields[self.answers_field], cast(str, context)))
+        given = from_cell(fields[self.answers_field])
+        answers = tuple(_read_answers(where, self.answers_field, given, cast(str, context)))
         return LabelledRow(name=where, text=cast(str, context), pair=question, label=answers)
 
     def encode(
@@ -218,7 +219,7 @@ def _inputs(model: nn.Module, batch: Batch) -> Batch:
 
 def _read_answers(where: str, field: str, given: Any, context: str) -> Iterator[tuple[str, int]]:
     """Texts and where they begin, as they stand in the context."""
-    form = '{"text": [...], "answer_start": [...]}'
+    form = '{"text": [...], "answer_start": [...]} (in a table as JSON)'
     if isinstance(given, dict):
         texts, starts = given.get("text"), given.get("answer_start")
         is_even = isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)

@@ -29,6 +29,7 @@ from gossamer.training.objectives.pair_losses import (
 from gossamer.training.objectives.pair_rows import (
     ANCHORS,
     POSITIVES,
+    PairColumns,
     PairExample,
     PairRow,
     collate_pairs,
@@ -51,7 +52,8 @@ class SentencePairsObjective(VectorObjective, RowObjective, kind="sentence-pairs
     is a `label`, else "in-batch-negatives"; "triplet" is asked for. scale, symmetric: of in-batch negatives. margin,
     distance: of triplets (5, "euclidean") and labels (0.5, "cosine"). dimensions: the loss is the sum of those of the
     first so many numbers of each vector, made as long as 1, each times its weight of `dimension_weights` (1; Kusupati
-    et al. 2022, equation 1). anchor_field, positive_field: columns of other names.
+    et al. 2022, equation 1). anchor_field, positive_field, negative_field, label_field, score_field: columns of other
+    names.
     """
 
     kind: Literal["sentence-pairs"] = "sentence-pairs"
@@ -67,6 +69,9 @@ class SentencePairsObjective(VectorObjective, RowObjective, kind="sentence-pairs
     dimension_weights: tuple[float, ...] = ()
     anchor_field: str | None = None
     positive_field: str | None = None
+    negative_field: str | None = None
+    label_field: str = "label"
+    score_field: str = "score"
 
     def __post_init__(self) -> None:
         if self.criterion is not None:
@@ -102,7 +107,8 @@ class SentencePairsObjective(VectorObjective, RowObjective, kind="sentence-pairs
         return usual or SentenceEmbedding()
 
     def read_row(self, document: Document, text_field: str) -> PairRow:
-        return read_pair(document, self.anchor_field, self.positive_field)
+        names = ("anchor", "positive", "negative", "label", "score")
+        return read_pair(document, PairColumns(**{name: getattr(self, f"{name}_field") for name in names}))
 
     def check_batch(self, rows: int, tokens: int | None) -> None:
         if tokens is not None:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
-from gossamer.metrics import f1_score, pearson, spearman
+from gossamer.metrics import f1_score, matthews, pearson, spearman
 from gossamer.metrics.labels import f1
 from gossamer.models import Model
 from gossamer.models.checks import is_finite, require_choice
@@ -21,7 +21,15 @@ from gossamer.models.heads import Head, ProblemType, SequenceClassification
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.class_weights import WeightedLabels
-from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number
+from gossamer.training.objectives.labels import (
+    Example,
+    LabelledRow,
+    from_cell,
+    is_label,
+    is_text,
+    label_number,
+    sorted_labels,
+)
 
 __all__ = ["ClassificationObjective", "read_tokens"]
 
@@ -55,12 +63,12 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         return (self.label_field,)
 
     def new_head(self, rows: Sequence[LabelledRow] = (), usual: Head | None = None) -> SequenceClassification:
-        problem = self._problem(rows)
+        problem = self.problem_of(rows)
         if problem == "regression":
             outputs = max((len(_as_list(one.label)) for one in rows), default=1)
             labels = self.labels or tuple(f"LABEL_{i}" for i in range(outputs))
         else:
-            labels = self._names((label for one in rows for label in _as_list(one.label)), usual)
+            labels = self._names(rows, usual)
         if problem == "single_label_classification":
             self._check_several(labels, "rows")
         head = cast(SequenceClassification, usual or SequenceClassification(labels=labels))
@@ -68,14 +76,14 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
 
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
         fields, where = document.fields, document.name
-        text, pair, label = fields.get(text_field), fields.get(self.pair_field), fields.get(self.label_field)
+        text, pair, label = fields.get(text_field), fields.get(self.pair_field), from_cell(fields.get(self.label_field))
         for name, value in ((text_field, text), *([] if pair is None else [(self.pair_field, pair)])):
             if not is_text(value) or not value:
                 raise InputError(f"{where}: the field {name!r} is {quote(value)}; it must be a text (data.field)")
         if not (is_label(label) or is_finite(label) or (isinstance(label, list) and _is_uniform(label))):
             raise InputError(
                 f"{where}: the field {self.label_field!r} is {quote(label)}; it must be a name, a number, or a list of "
-                "names or of numbers"
+                "names or of numbers (in a table as JSON)"
             )
         return LabelledRow(name=where, text=cast(str, text), pair=pair, label=label)
 
@@ -88,7 +96,7 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
                 f"objective.problem is {quote(self.problem)}, but the model's head is for {theirs}: leave it out, or "
                 "draw a head (model.new_head: true)"
             )
-        return replace(settings, problem_type=theirs or self._problem(rows, settings.outputs))
+        return replace(settings, problem_type=theirs or self.problem_of(rows, settings.outputs))
 
     def encode(
         self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
@@ -131,8 +139,9 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
     def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, Any]) -> dict[str, float | None]:
         """The mean distance of numbers, of one a text its correlations too; else the share of texts that are right.
 
-        Beside that of one label a text the mean F1 of all labels, where there are two or more to be told apart; of
-        several the F1 of all decisions, and the mean of the labels'. None is what cannot be told of these texts.
+        Beside that of one label a text the mean F1 of all labels and Matthews' coefficient, where there are two or more
+        to be told apart, by the model too; of several the F1 of all decisions, and the mean of the labels'. None is
+        what cannot be told of these texts.
         """
         predicted, labelled = sums["predicted"], sums["labelled"]
         if sums["numbers"]:
@@ -147,12 +156,15 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         if sums["found"] or sums["wanted"]:
             accuracy["f1"] = f1(sums["right"], sums["found"], sums["wanted"])
         several = len(set(map(str, labelled))) > 1
-        return accuracy | {"f1_macro": f1_score(predicted, labelled, "macro") if several else None}
+        accuracy["f1_macro"] = f1_score(predicted, labelled, "macro") if several else None
+        if cast(SequenceClassification, model.architecture.head).problem_type == "multi_label_classification":
+            return accuracy
+        return accuracy | {"matthews": matthews(predicted, labelled) if several else None}
 
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
-        names = {
+        names: dict[str, tuple[str, ...]] = {
             "multi_label_classification": ("accuracy", "f1", "f1_macro"),
-            "single_label_classification": ("accuracy", "f1_macro"),
+            "single_label_classification": ("accuracy", "f1_macro", "matthews"),
             "regression": ("mean_absolute_error", "pearson", "spearman"),
         }
         head = None if model is None else cast(SequenceClassification, model.architecture.head)
@@ -162,7 +174,10 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         told = told[:1] if several_numbers else told
         return {name: "lower" if name == "mean_absolute_error" else "higher" for name in told}
 
-    def _problem(self, rows: Sequence[LabelledRow], outputs: int | None = None) -> ProblemType:
+    def label_names(self, rows: Sequence[LabelledRow]) -> tuple[str, ...]:
+        return sorted_labels(label for one in rows for label in _as_list(one.label))
+
+    def problem_of(self, rows: Sequence[LabelledRow], outputs: int | None = None) -> ProblemType:
         """What the labels make of it; of a head with one output that says nothing else, a regression."""
         if self.problem is not None:
             return self.problem

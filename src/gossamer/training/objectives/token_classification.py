@@ -22,7 +22,15 @@ from gossamer.text.words import continues_word
 from gossamer.training.data.packing import Frame, frame_of
 from gossamer.training.objectives.base import IGNORED, Batch, Direction, learnt, unwrapped
 from gossamer.training.objectives.class_weights import WeightedLabels
-from gossamer.training.objectives.labels import Example, LabelledRow, is_label, is_text, label_number
+from gossamer.training.objectives.labels import (
+    Example,
+    LabelledRow,
+    from_cell,
+    is_label,
+    is_text,
+    label_number,
+    sorted_labels,
+)
 
 __all__ = ["TaggingObjective"]
 
@@ -66,19 +74,23 @@ class TaggingObjective(WeightedLabels, kind="tagging"):
         return (self.tags_field, self.entities_field)
 
     def new_head(self, rows: Sequence[LabelledRow] = (), usual: Head | None = None) -> TokenClassification:
-        labels = self._names((label for one in rows for label in one.label.names()), usual)
+        labels = self._names(rows, usual)
         self._check_several(labels, "words")
         return replace(cast(TokenClassification, usual or TokenClassification(labels=labels)), labels=labels)
+
+    def label_names(self, rows: Sequence[LabelledRow]) -> tuple[str, ...]:
+        return sorted_labels(label for one in rows for label in one.label.names())
 
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
         fields, where = document.fields, document.name
         if self.entities_field in fields:
-            return _read_entities(where, fields.get(text_field), fields[self.entities_field], self.entities_field)
-        words, tags = fields.get(self.tokens_field), fields.get(self.tags_field)
+            entities = from_cell(fields[self.entities_field])
+            return _read_entities(where, fields.get(text_field), entities, self.entities_field)
+        words, tags = (from_cell(fields.get(name)) for name in (self.tokens_field, self.tags_field))
         if not isinstance(words, list) or not words or not all(is_text(one) and one.strip() for one in words):
             raise InputError(
-                f"{where}: the field {self.tokens_field!r} is {quote(words)}; it must be a list of words, or the row "
-                f"have a text and {self.entities_field!r}"
+                f"{where}: the field {self.tokens_field!r} is {quote(words)}; it must be a list of words (in a table "
+                f"as JSON), or the row have a text and {self.entities_field!r}"
             )
         if not isinstance(tags, list) or len(tags) != len(words) or not all(map(is_label, tags)):
             raise InputError(

@@ -13,7 +13,7 @@ import torch
 from gossamer.errors import InputError, quote
 from gossamer.layers import Linear, LowRank
 from gossamer.models.architecture import Architecture, StoredMaps
-from gossamer.models.checks import MOST_ROWS, require, require_count, require_flag, require_positive
+from gossamer.models.checks import MOST_ROWS, require, require_count, require_flag, require_positive, require_rate
 from gossamer.models.model import Model
 
 __all__ = ["AdapterSettings", "adapt", "adapted", "adapted_maps", "learning_names", "merge_maps", "merged"]
@@ -26,25 +26,28 @@ class AdapterSettings:
     """To the weight of each of these maps alpha / rank x b a is added; a [rank, inputs] and b [outputs, rank] learn.
 
     `maps`: names of maps in the layers, "query" for those of all layers, "attention.0.query" for one. `head`: whether
-    the head learns too, whole; all else stays as it is. Source: Hu et al. 2021 (LoRA, arXiv 2106.09685), section 4.1,
-    which adapts query and value.
+    the head learns too, whole; all else stays as it is. `dropout`: of what an addition reads, each by itself, while the
+    map's own weight reads all of it. Source: Hu et al. 2021 (LoRA, arXiv 2106.09685), section 4.1, which adapts query
+    and value.
     """
 
     rank: int = 8
     alpha: float = 16.0
     maps: tuple[str, ...] = ("query", "value")
     head: bool = True
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         require_count(self, "rank", most=MOST_ROWS)
         require_positive(self, "alpha")
         require_flag(self, "head")
+        require_rate(self, "dropout")
         require(len(self.maps) > 0, "maps", self.maps, "names of maps, such as query")
 
     @property
     def storage(self) -> LowRank:
         """How an adapted map keeps its weight."""
-        return LowRank(rank=self.rank, scale=self.alpha / self.rank)
+        return LowRank(rank=self.rank, scale=self.alpha / self.rank, dropout=self.dropout)
 
 
 def adapted_maps(model: Model, settings: AdapterSettings) -> tuple[str, ...]:
