@@ -12,8 +12,8 @@ from gossamer.recipes.student import make_student
 known, new = functions()[:400], [one for one in functions()[400:] if one.details]
 texts = [{"text": text} for one in known for text in (one.summary, one.details) if text]
 teacher = gs.load("sample:minilm")
-settings = {"batch.rows": 16, "batch.length": 48, "optimizer.learning_rate": 3e-4, "schedule.warmup": 0.1}
-student, receipt = gs.distill(teacher, texts, objective="embed", epochs=3, settings=settings)
+settings = {"batch.rows": 32, "batch.length": 32, "optimizer.learning_rate": 5e-4, "schedule.warmup": 0.1}
+student, receipt = gs.distill(teacher, texts, objective="embed", epochs=2, settings=settings)
 print(receipt)
 
 index = gs.task("embed", teacher)([one.details for one in new]).vectors

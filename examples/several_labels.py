@@ -16,7 +16,7 @@ import gossamer as gs
 NAMES = ("x", "out", "axis", "n", "a", "mode", "method", "output")
 rows = [{"text": one.summary, "labels": [name for name in NAMES if name in one.parameters]} for one in functions()]
 train, test = rows[:400], rows[400:]
-model, receipt = gs.finetune("sample:minilm", train, epochs=3, batch=32, learning_rate=3e-4)
+model, receipt = gs.finetune("sample:minilm", train, epochs=6, batch=32, learning_rate=5e-4)
 
 
 def table(labels):
