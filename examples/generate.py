@@ -22,7 +22,7 @@ config = {
     "batch": {"rows": 2},
     "optimizer": {"learning_rate": 3e-3},
     "schedule": {"name": "cosine", "warmup": 0.05},
-    "steps": 200,
+    "steps": 120,
     "evaluation": {"data": "held-out.txt"},
     "output": "speaker",
 }
