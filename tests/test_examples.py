@@ -1,4 +1,4 @@
-"""The examples: each runs, and prints a number beside floors, those that it beats and those that it does not as said here."""
+"""The examples: each runs and prints a number beside floors, and beats those that are named here and no others."""
 
 import ast
 import json
