@@ -218,7 +218,7 @@ def test_one_class_held_out_is_said(encoder: Path) -> None:
 BAD: list[tuple[list[dict[str, Any]], dict[str, Any], str]] = [
     ([], {}, r"^rows\.jsonl: there are no rows"),
     ([{"body": "a"}] * 2, {}, r"^rows\.jsonl:1: has the columns 'body', from which no head is trained; give a 'text'"),
-    ([*TEXTS, {"text": "a"}], {}, r"^rows\.jsonl:13: the field 'label' is None"),
+    ([*TEXTS, {"text": "a"}], {}, r"^rows\.jsonl:13: the field 'label' is missing"),
     ([*TEXTS, {"text": "a", "label": 1.5}], {}, r"rows\.jsonl:13 one for regression: mend one of them"),
     ([{"text": "a", "label": "x"}] * 4, {}, r"^rows\.jsonl:1: all rows have the label 'x'; there is nothing to tell"),
     ([*SENTENCES, {"tokens": ["a", "b"], "tags": ["O"]}], {}, r"^rows\.jsonl:13: the field 'tags' is \['O'\]"),

@@ -58,8 +58,8 @@ def after(real: Callable[..., Any], *args: Any, **named: Any) -> None:
     real(*args, **named)
 
 
-def halfway(real: Callable[..., Any], content: Any, path: Path) -> None:
-    real(content, path)
+def halfway(real: Callable[..., Any], content: Any, path: Path, **named: Any) -> None:
+    real(content, path, **named)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -85,7 +85,7 @@ DEATHS = 2
 """Of each moment; then the run is let go."""
 
 
-def child(config: dict[str, Any], prepare: Callable[[], None]) -> int:
+def child(learn: Callable[[], object], prepare: Callable[[], None]) -> int:
     """A process of its own that trains; its id."""
     number = os.fork()
     if number:
@@ -93,7 +93,7 @@ def child(config: dict[str, Any], prepare: Callable[[], None]) -> int:
     try:
         run.Run.plot = lambda self: None
         prepare()
-        train(config)
+        learn()
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -108,19 +108,20 @@ def ended(number: int) -> int:
     return code
 
 
-def killed_at(folder: Path, name: str) -> int:
+def killed_at(learn: Callable[[], object], moment: Callable[[int], None]) -> int:
+    """How often a run died before it was let go; moment: makes it die, given how often it has."""
     deaths = 0
     for attempt in range(DEATHS):
-        deaths += ended(child(settings(folder, name), lambda attempt=attempt: MOMENTS[name](attempt))) != 0
-    assert ended(child(settings(folder, name), lambda: None)) == 0
+        deaths += ended(child(learn, lambda attempt=attempt: moment(attempt))) != 0
+    assert ended(child(learn, lambda: None)) == 0
     return deaths
 
 
-def killed_at_random(folder: Path, name: str, seconds: float, seed: int) -> int:
+def killed_at_random(learn: Callable[[], object], seconds: float, seed: int) -> int:
     """Killed after a random part of the time that a whole run takes, until one got through."""
     moments, deaths = random.Random(seed), 0
     while True:
-        number = child(settings(folder, name), lambda: None)
+        number = child(learn, lambda: None)
         time.sleep(moments.uniform(0, seconds * 0.6) if deaths < 4 else 0)
         if deaths < 4:
             os.kill(number, signal.SIGKILL)
@@ -130,11 +131,14 @@ def killed_at_random(folder: Path, name: str, seconds: float, seed: int) -> int:
 
 
 def main(folder: Path) -> None:
+    def learn(name: str) -> Callable[[], object]:
+        return lambda: train(settings(folder, name))
+
     began = time.monotonic()
-    assert ended(child(settings(folder, "unbroken"), lambda: None)) == 0
+    assert ended(child(learn("unbroken"), lambda: None)) == 0
     seconds = time.monotonic() - began
-    deaths = {name: killed_at(folder, name) for name in MOMENTS}
-    deaths |= {f"random {seed}": killed_at_random(folder, f"random {seed}", seconds, seed) for seed in range(2)}
+    deaths = {name: killed_at(learn(name), moment) for name, moment in MOMENTS.items()}
+    deaths |= {f"random {seed}": killed_at_random(learn(f"random {seed}"), seconds, seed) for seed in range(2)}
     print(json.dumps(deaths))
 
 

@@ -237,7 +237,10 @@ def test_a_head_that_is_there_is_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"text": "a"}, r"rows:1: the field 'label' is None; it must be a name, a number, or a list"),
+        (
+            {"text": "a"},
+            r"rows:1: the field 'label' is missing \(it has: text\); it must be a name, a number, or a list",
+        ),
         ({"text": "a", "label": True}, r"the field 'label' is True"),
         ({"text": "a", "label": ["x", 1]}, r"the field 'label' is \['x', 1\]"),
         ({"text": "", "label": "x"}, r"rows:1: the field 'text' is ''; it must be a text"),
@@ -252,7 +255,7 @@ def test_rows_without_a_label_of_texts(fields: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"text": "a"}, r"rows:1: the field 'tokens' is None; it must be a list of words"),
+        ({"text": "a"}, r"rows:1: the field 'tokens' is missing \(it has: text\); it must be a list of words"),
         ({"tokens": ["a", " "], "tags": ["x", "y"]}, r"the field 'tokens' is \['a', ' '\]"),
         (
             {"tokens": ["a", "b"], "tags": ["x"]},

@@ -89,8 +89,8 @@ def test_other_rows_are_refused_on_resume(tmp_path: Path, kind: str) -> None:
         ({"text": ["a"]}, r"^rows is \{'text': \['a'\]\}; give a sequence of dicts"),
         (iter([{"text": "a"}]), r"^rows is <list_iterator .*; give a sequence of dicts"),
         ([{"text": "a", "label": "x"}, "b"], r"^rows:2: is 'b'; each row must be a dict of columns$"),
-        ([{"text": "a", "label": "x"}, {"label": "x"}], r"^rows:2: the field 'text' is None; it must be a text"),
-        ([{"text": "a", "label": "x"}, {"text": "b"}], r"^rows:2: the field 'label' is None"),
+        ([{"text": "a", "label": "x"}, {"label": "x"}], r"^rows:2: the field 'text' is missing .*; it must be a text"),
+        ([{"text": "a", "label": "x"}, {"text": "b"}], r"^rows:2: the field 'label' is missing"),
     ],
 )
 def test_rows_that_cannot_be_read_are_one_line(tmp_path: Path, rows: Any, message: str) -> None:

@@ -12,8 +12,9 @@ from typer import Argument, BadParameter, Option
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.options import AsJson
 from gossamer.cli.output import check_directory, note, print_json, show, working
-from gossamer.cli.runs import Resume, ResumeOption, is_first, stoppable
+from gossamer.cli.runs import Resume, ResumeOption, stoppable
 from gossamer.errors import quote
+from gossamer.training.launched import is_first_process
 
 __all__ = ["distill"]
 
@@ -88,9 +89,9 @@ def distill(
             temperature=temperature, soft_weight=soft_weight, task_weight=task_weight, cosine_weight=cosine_weight,
             cache=cache, epochs=epochs, output=out, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
-    if as_json and is_first():
+    if as_json and is_first_process():
         print_json({"out": str(out), "family": student.family, "receipt": receipt.to_dict()})
-    elif is_first():
+    elif is_first_process():
         show(Text.assemble(f"{receipt}\nsaved in ", (str(out / "last"), "bold"), no_wrap=True, overflow="ignore"))
 
 

@@ -12,7 +12,8 @@ from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.columns import Columns, read_columns
 from gossamer.cli.options import AsJson, ModelName
 from gossamer.cli.output import check_directory, note, print_json, show, working
-from gossamer.cli.runs import Resume, ResumeOption, is_first, stoppable
+from gossamer.cli.runs import Resume, ResumeOption, stoppable
+from gossamer.training.launched import is_first_process
 
 __all__ = ["finetune"]
 
@@ -55,9 +56,9 @@ def finetune(
             learning_rate=learning_rate, batch=batch, length=length, metric=metric, patience=patience, seed=seed,
             measure=measure, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
-    if as_json and is_first():
+    if as_json and is_first_process():
         print_json({"out": str(out), "receipt": receipt.to_dict()})
-    elif is_first():
+    elif is_first_process():
         where = Text.assemble("saved in ", (str(out), "bold"), no_wrap=True, overflow="ignore")
         show(Text.assemble(f"{receipt}\n", where))
 

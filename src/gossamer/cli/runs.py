@@ -1,8 +1,7 @@
-"""What the verbs share that train: how a run goes on, how it is stopped, and which of several processes talks."""
+"""What the verbs share that train: how a run goes on and how it is stopped."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -11,8 +10,9 @@ from typing import Annotated
 from typer import Exit, Option
 
 from gossamer.cli.output import note, print_json
+from gossamer.training.launched import is_first_process
 
-__all__ = ["Resume", "ResumeOption", "is_first", "stoppable"]
+__all__ = ["Resume", "ResumeOption", "stoppable"]
 
 
 class Resume(StrEnum):
@@ -26,11 +26,6 @@ class Resume(StrEnum):
 ResumeOption = Annotated[Resume, Option(metavar="HOW", help="auto goes on with a run that is there; never; must.")]
 
 
-def is_first() -> bool:
-    """Whether this process is the one that talks, of those that torchrun has started."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 @contextmanager
 def stoppable(out: str, as_json: bool) -> Iterator[None]:
     """A run that writes to `out`: stopped inside, it is told, and the command ends as by the signal."""
@@ -39,7 +34,7 @@ def stoppable(out: str, as_json: bool) -> Iterator[None]:
     try:
         yield
     except RunStopped as stop:
-        if is_first():
+        if is_first_process():
             note(str(stop))
             if as_json:
                 print_json({"out": out, "stopped": str(stop), "signal": stop.signal})

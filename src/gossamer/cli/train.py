@@ -11,7 +11,8 @@ from typer import Argument, Option
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.options import AsJson
 from gossamer.cli.output import check_directory, harmless, note, print_json, show, working
-from gossamer.cli.runs import Resume, ResumeOption, is_first, stoppable
+from gossamer.cli.runs import Resume, ResumeOption, stoppable
+from gossamer.training.launched import is_first_process
 
 __all__ = ["train"]
 
@@ -40,7 +41,7 @@ def train(
         settings = TrainingConfig.read(config, changes)
     with stoppable(settings.output, as_json):
         _, receipt = run(settings, resume=resume.value, remark=note)
-    if not is_first():
+    if not is_first_process():
         return
     if as_json:
         print_json({"out": settings.output, "receipt": receipt.to_dict()})

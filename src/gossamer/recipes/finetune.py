@@ -27,9 +27,9 @@ from gossamer.text import Document, read_documents
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.data.rows import DataSources, RowSequence, as_document, check_rows, with_names
+from gossamer.training.launched import is_first_process
 from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import LabelObjective
-from gossamer.training.processes import is_first_process
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["NOTHING", "Data", "finetune", "first_row", "read_data"]

@@ -19,9 +19,10 @@ from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_yaml
 from gossamer.training.evaluation import evaluate
+from gossamer.training.launched import is_first_process
 from gossamer.training.loop import only_run, threads_of, train
 from gossamer.training.material import gather
-from gossamer.training.processes import Processes, is_first_process
+from gossamer.training.processes import Processes
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["Healed", "heal"]

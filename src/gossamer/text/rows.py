@@ -47,6 +47,7 @@ def jsonl_rows(text: TextIO, name: str, field: str | None) -> Iterator[Row]:
 
 def json_rows(text: TextIO, name: str, field: str | None) -> Iterator[Row]:
     """The elements of one array, texts or objects with the text in `field`; or objects, one behind the other."""
+    number = 0
     try:
         for number, value in enumerate(_JsonValues(text, name), 1):
             where = f"{name}:{number}"
@@ -59,7 +60,8 @@ def json_rows(text: TextIO, name: str, field: str | None) -> Iterator[Row]:
     except (UnicodeDecodeError, InputError):
         raise
     except (ValueError, RecursionError) as problem:
-        raise InputError(f"{name}: is no JSON ({problem}); it must be an array of texts or objects") from None
+        where = f"{name}:{number + 1}" if number else name
+        raise InputError(f"{where}: is no JSON ({problem}); it must be an array of texts or objects") from None
 
 
 def table_rows(text: TextIO, name: str, field: str | None, delimiter: str) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from gossamer.errors import InputError
 from gossamer.models.model import Model
 from gossamer.models.output import Output
 
-__all__ = ["Processes", "full_state", "is_first_process", "used_apart", "whole"]
+__all__ = ["Processes", "full_state", "used_apart", "whole"]
 
 
 class Processes:
@@ -151,11 +151,6 @@ def used_apart(model: Model, parameters: Iterable[nn.Parameter]) -> Iterator[Non
         yield
     finally:
         handle.remove()
-
-
-def is_first_process() -> bool:
-    """Whether this is the one of those that a launcher started that writes files and talks; known before they meet."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -211,6 +211,11 @@ def from_cell(value: Any) -> Any:
         return value
 
 
+def describe_field(fields: Mapping[str, Any], name: str) -> str:
+    """What a row says under a name, to be quoted where it is refused; or that it says nothing, and what it has."""
+    return f"is {quote(fields[name])}" if name in fields else f"is missing (it has: {', '.join(map(str, fields))[:80]})"
+
+
 def is_label(value: object) -> bool:
     """Whether it is a name or a whole number; true and false are neither."""
     return type(value) is int or (is_text(value) and bool(value))

@@ -18,7 +18,7 @@ from gossamer.models.checks import require, require_count
 from gossamer.models.heads import Head, QuestionAnswering
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, from_cell, is_text
+from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, describe_field, from_cell, is_text
 
 __all__ = ["QuestionAnsweringObjective"]
 
@@ -86,7 +86,7 @@ class QuestionAnsweringObjective(LabelObjective, kind="question-answering"):
         question, context = fields.get(self.question_field), fields.get(self.context_field)
         for name, value in ((self.question_field, question), (self.context_field, context)):
             if not is_text(value) or not value.strip():
-                raise InputError(f"{where}: the field {name!r} is {quote(value)}; it must be a text")
+                raise InputError(f"{where}: the field {name!r} {describe_field(fields, name)}; it must be a text")
         if self.answers_field not in fields:
             raise InputError(
                 f"{where}: the field {self.answers_field!r} is missing; it must hold texts and their starts"
@@ -233,7 +233,7 @@ def _read_answers(where: str, field: str, given: Any, context: str) -> Iterator[
     for text, start in pairs:
         if not is_text(text) or not text.strip() or type(start) is not int:
             raise InputError(f"{where}: the answer {quote(text)} at {quote(start)} must be a text and where it begins")
-        if context[max(start, 0) : max(start, 0) + len(text)] != text:
+        if start < 0 or context[start : start + len(text)] != text:
             raise InputError(f"{where}: the answer {quote(text)} does not stand at character {start} of its context")
         skipped = len(text) - len(text.lstrip())
         yield text.strip(), start + skipped

@@ -24,6 +24,7 @@ from gossamer.training.objectives.class_weights import WeightedLabels
 from gossamer.training.objectives.labels import (
     Example,
     LabelledRow,
+    describe_field,
     from_cell,
     is_label,
     is_text,
@@ -78,12 +79,15 @@ class ClassificationObjective(WeightedLabels, kind="classification"):
         fields, where = document.fields, document.name
         text, pair, label = fields.get(text_field), fields.get(self.pair_field), from_cell(fields.get(self.label_field))
         for name, value in ((text_field, text), *([] if pair is None else [(self.pair_field, pair)])):
-            if not is_text(value) or not value:
-                raise InputError(f"{where}: the field {name!r} is {quote(value)}; it must be a text (data.field)")
+            if not is_text(value) or not value.strip():
+                raise InputError(
+                    f"{where}: the field {name!r} {describe_field(fields, name)}; it must be a text (data.field)"
+                )
         if not (is_label(label) or is_finite(label) or (isinstance(label, list) and _is_uniform(label))):
+            said = describe_field(fields, self.label_field)
             raise InputError(
-                f"{where}: the field {self.label_field!r} is {quote(label)}; it must be a name, a number, or a list of "
-                "names or of numbers (in a table as JSON)"
+                f"{where}: the field {self.label_field!r} {said}; it must be a name, a number, or a list of names or "
+                "of numbers (in a table as JSON)"
             )
         return LabelledRow(name=where, text=cast(str, text), pair=pair, label=label)
 

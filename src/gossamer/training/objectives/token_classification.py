@@ -25,6 +25,7 @@ from gossamer.training.objectives.class_weights import WeightedLabels
 from gossamer.training.objectives.labels import (
     Example,
     LabelledRow,
+    describe_field,
     from_cell,
     is_label,
     is_text,
@@ -88,14 +89,16 @@ class TaggingObjective(WeightedLabels, kind="tagging"):
             return _read_entities(where, fields.get(text_field), entities, self.entities_field)
         words, tags = (from_cell(fields.get(name)) for name in (self.tokens_field, self.tags_field))
         if not isinstance(words, list) or not words or not all(is_text(one) and one.strip() for one in words):
+            said = describe_field(fields, self.tokens_field)
             raise InputError(
-                f"{where}: the field {self.tokens_field!r} is {quote(words)}; it must be a list of words (in a table "
-                f"as JSON), or the row have a text and {self.entities_field!r}"
+                f"{where}: the field {self.tokens_field!r} {said}; it must be a list of words (in a table as JSON), "
+                f"or the row have a text and {self.entities_field!r}"
             )
         if not isinstance(tags, list) or len(tags) != len(words) or not all(map(is_label, tags)):
+            said = describe_field(fields, self.tags_field)
             raise InputError(
-                f"{where}: the field {self.tags_field!r} is {quote(tags)}; it must be a list of labels, one for each "
-                f"of the {len(words)} words"
+                f"{where}: the field {self.tags_field!r} {said}; it must be a list of labels, one for each of the "
+                f"{len(words)} words"
             )
         return LabelledRow(name=where, text=" ".join(words), label=_Tags(tuple(map(len, words)), tuple(tags)))
 
