@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiny_runs import assert_same_run, checkpoints, decoder_config, journal, lla
 import gossamer as gs
 from gossamer.text import TokenFile, byte_tokenizer
 from gossamer.training import run as run_module
+from gossamer.training.config import TrainingConfig
 from gossamer.training.data.token_batches import Batches
 from gossamer.training.loop import train
 from gossamer.training.resume.state import newest_checkpoint
@@ -152,6 +154,31 @@ def test_other_settings_are_refused(begun: Path, changes: dict[str, Any], messag
     with pytest.raises(gs.InputError, match=message):
         gs.train(decoder_config(begun, "stopped", **changes))
     assert checkpoints(begun / "stopped") == ["step-3"]
+
+
+LATER = ["average", "evaluation.patience", "optimizer.layer_decay", "objective.kind", "clipping", "evaluation"]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_run_of_a_version_without_a_setting_goes_on_by_its_default(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = TrainingConfig.to_dict
+
+    def then(config: TrainingConfig) -> dict[str, Any]:
+        settings = now(config)
+        *places, last = name.split(".")
+        del reduce(dict.__getitem__, places, settings)[last]
+        return settings
+
+    with monkeypatch.context() as older:
+        older.setattr(TrainingConfig, "to_dict", then)
+        with pytest.raises(RunStopped):
+            signalled(tmp_path, signal.SIGINT, 3)
+    if name == "clipping":
+        with pytest.raises(gs.InputError, match=r"clipping was 1\.0, is 2\.0"):
+            gs.train(decoder_config(tmp_path, "stopped", clipping=2.0), resume="must")
+    assert gs.train(decoder_config(tmp_path, "stopped"), resume="must")[1].steps == 6
 
 
 def test_another_model_is_refused(begun: Path) -> None:

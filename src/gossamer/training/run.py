@@ -32,7 +32,7 @@ from gossamer.training.optimization.optimizers import build_optimizer
 from gossamer.training.optimization.schedules import rate_at
 from gossamer.training.processes import Processes, full_state
 from gossamer.training.receipt import TrainingReceipt, conditions_of
-from gossamer.training.resume.same_run import check_same_run
+from gossamer.training.resume.same_run import check_same_run, with_later_settings
 from gossamer.training.resume.state import (
     RunState,
     load_checkpoint,
@@ -320,6 +320,7 @@ class Run:
         if found is None:
             return now, {}
         before, weights, tensors = load_checkpoint(found)
+        before = dataclasses.replace(before, config=with_later_settings(before.config, config))
         check_same_run(before, now, self.remark)
         if self.processes.first:
             sweep(self._folder, before.step, config.checkpoints.keep, check=True)

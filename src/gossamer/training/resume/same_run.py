@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, differences
+from gossamer.settings import plain
 from gossamer.training.resume.state import RunState
 
-__all__ = ["check_same_run"]
+__all__ = ["check_same_run", "with_later_settings"]
 
 # What is written and shown, how long this part of the run may take, what digests and weights stand for, and what the
 # conditions tell.
@@ -26,6 +28,25 @@ _CONDITIONS = ("threads", "processes", "device", "torch")
 # Other versions may draw another order of the documents, or other masks.
 _DRAWING = ("gossamer", "numpy")
 _SHOWN = 4
+
+
+def with_later_settings(before: dict[str, Any], settings: Any) -> dict[str, Any]:
+    """A run's settings and, where the version that wrote them had fewer, the defaults of those that came later.
+
+    settings: today's, of the run that is to go on. What it switched off as a whole stays off.
+    """
+    if not dataclasses.is_dataclass(settings):
+        return before
+    found = {
+        name: with_later_settings(value, getattr(settings, name, None)) if isinstance(value, dict) else value
+        for name, value in before.items()
+    }
+    for field in dataclasses.fields(settings):
+        if field.default is not dataclasses.MISSING:
+            found.setdefault(field.name, plain(field.default))
+        elif field.default_factory is not dataclasses.MISSING:
+            found.setdefault(field.name, plain(field.default_factory()))
+    return found
 
 
 def check_same_run(before: RunState, now: RunState, remark: Callable[[str], None]) -> None:
