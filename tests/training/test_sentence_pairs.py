@@ -295,6 +295,7 @@ PAIR = {"query": "film song", "positive": "song"}
     [
         ({}, [{"query": "film"}], r"rows:1: has no column 'positive' or .* \(it has: query\); name it"),
         ({}, [PAIR, {**PAIR, "positive": ""}], r"rows:2: the field 'positive' is ''; it must be a text"),
+        ({}, [PAIR, {**PAIR, "positive": " \n"}], r"rows:2: the field 'positive' is ' \\n'; it must be a text"),
         ({}, [{**PAIR, "score": 4.5}], r"rows:1: score is 4\.5; .* from -1 to 1"),
         ({}, [{**PAIR, "label": 2}], r"rows:1: label is 2; it must be 1 .* 0"),
         ({}, [{**PAIR, "label": 1, "score": 1.0}], r"rows:1: has a score and a label"),

@@ -120,7 +120,7 @@ def _negatives(fields: Mapping[str, Any], names: Iterable[str], where: str) -> I
 
 
 def _checked(value: Any, name: str, where: str) -> str:
-    if not is_text(value) or not value:
+    if not is_text(value) or not value.strip():
         raise InputError(f"{where}: the field {name!r} is {quote(value)}; it must be a text")
     return value
 

@@ -19,7 +19,7 @@ from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import Head, SentenceEmbedding
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, RunData, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, is_text
+from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, describe_field, is_text
 from gossamer.training.objectives.sequence_classification import read_tokens
 from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
 from gossamer.training.objectives.teacher_cache import TeacherCache, open_cache
@@ -65,10 +65,9 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
 
     def read_row(self, document: Document, text_field: str) -> LabelledRow:
         text = document.fields.get(text_field) if document.fields else "".join(document.parts)
-        if not is_text(text) or not text:
-            raise InputError(
-                f"{document.name}: the field {text_field!r} is {quote(text)}; it must be a text (data.field)"
-            )
+        if not is_text(text) or not text.strip():
+            said = describe_field(document.fields, text_field) if document.fields else f"is {quote(text)}"
+            raise InputError(f"{document.name}: the field {text_field!r} {said}; it must be a text (data.field)")
         return LabelledRow(name=document.name, text=text, label=0)
 
     def encode(
