@@ -31,3 +31,16 @@ def test_the_end_of_a_long_text_is_learnt_by_a_lengthened_model_alone(tmp_path: 
     assert "32 of 32 rows are longer than 32 tokens and were cut (batch.length)" in said
     scored = evaluate(model, ROWS)
     assert (scored.cut, scored.scores["accuracy"]) == (32, 0.5)
+
+
+def test_a_tokenizer_that_reads_less_sets_the_length_of_training_and_of_evaluation(tmp_path: Path) -> None:
+    """sentence-transformers' max_seq_length is one: what is trained is what tasks and `evaluate` read."""
+    model = gs.load(save_bare(tmp_path, "bert"))
+    assert model.tokenizer is not None
+    model.tokenizer = model.tokenizer.with_max_length(12)
+    said: list[str] = []
+    tuned, _ = finetune(model, ROWS, epochs=1, settings=SETTINGS, remark=said.append)
+    assert "32 of 32 rows are longer than 12 tokens and were cut (batch.length)" in said
+    assert evaluate(tuned, ROWS).cut == 32
+    finetune(model, ROWS, epochs=1, settings=SETTINGS, length=20, remark=said.append)
+    assert "32 of 32 rows are longer than 20 tokens and were cut (batch.length)" in said

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_compare import byte_model
 
+import gossamer as gs
 from gossamer.families import get_family
 from gossamer.models import Model
 from gossamer.models.architecture import Architecture
 from gossamer.recipes.rebuild import fit, rebuild, why_own_format
+from gossamer.recipes.student import make_student
 
 BERT = get_family("bert")
 
@@ -95,3 +97,11 @@ def test_what_is_known_of_the_old_model_goes_along() -> None:
     new.notes.append("more")
     assert model.extra_config == {"sep_token_id": [3]}
     assert model.notes == ["read with care"]
+
+
+def test_the_limit_of_the_tokenizer_stays_unless_the_length_changes() -> None:
+    model = gs.load("sample:minilm")
+    assert model.tokenizer is not None
+    model.tokenizer = model.tokenizer.with_max_length(100)
+    assert make_student(model).reading_length() == 100
+    assert gs.lengthen(model, to=1024, window=64)[0].reading_length() == 1024

@@ -63,10 +63,12 @@ def rebuild(
 
     Its weights are those of `new_weights` by name, and copies of the old ones for all others: of the same name or,
     where the old model has none, of the name `source(name)`. Format, tokenizer, settings, source, card and notes go
-    along; the tokenizer's limit is the new length.
+    along; the tokenizer's limit is the new length where that is another.
     """
     family = family_for(architecture, model.family).model_type
-    tokenizer = None if model.tokenizer is None else model.tokenizer.with_max_length(architecture.length)
+    tokenizer = model.tokenizer
+    if tokenizer is not None and architecture.length != model.architecture.length:
+        tokenizer = tokenizer.with_max_length(architecture.length)
     with torch.device("meta"):
         new = Model(architecture, family=family, tokenizer=tokenizer)
     new.extra_config = copy.deepcopy(model.extra_config)

@@ -46,7 +46,7 @@ class LabelledRows:
     ) -> tuple[LabelledBatches, tuple[str, ...]]:
         """The batches of this process, and a remark on texts that were cut."""
         assert model.architecture.head is not None
-        length, head = config.batch.length or model.architecture.length, model.architecture.head
+        length, head = config.batch.length or model.reading_length(), model.architecture.head
         head = self.objective.settle_head(head, self.all)
         model.architecture = replace(model.architecture, head=head)
         self.objective.check_batch(config.batch.rows, config.batch.tokens)
