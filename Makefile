@@ -36,10 +36,10 @@ demo: $(STAMP)  ## the main job: a real 512-token encoder reads long speeches; w
 	$(BIN)/gossamer demo $(ARGS)
 
 test: $(STAMP)  ## the tests, without those marked slow
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: $(STAMP)  ## all tests, with many more drawn examples
-	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" --hypothesis-profile=all $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow or not slow" --hypothesis-profile=all $(ARGS)
 
 # The libraries lie in a folder of their own. The sanitizers' run-time library has to be the first in the process; leaks are
 # Python's own. A report ends the process, past what pytest captures.
@@ -52,7 +52,7 @@ sanitize: $(STAMP)  ## the kernel's tests, its code compiled to stop at bad read
 	@export GOSSAMER_CPU_KERNEL_DIR='$(CURDIR)/$(SANITIZED)' ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)"; \
 	set -x; $(BIN)/python tests/kernels/cpu_sanitizers.py \
-	  && $(BIN)/python -m pytest -n $(WORKERS) --capture=sys tests/kernels tests/mutants tests/layers $(ARGS)
+	  && $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --capture=sys tests/kernels tests/mutants tests/layers $(ARGS)
 
 lint: $(STAMP)  ## ruff (lint and format) and mypy, changing nothing
 	$(BIN)/ruff check .
