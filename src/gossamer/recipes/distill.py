@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,12 +20,11 @@ from gossamer.models.model_argument import check_model
 from gossamer.recipes.finetune import Data, read_data
 from gossamer.recipes.narrow import NarrowBy, Size, Widths
 from gossamer.recipes.receipt import Receipt, conditions, describe
-from gossamer.recipes.student import Shape, describe_student, make_student
+from gossamer.recipes.student import Shape, describe_student, make_student, student_layers
 from gossamer.settings import plain_fields
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_settings
-from gossamer.training.loop import Resume
-from gossamer.training.loop import train as run
+from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher
 from gossamer.training.receipt import TrainingReceipt
@@ -92,7 +93,10 @@ def distill(
     sources, data = read_data(train, evaluate)
     with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, str(folder), settings)
-        new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
+        new, trained = train_on(
+            config, sources, model=new, origin=_origin(old, student, layers, shape, widths), resume=resume,
+            remark=remark,
+        )  # fmt: skip
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
 
@@ -120,6 +124,21 @@ def _student(
     if widths.narrower:
         asked |= widths.narrower | {"narrow": widths.by}
     return made, asked, describe_student(teacher, made, layers, shape, widths)
+
+
+def _origin(
+    teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape, widths: Widths
+) -> dict[str, str]:
+    """What the student was made of, beside the teacher, which a run knows.
+
+    Told by what was asked for: of linear maps no two machines make the same bits. A student that is given has learnt
+    already where the run goes on in the same program.
+    """
+    told = "given"
+    if given is None:
+        chosen = student_layers(layers, len(teacher.architecture.layers))
+        told = json.dumps([chosen, shape, widths.narrower, widths.by if widths.narrower else None])
+    return {"student": hashlib.sha256(told.encode()).hexdigest()}
 
 
 def _aim(objective: object, task: object, teacher: Model) -> Objective | None:

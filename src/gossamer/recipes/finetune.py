@@ -29,6 +29,7 @@ from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.data.rows import DataSources, RowSequence, as_document, check_rows, with_names
 from gossamer.training.launched import is_first_process
 from gossamer.training.loop import Resume, train_on
+from gossamer.training.material import origin_of
 from gossamer.training.objectives import LabelObjective
 from gossamer.training.receipt import TrainingReceipt
 
@@ -89,8 +90,11 @@ def finetune(
     with _folder(output) as folder:
         config = TrainingConfig.read({**fields, "output": folder}, {**changes, **settings})
         rows = read_rows(config, sources) if config.objective.columns else None
-        ready = _ready(model, own, config, rows, found, remark)
-        trained, receipt = train_on(config, sources, model=ready, labelled=rows, resume=resume, remark=remark)
+        ready, is_drawn = _ready(model, own, config, rows, found, remark if is_first_process() else _say_nothing)
+        trained, receipt = train_on(
+            config, sources, model=ready, labelled=rows, origin=origin_of(ready, has_new_head=is_drawn), resume=resume,
+            remark=remark,
+        )  # fmt: skip
         best = _best(trained, receipt, Path(folder), config.evaluation.metric)
         if measured is not None and is_first_process():
             receipt = best.receipt = _measured(model, best, receipt, own, config, rows, measured)
@@ -100,23 +104,27 @@ def finetune(
 def _ready(
     given: Model | str | Path, own: Head | None, config: TrainingConfig, rows: LabelledRows | None,
     found: LabelledColumns, remark: Callable[[str], None],
-) -> Model:  # fmt: skip
-    """A copy of the model with the head that the rows are for: its own, or a new one. rows: None of plain texts."""
+) -> tuple[Model, bool]:  # fmt: skip
+    """A copy of the model with the head that the rows are for, and whether that is drawn. rows: None of plain texts."""
     if rows is None:
         if not isinstance(own, config.objective.heads):
             raise InputError(f"the model has no head {found.head!r}, which rows with no more than a text would train")
-        return _copy(given)
+        return _copy(given), False
     objective = rows.objective
     try:
         if fits(objective, own, rows.all):
             _say_one_label(rows, remark)
-            return _copy(given)
+            return _copy(given), False
         objective.new_head(rows.train)  # which refuses rows that are all alike
     except InputError as problem:
         raise InputError(f"{rows.train[0].name}: {problem}") from None
     if isinstance(own, objective.heads):
         remark(f"the model's own head, {own.describe()}, is for other labels; a new one is drawn")
-    return with_new_head(given, objective, rows.all, config.seed)
+    return with_new_head(given, objective, rows.all, config.seed), True
+
+
+def _say_nothing(text: str) -> None:
+    """The remark of all processes but the first."""
 
 
 def _say_one_label(rows: LabelledRows, remark: Callable[[str], None]) -> None:
