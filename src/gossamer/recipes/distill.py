@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from gossamer.models.checks import require
 from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassification, TokenClassification
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.finetune import Data, read_data
+from gossamer.recipes.finetune import Data, output_folder, read_data
 from gossamer.recipes.narrow import NarrowBy, Size, Widths
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.recipes.student import Shape, describe_student, make_student, student_layers
@@ -91,8 +90,8 @@ def distill(
         cache=kept,
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
-    with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):
-        config = _config(learnt, data, epochs, str(folder), settings)
+    with output_folder(output) as folder, _taught_by(old, new):
+        config = _config(learnt, data, epochs, folder, settings)
         new, trained = train_on(
             config, sources, model=new, origin=_origin(old, student, layers, shape, widths), resume=resume,
             remark=remark,

@@ -33,7 +33,7 @@ from gossamer.training.material import origin_of
 from gossamer.training.objectives import LabelObjective
 from gossamer.training.receipt import TrainingReceipt
 
-__all__ = ["NOTHING", "Data", "finetune", "first_row", "read_data"]
+__all__ = ["NOTHING", "Data", "finetune", "first_row", "output_folder", "read_data"]
 
 Data = str | Path | Sequence[str | Path] | RowSequence
 """A file, several files, or rows in memory."""
@@ -87,7 +87,7 @@ def finetune(
         "seed": seed,
         "evaluation": {"every": None if evaluate is None else "epoch", "metric": metric, "patience": patience},
     }
-    with _folder(output) as folder:
+    with output_folder(output) as folder:
         config = TrainingConfig.read({**fields, "output": folder}, {**changes, **settings})
         rows = read_rows(config, sources) if config.objective.columns else None
         ready, is_drawn = _ready(model, own, config, rows, found, remark if is_first_process() else _say_nothing)
@@ -170,7 +170,8 @@ def first_row(settings: Mapping[str, Any], sources: DataSources) -> tuple[str, M
     return first.name, first.fields
 
 
-def _folder(output: str | Path | None) -> AbstractContextManager[str]:
+def output_folder(output: str | Path | None) -> AbstractContextManager[str]:
+    """The folder that is named, or one for as long as it is needed; InputError where several processes need one."""
     if output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("output is None, but several processes train together; name a folder that all of them see")
     return TemporaryDirectory(prefix="gossamer-") if output is None else nullcontext(str(output))
