@@ -302,3 +302,33 @@ def test_each_process_evaluates_by_itself(classifier: Model, monkeypatch: pytest
     device = torch.device("cuda:1")
     assert Processes.alone(device).device == device
     assert Processes.alone(device).total(1.5, 2) == [1.5, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"settings": None}, r"^settings is none; it must be a mapping of fields of a TrainingConfig"),
+        ({"settings": ["epochs=1"]}, r"^settings is \['epochs=1'\]; it must be a mapping"),
+        ({"settings": {1: 2}}, r"^settings is \{1: 2\}; it must be a mapping"),
+        ({"columns": ["text"]}, r"^columns is \['text'\]; it must be a mapping of names, such as \{'text': 'review'\}"),
+        ({"columns": "text"}, r"^columns is 'text'; it must be a mapping"),
+        ({"columns": None}, r"^columns is none; it must be a mapping"),
+        ({"columns": {"text": 1}}, r"^columns is \{'text': 1\}; it must be a mapping"),
+        ({"head": ["x"]}, r"^head is \['x'\]; it must be one of 'question-answering', "),
+        ({"labels": "ham"}, r"^labels is 'ham'; it must be a list of names, or None for those of the rows$"),
+        ({"labels": 2}, r"^labels is 2; it must be a list of names"),
+        ({"train": None}, r"^train is none; it must be a file, a list of files, or a sequence of dicts$"),
+        ({"train": 3}, r"^train is 3; give a sequence of dicts"),
+        ({"output": 3}, r"^output is 3; it must be a folder, or None$"),
+    ],
+)
+def test_an_argument_of_another_kind_is_one_line(classifier: Model, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"(?i){message}"):
+        finetune(classifier, **{"train": TEXTS, **given})
+
+
+def test_evaluate_names_its_own_arguments(classifier: Model) -> None:
+    with pytest.raises(InputError, match=r"(?i)^data is none; it must be a file"):
+        evaluate(classifier, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^columns is 'text'; it must be a mapping"):
+        evaluate(classifier, TEXTS, columns="text")  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ def evaluate(
             "the model needs a tokenizer and a head for labels, answers, vectors or tokens; train one (gossamer "
             "finetune)"
         )
-    sources, changes = read_data(data, None)
+    sources, changes = read_data(data, None, "data")
     found = find_columns(*first_row(changes, sources), None, head, columns, own_only=True)
     objective = read_settings(cast(Any, Objective), found.objective, "objective")
     tokens = model.reading_length() if length is None else length
