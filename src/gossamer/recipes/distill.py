@@ -92,10 +92,8 @@ def distill(
     sources, data = read_data(train, evaluate)
     with output_folder(output) as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, folder, settings)
-        new, trained = train_on(
-            config, sources, model=new, origin=_origin(old, student, layers, shape, widths), resume=resume,
-            remark=remark,
-        )  # fmt: skip
+        origin = _origin(old, student, layers, shape, widths)
+        new, trained = train_on(config, sources, model=new, origin=origin, resume=resume, remark=remark)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
 
