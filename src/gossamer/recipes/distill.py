@@ -92,8 +92,7 @@ def distill(
     sources, data = read_data(train, evaluate)
     with output_folder(output) as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, folder, settings)
-        origin = _origin(old, student, layers, shape, widths)
-        new, trained = train_on(config, sources, model=new, origin=origin, resume=resume, remark=remark)
+        new, trained = train_on(config, sources, model=new, origin=_origin(old, asked), resume=resume, remark=remark)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
 
@@ -123,18 +122,14 @@ def _student(
     return made, asked, describe_student(teacher, made, layers, shape, widths)
 
 
-def _origin(
-    teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape, widths: Widths
-) -> dict[str, str]:
+def _origin(teacher: Model, asked: Mapping[str, Any]) -> dict[str, str]:
     """What the student was made of, beside the teacher, which a run knows.
 
-    Told by what was asked for: of linear maps no two machines make the same bits. A student that is given has learnt
-    already where the run goes on in the same program.
+    Told by what was asked for: of linear maps no two machines make the same bits. Nothing was of a student that is
+    given, which has learnt already where the run goes on in the same program.
     """
-    told = "given"
-    if given is None:
-        chosen = student_layers(layers, len(teacher.architecture.layers))
-        told = json.dumps([chosen, shape, widths.narrower, widths.by if widths.narrower else None])
+    layers = {"layers": student_layers(asked["layers"], len(teacher.architecture.layers))} if asked else {}
+    told = json.dumps({**asked, **layers}, sort_keys=True)
     return {"student": hashlib.sha256(told.encode()).hexdigest()}
 
 
