@@ -17,6 +17,7 @@ from gossamer.models.heads import QuestionAnswering, SequenceClassification, Tok
 from gossamer.recipes import finetune
 from gossamer.recipes.evaluate import evaluate
 from gossamer.training.data.rows import DataSources
+from gossamer.training.processes import Processes
 
 QUICK: dict[str, Any] = {"journal.live": False, "threads": 1, "steps": 2, "epochs": None, "schedule.warmup": 0}
 
@@ -259,3 +260,75 @@ def test_a_real_model_learns_a_task(tmp_path: Path, minilm: Path) -> None:
     labels = gs.task("classify", model)(["an excellent book", "a terrible book"]).labels
     assert [one[0].label for one in labels] == ["good", "bad"]
     assert json.dumps(receipt.to_dict())
+
+
+def test_the_first_process_alone_says_that_a_head_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = SequenceClassification(labels=("a", "b"), problem_type="single_label_classification")
+    model = save_bare(tmp_path, "bert", labels)
+    for rank, count in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        notes: list[str] = []
+        tuned(model, TEXTS, remark=notes.append)
+        assert len([note for note in notes if "a new one is drawn" in note]) == count
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    head = SequenceClassification(labels=("film", "song"), problem_type="single_label_classification")
+    return gs.load(save_bare(tmp_path_factory.mktemp("classifier"), "bert", head))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch": -1}, r"^batch is -1; it must be a whole number of rows, 1 or more$"),
+        ({"batch": 0}, r"^batch is 0; it must be a whole number of rows"),
+        ({"batch": "4"}, r"^batch is '4'; it must be a whole number of rows"),
+        ({"length": 0}, r"^length is 0; it must be a whole number of tokens from 1 to 32, all that the model can"),
+        ({"length": 100_000}, r"^length is 100000; it must be a whole number of tokens from 1 to 32"),
+        ({"length": 4.5}, r"^length is 4\.5; it must be"),
+        ({"length": True}, r"^length is [Tt]rue; it must be"),
+    ],
+)
+def test_what_evaluates_nothing_is_refused(classifier: Model, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate(classifier, TEXTS, **given)
+
+
+def test_each_process_evaluates_by_itself(classifier: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the device that the model is on, whichever that is, joining none of the others."""
+    monkeypatch.setattr(Processes, "__init__", None)
+    assert evaluate(classifier, TEXTS).rows == len(TEXTS)
+    device = torch.device("cuda:1")
+    assert Processes.alone(device).device == device
+    assert Processes.alone(device).total(1.5, 2) == [1.5, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"settings": None}, r"^settings is none; it must be a mapping of fields of a TrainingConfig"),
+        ({"settings": ["epochs=1"]}, r"^settings is \['epochs=1'\]; it must be a mapping"),
+        ({"settings": {1: 2}}, r"^settings is \{1: 2\}; it must be a mapping"),
+        ({"columns": ["text"]}, r"^columns is \['text'\]; it must be a mapping of names, such as \{'text': 'review'\}"),
+        ({"columns": "text"}, r"^columns is 'text'; it must be a mapping"),
+        ({"columns": None}, r"^columns is none; it must be a mapping"),
+        ({"columns": {"text": 1}}, r"^columns is \{'text': 1\}; it must be a mapping"),
+        ({"head": ["x"]}, r"^head is \['x'\]; it must be one of 'question-answering', "),
+        ({"labels": "ham"}, r"^labels is 'ham'; it must be a list of names, or None for those of the rows$"),
+        ({"labels": 2}, r"^labels is 2; it must be a list of names"),
+        ({"train": None}, r"^train is none; it must be a file, a list of files, or a sequence of dicts$"),
+        ({"train": 3}, r"^train is 3; give a sequence of dicts"),
+        ({"output": 3}, r"^output is 3; it must be a folder, or None$"),
+    ],
+)
+def test_an_argument_of_another_kind_is_one_line(classifier: Model, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"(?i){message}"):
+        finetune(classifier, **{"train": TEXTS, **given})
+
+
+def test_evaluate_names_its_own_arguments(classifier: Model) -> None:
+    with pytest.raises(InputError, match=r"(?i)^data is none; it must be a file"):
+        evaluate(classifier, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^columns is 'text'; it must be a mapping"):
+        evaluate(classifier, TEXTS, columns="text")  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ from tiny_pairs import byte_pairs_config
 from tiny_runs import checkpoints, decoder_config, encoder_config, journal, llama_config, tensors, write_text
 
 import gossamer as gs
+from gossamer.models import SequenceClassification as Labels
 from gossamer.training.config import TrainingConfig
 from gossamer.training.loop import train
 from gossamer.training.material import gather
@@ -217,6 +218,16 @@ def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], 
     assert gs.load(folder / f"{parallel}{kind}" / "best").architecture == gs.load(one / "best").architecture
 
 
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_the_first_of_two_processes_measures_alone(pair: tuple[Path, dict[str, Any]], parallel: str) -> None:
+    """It reads all held-out rows by itself, while the other has gone on."""
+    folder, _ = pair
+    one, two = (json.loads((folder / f"{name}-finetuned" / "receipt.json").read_text()) for name in ("one", parallel))
+    scores = [told["comparison"]["rows"][-1] for told in (one, two)]
+    assert "accuracy, mean of 12 held-out rows" in scores[0]["name"]
+    assert scores[0] == scores[1]
+
+
 @pytest.mark.parametrize("kind", ["", "-masked"])
 def test_two_processes_learn_the_same_from_a_teacher(pair: tuple[Path, dict[str, Any]], kind: str) -> None:
     folder, told = pair
@@ -318,3 +329,6 @@ def test_several_processes_name_a_folder_that_all_see(monkeypatch: pytest.Monkey
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(gs.InputError, match=r"^output is None, but several processes train together; name a folder"):
         gs.finetune(save_bare(tmp_path, "bert"), [{"text": "film", "label": one} for one in ("a", "b")])
+    labels = Labels(labels=("film", "song"), problem_type="single_label_classification")
+    with pytest.raises(gs.InputError, match=r"^output is None, but several processes train together; name a folder"):
+        gs.distill(save_bare(tmp_path / "teacher", "bert", labels), [{"text": "film", "label": "film"}] * 2)

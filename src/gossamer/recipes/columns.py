@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gossamer.checks import require
 from gossamer.errors import InputError, quote
 from gossamer.models.heads import Head
 from gossamer.training.objectives.pair_rows import ANCHORS, POSITIVES, says_alike
@@ -98,12 +99,14 @@ def is_trained(head: Head) -> bool:
 
 def check_head(head: object) -> None:
     """InputError for a head that rows are not learnt by."""
-    if head is not None and head not in _NEEDED:
+    if head is not None and (not isinstance(head, str) or head not in _NEEDED):
         raise InputError(f"head is {quote(head)}; it must be one of {', '.join(map(repr, _NEEDED))}, or None")
 
 
 def called_columns(where: str, fields: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, str]:
     """What each column that is there is called."""
+    is_mapping = isinstance(named, Mapping) and all(isinstance(name, str) for name in (*named, *named.values()))
+    require(is_mapping, "columns", named, "a mapping of names, such as {'text': 'review'}")
     for ours, theirs in named.items():
         if ours not in COLUMNS:
             raise InputError(f"columns names {quote(ours)}; it must be one of {', '.join(map(repr, COLUMNS))}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -15,15 +16,14 @@ from gossamer.models.checks import require
 from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassification, TokenClassification
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.finetune import Data, read_data
+from gossamer.recipes.finetune import Data, output_folder, read_data
 from gossamer.recipes.narrow import NarrowBy, Size, Widths
 from gossamer.recipes.receipt import Receipt, conditions, describe
-from gossamer.recipes.student import Shape, describe_student, make_student
+from gossamer.recipes.student import Shape, describe_student, make_student, student_layers
 from gossamer.settings import plain_fields
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_settings
-from gossamer.training.loop import Resume
-from gossamer.training.loop import train as run
+from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher
 from gossamer.training.receipt import TrainingReceipt
@@ -90,9 +90,9 @@ def distill(
         cache=kept,
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
-    with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):
-        config = _config(learnt, data, epochs, str(folder), settings)
-        new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
+    with output_folder(output) as folder, _taught_by(old, new):
+        config = _config(learnt, data, epochs, folder, settings)
+        new, trained = train_on(config, sources, model=new, origin=_origin(old, asked), resume=resume, remark=remark)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     return new, new.receipt
 
@@ -120,6 +120,17 @@ def _student(
     if widths.narrower:
         asked |= widths.narrower | {"narrow": widths.by}
     return made, asked, describe_student(teacher, made, layers, shape, widths)
+
+
+def _origin(teacher: Model, asked: Mapping[str, Any]) -> dict[str, str]:
+    """What the student was made of, beside the teacher, which a run knows.
+
+    Told by what was asked for: of linear maps no two machines make the same bits. Nothing was of a student that is
+    given, which has learnt already where the run goes on in the same program.
+    """
+    layers = {"layers": student_layers(asked["layers"], len(teacher.architecture.layers))} if asked else {}
+    told = json.dumps({**asked, **layers}, sort_keys=True)
+    return {"student": hashlib.sha256(told.encode()).hexdigest()}
 
 
 def _aim(objective: object, task: object, teacher: Model) -> Objective | None:

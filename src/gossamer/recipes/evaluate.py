@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from gossamer.checks import is_whole, require, require_whole
 from gossamer.errors import InputError
 from gossamer.models.heads import Head
 from gossamer.models.model import Model
@@ -58,27 +59,32 @@ def evaluate(
     Texts with labels and pairs are cut there (`Scores.cut` counts them), as in training, while the tasks read them
     whole in passes; contexts of questions and the texts of a language model are read to their ends, in windows.
 
-    Raises InputError for rows that lack what the head needs, labels that the model does not have, and no rows.
+    Raises InputError for a batch or length that will not do, rows that lack what the head needs, labels that the model
+    does not have, and no rows.
     """
     head, tokenizer = check_model(model).architecture.head, model.tokenizer
+    require_whole("batch", batch, of="rows")
+    most = model.architecture.length
+    allowed = f"a whole number of tokens from 1 to {most}, all that the model can read at once, or None"
+    require(length is None or is_whole(length, 1, most), "length", length, allowed)
     if head is None or tokenizer is None or not is_trained(head):
         raise InputError(
             "the model needs a tokenizer and a head for labels, answers, vectors or tokens; train one (gossamer "
             "finetune)"
         )
-    sources, changes = read_data(data, None)
+    sources, changes = read_data(data, None, "data")
     found = find_columns(*first_row(changes, sources), None, head, columns, own_only=True)
     objective = read_settings(cast(Any, Objective), found.objective, "objective")
-    most = length or model.reading_length()
+    tokens = model.reading_length() if length is None else length
     named = changes["data.train"]
     inputs = (named,) if isinstance(named, str) else named
     if isinstance(objective, RowObjective):
         documents = sources.documents(inputs, field=None)
-        read = _rows(objective, documents, found, tokenizer, head, most, batch)
+        read = _rows(objective, documents, found, tokenizer, head, tokens, batch)
     else:
         documents = sources.documents(inputs, field=found.text)
-        read = _texts(cast(LanguageObjective, objective), documents, tokenizer, most, batch)
-    processes = Processes("ddp", cast(Any, next(model.parameters()).device.type))
+        read = _texts(cast(LanguageObjective, objective), documents, tokenizer, tokens, batch)
+    processes = Processes.alone(next(model.parameters()).device)
     told = measure(objective, model, model, read.batches, processes, "float32")
     can_tell = objective.directions(model)  # bits per byte are nothing that a masked language model has
     scores = {name: value for name, value in told.scores.items() if value is not None or name in can_tell}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from typing import Any
 from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import load
 from gossamer.checkpoints.new_heads import own_head
+from gossamer.checks import require
 from gossamer.errors import InputError, quote
 from gossamer.models.heads import Head
 from gossamer.models.model import Model
@@ -26,13 +28,14 @@ from gossamer.recipes.tuned_receipt import TunedReceipt, measured_receipt
 from gossamer.text import Document, read_documents
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data.labelled import LabelledRows, read_rows
-from gossamer.training.data.rows import DataSources, RowSequence, as_document, check_rows, with_names
+from gossamer.training.data.rows import DataSources, RowSequence, as_document, with_names
 from gossamer.training.launched import is_first_process
 from gossamer.training.loop import Resume, train_on
+from gossamer.training.material import origin_of
 from gossamer.training.objectives import LabelObjective
 from gossamer.training.receipt import TrainingReceipt
 
-__all__ = ["NOTHING", "Data", "finetune", "first_row", "read_data"]
+__all__ = ["NOTHING", "Data", "finetune", "first_row", "output_folder", "read_data"]
 
 Data = str | Path | Sequence[str | Path] | RowSequence
 """A file, several files, or rows in memory."""
@@ -68,10 +71,10 @@ def finetune(
     whether the model is measured before and after, in the receipt's `comparison`; settings of `gossamer.compare`, such
     as {"latency": False}, say how.
 
-    Raises InputError, before anything is computed, for rows that lack a column, labels of several kinds, tags that are
-    not as many as tokens, one class only, and no rows.
+    Raises InputError, before anything is computed, for arguments of another kind, rows that lack a column, labels of
+    several kinds, tags that are not as many as tokens, one class only, and no rows.
     """
-    check_head(head)
+    _check_kinds(head, labels, settings)
     measured = read_measure(measure)
     own = check_model(model).architecture.head if not isinstance(model, str | Path) else own_head(model)
     sources, changes = read_data(train, evaluate)
@@ -86,37 +89,53 @@ def finetune(
         "seed": seed,
         "evaluation": {"every": None if evaluate is None else "epoch", "metric": metric, "patience": patience},
     }
-    with _folder(output) as folder:
+    with output_folder(output) as folder:
         config = TrainingConfig.read({**fields, "output": folder}, {**changes, **settings})
         rows = read_rows(config, sources) if config.objective.columns else None
-        ready = _ready(model, own, config, rows, found, remark)
-        trained, receipt = train_on(config, sources, model=ready, labelled=rows, resume=resume, remark=remark)
+        ready, is_drawn = _ready(model, own, config, rows, found, remark if is_first_process() else _say_nothing)
+        trained, receipt = train_on(
+            config, sources, model=ready, labelled=rows, origin=origin_of(ready, has_new_head=is_drawn), resume=resume,
+            remark=remark,
+        )  # fmt: skip
         best = _best(trained, receipt, Path(folder), config.evaluation.metric)
         if measured is not None and is_first_process():
             receipt = best.receipt = _measured(model, best, receipt, own, config, rows, measured)
         return best, receipt
 
 
+def _check_kinds(head: object, labels: object, settings: object) -> None:
+    check_head(head)
+    are_fields = isinstance(settings, Mapping) and all(isinstance(name, str) for name in settings)
+    allowed = "a mapping of fields of a TrainingConfig, such as {'steps': 100}"
+    require(are_fields, "settings", settings, allowed)
+    are_names = isinstance(labels, Iterable) and not isinstance(labels, str | Mapping)
+    require(labels is None or are_names, "labels", labels, "a list of names, or None for those of the rows")
+
+
 def _ready(
     given: Model | str | Path, own: Head | None, config: TrainingConfig, rows: LabelledRows | None,
     found: LabelledColumns, remark: Callable[[str], None],
-) -> Model:  # fmt: skip
-    """A copy of the model with the head that the rows are for: its own, or a new one. rows: None of plain texts."""
+) -> tuple[Model, bool]:  # fmt: skip
+    """A copy of the model with the head that the rows are for, and whether that is drawn. rows: None of plain texts."""
     if rows is None:
         if not isinstance(own, config.objective.heads):
             raise InputError(f"the model has no head {found.head!r}, which rows with no more than a text would train")
-        return _copy(given)
+        return _copy(given), False
     objective = rows.objective
     try:
         if fits(objective, own, rows.all):
             _say_one_label(rows, remark)
-            return _copy(given)
+            return _copy(given), False
         objective.new_head(rows.train)  # which refuses rows that are all alike
     except InputError as problem:
         raise InputError(f"{rows.train[0].name}: {problem}") from None
     if isinstance(own, objective.heads):
         remark(f"the model's own head, {own.describe()}, is for other labels; a new one is drawn")
-    return with_new_head(given, objective, rows.all, config.seed)
+    return with_new_head(given, objective, rows.all, config.seed), True
+
+
+def _say_nothing(text: str) -> None:
+    """The remark of all processes but the first."""
 
 
 def _say_one_label(rows: LabelledRows, remark: Callable[[str], None]) -> None:
@@ -131,14 +150,17 @@ def _copy(given: Model | str | Path) -> Model:
     return load(given, dtype="float32") if isinstance(given, str | Path) else copy.deepcopy(given).float()
 
 
-def read_data(train: Data, evaluate: Data | float | None) -> tuple[DataSources, dict[str, Any]]:
-    """The rows in memory; and the settings that name rows and files, or tell how many rows are held out."""
+def read_data(train: Data, evaluate: Data | float | None, name: str = "train") -> tuple[DataSources, dict[str, Any]]:
+    """The rows in memory; and the settings that name rows and files, or tell how many rows are held out.
+
+    name: what the first argument is called where it is refused.
+    """
+    require(train is not None, name, train, "a file, a list of files, or a sequence of dicts")
     is_held_out = type(evaluate) in (int, float)
     other: Any = None if is_held_out else evaluate
     files = {"data.train": _files(train), "evaluation.data": _files(other)}
     rows, others = None if files["data.train"] else train, None if files["evaluation.data"] else other
-    check_rows("train", "" if rows is None and not files["data.train"] else rows)
-    sources = DataSources(rows=with_names("train", rows), evaluation_rows=with_names("evaluate", others))
+    sources = DataSources(rows=with_names(name, rows), evaluation_rows=with_names("evaluate", others))
     held_out = {"evaluation.held_out": evaluate} if is_held_out else {}
     return sources, {path: names for path, names in files.items() if names} | sources.changes | held_out
 
@@ -162,9 +184,11 @@ def first_row(settings: Mapping[str, Any], sources: DataSources) -> tuple[str, M
     return first.name, first.fields
 
 
-def _folder(output: str | Path | None) -> AbstractContextManager[str]:
+def output_folder(output: str | Path | None) -> AbstractContextManager[str]:
+    """The folder that is named, or one for as long as it is needed; InputError where several processes need one."""
     if output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("output is None, but several processes train together; name a folder that all of them see")
+    require(isinstance(output, str | PathLike | None), "output", output, "a folder, or None")
     return TemporaryDirectory(prefix="gossamer-") if output is None else nullcontext(str(output))
 
 

@@ -15,7 +15,7 @@ from gossamer.models.checks import require
 from gossamer.models.heads import DenseLayer, SentenceEmbedding
 from gossamer.models.model import Model
 from gossamer.recipes.narrow_maps import blocks_of, chosen_columns, hidden_map, inner_maps, mapped, through
-from gossamer.recipes.narrow_states import fit_norms, read_tokens, second_moments
+from gossamer.recipes.narrow_states import fit_norms, sample_batch, second_moments
 from gossamer.recipes.rebuild import rebuild
 
 __all__ = ["NarrowBy", "Size", "Widths", "describe_widths", "narrow"]
@@ -68,7 +68,7 @@ def narrow(model: Model, widths: Widths) -> Model:
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     maps = _layer_maps(weights, old, widths)
     if widths.hidden_size is not None:
-        batch = read_tokens(model, widths.texts)
+        batch = sample_batch(model, widths.texts)
         maps |= _hidden_maps(model, weights, widths, batch)
     new = {name: mapped(name, tensor, maps) for name, tensor in weights.items()}
     architecture = _described(old, maps, widths)

@@ -23,7 +23,7 @@ from gossamer.models.model import Model
 from gossamer.recipes.narrow_maps import sides_of, through
 from gossamer.text.speeches import speeches
 
-__all__ = ["fit_norms", "read_tokens", "second_moments"]
+__all__ = ["fit_norms", "sample_batch", "second_moments"]
 
 TEXTS = 32
 """How many texts are read, or rows of drawn ids."""
@@ -35,7 +35,7 @@ Norm = LayerNorm | RMSNorm
 Inputs = Mapping[str, Tensor]
 
 
-def read_tokens(model: Model, texts: Sequence[str] | None) -> dict[str, Tensor]:
+def sample_batch(model: Model, texts: Sequence[str] | None) -> dict[str, Tensor]:
     """A batch of the first texts, of shipped speeches, or of ids that are drawn where there is no tokenizer.
 
     Raises InputError for texts that are none, and for texts without a tokenizer.

@@ -90,7 +90,7 @@ def _values(rows: LabelledRows, model: Model, config: TrainingConfig, name: str)
     if getattr(objective, "class_weights", None) is not None:  # which are of the loss alone
         objective = dataclasses.replace(objective, class_weights=None)  # type: ignore[call-arg]
     head = objective.settle_head(head, rows.all)
-    length, processes = config.batch.length or model.reading_length(), Processes("ddp", "cpu")
+    length, processes = config.batch.length or model.reading_length(), Processes.alone(torch.device("cpu"))
     values = []
     for row in rows.held_out:
         examples = objective.encode([row], tokenizer, length, head, control_tokens=config.data.control_tokens)

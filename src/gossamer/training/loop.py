@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -62,15 +62,19 @@ def train(
 
 def train_on(
     settings: TrainingConfig, sources: DataSources, *, model: Model | None, labelled: LabelledRows | None = None,
-    resume: Resume = "auto", remark: Callable[[str], None] = lambda text: None,
+    origin: Mapping[str, str] | None = None, resume: Resume = "auto",
+    remark: Callable[[str], None] = lambda text: None,
 ) -> tuple[Model, TrainingReceipt]:  # fmt: skip
-    """As `train`, of settings that are read. labelled: the rows that they name, where somebody has read them."""
+    """As `train`, of settings that are read. labelled: the rows that they name, where somebody has read them.
+
+    origin: what the model was made of, by its SHA-256: a run does not go on with one that was made of something else.
+    """
     if resume not in get_args(Resume):
         raise InputError(f"resume is {quote(resume)}; it must be one of {', '.join(map(repr, get_args(Resume)))}")
     with threads_of(settings.threads), torch.enable_grad():
         processes = Processes(settings.parallel, settings.device)
         with only_run(settings, processes), _generators_kept(processes.device), processes.quiet():
-            material = gather(settings, model, processes, sources, labelled)
+            material = gather(settings, model, processes, sources, labelled, origin)
             try:
                 with closing(Run(settings, material, processes, resume, remark)) as run:
                     with listening() as request:

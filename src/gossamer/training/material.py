@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from gossamer.training.data.token_batches import Batches, open_tokens
 from gossamer.training.journal.journal import find_tensorboard
 from gossamer.training.objectives import BatchSource, LanguageObjective
 from gossamer.training.objectives.labels import LabelledRow
+from gossamer.training.objectives.teacher import digest_of_weights
 from gossamer.training.optimization.adapters import adapted_maps
 from gossamer.training.processes import Processes
 from gossamer.training.resume.state import newest_checkpoint
@@ -38,6 +39,7 @@ __all__ = [
     "check_words",
     "gather",
     "how_many_steps",
+    "origin_of",
     "trained_names",
 ]
 
@@ -59,28 +61,31 @@ _FOLDERS = ("checkpoints", "tensorboard")
 class Material:
     """A model of float32 weights, the tokenizer that its data are made with, and the batches of this process.
 
-    notes: what is to be said of the data.
+    notes: what is to be said of the data. origin: what the model was made of, by its SHA-256, where that is known.
     """
 
     model: Model
     tokenizer: Tokenizer
     batches: BatchSource
     notes: tuple[str, ...] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 def gather(
     config: TrainingConfig, model: Model | None, processes: Processes, sources: DataSources = FILES,
-    labelled: LabelledRows | None = None,
+    labelled: LabelledRows | None = None, origin: Mapping[str, str] | None = None,
 ) -> Material:  # fmt: skip
     """Load or draw the model, open or make its data; InputError where any of it does not fit the rest.
 
-    labelled: the rows that the config names, where they are read.
+    labelled: the rows that the config names, where they are read. origin: `Material.origin` of a model that is given.
     """
     _check_rows(config, processes)
     sources.check("data.train", config.data.inputs)
     sources.check("evaluation.data", config.evaluation.inputs)
     rows = labelled or (read_rows(config, sources) if config.objective.columns else None)
     given = model if model is not None else _model(config, [] if rows is None else rows.all)
+    if model is None and given is not None and config.model is not None:
+        origin = origin_of(given, has_new_head=config.model.new_head)
     tokenizer = _tokenizer(config, given)
     if given is None:
         given = _fresh(config, tokenizer)
@@ -97,7 +102,13 @@ def gather(
         batches, notes = rows.batches(config, given, tokenizer, processes)
     check_metric(config.objective, config.evaluation.metric, given)
     config.objective.attach(given, config.seed, processes.count)
-    return Material(model=given, tokenizer=tokenizer, batches=batches, notes=notes)
+    return Material(model=given, tokenizer=tokenizer, batches=batches, notes=notes, origin=origin or {})
+
+
+def origin_of(model: Model, *, has_new_head: bool) -> dict[str, str]:
+    """What a model was made of: its weights, without those of a head that was drawn, which the run's seed tells."""
+    weights = {name: one for name, one in model.state_dict().items() if not (has_new_head and name.startswith("head."))}
+    return {"model": digest_of_weights(weights)}
 
 
 def _token_batches(

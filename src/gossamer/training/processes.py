@@ -38,6 +38,13 @@ class Processes:
         self.count = self._accelerator.num_processes
         self.sharded = self.count > 1 and (parallel == "fsdp2" or _launched_for_fsdp2())
 
+    @classmethod
+    def alone(cls, device: torch.device) -> Processes:
+        """This process by itself, whatever was started beside it: for a reading that the others take no part in."""
+        one = cls.__new__(cls)
+        one.device, one.rank, one.count, one.sharded = device, 0, 1, False
+        return one
+
     @property
     def first(self) -> bool:
         """Whether this is the process that writes files."""

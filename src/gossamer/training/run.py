@@ -67,7 +67,7 @@ class Run:
         self.config, self.processes, self.batches = config, processes, material.batches
         self.output, self.model = Path(config.output), material.model
         self.notes: list[str] = []
-        self._say = remark
+        self._say, self._origin = remark, material.origin
         self.steps = how_many_steps(config, self.batches)
         self._schedule = config.schedule_of(self.steps or 1)
         self._architecture = self.model.architecture
@@ -315,7 +315,7 @@ class Run:
             raise InputError(f"{self._folder}: holds no whole checkpoint to go on from; begin with resume='auto'")
         now = RunState(
             step=0, config=config.to_dict(), architecture=self._adapted.to_dict(), data=self.batches.digest,
-            conditions=conditions, beside=config.objective.identity(self.model),
+            conditions=conditions, beside={**self._origin, **config.objective.identity(self.model)},
         )  # fmt: skip
         if found is None:
             return now, {}

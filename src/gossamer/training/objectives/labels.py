@@ -32,6 +32,7 @@ __all__ = [
     "is_text",
     "label_name",
     "label_number",
+    "number_from_cell",
     "padded",
     "sorted_labels",
 ]
@@ -208,6 +209,14 @@ def from_cell(value: Any) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
+        return value
+
+
+def number_from_cell(value: Any) -> Any:
+    """The number that a table's cell holds as a text; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
         return value
 
 

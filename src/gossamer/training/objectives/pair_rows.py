@@ -15,7 +15,7 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import is_finite
 from gossamer.text import Document
-from gossamer.training.objectives.labels import Example, LabelledRow, from_cell, is_text, padded
+from gossamer.training.objectives.labels import Example, LabelledRow, from_cell, is_text, number_from_cell, padded
 
 __all__ = ["ANCHORS", "POSITIVES", "PairColumns", "PairExample", "PairRow", "collate_pairs", "read_pair", "says_alike"]
 
@@ -80,7 +80,7 @@ def read_pair(document: Document, columns: PairColumns) -> PairRow:
 
 def says_alike(label: Any) -> bool:
     """Whether a label says if two texts mean the same: 1 or 0, true or false; null says nothing."""
-    number = _number(label)
+    number = number_from_cell(label)
     return label is None or isinstance(number, bool) or (isinstance(number, int | float) and number in (0, 1))
 
 
@@ -129,22 +129,14 @@ def _said(score: Any, label: Any, where: str) -> float | bool | None:
     if score is not None and label is not None:
         raise InputError(f"{where}: has a score and a label; leave one of the columns out")
     if score is not None:
-        number = _number(score)
+        number = number_from_cell(score)
         if not is_finite(number) or not -1 <= number <= 1:
             raise InputError(f"{where}: score is {quote(score)}; it must be a cosine, from -1 to 1: divide by the most")
         return float(number)
     if label is None:
         return None
     if says_alike(label):
-        return bool(_number(label))
+        return bool(number_from_cell(label))
     raise InputError(
         f"{where}: label is {quote(label)}; it must be 1 where both mean the same, 0 where not; a likeness is a score"
     )
-
-
-def _number(value: Any) -> Any:
-    """A number that a table's cell holds as a text; anything else as it is."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value

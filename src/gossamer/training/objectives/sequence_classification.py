@@ -29,6 +29,7 @@ from gossamer.training.objectives.labels import (
     is_label,
     is_text,
     label_number,
+    number_from_cell,
     sorted_labels,
 )
 
@@ -225,20 +226,12 @@ class _Targets:
         return wanted
 
     def _numbers(self, row: LabelledRow, several: list[Any]) -> np.ndarray:
-        numbers = list(map(_number, several))
+        numbers = list(map(number_from_cell, several))
         if len(numbers) != self.head.outputs or not all(map(_is_float32, numbers)):
             count = "a number" if self.head.outputs == 1 else f"{self.head.outputs} numbers"
             allowed = f"{count} that float32 holds, to be predicted"
             raise InputError(f"{row.name}: its label is {quote(row.label)}; it must be {allowed}")
         return np.array(numbers, dtype=np.float32)
-
-
-def _number(label: Any) -> Any:
-    """A number that a table's cell holds as a text; anything else as it is."""
-    try:
-        return float(label) if isinstance(label, str) else label
-    except ValueError:
-        return label
 
 
 def _is_float32(value: object) -> bool:

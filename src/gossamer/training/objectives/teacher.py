@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from gossamer.checkpoints import load
 from gossamer.errors import InputError
@@ -16,7 +18,7 @@ from gossamer.models.checks import require
 from gossamer.text.encoding import fingerprint
 from gossamer.training.objectives.teacher_cache import CachedOutputs
 
-__all__ = ["Teacher", "check_teacher", "digest_of_model", "find_teacher", "teacher_of"]
+__all__ = ["Teacher", "check_teacher", "digest_of_model", "digest_of_weights", "find_teacher", "teacher_of"]
 
 _PLACE = "distillation_teacher"
 
@@ -65,10 +67,15 @@ def find_teacher(student: Model, name: str | None) -> Teacher:
 
 def digest_of_model(model: Model) -> str:
     """SHA-256 of what a model computes with: its description and its weights."""
-    digest = hashlib.sha256(json.dumps(model.architecture.to_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    return digest_of_weights(model.state_dict(), json.dumps(model.architecture.to_dict(), sort_keys=True))
+
+
+def digest_of_weights(weights: Mapping[str, Tensor], description: str = "") -> str:
+    """SHA-256 of a description and of tensors by their names."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

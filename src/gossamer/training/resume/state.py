@@ -48,7 +48,8 @@ class RunState:
     `best`: the best value of the metric on held-out text, by its name, and the step that had it; `worse`: evaluations
     since then; `evaluated`: what the last one gave. `loss`: of the last step. `skipped`: steps in a row whose float16
     gradients were not finite.
-    `conditions` are told, not compared: threads, processes, versions. `beside`: what is learnt with, by its SHA-256.
+    `conditions` are told, not compared: threads, processes, versions. `beside`: what is learnt with, and what
+    the model was made of, where that is known, by their SHA-256.
     """
 
     step: int
