@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from broken_runs import broken_off
+from pyarrow import parquet
 from tiny_labels import save_encoder, texts
 from tiny_runs import assert_same_run, encoder_config, write_text
 
@@ -244,3 +245,34 @@ def test_vectors_that_cannot_be_learnt_are_one_line(tmp_path: Path) -> None:
         gs.distill(teacher, [{"text": " "}, {"text": "b"}], objective="embed", settings=QUICK)
     with pytest.raises(InputError, match=r"no head for it|but the model has the head 'sequence-classification'"):
         gs.distill(classifier(tmp_path), [{"text": "film"}] * 6, objective="embed", settings=QUICK)
+
+
+def prompted(model: Model, **changes: Any) -> Model:
+    """The model with a default prompt, which the task puts before each text."""
+    given: dict[str, Any] = {"prompts": {"query": "day "}, "default_prompt_name": "query", **changes}
+    described = replace(model.architecture, head=SentenceEmbedding(normalized=True, **given))
+    new = Model(described, tokenizer=model.tokenizer).eval()
+    new.load_state_dict(model.state_dict())
+    return new
+
+
+def test_a_teacher_is_asked_behind_its_prompt(tmp_path: Path) -> None:
+    """The student inherits the prompt, so that the task gives the teacher's vectors."""
+    plain = embedder(tmp_path)
+    teacher, rows = prompted(plain), [{"text": row["text"]} for row in texts(12)]
+    gs.distill(
+        teacher, rows, rows, student=prompted(plain), objective="embed",
+        settings=QUICK, cache=tmp_path / "cache",
+    )  # fmt: skip
+    table = parquet.read_table(tmp_path / "cache" / "part-00000.parquet")
+    wanted = gs.task("embed", teacher)([row["text"] for row in rows]).vectors
+    told = torch.tensor(table["vector"].to_pylist())
+    assert (torch.cdist(torch.as_tensor(wanted), told).min(dim=1).values < 1e-4).all()
+    for student, message in (
+        (plain, r"^the teacher puts the prompt 'day ' before each text and the student ''; give both heads the same"),
+        (prompted(plain, include_prompt=False), r"^the (model|student)'s prompt 'day ' is read but not pooled"),
+    ):
+        with pytest.raises(InputError, match=message):
+            gs.distill(teacher, rows, student=student, objective="embed", settings=QUICK)
+    with pytest.raises(InputError, match=r"^the teacher's prompt 'day ' is read but not pooled \(include_prompt\)"):
+        gs.distill(prompted(plain, include_prompt=False), rows, student=plain, objective="embed", settings=QUICK)
