@@ -17,7 +17,7 @@ from gossamer.models import Architecture, DenseLayer, Model, SentenceEmbedding, 
 from gossamer.models.decoders import decoder
 from gossamer.recipes.student import make_student
 from gossamer.text import byte_tokenizer
-from gossamer.training.objectives import Match, TeacherVectorsObjective
+from gossamer.training.objectives import Match, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher, digest_of_model, teacher_of
 
 QUICK: dict[str, Any] = {"journal": {"live": False}, "threads": 1, "steps": 3, "batch.rows": 6}
@@ -119,6 +119,9 @@ def test_a_narrower_student_learns_states_and_attention(narrow: Any, tmp_path: P
     assert "3 of 32 feed-forward neurons" in str(receipt)
     with pytest.raises(InputError, match=r"^hidden_size is 8; it must be left out where a student is given"):
         gs.distill(teacher, rows, student=student, hidden_size=8, settings=QUICK)
+    for asked in ({"layers": [0]}, {"shape": "distilbert"}):
+        with pytest.raises(InputError, match=rf"^{next(iter(asked))} is .*; it must be left out where a student is gi"):
+            gs.distill(teacher, rows, student=student, settings=QUICK, **asked)
 
 
 def test_a_narrower_student_goes_on_to_the_same_bits(tmp_path: Path) -> None:
@@ -153,6 +156,18 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
         gs.distill(teacher, [], settings=QUICK)
     with pytest.raises(InputError, match=r"no such file"):
         gs.distill(teacher, "nothing.jsonl", settings=QUICK)
+    with pytest.raises(InputError, match=r"^student is the teacher itself, which would be trained while it is learnt"):
+        gs.distill(teacher, rows, student=teacher, settings=QUICK)
+    for wrong in (Match(teacher=0, student=0), [3], "every"):
+        with pytest.raises(InputError, match=r"matches is .*; it must be a list of Match$"):
+            gs.distill(teacher, rows, matches=wrong, settings=QUICK)  # type: ignore[arg-type]
+    for settings in (None, ["epochs=1"]):
+        with pytest.raises(InputError, match=r"^settings is .*; it must be a mapping of fields of a TrainingConfig"):
+            gs.distill(teacher, rows, settings=settings)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^folder is 5; it must be a folder's name"):
+        TeacherCache(folder=5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^narrow is 'foo'; it must be 'neurons' or 'linear'"):
+        gs.distill(teacher, rows, narrow="foo", settings=QUICK)  # type: ignore[arg-type]
     other = language_model(tmp_path, "causal-lm")
     with pytest.raises(InputError, match=r"^teacher and student have different vocabularies"):
         gs.distill(teacher, rows, student=with_classes(other), settings=QUICK)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from gossamer.checkpoints import load
 from gossamer.errors import InputError, quote
@@ -78,6 +78,8 @@ def distill(
 
     Source: Sanh et al. 2019 (arXiv 1910.01108), sections 2 and 3; Hinton et al. 2015 (arXiv 1503.02531), section 2.
     """
+    allowed = "a mapping of fields of a TrainingConfig, such as {'steps': 100}"
+    require(isinstance(settings, Mapping), "settings", settings, allowed)
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
     aim = _aim(objective, task, old)
     widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
@@ -86,8 +88,8 @@ def distill(
     kept = TeacherCache.of(cache)
     learnt = TeacherVectorsObjective(teacher=old.source, cache=kept) if aim is None else DistillationObjective(
         task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
-        cosine_weight=cosine if cosine_weight is None else cosine_weight, matches=tuple(matches),
-        cache=kept,
+        cosine_weight=cosine if cosine_weight is None else cosine_weight, cache=kept,
+        matches=cast(tuple[Match, ...], tuple(matches) if isinstance(matches, list) else matches),
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
     with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):
@@ -112,8 +114,16 @@ def _student(
 ) -> tuple[Model, dict[str, Any], tuple[str, ...]]:
     """The student; what was asked for, and what became of the teacher, for the receipt."""
     if given is not None:
-        for name, size in widths.narrower.items():
-            require(False, name, size, "left out where a student is given, which has its own")
+        if given is teacher:
+            raise InputError(
+                "student is the teacher itself, which would be trained while it is learnt from; give another model, "
+                "such as copy.deepcopy(teacher)"
+            )
+        of_a_made_one: dict[str, Any] = {**widths.narrower}
+        of_a_made_one |= {"layers": layers} if layers != "every-other" else {}
+        of_a_made_one |= {"shape": shape} if shape != "teacher" else {}
+        for name, value in of_a_made_one.items():
+            require(False, name, value, "left out where a student is given, which has its own")
         return check_model(given), {}, ("a student that was given",)
     made = make_student(teacher, layers, shape=shape, widths=widths).float()
     asked: dict[str, Any] = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}

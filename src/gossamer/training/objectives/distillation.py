@@ -79,6 +79,8 @@ class DistillationObjective(Objective, kind="distillation"):
     cache: TeacherCache | str | None = None
 
     def __post_init__(self) -> None:
+        are_matches = isinstance(self.matches, tuple) and all(isinstance(one, Match) for one in self.matches)
+        require(are_matches, "matches", self.matches, "a list of Match")
         self._check_cache()
         require_positive(self, "temperature")
         require_positive(self, "soft_weight", "task_weight", "cosine_weight", zero=True)

@@ -53,7 +53,7 @@ class TeacherCache:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        require(bool(self.folder), "folder", self.folder, "a folder's name")
+        require(isinstance(self.folder, str) and bool(self.folder), "folder", self.folder, "a folder's name")
         fits = self.top_k in (None, "all") or (type(self.top_k) is int and self.top_k > 0)
         require(fits, "top_k", self.top_k, "a whole number from 1, or 'all'")
         require_choice(self, Precision, "precision")
