@@ -139,6 +139,22 @@ def test_a_narrower_student_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "unbroken", tmp_path / "broken", 6)
 
 
+def test_teacher_and_student_are_measured_side_by_side(tmp_path: Path) -> None:
+    teacher, rows = classifier(tmp_path), texts(24)
+    counted = {"latency": False, "memory": False}
+    student, receipt = gs.distill(teacher, rows, 0.25, layers=[0], measure=counted, settings=QUICK)
+    compared = receipt.comparison
+    assert compared is not None
+    assert compared.models == ("before", "after")
+    assert student.receipt is receipt
+    counts = tuple(sum(one.numel() for one in model.parameters()) for model in (teacher, student))
+    assert next(row.values for row in compared.rows if row.name == "parameters") == counts
+    assert any(row.values[0] is None and row.values[1] for row in compared.rows), "what it cost to make the student"
+    assert receipt.measured["held_out_accuracy"] >= 0
+    with pytest.raises(InputError, match=r"^measure is 3; it must be true, false, or settings of gossamer\.compare"):
+        gs.distill(teacher, rows, measure=3, settings=QUICK)  # type: ignore[arg-type]
+
+
 def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
     teacher, rows = classifier(tmp_path), texts(12)
     bare = gs.load(tmp_path / "encoder")
@@ -252,6 +268,10 @@ def test_a_narrower_student_searches_the_teachers_index(tmp_path: Path) -> None:
 
 def test_vectors_that_cannot_be_learnt_are_one_line(tmp_path: Path) -> None:
     teacher = embedder(tmp_path)
+    with pytest.raises(InputError, match=r"^the teacher gives vectors of texts; objective='embed' teaches those"):
+        gs.distill(teacher, [{"text": "film"}], settings=QUICK)
+    with pytest.raises(InputError, match=r"^task is 'classification'; it must be left out: with objective='embed'"):
+        gs.distill(teacher, [{"text": "film"}], task="classification", objective="embed", settings=QUICK)
     with pytest.raises(InputError, match=r"^objective is 'vectors'; it must be 'embed'"):
         gs.distill(teacher, [{"text": "film"}], objective="vectors", settings=QUICK)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^rows:2: the field 'text' is missing \(it has: words\); it must be a text"):
