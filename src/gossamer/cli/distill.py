@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.text import Text
 from typer import Argument, BadParameter, Option
 
 from gossamer.cli.changes import Changes, read_changes
-from gossamer.cli.options import AsJson, held_out
+from gossamer.cli.options import AsJson, OptionGroup, grouped, held_out
 from gossamer.cli.output import check_directory, note, print_json, show, working
 from gossamer.cli.runs import Resume, ResumeOption, stoppable
 from gossamer.errors import quote
@@ -41,31 +42,51 @@ class Narrow(StrEnum):
     linear = "linear"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Student(OptionGroup):
+    """What the student has of its teacher."""
+
+    layers: Annotated[
+        str, Option(metavar="N,N,...", help="Layers of the teacher, from 0, that the student begins with.")
+    ] = "every-other"
+    shape: Annotated[Shape, Option(metavar="SHAPE", help="teacher, or distilbert: no token types, no pooler.")] = (
+        Shape.teacher
+    )
+    hidden_size: Annotated[
+        str | None, Option(metavar=_SIZE, help="Dimensions of its states, or which; heads and neurons go with them.")
+    ] = None
+    heads: Annotated[str | None, Option(metavar=_SIZE, help="Heads of each of its layers, or which, from 0.")] = None
+    feedforward_size: Annotated[
+        str | None, Option(metavar=_SIZE, help="Feed-forward neurons of each of its layers, or which.")
+    ] = None
+    narrow: Annotated[
+        Narrow, Option(metavar="HOW", help="Dimensions: neurons, the largest; linear, leading directions.")
+    ] = Narrow.neurons
+
+    def arguments(self) -> dict[str, Any]:
+        """What the recipe is called with."""
+        return {
+            "layers": _layers(self.layers),
+            "shape": self.shape.value,
+            "hidden_size": _size("hidden-size", self.hidden_size),
+            "heads": _size("heads", self.heads),
+            "feedforward_size": _size("feedforward-size", self.feedforward_size),
+            "narrow": self.narrow.value,
+        }
+
+
+@grouped
 def distill(
     teacher: Annotated[str, Argument(metavar="TEACHER", help="A model directory, or an id on the hub.")],
     train: Annotated[
         list[Path], Option("--train", metavar="FILE ...", help="Texts, or rows with labels, to learn from.")
     ],
     out: Annotated[Path, Option(metavar="DIR", help="Where to write; the student is in DIR/last.")],
+    *,
     evaluate: Annotated[
         list[str] | None, Option(metavar="FILE|SHARE", help="Texts or rows to evaluate on, or a share held out: 0.1.")
     ] = None,
-    layers: Annotated[
-        str, Option(metavar="N,N,...", help="Layers of the teacher, from 0, that the student begins with.")
-    ] = "every-other",
-    shape: Annotated[Shape, Option(metavar="SHAPE", help="teacher, or distilbert: no token types, no pooler.")] = (
-        Shape.teacher
-    ),
-    hidden_size: Annotated[
-        str | None, Option(metavar=_SIZE, help="Dimensions of its states, or which; heads and neurons go with them.")
-    ] = None,
-    heads: Annotated[str | None, Option(metavar=_SIZE, help="Heads of each of its layers, or which, from 0.")] = None,
-    feedforward_size: Annotated[
-        str | None, Option(metavar=_SIZE, help="Feed-forward neurons of each of its layers, or which.")
-    ] = None,
-    narrow: Annotated[
-        Narrow, Option(metavar="HOW", help="Dimensions: neurons, the largest; linear, leading directions.")
-    ] = Narrow.neurons,
+    student: Student,
     temperature: Annotated[float, Option(metavar="T", help="Of the teacher's soft targets.")] = 2.0,
     soft_weight: Annotated[float, Option(metavar="X", help="Of the teacher's soft targets; 0: none.")] = 5.0,
     task_weight: Annotated[float, Option(metavar="X", help="Of the task's own loss; 0: none.")] = 2.0,
@@ -96,22 +117,19 @@ def distill(
     any moment, the same command goes on to the very weights of a run that was never stopped, as long as the teacher is
     the same.
     """
-    chosen, changes = _layers(layers), read_changes(change)
-    dimensions = _size("hidden-size", hidden_size)
-    counts = _size("heads", heads), _size("feedforward-size", feedforward_size)
+    chosen, changes = student.arguments(), read_changes(change)
     check_directory(out)
     with working("reading the teacher"):
         from gossamer.recipes import distill as make_smaller
     with stoppable(str(out), as_json):
-        student, receipt = make_smaller(
-            teacher, list(train), held_out(evaluate), layers=chosen, shape=shape.value,
-            hidden_size=dimensions, heads=counts[0], feedforward_size=counts[1], narrow=narrow.value,
+        made, receipt = make_smaller(
+            teacher, list(train), held_out(evaluate), **chosen,
             temperature=temperature, soft_weight=soft_weight, task_weight=task_weight, cosine_weight=cosine_weight,
             task=task, objective=None if objective is None else "embed", cache=cache, epochs=epochs, output=out,
             measure=measure, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
     if as_json and is_first_process():
-        print_json({"out": str(out), "family": student.family, "receipt": receipt.to_dict()})
+        print_json({"out": str(out), "family": made.family, "receipt": receipt.to_dict()})
     elif is_first_process():
         show(Text.assemble(f"{receipt}\nsaved in ", (str(out / "last"), "bold"), no_wrap=True, overflow="ignore"))
 

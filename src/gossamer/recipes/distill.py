@@ -55,15 +55,10 @@ def distill(
     hidden_size: Size = None, heads: Size = None, feedforward_size: Size = None, narrow: NarrowBy = "neurons",
     temperature: float = 2.0, soft_weight: float = 5.0, task_weight: float = 2.0, cosine_weight: float | None = None,
     matches: Sequence[Match] = (),
-    task: str | Mapping[str, Any] | Objective | None = None,
-    objective: Literal["embed"] | None = None,
-    cache: str | Path | TeacherCache | None = None,
-    epochs: float = 3,
-    output: str | Path | None = None,
-    measure: bool | Mapping[str, Any] = False,
-    settings: Mapping[str, Any] = MappingProxyType({}),
-    resume: Resume = "auto",
-    remark: Callable[[str], None] = lambda text: None,
+    task: str | Mapping[str, Any] | Objective | None = None, objective: Literal["embed"] | None = None,
+    cache: str | Path | TeacherCache | None = None, epochs: float = 3, output: str | Path | None = None,
+    measure: bool | Mapping[str, Any] = False, settings: Mapping[str, Any] = MappingProxyType({}),
+    resume: Resume = "auto", remark: Callable[[str], None] = lambda text: None,
 ) -> tuple[Model, Receipt]:  # fmt: skip
     """Train a student to say what its teacher says; the student, in evaluation mode, and a receipt.
 
@@ -99,8 +94,7 @@ def distill(
     aim = _aim(objective, task, old)
     widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
     new, asked, changes = _student(old, student, layers, shape, widths)
-    cosine = float(new.architecture.hidden_size == old.architecture.hidden_size)
-    kept = TeacherCache.of(cache)
+    cosine, kept = float(new.architecture.hidden_size == old.architecture.hidden_size), TeacherCache.of(cache)
     learnt = TeacherVectorsObjective(teacher=old.source, cache=kept) if aim is None else DistillationObjective(
         task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
         cosine_weight=cosine if cosine_weight is None else cosine_weight, cache=kept,
@@ -110,12 +104,11 @@ def distill(
     with nullcontext(output) if output is not None else TemporaryDirectory() as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, str(folder), settings)
         new, trained = run(config, model=new, resume=resume, remark=remark, **sources.given)
-    receipt = _receipt(old, new, trained, learnt, asked, changes)
+    new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     if compared is not None and is_first_process():
         made = {"after": Making.of_training(trained, new, config.batch.length)}
-        receipt = receipt.beside(on_cpu(old), on_cpu(new), made=made, **compared)
-    new.receipt = receipt
-    return new, receipt
+        new.receipt = new.receipt.beside(on_cpu(old), on_cpu(new), made=made, **compared)
+    return new, new.receipt
 
 
 @contextmanager
