@@ -84,7 +84,8 @@ def distill(
     out: Annotated[Path, Option(metavar="DIR", help="Where to write; the student is in DIR/last.")],
     *,
     evaluate: Annotated[
-        list[str] | None, Option(metavar="FILE|SHARE", help="Texts or rows to evaluate on, or a share held out: 0.1.")
+        list[str] | None,
+        Option(metavar="FILE ...|SHARE", help="Texts or rows to evaluate on, or a share held out: 0.1."),
     ] = None,
     student: Student,
     temperature: Annotated[float, Option(metavar="T", help="Of the teacher's soft targets.")] = 2.0,
