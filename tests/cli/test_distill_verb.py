@@ -62,6 +62,13 @@ def test_the_teachers_outputs_are_kept(gossamer: Command, teacher: Path, tmp_pat
         (["--temperature", "0"], "temperature is 0"),
         (["--set", "stepps=4"], "stepps is no field"),
         (["--hidden-size", "6"], "hidden_size is 6; heads are 8 wide"),
+        (["--heads", "two"], "'two' is not a number, or numbers such as 0,2,4"),
+        (["--heads", "0,2"], "heads is [0, 2]; the teacher has 2: give a number from 1"),
+        (["--narrow", "linear"], "narrow is 'linear', which maps hidden dimensions; give hidden_size"),
+        (["--objective", "vectors"], "'vectors' is not one of 'embed'"),
+        (["--objective", "embed"], "teacher-vectors"),
+        (["--objective", "embed", "--task", "causal-lm"], "it must be left out: with --objective embed the teacher's"),
+        (["--task", "tagging"], "task is 'tagging', but the teacher has the head 'causal-lm'"),
         (["--narrow", "pca"], "'pca' is not one of 'neurons', 'linear'"),
         (["--shape", "distilbert"], "shape is 'distilbert', whose format cannot hold the student"),
     ],
@@ -73,6 +80,29 @@ def test_what_is_wrong_is_one_line(
     assert done.code == 2
     assert message in done.error
     assert not (tmp_path / "out" / "last").exists()
+
+
+def test_widths_are_lists_and_a_share_is_held_out(gossamer: Command, teacher: Path, tmp_path: Path) -> None:
+    options = ("--heads", "1,", "--feedforward-size", "0,2,5", "--evaluate", "0.1", "--task", "causal-lm")
+    call = ("distill", teacher, "--train", tmp_path / "text.txt", "--out", tmp_path / "out", *options, *QUICK)
+    done = gossamer(*call, "--json")
+    assert done.code == 0
+    receipt = done.json["receipt"]
+    assert (receipt["settings"]["heads"], receipt["settings"]["feedforward_size"]) == ([1], [0, 2, 5])
+    assert receipt["settings"]["task"] == "causal-lm"
+    assert receipt["measured"]["held_out_perplexity"] > 1
+
+
+def test_an_embedder_teaches_its_vectors(gossamer: Command, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n".join(f'{{"text": "film {i}"}}' for i in range(20)))
+    call = ("distill", small, "--train", tmp_path / "rows.jsonl", "--out", tmp_path / "out")
+    quick = ("--set", "steps=2", "--set", "journal.live=false", "--set", "batch.rows=4")
+    told = gossamer(*call, *quick)
+    assert told.code == 2
+    assert "the teacher gives vectors of texts; --objective embed teaches those" in told.error
+    done = gossamer(*call, "--objective", "embed", *quick, "--json")
+    assert done.code == 0
+    assert done.json["receipt"]["settings"]["objective"] == "embed"
 
 
 def test_a_narrower_student_is_made(gossamer: Command, teacher: Path, tmp_path: Path) -> None:

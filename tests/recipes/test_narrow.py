@@ -277,6 +277,8 @@ def test_the_teacher_is_left_as_it_was() -> None:
         ({"hidden_size": [0, 0]}, r"^hidden_size is \[0, 0\]; the teacher has 16"),
         ({"hidden_size": list(range(8)), "by": "linear"}, r"^hidden_size lists dimensions and narrow is 'linear'"),
         ({"hidden_size": 8, "by": "pca"}, r"^narrow is 'pca'; it must be 'neurons' or 'linear'"),
+        ({"by": "pca"}, r"^narrow is 'pca'; it must be 'neurons' or 'linear'"),
+        ({"heads": 2, "by": "linear"}, r"^narrow is 'linear', which maps hidden dimensions; give hidden_size"),
         ({"heads": 5}, r"^heads is 5; the teacher has 4"),
         ({"heads": "all"}, r"^heads is 'all'; the teacher has 4"),
         ({"heads": 3}, r"^heads is 3; 2 of the teacher's share their keys: take whole groups"),
@@ -299,3 +301,9 @@ def test_what_cannot_be_left_out_is_one_line() -> None:
     model = Model(Architecture(hidden_size=16, embeddings=described.embeddings, layers=layers))
     with pytest.raises(InputError, match=r"^heads is 2; the teacher's heads have patterns of their own"):
         narrow(model, Widths(heads=2))
+    with pytest.raises(InputError, match=r"^hidden_size is 8; the teacher's heads have patterns .*: give heads=4, all"):
+        narrow(model, Widths(hidden_size=8))
+    with pytest.raises(InputError, match=r"^heads is 2; the teacher's heads have patterns .*: give heads=4, all of"):
+        narrow(model, Widths(hidden_size=8, heads=2))
+    attention = narrow(model, Widths(hidden_size=8, heads=4)).architecture.layers[0].attention
+    assert (attention.heads, attention.pattern) == (4, pattern)

@@ -6,6 +6,7 @@ second one was killed. Each start dies at the next of MOMENTS; the last one is l
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from test_distillation import distilling
 
 from gossamer import atomic_files
 from gossamer.training import run
+from gossamer.training.loop import train
 from gossamer.training.objectives import output_shards, teacher_cache
 
 STEPS = 4
@@ -44,9 +46,10 @@ def settings(folder: Path, name: str) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     output_shards.SHARD_ROWS = 3
-    assert ended(child(settings(folder, "unbroken"), lambda: None)) == 0
-    deaths = sum(ended(child(settings(folder, "killed"), moment)) != 0 for moment in MOMENTS)
-    assert ended(child(settings(folder, "killed"), lambda: None)) == 0
+    killed = partial(train, settings(folder, "killed"))
+    assert ended(child(partial(train, settings(folder, "unbroken")), lambda: None)) == 0
+    deaths = sum(ended(child(killed, moment)) != 0 for moment in MOMENTS)
+    assert ended(child(killed, lambda: None)) == 0
     print(deaths)
 
 

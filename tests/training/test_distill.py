@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from broken_runs import broken_off
+from pyarrow import parquet
 from tiny_labels import save_encoder, texts
 from tiny_runs import assert_same_run, encoder_config, write_text
 
@@ -16,7 +17,7 @@ from gossamer.models import Architecture, DenseLayer, Model, SentenceEmbedding, 
 from gossamer.models.decoders import decoder
 from gossamer.recipes.student import make_student
 from gossamer.text import byte_tokenizer
-from gossamer.training.objectives import Match, TeacherVectorsObjective
+from gossamer.training.objectives import Match, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher, digest_of_model, teacher_of
 
 QUICK: dict[str, Any] = {"journal": {"live": False}, "threads": 1, "steps": 3, "batch.rows": 6}
@@ -118,6 +119,9 @@ def test_a_narrower_student_learns_states_and_attention(narrow: Any, tmp_path: P
     assert "3 of 32 feed-forward neurons" in str(receipt)
     with pytest.raises(InputError, match=r"^hidden_size is 8; it must be left out where a student is given"):
         gs.distill(teacher, rows, student=student, hidden_size=8, settings=QUICK)
+    for asked in ({"layers": [0]}, {"shape": "distilbert"}):
+        with pytest.raises(InputError, match=rf"^{next(iter(asked))} is .*; it must be left out where a student is gi"):
+            gs.distill(teacher, rows, student=student, settings=QUICK, **asked)
 
 
 def test_a_narrower_student_goes_on_to_the_same_bits(tmp_path: Path) -> None:
@@ -133,6 +137,22 @@ def test_a_narrower_student_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     broken_off(teacher, 4, MemoryError, learn=gs.distill, **given, output=tmp_path / "broken")
     gs.distill(teacher, **given, output=tmp_path / "broken", resume="must")
     assert_same_run(tmp_path / "unbroken", tmp_path / "broken", 6)
+
+
+def test_teacher_and_student_are_measured_side_by_side(tmp_path: Path) -> None:
+    teacher, rows = classifier(tmp_path), texts(24)
+    counted = {"latency": False, "memory": False}
+    student, receipt = gs.distill(teacher, rows, 0.25, layers=[0], measure=counted, settings=QUICK)
+    compared = receipt.comparison
+    assert compared is not None
+    assert compared.models == ("before", "after")
+    assert student.receipt is receipt
+    counts = tuple(sum(one.numel() for one in model.parameters()) for model in (teacher, student))
+    assert next(row.values for row in compared.rows if row.name == "parameters") == counts
+    assert any(row.values[0] is None and row.values[1] for row in compared.rows), "what it cost to make the student"
+    assert receipt.measured["held_out_accuracy"] >= 0
+    with pytest.raises(InputError, match=r"^measure is 3; it must be true, false, or settings of gossamer\.compare"):
+        gs.distill(teacher, rows, measure=3, settings=QUICK)  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
@@ -152,6 +172,18 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
         gs.distill(teacher, [], settings=QUICK)
     with pytest.raises(InputError, match=r"no such file"):
         gs.distill(teacher, "nothing.jsonl", settings=QUICK)
+    with pytest.raises(InputError, match=r"^student is the teacher itself, which would be trained while it is learnt"):
+        gs.distill(teacher, rows, student=teacher, settings=QUICK)
+    for wrong in (Match(teacher=0, student=0), [3], "every"):
+        with pytest.raises(InputError, match=r"matches is .*; it must be a list of Match$"):
+            gs.distill(teacher, rows, matches=wrong, settings=QUICK)  # type: ignore[arg-type]
+    for settings in (None, ["epochs=1"]):
+        with pytest.raises(InputError, match=r"^settings is .*; it must be a mapping of fields of a TrainingConfig"):
+            gs.distill(teacher, rows, settings=settings)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^folder is 5; it must be a folder's name"):
+        TeacherCache(folder=5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^narrow is 'foo'; it must be 'neurons' or 'linear'"):
+        gs.distill(teacher, rows, narrow="foo", settings=QUICK)  # type: ignore[arg-type]
     other = language_model(tmp_path, "causal-lm")
     with pytest.raises(InputError, match=r"^teacher and student have different vocabularies"):
         gs.distill(teacher, rows, student=with_classes(other), settings=QUICK)
@@ -236,6 +268,10 @@ def test_a_narrower_student_searches_the_teachers_index(tmp_path: Path) -> None:
 
 def test_vectors_that_cannot_be_learnt_are_one_line(tmp_path: Path) -> None:
     teacher = embedder(tmp_path)
+    with pytest.raises(InputError, match=r"^the teacher gives vectors of texts; objective='embed' teaches those"):
+        gs.distill(teacher, [{"text": "film"}], settings=QUICK)
+    with pytest.raises(InputError, match=r"^task is 'classification'; it must be left out: with objective='embed'"):
+        gs.distill(teacher, [{"text": "film"}], task="classification", objective="embed", settings=QUICK)
     with pytest.raises(InputError, match=r"^objective is 'vectors'; it must be 'embed'"):
         gs.distill(teacher, [{"text": "film"}], objective="vectors", settings=QUICK)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^rows:2: the field 'text' is missing \(it has: words\); it must be a text"):
@@ -244,3 +280,34 @@ def test_vectors_that_cannot_be_learnt_are_one_line(tmp_path: Path) -> None:
         gs.distill(teacher, [{"text": " "}, {"text": "b"}], objective="embed", settings=QUICK)
     with pytest.raises(InputError, match=r"no head for it|but the model has the head 'sequence-classification'"):
         gs.distill(classifier(tmp_path), [{"text": "film"}] * 6, objective="embed", settings=QUICK)
+
+
+def prompted(model: Model, **changes: Any) -> Model:
+    """The model with a default prompt, which the task puts before each text."""
+    given: dict[str, Any] = {"prompts": {"query": "day "}, "default_prompt_name": "query", **changes}
+    described = replace(model.architecture, head=SentenceEmbedding(normalized=True, **given))
+    new = Model(described, tokenizer=model.tokenizer).eval()
+    new.load_state_dict(model.state_dict())
+    return new
+
+
+def test_a_teacher_is_asked_behind_its_prompt(tmp_path: Path) -> None:
+    """The student inherits the prompt, so that the task gives the teacher's vectors."""
+    plain = embedder(tmp_path)
+    teacher, rows = prompted(plain), [{"text": row["text"]} for row in texts(12)]
+    gs.distill(
+        teacher, rows, rows, student=prompted(plain), objective="embed",
+        settings=QUICK, cache=tmp_path / "cache",
+    )  # fmt: skip
+    table = parquet.read_table(tmp_path / "cache" / "part-00000.parquet")
+    wanted = gs.task("embed", teacher)([row["text"] for row in rows]).vectors
+    told = torch.tensor(table["vector"].to_pylist())
+    assert (torch.cdist(torch.as_tensor(wanted), told).min(dim=1).values < 1e-4).all()
+    for student, message in (
+        (plain, r"^the teacher puts the prompt 'day ' before each text and the student ''; give both heads the same"),
+        (prompted(plain, include_prompt=False), r"^the (model|student)'s prompt 'day ' is read but not pooled"),
+    ):
+        with pytest.raises(InputError, match=message):
+            gs.distill(teacher, rows, student=student, objective="embed", settings=QUICK)
+    with pytest.raises(InputError, match=r"^the teacher's prompt 'day ' is read but not pooled \(include_prompt\)"):
+        gs.distill(prompted(plain, include_prompt=False), rows, student=plain, objective="embed", settings=QUICK)

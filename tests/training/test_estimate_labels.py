@@ -108,5 +108,7 @@ def test_the_labels_of_a_head_that_is_there_are_its_own(tmp_path: Path) -> None:
 
 
 def test_a_second_model_is_not_reckoned(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'replaced-token'; training is reckoned for 'causal-lm', "):
-        estimate(labels_config(tmp_path, data="speeches", objective="replaced-token"))
+    for objective in ("replaced-token", {"kind": "teacher-vectors", "teacher": "an-embedder"}):
+        kind = objective if isinstance(objective, str) else objective["kind"]
+        with pytest.raises(InputError, match=rf"'{kind}'; training is reckoned for 'causal-lm', "):
+            estimate(labels_config(tmp_path, data="speeches", objective=objective))

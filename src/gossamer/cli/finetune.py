@@ -10,7 +10,7 @@ from typer import Option
 
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.columns import Columns, read_columns
-from gossamer.cli.options import AsJson, ModelName
+from gossamer.cli.options import AsJson, ModelName, held_out
 from gossamer.cli.output import check_directory, note, print_json, show, working
 from gossamer.cli.runs import Resume, ResumeOption, stoppable
 from gossamer.training.launched import is_first_process
@@ -52,7 +52,7 @@ def finetune(
         from gossamer.recipes import finetune as tune
     with stoppable(str(out), as_json):
         _, receipt = tune(
-            model, train, _held_out(evaluate), epochs=epochs, output=out, head=head, labels=label, columns=columns,
+            model, train, held_out(evaluate), epochs=epochs, output=out, head=head, labels=label, columns=columns,
             learning_rate=learning_rate, batch=batch, length=length, metric=metric, patience=patience, seed=seed,
             measure=measure, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
@@ -61,13 +61,3 @@ def finetune(
     elif is_first_process():
         where = Text.assemble("saved in ", (str(out), "bold"), no_wrap=True, overflow="ignore")
         show(Text.assemble(f"{receipt}\n", where))
-
-
-def _held_out(given: list[str] | None) -> float | list[str] | None:
-    """A share or a number of rows, or names of files."""
-    if given is None or len(given) > 1:
-        return given
-    try:
-        return int(given[0]) if given[0].isdigit() else float(given[0])
-    except ValueError:
-        return given

@@ -38,6 +38,7 @@ __all__ = [
     "TextFiles",
     "check_count",
     "grouped",
+    "held_out",
 ]
 
 BATCH_TOKENS = 4096
@@ -198,6 +199,16 @@ def _gathered(kind: Any, name: str, values: dict[str, Any]) -> Any:
 
 def _is_group(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, OptionGroup)
+
+
+def held_out(given: list[str] | None) -> float | list[str] | None:
+    """What `--evaluate` names: a share or a number of rows, or files."""
+    if not given or len(given) > 1:
+        return given or None
+    try:
+        return int(given[0]) if given[0].isdigit() else float(given[0])
+    except ValueError:
+        return given
 
 
 def check_count(option: str, value: int | None, of: str = "") -> None:

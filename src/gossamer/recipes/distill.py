@@ -8,21 +8,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from gossamer.checkpoints import load
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import require
-from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassification, TokenClassification
+from gossamer.models.heads import (
+    CausalLM,
+    Head,
+    MaskedLM,
+    SentenceEmbedding,
+    SequenceClassification,
+    TokenClassification,
+)
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
+from gossamer.recipes.comparison import Making
 from gossamer.recipes.finetune import Data, output_folder, read_data
+from gossamer.recipes.measure import on_cpu, read_measure
 from gossamer.recipes.narrow import NarrowBy, Size, Widths
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.recipes.student import Shape, describe_student, make_student, student_layers
 from gossamer.settings import plain_fields
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_settings
+from gossamer.training.launched import is_first_process
 from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teacher import Teacher
@@ -40,25 +50,22 @@ _TASKS: tuple[tuple[type[Head], str], ...] = (
 
 
 def distill(
-    teacher: Model | str | Path, train: Data, evaluate: Data | None = None, *,
+    teacher: Model | str | Path, train: Data, evaluate: Data | float | None = None, *,
     student: Model | None = None, layers: str | Sequence[int] = "every-other", shape: Shape = "teacher",
     hidden_size: Size = None, heads: Size = None, feedforward_size: Size = None, narrow: NarrowBy = "neurons",
     temperature: float = 2.0, soft_weight: float = 5.0, task_weight: float = 2.0, cosine_weight: float | None = None,
     matches: Sequence[Match] = (),
-    task: str | Mapping[str, Any] | Objective | None = None,
-    objective: Literal["embed"] | None = None,
-    cache: str | Path | TeacherCache | None = None,
-    epochs: float = 3,
-    output: str | Path | None = None,
-    settings: Mapping[str, Any] = MappingProxyType({}),
-    resume: Resume = "auto",
-    remark: Callable[[str], None] = lambda text: None,
+    task: str | Mapping[str, Any] | Objective | None = None, objective: Literal["embed"] | None = None,
+    cache: str | Path | TeacherCache | None = None, epochs: float = 3, output: str | Path | None = None,
+    measure: bool | Mapping[str, Any] = False, settings: Mapping[str, Any] = MappingProxyType({}),
+    resume: Resume = "auto", remark: Callable[[str], None] = lambda text: None,
 ) -> tuple[Model, Receipt]:  # fmt: skip
     """Train a student to say what its teacher says; the student, in evaluation mode, and a receipt.
 
     teacher: a causal or masked language model, a classifier or a tagger, or what `gossamer.load` takes; it is left as
-    it was. train, evaluate: files of texts or of rows, as `gossamer.train` reads them, or a sequence of dicts. What is
-    held out is read as the task reads it, without the teacher.
+    it was. train, evaluate: files of texts or of rows, as `gossamer.train` reads them, or a sequence of dicts; evaluate
+    may also be the share or the number of rows that are held out. These are read as the task reads them, without the
+    teacher.
 
     student: what learns, in place, instead of layers of the teacher. layers, shape: of the teacher's layers those that
     the student begins with, as `gossamer.recipes.student.make_student` takes them. hidden_size, heads,
@@ -67,33 +74,40 @@ def distill(
     of the last states and the matches of layers: `DistillationObjective`; 0 switches a term off; cosine_weight is 1
     unless given, or 0 for a student of another width. task: an objective, its kind or its settings; what the teacher's
     head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts alone
-    (`TeacherVectorsObjective`); temperature, weights, matches, task are not read.
+    (`TeacherVectorsObjective`); temperature, weights and matches are not read.
 
     cache: a folder, or `TeacherCache`, where what the teacher gives is written before the training, in which it is not
     run. epochs, output, resume: of `gossamer.train`; without an output no run is left on disk, and none goes on.
-    settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}.
+    settings: other fields of a `TrainingConfig`, such as {"steps": 100, "optimizer.learning_rate": 1e-4}. measure:
+    whether teacher ("before") and student ("after") are measured, in the receipt's `comparison`; settings of
+    `gossamer.compare`, such as {"latency": False}, say how.
 
     Raises InputError for a teacher without such a head, for a student of another vocabulary, for wrong layers, and as
     `gossamer.train` does. A run that was killed goes on exactly, with the same teacher alone.
 
     Source: Sanh et al. 2019 (arXiv 1910.01108), sections 2 and 3; Hinton et al. 2015 (arXiv 1503.02531), section 2.
     """
+    allowed = "a mapping of fields of a TrainingConfig, such as {'steps': 100}"
+    require(isinstance(settings, Mapping), "settings", settings, allowed)
+    compared = read_measure(measure)
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
     aim = _aim(objective, task, old)
     widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
     new, asked, changes = _student(old, student, layers, shape, widths)
-    cosine = float(new.architecture.hidden_size == old.architecture.hidden_size)
-    kept = TeacherCache.of(cache)
+    cosine, kept = float(new.architecture.hidden_size == old.architecture.hidden_size), TeacherCache.of(cache)
     learnt = TeacherVectorsObjective(teacher=old.source, cache=kept) if aim is None else DistillationObjective(
         task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
-        cosine_weight=cosine if cosine_weight is None else cosine_weight, matches=tuple(matches),
-        cache=kept,
+        cosine_weight=cosine if cosine_weight is None else cosine_weight, cache=kept,
+        matches=cast(tuple[Match, ...], tuple(matches) if isinstance(matches, list) else matches),
     )  # fmt: skip
     sources, data = read_data(train, evaluate)
     with output_folder(output) as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, folder, settings)
         new, trained = train_on(config, sources, model=new, origin=_origin(old, asked), resume=resume, remark=remark)
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
+    if compared is not None and is_first_process():
+        made = {"after": Making.of_training(trained, new, config.batch.length)}
+        new.receipt = new.receipt.beside(on_cpu(old), on_cpu(new), made=made, **compared)
     return new, new.receipt
 
 
@@ -112,8 +126,16 @@ def _student(
 ) -> tuple[Model, dict[str, Any], tuple[str, ...]]:
     """The student; what was asked for, and what became of the teacher, for the receipt."""
     if given is not None:
-        for name, size in widths.narrower.items():
-            require(False, name, size, "left out where a student is given, which has its own")
+        if given is teacher:
+            raise InputError(
+                "student is the teacher itself, which would be trained while it is learnt from; give another model, "
+                "such as copy.deepcopy(teacher)"
+            )
+        of_a_made_one: dict[str, Any] = {**widths.narrower}
+        of_a_made_one |= {"layers": layers} if layers != "every-other" else {}
+        of_a_made_one |= {"shape": shape} if shape != "teacher" else {}
+        for name, value in of_a_made_one.items():
+            require(False, name, value, "left out where a student is given, which has its own")
         return check_model(given), {}, ("a student that was given",)
     made = make_student(teacher, layers, shape=shape, widths=widths).float()
     asked: dict[str, Any] = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}
@@ -136,13 +158,18 @@ def _origin(teacher: Model, asked: Mapping[str, Any]) -> dict[str, str]:
 def _aim(objective: object, task: object, teacher: Model) -> Objective | None:
     """The task beside the teacher's word; None where its vectors are learnt."""
     require(objective in (None, "embed"), "objective", objective, "'embed', or None for scores")
-    return None if objective == "embed" else _task(task, teacher)
+    if objective is None:
+        return _task(task, teacher)
+    require(task is None, "task", task, "left out: with objective='embed' the teacher's vectors are learnt, no task")
+    return None
 
 
 def _task(task: object, teacher: Model) -> Objective:
     """The objective that is meant, or what the teacher's head is for."""
     head = teacher.architecture.head
     kind = next((name for known, name in _TASKS if isinstance(head, known)), None)
+    if isinstance(head, SentenceEmbedding):
+        raise InputError("the teacher gives vectors of texts; objective='embed' teaches those")
     if kind is None or head is None:
         what = "no head" if head is None else f"the head {head.kind!r}"
         raise InputError(

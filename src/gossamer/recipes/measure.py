@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import statistics
 import time
@@ -29,6 +30,7 @@ __all__ = [
     "gradient_bytes",
     "machine",
     "measure_latency",
+    "on_cpu",
     "read_measure",
     "reads",
     "texts_of",
@@ -104,6 +106,12 @@ def read_measure(measure: bool | Mapping[str, Any]) -> dict[str, Any] | None:
     for name in _FLAGS:
         require(isinstance(measure.get(name, True), bool), f"measure.{name}", measure.get(name), "true or false")
     return dict(measure)
+
+
+def on_cpu(model: Model) -> Model:
+    """The model where time can be measured: a copy where it is elsewhere."""
+    is_there = next(model.parameters()).device.type == "cpu"
+    return model if is_there else copy.deepcopy(model).cpu()
 
 
 def check_devices(models: Mapping[str, Model]) -> None:

@@ -41,6 +41,17 @@ class Widths:
     by: NarrowBy = "neurons"
     texts: Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        require(self.by in get_args(NarrowBy), "narrow", self.by, "'neurons' or 'linear'")
+        if self.by == "linear" and self.hidden_size is None:
+            raise InputError(
+                "narrow is 'linear', which maps hidden dimensions; give hidden_size, how many there are to be"
+            )
+        if self.by == "linear" and not isinstance(self.hidden_size, int):
+            raise InputError(
+                "hidden_size lists dimensions and narrow is 'linear', which maps them all; give their number"
+            )
+
     @property
     def narrower(self) -> dict[str, Size]:
         """Those that were asked for."""
@@ -92,8 +103,6 @@ def describe_widths(old: Architecture, new: Architecture, widths: Widths) -> str
 
 
 def _check(model: Model, widths: Widths) -> None:
-    if widths.by not in get_args(NarrowBy):
-        raise InputError(f"narrow is {quote(widths.by)}; it must be 'neurons' or 'linear'")
     if model.architecture.storages:
         raise InputError("the teacher keeps some weights in parts (storages); merge them, then make it narrower")
     if widths.hidden_size is not None:
@@ -101,15 +110,13 @@ def _check(model: Model, widths: Widths) -> None:
         scheme = model.architecture.embeddings.positions.scheme
         allowed = "left out: the teacher adds sinusoids of its own width to its states"
         require(scheme != "sinusoidal", "hidden_size", widths.hidden_size, allowed)
-    if widths.by == "linear" and not isinstance(widths.hidden_size, int | None):
-        raise InputError("hidden_size lists dimensions and narrow is 'linear', which maps them all; give their number")
 
 
 def _layer_maps(weights: Mapping[str, Tensor], old: Architecture, widths: Widths) -> dict[str, Tensor]:
     """Which columns of heads and of neurons each weight set keeps."""
     maps: dict[str, Tensor] = {}
     for layer in old.layers:
-        maps |= _heads_of(weights, layer, _heads_wanted(old, layer, widths))
+        maps |= _heads_of(weights, layer, _heads_wanted(old, layer, widths), widths)
         number, width = layer.feed_forward.weights, layer.feed_forward.width
         wanted = widths.feedforward_size
         if wanted is None and widths.hidden_size is not None:
@@ -134,13 +141,17 @@ def _heads_wanted(old: Architecture, layer: Layer, widths: Widths) -> Size:
     return count // one.head_size
 
 
-def _heads_of(weights: Mapping[str, Tensor], layer: Layer, wanted: Size) -> dict[str, Tensor]:
+def _heads_of(weights: Mapping[str, Tensor], layer: Layer, wanted: Size, widths: Widths) -> dict[str, Tensor]:
     one = layer.attention
     if wanted is None or (wanted == one.heads and isinstance(wanted, int)):
         return {}
     if one.pattern.differs_by_head or one.distance_bias is not None:
         what = "patterns" if one.pattern.differs_by_head else "tables by distance"
-        raise InputError(f"heads is {quote(wanted)}; the teacher's heads have {what} of their own: leave heads out")
+        # Where nobody named heads they go with the states.
+        goes_along = widths.heads is None
+        asked = f"hidden_size is {quote(widths.hidden_size)}" if goes_along else f"heads is {quote(wanted)}"
+        remedy = f"give heads={one.heads}, all of them" if goes_along or widths.hidden_size else "leave heads out"
+        raise InputError(f"{asked}; the teacher's heads have {what} of their own: {remedy}")
     _check_size("heads", wanted, one.heads)
     sharing = one.heads // (one.key_heads or one.heads)
     name = f"attention.{one.weights}.output.weight"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from gossamer.metrics import estimate_mean
 from gossamer.models.model import Model
 from gossamer.recipes.comparison import Comparison, Making, compare
+from gossamer.recipes.measure import on_cpu
 from gossamer.recipes.receipt import describe
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data.labelled import LabelledBatches, LabelledRows
@@ -57,7 +57,7 @@ def measured_receipt(
     rows: of the run; of those that are held out the score of each is taken with both models, or with the trained one
     alone where the head of the other does not fit them.
     """
-    models = {"before": _on_cpu(before), "after": _on_cpu(after)}
+    models = {"before": on_cpu(before), "after": on_cpu(after)}
     judged = dict(models) if fits else {"after": models["after"]}
     scores: dict[str, dict[str, list[float]]] = {}
     lines: tuple[str, ...] = ()
@@ -101,9 +101,3 @@ def _values(rows: LabelledRows, model: Model, config: TrainingConfig, name: str)
         told = evaluate(objective, model, model, batches.evaluation(), processes, "float32")
         values.append(told.scores[name])
     return values
-
-
-def _on_cpu(model: Model) -> Model:
-    """Where time can be measured."""
-    is_there = next(model.parameters()).device.type == "cpu"
-    return model if is_there else copy.deepcopy(model).cpu()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gossamer.errors import InputError
 from gossamer.models import Model, Output
 from gossamer.models.checks import require, require_positive
-from gossamer.models.evaluation import evaluating
+from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.heads import CausalLM, Head, MaskedLM, SequenceClassification, TokenClassification
 from gossamer.models.next_token import next_tokens
 from gossamer.text import Tokenizer
@@ -38,6 +38,7 @@ from gossamer.training.objectives.matches import (
     check_matches,
     match_loss,
 )
+from gossamer.training.objectives.rows_read import real_tokens
 from gossamer.training.objectives.soft_targets import TopTargets, cosine_distance, soft_target_loss, vocabulary_losses
 from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
 from gossamer.training.objectives.teacher_cache import TeacherCache, open_cache
@@ -79,6 +80,8 @@ class DistillationObjective(Objective, kind="distillation"):
     cache: TeacherCache | str | None = None
 
     def __post_init__(self) -> None:
+        are_matches = isinstance(self.matches, tuple) and all(isinstance(one, Match) for one in self.matches)
+        require(are_matches, "matches", self.matches, "a list of Match")
         self._check_cache()
         require_positive(self, "temperature")
         require_positive(self, "soft_weight", "task_weight", "cosine_weight", zero=True)
@@ -201,7 +204,7 @@ class DistillationObjective(Objective, kind="distillation"):
                 out, theirs, total = self._of_vocabulary(model, student, teacher, batch)
             else:
                 out, theirs, total = self._of_classes(model, teacher, batch)
-        is_real = _real_tokens(batch)
+        is_real = real_tokens(batch)
         if self.cosine_weight:
             total = total + self.cosine_weight * cosine_distance(
                 cast(Tensor, out.last_hidden_state), cast(Tensor, theirs.last_hidden_state), is_real
@@ -249,7 +252,7 @@ class DistillationObjective(Objective, kind="distillation"):
         used = self._projections(student)
         if self.soft_weight or self.task_weight:
             used += cast(nn.Module, student.head).parameters()
-        with _without_head(student):
+        with _headless(student):
             out = self._read(model, inputs, used)
         chosen = wanted != IGNORED
         theirs, of_teacher = self._told_of_vocabulary(teacher, inputs, chosen)
@@ -280,7 +283,9 @@ class DistillationObjective(Objective, kind="distillation"):
         if teacher.cached is not None:
             told = teacher.cached.of(inputs)
             return Output(logits=told.get("logits"), last_hidden_state=told.get("states"))
-        model = teacher.model_on(inputs["input_ids"].device)
+        return self._ask(teacher.model_on(inputs["input_ids"].device), inputs)
+
+    def _ask(self, model: Model, inputs: Mapping[str, Tensor]) -> Output:
         with torch.no_grad(), evaluating(model):
             return cast(Output, model(**inputs, output_hidden_states=self._reads_states))
 
@@ -293,8 +298,7 @@ class DistillationObjective(Objective, kind="distillation"):
             targets = cached_targets(told, chosen) if self.soft_weight else None
             return Output(last_hidden_state=told.get("states")), targets
         model = teacher.model_on(inputs["input_ids"].device)
-        with _without_head(model):
-            theirs = self._told(teacher, inputs)
+        theirs = self._ask(without_head(model), inputs)
         states = cast(Tensor, theirs.last_hidden_state)
         return theirs, (states[chosen], model.scores) if self.soft_weight else None
 
@@ -304,16 +308,14 @@ _SCORING = (CausalLM, MaskedLM, SequenceClassification, TokenClassification)
 
 
 @contextmanager
-def _without_head(model: Model) -> Iterator[None]:
-    """The model as its body alone, so that it scores no token: those that are wanted are scored afterwards."""
+def _headless(model: Model) -> Iterator[None]:
+    """The model itself as its body alone: what wraps it (DDP) goes on calling it, so no copy of `without_head` will do.
+
+    It scores no token: those that are wanted are scored afterwards.
+    """
     architecture, head = model.architecture, model._modules["head"]
     model.architecture, model._modules["head"] = replace(architecture, head=None), None
     try:
         yield
     finally:
         model.architecture, model._modules["head"] = architecture, head
-
-
-def _real_tokens(batch: Batch) -> Bool[Tensor, "batch length"]:
-    mask = batch.get("attention_mask")
-    return torch.ones_like(batch["input_ids"], dtype=torch.bool) if mask is None else mask.bool()

@@ -15,12 +15,12 @@ from gossamer.atomic_files import write_whole
 from gossamer.checkpoints.files import reason
 from gossamer.errors import GossamerError, InputError
 
-__all__ = ["KEPT_BYTES", "Column", "OutputShards", "require_pyarrow", "sizes_of_shards"]
+__all__ = ["KEPT_BYTES", "Column", "OutputShards", "cut_into_shards", "require_pyarrow"]
 
 SHARD_BYTES, SHARD_ROWS = 2**24, 512
-"""Of one file at most, so that a kill costs no more of the teacher's work."""
+"""Of one file at most, unless a row alone is larger: so that a kill costs no more of the teacher's work."""
 GROUP_BYTES = 2**18
-"""Of the rows that are read and unpacked together."""
+"""Of the rows that are read and unpacked together, about: they are as many in all files."""
 KEPT_BYTES = 2**28
 """Of rows that were read and stay in memory."""
 _OPEN_FILES = 32
@@ -43,15 +43,23 @@ class Column:
         """Of a token, or of a row."""
         return self.width * np.dtype(self.dtype).itemsize
 
-    def total_bytes(self, rows: int, tokens: int) -> int:
-        """Of so many rows with so many tokens together."""
-        return self.item_bytes * (tokens if self.of_tokens else rows)
+    def row_bytes(self, tokens: np.ndarray) -> np.ndarray:
+        """Of rows with so many tokens each, int64 [rows]."""
+        return self.item_bytes * (tokens.astype(np.int64) if self.of_tokens else np.ones(len(tokens), dtype=np.int64))
 
 
-def sizes_of_shards(row_bytes: int) -> tuple[int, int]:
-    """Rows of a file and of a group in it, for rows of so many bytes on average."""
-    shard = min(max(SHARD_BYTES // row_bytes, 1), SHARD_ROWS)
-    return shard, min(max(GROUP_BYTES // row_bytes, 1), shard)
+def cut_into_shards(row_bytes: np.ndarray, most_bytes: int, most_rows: int) -> np.ndarray:
+    """After which rows a file ends, int64 [files]: as full as they may be, but with one row at least.
+
+    row_bytes: what each row takes, int64 [rows].
+    """
+    together, ends = row_bytes.cumsum(), [0]
+    while ends[-1] < len(row_bytes):
+        start = ends[-1]
+        before = together[start - 1] if start else 0
+        fitting = int(np.searchsorted(together, before + most_bytes, side="right"))
+        ends.append(min(max(fitting, start + 1), start + most_rows))
+    return np.array(ends[1:], dtype=np.int64)
 
 
 def require_pyarrow() -> None:
@@ -64,16 +72,15 @@ def require_pyarrow() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputShards:
-    """The files of `rows` rows with these columns in a folder, `shard_rows` to a file and `group_rows` to a group.
+    """The files of rows with these columns in a folder, `group_rows` to a group.
 
-    identity: of what the rows were made with; it stands in every file. Groups that were read stay in memory up to
-    `KEPT_BYTES`; what was read longest ago goes first.
+    ends: after which row each file ends. identity: of what the rows were made with; it stands in every file. Groups
+    that were read stay in memory up to `KEPT_BYTES`; what was read longest ago goes first.
     """
 
     folder: Path
     columns: tuple[Column, ...]
-    rows: int
-    shard_rows: int
+    ends: np.ndarray
     group_rows: int
     identity: str
     _files: OrderedDict[int, Any] = field(init=False, default_factory=OrderedDict, repr=False)
@@ -82,20 +89,29 @@ class OutputShards:
     @property
     def count(self) -> int:
         """How many files there are when all are written."""
-        return -(-self.rows // self.shard_rows)
+        return len(self.ends)
+
+    @property
+    def rows(self) -> int:
+        """In all files."""
+        return int(self.ends[-1])
+
+    def shard_of(self, number: int) -> int:
+        """In which file the row of this number is."""
+        return int(np.searchsorted(self.ends, number, side="right"))
 
     def path(self, shard: int) -> Path:
         return self.folder / f"part-{shard:05d}.parquet"
 
     def numbers(self, shard: int) -> range:
         """The numbers of a file's rows."""
-        return range(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.rows))
+        return range(int(self.ends[shard - 1]) if shard else 0, int(self.ends[shard]))
 
     def missing(self) -> list[int]:
         """Files that are still to be written; InputError for one that is damaged or of another cache."""
         there = [shard for shard in range(self.count) if self.path(shard).exists()]
         for shard in there:
-            self._check(self._open(shard), shard)
+            self._open(shard)
         return sorted(set(range(self.count)) - set(there))
 
     def write(self, shard: int, keys: Sequence[bytes], rows: Sequence[Mapping[str, np.ndarray]]) -> None:
@@ -126,7 +142,8 @@ class OutputShards:
         """The rows of these numbers, each array [width] or [tokens, width], which have to have these keys."""
         found = []
         for key, number in zip(keys, numbers, strict=True):
-            shard, place = divmod(number, self.shard_rows)
+            shard = self.shard_of(number)
+            place = number - self.numbers(shard).start
             group = self._group(shard, place // self.group_rows)
             within = place % self.group_rows
             if group.keys[within] != key:
@@ -156,9 +173,11 @@ class OutputShards:
             while len(files) >= _OPEN_FILES:
                 files.popitem(last=False)[1].close()
             try:
-                files[shard] = ParquetFile(self.path(shard), memory_map=True, page_checksum_verification=True)
+                file = ParquetFile(self.path(shard), memory_map=True, page_checksum_verification=True)
             except (ArrowException, OSError) as problem:
                 raise self._damaged(shard, reason(problem)) from None
+            self._check(file, shard)
+            files[shard] = file
         files.move_to_end(shard)
         return files[shard]
 

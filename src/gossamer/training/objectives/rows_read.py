@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from gossamer.training.objectives.base import Batch
@@ -28,8 +29,8 @@ class ReadRow:
         return len(self.inputs["input_ids"])
 
 
-def real_tokens(batch: Batch) -> Tensor:
-    """Which tokens are no padding, bool [rows, length]."""
+def real_tokens(batch: Batch) -> Bool[Tensor, "rows length"]:
+    """Which tokens are no padding."""
     mask = batch.get("attention_mask")
     return torch.ones_like(batch["input_ids"], dtype=torch.bool) if mask is None else mask.bool()
 

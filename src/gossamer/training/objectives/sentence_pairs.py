@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from gossamer.errors import InputError, plural, quote
+from gossamer.errors import InputError, plural
 from gossamer.models import Model
 from gossamer.models.checks import is_finite, require, require_choice, require_flag, require_positive
 from gossamer.models.heads import Head, SentenceEmbedding
@@ -37,7 +37,7 @@ from gossamer.training.objectives.pair_rows import (
     read_pair,
 )
 from gossamer.training.objectives.pair_scores import likeness_scores, retrieval_scores, triplet_accuracy
-from gossamer.training.objectives.vectors import VectorObjective
+from gossamer.training.objectives.vectors import VectorObjective, trained_prompt
 
 __all__ = ["Criterion", "SentencePairsObjective"]
 
@@ -128,13 +128,7 @@ class SentencePairsObjective(VectorObjective, RowObjective, kind="sentence-pairs
         self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
     ) -> list[Example]:
         pairs = cast(Sequence[PairRow], rows)
-        embedding = cast(SentenceEmbedding, head)
-        prompt = embedding.resolve_prompt()
-        if prompt and not embedding.include_prompt:
-            raise InputError(
-                f"the model's prompt {quote(prompt)} is read but not pooled (include_prompt), which is not trained: "
-                "give a head without default_prompt_name, and prompts in the data"
-            )
+        prompt = trained_prompt(cast(SentenceEmbedding, head))
         known: dict[str, tuple[np.ndarray, bool]] = {}
         return [self._example(row, tokenizer, length, prompt, control_tokens, known) for row in pairs]
 

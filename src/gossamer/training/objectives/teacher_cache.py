@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -21,8 +22,9 @@ from gossamer.checkpoints.files import read_json
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import require, require_choice
 from gossamer.training.micro_batches import autocast
+from gossamer.training.objectives import output_shards
 from gossamer.training.objectives.base import Batch, RunData
-from gossamer.training.objectives.output_shards import Column, OutputShards, require_pyarrow, sizes_of_shards
+from gossamer.training.objectives.output_shards import Column, OutputShards, cut_into_shards, require_pyarrow
 from gossamer.training.objectives.rows_read import ReadRow, grouped, real_tokens, rows_of
 
 __all__ = ["CachedOutputs", "OutputReader", "TeacherCache", "open_cache"]
@@ -30,7 +32,7 @@ __all__ = ["CachedOutputs", "OutputReader", "TeacherCache", "open_cache"]
 Precision = Literal["float32", "float16"]
 
 MANIFEST = "cache.json"
-FORMAT = 1
+FORMAT = 2
 PASS_TOKENS = 4096
 """That the teacher reads at once."""
 TOLD_EVERY = 10.0
@@ -51,7 +53,7 @@ class TeacherCache:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        require(bool(self.folder), "folder", self.folder, "a folder's name")
+        require(isinstance(self.folder, str) and bool(self.folder), "folder", self.folder, "a folder's name")
         fits = self.top_k in (None, "all") or (type(self.top_k) is int and self.top_k > 0)
         require(fits, "top_k", self.top_k, "a whole number from 1, or 'all'")
         require_choice(self, Precision, "precision")
@@ -108,7 +110,10 @@ class CachedOutputs:
         keys = [row.key for row in rows]
         missing = [key for key in keys if key not in self._numbers]
         if missing:
-            raise InputError(f"{self._shards.folder}: holds nothing for a row that was not read when it was made")
+            raise InputError(
+                f"{self._shards.folder}: holds nothing for a row that was not read when it was made; run the same data "
+                "and settings, or name another folder"
+            )
         read = self._shards.read(keys, [self._numbers[key] for key in keys])
         told = {}
         for column in self._shards.columns:
@@ -129,26 +134,25 @@ def open_cache(settings: TeacherCache, reader: OutputReader, run: RunData, *, he
     """
     settings.check()
     plan = _plan(rows for batch in run.every_row(held_out) for rows in rows_of(batch))
-    made_of = {**reader.fingerprint, "precision": run.precision, **plan.fingerprint}
-    folder, row_bytes = Path(settings.folder), plan.total_bytes(reader.columns) // len(plan.numbers) + 1
-    sizes = sizes_of_shards(row_bytes)
-    manifest: dict[str, Any] = {"format": FORMAT, "made_of": made_of, "shard_rows": sizes[0], "group_rows": sizes[1]}
-    found = _read_manifest(folder)
-    if found is not None:
-        _check_same(found, manifest, folder)
+    folder, row_bytes = Path(settings.folder), plan.row_bytes(reader.columns)
+    wanted = _manifest({**reader.fingerprint, "precision": run.precision, **plan.fingerprint}, row_bytes, run)
+    manifest = _read_manifest(folder) or wanted
+    _check_same(manifest, wanted, folder)
     shards = OutputShards(
-        folder=folder, columns=reader.columns, rows=len(plan.numbers), identity=_digest(made_of),
-        shard_rows=(found or manifest)["shard_rows"], group_rows=(found or manifest)["group_rows"],
+        folder=folder, columns=reader.columns, identity=_digest(wanted["made_of"]), group_rows=manifest["group_rows"],
+        ends=cut_into_shards(row_bytes, manifest["shard_bytes"], manifest["shard_rows"]),
     )  # fmt: skip
     missing = shards.missing()
     if missing:
-        _tell_size(plan, reader.columns, shards, missing, run)
-    run.processes.wait()
-    if found is None and run.processes.first:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_texts({folder / MANIFEST: json.dumps(manifest, indent=1) + "\n"})
-    run.processes.wait()
-    mine = missing[run.processes.rank :: run.processes.count]
+        _tell_size(plan, row_bytes, reader.columns, shards, missing, run)
+    if manifest["device"] != wanted["device"]:
+        run.remark(
+            f"cache: {folder} was begun on {manifest['device']!r}, this run is on {wanted['device']!r}, where a "
+            "teacher's outputs are rounded in another way"
+        )
+    _settle_manifest(folder, manifest, run)
+    # By a file's number: a process that sees another one's first files takes none of its share for that.
+    mine = [shard for shard in missing if shard % run.processes.count == run.processes.rank]
     _write(shards, mine, plan, chain.from_iterable(map(rows_of, run.every_row(held_out))), reader, run)
     run.processes.wait()
     for shard in shards.missing():
@@ -161,28 +165,54 @@ class _Plan:
     """Every row that a run reads, once: its number by its key, in the order of the data; and what they come to."""
 
     numbers: dict[bytes, int]
-    tokens: int
-    longest: int
+    tokens: np.ndarray  # of each row
     digest: str
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        return {"longest row": self.longest, "data": self.digest}
+        return {"longest row": int(self.tokens.max(initial=0)), "data": self.digest}
 
-    def total_bytes(self, columns: Sequence[Column]) -> int:
-        return sum(one.total_bytes(len(self.numbers), self.tokens) for one in columns)
+    def row_bytes(self, columns: Sequence[Column]) -> np.ndarray:
+        """What each row takes, int64 [rows]."""
+        return np.stack([one.row_bytes(self.tokens) for one in columns]).sum(axis=0)
 
 
 def _plan(rows: Iterator[ReadRow]) -> _Plan:
     numbers: dict[bytes, int] = {}
-    tokens = longest = 0
+    tokens = array("i")
     digest = hashlib.sha256()
     for row in rows:
         if row.key not in numbers:
             numbers[row.key] = len(numbers)
-            tokens, longest = tokens + row.tokens, max(longest, row.tokens)
+            tokens.append(row.tokens)
             digest.update(row.key)
-    return _Plan(numbers=numbers, tokens=tokens, longest=longest, digest=digest.hexdigest())
+    return _Plan(numbers=numbers, tokens=np.array(tokens), digest=digest.hexdigest())
+
+
+def _manifest(made_of: dict[str, Any], row_bytes: np.ndarray, run: RunData) -> dict[str, Any]:
+    """What a new cache says of itself."""
+    group = max(output_shards.GROUP_BYTES // max(int(row_bytes.mean()), 1), 1)
+    return {
+        "format": FORMAT,
+        "made_of": made_of,
+        "shard_bytes": output_shards.SHARD_BYTES,
+        "shard_rows": output_shards.SHARD_ROWS,
+        "group_rows": min(group, output_shards.SHARD_ROWS),
+        "device": run.processes.device.type,
+    }
+
+
+def _settle_manifest(folder: Path, manifest: dict[str, Any], run: RunData) -> None:
+    """Write it where none is; InputError, in all processes, where another run has begun something else meanwhile."""
+    run.processes.wait()
+    if run.processes.first and _read_manifest(folder) is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_texts({folder / MANIFEST: json.dumps(manifest, indent=1) + "\n"})
+    run.processes.wait()
+    found = _read_manifest(folder)
+    if found is None:
+        raise InputError(f"{folder / MANIFEST}: is not there; all processes must share the cache's folder")
+    _check_same(found, manifest, folder)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -190,9 +220,9 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found = read_json(path)
-    sizes = [found.get("shard_rows"), found.get("group_rows")]
+    sizes = [found.get(name) for name in ("shard_bytes", "shard_rows", "group_rows")]
     whole = all(type(size) is int and size > 0 for size in sizes) and isinstance(found.get("made_of"), dict)
-    if found.get("format") != FORMAT or not whole:
+    if found.get("format") != FORMAT or not whole or not isinstance(found.get("device"), str):
         raise InputError(f"{path}: is of no cache that this version reads; name another folder")
     return found
 
@@ -220,15 +250,16 @@ def _digest(made_of: Mapping[str, Any]) -> str:
 
 
 def _tell_size(
-    plan: _Plan, columns: Sequence[Column], shards: OutputShards, missing: Sequence[int], run: RunData
-) -> None:
+    plan: _Plan, row_bytes: np.ndarray, columns: Sequence[Column], shards: OutputShards, missing: Sequence[int],
+    run: RunData,
+) -> None:  # fmt: skip
     """Say how much will be written; InputError where the disk has no room for it."""
-    total = plan.total_bytes(columns)
-    left = sum(len(shards.numbers(shard)) for shard in missing)
-    to_write = total * left // shards.rows
+    total = int(row_bytes.sum())
+    left = np.concatenate([np.array(shards.numbers(shard)) for shard in missing])
+    to_write, tokens = int(row_bytes[left].sum()), int(plan.tokens[left].sum())
     held = ", ".join(f"{one.name} {one.item_bytes:,} bytes a {'token' if one.of_tokens else 'row'}" for one in columns)
     run.remark(
-        f"cache: the teacher reads {left:,} of {shards.rows:,} rows ({plan.tokens:,} tokens) before the training; "
+        f"cache: the teacher reads {len(left):,} of {shards.rows:,} rows ({tokens:,} tokens) before the training; "
         f"{shards.folder} takes {_size(total)}, of which {_size(to_write)} are to be written ({held})"
     )
     free = shutil.disk_usage(_existing(shards.folder)).free
@@ -263,7 +294,7 @@ def _write(
         if number <= met:
             continue
         met = number
-        shard = number // shards.shard_rows
+        shard = shards.shard_of(number)
         if shard not in wanted:
             continue
         waiting.append(row)

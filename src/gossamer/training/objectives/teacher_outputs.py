@@ -56,7 +56,7 @@ class ScoreReader:
         self.fingerprint: Mapping[str, Any] = {
             **_fingerprint(teacher, self.columns),
             # Of all scores the targets are made at any temperature.
-            "temperature": None if self._top is None else temperature,
+            "temperature": None if self._top is None else float(temperature),
         }
 
     def _top_of(self, head: object, settings: TeacherCache) -> int | None:

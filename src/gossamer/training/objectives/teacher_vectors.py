@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ from gossamer.training.objectives.sequence_classification import read_tokens
 from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
 from gossamer.training.objectives.teacher_cache import TeacherCache, open_cache
 from gossamer.training.objectives.teacher_outputs import VectorReader
+from gossamer.training.objectives.vectors import trained_prompt
 
 __all__ = ["TeacherVectorsObjective"]
 
@@ -34,16 +35,18 @@ VectorLoss = Literal["cosine", "l2"]
 class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     """The student's vector of a text becomes its teacher's, from texts alone (LEAF: arXiv 2509.12539).
 
-    loss: "cosine", the mean of 1 - cos, or "l2", the mean squared distance of whole vectors. Both models have the head
-    `SentenceEmbedding` and vectors of one width; LEAF's linear map between widths is a `DenseLayer` of the student's
-    head. teacher: a checkpoint, or None where `gossamer.distill` gives the model. A row is a text, a document of a text
-    file or one with a text; what it says beside that is not read. Held out are told the same loss and the mean cosine.
+    vector_loss: "cosine", the mean of 1 - cos, or "l2", the mean squared distance of whole vectors. Both models have
+    the head `SentenceEmbedding` and vectors of one width; LEAF's linear map between widths is a `DenseLayer` of the
+    student's head. teacher: a checkpoint, or None where `gossamer.distill` gives the model. A row is a text, a document
+    of a text file or one with a text; what it says beside that is not read. The default prompt, which both heads have
+    alike, is put before each text, as the task does. Held out are told the same loss and the mean cosine.
     cache: a folder, or `TeacherCache`: the vectors of all texts are written there before the training, held-out ones
     too, and the teacher is not run in it.
     """
 
     heads: ClassVar[tuple[type[Head], ...]] = (SentenceEmbedding,)
     measures: ClassVar[tuple[str, ...]] = ("cosines",)
+    is_reckoned: ClassVar[bool] = False
     shards: ClassVar[bool] = False
 
     kind: Literal["teacher-vectors"] = "teacher-vectors"
@@ -73,8 +76,9 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     def encode(
         self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
     ) -> list[Example]:
-        nothing = np.zeros((), dtype=np.int64)
-        read = ((row, read_tokens(row, tokenizer, length, control_tokens)) for row in rows)
+        nothing, prompt = np.zeros((), dtype=np.int64), trained_prompt(cast(SentenceEmbedding, head))
+        prompted = (replace(row, text=prompt + row.text) for row in rows)
+        read = ((row, read_tokens(row, tokenizer, length, control_tokens)) for row in prompted)
         return [
             Example(name=row.name, ids=ids, types=types, labels=nothing, cut=cut) for row, (ids, types, cut) in read
         ]
@@ -84,15 +88,7 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
         if not isinstance(given.model.architecture.head, SentenceEmbedding):
             raise InputError("the teacher has no vectors of texts; load it with head='embed'")
         check_teacher(given.model, model, scores=False, cosine=False)
-        theirs, ours = (
-            cast(SentenceEmbedding, one.head).vector_size(one.hidden_size)
-            for one in (given.model.architecture, model.architecture)
-        )
-        if theirs != ours:
-            raise InputError(
-                f"the teacher's vectors have {theirs} numbers and the student's {ours}; take one width, or give the "
-                f"student's head a map to it: dense=(DenseLayer(size={theirs}, activation='identity'),)"
-            )
+        _check_heads(given.model, model)
         if isinstance(self.cache, TeacherCache):
             self.cache.check()
             VectorReader(given, self.cache)
@@ -135,6 +131,25 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
         cosines = F.cosine_similarity(ours, wanted, dim=-1)
         each = 1 - cosines if self.vector_loss == "cosine" else (ours - wanted).square().sum(-1)
         return each.sum() / max(len(each), 1), cosines
+
+
+def _check_heads(teacher: Model, student: Model) -> None:
+    """InputError for heads whose vectors are of other widths, or of texts behind other prompts."""
+    heads = [cast(SentenceEmbedding, one.architecture.head) for one in (teacher, student)]
+    theirs, ours = (
+        head.vector_size(one.architecture.hidden_size) for head, one in zip(heads, (teacher, student), strict=True)
+    )
+    if theirs != ours:
+        raise InputError(
+            f"the teacher's vectors have {theirs} numbers and the student's {ours}; take one width, or give the "
+            f"student's head a map to it: dense=(DenseLayer(size={theirs}, activation='identity'),)"
+        )
+    prompts = trained_prompt(heads[0], "teacher"), trained_prompt(heads[1], "student")
+    if prompts[0] != prompts[1]:
+        raise InputError(
+            f"the teacher puts the prompt {quote(prompts[0])} before each text and the student {quote(prompts[1])}; "
+            "give both heads the same prompts and default_prompt_name"
+        )
 
 
 def _vectors(teacher: Teacher, inputs: Batch) -> Float[Tensor, "texts size"]:

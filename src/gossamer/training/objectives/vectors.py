@@ -11,10 +11,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gossamer.errors import InputError, quote
 from gossamer.models import Model
+from gossamer.models.heads import SentenceEmbedding
 from gossamer.training.objectives.base import Batch, Objective
 
-__all__ = ["VectorObjective"]
+__all__ = ["VectorObjective", "trained_prompt"]
+
+
+def trained_prompt(head: SentenceEmbedding, of: str = "model") -> str:
+    """What a training puts before each text, as the task does: the default prompt; "": none.
+
+    InputError, which says whose head it is, for a prompt that is read but not pooled.
+    """
+    prompt = head.resolve_prompt()
+    if prompt and not head.include_prompt:
+        raise InputError(
+            f"the {of}'s prompt {quote(prompt)} is read but not pooled (include_prompt), which is not trained: "
+            "give a head without default_prompt_name, and prompts in the data"
+        )
+    return prompt
 
 
 @dataclass(frozen=True, kw_only=True)
