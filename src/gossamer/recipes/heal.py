@@ -14,7 +14,7 @@ from gossamer.metrics.language import bits_per_token
 from gossamer.models.heads import MaskedLM, PreTraining
 from gossamer.models.model import Model
 from gossamer.recipes.comparison import Making
-from gossamer.recipes.measure import read_measure
+from gossamer.recipes.measure import on_cpu, read_measure
 from gossamer.recipes.receipt import Receipt, conditions, describe
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_yaml
@@ -77,7 +77,7 @@ def heal(
     )
     if compared is not None and is_first_process():
         made = {"after": Making.of_training(trained, new, settings.batch.length)}
-        receipt = receipt.beside(model, new, made=made, **compared)
+        receipt = receipt.beside(on_cpu(model), on_cpu(new), made=made, **compared)
     new.receipt = receipt
     return new, receipt
 
