@@ -17,7 +17,7 @@ from gossamer.models.architecture import Architecture, Layer, Positions
 from gossamer.models.model import Model
 from gossamer.models.settings import NormPlace
 from gossamer.patterns import Pattern
-from gossamer.patterns.groups import groups_of
+from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["Node", "architecture_tree"]
 

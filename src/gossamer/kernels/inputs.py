@@ -17,7 +17,7 @@ from gossamer.kernels.precision import sum_of_biases
 from gossamer.kernels.storage import check_storage
 from gossamer.kernels.token_values import UNMARKED, TokenValues
 from gossamer.patterns import Full, Pattern
-from gossamer.patterns.groups import groups_of
+from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["Inputs", "TableByDistance", "TensorOrPair", "make_inputs", "readable", "tracing"]
 

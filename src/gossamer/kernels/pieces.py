@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gossamer.errors import InputError, quote
 from gossamer.patterns import Band, Pattern, Pieces
-from gossamer.patterns.groups import groups_of
+from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["HeadGroup", "compile_pattern", "pieces_from_numbers", "pieces_to_numbers", "why_not_pieces"]
 

@@ -20,7 +20,7 @@ from gossamer.models.checks import (
 )
 from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern
-from gossamer.patterns.groups import groups_of
+from gossamer.patterns.head_groups import groups_of
 
 __all__ = [
     "LAYER_NORM",

@@ -24,7 +24,7 @@ from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, is_finite, require
 from gossamer.models.heads import CausalLM
 from gossamer.models.settings import Activation
 from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided
-from gossamer.patterns.groups import groups_of
+from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["Form", "decoder", "sparse_transformer"]
 

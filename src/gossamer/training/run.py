@@ -21,7 +21,7 @@ from gossamer.models.model import Model
 from gossamer.training.best import direction_of, ends_epoch, is_better, value_of
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.models import with_recompute
-from gossamer.training.evaluation import Evaluation, evaluate
+from gossamer.training.evaluation import evaluate
 from gossamer.training.journal.journal import Journal
 from gossamer.training.material import Material, how_many_steps, trained_names
 from gossamer.training.objectives.base import RunData
@@ -195,7 +195,6 @@ class Run:
         best, value = self.state.best, value_of(found, self._metric)
         if value is None:
             self._say_untold()
-        self._say_undefined(found)
         # Where time is up between two readings, and more minutes are given later, patience is not to know of this one.
         counts = int(not self._out_of_time or self.is_to_evaluate)
         before = None if best is None else best[self._metric]
@@ -246,6 +245,7 @@ class Run:
 
     def receipt(self, model: Model, sample: str | None) -> TrainingReceipt:
         """What the run did."""
+        self._say_undefined()
         state = self.state
         sizes = {name: one.numel() for name, one in model.named_parameters()}
         learnt = {self._names[one]: one.numel() for group in self._optimizer.param_groups for one in group["params"]}
@@ -282,12 +282,13 @@ class Run:
         if text not in self.notes:
             self.remark(text)
 
-    def _say_undefined(self, found: Evaluation) -> None:
-        """Once in a run: which scores these rows do not tell, such as a correlation with what is all the same."""
+    def _say_undefined(self) -> None:
+        """Which scores the last reading does not tell, such as a correlation with what is all the same."""
         scores = self.config.objective.directions(self.model)
-        names = [name.replace("_", " ") for name, value in found.scores.items() if value is None and name in scores]
+        told = (self.state.evaluated or {}).items()
+        names = [name.replace("_", " ") for name, value in told if value is None and name in scores]
         text = f"not defined on the held-out rows: {', '.join(names)}"
-        if names and text not in self.notes:
+        if names and text not in self.notes:  # a receipt is written again with its sample
             self.remark(text)
 
     @property

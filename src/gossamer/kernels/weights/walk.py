@@ -14,7 +14,7 @@ from gossamer.kernels.precision import bias_in, sum_of_biases, wide
 from gossamer.kernels.token_values import TokenValues, taken
 from gossamer.patterns import Pattern
 from gossamer.patterns.checks import check_mask
-from gossamer.patterns.groups import groups_of
+from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["BLOCK_SCORES", "CHUNK", "Block", "walk"]
 

@@ -20,7 +20,7 @@ from gossamer.layers import TokenInfo
 from gossamer.models.cache.layout import Layout, layouts
 from gossamer.models.cache.plan import Chunk, Span, State, Writes
 from gossamer.patterns import Full, Pattern
-from gossamer.patterns.groups import groups_of
+from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["LayerMemory"]
 
