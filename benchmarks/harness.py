@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTED = time.monotonic()
+NUMBERS = re.compile(r"\[(?:\s*-?\d[\d.e+-]*,?)+\s*\]")
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,15 @@ def progress(message: str) -> None:
 
 
 def write_json(path: Path, results: Any) -> None:
-    """Write beside the target, then put it in the target's place: an interrupt leaves the old file whole."""
+    """Write beside the target, then put it in the target's place: an interrupt leaves the old file whole.
+
+    A list of numbers stands in one line.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        temporary.write_text(json.dumps(results, indent=1) + "\n")
+        text = json.dumps(results, indent=1)
+        temporary.write_text(NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
