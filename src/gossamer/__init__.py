@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
     from gossamer.recipes import distill, finetune, lengthen  # type: ignore[no-redef]
-    from gossamer.recipes.comparison import compare
+    from gossamer.recipes.receipts.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
 
@@ -56,7 +56,7 @@ _HOMES = {
     "Strided": "gossamer.patterns",
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
-    "compare": "gossamer.recipes.comparison",
+    "compare": "gossamer.recipes.receipts.comparison",
     "distill": "gossamer.recipes",
     "explain": "gossamer.kernels",
     "finetune": "gossamer.recipes",

@@ -31,8 +31,10 @@ def test_models_side_by_side(gossamer: Command, small: Path, longer: Path, tmp_p
 
 def test_as_json_with_time_and_memory(gossamer: Command, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is told by a process of its own, which is tested with the recipes."""
-    monkeypatch.setattr("gossamer.recipes.comparison.peak_memory", lambda folder, batch, tokens: batch * tokens)
-    monkeypatch.setattr("gossamer.recipes.measure._AT_LEAST", 0)
+    monkeypatch.setattr(
+        "gossamer.recipes.receipts.comparison.peak_memory", lambda folder, batch, tokens: batch * tokens
+    )
+    monkeypatch.setattr("gossamer.recipes.receipts.measure._AT_LEAST", 0)
     done = gossamer("compare", small, small, "--json")
     assert done.code == 0
     assert done.json["models"] == [str(small), f"{small} (2)"]

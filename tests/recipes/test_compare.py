@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.models import Model
-from gossamer.recipes.compare import changed_dropout, compare_states, probe, read_states, relative_difference
+from gossamer.recipes.states import changed_dropout, compare_states, probe, read_states, relative_difference
 from gossamer.text import byte_tokenizer, speeches
 
 CONFIG = {

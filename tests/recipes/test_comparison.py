@@ -17,11 +17,11 @@ from gossamer.inspect.cost import cost
 from gossamer.inspect.report import ReportTable, markdown_table
 from gossamer.metrics import paired_difference
 from gossamer.models import Model
-from gossamer.recipes import measure
-from gossamer.recipes.comparison import ComparedRow, Comparison, Making, compare, unique_names
-from gossamer.recipes.measure import exchanged_bytes, measure_latency
-from gossamer.recipes.peak_memory import peak_memory
-from gossamer.recipes.receipt import Receipt
+from gossamer.recipes.receipts import measure
+from gossamer.recipes.receipts.comparison import ComparedRow, Comparison, Making, compare, unique_names
+from gossamer.recipes.receipts.measure import exchanged_bytes, measure_latency
+from gossamer.recipes.receipts.peak_memory import peak_memory
+from gossamer.recipes.receipts.receipt import Receipt
 from gossamer.training.receipt import TrainingReceipt
 
 CONFIG = {
@@ -223,7 +223,7 @@ def test_a_ring_sends_each_byte_nearly_twice(processes: int, share: float) -> No
 def test_scores_and_costs_without_numbers_are_refused_before_anything_is_measured(
     pair: dict[str, Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.recipes.comparison.save", lambda *arguments: pytest.fail("it measured"))
+    monkeypatch.setattr("gossamer.recipes.receipts.comparison.save", lambda *arguments: pytest.fail("it measured"))
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: compare([pair["teacher"]]), "give two or more to compare, in a list or by name"),
         (lambda: compare("ab"), "models is 'ab'; give two or more"),  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gossamer.models import Architecture, Attention, Embeddings, FeedForward, Layer, Model, Positions
 from gossamer.patterns import Full
-from gossamer.recipes.measure import gradient_bytes
+from gossamer.recipes.receipts.measure import gradient_bytes
 
 _STEPS = 3
 

@@ -17,7 +17,7 @@ from test_distillation import distilling
 from gossamer import atomic_files
 from gossamer.training import run
 from gossamer.training.loop import train
-from gossamer.training.objectives import output_shards, teacher_cache
+from gossamer.training.objectives.teachers import output_shards, teacher_cache
 
 STEPS = 4
 

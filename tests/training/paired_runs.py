@@ -19,7 +19,7 @@ from tiny_runs import decoder_config, encoder_config
 from gossamer.models import Model
 from gossamer.recipes import finetune
 from gossamer.training.loop import train
-from gossamer.training.objectives import output_shards
+from gossamer.training.objectives.teachers import output_shards
 from gossamer.training.receipt import TrainingReceipt
 
 KINDS = {

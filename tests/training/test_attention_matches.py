@@ -20,8 +20,8 @@ from gossamer.text import byte_tokenizer
 from gossamer.training.config import TrainingConfig
 from gossamer.training.loop import train
 from gossamer.training.objectives import DistillationObjective, Match
-from gossamer.training.objectives.attention_loss import attention_loss, draw_rows
-from gossamer.training.objectives.teacher import Teacher
+from gossamer.training.objectives.teachers.attention_loss import attention_loss, draw_rows
+from gossamer.training.objectives.teachers.teacher import Teacher
 from gossamer.training.stops import RunStopped
 
 LENGTH = 11

@@ -15,12 +15,13 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.models import Model
 from gossamer.text import byte_tokenizer
-from gossamer.training.objectives import TeacherCache, output_shards
+from gossamer.training.objectives import TeacherCache
 from gossamer.training.objectives.base import RunData
-from gossamer.training.objectives.output_shards import Column
-from gossamer.training.objectives.teacher import Teacher
-from gossamer.training.objectives.teacher_cache import CachedOutputs, open_cache
-from gossamer.training.objectives.teacher_outputs import ScoreReader
+from gossamer.training.objectives.teachers import output_shards
+from gossamer.training.objectives.teachers.output_shards import Column
+from gossamer.training.objectives.teachers.teacher import Teacher
+from gossamer.training.objectives.teachers.teacher_cache import CachedOutputs, open_cache
+from gossamer.training.objectives.teachers.teacher_outputs import ScoreReader
 
 
 class StatesReader:

@@ -21,9 +21,10 @@ from gossamer.text import byte_tokenizer
 from gossamer.training.config import TrainingConfig
 from gossamer.training.loop import train
 from gossamer.training.material import check_model
-from gossamer.training.objectives import DistillationObjective, Match, soft_targets
-from gossamer.training.objectives.soft_targets import cosine_distance, soft_target_loss, vocabulary_losses
-from gossamer.training.objectives.teacher import Teacher, teacher_of
+from gossamer.training.objectives import DistillationObjective, Match
+from gossamer.training.objectives.teachers import soft_targets
+from gossamer.training.objectives.teachers.soft_targets import cosine_distance, soft_target_loss, vocabulary_losses
+from gossamer.training.objectives.teachers.teacher import Teacher, teacher_of
 from gossamer.training.stops import RunStopped
 
 TERMS = ("soft_weight", "task_weight", "cosine_weight")

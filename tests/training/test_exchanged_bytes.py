@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_processes import start
 
-from gossamer.recipes.measure import exchanged_bytes
+from gossamer.recipes.receipts.measure import exchanged_bytes
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from gossamer.training.loop import train
 from gossamer.training.material import gather
 from gossamer.training.objectives import ClassificationObjective, LabelObjective, TaggingObjective
 from gossamer.training.objectives.base import learnt
-from gossamer.training.objectives.labels import Example
+from gossamer.training.objectives.labelled.labels import Example
 from gossamer.training.processes import Processes
 from gossamer.training.stops import RunStopped
 

@@ -16,7 +16,7 @@ from gossamer.text import Document, Tokenizer, byte_tokenizer, speeches, tokeniz
 from gossamer.text.word_marks import _byte_edges
 from gossamer.training.data.token_batches import Batches
 from gossamer.training.objectives import Masking, Objective
-from gossamer.training.objectives.masker import Masker
+from gossamer.training.objectives.texts.masker import Masker
 
 KINDS = ("token", "whole-word", "n-gram")
 TEXTS = [speech.text[:6000] for speech in speeches()[:12]]

@@ -20,7 +20,7 @@ from gossamer.training.config import TrainingConfig
 from gossamer.training.loop import train
 from gossamer.training.material import gather
 from gossamer.training.objectives import ReplacedTokenObjective
-from gossamer.training.objectives.replaced_token import _drawn, generator_of
+from gossamer.training.objectives.texts.replaced_token import _drawn, generator_of
 from gossamer.training.processes import Processes
 from gossamer.training.stops import RunStopped
 

@@ -24,8 +24,8 @@ from gossamer.training.gradient_cache import learn_in_parts
 from gossamer.training.loop import train
 from gossamer.training.micro_batches import cut, draw
 from gossamer.training.objectives import SentencePairsObjective
-from gossamer.training.objectives.pair_losses import same_texts
-from gossamer.training.objectives.pair_scores import likeness_scores, retrieval_scores, triplet_accuracy
+from gossamer.training.objectives.pairs.pair_losses import same_texts
+from gossamer.training.objectives.pairs.pair_scores import likeness_scores, retrieval_scores, triplet_accuracy
 from gossamer.training.processes import Processes
 from gossamer.training.stops import RunStopped
 

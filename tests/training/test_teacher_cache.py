@@ -25,10 +25,11 @@ from gossamer.errors import InputError
 from gossamer.models import Model
 from gossamer.text import byte_tokenizer
 from gossamer.training.loop import train
-from gossamer.training.objectives import TeacherCache, output_shards, teacher_cache
+from gossamer.training.objectives import TeacherCache
 from gossamer.training.objectives.rows_read import rows_of
-from gossamer.training.objectives.soft_targets import soft_target_loss, top_targets
-from gossamer.training.objectives.teacher import Teacher
+from gossamer.training.objectives.teachers import output_shards, teacher_cache
+from gossamer.training.objectives.teachers.soft_targets import soft_target_loss, top_targets
+from gossamer.training.objectives.teachers.teacher import Teacher
 
 SETTINGS: dict[str, Any] = {"steps": 6, "checkpoints": {"every": 3}, "evaluation": {"held_out": 6, "every": 3}}
 

@@ -33,8 +33,8 @@ def compare(
     with working("reading the models"):
         from gossamer.atomic_files import write_texts
         from gossamer.checkpoints import load
-        from gossamer.recipes.comparison import compare as lay_side_by_side
-        from gossamer.recipes.comparison import unique_names
+        from gossamer.recipes.receipts.comparison import compare as lay_side_by_side
+        from gossamer.recipes.receipts.comparison import unique_names
 
         loaded = dict(zip(unique_names(models), map(load, models), strict=True))
     with working("comparing them" if quick else "measuring them in turn"):

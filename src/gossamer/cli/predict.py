@@ -44,7 +44,7 @@ class _Row:
 
     def words(self) -> list[str] | None:
         """Its words, where it has a list of them."""
-        from gossamer.training.objectives.labels import from_cell
+        from gossamer.training.objectives.labelled.labels import from_cell
 
         words = from_cell(self.fields.get(self.columns.get("tokens", "tokens")))
         is_list = isinstance(words, list) and bool(words) and all(isinstance(one, str) and one.strip() for one in words)

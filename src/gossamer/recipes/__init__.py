@@ -4,6 +4,6 @@ from gossamer.recipes.distill import distill
 from gossamer.recipes.finetune import finetune
 from gossamer.recipes.heal import heal
 from gossamer.recipes.lengthen import lengthen
-from gossamer.recipes.receipt import Receipt
+from gossamer.recipes.receipts.receipt import Receipt
 
 __all__ = ["Receipt", "distill", "finetune", "heal", "lengthen"]

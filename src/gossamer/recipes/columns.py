@@ -9,7 +9,7 @@ from typing import Any
 from gossamer.checks import require
 from gossamer.errors import InputError, quote
 from gossamer.models.heads import Head
-from gossamer.training.objectives.pair_rows import ANCHORS, POSITIVES, says_alike
+from gossamer.training.objectives.pairs.pair_rows import ANCHORS, POSITIVES, says_alike
 
 __all__ = ["COLUMNS", "LabelledColumns", "called_columns", "check_head", "find_columns", "is_trained"]
 

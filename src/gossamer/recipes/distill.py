@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from gossamer.checkpoints import load
 from gossamer.errors import InputError, quote
@@ -23,19 +23,19 @@ from gossamer.models.heads import (
 )
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.comparison import Making
 from gossamer.recipes.finetune import Data, output_folder, read_data
-from gossamer.recipes.measure import on_cpu, read_measure
-from gossamer.recipes.narrow import NarrowBy, Size, Widths
-from gossamer.recipes.receipt import Receipt, conditions, describe
-from gossamer.recipes.student import Shape, describe_student, make_student, student_layers
+from gossamer.recipes.receipts.comparison import Making
+from gossamer.recipes.receipts.measure import on_cpu, read_measure
+from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
+from gossamer.recipes.students.narrow import NarrowBy, Size, Widths
+from gossamer.recipes.students.student import Shape, describe_student, make_student, student_layers
 from gossamer.settings import plain_fields
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_settings
 from gossamer.training.launched import is_first_process
 from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherCache, TeacherVectorsObjective
-from gossamer.training.objectives.teacher import Teacher
+from gossamer.training.objectives.teachers.teacher import Teacher
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["distill"]
@@ -68,13 +68,13 @@ def distill(
     teacher.
 
     student: what learns, in place, instead of layers of the teacher. layers, shape: of the teacher's layers those that
-    the student begins with, as `gossamer.recipes.student.make_student` takes them. hidden_size, heads,
+    the student begins with, as `gossamer.recipes.students.make_student` takes them. hidden_size, heads,
     feedforward_size: its widths, each a number or which of the teacher's; narrow: "neurons" or "linear", of which
-    `gossamer.recipes.narrow.narrow` tells. temperature and the weights of soft targets, the task's own loss, the cosine
-    of the last states and the matches of layers: `DistillationObjective`; 0 switches a term off; cosine_weight is 1
-    unless given, or 0 for a student of another width. task: an objective, its kind or its settings; what the teacher's
-    head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts alone
-    (`TeacherVectorsObjective`); temperature, weights and matches are not read.
+    `gossamer.recipes.students.narrow` tells. temperature and the weights of soft targets, the task's own loss, the
+    cosine of the last states and the matches of layers: `DistillationObjective`; 0 switches a term off; cosine_weight
+    is 1 unless given, or 0 for a student of another width. task: an objective, its kind or its settings; what the
+    teacher's head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts
+    alone (`TeacherVectorsObjective`); temperature, weights and matches are not read.
 
     cache: a folder, or `TeacherCache`, where what the teacher gives is written before the training, in which it is not
     run. epochs, output, resume: of `gossamer.train`; without an output no run is left on disk, and none goes on.
@@ -94,12 +94,11 @@ def distill(
     aim = _aim(objective, task, old)
     widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
     new, asked, changes = _student(old, student, layers, shape, widths)
-    cosine, kept = float(new.architecture.hidden_size == old.architecture.hidden_size), TeacherCache.of(cache)
-    learnt = TeacherVectorsObjective(teacher=old.source, cache=kept) if aim is None else DistillationObjective(
-        task=aim, teacher=old.source, temperature=temperature, soft_weight=soft_weight, task_weight=task_weight,
-        cosine_weight=cosine if cosine_weight is None else cosine_weight, cache=kept,
-        matches=cast(tuple[Match, ...], tuple(matches) if isinstance(matches, list) else matches),
-    )  # fmt: skip
+    terms = {
+        "temperature": temperature, "soft_weight": soft_weight, "task_weight": task_weight,
+        "cosine_weight": cosine_weight, "matches": tuple(matches) if isinstance(matches, list) else matches,
+    }  # fmt: skip
+    learnt = _objective(aim, old, new, TeacherCache.of(cache), terms)
     sources, data = read_data(train, evaluate)
     with output_folder(output) as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, folder, settings)
@@ -185,6 +184,18 @@ def _task(task: object, teacher: Model) -> Objective:
     if not isinstance(head, found.heads):
         raise InputError(f"task is {found.kind!r}, but the teacher has the head {head.kind!r}, which is for {kind!r}")
     return found
+
+
+def _objective(
+    task: Objective | None, teacher: Model, student: Model, cache: TeacherCache | None, terms: dict[str, Any]
+) -> DistillationObjective | TeacherVectorsObjective:
+    """What the student learns; terms: those of the loss, which the teacher's vectors have not."""
+    if task is None:
+        return TeacherVectorsObjective(teacher=teacher.source, cache=cache)
+    if terms["cosine_weight"] is None:
+        as_wide = student.architecture.hidden_size == teacher.architecture.hidden_size
+        terms = terms | {"cosine_weight": float(as_wide)}
+    return DistillationObjective(task=task, teacher=teacher.source, cache=cache, **terms)
 
 
 def _config(

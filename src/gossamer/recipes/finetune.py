@@ -22,9 +22,9 @@ from gossamer.models.heads import Head
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.columns import LabelledColumns, check_head, find_columns
-from gossamer.recipes.measure import read_measure
 from gossamer.recipes.new_head import fits, with_new_head
-from gossamer.recipes.tuned_receipt import TunedReceipt, measured_receipt
+from gossamer.recipes.receipts.measure import read_measure
+from gossamer.recipes.receipts.tuned_receipt import TunedReceipt, measured_receipt
 from gossamer.text import Document, read_documents
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data.labelled import LabelledRows, read_rows

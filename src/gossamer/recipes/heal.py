@@ -13,9 +13,9 @@ from gossamer.errors import InputError, plural, quote
 from gossamer.metrics.language import bits_per_token
 from gossamer.models.heads import MaskedLM, PreTraining
 from gossamer.models.model import Model
-from gossamer.recipes.comparison import Making
-from gossamer.recipes.measure import on_cpu, read_measure
-from gossamer.recipes.receipt import Receipt, conditions, describe
+from gossamer.recipes.receipts.comparison import Making
+from gossamer.recipes.receipts.measure import on_cpu, read_measure
+from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_yaml
 from gossamer.training.evaluation import evaluate

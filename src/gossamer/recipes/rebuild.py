@@ -19,7 +19,7 @@ from gossamer.models.heads import (
     TokenClassification,
 )
 from gossamer.models.model import Model
-from gossamer.recipes.compare import of_any_layer
+from gossamer.recipes.states import of_any_layer
 
 __all__ = ["fit", "rebuild", "why_own_format"]
 

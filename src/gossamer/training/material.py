@@ -25,8 +25,8 @@ from gossamer.training.data.rows import FILES, DataSources
 from gossamer.training.data.token_batches import Batches, open_tokens
 from gossamer.training.journal.journal import find_tensorboard
 from gossamer.training.objectives import BatchSource, LanguageObjective
-from gossamer.training.objectives.labels import LabelledRow
-from gossamer.training.objectives.teacher import digest_of_weights
+from gossamer.training.objectives.labelled.labels import LabelledRow
+from gossamer.training.objectives.teachers.teacher import digest_of_weights
 from gossamer.training.optimization.adapters import adapted_maps
 from gossamer.training.processes import Processes
 from gossamer.training.resume.state import newest_checkpoint

@@ -22,7 +22,7 @@ from gossamer.training.data.held_out import hold_out
 from gossamer.training.data.orders import Grouped, Order, Shuffled
 from gossamer.training.data.rows import DataSources
 from gossamer.training.objectives import IGNORED, RowObjective
-from gossamer.training.objectives.labels import Example, LabelledRow, collated
+from gossamer.training.objectives.labelled.labels import Example, LabelledRow, collated
 from gossamer.training.processes import Processes
 
 __all__ = ["LabelledBatches", "LabelledRows", "read_rows"]

@@ -19,7 +19,7 @@ from gossamer.training.data.held_out import HeldOutBy, hold_out
 from gossamer.training.data.orders import Grouped
 from gossamer.training.data.packing import Corpus, Frame, Line, Rows, Stream, Windows
 from gossamer.training.objectives import IGNORED, CausalObjective, LanguageObjective
-from gossamer.training.objectives.language import Labeller
+from gossamer.training.objectives.texts.language import Labeller
 
 __all__ = ["Batches", "HeldOutBy", "open_tokens"]
 

@@ -22,8 +22,8 @@ from gossamer.models.heads import Head, MaskedLM, ReplacedToken
 from gossamer.text import Tokenizer
 from gossamer.training.data.packing import Rows
 from gossamer.training.objectives.base import IGNORED, Batch, Direction, unwrapped
-from gossamer.training.objectives.language import Labeller
-from gossamer.training.objectives.masking import MaskingObjective
+from gossamer.training.objectives.texts.language import Labeller
+from gossamer.training.objectives.texts.masking import MaskingObjective
 
 __all__ = ["ReplacedTokenObjective", "generator_of"]
 

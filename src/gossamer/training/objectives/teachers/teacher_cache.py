@@ -22,10 +22,10 @@ from gossamer.checkpoints.files import read_json
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import require, require_choice
 from gossamer.training.micro_batches import autocast
-from gossamer.training.objectives import output_shards
 from gossamer.training.objectives.base import Batch, RunData
-from gossamer.training.objectives.output_shards import Column, OutputShards, cut_into_shards, require_pyarrow
 from gossamer.training.objectives.rows_read import ReadRow, grouped, real_tokens, rows_of
+from gossamer.training.objectives.teachers import output_shards
+from gossamer.training.objectives.teachers.output_shards import Column, OutputShards, cut_into_shards, require_pyarrow
 
 __all__ = ["CachedOutputs", "OutputReader", "TeacherCache", "open_cache"]
 

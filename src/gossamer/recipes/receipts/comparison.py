@@ -19,7 +19,7 @@ from gossamer.metrics import PairedDifference, paired_difference
 from gossamer.metrics.estimate import Groups, Values, read_values
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.measure import (
+from gossamer.recipes.receipts.measure import (
     check_devices,
     check_settings,
     exchanged_bytes,
@@ -27,7 +27,7 @@ from gossamer.recipes.measure import (
     machine,
     measure_latency,
 )
-from gossamer.recipes.peak_memory import peak_memory
+from gossamer.recipes.receipts.peak_memory import peak_memory
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["ComparedRow", "Comparison", "Making", "compare", "unique_names"]
@@ -103,7 +103,7 @@ class Comparison:
 
     def plots(self) -> list[str]:
         """`<svg>` elements: every row but scores, as multiples of the first model's value."""
-        from gossamer.recipes.comparison_plot import plot_rows  # matplotlib takes a while
+        from gossamer.recipes.receipts.comparison_plot import plot_rows  # matplotlib takes a while
 
         return [plot_rows(self.models, [row for row in self.rows if row.unit != "score"])]
 

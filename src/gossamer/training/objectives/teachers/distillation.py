@@ -29,8 +29,8 @@ from gossamer.training.objectives.base import (
     learnt,
     unwrapped,
 )
-from gossamer.training.objectives.masking import MaskingObjective
-from gossamer.training.objectives.matches import (
+from gossamer.training.objectives.rows_read import real_tokens
+from gossamer.training.objectives.teachers.matches import (
     PROJECTIONS,
     Match,
     build_projections,
@@ -38,11 +38,16 @@ from gossamer.training.objectives.matches import (
     check_matches,
     match_loss,
 )
-from gossamer.training.objectives.rows_read import real_tokens
-from gossamer.training.objectives.soft_targets import TopTargets, cosine_distance, soft_target_loss, vocabulary_losses
-from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
-from gossamer.training.objectives.teacher_cache import TeacherCache, open_cache
-from gossamer.training.objectives.teacher_outputs import ScoreReader, cached_targets
+from gossamer.training.objectives.teachers.soft_targets import (
+    TopTargets,
+    cosine_distance,
+    soft_target_loss,
+    vocabulary_losses,
+)
+from gossamer.training.objectives.teachers.teacher import Teacher, check_teacher, find_teacher, teacher_of
+from gossamer.training.objectives.teachers.teacher_cache import TeacherCache, open_cache
+from gossamer.training.objectives.teachers.teacher_outputs import ScoreReader, cached_targets
+from gossamer.training.objectives.texts.masking import MaskingObjective
 from gossamer.training.processes import used_apart
 
 __all__ = ["DistillationObjective"]

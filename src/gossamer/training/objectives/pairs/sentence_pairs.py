@@ -17,8 +17,8 @@ from gossamer.models.checks import is_finite, require, require_choice, require_f
 from gossamer.models.heads import Head, SentenceEmbedding
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, learnt
-from gossamer.training.objectives.labels import Example, LabelledRow, RowObjective
-from gossamer.training.objectives.pair_losses import (
+from gossamer.training.objectives.labelled.labels import Example, LabelledRow, RowObjective
+from gossamer.training.objectives.pairs.pair_losses import (
     Distance,
     contrastive_loss,
     cosine_loss,
@@ -26,7 +26,7 @@ from gossamer.training.objectives.pair_losses import (
     same_texts,
     triplet_loss,
 )
-from gossamer.training.objectives.pair_rows import (
+from gossamer.training.objectives.pairs.pair_rows import (
     ANCHORS,
     POSITIVES,
     PairColumns,
@@ -36,7 +36,7 @@ from gossamer.training.objectives.pair_rows import (
     number_of,
     read_pair,
 )
-from gossamer.training.objectives.pair_scores import likeness_scores, retrieval_scores, triplet_accuracy
+from gossamer.training.objectives.pairs.pair_scores import likeness_scores, retrieval_scores, triplet_accuracy
 from gossamer.training.objectives.vectors import VectorObjective, trained_prompt
 
 __all__ = ["Criterion", "SentencePairsObjective"]

@@ -1,6 +1,6 @@
 """Peak memory of a model and one pass, in a process of its own: whatever else is loaded, elsewhere, does not count.
 
-As a module it is that process: `python -m gossamer.recipes.peak_memory DIR BATCH TOKENS` prints the bytes.
+As a module it is that process: `python -m gossamer.recipes.receipts.peak_memory DIR BATCH TOKENS` prints the bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def peak_memory(directory: Path, *, batch: int = 1, tokens: int = 128) -> int:
     """
     # glibc gives every large block back at once, or freed memory would count.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    command = [sys.executable, "-m", "gossamer.recipes.peak_memory", str(directory), str(batch), str(tokens)]
+    command = [sys.executable, "-m", "gossamer.recipes.receipts.peak_memory", str(directory), str(batch), str(tokens)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -40,7 +40,7 @@ def _measure(directory: Path, batch: int, tokens: int) -> int:
 
     from gossamer.checkpoints import load
     from gossamer.models.evaluation import evaluating
-    from gossamer.recipes.measure import texts_of
+    from gossamer.recipes.receipts.measure import texts_of
 
     torch.set_num_threads(1)
     _give_back()

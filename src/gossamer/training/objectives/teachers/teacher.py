@@ -16,7 +16,7 @@ from gossamer.errors import InputError
 from gossamer.models import Model
 from gossamer.models.checks import require
 from gossamer.text.encoding import fingerprint
-from gossamer.training.objectives.teacher_cache import CachedOutputs
+from gossamer.training.objectives.teachers.teacher_cache import CachedOutputs
 
 __all__ = ["Teacher", "check_teacher", "digest_of_model", "digest_of_weights", "find_teacher", "teacher_of"]
 

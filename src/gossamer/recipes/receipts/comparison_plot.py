@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gossamer.inspect.svg import figure_svg
 
 if TYPE_CHECKING:
-    from gossamer.recipes.comparison import ComparedRow
+    from gossamer.recipes.receipts.comparison import ComparedRow
 
 __all__ = ["plot_rows"]
 

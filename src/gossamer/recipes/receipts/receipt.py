@@ -12,7 +12,7 @@ import torch
 from gossamer import __version__
 from gossamer.inspect.report import ReportTable, html_page
 from gossamer.models.model import Model
-from gossamer.recipes.comparison import ComparedRow, Comparison, compare
+from gossamer.recipes.receipts.comparison import ComparedRow, Comparison, compare
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["Receipt", "conditions", "describe"]
@@ -116,7 +116,7 @@ class Receipt:
 
     def _plots(self) -> list[str]:
         """What changed in number."""
-        from gossamer.recipes.comparison_plot import plot_rows  # matplotlib takes a while
+        from gossamer.recipes.receipts.comparison_plot import plot_rows  # matplotlib takes a while
 
         names = [
             name for name, value in self.before.items() if isinstance(value, int) and value != self.after.get(name)

@@ -16,9 +16,9 @@ from gossamer.inspect import CapturedAttention, capture
 from gossamer.layers import Linear
 from gossamer.models import Architecture, Model, Output
 from gossamer.models.checks import require, require_choice, require_count, require_flag, require_positive
-from gossamer.training.objectives.attention_loss import attention_loss, draw_rows
-from gossamer.training.objectives.soft_targets import cosine_distance
-from gossamer.training.objectives.teacher import Teacher, teacher_of
+from gossamer.training.objectives.teachers.attention_loss import attention_loss, draw_rows
+from gossamer.training.objectives.teachers.soft_targets import cosine_distance
+from gossamer.training.objectives.teachers.teacher import Teacher, teacher_of
 
 __all__ = ["PROJECTIONS", "Match", "build_projections", "capture_matched", "check_matches", "match_loss"]
 

@@ -12,7 +12,7 @@ from gossamer.models.heads import CausalLM, Head
 from gossamer.text import Tokenizer
 from gossamer.training.data.packing import Frame, Rows
 from gossamer.training.objectives.base import IGNORED
-from gossamer.training.objectives.language import Labeller, LanguageObjective
+from gossamer.training.objectives.texts.language import Labeller, LanguageObjective
 
 __all__ = ["CausalObjective"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from gossamer.models.heads import Head, MaskedLM, PreTraining
-from gossamer.training.objectives.masking import MaskingObjective
+from gossamer.training.objectives.texts.masking import MaskingObjective
 
 __all__ = ["MaskedObjective"]
 

@@ -14,12 +14,12 @@ from gossamer.models.checks import require
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.heads import CausalLM, SentenceEmbedding, SequenceClassification, TokenClassification
 from gossamer.text.encoding import fingerprint
-from gossamer.training.objectives import soft_targets
 from gossamer.training.objectives.base import Batch
-from gossamer.training.objectives.output_shards import Column
-from gossamer.training.objectives.soft_targets import TopTargets, top_targets
-from gossamer.training.objectives.teacher import Teacher
-from gossamer.training.objectives.teacher_cache import TeacherCache
+from gossamer.training.objectives.teachers import soft_targets
+from gossamer.training.objectives.teachers.output_shards import Column
+from gossamer.training.objectives.teachers.soft_targets import TopTargets, top_targets
+from gossamer.training.objectives.teachers.teacher import Teacher
+from gossamer.training.objectives.teachers.teacher_cache import TeacherCache
 
 __all__ = ["ScoreReader", "VectorReader", "cached_targets"]
 

@@ -11,9 +11,9 @@ import torch
 
 from gossamer.metrics import estimate_mean
 from gossamer.models.model import Model
-from gossamer.recipes.comparison import Comparison, Making, compare
-from gossamer.recipes.measure import on_cpu
-from gossamer.recipes.receipt import describe
+from gossamer.recipes.receipts.comparison import Comparison, Making, compare
+from gossamer.recipes.receipts.measure import on_cpu
+from gossamer.recipes.receipts.receipt import describe
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data.labelled import LabelledBatches, LabelledRows
 from gossamer.training.evaluation import evaluate
@@ -26,7 +26,7 @@ __all__ = ["TunedReceipt", "measured_receipt"]
 
 @dataclass(frozen=True, kw_only=True)
 class TunedReceipt(TrainingReceipt):
-    """What the run did, and what the model was and is (`gossamer.recipes.receipt.describe`), compared."""
+    """What the run did, and what the model was and is (`gossamer.recipes.receipts.receipt.describe`), compared."""
 
     before: dict[str, Any]
     after: dict[str, Any]

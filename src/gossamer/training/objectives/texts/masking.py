@@ -10,8 +10,8 @@ import numpy as np
 from gossamer.text import Tokenizer, byte_tokenizer
 from gossamer.training.data.packing import Frame, Rows, frame_of
 from gossamer.training.objectives.base import BatchSource
-from gossamer.training.objectives.language import Labeller, LanguageObjective
-from gossamer.training.objectives.masker import Masker
+from gossamer.training.objectives.texts.language import Labeller, LanguageObjective
+from gossamer.training.objectives.texts.masker import Masker
 
 __all__ = ["MOST_WITHOUT_LABELS", "MaskingObjective"]
 

@@ -21,8 +21,8 @@ from gossamer.text.label_schemes import find_scheme
 from gossamer.text.words import continues_word
 from gossamer.training.data.packing import Frame, frame_of
 from gossamer.training.objectives.base import IGNORED, Batch, Direction, learnt, unwrapped
-from gossamer.training.objectives.class_weights import WeightedLabels
-from gossamer.training.objectives.labels import (
+from gossamer.training.objectives.labelled.class_weights import WeightedLabels
+from gossamer.training.objectives.labelled.labels import (
     Example,
     LabelledRow,
     describe_field,

@@ -16,7 +16,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models import Model
 from gossamer.models.checks import is_finite, require
 from gossamer.training.objectives.base import IGNORED, Batch, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelObjective
+from gossamer.training.objectives.labelled.labels import Example, LabelObjective
 
 __all__ = ["ClassWeights", "WeightedLabels"]
 

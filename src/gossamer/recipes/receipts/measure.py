@@ -20,7 +20,7 @@ from gossamer.checks import require, require_whole
 from gossamer.inspect.processor import read_processor
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
-from gossamer.recipes.compare import probe
+from gossamer.recipes.states import probe
 from gossamer.training.loop import threads_of
 
 __all__ = [

@@ -19,11 +19,11 @@ from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import Head, SentenceEmbedding
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, RunData, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, describe_field, is_text
-from gossamer.training.objectives.sequence_classification import read_tokens
-from gossamer.training.objectives.teacher import Teacher, check_teacher, find_teacher, teacher_of
-from gossamer.training.objectives.teacher_cache import TeacherCache, open_cache
-from gossamer.training.objectives.teacher_outputs import VectorReader
+from gossamer.training.objectives.labelled.labels import Example, LabelledRow, LabelObjective, describe_field, is_text
+from gossamer.training.objectives.labelled.sequence_classification import read_tokens
+from gossamer.training.objectives.teachers.teacher import Teacher, check_teacher, find_teacher, teacher_of
+from gossamer.training.objectives.teachers.teacher_cache import TeacherCache, open_cache
+from gossamer.training.objectives.teachers.teacher_outputs import VectorReader
 from gossamer.training.objectives.vectors import trained_prompt
 
 __all__ = ["TeacherVectorsObjective"]

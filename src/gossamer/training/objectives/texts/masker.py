@@ -11,7 +11,7 @@ from gossamer.models.next_token import IGNORED
 from gossamer.text import Tokenizer, word_marks
 
 if TYPE_CHECKING:
-    from gossamer.training.objectives.masking import MaskingObjective
+    from gossamer.training.objectives.texts.masking import MaskingObjective
 
 __all__ = ["IGNORED", "MOST_TOKENS", "Masker"]
 

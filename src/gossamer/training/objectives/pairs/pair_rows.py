@@ -15,7 +15,14 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import is_finite
 from gossamer.text import Document
-from gossamer.training.objectives.labels import Example, LabelledRow, from_cell, is_text, number_from_cell, padded
+from gossamer.training.objectives.labelled.labels import (
+    Example,
+    LabelledRow,
+    from_cell,
+    is_text,
+    number_from_cell,
+    padded,
+)
 
 __all__ = ["ANCHORS", "POSITIVES", "PairColumns", "PairExample", "PairRow", "collate_pairs", "read_pair", "says_alike"]
 

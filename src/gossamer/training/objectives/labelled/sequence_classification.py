@@ -20,8 +20,8 @@ from gossamer.models.checks import is_finite, require_choice
 from gossamer.models.heads import Head, ProblemType, SequenceClassification
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
-from gossamer.training.objectives.class_weights import WeightedLabels
-from gossamer.training.objectives.labels import (
+from gossamer.training.objectives.labelled.class_weights import WeightedLabels
+from gossamer.training.objectives.labelled.labels import (
     Example,
     LabelledRow,
     describe_field,

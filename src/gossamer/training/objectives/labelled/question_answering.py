@@ -18,7 +18,14 @@ from gossamer.models.checks import require, require_count
 from gossamer.models.heads import Head, QuestionAnswering
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, learnt, unwrapped
-from gossamer.training.objectives.labels import Example, LabelledRow, LabelObjective, describe_field, from_cell, is_text
+from gossamer.training.objectives.labelled.labels import (
+    Example,
+    LabelledRow,
+    LabelObjective,
+    describe_field,
+    from_cell,
+    is_text,
+)
 
 __all__ = ["QuestionAnsweringObjective"]
 

@@ -1,0 +1,1 @@
+"""Rows with labels: of texts, tokens, and answers."""

@@ -1,0 +1,1 @@
+"""A student that learns from a teacher: its outputs, states, attention and vectors, and their cache."""

@@ -1,0 +1,1 @@
+"""Language models of plain text: the next token, masked tokens, replaced tokens."""
