@@ -19,7 +19,7 @@ from slim_plots import distil_plot
 import gossamer as gs
 from gossamer.metrics import paired_difference
 from gossamer.models import Model, SequenceClassification
-from gossamer.recipes.students import make_student
+from gossamer.surgery.students import make_student
 from gossamer.training.loop import train
 
 ARMS: dict[str, dict[str, Any] | None] = {

@@ -18,7 +18,7 @@ from slim_speeches import FIRST, by_speakers, hits, ranks_in, recalls, sentence_
 import gossamer as gs
 from gossamer.metrics import paired_difference
 from gossamer.models import Model
-from gossamer.recipes.students import Widths, make_student
+from gossamer.surgery.students import Widths, make_student
 
 KEPT = 0.95
 """The share of the teacher's recall that is the goal."""

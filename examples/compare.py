@@ -8,7 +8,7 @@ from docstrings import functions
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import gossamer as gs
-from gossamer.recipes.students import make_student
+from gossamer.surgery.students import make_student
 
 pairs = [(one.summary, one.details) for one in functions() if one.details]
 queries, texts = map(list, zip(*pairs, strict=True))

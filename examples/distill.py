@@ -6,7 +6,7 @@ python examples/distill.py
 from docstrings import functions
 
 import gossamer as gs
-from gossamer.recipes.students import make_student
+from gossamer.surgery.students import make_student
 
 known, new = functions()[:400], [one for one in functions()[400:] if one.details]
 texts = [{"text": text} for one in known for text in (one.summary, one.details) if text]

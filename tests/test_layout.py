@@ -33,6 +33,7 @@ ORDER = [
     ["families"],
     ["checkpoints"],
     ["inspect"],
+    ["surgery"],
     ["training"],
     ["recipes"],
     ["tasks"],

@@ -18,7 +18,7 @@ from gossamer.inspect import Node, cost, summary
 from gossamer.kernels import ACTIVATIONS
 from gossamer.layers import DENSE, Linear, LowRank, Storage, storage_from_dict
 from gossamer.models import Architecture, Model
-from gossamer.recipes.storages import merge, store
+from gossamer.surgery.storages import merge, store
 from gossamer.training.estimate.memory import peak_memory
 from gossamer.training.estimate.saved import Pass
 from gossamer.training.optimization.optimizers import OptimizerSettings

@@ -15,7 +15,7 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models import Architecture, DenseLayer, Model, SentenceEmbedding, SequenceClassification
 from gossamer.models.decoders import decoder
-from gossamer.recipes.students.student import make_student
+from gossamer.surgery.students.student import make_student
 from gossamer.text import byte_tokenizer
 from gossamer.training.objectives import Match, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teachers.teacher import Teacher, digest_of_model, teacher_of

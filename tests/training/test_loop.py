@@ -14,7 +14,7 @@ import gossamer as gs
 from gossamer.layers import LowRank
 from gossamer.models import Architecture, MaskedLM
 from gossamer.models.model import Model
-from gossamer.recipes.storages import store
+from gossamer.surgery.storages import store
 from gossamer.text import byte_tokenizer
 from gossamer.training import run as run_module
 from gossamer.training.config import TrainingConfig

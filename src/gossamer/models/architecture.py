@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -50,6 +51,7 @@ __all__ = [
     "StoredMaps",
     "check_weight_sets",
     "differences",
+    "of_any_layer",
 ]
 
 Recompute = Literal["nothing", "attention", "feed_forward", "both"]
@@ -232,6 +234,11 @@ def differences(ours: Architecture, theirs: Architecture) -> list[str]:
         for path in [*left, *(path for path in right if path not in left)]
         if left.get(path, missing) != right.get(path, missing)
     ]
+
+
+def of_any_layer(difference: str) -> str:
+    """A line of `differences` without the number of its layer."""
+    return re.sub(r"^layers\.\d+\.", "layers.", difference)
 
 
 def _flatten(value: Any, path: str = "") -> dict[str, Any]:

@@ -27,9 +27,9 @@ from gossamer.recipes.finetune import Data, output_folder, read_data
 from gossamer.recipes.receipts.comparison import Making
 from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
-from gossamer.recipes.students.narrow import NarrowBy, Size, Widths
-from gossamer.recipes.students.student import Shape, describe_student, make_student, student_layers
 from gossamer.settings import plain_fields
+from gossamer.surgery.students.narrow import NarrowBy, Size, Widths
+from gossamer.surgery.students.student import Shape, describe_student, make_student, student_layers
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_settings
 from gossamer.training.launched import is_first_process
@@ -68,9 +68,9 @@ def distill(
     teacher.
 
     student: what learns, in place, instead of layers of the teacher. layers, shape: of the teacher's layers those that
-    the student begins with, as `gossamer.recipes.students.make_student` takes them. hidden_size, heads,
+    the student begins with, as `gossamer.surgery.students.make_student` takes them. hidden_size, heads,
     feedforward_size: its widths, each a number or which of the teacher's; narrow: "neurons" or "linear", of which
-    `gossamer.recipes.students.narrow` tells. temperature and the weights of soft targets, the task's own loss, the
+    `gossamer.surgery.students.narrow` tells. temperature and the weights of soft targets, the task's own loss, the
     cosine of the last states and the matches of layers: `DistillationObjective`; 0 switches a term off; cosine_weight
     is 1 unless given, or 0 for a student of another width. task: an objective, its kind or its settings; what the
     teacher's head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts

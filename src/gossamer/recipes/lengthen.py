@@ -18,9 +18,9 @@ from gossamer.models.heads import Head
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.patterns import Full, Global, Window
-from gossamer.recipes.rebuild import fit, rebuild, why_own_format
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.states import changed_dropout, compare_states
+from gossamer.surgery.rebuild import fit, rebuild, why_own_format
 
 __all__ = ["NewPositions", "check_windows", "lengthen"]
 

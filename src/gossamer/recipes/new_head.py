@@ -16,7 +16,7 @@ from gossamer.models.architecture import Architecture
 from gossamer.models.heads import Head, QuestionAnswering, SequenceClassification
 from gossamer.models.initial import initialise
 from gossamer.models.model import Model
-from gossamer.recipes.rebuild import rebuild
+from gossamer.surgery.rebuild import rebuild
 from gossamer.text import Tokenizer
 from gossamer.training.objectives import ClassificationObjective, LabelObjective, RowObjective
 

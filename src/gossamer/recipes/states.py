@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import torch
@@ -10,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.models.architecture import Architecture, differences
+from gossamer.models.architecture import Architecture, differences, of_any_layer
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
 from gossamer.text import speeches
 
-__all__ = ["changed_dropout", "compare_states", "of_any_layer", "probe", "read_states", "relative_difference"]
+__all__ = ["changed_dropout", "compare_states", "probe", "read_states", "relative_difference"]
 
 
 @torch.no_grad()
@@ -78,11 +77,6 @@ def changed_dropout(old: Architecture, new: Architecture) -> tuple[str, ...]:
         if difference.partition(":")[0].endswith("dropout")
     ]
     return tuple(dict.fromkeys(f"while training: {difference.replace(' != ', ' became ')}" for difference in changed))
-
-
-def of_any_layer(difference: str) -> str:
-    """A line of `differences` without the number of its layer."""
-    return re.sub(r"^layers\.\d+\.", "layers.", difference)
 
 
 def _first_is_global(architecture: Architecture) -> bool:

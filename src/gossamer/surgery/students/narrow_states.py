@@ -20,7 +20,7 @@ from gossamer.layers import LayerNorm, RMSNorm
 from gossamer.models.checks import require
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
-from gossamer.recipes.students.narrow_maps import sides_of, through
+from gossamer.surgery.students.narrow_maps import sides_of, through
 from gossamer.text.speeches import speeches
 
 __all__ = ["fit_norms", "sample_batch", "second_moments"]

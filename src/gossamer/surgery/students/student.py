@@ -13,8 +13,8 @@ from gossamer.families import get_family
 from gossamer.models.architecture import Architecture, Layer, StoredMaps
 from gossamer.models.heads import MultipleChoice, SequenceClassification
 from gossamer.models.model import Model
-from gossamer.recipes.rebuild import rebuild
-from gossamer.recipes.students.narrow import Widths, describe_widths, narrow
+from gossamer.surgery.rebuild import rebuild
+from gossamer.surgery.students.narrow import Widths, describe_widths, narrow
 
 __all__ = ["Shape", "describe_student", "make_student", "student_layers"]
 
@@ -54,7 +54,7 @@ def make_student(
 ) -> Model:
     """A student that has these layers of its teacher, as `student_layers` reads them, and copies of all other weights.
 
-    widths: of which hidden dimensions, heads and neurons, as `gossamer.recipes.students.narrow.narrow` takes them.
+    widths: of which hidden dimensions, heads and neurons, as `gossamer.surgery.students.narrow.narrow` takes them.
     Layers that share weights (ALBERT) go on sharing them, so that such a student has fewer layers and as many weights.
     shape: "distilbert" leaves out token types and pooler, as DistilBERT does (Sanh et al. 2019, section 3): the row of
     type 0 is added to each position, so that a text of one segment is read as before, and a classifier's activation is

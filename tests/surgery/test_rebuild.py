@@ -12,8 +12,8 @@ import gossamer as gs
 from gossamer.families import get_family
 from gossamer.models import Model
 from gossamer.models.architecture import Architecture
-from gossamer.recipes.rebuild import fit, rebuild, why_own_format
-from gossamer.recipes.students.student import make_student
+from gossamer.surgery.rebuild import fit, rebuild, why_own_format
+from gossamer.surgery.students.student import make_student
 
 BERT = get_family("bert")
 

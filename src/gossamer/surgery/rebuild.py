@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.families import Family, family_for
-from gossamer.models.architecture import Architecture
+from gossamer.models.architecture import Architecture, of_any_layer
 from gossamer.models.heads import (
     Head,
     MultipleChoice,
@@ -19,7 +19,6 @@ from gossamer.models.heads import (
     TokenClassification,
 )
 from gossamer.models.model import Model
-from gossamer.recipes.states import of_any_layer
 
 __all__ = ["fit", "rebuild", "why_own_format"]
 

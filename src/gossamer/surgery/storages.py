@@ -12,7 +12,7 @@ from gossamer.families import family_for
 from gossamer.layers import DENSE, Linear, Storage
 from gossamer.models.architecture import StoredMaps
 from gossamer.models.model import Model
-from gossamer.recipes.rebuild import rebuild
+from gossamer.surgery.rebuild import rebuild
 
 __all__ = ["merge", "store"]
 

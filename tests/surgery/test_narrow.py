@@ -17,10 +17,10 @@ from gossamer.layers import LowRank
 from gossamer.models import Architecture, Model, SentenceEmbedding
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Full, PerHead, Window
-from gossamer.recipes.storages import store
-from gossamer.recipes.students.narrow import Widths, narrow
-from gossamer.recipes.students.narrow_maps import hidden_map
-from gossamer.recipes.students.student import make_student
+from gossamer.surgery.storages import store
+from gossamer.surgery.students.narrow import Widths, narrow
+from gossamer.surgery.students.narrow_maps import hidden_map
+from gossamer.surgery.students.student import make_student
 from gossamer.text import byte_tokenizer
 
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}

@@ -14,9 +14,9 @@ from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.checks import require
 from gossamer.models.heads import DenseLayer, SentenceEmbedding
 from gossamer.models.model import Model
-from gossamer.recipes.rebuild import rebuild
-from gossamer.recipes.students.narrow_maps import blocks_of, chosen_columns, hidden_map, inner_maps, mapped, through
-from gossamer.recipes.students.narrow_states import fit_norms, sample_batch, second_moments
+from gossamer.surgery.rebuild import rebuild
+from gossamer.surgery.students.narrow_maps import blocks_of, chosen_columns, hidden_map, inner_maps, mapped, through
+from gossamer.surgery.students.narrow_states import fit_norms, sample_batch, second_moments
 
 __all__ = ["NarrowBy", "Size", "Widths", "describe_widths", "narrow"]
 

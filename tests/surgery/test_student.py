@@ -15,8 +15,8 @@ from gossamer.errors import InputError
 from gossamer.families import get_family
 from gossamer.layers import LowRank, TokenInfo
 from gossamer.models import Model
-from gossamer.recipes.storages import merge, store
-from gossamer.recipes.students.student import make_student, student_layers
+from gossamer.surgery.storages import merge, store
+from gossamer.surgery.students.student import make_student, student_layers
 
 SIZES = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 12}
 
