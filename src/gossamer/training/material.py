@@ -153,23 +153,24 @@ def how_many_steps(config: TrainingConfig, batches: BatchSource) -> int | None:
 
 
 def _model(config: TrainingConfig, rows: Sequence[LabelledRow]) -> Model | None:
-    """The checkpoint's model; None where fresh weights are to be drawn. rows: have the labels of a new head."""
+    """The checkpoint's model, or its student; None where fresh weights are to be drawn. rows: of a new head."""
     if config.model is None or not config.model.is_described:
         raise InputError("model is missing; name a checkpoint, describe a decoder, or hand one to train()")
-    if config.model.checkpoint is None:
+    name, objective = config.source, config.objective
+    if name is None:
         return None
-    name, objective = config.model.checkpoint, config.objective
-    if not config.model.new_head:
-        # Whatever the file has that learns this, pre-training heads too.
-        found = load(name, dtype="float32")
-        if not isinstance(found.architecture.head, objective.heads):
-            raise InputError(
-                f"objective.kind is {objective.kind!r}, but the model in {quote(name)} has no head for "
-                f"it{objective.without_head}"
-            )
-        return found
-    head = objective.new_head(rows, usual_head(name, objective.heads[0]))
-    return load_with_new_head(name, head, config.seed)
+    if config.model.new_head:
+        head = objective.new_head(rows, usual_head(name, objective.heads[0]))
+        return load_with_new_head(name, head, config.seed)
+    # Whatever the file has that learns this, pre-training heads too.
+    student = config.model.student
+    found = load(name, dtype="float32") if student is None else student.make(name)
+    if not isinstance(found.architecture.head, objective.heads):
+        raise InputError(
+            f"objective.kind is {objective.kind!r}, but the model in {quote(name)} has no head for "
+            f"it{objective.without_head}"
+        )
+    return found
 
 
 def _tokenizer(config: TrainingConfig, model: Model | None) -> Tokenizer:

@@ -14,11 +14,12 @@ from gossamer.models.checks import require
 from gossamer.models.decoders import Form, Heads, decoder, sparse_transformer
 from gossamer.models.settings import Activation
 from gossamer.patterns import Pattern, pattern_from_dict
+from gossamer.training.config.student import StudentSettings
 from gossamer.training.optimization.adapters import AdapterSettings
 
 __all__ = ["DecoderSettings", "ModelSettings", "SparseTransformerSettings", "read_pattern", "with_recompute"]
 
-_WAYS = ("checkpoint", "architecture", "decoder", "sparse_transformer")
+_WAYS = ("checkpoint", "architecture", "decoder", "sparse_transformer", "student")
 _SHORT = re.compile(r"\s*([a-z]+)\s*(?:\(\s*(\d+(?:\s*,\s*\d+)*)\s*\))?\s*")
 
 
@@ -125,13 +126,14 @@ class SparseTransformerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """One of: a checkpoint (a directory or an id on the hub), or fresh weights for a description.
+    """One of: a checkpoint (a directory or an id on the hub), a student of one, or fresh weights for a description.
 
     `new_head`: the checkpoint's head, or what it has of it, is taken where it is there and drawn where it is not.
     `adapters`: what learns in place of the model's own weights; alone they are those of a model that is handed over.
     """
 
     checkpoint: str | None = None
+    student: StudentSettings | None = None
     architecture: dict[str, Any] | None = None
     decoder: DecoderSettings | None = None
     sparse_transformer: SparseTransformerSettings | None = None
@@ -148,7 +150,7 @@ class ModelSettings:
         require(
             not self.new_head or self.checkpoint is not None, "new_head", self.new_head, "false without a checkpoint"
         )
-        if self.checkpoint is None:
+        if self.checkpoint is None and self.student is None:
             self.describe(2**16)
 
     @property

@@ -330,8 +330,19 @@ class TrainingConfig:
             learns = "left out: model.adapters are what learns"
             require(not self.train_only, "train_only", list(self.train_only), learns)
         check_metric(self.objective, self.evaluation.metric)
+        _ = self.source  # a student of nobody is refused
         writes = self.objective.writes
         require(writes or self.sample is None, "sample", self.sample, "left out: only a causal-lm goes on with a text")
+
+    @property
+    def source(self) -> str | None:
+        """The checkpoint that the model is, or is a student of; None where fresh weights are to be drawn."""
+        if self.model is None or self.model.student is None:
+            return None if self.model is None else self.model.checkpoint
+        name = self.model.student.teacher or getattr(self.objective, "teacher", None)
+        allowed = "a checkpoint to make a student of, unless objective.teacher names one"
+        require(name is not None, "model.student.teacher", name, allowed)
+        return str(name)
 
     @property
     def adapters(self) -> AdapterSettings | None:

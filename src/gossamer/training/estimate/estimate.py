@@ -205,9 +205,11 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
 def _checkpoint(config: TrainingConfig) -> Model | None:
     if config.model is None or not config.model.is_described:
         raise InputError("model is missing; name a checkpoint or describe a decoder")
-    if config.model.checkpoint is None:
+    name, objective = config.source, config.objective
+    if name is None:
         return None
-    name, objective = config.model.checkpoint, config.objective
+    if config.model.student is not None:
+        return config.model.student.make(name)  # which of the teacher's it has, the weights tell
     head = objective.new_head(usual=usual_head(name, objective.heads[0])) if config.model.new_head else None
     return load_without_memory(name, head)
 
