@@ -5,6 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import pandas
+import pyarrow
 import pytest
 import torch
 from finetune_rows import PAIRS, QUESTIONS, SENTENCES, TEXTS, save_bare, write_rows
@@ -332,3 +334,18 @@ def test_evaluate_names_its_own_arguments(classifier: Model) -> None:
         evaluate(classifier, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^columns is 'text'; it must be a mapping"):
         evaluate(classifier, TEXTS, columns="text")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [pandas.DataFrame, pyarrow.Table.from_pylist])
+@pytest.mark.parametrize("name", ["classes", "tags", "answers"])
+def test_a_table_is_read_as_its_rows(encoder: Path, name: str, kind: Any) -> None:
+    rows = CASES[name][0]
+    _, expected = tuned(encoder, rows, rows[:5])
+    _, receipt = tuned(encoder, kind(rows), kind(rows[:5]))
+    assert receipt.evaluation.keys() == expected.evaluation.keys()
+    assert receipt.evaluation["loss"] == pytest.approx(expected.evaluation["loss"], rel=1e-5)
+
+
+def test_a_hole_in_a_table_is_one_line(encoder: Path) -> None:
+    with pytest.raises(InputError, match=r"^rows:3: the field 'text' is nan; it must be a text"):
+        tuned(encoder, pandas.DataFrame([*TEXTS[:2], {"label": "film"}]))

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 from broken_runs import broken_off
 from tiny_labels import labels_config, texts
@@ -32,7 +34,7 @@ def without_data(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != "data"}
 
 
-@pytest.mark.parametrize("kind", [list, Table])
+@pytest.mark.parametrize("kind", [list, Table, pandas.DataFrame, pyarrow.Table.from_pylist])
 def test_labelled_rows_are_learnt_as_from_a_file(tmp_path: Path, kind: Callable[..., Any]) -> None:
     gs.train(labels_config(tmp_path, "file"))
     gs.train(without_data(labels_config(tmp_path, "memory")), rows=kind(texts()))

@@ -20,6 +20,7 @@ __all__ = [
     "RowSequence",
     "as_document",
     "check_rows",
+    "rows_of_table",
     "with_names",
 ]
 
@@ -29,7 +30,7 @@ IN_MEMORY = (ROWS, EVALUATION_ROWS)
 
 
 class RowSequence(Protocol):
-    """Rows by their numbers from 0, each a mapping of columns: a list of dicts, a `datasets.Dataset`."""
+    """Rows by their numbers from 0, each a mapping of columns: a list of dicts, a `datasets.Dataset`, a table's."""
 
     def __len__(self) -> int: ...
 
@@ -44,8 +45,9 @@ class DataSources:
     evaluation_rows: RowSequence | None = None
 
     def __post_init__(self) -> None:
-        check_rows("rows", self.rows)
-        check_rows("evaluation_rows", self.evaluation_rows)
+        for name in ("rows", "evaluation_rows"):
+            object.__setattr__(self, name, rows_of_table(getattr(self, name)))
+            check_rows(name, getattr(self, name))
 
     @property
     def given(self) -> dict[str, RowSequence | None]:
@@ -76,6 +78,16 @@ class DataSources:
             yield as_document(inputs[0].strip("<>"), i, rows[i], field)
 
 
+def rows_of_table(rows: Any) -> Any:
+    """The rows of a pandas or polars data frame or of a pyarrow table, a dict each; all else as it is."""
+    library, table = type(rows).__module__.partition(".")[0], type(rows).__name__
+    if (library, table) == ("pandas", "DataFrame"):
+        return rows.to_dict("records")
+    if (library, table) == ("polars", "DataFrame"):
+        return rows.to_dicts()
+    return rows.to_pylist() if (library, table) == ("pyarrow", "Table") else rows
+
+
 def check_rows(name: str, rows: object) -> None:
     """InputError for what is no sequence of rows, or has none."""
     if rows is None:
@@ -92,6 +104,7 @@ def with_names(name: str, rows: Any) -> RowSequence | None:
 
     So do those of a `datasets.Dataset`: of one label or of a list of them.
     """
+    rows = rows_of_table(rows)
     check_rows(name, rows)
     features = getattr(rows, "features", None)
     names = {
@@ -99,7 +112,8 @@ def with_names(name: str, rows: Any) -> RowSequence | None:
         for column, feature in (features.items() if isinstance(features, Mapping) else ())
         if (told := getattr(getattr(feature, "feature", feature), "names", None))
     }
-    return _NamedLabels(rows, names) if names else rows
+    named: RowSequence | None = _NamedLabels(rows, names) if names else rows
+    return named
 
 
 @dataclass(frozen=True)
