@@ -157,6 +157,16 @@ def test_scores_are_compared_in_pairs(pair: dict[str, Model]) -> None:
     assert row(alone, "accuracy").differences == (None, None)
 
 
+def test_seeds_of_a_score_are_told_apart_and_averaged_for_the_difference(pair: dict[str, Model]) -> None:
+    first, seeds = [1, 0, 1, 1], [[1, 0, 0, 1], [0, 0, 0, 1], [1, 1, 0, 1]]
+    scored = row(counted(pair, scores={"accuracy": {"teacher": first, "student": seeds}}), "accuracy")
+    assert scored.values == pytest.approx((3 / 4, 6 / 12))
+    assert scored.spreads == (None, pytest.approx((1 / 4, 3 / 4)))
+    assert scored.differences == (None, paired_difference([2 / 3, 1 / 3, 0, 1], first))
+    told = str(counted(pair, scores={"accuracy": {"teacher": first, "student": seeds}}))
+    assert "0.5000 [0.2500 to 0.7500], -0.2500" in told
+
+
 def test_what_it_cost_to_make(pair: dict[str, Model]) -> None:
     trained = TrainingReceipt(
         settings={}, source=None, steps=2, tokens=1000, seconds=90.0, ended="steps", loss=None, evaluation=None,
@@ -233,6 +243,10 @@ def test_scores_and_costs_without_numbers_are_refused_before_anything_is_measure
         (
             lambda: compare(pair, scores={"f1": {"teacher": [1], "student": [1, 2]}}),
             "scores['f1'] has vectors of [1, 2] values; give each model as many",
+        ),
+        (
+            lambda: compare(pair, scores={"f1": {"teacher": [[1, 2], [1]]}}),
+            "scores['f1']['teacher'] has seeds of [1, 2] values; give each as many",
         ),
         (lambda: compare(pair, scores={"f1": {"teacher": [math.nan]}}), "has 1 NaN or infinite entries"),
         (lambda: compare(pair, processes=0), "processes is 0; it must be a whole number, 1 or more"),

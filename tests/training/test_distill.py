@@ -150,7 +150,10 @@ def test_teacher_and_student_are_measured_side_by_side(tmp_path: Path) -> None:
     counts = tuple(sum(one.numel() for one in model.parameters()) for model in (teacher, student))
     assert next(row.values for row in compared.rows if row.name == "parameters") == counts
     assert any(row.values[0] is None and row.values[1] for row in compared.rows), "what it cost to make the student"
-    assert receipt.measured["held_out_accuracy"] >= 0
+    scored = next(row for row in compared.rows if row.name == "accuracy, mean of 6 held-out rows")
+    assert scored.values[1] == pytest.approx(receipt.measured["held_out_accuracy"])
+    assert scored.differences is not None
+    assert scored.differences[1] is not None
     with pytest.raises(InputError, match=r"^measure is 3; it must be true, false, or settings of gossamer\.compare"):
         gs.distill(teacher, rows, measure=3, settings=QUICK)  # type: ignore[arg-type]
 

@@ -27,11 +27,13 @@ from gossamer.recipes.finetune import Data, output_folder, read_data
 from gossamer.recipes.receipts.comparison import Making
 from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
+from gossamer.recipes.receipts.row_scores import held_out_scores
 from gossamer.settings import plain_fields
 from gossamer.surgery.students.narrow import NarrowBy, Size, Widths
 from gossamer.surgery.students.student import Shape, describe_student, make_student, student_layers
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_settings
+from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.launched import is_first_process
 from gossamer.training.loop import Resume, train_on
 from gossamer.training.objectives import DistillationObjective, Match, Objective, TeacherCache, TeacherVectorsObjective
@@ -87,8 +89,7 @@ def distill(
 
     Source: Sanh et al. 2019 (arXiv 1910.01108), sections 2 and 3; Hinton et al. 2015 (arXiv 1503.02531), section 2.
     """
-    allowed = "a mapping of fields of a TrainingConfig, such as {'steps': 100}"
-    require(isinstance(settings, Mapping), "settings", settings, allowed)
+    require(isinstance(settings, Mapping), "settings", settings, "a mapping of fields of a TrainingConfig")
     compared = read_measure(measure)
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
     aim = _aim(objective, task, old)
@@ -102,11 +103,13 @@ def distill(
     sources, data = read_data(train, evaluate)
     with output_folder(output) as folder, _taught_by(old, new):
         config = _config(learnt, data, epochs, folder, settings)
-        new, trained = train_on(config, sources, model=new, origin=_origin(old, asked), resume=resume, remark=remark)
+        rows = read_rows(config, sources) if config.objective.columns else None
+        new, trained = train_on(
+            config, sources, model=new, labelled=rows, origin=_origin(old, asked), resume=resume, remark=remark
+        )
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     if compared is not None and is_first_process():
-        made = {"after": Making.of_training(trained, new, config.batch.length)}
-        new.receipt = new.receipt.beside(on_cpu(old), on_cpu(new), made=made, **compared)
+        new.receipt = _measured(old, new, trained, config, rows, compared)
     return new, new.receipt
 
 
@@ -233,3 +236,20 @@ def _receipt(
         conditions=conditions(student),
         notes=trained.notes,
     )
+
+
+def _measured(
+    teacher: Model, student: Model, trained: TrainingReceipt, config: TrainingConfig, rows: LabelledRows | None,
+    settings: Mapping[str, Any],
+) -> Receipt:  # fmt: skip
+    """The receipt with teacher and student side by side, by the settings of `gossamer.compare`.
+
+    The score of each held-out row is taken with both where their heads are one, with the student alone where not.
+    """
+    before, after = on_cpu(teacher), on_cpu(student)
+    same = type(teacher.architecture.head) is type(student.architecture.head)
+    judged = {"before": before, "after": after} if same else {"after": after}
+    return student.receipt.beside(
+        before, after, made={"after": Making.of_training(trained, student, config.batch.length)},
+        scores={} if rows is None else held_out_scores(rows, judged, config), **settings,
+    )  # fmt: skip

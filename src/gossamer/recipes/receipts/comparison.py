@@ -8,7 +8,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import torch
+from torch import Tensor
 
 from gossamer.checkpoints import save
 from gossamer.errors import InputError, Remark, clean_line, quote
@@ -39,7 +42,8 @@ _LONGEST_NAME = 60
 class ComparedRow:
     """One number of each model, in their order, None where a model has none; `unit`: "", "bytes", "FLOP", "s", "score".
 
-    spreads: the quartiles of what was measured in rounds. differences: of a score from the first model's, paired.
+    spreads: the quartiles of what was measured in rounds, the least and greatest mean of a score's seeds. differences:
+    of a score from the first model's, paired.
     """
 
     name: str
@@ -118,7 +122,7 @@ def compare(
     threads: Sequence[int] = (1, 2),
     rounds: int = 5,
     processes: int = 2,
-    scores: Mapping[str, Mapping[str, Values]] | None = None,
+    scores: Mapping[str, Mapping[str, Values | Sequence[Values]]] | None = None,
     groups: Groups | None = None,
     made: Mapping[str, Making] | None = None,
 ) -> Comparison:
@@ -131,8 +135,10 @@ def compare(
 
     Args:
         models: by name, or as they come, named by where they were loaded from.
-        scores: for each metric a vector for each model's name: a value an example, or a seed, the same in every model.
-            Told are their means, and the differences from the first with a 95% interval (`paired_difference`).
+        scores: for each metric a vector for each model's name: a value an example, or a seed, the same in every model;
+            or a list of such vectors, one a seed, of which models may have different numbers. Told are their means,
+            the least and greatest mean of a seed, and the differences from the first, of each example's mean over
+            seeds, with a 95% interval (`paired_difference`).
         groups: of the scores' values, which hang together.
         made: what it cost to make a model, by its name.
 
@@ -276,19 +282,45 @@ def _making_rows(models: Mapping[str, Model], made: Mapping[str, Making]) -> lis
     ]
 
 
-def _score_row(name: str, vectors: Mapping[str, Values], models: Sequence[str], groups: Groups | None) -> ComparedRow:
-    read = {model: read_values(f"scores[{quote(name)}][{quote(model)}]", vectors[model]) for model in vectors}
-    lengths = {len(vector) for vector in read.values()}
+def _score_row(
+    name: str, vectors: Mapping[str, Values | Sequence[Values]], models: Sequence[str], groups: Groups | None
+) -> ComparedRow:
+    seeds = {model: _read_seeds(f"scores[{quote(name)}][{quote(model)}]", vectors[model]) for model in vectors}
+    lengths = {vector.shape[1] for vector in seeds.values()}
     if len(lengths) > 1:
         raise InputError(f"scores[{quote(name)}] has vectors of {sorted(lengths)} values; give each model as many")
-    first = read.get(models[0])
+    examples = {model: vector.mean(0) for model, vector in seeds.items()}
+    first = examples.get(models[0])
     differences = tuple(
-        paired_difference(read[model], first, groups) if first is not None and model in read and model != models[0]
+        paired_difference(examples[model], first, groups)
+        if first is not None and model in examples and model != models[0]
         else None
         for model in models
+    )
+    means = tuple(float(examples[model].mean()) if model in examples else None for model in models)
+    spreads = tuple(_spread_of_seeds(seeds.get(model)) for model in models)
+    return ComparedRow(
+        name=clean_line(name, _LONGEST_NAME), unit="score", values=means, differences=differences,
+        spreads=spreads if any(spreads) else None,
     )  # fmt: skip
-    means = tuple(float(read[model].mean()) if model in read else None for model in models)
-    return ComparedRow(name=clean_line(name, _LONGEST_NAME), unit="score", values=means, differences=differences)
+
+
+def _read_seeds(name: str, values: Values | Sequence[Values]) -> Tensor:
+    """The values of each seed, float64 [seeds, examples]."""
+    if not (isinstance(values, list | tuple) and len(values) > 0 and isinstance(values[0], list | tuple | Tensor)):
+        return read_values(name, cast(Values, values))[None]
+    rows = [read_values(f"{name}[{i}]", cast(Values, vector)) for i, vector in enumerate(values)]
+    if len({len(row) for row in rows}) > 1:
+        raise InputError(f"{name} has seeds of {sorted({len(row) for row in rows})} values; give each as many")
+    return torch.stack(rows)
+
+
+def _spread_of_seeds(seeds: Tensor | None) -> tuple[float, float] | None:
+    """The least and the greatest mean of a seed, where there are several."""
+    if seeds is None or len(seeds) == 1:
+        return None
+    means = seeds.mean(1)
+    return float(means.min()), float(means.max())
 
 
 def _cell(row: ComparedRow, i: int) -> str:
