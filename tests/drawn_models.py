@@ -11,8 +11,18 @@ from transformers import LongformerForMaskedLM, LongformerModel, PreTrainedModel
 
 from gossamer.families import get_family
 from gossamer.models import Model, SentenceEmbedding
+from gossamer.text import byte_tokenizer
 
 HEADS = [None, "masked-lm", "embed"]
+BYTES = {
+    "vocab_size": 300,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 40,
+}
+"""Of a model that reads bytes."""
 
 
 @dataclass(frozen=True)
@@ -104,3 +114,9 @@ def distance(found: Tensor, expected: Tensor) -> float:
     found, expected = found.detach().double(), expected.detach().double()
     assert found.shape == expected.shape
     return float((found - expected).norm() / expected.norm())
+
+
+def byte_model() -> Model:
+    model = bert(BYTES, None)
+    model.tokenizer = byte_tokenizer()
+    return model

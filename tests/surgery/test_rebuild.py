@@ -3,10 +3,9 @@
 import dataclasses
 
 import torch
-from drawn_models import models
+from drawn_models import byte_model, models
 from hypothesis import given
 from hypothesis import strategies as st
-from test_compare import byte_model
 
 import gossamer as gs
 from gossamer.families import get_family

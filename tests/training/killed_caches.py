@@ -12,7 +12,7 @@ from typing import Any
 
 from killed_runs import after, before, child, dying, ended
 from pyarrow import parquet
-from test_distillation import distilling
+from tiny_teachers import distilling
 
 from gossamer import atomic_files
 from gossamer.training import run

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 from pyarrow import parquet
-from test_distillation import decoder
+from tiny_teachers import decoder
 from torch import Tensor
 
 from gossamer.errors import InputError

@@ -8,8 +8,9 @@ import pytest
 import torch
 from broken_runs import broken_off
 from pyarrow import parquet
-from tiny_labels import save_encoder, texts
+from tiny_labels import texts
 from tiny_runs import assert_same_run, encoder_config, write_text
+from tiny_teachers import classifier
 
 import gossamer as gs
 from gossamer.errors import InputError
@@ -21,17 +22,6 @@ from gossamer.training.objectives import Match, TeacherCache, TeacherVectorsObje
 from gossamer.training.objectives.teachers.teacher import Teacher, digest_of_model, teacher_of
 
 QUICK: dict[str, Any] = {"journal": {"live": False}, "threads": 1, "steps": 3, "batch.rows": 6}
-
-
-def classifier(folder: Path) -> Model:
-    """A classifier of `texts` with weights that are drawn."""
-    head = SequenceClassification(labels=("book", "film", "song"), problem_type="single_label_classification")
-    torch.manual_seed(5)
-    model = gs.load(save_encoder(folder), head=head)
-    with torch.no_grad():
-        for one in model.parameters():
-            one.add_(torch.randn_like(one) * 0.3)
-    return model
 
 
 def language_model(folder: Path, kind: str) -> Model:

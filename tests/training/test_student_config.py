@@ -7,21 +7,20 @@ import pytest
 import torch
 from broken_runs import broken_off
 from tiny_runs import assert_same_run, write_text
+from tiny_teachers import decoder
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.models import Model
-from gossamer.models.decoders import decoder
 from gossamer.text import byte_tokenizer
 from gossamer.training.config import TrainingConfig
 
 STUDENT = {"layers": [0, 2], "hidden_size": 8, "feedforward_size": 24, "narrow": "linear"}
 
 
-def saved_teacher(folder: Path, seed: int = 5) -> Path:
-    torch.manual_seed(seed)
-    sizes = {"layers": 4, "hidden_size": 16, "heads": 2, "length": 32, "vocabulary_size": 257}
-    model = Model(decoder(**sizes, patterns=[gs.Full(causal=True)], dropout=0.0), family="gpt2")
+def four_layers(folder: Path, seed: int = 5) -> Path:
+    """A teacher, saved."""
+    model = decoder(seed, layers=4)
+    model.family = "gpt2"
     model.tokenizer = byte_tokenizer()
     return gs.save(model, folder / "teacher")
 
@@ -49,7 +48,7 @@ def config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
 
 
 def test_a_config_makes_the_student_that_distill_makes(tmp_path: Path) -> None:
-    teacher = saved_teacher(tmp_path)
+    teacher = four_layers(tmp_path)
     text = write_text(tmp_path / "text.txt")
     trained, _ = gs.train(config(tmp_path))
     same = {"batch": {"rows": 6}, "schedule": {"warmup": 2}, "steps": 4, "journal": {"live": False}, "threads": 1}
@@ -63,7 +62,7 @@ def test_a_config_makes_the_student_that_distill_makes(tmp_path: Path) -> None:
 
 
 def test_such_a_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    saved_teacher(tmp_path)
+    four_layers(tmp_path)
     gs.train(config(tmp_path, "whole"))
     broken_off(config(tmp_path, "broken"), 3, KeyboardInterrupt)
     gs.train(config(tmp_path, "broken"), resume="must")
@@ -71,16 +70,16 @@ def test_such_a_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_it_does_not_go_on_with_the_student_of_another_teacher(tmp_path: Path) -> None:
-    saved_teacher(tmp_path)
+    four_layers(tmp_path)
     broken_off(config(tmp_path), 3, KeyboardInterrupt)
-    saved_teacher(tmp_path, seed=6)
+    four_layers(tmp_path, seed=6)
     with pytest.raises(InputError, match=r"is not that of the run, which stands at step 2: put it back to go on"):
         gs.train(config(tmp_path))
 
 
 def test_a_student_may_learn_without_its_teacher(tmp_path: Path) -> None:
     """It begins with some of the layers; the objective is any."""
-    teacher = str(saved_teacher(tmp_path))
+    teacher = str(four_layers(tmp_path))
     model = {"student": {"teacher": teacher, "layers": [3]}}
     student, _ = gs.train(config(tmp_path, model=model, objective={"kind": "causal-lm"}))
     assert len(student.architecture.layers) == 1
@@ -107,6 +106,6 @@ def test_it_is_written_and_read_back_equal(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
-    saved_teacher(tmp_path)
+    four_layers(tmp_path)
     with pytest.raises(InputError, match=line):
         gs.train(TrainingConfig.read(config(tmp_path), changes))

@@ -15,10 +15,9 @@ from broken_runs import broken_off
 from killed_caches import MOMENTS
 from pyarrow import parquet
 from safetensors.torch import load_file
-from test_distill import QUICK, classifier
-from test_distillation import decoder, distilling, saved_teacher
 from tiny_labels import texts
 from tiny_runs import assert_same_run, journal
+from tiny_teachers import classifier, decoder, distilling, saved_teacher
 
 import gossamer as gs
 from gossamer.errors import InputError
@@ -32,6 +31,7 @@ from gossamer.training.objectives.teachers.soft_targets import soft_target_loss,
 from gossamer.training.objectives.teachers.teacher import Teacher
 
 SETTINGS: dict[str, Any] = {"steps": 6, "checkpoints": {"every": 3}, "evaluation": {"held_out": 6, "every": 3}}
+QUICK: dict[str, Any] = {"journal": {"live": False}, "threads": 1, "steps": 3, "batch.rows": 6}
 
 
 def cached(folder: Path, kind: str, name: str, cache: Any, **changes: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from drawn_models import bert, models
+from drawn_models import BYTES, bert, byte_model, models
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -14,22 +14,7 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.models import Model
 from gossamer.recipes.states import changed_dropout, compare_states, probe, read_states, relative_difference
-from gossamer.text import byte_tokenizer, speeches
-
-CONFIG = {
-    "vocab_size": 300,
-    "hidden_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 12,
-    "max_position_embeddings": 40,
-}
-
-
-def byte_model() -> Model:
-    model = bert(CONFIG, None)
-    model.tokenizer = byte_tokenizer()
-    return model
+from gossamer.text import speeches
 
 
 @given(models(), st.integers(1, 64))
@@ -82,7 +67,7 @@ def test_the_difference_is_relative_to_what_was_before(before: Tensor, after: Te
 
 
 def test_two_models_are_compared_over_each_length_once() -> None:
-    old = bert(CONFIG, None)
+    old = bert(BYTES, None)
     new = copy.deepcopy(old)
     with torch.no_grad():
         new.embeddings.position.weight[10:].neg_()
@@ -94,7 +79,7 @@ def test_two_models_are_compared_over_each_length_once() -> None:
 
 
 def test_unsound_weights_are_refused_in_the_recipe_s_words() -> None:
-    old = bert(CONFIG, None)
+    old = bert(BYTES, None)
     with torch.no_grad():
         old.embeddings.word.weight.fill_(math.nan)
     with pytest.raises(InputError, match="NaN or infinity; go back to sound weights before pruning it"):
@@ -102,7 +87,7 @@ def test_unsound_weights_are_refused_in_the_recipe_s_words() -> None:
 
 
 def test_rates_that_changed_are_told_once_for_all_layers() -> None:
-    old = bert(CONFIG, None).architecture
+    old = bert(BYTES, None).architecture
     layers = tuple(
         dataclasses.replace(one, attention=dataclasses.replace(one.attention, residual_dropout=0.25))
         for one in old.layers
