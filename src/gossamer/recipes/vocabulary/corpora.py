@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.text import Document, InputStream, Tokenizer, read_documents
 from gossamer.text.documents import SPEECHES
-from gossamer.text.encoding import count_ids, encode_documents
+from gossamer.text.encoding import BATCH, count_ids, cut, encode_documents
 
 __all__ = ["CountedTexts", "Texts", "TextsReader", "count_tokens"]
 
 Texts = str | Path | InputStream | Sequence[str] | Sequence[str | Path | InputStream]
 """A file, an open stream or `speeches`, or several; or texts, where all of several are strings."""
 
-_AT_ONCE = 2**20
-"""Tokens that are counted in one go."""
 _PASSAGES, _PASSAGE = 32, 2000
 """How many beginnings of pieces of the texts are kept to be looked at, and how long, in characters."""
 
@@ -48,11 +46,12 @@ class TextsReader:
         wrong = next((one for one in texts if not isinstance(one, str | Path | InputStream)), None)
         if wrong is not None:
             raise InputError(f"{name} holds {quote(wrong)}; every text must be a string, every file a pathlib.Path")
-        if not all(isinstance(one, str) for one in texts):
+        strings = [one for one in texts if isinstance(one, str)]
+        if len(strings) < len(texts):
             return self._read(list(texts))
-        for one in texts:
+        for one in strings:
             _refuse_file_name(name, one)
-        return (Document(source=name, number=i, parts=[one]) for i, one in enumerate(texts, 1))
+        return (Document(source=name, number=i, parts=[one]) for i, one in enumerate(strings, 1))
 
     def _read(self, inputs: list[str | Path | InputStream]) -> Iterator[Document]:
         return read_documents(inputs, field=self.field, format=self.format, told=self.told, remark=self.remark)
@@ -75,9 +74,9 @@ class CountedTexts:
     """How often texts have each token, `counts` int64 [ids], and a few passages of them, drawn evenly, seed 0."""
 
     counts: np.ndarray
-    documents: int = 0
-    text_bytes: int = 0
-    passages: list[str] = field(default_factory=list)
+    documents: int
+    text_bytes: int
+    passages: list[str]
 
     @property
     def tokens(self) -> int:
@@ -86,47 +85,59 @@ class CountedTexts:
 
     def describe(self) -> str:
         """A few words for a receipt."""
-        return f"{self.documents:,} documents, {self.text_bytes:,} bytes, {self.tokens:,} tokens"
+        return f"{plural(self.documents, 'document')}, {self.text_bytes:,} bytes, {plural(self.tokens, 'token')}"
 
 
-def count_tokens(name: str, documents: Iterable[Document], tokenizer: Tokenizer) -> CountedTexts:
-    """Count the tokens of documents, each of which is read once; InputError where there are none.
+def count_tokens(name: str, documents: Iterable[Document], *tokenizers: Tokenizer) -> list[CountedTexts]:
+    """Count the tokens of documents by each tokenizer; each is read once. InputError where there are no tokens.
 
-    In memory are about a million characters and as many tokens at a time, whatever there is to read (a document that
+    In memory are about a million characters at a time with their tokens, whatever there is to read (a document that
     comes in one part, as a row or a string does, is there whole).
     """
-    size = count_ids(tokenizer)
-    counted = CountedTexts(counts=np.zeros(size, dtype=np.int64))
-    waiting: list[np.ndarray] = []
-    held = 0
-    for ids, text_bytes, document in encode_documents(_drawn(documents, counted.passages), tokenizer):
-        waiting.append(ids)
-        held += len(ids)
-        counted.text_bytes += text_bytes
-        counted.documents += document is not None
-        if held >= _AT_ONCE:
-            counted.counts += np.bincount(np.concatenate(waiting), minlength=size)
-            waiting, held = [], 0
-    if held:
-        counted.counts += np.bincount(np.concatenate(waiting), minlength=size)
-    if not counted.tokens:
-        raise InputError(f"{name}: there are no tokens in {counted.documents:,} documents; give other texts")
-    return counted
+    pieces = _Pieces(documents)
+    counts = [np.zeros(count_ids(one), dtype=np.int64) for one in tokenizers]
+    text_bytes = 0
+    for block in pieces.blocks():
+        for count, tokenizer in zip(counts, tokenizers, strict=True):
+            encoded = list(encode_documents(block, tokenizer))
+            count += np.bincount(np.concatenate([ids for ids, _, _ in encoded]), minlength=len(count))
+        text_bytes += sum(size for _, size, _ in encoded)
+    if not counts[0].any():
+        raise InputError(f"{name}: there are no tokens in {plural(pieces.documents, 'document')}; give other texts")
+    return [
+        CountedTexts(counts=count, documents=pieces.documents, text_bytes=text_bytes, passages=pieces.passages)
+        for count in counts
+    ]
 
 
-def _drawn(documents: Iterable[Document], passages: list[str]) -> Iterator[Document]:
-    """The documents; meanwhile `passages` becomes a sample of how their parts begin (Vitter 1985, algorithm R)."""
-    drawing, seen = random.Random(0), 0
+class _Pieces:
+    """Documents in pieces that are tokenized alone; a sample of how pieces begin (Vitter 1985, algorithm R)."""
 
-    def watched(parts: Iterable[str]) -> Iterator[str]:
-        nonlocal seen
-        for part in parts:
-            if part.strip():
+    def __init__(self, documents: Iterable[Document]) -> None:
+        self._source = documents
+        self.documents = 0
+        self.passages: list[str] = []
+
+    def blocks(self) -> Iterator[list[Document]]:
+        """Pieces that are tokenized side by side."""
+        block: list[Document] = []
+        size = 0
+        for piece, length in self._drawn():
+            block.append(piece)
+            size += length
+            if size >= BATCH:
+                yield block
+                block, size = [], 0
+        if block:
+            yield block
+
+    def _drawn(self) -> Iterator[tuple[Document, int]]:
+        drawing, seen = random.Random(0), 0
+        for document in self._source:
+            self.documents += 1
+            for part in cut(document.parts):
                 place = seen if seen < _PASSAGES else drawing.randrange(seen + 1)
                 if place < _PASSAGES:
-                    passages[place : place + 1] = [part[:_PASSAGE]]
+                    self.passages[place : place + 1] = [part[:_PASSAGE]]
                 seen += 1
-            yield part
-
-    for document in documents:
-        yield replace(document, parts=watched(document.parts))
+                yield replace(document, parts=[part]), len(part)

@@ -41,7 +41,7 @@ def renumbered(architecture: Architecture, rows: int, new_id: NewId) -> Architec
         positions = dataclasses.replace(old.positions, offset=padding + 1)
         embeddings = dataclasses.replace(embeddings, positions=positions)
     if _head_padding(architecture) is not None:
-        head = dataclasses.replace(head, padding_id=_other(head.padding_id, new_id))  # type: ignore[union-attr, call-arg, type-var]
+        head = dataclasses.replace(head, padding_id=_other(head.padding_id, new_id))  # type: ignore[union-attr, type-var]
     separator = None if architecture.separator_id is None else new_id(architecture.separator_id)
     return dataclasses.replace(architecture, embeddings=embeddings, head=head, separator_id=separator)
 

@@ -68,18 +68,16 @@ def trim(
     choice = Choice(at_least=at_least, size=size, keep=keep, characters=characters, multiple_of=multiple_of)
     reader = TextsReader(field=field, format=format, told=told, remark=remark)
     documents = reader.documents("texts", texts)
-    held_out = None if evaluate is None else (lambda: reader.documents("evaluate", evaluate))
-    if held_out is not None:
-        held_out()
+    held_out = None if evaluate is None else reader.documents("evaluate", evaluate)
     old = load(model) if isinstance(model, str | Path) else check_model(model)
     tokenizer = _open(old)
-    counted = count_tokens("texts", documents, old.tokenizer)
+    (counted,) = count_tokens("texts", documents, old.tokenizer)
     chosen, trimmed = _trimmed(old, tokenizer, choice, counted)
     new = with_rows(old, trimmed.tokenizer, trimmed.old_ids)
     measured = compare_models(old, new, trimmed.old_ids, counted)
     if held_out is not None:
-        both = [count_tokens("evaluate", held_out(), one.tokenizer) for one in (old, new)]
-        measured |= compare_texts(*both, old.tokenizer, new.tokenizer)
+        both = count_tokens("evaluate", held_out, old.tokenizer, new.tokenizer)
+        measured |= compare_texts(both[0], both[1], old.tokenizer, new.tokenizer)
     new.receipt = Receipt(
         recipe="trim",
         source=old.source,

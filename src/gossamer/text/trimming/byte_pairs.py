@@ -29,7 +29,7 @@ class BytePairVocabulary(TrimmableVocabulary):
 
     @property
     def pinned(self) -> set[str]:
-        return (self._bytes | {self.settings.get("unk_token")}) & self.ids.keys()
+        return (self._bytes | {str(self.settings.get("unk_token"))}) & self.ids.keys()
 
     @cached_property
     def characters(self) -> set[str]:
@@ -54,7 +54,8 @@ class BytePairVocabulary(TrimmableVocabulary):
 
         The merges inside of a token of any text are those of the token by itself, since none went beyond it.
         """
-        parts, last = list(token), ()
+        parts = list(token)
+        last: tuple[str, ...] = ()
         while len(parts) > 1:
             pairs = list(itertools.pairwise(parts))
             at = min(range(len(pairs)), key=lambda i: self._ranks.get(pairs[i], len(self._merges)))

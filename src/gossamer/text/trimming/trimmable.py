@@ -66,11 +66,12 @@ class TrimmableTokenizer:
     def pinned(self) -> set[int]:
         """Ids that stay: added and special tokens, those around texts, what unknown text becomes, bytes."""
         around: set[int] = set()
-        _renumber(self._data["post_processor"], lambda number: around.add(number) or number)
+        _renumber(self._data["post_processor"], lambda number: _noted(number, around))
         names = {token["content"] for token in self._data["added_tokens"]} | set(_named(self._tokenizer._settings))
         named = {name for name in names | self._vocabulary.pinned if name is not None} & self.ids.keys()
         end = end_of_documents(self._tokenizer)
-        return (around & self._tokens.keys()) | {self.ids[name] for name in named} | ({end} - {None})
+        ends = set() if end is None else {end}
+        return (around & self._tokens.keys()) | {self.ids[name] for name in named} | ends
 
     @cached_property
     def characters(self) -> set[int]:
@@ -162,8 +163,13 @@ def _renumber(step: dict[str, Any] | None, new_id: Callable[[int], int]) -> dict
             for name, token in step["special_tokens"].items()
         }
         return {**step, "special_tokens": special}
-    frame = {name: [step[name][0], new_id(step[name][1])] for name in ("sep", "cls") if name in step}
+    frame: dict[str, Any] = {name: [step[name][0], new_id(step[name][1])] for name in ("sep", "cls") if name in step}
     return {**step, **frame}
+
+
+def _noted(number: int, numbers: set[int]) -> int:
+    numbers.add(number)
+    return number
 
 
 def _named(settings: dict[str, Any]) -> Iterator[str]:
