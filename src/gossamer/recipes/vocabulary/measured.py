@@ -78,11 +78,16 @@ def _same_rows(old: Model, new: Model) -> float:
     before = torch.tensor([old.tokenizer.token_id(name) for name in numbers.values()])
     same = torch.ones(len(after), dtype=torch.bool)
     for name, axis in vocabulary_axes(new.architecture).items():
-        tables = [model.state_dict()[name].movedim(axis, 0).cpu().flatten(1) for model in (old, new)]
+        tables = [_rows_of(model.state_dict()[name], axis) for model in (old, new)]
         for start in range(0, len(after), _ROWS):
             part = slice(start, start + _ROWS)
             same[part] &= (tables[0][before[part]] == tables[1][after[part]]).all(dim=1)
     return float(same.double().mean())
+
+
+def _rows_of(tensor: Tensor, axis: int) -> Tensor:
+    """What a table, or a bias, has for each token, [tokens, numbers]."""
+    return tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1).cpu()
 
 
 @torch.no_grad()

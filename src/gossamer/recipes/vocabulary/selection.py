@@ -54,13 +54,13 @@ class Choice:
         kept = self._fill(tokenizer, kept, seen, math.inf if self.size is None else self.size)
         rows = math.ceil((len(kept) + more_rows) / self.multiple_of) * self.multiple_of
         known = set(tokenizer.ids.values())
-        kept = self._fill(tokenizer, kept, [number for number in order if number in known], rows - more_rows)
-        if len(kept) + more_rows < rows:
+        full = self._fill(tokenizer, kept, [number for number in order if number in known], rows - more_rows)
+        if len(full) + more_rows < rows:
             raise InputError(
                 f"multiple_of is {self.multiple_of}; the {len(kept) + more_rows:,} rows that stay can't be filled up "
                 f"to {rows:,}, since the tokenizer has {len(known):,} tokens: give a smaller one"
             )
-        return Chosen(ids=kept, pinned=pinned, by_name=by_name, characters=tokenizer.characters & kept)
+        return Chosen(ids=full, pinned=pinned, by_name=by_name, characters=tokenizer.characters & full)
 
     def _fill(self, tokenizer: TrimmableTokenizer, kept: set[int], order: list[int], most: float) -> set[int]:
         """`kept` and of `order` what fits into `most` with all that it needs, the first first."""
