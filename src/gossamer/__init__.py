@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import distill, finetune, lengthen  # type: ignore[no-redef]
+    from gossamer.recipes import distill, finetune, lengthen, trim  # type: ignore[no-redef]
     from gossamer.recipes.receipts.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
@@ -41,6 +41,7 @@ __all__ = [
     "save",
     "task",
     "train",
+    "trim",
 ]
 
 _HOMES = {
@@ -67,6 +68,7 @@ _HOMES = {
     "save": "gossamer.checkpoints",
     "task": "gossamer.tasks",
     "train": "gossamer.training.loop",
+    "trim": "gossamer.recipes",
 }
 
 

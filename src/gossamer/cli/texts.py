@@ -80,10 +80,15 @@ def carried(fields: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
 
 
 class TakesFiles(Verb):
-    """A verb whose --file takes all names up to the next option, so that `--file *.txt` means what it says."""
+    """A verb whose --file takes all names up to the next option, so that `--file *.txt` means what it says.
+
+    spread: the options that do so.
+    """
+
+    spread: tuple[str, ...] = ("--file", "-f")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        spread = _spread(args, ("--file", "-f"))
+        spread = _spread(args, self.spread)
         swallowed = len(spread) > len(args)
         try:
             return super().parse_args(ctx, spread)
@@ -93,8 +98,8 @@ class TakesFiles(Verb):
                 raise
             name = missing.metavar
             raise InputError(
-                f"{name} is missing: --file takes all names that follow it; write {name} before it, or -- behind the "
-                "last file"
+                f"{name} is missing: {self.spread[0]} takes all names that follow it; write {name} before it, or -- "
+                "behind the last file"
             ) from None
 
 

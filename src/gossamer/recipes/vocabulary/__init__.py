@@ -1,0 +1,1 @@
+"""Vocabularies cut to what texts use."""
