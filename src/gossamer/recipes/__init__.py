@@ -4,6 +4,7 @@ from gossamer.recipes.distill import distill
 from gossamer.recipes.finetune import finetune
 from gossamer.recipes.heal import heal
 from gossamer.recipes.lengthen import lengthen
+from gossamer.recipes.prune import prune
 from gossamer.recipes.receipts.receipt import Receipt
 
-__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen"]
+__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen", "prune"]
