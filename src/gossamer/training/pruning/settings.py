@@ -34,6 +34,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         check_structures(self.structure)
+        if isinstance(self.structure, list):
+            object.__setattr__(self, "structure", tuple(self.structure))
         fits = type(self.keep) in (int, float) and 0 < self.keep <= 1
         require(fits, "keep", self.keep, "a share of what is there, above 0, up to 1")
         require_choice(self, Scope, "scope")

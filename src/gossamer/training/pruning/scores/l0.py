@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,8 +17,8 @@ class L0(Score, name="l0"):
     Louizos et al. 2018 (arXiv 1712.01312), sections 2 and 4.
     """
 
-    gate: Gate = "hard-concrete"
-    penalty_weight = 125.0
+    gate: ClassVar[Gate] = "hard-concrete"
+    penalty_weight: ClassVar[float | None] = 125.0
 
     def masks(self, ranked: Ranked, share: float) -> list[Tensor] | None:
         return None

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from torch import Tensor
 
 from gossamer.layers.masks import Gate
@@ -14,7 +16,7 @@ class Movement(Score, name="movement"):
     from 0. Source: Sanh et al. 2020 (arXiv 2005.07683), section 4.
     """
 
-    gate: Gate = "straight-through"
+    gate: ClassVar[Gate] = "straight-through"
 
     def masks(self, ranked: Ranked, share: float) -> list[Tensor] | None:
         return keep_highest([one.detach() for one in ranked.learnt()], share, ranked.scope)

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ class SoftMovement(Score, name="soft-movement"):
     here it counts while more are kept than the schedule says. Source: Sanh et al. 2020 (arXiv 2005.07683), section 4.
     """
 
-    gate: Gate = "straight-through"
-    penalty_weight = 400.0
+    gate: ClassVar[Gate] = "straight-through"
+    penalty_weight: ClassVar[float | None] = 400.0
 
     def masks(self, ranked: Ranked, share: float) -> list[Tensor] | None:
         return [(one.detach().sigmoid() > ranked.threshold).to(one.dtype) for one in ranked.learnt()]
