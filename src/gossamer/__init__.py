@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import distill, finetune, lengthen, trim  # type: ignore[no-redef]
+    from gossamer.recipes import distill, finetune, lengthen, prune, trim  # type: ignore[no-redef]
     from gossamer.recipes.receipts.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
@@ -38,6 +38,7 @@ __all__ = [
     "lengthen",
     "load",
     "merge",
+    "prune",
     "save",
     "task",
     "train",
@@ -65,6 +66,7 @@ _HOMES = {
     "lengthen": "gossamer.recipes",
     "load": "gossamer.checkpoints",
     "merge": "gossamer.kernels",
+    "prune": "gossamer.recipes",
     "save": "gossamer.checkpoints",
     "task": "gossamer.tasks",
     "train": "gossamer.training.loop",

@@ -232,9 +232,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"kind": "low-rank", "rank": 2, "alpha": 1},
         r"has unknown fields \['alpha'\]; known are \['rank', 'scale', 'dropout'\]$",
     ),
-    ({"kind": "int9"}, r"its kind must be one of dense, low-rank"),
-    ({"kind": ["low-rank"]}, r"its kind must be one of dense, low-rank"),
-    ([], r"its kind must be one of dense, low-rank"),  # type: ignore[list-item]
+    ({"kind": "int9"}, r"its kind must be one of dense, low-rank, masked"),
+    ({"kind": ["low-rank"]}, r"its kind must be one of dense, low-rank, masked"),
+    ([], r"its kind must be one of dense, low-rank, masked"),  # type: ignore[list-item]
 ]
 
 

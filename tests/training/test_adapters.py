@@ -14,7 +14,8 @@ import gossamer as gs
 from gossamer.models import Model
 from gossamer.models.heads import MaskedLM
 from gossamer.training.estimate.estimate import estimate
-from gossamer.training.optimization.adapters import AdapterSettings, adapt, learning_names, merged
+from gossamer.training.optimization.adapters import AdapterSettings, adapt, learning_names
+from gossamer.training.optimization.merging import merged
 
 ADAPTERS = {"rank": 3, "alpha": 6, "maps": ["query", "value"]}
 MAPS = ("attention.0.query", "attention.0.value")

@@ -61,6 +61,18 @@ TUNED = {
     "evaluation": {"held_out": 0.1, "every": 1, "metric": "accuracy"},
 }
 ADAPTERS = {"rank": 3, "alpha": 6, "maps": ["query", "down"]}
+PRUNED = {
+    **LABELS,
+    "pruning": {
+        "score": "soft-movement",
+        "structure": "hybrid",
+        "keep": 0.3,
+        "block": [4, 4],
+        "penalty": 50.0,
+        "learning_rate": 0.1,
+        "warmup": 2,
+    },
+}
 PAIRS = {**SETTINGS, "batch": {"rows": 8, "accumulation": 2}}
 MATCH = {"teacher": 0, "student": 1, "of": "attention", "loss": "kl", "rows": 5}
 FINETUNED = {"steps": STEPS, "checkpoints": {"every": 4, "keep": 9}}
@@ -149,6 +161,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     adapted = {**TUNED, "model": {**classifier_config(folder)["model"], "adapters": ADAPTERS}}
     gs.train(classifier_config(folder, "one-tuned", **TUNED))
     gs.train(classifier_config(folder, "one-adapted", **adapted))
+    gs.train(classifier_config(folder, "one-pruned", **PRUNED))
     gs.train(byte_pairs_config(folder, "one-pairs", **SETTINGS))
     gs.train(decoder_config(folder, "one-taught", **taught(folder, "causal-lm", UNTIED)))
     gs.train(encoder_config(folder, "one-taught-masked", **taught(folder, "masked-lm", SETTINGS)))
@@ -179,6 +192,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         ("encoder", "ddp-matched", "", taught(folder, "masked-lm", SETTINGS, matches=[MATCH])),
         ("encoder", "ddp-projected", "", projected(folder)),
         ("classifier", "ddp-cached", "", cached(folder, "ddp-cache")),
+        ("classifier", "ddp-pruned", "", PRUNED),
     ]
     done = start(folder, [str(Path(__file__).parent / "paired_runs.py"), str(folder), json.dumps(runs)])
     assert "find_unused_parameters" not in done[0].stderr
@@ -216,6 +230,13 @@ def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], 
     moved = tensors(one, STEPS // 2)
     assert max(float((moved[name] - tensor).abs().max()) for name, tensor in tensors(one, STEPS).items()) > 1e-3
     assert gs.load(folder / f"{parallel}{kind}" / "best").architecture == gs.load(one / "best").architecture
+
+
+def test_two_processes_prune_what_one_prunes(pair: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = pair
+    assert_close(folder / "one-pruned", folder / "ddp-pruned")
+    lines = [line for line in journal(folder / "ddp-pruned") if line["split"] == "train"]
+    assert lines[-1]["penalty"] > 0, "which is in the gradients' norm, once"
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
@@ -288,6 +309,7 @@ def test_two_resume_to_the_same_bits(pair: tuple[Path, dict[str, Any]], parallel
     ("changes", "message"),
     [
         ({"batch": {"rows": 9}}, r"batch\.rows is 9; with 2 processes and accumulation 1 .* a multiple of 2"),
+        ({"pruning": {}}, r"parallel is 'fsdp2', .*; with pruning it must be 'ddp'"),
         ({"optimizer": "adafactor"}, r"parallel is 'fsdp2', .*; with torch's Adafactor it must be 'ddp'"),
         (
             {"frozen_rows": {"embeddings.position.weight": 1}},

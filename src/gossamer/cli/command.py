@@ -48,6 +48,7 @@ VERBS = {
     "predict": "Label the rows of files, which are written with scores.",
     "distill": "A smaller model that learns from a larger one; stopped, it goes on exactly.",
     "trim": "Cut a model's vocabulary to what texts use.",
+    "prune": "Set to 0 what matters least of a model's layers.",
     "estimate": "What a training takes of memory and time, before it begins.",
     "env": "Versions, processor, devices, folders: for a bug report.",
     "help": "The page of a verb: gossamer help embed.",

@@ -6,6 +6,7 @@ from gossamer.layers.distance import DistanceWeights
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
 from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
+from gossamer.layers.masks import Masked
 from gossamer.layers.norms import LayerNorm, RMSNorm, build_norm
 from gossamer.layers.residual import account_residual, residual
 from gossamer.layers.rotary import Rotation, rotation
@@ -21,6 +22,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "LowRank",
+    "Masked",
     "OtherStates",
     "RMSNorm",
     "Rotation",

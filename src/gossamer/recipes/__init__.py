@@ -4,7 +4,8 @@ from gossamer.recipes.distill import distill
 from gossamer.recipes.finetune import finetune
 from gossamer.recipes.heal import heal
 from gossamer.recipes.lengthen import lengthen
+from gossamer.recipes.prune import prune
 from gossamer.recipes.receipts.receipt import Receipt
 from gossamer.recipes.vocabulary.trim import trim
 
-__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen", "trim"]
+__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen", "prune", "trim"]

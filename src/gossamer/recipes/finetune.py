@@ -35,7 +35,7 @@ from gossamer.training.material import origin_of
 from gossamer.training.objectives import LabelObjective
 from gossamer.training.receipt import TrainingReceipt
 
-__all__ = ["NOTHING", "Data", "finetune", "first_row", "output_folder", "read_data"]
+__all__ = ["NOTHING", "Data", "finetune", "first_row", "output_folder", "read_data", "ready_model"]
 
 Data = str | Path | Sequence[str | Path] | RowSequence
 """A file, several files, or rows in memory."""
@@ -92,7 +92,7 @@ def finetune(
     with output_folder(output) as folder:
         config = TrainingConfig.read({**fields, "output": folder}, {**changes, **settings})
         rows = read_rows(config, sources) if config.objective.columns else None
-        ready, is_drawn = _ready(model, own, config, rows, found, remark if is_first_process() else _say_nothing)
+        ready, is_drawn = ready_model(model, own, config, rows, found, remark)
         trained, receipt = train_on(
             config, sources, model=ready, labelled=rows, origin=origin_of(ready, has_new_head=is_drawn), resume=resume,
             remark=remark,
@@ -112,11 +112,12 @@ def _check_kinds(head: object, labels: object, settings: object) -> None:
     require(labels is None or are_names, "labels", labels, "a list of names, or None for those of the rows")
 
 
-def _ready(
+def ready_model(
     given: Model | str | Path, own: Head | None, config: TrainingConfig, rows: LabelledRows | None,
     found: LabelledColumns, remark: Callable[[str], None],
 ) -> tuple[Model, bool]:  # fmt: skip
     """A copy of the model with the head that the rows are for, and whether that is drawn. rows: None of plain texts."""
+    remark = remark if is_first_process() else _say_nothing
     if rows is None:
         if not isinstance(own, config.objective.heads):
             raise InputError(f"the model has no head {found.head!r}, which rows with no more than a text would train")

@@ -29,6 +29,7 @@ from gossamer.training.objectives.labelled.labels import LabelledRow
 from gossamer.training.objectives.teachers.teacher import digest_of_weights
 from gossamer.training.optimization.adapters import adapted_maps
 from gossamer.training.processes import Processes
+from gossamer.training.pruning.pruner import pruned_units
 from gossamer.training.resume.state import newest_checkpoint
 
 __all__ = [
@@ -215,6 +216,8 @@ def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:
     _check_names(config, model, sharded)
     if config.adapters is not None:
         adapted_maps(model, config.adapters)
+    if config.pruning is not None:
+        pruned_units(model, config.pruning)
 
 
 def check_words(model: Model, tokenizer: Tokenizer) -> None:
@@ -262,6 +265,8 @@ def _check_names(config: TrainingConfig, model: Model, sharded: bool) -> None:
             raise InputError(f"frozen_rows.{name} is {rows}; the table has {most} rows")
     if sharded and not config.objective.shards:
         raise InputError(f"parallel is 'fsdp2', which cuts the model into pieces; {config.objective.kind} takes 'ddp'")
+    if sharded and config.pruning is not None:
+        raise InputError("parallel is 'fsdp2', which cuts masks and scores into pieces; with pruning it must be 'ddp'")
     if sharded and (config.frozen_rows or config.optimizer.name == "adafactor"):
         what = "frozen_rows" if config.frozen_rows else "torch's Adafactor"
         raise InputError(f"parallel is 'fsdp2', which cuts tensors into pieces; with {what} it must be 'ddp'")

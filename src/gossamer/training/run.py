@@ -25,12 +25,14 @@ from gossamer.training.evaluation import evaluate
 from gossamer.training.journal.journal import Journal
 from gossamer.training.material import Material, how_many_steps, trained_names
 from gossamer.training.objectives.base import RunData
-from gossamer.training.optimization.adapters import adapt, learning_names, merge_maps, merged
+from gossamer.training.optimization.adapters import adapt, learning_names
 from gossamer.training.optimization.average import Average, is_average
 from gossamer.training.optimization.layer_depths import depths_from_top
+from gossamer.training.optimization.merging import merge_maps, merged
 from gossamer.training.optimization.optimizers import build_optimizer
 from gossamer.training.optimization.schedules import rate_at
 from gossamer.training.processes import Processes, full_state
+from gossamer.training.pruning.pruner import Pruner
 from gossamer.training.receipt import TrainingReceipt, conditions_of
 from gossamer.training.resume.same_run import check_same_run, with_later_settings
 from gossamer.training.resume.state import (
@@ -78,9 +80,12 @@ class Run:
         self._learns = {name: one.requires_grad for name, one in self.model.named_parameters()}
         for text in (*material.notes, *config.objective.remarks(self.batches)):
             self.remark(text)
+        self._pruner: Pruner | None = None
         try:
             if config.adapters is not None:
                 adapt(self.model, config.adapters, config.seed)
+            if config.pruning is not None:
+                self._pruner = Pruner(self.model, config.pruning, config.seed, self.steps or 1)
             self._adapted = self.model.architecture
             self.state, tensors = self._start(resume)
             config.objective.begin(self.model, self._data())
@@ -111,7 +116,8 @@ class Run:
         self._wrapped.train()
         self._names = {one: name for name, one in self.model.named_parameters()}
         depths = depths_from_top(self.model)
-        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters(), depths)
+        rates = {} if self._pruner is None else self._pruner.rates
+        self._optimizer = build_optimizer(config.optimizer, self.model.named_parameters(), depths, rates)
         of_optimizer = {name: one for name, one in tensors.items() if not is_average(name)}
         restore_optimizer(self._optimizer, self._names, of_optimizer)
         learning = {name: one for one, name in self._names.items() if one.requires_grad}
@@ -120,6 +126,7 @@ class Run:
             config.objective, self.model, self._wrapped, self._optimizer, self.processes,
             accumulation=config.batch.accumulation, clipping=config.clipping, precision=config.precision,
             seed=config.seed, frozen_rows=config.frozen_rows,
+            constraint=self._pruner,
         )  # fmt: skip
         if self.state.scaler:
             stepper.scaler.load_state_dict(self.state.scaler)
@@ -196,9 +203,10 @@ class Run:
         if value is None:
             self._say_untold()
         # Where time is up between two readings, and more minutes are given later, patience is not to know of this one.
-        counts = int(not self._out_of_time or self.is_to_evaluate)
+        is_pruned = self._pruner is None or self._pruner.is_done(self.step)
+        counts = int((not self._out_of_time or self.is_to_evaluate) and is_pruned)
         before = None if best is None else best[self._metric]
-        better = is_better(value, before, direction_of(objective, self._metric))
+        better = is_pruned and is_better(value, before, direction_of(objective, self._metric))
         if value is not None and better:
             best = {"step": self.step, self._metric: value}
             self.save_model("best")
@@ -250,7 +258,9 @@ class Run:
         sizes = {name: one.numel() for name, one in model.named_parameters()}
         learnt = {self._names[one]: one.numel() for group in self._optimizer.param_groups for one in group["params"]}
         # Adapters are merged by now; what an objective attached was there before, and is not the model's.
-        trained = [size for name, size in learnt.items() if name in sizes or name not in self._learns]
+        # Nor are the scores of what is pruned.
+        scores = {} if self._pruner is None else self._pruner.rates
+        trained = [size for name, size in learnt.items() if name in sizes or name not in {*self._learns, *scores}]
         return TrainingReceipt(
             settings=self.config.to_dict(), source=model.source, steps=state.step,
             tokens=self.batches.tokens_before(state.step), seconds=round(self.seconds, 1),
@@ -351,6 +361,7 @@ class Run:
             self._journal.write(
                 self.step, "train", loss=done.loss, rate=rate, gradient_norm=done.norm, tokens=tokens,
                 seconds=round(self.seconds, 3), tokens_per_second=round(speed, 1),
+                **({} if self._pruner is None else self._pruner.numbers(self.step - 1)),
             )  # fmt: skip
         minutes = self.config.minutes
         self._journal.show(
@@ -391,7 +402,9 @@ class Run:
                 self.processes.reshard(self.model)
 
     def _merged(self, model: Model) -> AbstractContextManager[None]:
-        """The model with what its adapters have learnt in its own weights, inside the block."""
+        """The model with what its adapters or masks make of its own weights, inside the block."""
+        if self._pruner is not None:
+            return merged(model, self._pruner.settle, self._pruner.touched)
         return nullcontext() if self.config.adapters is None else merged(model)
 
     def _whole_model(self) -> Model:
@@ -408,8 +421,11 @@ class Run:
 
     def _restore(self, model: Model) -> None:
         # Of a model that FSDP2 has cut each process has pieces alone.
-        if self.config.adapters is not None and not (self.processes.sharded and model is self.model):
-            merge_maps(model)
+        if model.architecture.storages != self._architecture.storages:
+            if self._pruner is not None:
+                merge_maps(model, self._pruner.settle)
+            elif not (self.processes.sharded and model is self.model):
+                merge_maps(model)
         model.architecture = self._architecture
         for name, one in model.named_parameters():
             one.grad = None

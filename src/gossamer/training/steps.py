@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,16 @@ class Update:
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
+class Constraint(Protocol):
+    """What a step is held to beside its loss: something that follows a schedule, and a penalty of the weights alone."""
+
+    def before_step(self, step: int) -> None:
+        """Called before each step, counted from 0, in every process."""
+
+    def add_gradients(self, step: int) -> None:
+        """Add those of the penalty to the gradients of the whole step."""
+
+
 class Stepper:
     """Updates a model's weights, one batch a call.
 
@@ -44,11 +55,12 @@ class Stepper:
     def __init__(
         self, objective: Objective, model: Model, wrapped: nn.Module, optimizer: torch.optim.Optimizer,
         processes: Processes, *, accumulation: int, clipping: float | None, precision: str, seed: int,
-        frozen_rows: Mapping[str, int],
+        frozen_rows: Mapping[str, int], constraint: Constraint | None = None,
     ) -> None:  # fmt: skip
         self.objective, self.model, self.wrapped = objective, model, wrapped
         self.optimizer, self.processes = optimizer, processes
         self.accumulation, self.clipping, self.precision, self.seed = accumulation, clipping, precision, seed
+        self.constraint = constraint
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=precision == "float16")
         parameters = dict(model.named_parameters())
         self._trained = [one for one in parameters.values() if one.requires_grad]
@@ -61,8 +73,12 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_share"]
         self.objective.before_step(self.model, step)
+        if self.constraint is not None:
+            self.constraint.before_step(step)
         loss, labels = self._gradients(step, batch)
         self.scaler.unscale_(self.optimizer)
+        if self.constraint is not None:
+            self.constraint.add_gradients(step)
         for parameter, rows in self._frozen:
             if parameter.grad is not None:
                 parameter.grad[: len(rows)] = 0

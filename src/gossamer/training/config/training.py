@@ -30,6 +30,8 @@ from gossamer.training.optimization.adapters import AdapterSettings
 from gossamer.training.optimization.average import AverageSettings
 from gossamer.training.optimization.optimizers import OptimizerSettings
 from gossamer.training.optimization.schedules import Schedule
+from gossamer.training.pruning.schedule import steps_of
+from gossamer.training.pruning.settings import PruningSettings
 
 __all__ = [
     "BatchSettings",
@@ -250,12 +252,12 @@ class SampleSettings:
 class TrainingConfig:
     """Everything about one run. Its length: `steps` or `epochs` of the data, at most `minutes` of time.
 
-    `average`: of the weights, evaluated and saved in their place, None for none. `clipping`: the highest global norm of
-    the gradients (Pascanu et al. 2013), None for none. `precision`: "bfloat16" and "float16" are autocast, the latter
-    with scaled losses. `recompute`: parts of every layer that are computed again in the backward pass. `parallel`: how
-    several processes share the work. `train_only`: beginnings of the names of the parameters that are trained, all
-    unless given; `frozen_rows`: of these parameters, the first rows that stay as they are. `threads`: of this process,
-    torch's own number unless given.
+    `average`: of the weights, evaluated and saved in their place, None for none. `pruning`: what of the layers becomes
+    0 meanwhile, None for nothing. `clipping`: the highest global norm of the gradients (Pascanu et al. 2013), None for
+    none. `precision`: "bfloat16" and "float16" are autocast, the latter with scaled losses. `recompute`: parts of every
+    layer that are computed again in the backward pass. `parallel`: how several processes share the work. `train_only`:
+    beginnings of the names of the parameters that are trained, all unless given; `frozen_rows`: of these parameters,
+    the first rows that stay as they are. `threads`: of this process, torch's own number unless given.
     """
 
     data: DataSettings
@@ -265,6 +267,7 @@ class TrainingConfig:
     batch: BatchSettings = field(default_factory=BatchSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     average: AverageSettings | None = None
+    pruning: PruningSettings | None = None
     schedule: Schedule = field(default_factory=Schedule)
     clipping: float | None = 1.0
     precision: Precision = "float32"
@@ -329,6 +332,8 @@ class TrainingConfig:
         if self.adapters is not None:
             learns = "left out: model.adapters are what learns"
             require(not self.train_only, "train_only", list(self.train_only), learns)
+        if self.pruning is not None:
+            self._check_pruning(self.pruning)
         check_metric(self.objective, self.evaluation.metric)
         _ = self.source  # a student of nobody is refused
         writes = self.objective.writes
@@ -348,6 +353,14 @@ class TrainingConfig:
     def adapters(self) -> AdapterSettings | None:
         """What learns in place of the model's own weights, if anything does."""
         return None if self.model is None else self.model.adapters
+
+    def _check_pruning(self, pruning: PruningSettings) -> None:
+        alone = "left out: with model.adapters the weights stay as they are"
+        require(self.adapters is None, "pruning", pruning, alone)
+        known = "given, or epochs: pruning follows a schedule of them"
+        require(self.steps is not None or self.epochs is not None, "steps", None, known)
+        if self.steps is not None:
+            steps_of(pruning.warmup, pruning.cooldown, self.steps)
 
     def _check_length_of_run(self) -> None:
         require(self.steps is None or self.epochs is None, "epochs", self.epochs, "left out where there are steps")

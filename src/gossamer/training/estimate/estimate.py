@@ -29,6 +29,7 @@ from gossamer.training.objectives import LabelObjective, Objective
 from gossamer.training.optimization.adapters import adapted, adapted_maps, learning_names
 from gossamer.training.optimization.optimizers import OptimizerSettings
 from gossamer.training.processes import Processes
+from gossamer.training.pruning.pruner import masked, pruned_units
 
 __all__ = ["Estimate", "estimate", "estimate_step", "rows_of_budget"]
 
@@ -199,6 +200,10 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
         architecture = adapted(architecture, adapted_maps(found, config.adapters), config.adapters)
         with torch.device("meta"):
             names = learning_names(Model(architecture), config.adapters)
+    if config.pruning is not None:
+        architecture = masked(architecture, pruned_units(found, config.pruning), config.pruning)
+        with torch.device("meta"):
+            names = trained_names(Model(architecture), config.train_only) if config.train_only else None
     return with_recompute(architecture, config.recompute), names
 
 

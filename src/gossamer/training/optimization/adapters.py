@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -16,7 +14,7 @@ from gossamer.models.architecture import Architecture, StoredMaps
 from gossamer.models.checks import MOST_ROWS, require, require_count, require_flag, require_positive, require_rate
 from gossamer.models.model import Model
 
-__all__ = ["AdapterSettings", "adapt", "adapted", "adapted_maps", "learning_names", "merge_maps", "merged"]
+__all__ = ["AdapterSettings", "adapt", "adapted", "adapted_maps", "learning_names"]
 
 _LAYERS = ("attention", "cross_attention", "feed_forward")
 
@@ -95,38 +93,6 @@ def learning_names(model: Model, settings: AdapterSettings) -> set[str]:
         name for name in names if name.rpartition(".")[0] in maps and name.rpartition(".")[2] not in LowRank.frozen
     }
     return additions | {name for name in names if settings.head and name.startswith("head.")}
-
-
-def merge_maps(model: Model) -> None:
-    """Make the weights of all maps whole again, in place."""
-    for part in _stored(model):
-        part.merge()
-    model.architecture = dataclasses.replace(model.architecture, storages=())
-
-
-@contextmanager
-def merged(model: Model) -> Iterator[None]:
-    """The model with whole weights inside the block, and as it was, to the bit, after it."""
-    before: list[tuple[Linear, Any, dict[str, Any], torch.Tensor]] = [
-        (part, part.storage, dict(part._parameters), part.weight.detach().clone()) for part in _stored(model)
-    ]
-    architecture = model.architecture
-    merge_maps(model)
-    try:
-        yield
-    finally:
-        model.architecture = architecture
-        for part, storage, parameters, weight in before:
-            part.storage = storage
-            part._parameters.clear()
-            part._parameters.update(parameters)
-            with torch.no_grad():
-                part.weight.copy_(weight)
-
-
-def _stored(model: Model) -> list[Linear]:
-    names = [name for stored in model.architecture.storages for name in stored.maps]
-    return [cast(Linear, model.get_submodule(name)) for name in names]
 
 
 def _is_in_layers(name: str) -> bool:

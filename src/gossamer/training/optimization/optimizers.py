@@ -59,11 +59,13 @@ def build_optimizer(
     settings: OptimizerSettings,
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     depths: Mapping[str, int] = MappingProxyType({}),
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
     """The optimizer of those parameters that take gradients, in two groups: with and without weight decay.
 
     depths: by name how far below the top a parameter stands, 0 unless given. With `layer_decay` each depth has two
-    groups of its own, the deepest last, whose `rate_share` is to be multiplied with a rate before it is theirs.
+    groups of its own, the deepest last, whose `rate_share` is to be multiplied with a rate before it is theirs. rates:
+    by name the highest rates of parameters that have one of their own, and no weight decay.
 
     Matrices and tables decay, embeddings too, as in BERT and GPT-2; biases and norms do not: they have one dimension.
     Every update is a fixed sequence of operations: the same weights, gradients and state give the same weights, bit for
@@ -80,8 +82,12 @@ def build_optimizer(
         )
     of_depth: dict[int, list[nn.Parameter]] = {}
     for name, one in named:
+        if name in rates:
+            continue
         of_depth.setdefault(depths.get(name, 0) if settings.layer_decay is not None else 0, []).append(one)
     groups = [group for depth in sorted(of_depth) for group in _groups(settings, of_depth[depth], depth)]
+    for rate in sorted({*rates.values()}):
+        groups.append(_group_at(settings, [one for name, one in named if rates.get(name) == rate], rate))
     return _build(settings, groups, parameters)
 
 
@@ -93,6 +99,13 @@ def _groups(settings: OptimizerSettings, parameters: list[nn.Parameter], depth: 
         adapt = {"adapt": wanted} if settings.name == "lamb" else {}
         if group["params"]:
             yield {**group, **adapt, "rate_share": share, "lr": settings.learning_rate * share}
+
+
+def _group_at(settings: OptimizerSettings, parameters: list[nn.Parameter], rate: float) -> dict[str, Any]:
+    """Parameters with a rate of their own."""
+    adapt = {"adapt": False} if settings.name == "lamb" else {}
+    share = rate / settings.learning_rate
+    return {"params": parameters, "weight_decay": 0.0, **adapt, "rate_share": share, "lr": rate}
 
 
 def decays(parameter: Tensor) -> bool:

@@ -1,0 +1,121 @@
+"""gossamer prune: a model of which what matters least is 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.text import Text
+from typer import BadParameter, Option
+
+from gossamer.cli.changes import Changes, read_changes
+from gossamer.cli.columns import Columns, read_columns
+from gossamer.cli.options import AsJson, ModelName, OptionGroup, grouped, held_out
+from gossamer.cli.output import check_directory, note, print_json, show, working
+from gossamer.cli.runs import Resume, ResumeOption, stoppable
+from gossamer.errors import InputError, quote
+from gossamer.training.launched import is_first_process
+
+__all__ = ["prune"]
+
+
+class Scope(StrEnum):
+    """Among what units are ranked."""
+
+    layer = "layer"
+    whole = "global"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson(OptionGroup):
+    """What is learnt meanwhile."""
+
+    train: Annotated[
+        list[Path] | None, Option("--train", metavar="FILE ...", help="Rows or texts to learn from; else at once.")
+    ] = None
+    evaluate: Annotated[
+        list[str] | None,
+        Option(metavar="FILE ...|SHARE", help="Texts or rows to evaluate on, or a share held out: 0.1."),
+    ] = None
+    refine: Annotated[
+        bool, Option("--refine/--no-refine", help="Train on afterwards, half as long; what is 0 stays so.")
+    ] = True
+    teacher: Annotated[str | None, Option(metavar="MODEL", help="A model that is learnt from beside the rows.")] = None
+    epochs: Annotated[float, Option(metavar="N", help="How often everything is read.")] = 6.0
+    learning_rate: Annotated[float, Option(metavar="RATE", help="The highest, of weights.")] = 5e-5
+    batch: Annotated[int, Option(metavar="N", help="Rows of a step.")] = 16
+    length: Annotated[int | None, Option(metavar="N", help="Tokens of a row; as many as the model reads.")] = None
+    head: Annotated[str | None, Option(metavar="KIND", help="The head to train; the columns tell.")] = None
+    column: Columns = None
+    change: Changes = None
+    resume: ResumeOption = Resume.auto
+
+    def arguments(self, out: Path) -> dict[str, Any]:
+        """What the recipe is called with, where there is something to learn from."""
+        if self.train is None:
+            return {}
+        return {
+            "train": list(self.train), "evaluate": held_out(self.evaluate), "refine": self.refine,
+            "teacher": self.teacher, "epochs": self.epochs, "learning_rate": self.learning_rate, "batch": self.batch,
+            "length": self.length, "head": self.head, "columns": read_columns(self.column),
+            "settings": read_changes(self.change), "resume": self.resume.value, "output": out, "remark": note,
+        }  # fmt: skip
+
+
+@grouped
+def prune(
+    model: ModelName,
+    out: Annotated[Path, Option(metavar="DIR", help="Where to save the pruned model; of a training it is DIR/last.")],
+    *,
+    score: Annotated[
+        str, Option(metavar="NAME", help="magnitude, random; in training movement, soft-movement or l0.")
+    ] = "movement",
+    structure: Annotated[
+        str, Option(metavar="NAME[,NAME]", help="What is removed whole: weight, block, heads, neurons, hybrid.")
+    ] = "weight",
+    keep: Annotated[float, Option(metavar="SHARE", help="What stays, of everything of the structure.")] = 0.1,
+    scope: Annotated[Scope, Option(metavar="WHICH", help="layer: so much of each map; global: of all.")] = Scope.layer,
+    block: Annotated[str, Option(metavar="ROWS,COLUMNS", help="The size of a block.")] = "32,32",
+    lesson: Lesson,
+    seed: Annotated[int, Option(metavar="N", help="Of what is drawn.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Set to 0 what matters least of a model's layers, by a score of single weights or of whole structures.
+
+    With --train the model learns meanwhile, and what matters is learnt with it; without, weights are scored as they
+    are. Embeddings and head stay whole. The pruned model has its format and its sizes: what is 0 takes as much time and
+    as many bytes as before, until it is removed. A training goes on exactly where it was stopped.
+    """
+    sizes, learnt = _sizes(block), lesson.arguments(out)
+    _check_other(model, out)
+    check_directory(out)
+    with working("reading the model"):
+        from gossamer.checkpoints import save
+        from gossamer.recipes import prune as make_sparse
+    with stoppable(str(out), as_json):
+        new, receipt = make_sparse(
+            model, score=score, structure=structure.split(","), keep=keep, scope=scope.value, block=sizes, seed=seed,
+            **learnt,
+        )  # fmt: skip
+    saved = out / "last" if learnt else out
+    if not learnt:
+        with working(f"saving it in {out}"):
+            save(new, out)
+    if as_json and is_first_process():
+        print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
+    elif is_first_process():
+        show(Text.assemble(f"{receipt}\nsaved in ", (str(saved), "bold"), no_wrap=True, overflow="ignore"))
+
+
+def _sizes(block: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in block.split(","))
+    except ValueError:
+        raise BadParameter(f"{quote(block)} is not rows and columns such as 32,32", param_hint="'--block'") from None
+
+
+def _check_other(model: str, out: Path) -> None:
+    if out.is_dir() and Path(model).is_dir() and out.samefile(model):
+        raise InputError(f"{out}: is the model to be pruned; name another directory, so that both are there")

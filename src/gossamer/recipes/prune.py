@@ -1,0 +1,160 @@
+"""Prune: a model of which the weights that matter least are 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gossamer.checkpoints import load
+from gossamer.checks import is_finite, is_whole, require
+from gossamer.errors import InputError, quote
+from gossamer.models.model import Model
+from gossamer.models.model_argument import check_model
+from gossamer.recipes.finetune import NOTHING, Data, output_folder
+from gossamer.recipes.pruning.density import describe_density, empty_maps
+from gossamer.recipes.pruning.one_shot import prune_at_once
+from gossamer.recipes.pruning.training import Lesson
+from gossamer.recipes.rebuild import rebuild
+from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
+from gossamer.recipes.states import compare_states
+from gossamer.settings import plain_fields
+from gossamer.training.loop import Resume
+from gossamer.training.pruning.scores import Measured, Score
+from gossamer.training.pruning.settings import Scope, Selection
+from gossamer.training.pruning.units import Units, count_left
+
+__all__ = ["prune"]
+
+_TOKENS = 128
+"""Of the text that a pruned model's states are compared with those before on."""
+_CALLED = {"weight": "single weights", "block": "blocks", "heads": "heads", "neurons": "neurons"}
+_SHOWN = 4
+
+
+def prune(
+    model: Model | str | Path, train: Data | None = None, evaluate: Data | float | None = None, *,
+    score: str = "movement", structure: str | Sequence[str] = "weight", keep: float = 0.1,
+    scope: Scope = "layer", block: Sequence[int] = (32, 32), refine: bool | float = True,
+    teacher: Model | str | Path | None = None, epochs: float = 6, output: str | Path | None = None,
+    head: str | None = None, columns: Mapping[str, str] = NOTHING, learning_rate: float = 5e-5, batch: int = 16,
+    length: int | None = None, seed: int = 0, settings: Mapping[str, Any] = NOTHING, resume: Resume = "auto",
+    remark: Callable[[str], None] = lambda text: None,
+) -> tuple[Model, Receipt]:  # fmt: skip
+    """Set to 0 what matters least of a model's layers; a copy, in the same format, and a receipt.
+
+    model: a model, or what `gossamer.load` takes. Its embeddings and head stay whole. train: what it learns from while
+    it is pruned, as `gossamer.finetune` reads it, and `evaluate`; None prunes at once, without training.
+
+    score: what tells what matters: "magnitude", "random", and in a training "movement", "soft-movement" and "l0".
+    structure: which weights are kept or removed together: "weight", each by itself; "block", rectangles of `block` rows
+    and columns; "heads" of attention; "neurons" of the feed-forward; "hybrid", blocks in attention and neurons in the
+    feed-forward; or several of these. keep: the share of such units that stays. scope: of each map ("layer"), or of all
+    maps of a structure together ("global").
+
+    A training ends with `keep` by a cubic schedule with warm-up and cool-down, its embeddings as they are. refine:
+    whether another one follows, half as long or of so many epochs, in which what is 0 stays so. teacher: a model with
+    the same head that is learnt from in both, as in `gossamer.distill`. epochs, head, columns, learning_rate, batch,
+    length, seed, output, resume: as in `gossamer.finetune`; settings: other fields of a `TrainingConfig`, such as
+    {"pruning.cooldown": 0.3} or {"objective.temperature": 4}. A run that was killed goes on exactly.
+
+    Raises InputError for what is no such setting, for a model whose maps are not kept whole, for a share that would
+    leave a map without any unit, and as `gossamer.finetune` does.
+
+    Sources: Sanh et al. 2020 (arXiv 2005.07683); Lagunas et al. 2021 (arXiv 2109.04838).
+    """
+    selection = Selection(structure=structure, keep=keep, scope=scope, block=block)  # type: ignore[arg-type]
+    require(is_whole(seed, 0, 2**63 - 1), "seed", seed, "a whole number, 0 or more")
+    asked = {"score": score, "structure": "+".join(selection.structures), "keep": keep, "scope": scope}
+    asked |= {"block": "x".join(map(str, block))} if "block" in selection.structures else {}
+    if train is None:
+        return _prune_at_once(model, _measured(score), selection, asked, seed)
+    fits = isinstance(refine, bool) or (is_finite(refine) and refine > 0)
+    require(fits, "refine", refine, "true, false, or a number of epochs above 0")
+    fields = {
+        "batch": {"rows": batch, "length": length},
+        "optimizer": {"learning_rate": learning_rate},
+        "schedule": {"name": "linear", "warmup": 0.1},
+        "epochs": epochs,
+        "seed": seed,
+        "evaluation": {"every": None if evaluate is None else "epoch"},
+    }
+    lesson = Lesson.read(
+        model, train, evaluate, head=head, columns=columns, teacher=teacher, fields=fields, settings=settings,
+        resume=resume, remark=remark,
+    )  # fmt: skip
+    old = load(model) if isinstance(model, str | Path) else check_model(model)
+    units = selection.units(old)
+    with output_folder(output) as folder:
+        new, trainings = lesson.prune(plain_fields(selection) | {"score": score}, Path(folder), refine)
+    steps = " and refined over ".join(f"{one.steps:,}" for one in trainings)
+    new.receipt = replace(
+        Receipt.of_training("prune", asked | {"refine": refine}, old, new, trainings[-1]),
+        **_told(old, new, units, keep),
+        changes=(*_what_is_left(new, units), f"pruned over {steps} steps", *trainings[-1].lines()),
+    )
+    return new, new.receipt
+
+
+def _measured(name: object) -> Measured:
+    """The score of this name, which needs nothing but weights."""
+    known = {kind: one for kind, one in Score.kinds.items() if issubclass(one, Measured)}
+    if name in Score.kinds and name not in known:
+        raise InputError(
+            f"score is {quote(name)}, which is learnt; give rows or texts to train on, or take {' or '.join(known)}"
+        )
+    if name not in known:
+        raise InputError(f"score is {quote(name)}; it must be one of {', '.join(map(repr, Score.kinds))}")
+    return known[str(name)]()
+
+
+def _prune_at_once(
+    model: Model | str | Path, score: Measured, selection: Selection, asked: dict[str, Any], seed: int
+) -> tuple[Model, Receipt]:
+    old = load(model) if isinstance(model, str | Path) else check_model(model)
+    units = selection.units(old)
+    new = rebuild(old, old.architecture, {}, source=str)
+    prune_at_once(new, units, score, selection, seed)
+    measured, read = compare_states(old, new, (min(_TOKENS, old.architecture.length),), "pruning")
+    asked |= {"seed": seed} if score.name == "random" else {}
+    new.receipt = Receipt(
+        recipe="prune", source=old.source, settings=asked, **_told(old, new, units, selection.keep),
+        changes=tuple(_what_is_left(new, units)), measured=measured, conditions=conditions(new) | read,
+    )  # fmt: skip
+    return new, new.receipt
+
+
+def _told(old: Model, new: Model, units: Sequence[Sequence[Units]], keep: float) -> dict[str, Any]:
+    """What the receipt tells of both models, and the notes."""
+    return {
+        "before": describe(old) | describe_density(old),
+        "after": describe(new) | describe_density(new),
+        "notes": tuple(_notes(new, units, keep)),
+    }
+
+
+def _counts(new: Model, some: Sequence[Units]) -> tuple[int, int]:
+    """How many units of a structure are left, and how many there were."""
+    return sum(count_left(new, one) for one in some), sum(one.number for one in some)
+
+
+def _what_is_left(new: Model, units: Sequence[Sequence[Units]]) -> Iterator[str]:
+    for some in units:
+        left, number = _counts(new, some)
+        yield f"{left:,} of {number:,} {_CALLED[some[0].structure]} are left"
+
+
+def _notes(new: Model, units: Sequence[Sequence[Units]], keep: float) -> Iterator[str]:
+    for some in units:
+        left, number = _counts(new, some)
+        if left > keep * number + len(some):  # each map rounds by itself
+            yield (
+                f"{left / number:.1%} of the {_CALLED[some[0].structure]} are left, more than was asked for: a score "
+                "whose penalty removes needs more steps or a greater one (pruning.penalty)"
+            )
+    empty = empty_maps(new)
+    if empty:
+        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
+        yield f"nothing is left of {', '.join(empty[:_SHOWN])}{more}: such a map adds its bias alone"
+    yield "what is 0 stands in whole matrices: it takes as many bytes and as much time as before"

@@ -1,0 +1,131 @@
+"""Pruning while a model learns, and learning on when it is pruned: trainings like any other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gossamer.checkpoints.new_heads import own_head
+from gossamer.errors import InputError
+from gossamer.models.model import Model
+from gossamer.models.model_argument import check_model
+from gossamer.recipes.columns import LabelledColumns, find_columns
+from gossamer.recipes.finetune import Data, first_row, read_data, ready_model
+from gossamer.training.config import TrainingConfig
+from gossamer.training.data.labelled import LabelledRows, read_rows
+from gossamer.training.data.rows import DataSources
+from gossamer.training.loop import Resume, train_on
+from gossamer.training.material import origin_of
+from gossamer.training.objectives.teachers.teacher import Teacher
+from gossamer.training.receipt import TrainingReceipt
+
+__all__ = ["Lesson"]
+
+_DISTILLED = {"soft_weight": 0.9, "task_weight": 0.1, "cosine_weight": 0.0}
+"""The weights of teacher and task in Sanh et al. 2020 (arXiv 2005.07683, appendix A), with a temperature of 2."""
+_FOLDER = "pruning"
+"""In the output folder, where the run is that prunes, when another one refines what it gave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a model learns while it is pruned. given: what is pruned, a model or what `gossamer.load` takes.
+
+    teacher: a model that is learnt from beside the rows, a checkpoint, or None. fields, settings: of the training's
+    config, and what was asked for besides.
+    """
+
+    given: Model | str | Path
+    sources: DataSources
+    found: LabelledColumns
+    teacher: Model | str | Path | None
+    fields: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    resume: Resume
+    remark: Callable[[str], None]
+
+    @classmethod
+    def read(
+        cls, given: Model | str | Path, train: Data, evaluate: Data | float | None, *, head: str | None,
+        columns: Mapping[str, str], teacher: Model | str | Path | None, fields: Mapping[str, Any],
+        settings: Mapping[str, Any], resume: Resume, remark: Callable[[str], None],
+    ) -> Lesson:  # fmt: skip
+        """From the arguments of the recipe; the head and its objective follow the first row's columns."""
+        own = check_model(given).architecture.head if isinstance(given, Model) else own_head(given)
+        sources, changes = read_data(train, evaluate)
+        where, row = first_row(changes, sources)
+        found = find_columns(where, row or {"text": ""}, head, own, columns)  # a text of a file has no columns
+        objective: dict[str, Any] = dict(found.objective)
+        if teacher is not None:
+            name = None if isinstance(teacher, Model) else str(teacher)
+            objective = {"kind": "distillation", "task": objective, "teacher": name, **_DISTILLED}
+        fields = {**fields, "data": {"field": found.text}, "objective": objective}
+        return cls(
+            given=given, sources=sources, found=found, teacher=teacher, fields=fields,
+            settings={**changes, **settings}, resume=resume, remark=remark,
+        )  # fmt: skip
+
+    def prune(
+        self, pruning: Mapping[str, Any], folder: Path, refine: float | bool
+    ) -> tuple[Model, list[TrainingReceipt]]:
+        """Train a copy that is pruned by these settings; then, with refine, on with what is 0 as it is.
+
+        Its model, and the receipts of both trainings.
+        """
+        config = self._config({"pruning": dict(pruning)}, folder / _FOLDER if refine else folder)
+        rows = read_rows(config, self.sources) if config.objective.columns else None
+        own = self.given.architecture.head if isinstance(self.given, Model) else own_head(self.given)
+        ready, is_drawn = ready_model(self.given, own, config, rows, self.found, self.remark)
+        learns = tuple(dict.fromkeys(name.partition(".")[0] for name, _ in ready.named_parameters()))
+        if not config.train_only:
+            config = TrainingConfig.read(config, {"train_only": [name for name in learns if name != "embeddings"]})
+        origin = origin_of(ready, has_new_head=is_drawn)
+        pruned, receipt = self._train(config, ready, rows, origin, self.resume)
+        if not refine:
+            return pruned, [receipt]
+        config = TrainingConfig.read(config, _refining(config, refine) | {"output": str(folder)})
+        resume = "auto" if self.resume == "must" else self.resume  # the first run may have been stopped before its end
+        refined, last = self._train(config, pruned, rows, origin_of(pruned, has_new_head=False), resume)
+        return refined, [receipt, last]
+
+    def _config(self, fields: Mapping[str, Any], folder: Path) -> TrainingConfig:
+        length = {"epochs": None} if {"steps", "minutes"} & self.settings.keys() else {}
+        return TrainingConfig.read({**self.fields, **length, **fields, "output": str(folder)}, self.settings)
+
+    def _train(
+        self, config: TrainingConfig, model: Model, rows: LabelledRows | None, origin: Mapping[str, str],
+        resume: Resume,
+    ) -> tuple[Model, TrainingReceipt]:  # fmt: skip
+        with _taught(model, self.teacher):
+            return train_on(
+                config, self.sources, model=model, labelled=rows, origin=origin, resume=resume, remark=self.remark
+            )
+
+
+@contextmanager
+def _taught(model: Model, teacher: Model | str | Path | None) -> Iterator[None]:
+    """A teacher in memory is beside the model inside the block; one of a name is found by it."""
+    if not isinstance(teacher, Model):
+        yield
+        return
+    if teacher is model:
+        raise InputError("teacher is the model that is pruned; give another one, or a copy of it")
+    Teacher.of(teacher).give_to(model)
+    try:
+        yield
+    finally:
+        Teacher.take_from(model)
+
+
+def _refining(config: TrainingConfig, refine: float | bool) -> dict[str, Any]:
+    """What changes for a run that keeps what is 0: it is half as long, or of so many epochs."""
+    kept = {"pruning": {"score": "zeros"}}
+    if refine is not True:
+        return kept | {"epochs": refine, "steps": None}
+    if config.steps is not None:
+        return kept | {"steps": math.ceil(config.steps / 2)}
+    return kept | {"epochs": (config.epochs or 0) / 2}

@@ -1,0 +1,103 @@
+"""What a training prunes: a score, a structure and a schedule, and their numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gossamer.checks import is_whole
+from gossamer.models.checks import MOST_ROWS, require, require_choice, require_count, require_positive
+from gossamer.models.model import Model
+from gossamer.training.pruning.choice import by_structure, check_share
+from gossamer.training.pruning.schedule import ScheduleName
+from gossamer.training.pruning.scores import Score
+from gossamer.training.pruning.units import Units, check_structures, find_units
+
+__all__ = ["PruningSettings", "Scope", "Selection"]
+
+Scope = Literal["layer", "global"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What is kept of a model's layers.
+
+    structure: which weights are kept or removed together: "weight", "block", "heads", "neurons", "hybrid", or several.
+    keep: the share of such units that stays. scope: of each map by itself ("layer"), or of all maps of a structure
+    together ("global"). block: the rows and columns of a block.
+    """
+
+    structure: str | tuple[str, ...] = "weight"
+    keep: float = 0.1
+    scope: Scope = "layer"
+    block: tuple[int, int] = (32, 32)
+
+    def __post_init__(self) -> None:
+        check_structures(self.structure)
+        if isinstance(self.structure, list):
+            object.__setattr__(self, "structure", tuple(self.structure))
+        fits = type(self.keep) in (int, float) and 0 < self.keep <= 1
+        require(fits, "keep", self.keep, "a share of what is there, above 0, up to 1")
+        require_choice(self, Scope, "scope")
+        pair = isinstance(self.block, tuple | list) and len(self.block) == 2
+        fits = pair and all(is_whole(size, 1, MOST_ROWS) for size in self.block)
+        require(fits, "block", self.block, "rows and columns, two whole numbers, such as (32, 32)")
+        object.__setattr__(self, "block", tuple(map(int, self.block)))
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Those that are meant, "hybrid" as the two that it is."""
+        return check_structures(self.structure)
+
+    def units(self, model: Model) -> list[list[Units]]:
+        """The units of each structure; InputError where the share leaves none of a map, or a structure has no map."""
+        ranked = by_structure(find_units(model, self.structures, self.block))
+        for some in ranked:
+            check_share(some, self.keep, self.scope)
+        return ranked
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningSettings(Selection):
+    """While a model learns, its layers lose units until the share that is kept stays, and all else is 0.
+
+    score: what tells which: "movement", "soft-movement", "l0", "magnitude", "random", or "zeros", which keeps what is
+    not 0 as the training begins, each weight by itself, whatever the other settings.
+
+    schedule: "cubic", or "one-shot" after the warm-up. warmup, cooldown: steps, or the share of all steps, in which
+    everything is kept, and in which no more than in the end. every: how many steps pass from one look at the scores to
+    the next. learning_rate: of scores that are learnt; it rises and falls with that of the weights. penalty: the weight
+    of the mean of what a score says of each unit, for "soft-movement" and "l0"; their own unless given. threshold: what
+    the sigmoid of a score has to exceed in "soft-movement".
+    """
+
+    score: str = "movement"
+    schedule: ScheduleName = "cubic"
+    warmup: int | float = 0.1
+    cooldown: int | float = 0.2
+    every: int = 1
+    learning_rate: float = 1e-2
+    penalty: float | None = None
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = [name for name, kind in Score.kinds.items() if kind.in_training]
+        require(self.score in known, "score", self.score, f"one of {', '.join(map(repr, known))}")
+        require_choice(self, ScheduleName, "schedule")
+        for name in ("warmup", "cooldown"):
+            value = getattr(self, name)
+            fits = is_whole(value, 0, MOST_ROWS) or (type(value) is float and 0 <= value < 1)
+            require(fits, name, value, "a whole number of steps, or a share of them from 0 up to, not including, 1")
+        require_count(self, "every", most=MOST_ROWS)
+        require_positive(self, "learning_rate")
+        self._check_penalty()
+
+    def _check_penalty(self) -> None:
+        kind = Score.kinds[self.score]
+        if self.penalty is not None:
+            has_one = kind.penalty_weight is not None
+            require(has_one, "penalty", self.penalty, f"left out: {self.score} has none")
+            require_positive(self, "penalty", zero=True)
+        fits = type(self.threshold) in (int, float) and 0 < self.threshold < 1
+        require(fits, "threshold", self.threshold, "a number between 0 and 1")

@@ -1,0 +1,69 @@
+"""gossamer prune: what it writes and tells, and what it refuses in a line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gossamer as gs
+
+Command = Callable[..., Any]
+
+
+def test_it_prunes_at_once(gossamer: Command, small: Path, tmp_path: Path) -> None:
+    call = ("prune", small, "--score", "magnitude", "--structure", "heads,neurons", "--keep", 0.5)
+    done = gossamer(*call, "--out", tmp_path / "pruned")
+    assert (done.code, done.err) == (0, "")
+    assert "nonzero weights of layers" in done.out
+    assert f"saved in {tmp_path / 'pruned'}" in done.out
+    model = gs.load(tmp_path / "pruned")
+    assert all(2 * int(part.down.weight.any(0).sum()) == part.down.in_features for part in model.feed_forward)
+    again = gossamer(*call, "--out", tmp_path / "again", "--scope", "global", "--json")
+    assert again.code == 0
+    assert again.json["family"] == model.family
+    settings = {"score": "magnitude", "structure": "heads+neurons", "keep": 0.5, "scope": "global"}
+    assert again.json["receipt"]["settings"] == settings
+
+
+def test_it_learns_while_it_is_pruned(gossamer: Command, small: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"{thing} {i}", "label": thing} for i in range(8) for thing in ("film", "song")]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    quick = ("--set", "steps=3", "--set", "journal.live=false", "--batch", 4, "--learning-rate", 0.01)
+    call = ("prune", small, "--train", tmp_path / "rows.jsonl", "--structure", "neurons", "--keep", 0.5, *quick)
+    done = gossamer(*call, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "pruned over 3 and refined over 2 steps" in done.out
+    assert f"saved in {tmp_path / 'out' / 'last'}" in done.out
+    model = gs.load(tmp_path / "out" / "last")
+    assert all(2 * int(part.down.weight.any(0).sum()) == part.down.in_features for part in model.feed_forward)
+    again = gossamer(*call, "--out", tmp_path / "out", "--resume", "must", "--json")
+    assert (again.code, again.json["receipt"]["settings"]["score"]) == (0, "movement")
+    assert gossamer(*call, "--out", tmp_path / "out", "--resume", "never").code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--score", "movement"], "score is 'movement', which is learnt; give rows or texts to train on"),
+        (["--keep", "0"], "keep is 0.0; it must be a share of what is there"),
+        (["--score", "size"], "score is 'size'; it must be one of 'l0', 'magnitude'"),
+        (["--structure", "rows"], "structure is ['rows']; it must be one or several of weight"),
+        (["--block", "big"], "'big' is not rows and columns such as 32,32"),
+        (["--block", "3,0"], "block is (3, 0); it must be rows and columns"),
+        (["--scope", "model"], "'model' is not one of 'layer', 'global'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    gossamer: Command, small: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    done = gossamer("prune", small, "--out", tmp_path / "out", *options)
+    assert done.code == 2
+    assert message in done.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_does_not_write_over_what_it_reads(gossamer: Command, small: Path) -> None:
+    done = gossamer("prune", small, "--out", small, "--score", "random")
+    assert (done.code, "is the model to be pruned; name another directory" in done.error) == (2, True)
