@@ -65,9 +65,7 @@ def _check(old: Architecture, name: object) -> None:
         attention = layer.attention
         if attention.pattern.differs_by_head or attention.distance_bias is not None:
             what = "patterns" if attention.pattern.differs_by_head else "tables by distance"
-            raise InputError(
-                f"layer {i} has {what} for each head, which no public format has; leave padded out"
-            )
+            raise InputError(f"layer {i} has {what} for each head, which no public format has; leave padded out")
     scales = {(layer.attention.weights, layer.attention.scale) for layer in old.layers}
     if len(scales) > len({number for number, _ in scales}):
         raise InputError("layers that share weights scale their scores differently; leave padded out")
