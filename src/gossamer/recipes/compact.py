@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
+from gossamer.checkpoints.compressed import LEAST_ZEROS, share_of_zeros
 from gossamer.errors import InputError, plural, quote
 from gossamer.inspect import cost
 from gossamer.layers import Linear
@@ -11,7 +14,7 @@ from gossamer.models.architecture import Architecture
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
-from gossamer.recipes.removal.cut import cut
+from gossamer.recipes.removal.cut import Cut, cut
 from gossamer.recipes.removal.padding import pad
 from gossamer.recipes.removal.zeros import find_zeros
 from gossamer.recipes.states import compare_states
@@ -39,13 +42,14 @@ def compact(model: Model, *, padded: bool = False) -> tuple[Model, Receipt]:
     Raises:
         InputError: for `padded` where no public format holds the model even so, and for weights that are not finite.
 
-    Source: the removal of Lagunas et al. 2021 (arXiv 2109.04838), section 3, with biases that stay in effect.
+    Source: Lagunas et al. 2021 (Block Pruning, arXiv 2109.04838), who remove empty heads, rows and columns.
     """
     check_model(model)
     if not isinstance(padded, bool):
         raise InputError(f"padded is {quote(padded)}; it must be true or false")
     whole = merge(model) if model.architecture.storages else model
-    smaller = cut(whole, find_zeros(whole))
+    stays = find_zeros(whole)
+    smaller = cut(whole, stays)
     new = pad(smaller) if padded else smaller
     measured, read = compare_states(model, new, [min(PROBE, model.architecture.length)], "compacting")
     zeros, weights = _single_zeros(smaller)
@@ -59,7 +63,7 @@ def compact(model: Model, *, padded: bool = False) -> tuple[Model, Receipt]:
         changes=_changes(model, smaller, new),
         measured=measured,
         conditions=conditions(new) | read,
-        notes=_notes(zeros, weights),
+        notes=(*_silent_heads(stays), *_notes(smaller, zeros, weights)),
     )
     return new, new.receipt
 
@@ -122,20 +126,34 @@ def _bytes(model: Model) -> int:
     return sum(tensor.nbytes for tensor in model.parameters())
 
 
-def _single_zeros(model: Model) -> tuple[int, int]:
-    """Zeros among the weights of the layers' maps, and how many weights those have."""
-    maps = [
+def _maps(model: Model) -> list[Tensor]:
+    """The weights of the layers' maps."""
+    return [
         module.weight
         for name, module in model.named_modules()
         if isinstance(module, Linear) and name.startswith(("attention.", "feed_forward."))
     ]
+
+
+def _single_zeros(model: Model) -> tuple[int, int]:
+    """Zeros among the weights of the layers' maps, and how many weights those have."""
+    maps = _maps(model)
     return sum(int((weight == 0).sum()) for weight in maps), sum(weight.numel() for weight in maps)
 
 
-def _notes(zeros: int, weights: int) -> tuple[str, ...]:
+def _silent_heads(stays: Cut) -> tuple[str, ...]:
+    silent = sum(len(left.silenced) for left in stays.attention.values())
+    if not silent:
+        return ()
+    return (f"{plural(silent, 'head')} with outputs of 0 stay, so that groups that share their keys are equal",)
+
+
+def _notes(model: Model, zeros: int, weights: int) -> tuple[str, ...]:
     if not zeros:
         return ()
+    compressed = sum(share_of_zeros(weight) > LEAST_ZEROS for weight in _maps(model))
+    written = f"; Gossamer's own format writes {plural(compressed, 'map')} above {LEAST_ZEROS:.0%} zeros compressed"
     return (
         f"{plural(zeros, 'single weight')} of {weights:,} in the layers are 0 among others: they bring no speed, "
-        "since a product reads them like any other",
+        f"since a product reads them like any other{written if compressed else ''}",
     )

@@ -43,8 +43,8 @@ def remove(
         InputError: for a layer, head or neuron that there is not, or that is named twice; for all layers; for layers
             that share weights and do not lose the same; for weights kept in parts.
 
-    Source: Michel et al. 2019 (arXiv 1905.10650), section 2, for heads; Fan et al. 2020 (LayerDrop, arXiv 1909.11556),
-    section 3, for layers.
+    Sources: Michel et al. 2019 (arXiv 1905.10650), section 2.1, for heads; Fan et al. 2020 (LayerDrop, arXiv
+    1909.11556) for layers.
     """
     check_model(model)
     if model.architecture.storages:
