@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.text import Text
 from typer import BadParameter, Option
 
 from gossamer.cli.model_directory import check_model_directory
 from gossamer.cli.options import AsJson, ModelName
 from gossamer.cli.output import note, print_json, show, working
+from gossamer.cli.output import working
+from gossamer.cli.results import check_out, save_result
 from gossamer.errors import InputError, quote
 
 __all__ = ["lengthen"]
@@ -41,8 +42,9 @@ def lengthen(
     if to < 1:
         raise InputError(f"--to is {to}; it must be a whole number of tokens, such as 4096")
     check_model_directory(model, out, "lengthened")
+    check_out(model, out, "lengthened")
     with working("reading the model"):
-        from gossamer.checkpoints import load, save
+        from gossamer.checkpoints import load
         from gossamer.recipes import lengthen as make_longer
         from gossamer.recipes.lengthen import check_windows
 
@@ -50,15 +52,7 @@ def lengthen(
         old = load(model)
     with working("making it longer"):
         new, receipt = make_longer(old, to=to, window=windows, global_tokens=global_tokens, force=force)  # type: ignore[arg-type]
-    replaced = (out / "config.json").exists()
-    with working(f"saving it in {out}"):
-        save(new, out)
-    if replaced:
-        note(f"{out}: the model that was there was replaced")
-    if as_json:
-        print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
-    else:
-        show(Text.assemble(f"{receipt}\nsaved in ", (str(out), "bold"), no_wrap=True, overflow="ignore"))
+    save_result(new, receipt, out, as_json=as_json)
 
 
 def _windows(window: str) -> int | list[int]:
