@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import distill, finetune, lengthen  # type: ignore[no-redef]
+    from gossamer.recipes import distill, finetune, lengthen, share  # type: ignore[no-redef]
     from gossamer.recipes.receipts.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
@@ -39,6 +39,7 @@ __all__ = [
     "load",
     "merge",
     "save",
+    "share",
     "task",
     "train",
 ]
@@ -65,6 +66,7 @@ _HOMES = {
     "load": "gossamer.checkpoints",
     "merge": "gossamer.kernels",
     "save": "gossamer.checkpoints",
+    "share": "gossamer.recipes",
     "task": "gossamer.tasks",
     "train": "gossamer.training.loop",
 }

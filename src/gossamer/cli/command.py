@@ -47,6 +47,7 @@ VERBS = {
     "evaluate": "The scores of a model's head on labelled rows.",
     "predict": "Label the rows of files, which are written with scores.",
     "distill": "A smaller model that learns from a larger one; stopped, it goes on exactly.",
+    "share": "A model in ALBERT's form: shared layers, a factorised embedding.",
     "estimate": "What a training takes of memory and time, before it begins.",
     "env": "Versions, processor, devices, folders: for a bug report.",
     "help": "The page of a verb: gossamer help embed.",

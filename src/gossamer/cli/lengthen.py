@@ -9,7 +9,7 @@ from rich.text import Text
 from typer import BadParameter, Option
 
 from gossamer.cli.options import AsJson, ModelName
-from gossamer.cli.output import check_directory, note, print_json, show, working
+from gossamer.cli.output import check_new_model, note, print_json, show, working
 from gossamer.errors import InputError, quote
 
 __all__ = ["lengthen"]
@@ -39,7 +39,7 @@ def lengthen(
     windows = _windows(window)
     if to < 1:
         raise InputError(f"--to is {to}; it must be a whole number of tokens, such as 4096")
-    _check_out(model, out)
+    check_new_model(model, out, "lengthened")
     with working("reading the model"):
         from gossamer.checkpoints import load, save
         from gossamer.recipes import lengthen as make_longer
@@ -68,11 +68,3 @@ def _windows(window: str) -> int | list[int]:
             f"{quote(window)} is not a number such as 512, or one for each layer", param_hint="'--window'"
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _check_out(model: str, out: Path) -> None:
-    if out.is_dir() and Path(model).is_dir() and out.samefile(model):
-        raise InputError(f"{out}: is the model to be lengthened; name another directory, so that both are there")
-    check_directory(out)
-    if (out / "config.json").exists() and not (out / "gossamer.json").exists():
-        raise InputError(f"{out}: holds a model that Gossamer did not write; name another directory")

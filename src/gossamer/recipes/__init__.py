@@ -5,5 +5,6 @@ from gossamer.recipes.finetune import finetune
 from gossamer.recipes.heal import heal
 from gossamer.recipes.lengthen import lengthen
 from gossamer.recipes.receipts.receipt import Receipt
+from gossamer.recipes.sharing import share
 
-__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen"]
+__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen", "share"]
