@@ -42,7 +42,7 @@ def distance(model: Model, other: Model, batch: dict[str, torch.Tensor]) -> floa
     """Of their states over real tokens."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     ours, theirs = (one(**inputs).last_hidden_state[batch["attention_mask"].bool()] for one in (model, other))
-    return float((ours - theirs).norm())
+    return float((ours - theirs).norm().detach())
 
 
 def test_a_shared_model_comes_nearer_to_what_it_was(tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def _token_batches(
         held_out_by=config.evaluation.held_out_by,
         held_out_file=other,
         vocabulary_size=model.architecture.embeddings.vocabulary_size,
+        token_types=model.architecture.embeddings.token_types,
         rank=processes.rank,
         world=processes.count,
     )
