@@ -189,7 +189,7 @@ def _fresh(config: TrainingConfig, tokenizer: Tokenizer) -> Model:
     assert config.model is not None
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = Model(config.model.describe(count_ids(tokenizer)))
+        model = Model(config.model.describe(count_ids(tokenizer)), family=config.model.family)
     model.tokenizer = tokenizer.with_max_length(model.architecture.length)
     return model
 
