@@ -60,7 +60,7 @@ def test_a_shared_model_comes_nearer_to_what_it_was(tmp_path: Path) -> None:
     assert receipt.recipe == "share"
     assert receipt.settings["steps"] == 60
     assert receipt.after["parameters"] < receipt.before["parameters"]
-    assert (len(new.attention), new.family, new.training) == (1, "albert", False)
+    assert (len(new.attention), new.training) == (1, False)
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
