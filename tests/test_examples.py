@@ -140,6 +140,8 @@ class ConfigCase:
 
 OWN_ROWS = ("data.train=rows.jsonl", "epochs=1", "evaluation.every=epoch")
 CONFIG_CASES = {
+    "albert.yaml": ConfigCase(changes=("steps=30",), score="order_accuracy"),
+    "bert.yaml": ConfigCase(changes=("steps=30",), score="next_sentence_accuracy"),
     "classify.yaml": ConfigCase(rows="labels", changes=OWN_ROWS, score="accuracy"),
     "distill.yaml": ConfigCase(first="speeches.yaml", changes=("steps=60",), score="bits_per_byte"),
     "electra.yaml": ConfigCase(changes=("steps=30",), score="f1"),

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import compact, distill, finetune, lengthen, prune, trim  # type: ignore[no-redef]
+    from gossamer.recipes import compact, distill, finetune, lengthen, prune, share, trim  # type: ignore[no-redef]
     from gossamer.recipes.receipts.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
@@ -41,6 +41,7 @@ __all__ = [
     "merge",
     "prune",
     "save",
+    "share",
     "task",
     "train",
     "trim",
@@ -70,6 +71,7 @@ _HOMES = {
     "merge": "gossamer.kernels",
     "prune": "gossamer.recipes",
     "save": "gossamer.checkpoints",
+    "share": "gossamer.recipes",
     "task": "gossamer.tasks",
     "train": "gossamer.training.loop",
     "trim": "gossamer.recipes",

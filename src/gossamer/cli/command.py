@@ -50,6 +50,7 @@ VERBS = {
     "distill": "A smaller model that learns from a larger one; stopped, it goes on exactly.",
     "trim": "Cut a model's vocabulary to what texts use.",
     "prune": "Set to 0 what matters least of a model's layers.",
+    "share": "A model in ALBERT's form: shared layers, a factorised embedding.",
     "estimate": "What a training takes of memory and time, before it begins.",
     "env": "Versions, processor, devices, folders: for a bug report.",
     "help": "The page of a verb: gossamer help embed.",

@@ -12,6 +12,7 @@ from gossamer.cli.options import AsJson, ModelName
 from gossamer.cli.output import note, print_json, show, working
 from gossamer.cli.output import working
 from gossamer.cli.results import check_out, save_result
+from gossamer.cli.output import check_new_model, note, print_json, show, working
 from gossamer.errors import InputError, quote
 
 __all__ = ["lengthen"]
@@ -43,6 +44,7 @@ def lengthen(
         raise InputError(f"--to is {to}; it must be a whole number of tokens, such as 4096")
     check_model_directory(model, out, "lengthened")
     check_out(model, out, "lengthened")
+    check_new_model(model, out, "lengthened")
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.recipes import lengthen as make_longer

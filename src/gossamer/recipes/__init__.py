@@ -10,3 +10,6 @@ from gossamer.recipes.receipts.receipt import Receipt
 from gossamer.recipes.vocabulary.trim import trim
 
 __all__ = ["Receipt", "compact", "distill", "finetune", "heal", "lengthen", "prune", "trim"]
+from gossamer.recipes.sharing import share
+
+__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen", "share"]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -40,7 +41,7 @@ from gossamer.training.objectives import DistillationObjective, Match, Objective
 from gossamer.training.objectives.teachers.teacher import Teacher
 from gossamer.training.receipt import TrainingReceipt
 
-__all__ = ["distill"]
+__all__ = ["Made", "aim_of", "distill", "teach"]
 
 _TASKS: tuple[tuple[type[Head], str], ...] = (
     (CausalLM, "causal-lm"),
@@ -49,6 +50,21 @@ _TASKS: tuple[tuple[type[Head], str], ...] = (
     (TokenClassification, "tagging"),
 )
 """What a teacher's head was trained to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A student before it has learnt, and what is told of it.
+
+    asked: what it was made by, for the receipt. changes: what became of the teacher, a line each. origin: what a run
+    that goes on must have begun with, beside the teacher, which it knows.
+    """
+
+    recipe: str
+    student: Model
+    asked: Mapping[str, Any]
+    changes: tuple[str, ...]
+    origin: Mapping[str, str]
 
 
 def distill(
@@ -92,16 +108,33 @@ def distill(
     require(isinstance(settings, Mapping), "settings", settings, "a mapping of fields of a TrainingConfig")
     compared = read_measure(measure)
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
-    aim = _aim(objective, task, old)
+    aim = aim_of(objective, task, old)
     widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
-    new, asked, changes = _student(old, student, layers, shape, widths)
     terms = {
         "temperature": temperature, "soft_weight": soft_weight, "task_weight": task_weight,
         "cosine_weight": cosine_weight, "matches": tuple(matches) if isinstance(matches, list) else matches,
     }  # fmt: skip
-    learnt = _objective(aim, old, new, TeacherCache.of(cache), terms)
+    made = _student(old, student, layers, shape, widths)
+    return teach(
+        old, made, aim, terms, train, evaluate,
+        cache=cache, epochs=epochs, output=output, compared=compared, settings=settings, resume=resume, remark=remark,
+    )  # fmt: skip
+
+
+def teach(
+    teacher: Model, made: Made, aim: Objective | None, terms: dict[str, Any], train: Data,
+    evaluate: Data | float | None, *, cache: str | Path | TeacherCache | None, epochs: float,
+    output: str | Path | None, compared: Mapping[str, Any] | None, settings: Mapping[str, Any], resume: Resume,
+    remark: Callable[[str], None],
+) -> tuple[Model, Receipt]:  # fmt: skip
+    """Train the student that was made; the arguments are those of `distill`.
+
+    aim: the task beside the teacher's word; None where its vectors are learnt. terms: those of the loss. compared: what
+    `read_measure` gives.
+    """
+    learnt = _objective(aim, teacher, made.student, TeacherCache.of(cache), terms)
     sources, data = read_data(train, evaluate)
-    with output_folder(output) as folder, _taught_by(old, new):
+    with output_folder(output) as folder, _taught_by(teacher, made.student):
         config = _config(learnt, data, epochs, folder, settings)
         rows = read_rows(config, sources) if config.objective.columns else None
         new, trained = train_on(
@@ -110,6 +143,10 @@ def distill(
     new.receipt = _receipt(old, new, trained, learnt, asked, changes)
     if compared is not None and is_first_process():
         new.receipt = _measured(old, new, trained, config, rows, compared)
+            config, sources, model=made.student, origin=dict(made.origin), resume=resume, remark=remark
+    new.receipt = _receipt(teacher, new, trained, learnt, made)
+        costs = {"after": Making.of_training(trained, new, config.batch.length)}
+        new.receipt = new.receipt.beside(on_cpu(teacher), on_cpu(new), made=costs, **compared)
     return new, new.receipt
 
 
@@ -123,10 +160,7 @@ def _taught_by(teacher: Model, student: Model) -> Iterator[None]:
         Teacher.take_from(student)
 
 
-def _student(
-    teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape, widths: Widths
-) -> tuple[Model, dict[str, Any], tuple[str, ...]]:
-    """The student; what was asked for, and what became of the teacher, for the receipt."""
+def _student(teacher: Model, given: Model | None, layers: str | Sequence[int], shape: Shape, widths: Widths) -> Made:
     if given is not None:
         if given is teacher:
             raise InputError(
@@ -138,12 +172,16 @@ def _student(
         of_a_made_one |= {"shape": shape} if shape != "teacher" else {}
         for name, value in of_a_made_one.items():
             require(False, name, value, "left out where a student is given, which has its own")
-        return check_model(given), {}, ("a student that was given",)
+        return Made(
+            recipe="distill", student=check_model(given), asked={}, changes=("a student that was given",),
+            origin=_origin(teacher, {}),
+        )  # fmt: skip
     made = make_student(teacher, layers, shape=shape, widths=widths).float()
     asked: dict[str, Any] = {"layers": layers if isinstance(layers, str) else list(layers), "shape": shape}
     if widths.narrower:
         asked |= widths.narrower | {"narrow": widths.by}
-    return made, asked, describe_student(teacher, made, layers, shape, widths)
+    changes = describe_student(teacher, made, layers, shape, widths)
+    return Made(recipe="distill", student=made, asked=asked, changes=changes, origin=_origin(teacher, asked))
 
 
 def _origin(teacher: Model, asked: Mapping[str, Any]) -> dict[str, str]:
@@ -157,7 +195,7 @@ def _origin(teacher: Model, asked: Mapping[str, Any]) -> dict[str, str]:
     return {"student": hashlib.sha256(told.encode()).hexdigest()}
 
 
-def _aim(objective: object, task: object, teacher: Model) -> Objective | None:
+def aim_of(objective: object, task: object, teacher: Model) -> Objective | None:
     """The task beside the teacher's word; None where its vectors are learnt."""
     require(objective in (None, "embed"), "objective", objective, "'embed', or None for scores")
     if objective is None:
@@ -215,9 +253,9 @@ def _receipt(
     student: Model,
     trained: TrainingReceipt,
     objective: DistillationObjective | TeacherVectorsObjective,
-    asked: dict[str, Any],
-    changes: tuple[str, ...],
+    made: Made,
 ) -> Receipt:
+    asked = dict(made.asked)
     settings: dict[str, Any] = asked | {"objective": "embed"}
     matched: tuple[str, ...] = ()
     if isinstance(objective, DistillationObjective):
@@ -226,12 +264,12 @@ def _receipt(
         matched = (f"{len(objective.matches)} matches of layers",) if objective.matches else ()
     measured = {name: value for name, value in (trained.evaluation or {}).items() if value is not None}
     return Receipt(
-        recipe="distill",
+        recipe=made.recipe,
         source=teacher.source,
         settings=settings | {"steps": trained.steps, "tokens": trained.tokens},
         before=describe(teacher),
         after=describe(student),
-        changes=(*changes, *matched),
+        changes=(*made.changes, *matched),
         measured={f"held_out_{name}": value for name, value in measured.items()},
         conditions=conditions(student),
         notes=trained.notes,

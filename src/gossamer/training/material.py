@@ -140,6 +140,7 @@ def _token_batches(
         held_out_by=config.evaluation.held_out_by,
         held_out_file=other,
         vocabulary_size=model.architecture.embeddings.vocabulary_size,
+        token_types=model.architecture.embeddings.token_types,
         rank=processes.rank,
         world=processes.count,
     )
@@ -190,7 +191,7 @@ def _fresh(config: TrainingConfig, tokenizer: Tokenizer) -> Model:
     assert config.model is not None
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = Model(config.model.describe(count_ids(tokenizer)))
+        model = Model(config.model.describe(count_ids(tokenizer)), family=config.model.family)
     model.tokenizer = tokenizer.with_max_length(model.architecture.length)
     return model
 

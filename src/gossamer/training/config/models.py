@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gossamer.errors import InputError, quote
+from gossamer.families import NATIVE, get_family
 from gossamer.models.architecture import Architecture, Initializer, Recompute
 from gossamer.models.checks import require
 from gossamer.models.decoders import Form, Heads, decoder, sparse_transformer
@@ -20,6 +22,9 @@ from gossamer.training.optimization.adapters import AdapterSettings
 __all__ = ["DecoderSettings", "ModelSettings", "SparseTransformerSettings", "read_pattern", "with_recompute"]
 
 _WAYS = ("checkpoint", "architecture", "decoder", "sparse_transformer", "student")
+_WAYS = ("checkpoint", "architecture", "config", "decoder", "sparse_transformer")
+_NAMING = ("model_type", "architectures")
+"""What a config.json says beside the fields of a family."""
 _SHORT = re.compile(r"\s*([a-z]+)\s*(?:\(\s*(\d+(?:\s*,\s*\d+)*)\s*\))?\s*")
 
 
@@ -128,6 +133,8 @@ class SparseTransformerSettings:
 class ModelSettings:
     """One of: a checkpoint (a directory or an id on the hub), a student of one, or fresh weights for a description.
 
+    config: what config.json of a public family says: `model_type`, `architectures` with the class of the head, and any
+    of its fields, the others as usual there; `vocab_size` is the tokenizer's unless given. It is saved in that format.
     `new_head`: the checkpoint's head, or what it has of it, is taken where it is there and drawn where it is not.
     `adapters`: what learns in place of the model's own weights; alone they are those of a model that is handed over.
     """
@@ -135,6 +142,7 @@ class ModelSettings:
     checkpoint: str | None = None
     student: StudentSettings | None = None
     architecture: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
     decoder: DecoderSettings | None = None
     sparse_transformer: SparseTransformerSettings | None = None
     new_head: bool = False
@@ -159,10 +167,17 @@ class ModelSettings:
         return any(getattr(self, name) is not None for name in _WAYS)
 
     @property
+    def family(self) -> str:
+        """The format that fresh weights are saved in."""
+        return NATIVE.model_type if self.config is None else str(self.config["model_type"])
+
+    @property
     def vocabulary_size(self) -> int | None:
         """The tokens that the description itself names, if it does."""
         if self.architecture is not None:
             return self.describe(0).embeddings.vocabulary_size
+        if self.config is not None:
+            return self.config.get("vocab_size")
         short = self.decoder or self.sparse_transformer
         return None if short is None else short.vocabulary_size
 
@@ -170,6 +185,8 @@ class ModelSettings:
         """The architecture of fresh weights, for so many tokens where it names no number itself."""
         if self.architecture is not None:
             return Architecture.from_dict(self.architecture)
+        if self.config is not None:
+            return _of_family(self.config, vocabulary_size)
         name, short = ("decoder", self.decoder) if self.decoder else ("sparse_transformer", self.sparse_transformer)
         assert short is not None
         try:
@@ -177,6 +194,21 @@ class ModelSettings:
             return short.build(vocabulary_size if named is None else named)
         except InputError as problem:
             raise InputError(f"{name}.{problem}") from None
+
+
+def _of_family(config: dict[str, Any], vocabulary_size: int) -> Architecture:
+    """What a config.json says. InputError, too, for a field that its family has not."""
+    try:
+        family = get_family(config.get("model_type"))
+        known = [*_NAMING, *(field.name for field in family.fields)]
+        for name in config:
+            if family.public and name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)[0]
+                raise InputError(f"{name} is no field of {family.model_type!r}; the nearest is {near!r}")
+        head = family.head_of(config.get("architectures", ()))
+        return family.read({"vocab_size": vocabulary_size, **config}, head=head)
+    except InputError as problem:
+        raise InputError(f"config.{problem}") from None
 
 
 def with_recompute(architecture: Architecture, recompute: Recompute | None) -> Architecture:

@@ -11,7 +11,7 @@ from gossamer.errors import InputError
 from gossamer.text import TokenFile, Tokenizer
 from gossamer.text.surroundings import special_tokens_around
 
-__all__ = ["ROWS", "Corpus", "Frame", "Line", "Rows", "Stream", "Windows", "frame_of", "remembered"]
+__all__ = ["ROWS", "Corpus", "Frame", "Layout", "Line", "Rows", "Stream", "Windows", "frame_of", "remembered"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,8 @@ class Rows:
     """Some rows, all of them int64 or bool [rows, length].
 
     segments: numbers the documents within a row, padding last. real: where there is no padding. document: whose token
-    it is, as the file numbers them; place: which token of it. Both are -1 for special tokens and padding.
+    it is, as the file numbers them; place: which token of it. Both are -1 for special tokens and padding. Of rows of
+    two segments also the token types, and 0 or 1 for each row.
     """
 
     ids: np.ndarray
@@ -49,6 +50,8 @@ class Rows:
     real: np.ndarray
     document: np.ndarray
     place: np.ndarray
+    types: np.ndarray | None = None
+    pairs: np.ndarray | None = None
 
 
 class Corpus:
@@ -64,6 +67,10 @@ class Corpus:
         self._tokens = file.all_tokens
         self._marks = np.array([*frame.before, *frame.after, 0], dtype=np.int64)
 
+    def text(self, slot: int) -> np.ndarray:
+        """The tokens of a document, without its frame."""
+        return self._tokens[self._begins[slot] : self._begins[slot] + self.sizes[slot]]
+
     def read(self, slot: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tokens at places `within` framed documents, and which token of the document's own each is, or -1."""
         sizes = self.sizes[slot]
@@ -75,7 +82,7 @@ class Corpus:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Layout:
+class Layout:
     """What all ways to lay out rows share.
 
     length: of a row. frame: special tokens around each row's own part of the corpus. pad_id: fills rows up. overlap: so
@@ -133,7 +140,7 @@ class _Layout:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Sequence(_Layout):
+class _Sequence(Layout):
     """Documents end to end, cut into rows."""
 
     def _find(self, order: np.ndarray, ends: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +220,7 @@ class Line(_Sequence):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Windows(_Layout):
+class Windows(Layout):
     """One document to a row, padded; a longer one takes several rows. Their order is a new one each epoch."""
 
     _orders: dict[int, np.ndarray] = field(init=False, default_factory=dict, repr=False)

@@ -18,6 +18,7 @@ from gossamer.text import Split, TokenFile, Tokenizer, read_documents, tokenize
 from gossamer.training.data.held_out import HeldOutBy, hold_out
 from gossamer.training.data.orders import Grouped
 from gossamer.training.data.packing import Corpus, Frame, Line, Rows, Stream, Windows
+from gossamer.training.data.segment_pairs import PairFrame, SegmentPairs, sentence_ends
 from gossamer.training.objectives import IGNORED, CausalObjective, LanguageObjective
 from gossamer.training.objectives.texts.language import Labeller
 
@@ -37,6 +38,9 @@ class Batches:
     or that share of them, are kept for `evaluation`: those with the smallest hashes of their numbers, whatever the
     seed, or the "last" ones. held_out_file: is evaluated instead. vocabulary_size: of the model.
 
+    token_types: of the model, which is given none where it has fewer than two. An objective whose frame is of pairs
+    reads two segments of documents in each row (`SegmentPairs`).
+
     A causal language model reads each document between two end tokens, a masked one what its tokenizer puts around a
     text, around each piece too where a document is cut. Documents and rows come in a new order each epoch; the row in
     which an epoch ends goes on with the next one. Raises InputError for values that do not fit each other or the data.
@@ -54,6 +58,7 @@ class Batches:
     held_out_by: HeldOutBy = "hash"
     held_out_file: TokenFile | None = None
     vocabulary_size: int | None = None
+    token_types: int = 2
     rank: int = 0
     world: int = 1
 
@@ -68,6 +73,8 @@ class Batches:
         require(self.tokens is None or not self.pack, "tokens", self.tokens, "left out where rows are packed")
         require_choice(self, HeldOutBy, "held_out_by")
         self._check_files()
+        of_pairs = isinstance(self._frame, PairFrame)
+        require(self.pack or not of_pairs, "pack", self.pack, "left out: two segments fill a row")
         _ = self._labeller  # which refuses what does not fit, as the groups do
         least = len(self._frame) + self.objective.overlap + 1
         require(self.length >= least, "length", self.length, f"at least {least}, special tokens and one to predict")
@@ -83,7 +90,8 @@ class Batches:
         """This process's rows of a step, from 0: each int64 [batch / world, length]; with `tokens` [rows, length].
 
         `input_ids`; `labels`, -100 where nothing is learnt, so at the first token of each document; `segments`, the
-        documents within each row; `attention_mask` where there is padding.
+        documents within each row; `attention_mask` where there is padding. Of pairs of segments `token_type_ids` and
+        `pair_labels` [rows] stand in place of `segments`.
         """
         rows, fills_up = self._rows(step)
         places = self.rank + self.world * np.arange(len(rows.ids))
@@ -232,7 +240,7 @@ class Batches:
 
     @cached_property
     def _groups(self) -> Grouped | None:
-        if self.tokens is None or isinstance(self._training, Stream):
+        if self.tokens is None or not isinstance(self._training, Windows):
             return None
         return Grouped(lengths=self._training.lengths, tokens=self.tokens, seed=self.seed)
 
@@ -241,7 +249,9 @@ class Batches:
         return self._groups.steps_per_epoch if self._groups else self._training.rows_per_epoch / self.batch
 
     @cached_property
-    def _training(self) -> Stream | Windows:
+    def _training(self) -> Stream | Windows | SegmentPairs:
+        if isinstance(self._frame, PairFrame):
+            return self._pairs(self.file, self._split[0])
         if not self.pack:
             return self._windows(self.file, self._split[0])
         return Stream(
@@ -253,11 +263,13 @@ class Batches:
         )
 
     @cached_property
-    def _held(self) -> Line | Windows | None:
+    def _held(self) -> Line | Windows | SegmentPairs | None:
         file = self.held_out_file or self.file
         numbers = np.arange(file.documents) if self.held_out_file else self._split[1]
         if not len(numbers):
             return None
+        if isinstance(self._frame, PairFrame):
+            return self._pairs(file, numbers)
         if not self.pack:
             return self._windows(file, numbers)
         return Line(
@@ -284,6 +296,16 @@ class Batches:
             seed=self.seed,
         )
 
+    def _pairs(self, file: TokenFile, numbers: np.ndarray) -> SegmentPairs:
+        corpus, ends = Corpus(file, numbers, Frame()), self._sentence_ends
+        return SegmentPairs(
+            corpus=corpus, length=self.length, frame=self._frame, pad_id=self._pad_id, seed=self.seed, ends=ends
+        )
+
+    @cached_property
+    def _sentence_ends(self) -> np.ndarray:
+        return sentence_ends(self.tokenizer)
+
     @property
     def _pad_id(self) -> int:
         pad = self.tokenizer.pad_id
@@ -292,7 +314,7 @@ class Batches:
     def _rows(self, step: int) -> tuple[Rows, bool]:
         """This process's rows of a step, and whether there is none for it, so that one fills up."""
         require_whole("step", step, 0)
-        if self._groups is None or isinstance(self._training, Stream):
+        if self._groups is None or not isinstance(self._training, Windows):
             return self._training.rows(step * self.batch + np.arange(self.rank, self.batch, self.world)), False
         numbers = self._groups.rows(step)
         mine = numbers[self.rank :: self.world]
@@ -300,7 +322,11 @@ class Batches:
 
     def _tensors(self, rows: Rows, seeds: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
         ids, labels = self._labeller(rows, seeds)
-        batch = {"input_ids": ids, "labels": labels, "segments": rows.segments}
+        batch = {"input_ids": ids, "labels": labels}
+        if rows.pairs is None or rows.types is None:
+            batch["segments"] = rows.segments
+        else:
+            batch |= {"pair_labels": rows.pairs} | ({"token_type_ids": rows.types} if self.token_types > 1 else {})
         if not rows.real.all():
             batch["attention_mask"] = rows.real.astype(np.int64)
         return {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in batch.items()}
@@ -312,7 +338,8 @@ class Batches:
             mine = filled[self.rank :: self.world]
             found = layout.in_order(np.minimum(mine, rows[-1]))
             batch = self._tensors(found, [(_HELD_OUT, int(row)) for row in mine])
-            batch["labels"][torch.from_numpy(mine > rows[-1])] = IGNORED
+            for name in batch.keys() & {"labels", "pair_labels"}:
+                batch[name][torch.from_numpy(mine > rows[-1])] = IGNORED
             counted = (found.place >= 0) & (mine <= rows[-1])[:, None]
             if self.objective.overlap:  # what opens a row was predicted in the one before
                 counted &= batch["labels"].numpy() != IGNORED

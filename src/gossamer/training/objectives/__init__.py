@@ -14,6 +14,7 @@ from gossamer.training.objectives.texts.causal_lm import CausalObjective
 from gossamer.training.objectives.texts.language import LanguageObjective, Masking
 from gossamer.training.objectives.texts.masked_lm import MaskedObjective
 from gossamer.training.objectives.texts.replaced_token import ReplacedTokenObjective
+from gossamer.training.objectives.texts.segment_pairs import NextSentenceObjective, SentenceOrderObjective
 from gossamer.training.objectives.vectors import VectorObjective
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "MaskedObjective",
     "Masking",
     "Match",
+    "NextSentenceObjective",
     "Objective",
     "QuestionAnsweringObjective",
     "ReplacedTokenObjective",
     "RowObjective",
+    "SentenceOrderObjective",
     "SentencePairsObjective",
     "TaggingObjective",
     "TeacherCache",
