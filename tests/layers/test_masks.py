@@ -15,7 +15,7 @@ from gossamer.inspect.cost import cost
 from gossamer.layers import Linear, Masked, storage_from_dict
 from gossamer.layers.masks import expected_l0, hard_concrete, spread, summed
 from gossamer.models import Model
-from gossamer.recipes.storages import merge, store
+from gossamer.surgery.storages import merge, store
 from gossamer.training.estimate.memory import peak_memory
 from gossamer.training.estimate.saved import Pass
 from gossamer.training.optimization.optimizers import OptimizerSettings

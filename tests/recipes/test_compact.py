@@ -19,9 +19,9 @@ from gossamer.errors import InputError
 from gossamer.layers import LowRank
 from gossamer.models import Model
 from gossamer.patterns import PerHead, Window
-from gossamer.recipes.rebuild import rebuild
 from gossamer.recipes.removal import remove
-from gossamer.recipes.storages import store
+from gossamer.surgery.rebuild import rebuild
+from gossamer.surgery.storages import store
 
 
 def module(model: Model, name: str) -> nn.Linear:

@@ -197,7 +197,7 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> No
 
 def test_maps_in_parts_are_refused() -> None:
     from gossamer.layers import LowRank
-    from gossamer.recipes.storages import store
+    from gossamer.surgery.storages import store
 
     adapted = store(encoder(), ["attention.0.query"], LowRank(rank=2))
     with pytest.raises(gs.InputError, match=r"^maps of the model are kept low-rank; merge them first, then prune$"):

@@ -15,10 +15,10 @@ from gossamer.layers import LowRank
 from gossamer.models import Cache
 from gossamer.models.architecture import DistanceTable
 from gossamer.patterns import Full, PerHead, Window
-from gossamer.recipes.rebuild import rebuild
 from gossamer.recipes.removal import remove
-from gossamer.recipes.storages import store
-from gossamer.recipes.students import make_student
+from gossamer.surgery.rebuild import rebuild
+from gossamer.surgery.storages import store
+from gossamer.surgery.students import make_student
 
 
 @pytest.mark.parametrize("family", OF)

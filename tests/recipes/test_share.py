@@ -27,7 +27,7 @@ from gossamer.models.architecture import Architecture, Norm
 from gossamer.models.decoders import decoder
 from gossamer.recipes.sharing.factorise import factorise
 from gossamer.recipes.sharing.groups import group_numbers
-from gossamer.recipes.storages import store
+from gossamer.surgery.storages import store
 
 SIZES = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 12}
 THEIRS = {

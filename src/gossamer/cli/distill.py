@@ -7,15 +7,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.text import Text
 from typer import Argument, BadParameter, Option
 
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.options import AsJson, OptionGroup, grouped, held_out
-from gossamer.cli.output import check_directory, note, print_json, show, working
+from gossamer.cli.output import check_directory, note, working
+from gossamer.cli.results import show_result
 from gossamer.cli.runs import Resume, ResumeOption, stoppable
 from gossamer.errors import quote
-from gossamer.training.launched import is_first_process
 
 __all__ = ["distill"]
 
@@ -129,10 +128,7 @@ def distill(
             task=task, objective=None if objective is None else "embed", cache=cache, epochs=epochs, output=out,
             measure=measure, settings=changes, resume=resume.value, remark=note,
         )  # fmt: skip
-    if as_json and is_first_process():
-        print_json({"out": str(out), "family": made.family, "receipt": receipt.to_dict()})
-    elif is_first_process():
-        show(Text.assemble(f"{receipt}\nsaved in ", (str(out / "last"), "bold"), no_wrap=True, overflow="ignore"))
+    show_result(made, receipt, out, out / "last", as_json=as_json)
 
 
 def _layers(layers: str) -> str | list[int]:

@@ -7,12 +7,9 @@ from typing import Annotated
 
 from typer import BadParameter, Option
 
-from gossamer.cli.model_directory import check_model_directory
 from gossamer.cli.options import AsJson, ModelName
-from gossamer.cli.output import note, print_json, show, working
 from gossamer.cli.output import working
 from gossamer.cli.results import check_out, save_result
-from gossamer.cli.output import check_new_model, note, print_json, show, working
 from gossamer.errors import InputError, quote
 
 __all__ = ["lengthen"]
@@ -42,9 +39,7 @@ def lengthen(
     windows = _windows(window)
     if to < 1:
         raise InputError(f"--to is {to}; it must be a whole number of tokens, such as 4096")
-    check_model_directory(model, out, "lengthened")
     check_out(model, out, "lengthened")
-    check_new_model(model, out, "lengthened")
     with working("reading the model"):
         from gossamer.checkpoints import load
         from gossamer.recipes import lengthen as make_longer

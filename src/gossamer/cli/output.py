@@ -27,7 +27,6 @@ from gossamer.errors import InputError, Remark, clean_line
 __all__ = [
     "JsonList",
     "check_directory",
-    "check_new_model",
     "check_target",
     "harmless",
     "is_json",
@@ -258,12 +257,3 @@ def check_directory(out: Path) -> None:
         raise InputError(f"--out is {str(out)!r}, but {str(there)!r} is a file; name a directory")
     if not os.access(there, os.W_OK):
         raise InputError(f"--out is {str(out)!r}, but {str(there)!r} may not be written to; name another directory")
-
-
-def check_new_model(model: str, out: Path, made: str) -> None:
-    """The same of a directory for a model that is made of another one ("lengthened"), which must not be lost."""
-    if out.is_dir() and Path(model).is_dir() and out.samefile(model):
-        raise InputError(f"{out}: is the model to be {made}; name another directory, so that both are there")
-    check_directory(out)
-    if (out / "config.json").exists() and not (out / "gossamer.json").exists():
-        raise InputError(f"{out}: holds a model that Gossamer did not write; name another directory")

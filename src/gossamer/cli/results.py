@@ -9,12 +9,13 @@ from rich.text import Text
 
 from gossamer.cli.output import check_directory, note, print_json, show, working
 from gossamer.errors import InputError
+from gossamer.training.launched import is_first_process
 
 if TYPE_CHECKING:
     from gossamer.models import Model
     from gossamer.recipes import Receipt
 
-__all__ = ["check_out", "save_result"]
+__all__ = ["check_out", "save_result", "show_result"]
 
 
 def check_out(model: str, out: Path, done: str) -> None:
@@ -35,7 +36,12 @@ def save_result(new: Model, receipt: Receipt, out: Path, *, as_json: bool) -> No
         save(new, out)
     if replaced:
         note(f"{out}: the model that was there was replaced")
-    if as_json:
+    show_result(new, receipt, out, out, as_json=as_json)
+
+
+def show_result(new: Model, receipt: Receipt, out: Path, saved: Path, *, as_json: bool) -> None:
+    """Print the receipt of a model that lies in `saved`, a folder of `out`; of several processes the first does."""
+    if as_json and is_first_process():
         print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
-    else:
-        show(Text.assemble(f"{receipt}\nsaved in ", (str(out), "bold"), no_wrap=True, overflow="ignore"))
+    elif is_first_process():
+        show(Text.assemble(f"{receipt}\nsaved in ", (str(saved), "bold"), no_wrap=True, overflow="ignore"))

@@ -7,15 +7,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.text import Text
 from typer import BadParameter, Option
 
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.options import AsJson, ModelName, OptionGroup, grouped, held_out
-from gossamer.cli.output import check_new_model, note, print_json, show, working
+from gossamer.cli.output import note, working
+from gossamer.cli.results import check_out, save_result, show_result
 from gossamer.cli.runs import Resume, ResumeOption, stoppable
 from gossamer.errors import quote
-from gossamer.training.launched import is_first_process
 
 __all__ = ["share"]
 
@@ -102,24 +101,16 @@ def share(
     any moment, the same command goes on to the very weights of a run that was never stopped.
     """
     arguments = form.arguments() | healing.arguments()
-    check_new_model(model, out, "shared")
+    check_out(model, out, "shared")
     with working("reading the model"):
-        from gossamer.checkpoints import save
         from gossamer.recipes import share as make_shared
     heals = healing.train is not None
     with stoppable(str(out), as_json):
         new, receipt = make_shared(model, output=out if heals else None, measure=measure, remark=note, **arguments)
-    saved = out / "last" if heals else out
-    if not heals:
-        replaced = (out / "config.json").exists()
-        with working(f"saving it in {out}"):
-            save(new, out)
-        if replaced:
-            note(f"{out}: the model that was there was replaced")
-    if as_json and is_first_process():
-        print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
-    elif is_first_process():
-        show(Text.assemble(f"{receipt}\nsaved in ", (str(saved), "bold"), no_wrap=True, overflow="ignore"))
+    if heals:
+        show_result(new, receipt, out, out / "last", as_json=as_json)
+    else:
+        save_result(new, receipt, out, as_json=as_json)
 
 
 def _start(start: str) -> str | int:

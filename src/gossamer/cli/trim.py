@@ -8,12 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.text import Text
 from typer import Option
 
-from gossamer.cli.model_directory import check_model_directory
 from gossamer.cli.options import AsJson, FieldName, Format, ModelName
-from gossamer.cli.output import note, print_json, progress, show, working
+from gossamer.cli.output import note, progress, working
+from gossamer.cli.results import check_out, save_result
 from gossamer.cli.texts import TakesFiles, stdin_stream
 from gossamer.errors import InputError
 
@@ -73,10 +72,10 @@ def trim(
     give the outputs they gave before, which the receipt shows. Special tokens stay, and single characters or bytes, so
     that every text can still be spelled. The tokenizer is saved with the model.
     """
-    check_model_directory(model, out, "trimmed")
+    check_out(model, out, "trimmed")
     _check_stdin_once([*texts, *(evaluate or [])])
     with working("reading the model"):
-        from gossamer.checkpoints import load, save
+        from gossamer.checkpoints import load
         from gossamer.recipes import trim as make_smaller
         from gossamer.text import input_bytes
 
@@ -89,15 +88,7 @@ def trim(
             at_least=at_least, size=size, keep=keep or (), characters=characters.value, multiple_of=multiple_of,
             field=field, format=None if format is None else format.value, told=told, remark=note,
         )  # fmt: skip
-    replaced = (out / "config.json").exists()
-    with working(f"saving it in {out}"):
-        save(new, out)
-    if replaced:
-        note(f"{out}: the model that was there was replaced")
-    if as_json:
-        print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
-    else:
-        show(Text.assemble(f"{receipt}\nsaved in ", (str(out), "bold"), no_wrap=True, overflow="ignore"))
+    save_result(new, receipt, out, as_json=as_json)
 
 
 def _check_stdin_once(names: Sequence[str]) -> None:

@@ -7,9 +7,7 @@ from gossamer.recipes.heal import heal
 from gossamer.recipes.lengthen import lengthen
 from gossamer.recipes.prune import prune
 from gossamer.recipes.receipts.receipt import Receipt
+from gossamer.recipes.sharing import share
 from gossamer.recipes.vocabulary.trim import trim
 
-__all__ = ["Receipt", "compact", "distill", "finetune", "heal", "lengthen", "prune", "trim"]
-from gossamer.recipes.sharing import share
-
-__all__ = ["Receipt", "distill", "finetune", "heal", "lengthen", "share"]
+__all__ = ["Receipt", "compact", "distill", "finetune", "heal", "lengthen", "prune", "share", "trim"]

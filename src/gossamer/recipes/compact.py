@@ -18,7 +18,7 @@ from gossamer.recipes.removal.cut import Cut, cut
 from gossamer.recipes.removal.padding import pad
 from gossamer.recipes.removal.zeros import find_zeros
 from gossamer.recipes.states import compare_states
-from gossamer.recipes.storages import merge
+from gossamer.surgery.storages import merge
 
 __all__ = ["compact"]
 

@@ -138,15 +138,11 @@ def teach(
         config = _config(learnt, data, epochs, folder, settings)
         rows = read_rows(config, sources) if config.objective.columns else None
         new, trained = train_on(
-            config, sources, model=new, labelled=rows, origin=_origin(old, asked), resume=resume, remark=remark
+            config, sources, model=made.student, labelled=rows, origin=dict(made.origin), resume=resume, remark=remark
         )
-    new.receipt = _receipt(old, new, trained, learnt, asked, changes)
-    if compared is not None and is_first_process():
-        new.receipt = _measured(old, new, trained, config, rows, compared)
-            config, sources, model=made.student, origin=dict(made.origin), resume=resume, remark=remark
     new.receipt = _receipt(teacher, new, trained, learnt, made)
-        costs = {"after": Making.of_training(trained, new, config.batch.length)}
-        new.receipt = new.receipt.beside(on_cpu(teacher), on_cpu(new), made=costs, **compared)
+    if compared is not None and is_first_process():
+        new.receipt = _measured(teacher, new, trained, config, rows, compared)
     return new, new.receipt
 
 

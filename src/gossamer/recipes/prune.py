@@ -16,10 +16,10 @@ from gossamer.recipes.finetune import NOTHING, Data, output_folder
 from gossamer.recipes.pruning.density import describe_density, empty_maps
 from gossamer.recipes.pruning.one_shot import prune_at_once
 from gossamer.recipes.pruning.training import Lesson
-from gossamer.recipes.rebuild import rebuild
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.states import compare_states
 from gossamer.settings import plain_fields
+from gossamer.surgery.rebuild import rebuild
 from gossamer.training.loop import Resume
 from gossamer.training.pruning.scores import Measured, Score
 from gossamer.training.pruning.settings import Scope, Selection

@@ -15,10 +15,10 @@ from gossamer.models.account import model_without_memory
 from gossamer.models.architecture import Architecture, Attention, Layer
 from gossamer.models.model import Model
 from gossamer.models.settings import NormPlace
-from gossamer.recipes.rebuild import rebuild
 from gossamer.recipes.removal.heads_left import HeadsLeft, pattern_of_heads
-from gossamer.recipes.students.narrow_maps import mapped
-from gossamer.recipes.students.student import make_student
+from gossamer.surgery.rebuild import rebuild
+from gossamer.surgery.students.narrow_maps import mapped
+from gossamer.surgery.students.student import make_student
 
 __all__ = ["EVEN_FORMAT", "Cut", "cut"]
 

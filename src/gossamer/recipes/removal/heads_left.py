@@ -40,7 +40,7 @@ class HeadsLeft:
         return len(self.scores[0]) if self.scores else 0
 
     def maps(self, old: Attention) -> dict[str, Columns]:
-        """Rows and columns that stay, by the names that `gossamer.recipes.students.narrow_maps` has for the sides."""
+        """Rows and columns that stay, by the names that `gossamer.surgery.students.narrow_maps` has for the sides."""
         number, size = old.weights, old.head_size
         sharing = _sharing(old)
         at = {key_head: i for i, key_head in enumerate(self.key_heads)}

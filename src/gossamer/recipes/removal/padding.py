@@ -15,9 +15,9 @@ from gossamer.families import FAMILIES, NATIVE, Family, family_for
 from gossamer.models.account import model_without_memory
 from gossamer.models.architecture import Architecture, Attention, Layer
 from gossamer.models.model import Model
-from gossamer.recipes.rebuild import rebuild
 from gossamer.recipes.removal.cut import EVEN_FORMAT
-from gossamer.recipes.students.narrow_maps import sides_of
+from gossamer.surgery.rebuild import rebuild
+from gossamer.surgery.students.narrow_maps import sides_of
 
 __all__ = ["pad"]
 
@@ -159,7 +159,7 @@ def _weights(model: Model, new: Architecture, widths: _Widths) -> dict[str, Tens
 
 
 def _places(layer: Layer, widths: _Widths) -> dict[str, Places]:
-    """Where rows and columns come to lie, by the sides of `gossamer.recipes.students.narrow_maps`."""
+    """Where rows and columns come to lie, by the sides of `gossamer.surgery.students.narrow_maps`."""
     settings, number = layer.attention, layer.attention.weights
     places = {f"widths.{layer.feed_forward.weights}": torch.arange(layer.feed_forward.width)}
     if not settings.heads:

@@ -14,7 +14,7 @@ from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.removal.cut import Cut, cut
 from gossamer.recipes.removal.heads_left import HeadsLeft, heads_left
-from gossamer.recipes.students.student import make_student
+from gossamer.surgery.students.student import make_student
 
 __all__ = ["remove"]
 

@@ -14,7 +14,7 @@ from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 from gossamer.models.checks import require
 from gossamer.models.model import Model
-from gossamer.recipes.students.narrow_maps import hidden_map, through
+from gossamer.surgery.students.narrow_maps import hidden_map, through
 from gossamer.text.speeches import speeches
 
 __all__ = ["Factorised", "check_embedding_size", "factorise", "word_shares"]

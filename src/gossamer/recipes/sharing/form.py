@@ -14,12 +14,12 @@ from gossamer.errors import InputError, plural
 from gossamer.models.architecture import Architecture
 from gossamer.models.checks import require
 from gossamer.models.model import Model
-from gossamer.recipes.rebuild import rebuild, why_own_format
 from gossamer.recipes.sharing.albert import as_albert
 from gossamer.recipes.sharing.factorise import Factorised, check_embedding_size, factorise, word_shares
 from gossamer.recipes.sharing.groups import PARTS, Parts, Start, group_numbers, share_layers
 from gossamer.recipes.sharing.narrow_head import narrow_head
 from gossamer.recipes.states import changed_dropout
+from gossamer.surgery.rebuild import rebuild, why_own_format
 
 __all__ = ["Form", "shared_form"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import MaskedLM, PreTraining
-from gossamer.recipes.students.narrow_maps import hidden_map, mapped
+from gossamer.surgery.students.narrow_maps import hidden_map, mapped
 
 __all__ = ["narrow_head"]
 
@@ -23,7 +23,7 @@ def narrow_head(
     """The tensors, by name, of a head that gives `size` numbers a token, in place of those as wide as the old tables.
 
     What stands before its activation goes through the tables' basis P, as a narrower student's does
-    (`gossamer.recipes.students.narrow_maps`), though no map goes through an activation: it is a start. The tables are
+    (`gossamer.surgery.students.narrow_maps`), though no map goes through an activation: it is a start. The tables are
     W P sqrt(size / columns), so the norm gives what P^T makes of the old one's, larger by as much. A head with a table
     of its own goes through that one's singular vectors. {} for heads that are not as wide as the tables.
     """

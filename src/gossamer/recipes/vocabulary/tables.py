@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gossamer.models.architecture import Architecture
 from gossamer.models.model import Model
-from gossamer.recipes.rebuild import rebuild
 from gossamer.recipes.vocabulary.named_ids import renumbered, renumbered_config
+from gossamer.surgery.rebuild import rebuild
 from gossamer.text import Tokenizer
 
 __all__ = ["vocabulary_axes", "with_rows"]
