@@ -80,12 +80,12 @@ class DataSources:
 
 def rows_of_table(rows: Any) -> Any:
     """The rows of a pandas or polars data frame or of a pyarrow table, a dict each; all else as it is."""
-    library, table = type(rows).__module__.partition(".")[0], type(rows).__name__
-    if (library, table) == ("pandas", "DataFrame"):
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(rows).__mro__}
+    if ("pandas", "DataFrame") in kinds:
         return rows.to_dict("records")
-    if (library, table) == ("polars", "DataFrame"):
+    if ("polars", "DataFrame") in kinds:
         return rows.to_dicts()
-    return rows.to_pylist() if (library, table) == ("pyarrow", "Table") else rows
+    return rows.to_pylist() if ("pyarrow", "Table") in kinds else rows
 
 
 def check_rows(name: str, rows: object) -> None:
