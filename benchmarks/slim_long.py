@@ -32,8 +32,8 @@ PARTIES = {"Democratic": -1.0, "Republican": 1.0}
 class Plan:
     """Every speaker is in one of `parts`; `folds` of them are judged by models that learnt from the others.
 
-    Of a speech `length` tokens are read; a step has `rows` speeches. `speeches`: so many alone are learnt from, and
-    judged (None: all).
+    Of a speech `length` tokens are read; a step has `rows` speeches. `speeches`: so many alone are learnt from, and as
+    many at most are judged (None: all).
     """
 
     purpose: str
@@ -49,7 +49,7 @@ class Plan:
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", folds=1, seeds=1),
+    "cpu": Plan(purpose="measurement", folds=1, seeds=1, speeches=80),  # half of those to learn from: 40 minutes
     "gpu": Plan(purpose="measurement", folds=3, seeds=3),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", folds=1, seeds=1, epochs=1, length=1024, speeches=4
@@ -77,7 +77,7 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def _evenly(some: Sequence[Speech], count: int | None) -> Sequence[Speech]:
-    return some if count is None else [some[i * len(some) // count] for i in range(count)]
+    return some if count is None or len(some) <= count else [some[i * len(some) // count] for i in range(count)]
 
 
 def _floor(learnt: Sequence[Speech], count: int) -> dict[str, Any]:
