@@ -78,7 +78,7 @@ bench-recompute: $(STAMP)  ## storing against computing parts of layers again: t
 bench-healing: $(STAMP)  ## a lengthened model trained on: copied or random positions, all weights or positions alone
 	$(BIN)/python benchmarks/healing.py --budget cpu --out build/healing.json $(ARGS)
 
-bench-slim: $(STAMP)  ## what smaller and fine-tuned models keep (half an hour a part; ARGS="distil", vectors, pairs, long)
+bench-slim: $(STAMP)  ## what smaller and fine-tuned models keep (half an hour a part; ARGS="distil", vectors, pairs, long, trim)
 	$(BIN)/python benchmarks/slim.py $(or $(ARGS),distil) --budget cpu
 
 clean:  ## remove .venv and every cache

@@ -15,6 +15,9 @@ recall that it regains beside the original's, its curve over the steps, and the 
 `long`: MiniLM lengthened to 4,096 tokens learns the year of a speech, beside its party, against MiniLM at its own limit
 and as averaged chunks of equal training; told are the years that each is off for speakers that it did not learn from.
 
+`trim`: MiniLM's vocabulary is cut to what the speeches have; told are bytes, parameters, that tokens, rows and outputs
+are the same, and what becomes of speakers whose tokens nobody counted.
+
 Runs lie in --work and go on where they stopped. --only-times measures the latencies of finished runs again.
 """
 
@@ -31,6 +34,7 @@ from typing import Any
 import slim_distil
 import slim_long
 import slim_pairs
+import slim_trim
 import slim_vectors
 import torch
 from harness import ROOT, conditions, load, progress, write_json
@@ -41,6 +45,7 @@ PARTS: dict[str, Part] = {
     "vectors": slim_vectors.PART,
     "pairs": slim_pairs.PART,
     "long": slim_long.PART,
+    "trim": slim_trim.PART,
 }
 
 

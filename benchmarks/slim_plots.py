@@ -74,6 +74,16 @@ def long_plot(results: dict[str, Any], folder: Path) -> None:
     _save(figure, axes, results, folder / "slim-long.svg")
 
 
+def trim_plot(results: dict[str, Any], folder: Path) -> None:
+    """How near the vectors of held-out speakers' sentences are to the original's, over the bytes of the weights."""
+    figure, axes = _axes()
+    for row, colour in zip(results["rows"], [*COLOURS, "#CC79A7"], strict=False):
+        axes.plot([row["bytes"] / 1e6], [row.get("cosine", 1.0)], "o", color=colour, label=row["name"])
+    axes.set(xlabel="weights, MB", ylabel="mean cosine to the original's vectors, held-out speakers")
+    axes.set_xlim(left=0)
+    _save(figure, axes, results, folder / "slim-trim.svg")
+
+
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     return figure, figure.subplots()

@@ -7,6 +7,7 @@ import slim
 import slim_long
 import slim_pairs
 import slim_speeches
+import slim_trim
 import slim_vectors
 import torch
 
@@ -66,6 +67,18 @@ def test_pairs_tell_what_is_regained_and_whether_losses_are_the_same():
     assert slim_pairs.verdicts(results)[2].startswith("falls short")
 
 
+def test_trimming_holds_what_is_promised_or_falls_short():
+    sound = {"name": "few", "bytes": 50, "parameters": 60, "same_rows": 1.0, "largest_difference_of_outputs": 2e-7}
+    results = {"rows": [{"name": "original", "bytes": 100, "parameters": 100}, sound]}
+    assert slim_trim.verdicts(results) == [
+        "holds: few: the same tokens, and their rows to the bit",
+        "holds: few: outputs at most 1e-6 apart: 2.0e-07",
+        "few: 50.0% fewer bytes, 40.0% fewer parameters",
+    ]
+    results["rows"][1] = sound | {"same_tokens": 0.99, "largest_difference_of_outputs": 2e-6}
+    assert [one.partition(":")[0] for one in slim_trim.verdicts(results)[:2]] == ["falls short", "falls short"]
+
+
 def predicted(**off):
     """Results of models that miss each of 20 speakers' years by so many, and tell every party."""
     speakers = [f"speaker {i}" for i in range(20)]
@@ -99,7 +112,7 @@ def test_chunks_and_the_whole_are_the_same_text():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["vectors", "pairs", "long"])
+@pytest.mark.parametrize("part", ["vectors", "pairs", "long", "trim"])
 def test_smoke_runs_go_to_the_end(part, tmp_path, capsys):
     out = tmp_path / "results.json"
     given = [part, "--budget", "smoke", "--out", str(out), "--plots", str(tmp_path), "--work", str(tmp_path / "runs")]

@@ -1,5 +1,6 @@
 """`gs.trim`: what stays, what the receipt shows, and what is refused in a line."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from trim_models import of_words, texts, tiny
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.models import Model
+from gossamer.layers import LowRank
+from gossamer.models import Model, SentenceEmbedding
+from gossamer.recipes.storages import store
 from gossamer.recipes.vocabulary.tables import vocabulary_axes
 from gossamer.text import InputStream, byte_tokenizer
 
@@ -115,8 +118,29 @@ def test_files_streams_and_texts_are_the_same(tmp_path: Path) -> None:
     assert gs.trim(model, stream)[0].tokenizer._backend.to_str() == new.tokenizer._backend.to_str()
 
 
-def test_trimmed_twice_is_trimmed_once() -> None:
-    model = tiny("bert", "masked-lm")
+def test_prompts_stay_whole() -> None:
+    model = of_words("query", "passage", "text", "other")
+    head = SentenceEmbedding(prompts={"query": "query other ", "passage": "passage"})
+    model = Model(dataclasses.replace(model.architecture, head=head), tokenizer=model.tokenizer)
+    new, _ = gs.trim(model, ["a text"])
+    assert new.tokenizer.vocabulary_size == SURE + 4
+
+
+def test_maps_that_are_stored_in_another_way() -> None:
+    """The rows of a table's low-rank addition go with its own."""
+    model = store(tiny("gpt2", "causal-lm", tied=False), ["head.decoder"], LowRank(rank=2))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    new, receipt = gs.trim(model, texts()[:4])
+    assert new.architecture.storages == model.architecture.storages
+    assert len(vocabulary_axes(model.architecture)) == 3
+    assert receipt.measured["largest_difference_of_outputs"] <= 1e-6
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "albert", "llama"])
+def test_trimmed_twice_is_trimmed_once(family: str) -> None:
+    model = tiny(family, "causal-lm" if family == "llama" else "masked-lm")
     once, _ = gs.trim(model, texts())
     twice, receipt = gs.trim(once, texts())
     assert once.tokenizer._backend.to_str() == twice.tokenizer._backend.to_str()

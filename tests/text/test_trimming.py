@@ -47,6 +47,38 @@ def test_texts_of_kept_tokens_are_cut_as_before(kind: str, data: st.DataObject) 
             assert around[0] == around[1]
 
 
+def test_the_merges_of_a_token_are_those_of_its_own_way() -> None:
+    """Two ways lead to "abc"; by the other one "abcd" would be cut into a, b, cd."""
+    merges = [("a", "b"), ("ab", "c"), ("c", "d"), ("b", "c"), ("a", "bc")]
+    tokens = ["[UNK]", "a", "b", "c", "d", *("".join(pair) for pair in merges[:-1])]
+    tokens = list(dict.fromkeys(tokens))
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({one: i for i, one in enumerate(tokens)}, merges))
+    tokenizer = Tokenizer(backend)
+    assert tokens_of(tokenizer, "abcd") == ["abc", "d"]
+    new = trimmed_to(tokenizer, ids_of(tokenizer, "abcd", "cd")).tokenizer
+    assert tokens_of(new, "abcd") == ["abc", "d"]
+    assert new.token_id("ab") is not None
+    assert new.token_id("bc") is None
+
+
+def test_merges_keep_their_order() -> None:
+    merges = [("b", "c"), ("a", "b"), ("c", "d")]
+    tokens = [*"dcba", *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(tokenizers.Tokenizer(tokenizers.models.BPE({one: i for i, one in enumerate(tokens)}, merges)))
+    new = trimmed_to(tokenizer, ids_of(tokenizer, "abc", "ab", "cd", "abcd")).tokenizer
+    for text, cut in (("abc", ["a", "bc"]), ("ab", ["ab"]), ("cd", ["cd"]), ("abcd", ["a", "bc", "d"])):
+        assert tokens_of(tokenizer, text) == tokens_of(new, text) == cut
+
+
+def test_what_is_unknown_scores_as_it_did() -> None:
+    """10 below the least of all pieces, which stays though no text has it: else "bcd" behind an unknown letter wins."""
+    scored = [("[UNK]", 0.0), ("ab", -8.0), ("c", -8.0), ("d", -8.0), ("bcd", -1.0), ("x", -2.0), ("zz", -20.0)]
+    tokenizer = Tokenizer(tokenizers.Tokenizer(tokenizers.models.Unigram(scored, unk_id=0)))
+    new = trimmed_to(tokenizer, ids_of(tokenizer, "abcd", "bcd")).tokenizer
+    assert tokens_of(tokenizer, "abcd") == tokens_of(new, "abcd") == ["ab", "c", "d"]
+    assert new.tokens(range(10))[:6] == ["[UNK]", "ab", "c", "d", "bcd", "zz"]
+
+
 @EVERY_KIND
 @given(st.data())
 def test_ids_are_those_of_the_tokens_in_their_old_order(kind: str, data: st.DataObject) -> None:

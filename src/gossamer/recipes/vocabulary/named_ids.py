@@ -61,14 +61,12 @@ def _renumbered(name: str, value: Any, new_id: NewId) -> Any:
         return _each(value, lambda number: _other(number, new_id))
     if not isinstance(value, list):
         return value
-    if name in _LISTS:
-        return [new_id(number) for number in value if new_id(number) is not None]
-    if name in _SEQUENCES:
-        return [_each(ids, new_id) for ids in value if _stays(ids, new_id)]
+    if name in _LISTS or name in _SEQUENCES:
+        return [_each(one, new_id) for one in value if _stays(one, new_id)]
     if name == "sequence_bias":
-        return [[_each(ids, new_id), bias] for ids, bias in value if _stays(ids, new_id)]
+        return [[_each(ids, new_id), bias] for ids, bias in _pairs(value) if _stays(ids, new_id)]
     if name == "forced_decoder_ids":
-        return [[place, _other(number, new_id)] for place, number in value]
+        return [[place, _each(number, lambda one: _other(one, new_id))] for place, number in _pairs(value)]
     return value
 
 
@@ -79,7 +77,7 @@ def _roles(config: Mapping[str, Any]) -> Iterator[int]:
         elif _is_role(name) or name in _FORCED:
             yield from _numbers(value)
         elif name == "forced_decoder_ids" and isinstance(value, list):
-            yield from _numbers([number for _, number in value])
+            yield from _numbers([number for _, number in _pairs(value)])
 
 
 def _is_role(name: str) -> bool:
@@ -107,8 +105,13 @@ def _other(number: int, new_id: NewId) -> int:
     return number if new is None else new
 
 
-def _stays(ids: list[int], new_id: NewId) -> bool:
-    return all(new_id(number) is not None for number in ids)
+def _stays(value: Any, new_id: NewId) -> bool:
+    return all(new_id(number) is not None for number in _numbers(value))
+
+
+def _pairs(value: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """The entries that are two things; a file may hold others, which mean nothing."""
+    return ((one[0], one[1]) for one in value if isinstance(one, list) and len(one) == 2)
 
 
 def _head_padding(architecture: Architecture) -> int | None:

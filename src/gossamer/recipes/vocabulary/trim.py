@@ -40,9 +40,10 @@ def trim(
 
     A text of kept tokens gets the same tokens by new ids, their very rows of every table (words, scores, biases), and
     the same outputs; the receipt shows that on passages of the texts themselves. What other texts are cut into is
-    counted on `evaluate`. Special and added tokens stay, those that the model's settings name, and what every text that
-    could be spelled is spelled with: single characters, or bytes where there are such. With a token of byte-pair
-    encoding the merges that lead to it stay. Ids in config.json and generation_config.json become the new ones.
+    counted on `evaluate`. Special and added tokens stay, those that the model's settings name, a sentence encoder's
+    prompts, and what every text that could be spelled is spelled with: single characters, or bytes where there are
+    such. With a token of byte-pair encoding the merges that lead to it stay. Ids in config.json and
+    generation_config.json become the new ones.
 
     The texts are read once, a piece at a time. No weight is trained, and the given model is left as it was.
 
@@ -111,11 +112,19 @@ def _trimmed(
     model: Model, tokenizer: TrimmableTokenizer, choice: Choice, counted: CountedTexts
 ) -> tuple[Chosen, Trimmed]:
     """What stays; behind the tokens such rows as have none, but are named by the model's settings."""
-    named, known = named_ids(model), set(tokenizer.ids.values())
+    named, known = named_ids(model) | _prompt_ids(model), set(tokenizer.ids.values())
     nameless = sorted(named - known)
     chosen = choice.choose(tokenizer, counted.counts, named & known, len(nameless))
     trimmed = tokenizer.trimmed(chosen.ids)
     return chosen, Trimmed(tokenizer=trimmed.tokenizer, old_ids=[*trimmed.old_ids, *nameless])
+
+
+def _prompt_ids(model: Model) -> set[int]:
+    """The tokens of what a sentence encoder puts before its texts, as it ends there and as a text follows."""
+    prompts = [prompt for _, prompt in getattr(model.architecture.head, "prompts", ())]
+    return {
+        number for one in prompts for text in (one, one.strip()) for number in model.tokenizer.encode_plain(text)[0]
+    }
 
 
 def _settings(choice: Choice) -> dict[str, Any]:

@@ -14,8 +14,8 @@ __all__ = ["UnigramVocabulary"]
 class UnigramVocabulary(TrimmableVocabulary):
     """UnigramVocabulary with scores, which stay as they are: what scored most does so among fewer.
 
-    What is unknown scores by a margin less than the least of all pieces, so that one stays; and an unknown character is
-    one that is no piece by itself, so the characters of each piece stay with it.
+    What is unknown scores by a margin less than the least of all pieces, so that one stays. A character that is no
+    piece any more then scores less than it did by itself, and leads no better way past the pieces that have it.
     """
 
     kind = "Unigram"
@@ -35,7 +35,7 @@ class UnigramVocabulary(TrimmableVocabulary):
         return {letter for token in tokens for letter in token} & self.characters
 
     def needed(self, token: str) -> Collection[str]:
-        return {letter for letter in token if letter != token} & self.ids.keys()
+        return ()
 
     def trimmed(self, tokens: Mapping[str, int]) -> dict[str, Any]:
         pieces, unknown = self.settings["vocab"], self.settings["unk_id"]
