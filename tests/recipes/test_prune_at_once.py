@@ -171,16 +171,16 @@ def test_a_map_without_anything_left_is_told() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"score": "size"}, r"^score is 'size'; it must be one of 'l0', 'magnitude', 'movement', 'random'"),
+    ({"score": "size"}, r"^score is 'size'; it must be one of 'gradient', 'l0', 'magnitude', 'movement'"),
     (
         {"score": "movement"},
-        r"^score is 'movement', which is learnt; give rows or texts to train on, or take magnitude",
+        r"^score is 'movement', which rows or texts tell; give some",
     ),
     ({"structure": 3}, r"^structure is 3; it must be one or several of weight"),
     ({"block": 3}, r"^block is 3; it must be rows and columns"),
     ({"keep": 0}, r"^keep is 0; it must be a share of what is there, above 0, up to 1"),
     ({"keep": float("nan")}, r"^keep is nan"),
-    ({"scope": "model"}, r"^scope is 'model'; it must be one of 'layer', 'global'"),
+    ({"scope": "model"}, r"^scope is 'model'; it must be one of 'row', 'layer', 'global'"),
     ({"block": (3,)}, r"^block is \(3,\); it must be rows and columns"),
     ({"structure": "rows"}, r"^structure is 'rows'; it must be one or several of weight, block, heads, neurons"),
     ({"structure": ["weight", "hybrid"]}, r"weight and block are both of all maps: take one of them"),

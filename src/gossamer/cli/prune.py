@@ -24,6 +24,7 @@ __all__ = ["prune"]
 class Scope(StrEnum):
     """Among what units are ranked."""
 
+    row = "row"
     layer = "layer"
     whole = "global"
 
@@ -39,6 +40,7 @@ class Lesson(OptionGroup):
         list[str] | None,
         Option(metavar="FILE ...|SHARE", help="Texts or rows to evaluate on, or a share held out: 0.1."),
     ] = None
+    samples: Annotated[int, Option(metavar="N", help="Rows that gradient and wanda read, without training.")] = 128
     refine: Annotated[
         bool, Option("--refine/--no-refine", help="Train on afterwards, half as long; what is 0 stays so.")
     ] = True
@@ -57,7 +59,8 @@ class Lesson(OptionGroup):
         if self.train is None:
             return {}
         return {
-            "train": list(self.train), "evaluate": held_out(self.evaluate), "refine": self.refine,
+            "train": list(self.train), "evaluate": held_out(self.evaluate), "samples": self.samples,
+            "refine": self.refine,
             "teacher": self.teacher, "epochs": self.epochs, "learning_rate": self.learning_rate, "batch": self.batch,
             "length": self.length, "head": self.head, "columns": read_columns(self.column),
             "settings": read_changes(self.change), "resume": self.resume.value, "output": out, "remark": note,
@@ -70,13 +73,15 @@ def prune(
     out: Annotated[Path, Option(metavar="DIR", help="Where to save the pruned model; of a training it is DIR/last.")],
     *,
     score: Annotated[
-        str, Option(metavar="NAME", help="magnitude, random; in training movement, soft-movement or l0.")
+        str, Option(metavar="NAME", help="magnitude, random; movement, soft-movement, l0; gradient, wanda.")
     ] = "movement",
     structure: Annotated[
         str, Option(metavar="NAME[,NAME]", help="What is removed whole: weight, block, heads, neurons, hybrid.")
     ] = "weight",
     keep: Annotated[float, Option(metavar="SHARE", help="What stays, of everything of the structure.")] = 0.1,
-    scope: Annotated[Scope, Option(metavar="WHICH", help="layer: so much of each map; global: of all.")] = Scope.layer,
+    scope: Annotated[
+        Scope, Option(metavar="WHICH", help="So much of each row, of each map, or of all: row, layer, global.")
+    ] = Scope.layer,
     block: Annotated[str, Option(metavar="ROWS,COLUMNS", help="The size of a block.")] = "32,32",
     lesson: Lesson,
     seed: Annotated[int, Option(metavar="N", help="Of what is drawn.")] = 0,
@@ -99,8 +104,9 @@ def prune(
             model, score=score, structure=structure.split(","), keep=keep, scope=scope.value, block=sizes, seed=seed,
             **learnt,
         )  # fmt: skip
-    saved = out / "last" if learnt else out
-    if not learnt:
+    is_training = bool(learnt) and "samples" not in receipt.settings
+    saved = out / "last" if is_training else out
+    if not is_training:
         with working(f"saving it in {out}"):
             save(new, out)
     if as_json and is_first_process():

@@ -15,7 +15,7 @@ from gossamer.training.pruning.units import Units, check_structures, find_units
 
 __all__ = ["PruningSettings", "Scope", "Selection"]
 
-Scope = Literal["layer", "global"]
+Scope = Literal["row", "layer", "global"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,8 @@ class Selection:
     """What is kept of a model's layers.
 
     structure: which weights are kept or removed together: "weight", "block", "heads", "neurons", "hybrid", or several.
-    keep: the share of such units that stays. scope: of each map by itself ("layer"), or of all maps of a structure
-    together ("global"). block: the rows and columns of a block.
+    keep: the share of such units that stays. scope: of each map by itself ("layer"), of each row of its units ("row"),
+    or of all maps of a structure together ("global"). block: the rows and columns of a block.
     """
 
     structure: str | tuple[str, ...] = "weight"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from gossamer.layers.masks import Block, spread, summed
 from gossamer.layers.multi_head import MultiHeadMaps
 from gossamer.models.model import Model
 
-__all__ = ["STRUCTURES", "Units", "check_structures", "count_left", "find_units", "mean_scores", "remove"]
+__all__ = ["STRUCTURES", "Units", "check_structures", "count_left", "find_units", "maps_of", "mean_scores", "remove"]
 
 _LAYERS = ("attention", "cross_attention", "feed_forward")
 _WHOLE = ("weight", "block")
@@ -123,6 +123,12 @@ STRUCTURES: dict[str, Callable[[str, torch.nn.Module, Block], Iterator[Units]]] 
     "heads": _heads,
     "neurons": _neurons,
 }
+
+
+def maps_of(units: Iterable[Iterable[Units]]) -> list[str]:
+    """All maps that units of some structures have weights in."""
+    parts = [(one.map, *(name for name, _ in one.leading)) for some in units for one in some]
+    return list(dict.fromkeys(name for names in parts for name in names))
 
 
 def mean_scores(units: Units, scores: Mapping[str, Tensor]) -> Float[Tensor, "down beside"]:
