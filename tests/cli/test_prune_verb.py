@@ -41,6 +41,11 @@ def test_it_learns_while_it_is_pruned(gossamer: Command, small: Path, tmp_path: 
     again = gossamer(*call, "--out", tmp_path / "out", "--resume", "must", "--json")
     assert (again.code, again.json["receipt"]["settings"]["score"]) == (0, "movement")
     assert gossamer(*call, "--out", tmp_path / "out", "--resume", "never").code == 2
+    read = ("--train", tmp_path / "rows.jsonl", "--score", "gradient", "--keep", 0.5, "--samples", 8, "--head")
+    other = gossamer("prune", tmp_path / "out" / "last", *read, "sequence-classification", "--out", tmp_path / "read")
+    assert (other.code, other.err) == (0, "")
+    assert f"saved in {tmp_path / 'read'}" in other.out
+    assert gs.load(tmp_path / "read").architecture == model.architecture
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from gossamer.training.pruning.schedule import share_at, steps_of
 from gossamer.training.pruning.settings import PruningSettings
 
 SCORES = ("movement", "soft-movement", "l0", "magnitude", "random")
-STRUCTURES = ("weight", "block", "neurons", "heads", "hybrid")
+STRUCTURES = ("weight", "block", "layers", "heads", "hybrid")
 PRUNING = {"keep": 0.5, "warmup": 1, "cooldown": 2, "block": [4, 8], "learning_rate": 0.1}
 
 
@@ -86,7 +86,7 @@ def test_structures_are_left_out_of_all_their_maps(tmp_path: Path, structure: st
 @pytest.mark.parametrize("score", SCORES)
 def test_a_run_that_prunes_goes_on_exactly(tmp_path: Path, score: str, broken_at: int) -> None:
     structure = STRUCTURES[SCORES.index(score)]
-    settings: dict[str, Any] = {"pruning": {"score": score, "structure": structure, "every": 2, "penalty": None}}
+    settings: dict[str, Any] = {"pruning": {"score": score, "structure": structure, "every": 2, "scope": "global"}}
     if broken_at == 5:
         settings["average"] = {"decay": 0.7}
     gs.train(pruned_config(tmp_path, "unbroken", **settings))
@@ -224,6 +224,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"pruning": {"cooldown": 6}}, r"^pruning\.cooldown is 6; it must be so that warm-up and cool-down leave"),
     ({"pruning": {"threshold": 1}}, r"^pruning\.threshold is 1; it must be a number between 0 and 1"),
     ({"pruning": {"schedule": "linear"}}, r"^pruning\.schedule is 'linear'; it must be one of 'cubic', 'one-shot'"),
+    ({"train_only": ["head"]}, r"^train_only is \['head'\], without attention\.0\.query, which pruning scores by"),
     ({"pruning": {"shares": 3}}, r"^pruning\.shares is no field"),
     (
         {"steps": None, "minutes": 1, "schedule": {"name": "constant", "warmup": 0}},

@@ -76,7 +76,7 @@ def prune(
         str, Option(metavar="NAME", help="magnitude, random; movement, soft-movement, l0; gradient, wanda.")
     ] = "movement",
     structure: Annotated[
-        str, Option(metavar="NAME[,NAME]", help="What is removed whole: weight, block, heads, neurons, hybrid.")
+        str, Option(metavar="NAME[,NAME]", help="weight, block, heads, neurons, layers, hybrid: what is removed whole.")
     ] = "weight",
     keep: Annotated[float, Option(metavar="SHARE", help="What stays, of everything of the structure.")] = 0.1,
     scope: Annotated[

@@ -32,7 +32,13 @@ __all__ = ["prune"]
 
 _TOKENS = 128
 """Of the text that a pruned model's states are compared with those before on."""
-_CALLED = {"weight": "single weights", "block": "blocks", "heads": "heads", "neurons": "neurons"}
+_CALLED = {
+    "weight": "single weights",
+    "block": "blocks",
+    "heads": "heads",
+    "neurons": "neurons",
+    "layers": "parts of layers",
+}
 _SHOWN = 4
 
 
@@ -51,11 +57,12 @@ def prune(
     it is pruned, as `gossamer.finetune` reads it, and `evaluate`; None prunes at once, without training.
 
     score: what tells what matters: "magnitude", "random", and in a training "movement", "soft-movement" and "l0"; or,
-    of so many `samples` of `train`, its rows, and without training, "gradient" and "wanda".
-    structure: which weights are kept or removed together: "weight", each by itself; "block", rectangles of `block` rows
-    and columns; "heads" of attention; "neurons" of the feed-forward; "hybrid", blocks in attention and neurons in the
-    feed-forward; or several of these. keep: the share of such units that stays. scope: of each map ("layer"), of each
-    row of its units ("row"), or of all maps of a structure together ("global").
+    of so many `samples` of `train`, its rows, and without training, "gradient" and "wanda". structure: which weights
+    are kept or removed together: "weight", each by itself; "block", rectangles of `block` rows and columns; "heads" of
+    attention; "neurons" of the feed-forward; "layers", a layer's attention or its feed-forward; "hybrid", blocks in
+    attention and neurons in the feed-forward; or several of these. A unit's score is the mean of its weights', or is
+    learnt. keep: the share of such units that stays. scope: of each map ("layer"), of each row of its units ("row"), or
+    of all maps of a structure together ("global").
 
     A training ends with `keep` by a cubic schedule with warm-up and cool-down, its embeddings as they are. refine:
     whether another one follows, half as long or of so many epochs, in which what is 0 stays so. teacher: a model with

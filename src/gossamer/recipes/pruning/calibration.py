@@ -75,8 +75,9 @@ def _watched(maps: Mapping[str, nn.Module], sums: dict[str, Tensor], mask: Tenso
     def watch(name: str) -> Any:
         def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].detach()
-            is_all = mask is None or x.shape[:-1] != mask.shape
-            sums[name] += (x.flatten(0, -2) if is_all else x[mask.bool().to(x.device)]).square().sum(0)
+            fits = mask is not None and x.shape[:-1] == mask.shape  # not of gathered global tokens
+            real = x[mask.bool().to(x.device)] if mask is not None and fits else x.flatten(0, -2)
+            sums[name] += real.square().sum(0)
 
         return add
 
