@@ -39,13 +39,14 @@ settings.load_profile("default")
 
 @pytest.fixture(autouse=True)
 def kinds_of_a_test_are_its_own() -> Iterator[None]:
-    """A kind of pattern, head, storage or objective that a test adds goes with it: others list what there is."""
+    """A kind of pattern, head, storage, objective or score that a test adds goes with it: others list what there is."""
     from gossamer.layers.storages import Storage
     from gossamer.models.heads import Head
     from gossamer.patterns import Pattern
     from gossamer.training.objectives import Objective
+    from gossamer.training.pruning.scores import Score
 
-    registries = [owner.kinds for owner in (Pattern, Head, Storage, Objective)]
+    registries = [owner.kinds for owner in (Pattern, Head, Storage, Objective, Score)]
     before = [dict(kinds) for kinds in registries]
     yield
     for kinds, known in zip(registries, before, strict=True):

@@ -41,18 +41,23 @@ def test_it_learns_while_it_is_pruned(gossamer: Command, small: Path, tmp_path: 
     again = gossamer(*call, "--out", tmp_path / "out", "--resume", "must", "--json")
     assert (again.code, again.json["receipt"]["settings"]["score"]) == (0, "movement")
     assert gossamer(*call, "--out", tmp_path / "out", "--resume", "never").code == 2
+    read = ("--train", tmp_path / "rows.jsonl", "--score", "gradient", "--keep", 0.5, "--samples", 8, "--head")
+    other = gossamer("prune", tmp_path / "out" / "last", *read, "sequence-classification", "--out", tmp_path / "read")
+    assert (other.code, other.err) == (0, "")
+    assert f"saved in {tmp_path / 'read'}" in other.out
+    assert gs.load(tmp_path / "read").architecture == model.architecture
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--score", "movement"], "score is 'movement', which is learnt; give rows or texts to train on"),
+        (["--score", "movement"], "score is 'movement', which rows or texts tell; give some"),
         (["--keep", "0"], "keep is 0.0; it must be a share of what is there"),
-        (["--score", "size"], "score is 'size'; it must be one of 'l0', 'magnitude'"),
+        (["--score", "size"], "score is 'size'; it must be one of 'gradient', 'l0'"),
         (["--structure", "rows"], "structure is ['rows']; it must be one or several of weight"),
         (["--block", "big"], "'big' is not rows and columns such as 32,32"),
         (["--block", "3,0"], "block is (3, 0); it must be rows and columns"),
-        (["--scope", "model"], "'model' is not one of 'layer', 'global'"),
+        (["--scope", "model"], "'model' is not one of 'row', 'layer', 'global'"),
     ],
 )
 def test_bad_input_is_one_line(

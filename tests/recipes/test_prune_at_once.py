@@ -142,6 +142,21 @@ def test_a_removed_head_is_out_of_all_its_maps_and_switched_off(make: Any) -> No
     torch.testing.assert_close(new(IDS).logits, model(IDS, head_mask=mask).logits, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [encoder, llama])
+def test_parts_of_layers_go_whole(make: Any) -> None:
+    model = make()
+    with torch.no_grad():
+        model.attention[1].output.weight.mul_(1e-3)
+        model.attention[1].query.weight.mul_(1e-3)
+    new, receipt = gs.prune(model, score="magnitude", structure="layers", keep=0.75, scope="global")
+    assert receipt.changes == ("3 of 4 parts of layers are left",)
+    assert "nothing is left of attention.1.query, attention.1.key, attention.1.value" in receipt.notes[0]
+    left = [name for name, one in weights(new).items() if one.any()]
+    assert left == [name for name in weights(model) if not name.startswith("attention.1.")]
+    mask = torch.tensor([[1.0] * 4, [0.0] * 4])
+    torch.testing.assert_close(new(IDS).logits, model(IDS, head_mask=mask).logits, rtol=0, atol=1e-6)
+
+
 def test_scores_of_units_are_means_in_float64() -> None:
     model = llama().double()
     scores = {name: one.whole_weight().detach().abs() for name, one in model.named_modules() if hasattr(one, "storage")}
@@ -171,19 +186,20 @@ def test_a_map_without_anything_left_is_told() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"score": "size"}, r"^score is 'size'; it must be one of 'l0', 'magnitude', 'movement', 'random'"),
+    ({"score": "size"}, r"^score is 'size'; it must be one of 'gradient', 'l0', 'magnitude', 'movement'"),
     (
         {"score": "movement"},
-        r"^score is 'movement', which is learnt; give rows or texts to train on, or take magnitude",
+        r"^score is 'movement', which rows or texts tell; give some",
     ),
     ({"structure": 3}, r"^structure is 3; it must be one or several of weight"),
     ({"block": 3}, r"^block is 3; it must be rows and columns"),
     ({"keep": 0}, r"^keep is 0; it must be a share of what is there, above 0, up to 1"),
     ({"keep": float("nan")}, r"^keep is nan"),
-    ({"scope": "model"}, r"^scope is 'model'; it must be one of 'layer', 'global'"),
+    ({"scope": "model"}, r"^scope is 'model'; it must be one of 'row', 'layer', 'global'"),
     ({"block": (3,)}, r"^block is \(3,\); it must be rows and columns"),
     ({"structure": "rows"}, r"^structure is 'rows'; it must be one or several of weight, block, heads, neurons"),
-    ({"structure": ["weight", "hybrid"]}, r"weight and block are both of all maps: take one of them"),
+    ({"structure": ["weight", "hybrid"]}, r"weight and block are of all parts of layers: take one of them"),
+    ({"structure": "layers"}, r"^scope is 'layer'; it must be 'global': of structure 'layers' each part of a layer is"),
     ({"structure": "heads", "keep": 0.1}, r"^keep is 0\.1; of the 4 heads units of attention\.0\.output that leaves"),
     ({"seed": -1}, r"^seed is -1; it must be a whole number, 0 or more"),
 ]

@@ -19,7 +19,7 @@ from gossamer.training.pruning.schedule import share_at, steps_of
 from gossamer.training.pruning.settings import PruningSettings
 
 SCORES = ("movement", "soft-movement", "l0", "magnitude", "random")
-STRUCTURES = ("weight", "block", "neurons", "heads", "hybrid")
+STRUCTURES = ("weight", "block", "layers", "heads", "hybrid")
 PRUNING = {"keep": 0.5, "warmup": 1, "cooldown": 2, "block": [4, 8], "learning_rate": 0.1}
 
 
@@ -86,7 +86,7 @@ def test_structures_are_left_out_of_all_their_maps(tmp_path: Path, structure: st
 @pytest.mark.parametrize("score", SCORES)
 def test_a_run_that_prunes_goes_on_exactly(tmp_path: Path, score: str, broken_at: int) -> None:
     structure = STRUCTURES[SCORES.index(score)]
-    settings: dict[str, Any] = {"pruning": {"score": score, "structure": structure, "every": 2, "penalty": None}}
+    settings: dict[str, Any] = {"pruning": {"score": score, "structure": structure, "every": 2, "scope": "global"}}
     if broken_at == 5:
         settings["average"] = {"decay": 0.7}
     gs.train(pruned_config(tmp_path, "unbroken", **settings))
@@ -151,14 +151,29 @@ def test_a_penalty_brings_the_share_down(tmp_path: Path) -> None:
     assert lines[-1]["penalty"] == 0.0
 
 
-def test_the_best_model_is_one_that_is_pruned(tmp_path: Path) -> None:
+def test_the_best_model_is_one_that_is_pruned_and_patience_counts_from_there(tmp_path: Path) -> None:
+    """With a rate at which nothing is learnt, all readings before the pruning are alike."""
     held_out = {"held_out": 0.2, "every": 1, "patience": 2}
-    _, receipt = gs.train(pruned_config(tmp_path, evaluation=held_out, steps=12, pruning={"cooldown": 5}))
+    settings = {"steps": 12, "optimizer": {"learning_rate": 1e-12}, "evaluation": held_out}
+    pruning = {"cooldown": 5, "score": "magnitude"}
+    _, receipt = gs.train(pruned_config(tmp_path, **settings, pruning=pruning))
+    assert receipt.steps >= 10
     assert receipt.best is not None
     assert receipt.best["step"] > 7
     best = gs.load(tmp_path / "out" / "best")
     assert best.architecture.storages == ()
     assert left(best, "feed_forward.0.up") == 0.5
+
+
+def test_scores_are_looked_at_every_so_many_steps_and_when_the_pruning_ends(tmp_path: Path) -> None:
+    model = gs.load(labels_config(tmp_path)["model"]["checkpoint"])
+    pruner = Pruner(model, PruningSettings(score="magnitude", keep=0.5, warmup=1, cooldown=3, every=4), 0, 10)
+    kept = []
+    for step in range(10):
+        pruner.before_step(step)
+        kept.append(round(pruner.numbers(step)["kept"], 2))
+    fifth = round(share_at("cubic", 0.5, 1, 7, 5), 2)
+    assert kept == [1.0] * 5 + [fifth] * 2 + [0.5] * 3
 
 
 def test_what_is_zero_stays_zero(tmp_path: Path) -> None:
@@ -224,6 +239,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"pruning": {"cooldown": 6}}, r"^pruning\.cooldown is 6; it must be so that warm-up and cool-down leave"),
     ({"pruning": {"threshold": 1}}, r"^pruning\.threshold is 1; it must be a number between 0 and 1"),
     ({"pruning": {"schedule": "linear"}}, r"^pruning\.schedule is 'linear'; it must be one of 'cubic', 'one-shot'"),
+    ({"train_only": ["head"]}, r"^train_only is \['head'\], without attention\.0\.query, which pruning scores by"),
     ({"pruning": {"shares": 3}}, r"^pruning\.shares is no field"),
     (
         {"steps": None, "minutes": 1, "schedule": {"name": "constant", "warmup": 0}},

@@ -23,6 +23,7 @@ __all__ = ["prune"]
 class Scope(StrEnum):
     """Among what units are ranked."""
 
+    row = "row"
     layer = "layer"
     whole = "global"
 
@@ -38,6 +39,7 @@ class Lesson(OptionGroup):
         list[str] | None,
         Option(metavar="FILE ...|SHARE", help="Texts or rows to evaluate on, or a share held out: 0.1."),
     ] = None
+    samples: Annotated[int, Option(metavar="N", help="Rows that gradient and wanda read, without training.")] = 128
     refine: Annotated[
         bool, Option("--refine/--no-refine", help="Train on afterwards, half as long; what is 0 stays so.")
     ] = True
@@ -56,7 +58,8 @@ class Lesson(OptionGroup):
         if self.train is None:
             return {}
         return {
-            "train": list(self.train), "evaluate": held_out(self.evaluate), "refine": self.refine,
+            "train": list(self.train), "evaluate": held_out(self.evaluate), "samples": self.samples,
+            "refine": self.refine,
             "teacher": self.teacher, "epochs": self.epochs, "learning_rate": self.learning_rate, "batch": self.batch,
             "length": self.length, "head": self.head, "columns": read_columns(self.column),
             "settings": read_changes(self.change), "resume": self.resume.value, "output": out, "remark": note,
@@ -69,13 +72,15 @@ def prune(
     out: Annotated[Path, Option(metavar="DIR", help="Where to save the pruned model; of a training it is DIR/last.")],
     *,
     score: Annotated[
-        str, Option(metavar="NAME", help="magnitude, random; in training movement, soft-movement or l0.")
+        str, Option(metavar="NAME", help="magnitude, random; movement, soft-movement, l0; gradient, wanda.")
     ] = "movement",
     structure: Annotated[
-        str, Option(metavar="NAME[,NAME]", help="What is removed whole: weight, block, heads, neurons, hybrid.")
+        str, Option(metavar="NAME[,NAME]", help="weight, block, heads, neurons, layers, hybrid: what is removed whole.")
     ] = "weight",
     keep: Annotated[float, Option(metavar="SHARE", help="What stays, of everything of the structure.")] = 0.1,
-    scope: Annotated[Scope, Option(metavar="WHICH", help="layer: so much of each map; global: of all.")] = Scope.layer,
+    scope: Annotated[
+        Scope, Option(metavar="WHICH", help="So much of each row, of each map, or of all: row, layer, global.")
+    ] = Scope.layer,
     block: Annotated[str, Option(metavar="ROWS,COLUMNS", help="The size of a block.")] = "32,32",
     lesson: Lesson,
     seed: Annotated[int, Option(metavar="N", help="Of what is drawn.")] = 0,
@@ -96,7 +101,7 @@ def prune(
             model, score=score, structure=structure.split(","), keep=keep, scope=scope.value, block=sizes, seed=seed,
             **learnt,
         )  # fmt: skip
-    if learnt:
+    if learnt and "samples" not in receipt.settings:
         show_result(new, receipt, out, out / "last", as_json=as_json)
     else:
         save_result(new, receipt, out, as_json=as_json)

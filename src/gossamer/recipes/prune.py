@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from gossamer.checkpoints import load
 from gossamer.checks import is_finite, is_whole, require
 from gossamer.errors import InputError, quote
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.finetune import NOTHING, Data, output_folder
+from gossamer.recipes.pruning.calibration import calibrate
 from gossamer.recipes.pruning.density import describe_density, empty_maps
 from gossamer.recipes.pruning.one_shot import prune_at_once
 from gossamer.recipes.pruning.training import Lesson
@@ -21,22 +24,28 @@ from gossamer.recipes.states import compare_states
 from gossamer.settings import plain_fields
 from gossamer.surgery.rebuild import rebuild
 from gossamer.training.loop import Resume
-from gossamer.training.pruning.scores import Measured, Score
+from gossamer.training.pruning.scores import Calibrated, Measured, OfWeights, Score
 from gossamer.training.pruning.settings import Scope, Selection
-from gossamer.training.pruning.units import Units, count_left
+from gossamer.training.pruning.units import Units, count_left, maps_of
 
 __all__ = ["prune"]
 
 _TOKENS = 128
 """Of the text that a pruned model's states are compared with those before on."""
-_CALLED = {"weight": "single weights", "block": "blocks", "heads": "heads", "neurons": "neurons"}
+_CALLED = {
+    "weight": "single weights",
+    "block": "blocks",
+    "heads": "heads",
+    "neurons": "neurons",
+    "layers": "parts of layers",
+}
 _SHOWN = 4
 
 
 def prune(
     model: Model | str | Path, train: Data | None = None, evaluate: Data | float | None = None, *,
     score: str = "movement", structure: str | Sequence[str] = "weight", keep: float = 0.1,
-    scope: Scope = "layer", block: Sequence[int] = (32, 32), refine: bool | float = True,
+    scope: Scope = "layer", block: Sequence[int] = (32, 32), samples: int = 128, refine: bool | float = True,
     teacher: Model | str | Path | None = None, epochs: float = 6, output: str | Path | None = None,
     head: str | None = None, columns: Mapping[str, str] = NOTHING, learning_rate: float = 5e-5, batch: int = 16,
     length: int | None = None, seed: int = 0, settings: Mapping[str, Any] = NOTHING, resume: Resume = "auto",
@@ -47,11 +56,13 @@ def prune(
     model: a model, or what `gossamer.load` takes. Its embeddings and head stay whole. train: what it learns from while
     it is pruned, as `gossamer.finetune` reads it, and `evaluate`; None prunes at once, without training.
 
-    score: what tells what matters: "magnitude", "random", and in a training "movement", "soft-movement" and "l0".
-    structure: which weights are kept or removed together: "weight", each by itself; "block", rectangles of `block` rows
-    and columns; "heads" of attention; "neurons" of the feed-forward; "hybrid", blocks in attention and neurons in the
-    feed-forward; or several of these. keep: the share of such units that stays. scope: of each map ("layer"), or of all
-    maps of a structure together ("global").
+    score: what tells what matters: "magnitude", "random", and in a training "movement", "soft-movement" and "l0"; or,
+    of so many `samples` of `train`, its rows, and without training, "gradient" and "wanda". structure: which weights
+    are kept or removed together: "weight", each by itself; "block", rectangles of `block` rows and columns; "heads" of
+    attention; "neurons" of the feed-forward; "layers", a layer's attention or its feed-forward; "hybrid", blocks in
+    attention and neurons in the feed-forward; or several of these. A unit's score is the mean of its weights', or is
+    learnt. keep: the share of such units that stays. scope: of each map ("layer"), of each row of its units ("row"), or
+    of all maps of a structure together ("global").
 
     A training ends with `keep` by a cubic schedule with warm-up and cool-down, its embeddings as they are. refine:
     whether another one follows, half as long or of so many epochs, in which what is 0 stays so. teacher: a model with
@@ -68,30 +79,41 @@ def prune(
     require(is_whole(seed, 0, 2**63 - 1), "seed", seed, "a whole number, 0 or more")
     asked = {"score": score, "structure": "+".join(selection.structures), "keep": keep, "scope": scope}
     asked |= {"block": "x".join(map(str, block))} if "block" in selection.structures else {}
-    if train is None:
-        return _prune_at_once(model, _measured(score), selection, asked, seed)
+    require(is_whole(samples, 1), "samples", samples, "a whole number of rows, 1 or more")
     fits = isinstance(refine, bool) or (is_finite(refine) and refine > 0)
     require(fits, "refine", refine, "true, false, or a number of epochs above 0")
+    if train is None:
+        return _prune_at_once(model, _measured(score), selection, asked, seed, None)
     fields = {
         "batch": {"rows": batch, "length": length},
         "optimizer": {"learning_rate": learning_rate},
         "schedule": {"name": "linear", "warmup": 0.1},
         "epochs": epochs,
         "seed": seed,
-        "evaluation": {"every": None if evaluate is None else "epoch"},
     }
     lesson = Lesson.read(
         model, train, evaluate, head=head, columns=columns, teacher=teacher, fields=fields, settings=settings,
         resume=resume, remark=remark,
     )  # fmt: skip
-    old = load(model) if isinstance(model, str | Path) else check_model(model)
+    kind = Score.kinds.get(score) if isinstance(score, str) else None
+    if kind is not None and issubclass(kind, Calibrated):
+        return _prune_at_once(model, kind(), selection, asked | {"samples": samples}, seed, (lesson, samples))
+    return _prune_in_training(lesson, selection, asked | {"refine": refine}, output)
+
+
+def _prune_in_training(
+    lesson: Lesson, selection: Selection, asked: dict[str, Any], output: str | Path | None
+) -> tuple[Model, Receipt]:
+    given = lesson.given
+    old = load(given) if isinstance(given, str | Path) else check_model(given)
     units = selection.units(old)
     with output_folder(output) as folder:
-        new, trainings = lesson.prune(plain_fields(selection) | {"score": score}, Path(folder), refine)
+        settings = plain_fields(selection) | {"score": asked["score"]}
+        new, trainings = lesson.prune(settings, Path(folder), asked["refine"])
     steps = " and refined over ".join(f"{one.steps:,}" for one in trainings)
     new.receipt = replace(
-        Receipt.of_training("prune", asked | {"refine": refine}, old, new, trainings[-1]),
-        **_told(old, new, units, keep),
+        Receipt.of_training("prune", asked, old, new, trainings[-1]),
+        **_told(old, new, units, selection.keep),
         changes=(*_what_is_left(new, units), f"pruned over {steps} steps", *trainings[-1].lines()),
     )
     return new, new.receipt
@@ -102,7 +124,7 @@ def _measured(name: object) -> Measured:
     known = {kind: one for kind, one in Score.kinds.items() if issubclass(one, Measured)}
     if name in Score.kinds and name not in known:
         raise InputError(
-            f"score is {quote(name)}, which is learnt; give rows or texts to train on, or take {' or '.join(known)}"
+            f"score is {quote(name)}, which rows or texts tell; give some (train), or take {' or '.join(known)}"
         )
     if name not in known:
         raise InputError(f"score is {quote(name)}; it must be one of {', '.join(map(repr, Score.kinds))}")
@@ -110,12 +132,20 @@ def _measured(name: object) -> Measured:
 
 
 def _prune_at_once(
-    model: Model | str | Path, score: Measured, selection: Selection, asked: dict[str, Any], seed: int
+    model: Model | str | Path,
+    score: OfWeights,
+    selection: Selection,
+    asked: dict[str, Any],
+    seed: int,
+    calibration: tuple[Lesson, int] | None,
 ) -> tuple[Model, Receipt]:
     old = load(model) if isinstance(model, str | Path) else check_model(model)
     units = selection.units(old)
     new = rebuild(old, old.architecture, {}, source=str)
-    prune_at_once(new, units, score, selection, seed)
+    seen: dict[str, Tensor] = {}
+    if isinstance(score, Calibrated) and calibration is not None:
+        seen = calibrate(new, maps_of(units), score.reads, *calibration)
+    prune_at_once(new, units, score, selection, seed, seen)
     measured, read = compare_states(old, new, (min(_TOKENS, old.architecture.length),), "pruning")
     asked |= {"seed": seed} if score.name == "random" else {}
     new.receipt = Receipt(

@@ -30,6 +30,7 @@ from gossamer.training.objectives.teachers.teacher import digest_of_weights
 from gossamer.training.optimization.adapters import adapted_maps
 from gossamer.training.processes import Processes
 from gossamer.training.pruning.pruner import pruned_units
+from gossamer.training.pruning.scores import Score
 from gossamer.training.resume.state import newest_checkpoint
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "check_model",
     "check_output",
     "check_prompt",
+    "check_pruning",
     "check_words",
     "gather",
     "how_many_steps",
@@ -218,7 +220,20 @@ def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:
     if config.adapters is not None:
         adapted_maps(model, config.adapters)
     if config.pruning is not None:
-        pruned_units(model, config.pruning)
+        check_pruning(config, model)
+
+
+def check_pruning(config: TrainingConfig, model: Model) -> None:
+    """InputError for a model that cannot be pruned so, and for scores that would not learn."""
+    assert config.pruning is not None
+    maps = [one.map for some in pruned_units(model, config.pruning) for one in some]
+    learns = trained_names(model, config.train_only)
+    still = [name for name in maps if config.train_only and f"{name}.weight" not in learns]
+    if still and Score.kinds[config.pruning.score].gate != "fixed":
+        raise InputError(
+            f"train_only is {list(config.train_only)}, without {still[0]}, which pruning scores by what it learns; add "
+            "it, or take the score 'magnitude'"
+        )
 
 
 def check_words(model: Model, tokenizer: Tokenizer) -> None:

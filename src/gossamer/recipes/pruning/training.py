@@ -63,7 +63,13 @@ class Lesson:
         if teacher is not None:
             name = None if isinstance(teacher, Model) else str(teacher)
             objective = {"kind": "distillation", "task": objective, "teacher": name, **_DISTILLED}
-        fields = {**fields, "data": {"field": found.text}, "objective": objective}
+        every = None if evaluate is None else "epoch"
+        fields = {
+            **fields,
+            "data": {"field": found.text},
+            "objective": objective,
+            "evaluation": {"every": every},
+        }
         return cls(
             given=given, sources=sources, found=found, teacher=teacher, fields=fields,
             settings={**changes, **settings}, resume=resume, remark=remark,
@@ -91,6 +97,11 @@ class Lesson:
         resume = "auto" if self.resume == "must" else self.resume  # the first run may have been stopped before its end
         refined, last = self._train(config, pruned, rows, origin_of(pruned, has_new_head=False), resume)
         return refined, [receipt, last]
+
+    def reading(self, folder: str) -> tuple[TrainingConfig, LabelledRows | None]:
+        """The settings with which rows are read without training, and the rows, where they have labels."""
+        config = TrainingConfig.read({**self.fields, "epochs": None, "steps": 1, "output": folder}, self.settings)
+        return config, read_rows(config, self.sources) if config.objective.columns else None
 
     def _config(self, fields: Mapping[str, Any], folder: Path) -> TrainingConfig:
         length = {"epochs": None} if {"steps", "minutes"} & self.settings.keys() else {}

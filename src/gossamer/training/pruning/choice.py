@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gossamer.errors import InputError
@@ -26,35 +26,41 @@ def number_kept(share: float, number: int) -> int:
 
 
 def check_share(units: Sequence[Units], share: float, scope: str) -> None:
-    """InputError where the share leaves a map without any unit, or with a ranking of all maps the model."""
-    least = min(units, key=lambda one: one.number) if scope == "layer" else None
-    number = sum(one.number for one in units) if least is None else least.number
+    """InputError where the share leaves none of what is ranked together."""
+    if scope == "global":
+        where, number = "the model", sum(one.number for one in units)
+    else:
+        sizes = {one.map: one.counts[1] if scope == "row" else one.number for one in units}
+        where = min(sizes, key=lambda name: sizes[name])
+        number = sizes[where]
     if number_kept(share, number) == 0:
-        where = "the model" if least is None else least.map
+        ranked = "a row of " if scope == "row" else ""
         raise InputError(
-            f"keep is {share}; of the {number:,} {units[0].structure} units of {where} that leaves none: keep "
+            f"keep is {share}; of the {number:,} {units[0].structure} units of {ranked}{where} that leaves none: keep "
             f"{1 / number:.2g} or more"
         )
 
 
-def keep_highest(scores: Sequence[Float[Tensor, "..."]], share: float, scope: str) -> list[Float[Tensor, "..."]]:
-    """Masks of 1 and 0, of this share of the units of each map, or with the scope "global" of all of them.
+def keep_highest(scores: Sequence[Float[Tensor, "down beside"]], share: float, scope: str) -> list[Tensor]:
+    """Masks of 1 and 0, of this share of the units of each row of a map ("row"), of each map ("layer"), or of all.
 
     Exactly so many, to the nearest whole number: of equal scores the first are kept.
     """
-    if scope == "layer":
-        return [_highest(one.flatten(), share).view_as(one).to(one.dtype) for one in scores]
-    mask = _highest(torch.cat([one.flatten() for one in scores]), share)
-    parts = mask.split([one.numel() for one in scores])
-    return [part.view_as(one).to(one.dtype) for part, one in zip(parts, scores, strict=True)]
+    if scope == "global":
+        mask = _highest(torch.cat([one.flatten() for one in scores])[None], share)[0]
+        parts = mask.split([one.numel() for one in scores])
+        return [part.view_as(one).to(one.dtype) for part, one in zip(parts, scores, strict=True)]
+    rows = [one if scope == "row" else one.reshape(1, -1) for one in scores]
+    return [_highest(row, share).view_as(one).to(one.dtype) for row, one in zip(rows, scores, strict=True)]
 
 
-def _highest(scores: Float[Tensor, "number"], share: float) -> Tensor:
-    count = number_kept(share, len(scores))
-    if count in (0, len(scores)):
+def _highest(scores: Float[Tensor, "rows number"], share: float) -> Bool[Tensor, "rows number"]:
+    """Of each row the highest."""
+    number = scores.shape[1]
+    count = number_kept(share, number)
+    if count in (0, number):
         return torch.full_like(scores, count > 0, dtype=torch.bool)
-    least = scores.kthvalue(len(scores) - count + 1).values
-    mask = scores > least
-    of_equal = (scores == least).nonzero().flatten()
-    mask[of_equal[: count - int(mask.sum())]] = True
-    return mask
+    least = scores.kthvalue(number - count + 1, dim=1, keepdim=True).values
+    above, equal = scores > least, scores == least
+    room = count - above.sum(1, keepdim=True)
+    return above | (equal & (equal.cumsum(1) <= room))

@@ -15,16 +15,17 @@ from gossamer.training.pruning.units import Units, check_structures, find_units
 
 __all__ = ["PruningSettings", "Scope", "Selection"]
 
-Scope = Literal["layer", "global"]
+Scope = Literal["row", "layer", "global"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """What is kept of a model's layers.
 
-    structure: which weights are kept or removed together: "weight", "block", "heads", "neurons", "hybrid", or several.
-    keep: the share of such units that stays. scope: of each map by itself ("layer"), or of all maps of a structure
-    together ("global"). block: the rows and columns of a block.
+    structure: which weights are kept or removed together: "weight", "block", "heads", "neurons", "layers",
+    "hybrid", or several.
+    keep: the share of such units that stays. scope: of each map by itself ("layer"), of each row of its units ("row"),
+    or of all maps of a structure together ("global"). block: the rows and columns of a block.
     """
 
     structure: str | tuple[str, ...] = "weight"
@@ -39,6 +40,8 @@ class Selection:
         fits = type(self.keep) in (int, float) and 0 < self.keep <= 1
         require(fits, "keep", self.keep, "a share of what is there, above 0, up to 1")
         require_choice(self, Scope, "scope")
+        whole = "'global': of structure 'layers' each part of a layer is one unit"
+        require(self.scope == "global" or "layers" not in self.structures, "scope", self.scope, whole)
         pair = isinstance(self.block, tuple | list) and len(self.block) == 2
         fits = pair and all(is_whole(size, 1, MOST_ROWS) for size in self.block)
         require(fits, "block", self.block, "rows and columns, two whole numbers, such as (32, 32)")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from gossamer.errors import InputError, quote
 from gossamer.layers import FeedForwardNetwork, Linear
@@ -15,10 +15,10 @@ from gossamer.layers.masks import Block, spread, summed
 from gossamer.layers.multi_head import MultiHeadMaps
 from gossamer.models.model import Model
 
-__all__ = ["STRUCTURES", "Units", "check_structures", "count_left", "find_units", "mean_scores", "remove"]
+__all__ = ["STRUCTURES", "Units", "check_structures", "count_left", "find_units", "maps_of", "mean_scores", "remove"]
 
 _LAYERS = ("attention", "cross_attention", "feed_forward")
-_WHOLE = ("weight", "block")
+_WHOLE = ("weight", "block", "layers")
 """Structures of any map; those of one part of a layer come before them there."""
 _SHORT = {"hybrid": ("block", "neurons")}
 
@@ -56,16 +56,19 @@ def check_structures(structure: object) -> tuple[str, ...]:
     if not isinstance(names, tuple | list) or not names or any(one not in known for one in names):
         raise InputError(f"structure is {quote(structure)}; it must be one or several of {', '.join(known)}")
     found = tuple(dict.fromkeys(part for one in names for part in _SHORT.get(one, (one,))))
-    if set(_WHOLE) <= set(found):
-        raise InputError(f"structure is {quote(structure)}; weight and block are both of all maps: take one of them")
+    general = [one for one in found if one in _WHOLE]
+    if len(general) > 1:
+        raise InputError(
+            f"structure is {quote(structure)}; {' and '.join(general)} are of all parts of layers: take one of them"
+        )
     return found
 
 
 def find_units(model: Model, structures: tuple[str, ...], block: Block) -> list[Units]:
     """The units of a model's layers; embeddings and head have none.
 
-    Neurons are of the feed-forward, heads of attention; weight and block have what is left of the layers' maps. Raises
-    InputError where a map is not kept whole, and where a structure has no map.
+    Neurons are of the feed-forward, heads of attention; weight, block and layers have what is left of the layers.
+    Raises InputError where a map is not kept whole, and where a structure has no map.
     """
     for stored in model.architecture.storages:
         raise InputError(f"maps of the model are kept {stored.storage.kind}; merge them first, then prune")
@@ -78,12 +81,12 @@ def find_units(model: Model, structures: tuple[str, ...], block: Block) -> list[
     return found
 
 
-def _weights(name: str, part: torch.nn.Module, block: Block) -> Iterator[Units]:
+def _weights(name: str, part: nn.Module, block: Block) -> Iterator[Units]:
     """Every weight by itself."""
     return _blocks(name, part, (1, 1), "weight")
 
 
-def _blocks(name: str, part: torch.nn.Module, block: Block, structure: str = "block") -> Iterator[Units]:
+def _blocks(name: str, part: nn.Module, block: Block, structure: str = "block") -> Iterator[Units]:
     """Rectangles of weights (Lagunas et al. 2021, section 3.1); those at the far edges may be smaller."""
     for own, one in part.named_children():
         if isinstance(one, Linear):
@@ -92,37 +95,56 @@ def _blocks(name: str, part: torch.nn.Module, block: Block, structure: str = "bl
             yield Units(structure=structure, map=f"{name}.{own}", shape=shape, block=fitted)
 
 
-def _neurons(name: str, part: torch.nn.Module, block: Block) -> Iterator[Units]:
+def _neurons(name: str, part: nn.Module, block: Block) -> Iterator[Units]:
     """A column of `down` and the row of `up`, and of `gate`, that it reads."""
-    assert isinstance(part, FeedForwardNetwork)
-    rows = tuple((f"{name}.{own}", 1) for own in ("up", "gate") if isinstance(getattr(part, own), Linear))
-    yield _columns("neurons", f"{name}.down", part.down, 1, rows)
+    return _slices("neurons", name, part, lambda maps: maps["down"].in_features)
 
 
-def _heads(name: str, part: torch.nn.Module, block: Block) -> Iterator[Units]:
+def _heads(name: str, part: nn.Module, block: Block) -> Iterator[Units]:
     """The columns of `output` that read a head, and the rows of query, key and value that make it.
 
     Heads that share their keys are one unit (Ainslie et al. 2023, section 2.2).
     """
     assert isinstance(part, MultiHeadMaps)
-    key_heads = part.key.out_features // part.head_size
-    size = part.query.out_features // key_heads
-    rows = [("query", size), ("key", part.head_size), ("value", part.head_size)]
-    rows += [(f"{own}_global", count) for own, count in rows] if part.global_projections else []
-    yield _columns("heads", f"{name}.output", part.output, size, tuple((f"{name}.{own}", n) for own, n in rows))
+    size = part.head_size
+    return _slices("heads", name, part, lambda maps: maps["key"].out_features // size)
 
 
-def _columns(structure: str, name: str, one: Linear, wide: int, rows: tuple[tuple[str, int], ...]) -> Units:
-    shape = one.out_features, one.in_features
-    return Units(structure=structure, map=name, shape=shape, block=(shape[0], wide), leading=rows)
+def _layers(name: str, part: nn.Module, block: Block) -> Iterator[Units]:
+    """All of a layer's attention, or of its feed-forward, but the bias of its last map.
+
+    Source: Xia et al. 2022 (CoFi, arXiv 2204.00408), section 3.1, z_MHA and z_FFN.
+    """
+    return _slices("layers", name, part, lambda maps: 1)
 
 
-STRUCTURES: dict[str, Callable[[str, torch.nn.Module, Block], Iterator[Units]]] = {
+def _slices(
+    structure: str, name: str, part: nn.Module, count: Callable[[Mapping[str, Linear]], int]
+) -> Iterator[Units]:
+    """The columns of a part's last map, and the rows of all others that lead to them, in equal slices."""
+    maps = {own: one for own, one in part.named_children() if isinstance(one, Linear)}
+    if maps:
+        number, (*others, (last, one)) = count(maps), maps.items()
+        shape = one.out_features, one.in_features
+        yield Units(
+            structure=structure, map=f"{name}.{last}", shape=shape, block=(shape[0], shape[1] // number),
+            leading=tuple((f"{name}.{own}", other.out_features // number) for own, other in others),
+        )  # fmt: skip
+
+
+STRUCTURES: dict[str, Callable[[str, nn.Module, Block], Iterator[Units]]] = {
     "weight": _weights,
     "block": _blocks,
     "heads": _heads,
     "neurons": _neurons,
+    "layers": _layers,
 }
+
+
+def maps_of(units: Iterable[Iterable[Units]]) -> list[str]:
+    """All maps that units of some structures have weights in."""
+    parts = [(one.map, *(name for name, _ in one.leading)) for some in units for one in some]
+    return list(dict.fromkeys(name for names in parts for name in names))
 
 
 def mean_scores(units: Units, scores: Mapping[str, Tensor]) -> Float[Tensor, "down beside"]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -18,7 +19,7 @@ from gossamer.models.model import Model
 from gossamer.training.pruning.choice import keep_highest
 from gossamer.training.pruning.units import Units, mean_scores
 
-__all__ = ["Measured", "Ranked", "Score", "mean_of_all"]
+__all__ = ["Calibrated", "Measured", "OfWeights", "Ranked", "Score", "mean_of_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Ranked:
     """The units of one structure of a model, which are ranked among themselves.
 
     scope: of each map by itself ("layer"), or of all of them ("global"). seed: of what is drawn. threshold: of scores
-    that have one.
+    that have one. seen: of each map what a `Calibrated` score reads.
     """
 
     model: Model
@@ -34,6 +35,7 @@ class Ranked:
     scope: str = "layer"
     seed: int = 0
     threshold: float = 0.0
+    seen: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
 
     def maps(self) -> list[Linear]:
         """The maps whose weights the units are blocks of."""
@@ -83,22 +85,51 @@ class Score(ABC):
         raise NotImplementedError(f"{self.name} has no penalty")
 
 
-class Measured(Score):
-    """One that is told of weights as they are; a unit's is the mean of its weights' (`units.mean_scores`)."""
+class OfWeights(Score):
+    """One that gives a number for every weight; a unit's is the mean of its weights' (`units.mean_scores`)."""
 
     @abstractmethod
-    def of(self, weight: Float[Tensor, "outputs inputs"], generator: torch.Generator) -> Tensor:
-        """The score of every weight; a generator for what is drawn."""
+    def of_map(self, ranked: Ranked, name: str) -> Float[Tensor, "outputs inputs"]:
+        """The scores of a map's weights."""
 
     @torch.no_grad()
     def of_units(self, ranked: Ranked) -> list[Tensor]:
         """The score of every unit, a tensor a map."""
         names = {name for one in ranked.units for name in (one.map, *(leading for leading, _ in one.leading))}
-        scores = {name: self.of(ranked.map(name).weight, ranked.generator(name)) for name in sorted(names)}
+        scores = {name: self.of_map(ranked, name) for name in sorted(names)}
         return [mean_scores(one, scores) for one in ranked.units]
 
     def masks(self, ranked: Ranked, share: float) -> list[Tensor] | None:
         return keep_highest(self.of_units(ranked), share, ranked.scope)
+
+
+class Measured(OfWeights):
+    """One that is told of weights as they are."""
+
+    @abstractmethod
+    def of(self, weight: Float[Tensor, "outputs inputs"], generator: torch.Generator) -> Tensor:
+        """The score of every weight; a generator for what is drawn."""
+
+    def of_map(self, ranked: Ranked, name: str) -> Float[Tensor, "outputs inputs"]:
+        return self.of(ranked.map(name).weight, ranked.generator(name))
+
+
+class Calibrated(OfWeights):
+    """One that is told of weights and of what a model does with some rows, without training.
+
+    reads: "gradients" of the mean loss, [outputs, inputs]; "activations", the norm over all tokens of each number that
+    a map reads, [inputs].
+    """
+
+    in_training = False
+    reads: ClassVar[Literal["gradients", "activations"]]
+
+    @abstractmethod
+    def of(self, weight: Float[Tensor, "outputs inputs"], seen: Float[Tensor, "..."]) -> Tensor:
+        """The score of every weight."""
+
+    def of_map(self, ranked: Ranked, name: str) -> Float[Tensor, "outputs inputs"]:
+        return self.of(ranked.map(name).weight, ranked.seen[name])
 
 
 def mean_of_all(values: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,94 @@
+"""What a model does with some rows, for scores that read it: gradients of the mean loss, norms of what maps read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.layers import Linear
+from gossamer.models.evaluation import evaluating
+from gossamer.models.model import Model
+from gossamer.recipes.pruning.training import Lesson
+from gossamer.training.material import gather
+from gossamer.training.objectives import Objective
+from gossamer.training.processes import Processes
+
+__all__ = ["calibrate"]
+
+
+def calibrate(model: Model, maps: Sequence[str], reads: str, lesson: Lesson, samples: int) -> dict[str, Tensor]:
+    """What these maps see in so many rows, by name: "gradients" [outputs, inputs], or "activations" [inputs].
+
+    model: is read in evaluation mode, and left as it is. Raises InputError for rows that its head does not learn from.
+    """
+    with TemporaryDirectory(prefix="gossamer-") as folder:
+        config, rows = lesson.reading(folder)
+        processes = Processes(config.parallel, config.device)
+        material = gather(config, model, processes, lesson.sources, rows)
+        batches = [material.batches.at(step) for step in range(math.ceil(samples / config.batch.rows))]
+    linears = {name: model.get_submodule(name) for name in maps}
+    try:
+        with evaluating(model), torch.enable_grad():
+            see = _gradients if reads == "gradients" else _activations
+            return see(model, linears, config.objective, batches)
+    finally:
+        config.objective.detach(model)
+
+
+def _gradients(
+    model: Model, maps: Mapping[str, nn.Module], objective: Objective, batches: Sequence[dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Of the mean loss over the labels of all batches."""
+    weights = [one.weight for one in maps.values() if isinstance(one, Linear)]
+    shares = [objective.weigh(model, batch) for batch in batches]
+    total = [torch.zeros_like(one) for one in weights]
+    for batch, share in zip(batches, shares, strict=True):
+        if share:
+            loss = objective.loss(model, _there(model, batch)) * (share / sum(shares))
+            for summed, one in zip(total, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+                if one is not None:
+                    summed += one
+    return dict(zip(maps, total, strict=True))
+
+
+def _activations(
+    model: Model, maps: Mapping[str, nn.Module], objective: Objective, batches: Sequence[dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The norms over all real tokens."""
+    sums = {name: one.weight.new_zeros(one.in_features) for name, one in maps.items() if isinstance(one, Linear)}
+    for batch in batches:
+        with _watched(maps, sums, batch.get("attention_mask")), torch.no_grad():
+            objective.loss(model, _there(model, batch))
+    return {name: one.sqrt() for name, one in sums.items()}
+
+
+@contextmanager
+def _watched(maps: Mapping[str, nn.Module], sums: dict[str, Tensor], mask: Tensor | None) -> Iterator[None]:
+    """Add the squares of what the maps read inside the block."""
+
+    def watch(name: str) -> Any:
+        def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0].detach()
+            fits = mask is not None and x.shape[:-1] == mask.shape  # not of gathered global tokens
+            real = x[mask.bool().to(x.device)] if mask is not None and fits else x.flatten(0, -2)
+            sums[name] += real.square().sum(0)
+
+        return add
+
+    handles = [one.register_forward_pre_hook(watch(name)) for name, one in maps.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _there(model: Model, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    return {name: one.to(device) for name, one in batch.items()}

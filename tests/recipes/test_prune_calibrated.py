@@ -1,0 +1,110 @@
+"""Pruning by what a model does with some rows, without training: scores against their formulas, in float64."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gossamer as gs
+from gossamer.families import get_family
+from gossamer.models import Model
+from gossamer.models.decoders import decoder
+from gossamer.models.heads import SequenceClassification
+from gossamer.text import byte_tokenizer, train_tokenizer
+from gossamer.training.pruning.choice import keep_highest
+
+THINGS = ["film", "song", "book"]
+ROWS = [{"text": " ".join([THINGS[i % 3]] * (1 + i % 4)), "label": THINGS[i % 3]} for i in range(12)]
+READ: dict[str, Any] = {"samples": 12, "batch": 4, "settings": {"threads": 1}}
+
+
+def classifier() -> Model:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(THINGS, family="bert", vocabulary_size=40, max_length=32)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2}
+    sizes |= {"vocab_size": tokenizer.vocabulary_size, "max_position_embeddings": 32}
+    head = SequenceClassification(labels=tuple(THINGS), problem_type="single_label_classification")
+    return Model(get_family("bert").read(sizes, head=head), family="bert", tokenizer=tokenizer).double().eval()
+
+
+def batch(model: Model) -> dict[str, Any]:
+    assert model.tokenizer is not None
+    read = model.tokenizer([row["text"] for row in ROWS])
+    return {**read, "labels": torch.tensor([THINGS.index(row["label"]) for row in ROWS])}
+
+
+MAPS = [f"{part}" for part in ("attention.0.query", "attention.1.output", "feed_forward.0.up", "feed_forward.1.down")]
+
+
+def test_gradient_times_weight_of_the_mean_loss() -> None:
+    model = classifier()
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    new, receipt = gs.prune(model, ROWS, score="gradient", keep=0.4, **READ)
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert all(one.grad is None for one in model.parameters())
+    model(**batch(model)).loss.backward()
+    for name in MAPS:
+        weight = model.get_parameter(f"{name}.weight")
+        score = (weight.detach() * weight.grad).abs()
+        kept = score >= score.flatten().sort(descending=True).values[round(0.4 * score.numel()) - 1]
+        assert torch.equal(new.get_parameter(f"{name}.weight"), weight.where(kept, 0))
+    assert receipt.settings["samples"] == 12
+    for name, one in new.named_parameters():
+        assert one.dim() != 1 or torch.equal(one, before[name]), name
+
+
+@pytest.mark.parametrize("scope", ["row", "layer"])
+def test_wanda_is_the_weight_times_the_norm_of_what_it_reads(scope: str) -> None:
+    """Padding is not read."""
+    model = classifier()
+    new, _ = gs.prune(model, ROWS, score="wanda", keep=0.5, scope=scope, **READ)
+    read: dict[str, Any] = {}
+    given = batch(model)
+    real = given["attention_mask"].bool()
+    assert not real.all()
+    for name in MAPS:
+        model.get_submodule(name).register_forward_pre_hook(lambda _, x, name=name: read.update({name: x[0][real]}))
+    model(**given)
+    for name in MAPS:
+        weight = model.get_parameter(f"{name}.weight").detach()
+        score = weight.abs() * read[name].detach().square().sum(0).sqrt()
+        kept = torch.zeros_like(score)
+        if scope == "row":
+            for i, row in enumerate(score):
+                kept[i, row.argsort(descending=True)[: len(row) // 2]] = 1
+        else:
+            kept.view(-1)[score.flatten().argsort(descending=True)[: score.numel() // 2]] = 1
+        assert torch.equal(new.get_parameter(f"{name}.weight"), weight * kept + 0.0), name
+
+
+@pytest.mark.parametrize("score", ["gradient", "wanda"])
+def test_texts_prune_a_decoder(tmp_path: Path, score: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"text {i} about nothing at all" for i in range(40)))
+    sizes = {"layers": 2, "hidden_size": 16, "heads": 2, "length": 32, "vocabulary_size": 257}
+    model = Model(decoder(**sizes, patterns=[gs.Full(causal=True)]), family="gpt2", tokenizer=byte_tokenizer())
+    read = {**READ, "settings": {"threads": 1, "data.split": "lines"}}
+    new, receipt = gs.prune(model, text, score=score, structure=["heads", "neurons"], keep=0.5, **read)
+    assert receipt.changes == ("2 of 4 heads are left", "64 of 128 neurons are left")
+    assert (new.family, new.architecture) == ("gpt2", model.architecture)
+    assert list(tmp_path.iterdir()) == [text]
+
+
+def test_rows_are_ranked_by_themselves() -> None:
+    scores = [torch.tensor([[1.0, 2.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])]
+    assert keep_highest(scores, 0.5, "row")[0].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0]]
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"samples": 0}, r"^samples is 0; it must be a whole number of rows, 1 or more"),
+    ({"train": None}, r"^score is 'wanda', which rows or texts tell; give some \(train\), or take magnitude or random"),
+    ({"keep": 0.01, "scope": "row"}, r"of the 16 weight units of a row of attention\.0\.query that leaves none"),
+    ({"train": [{"text": "a", "score": 0.5}] * 8, "head": "token-classification"}, r"the head 'token-classification'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG, ids=lambda one: str(one)[:40])
+def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(gs.InputError, match=message):
+        gs.prune(classifier(), **{"train": ROWS, "score": "wanda", **READ, **changes})
