@@ -165,16 +165,25 @@ def test_what_is_left_of_a_part_goes_through_its_second_norm() -> None:
     close(states(smaller), states(model))
 
 
-PADDED = {**OF, "gpt2": OF["gpt2"] | {"n_inner": 20}}
+@pytest.mark.parametrize(
+    ("left", "family"),
+    [
+        *(("some", family) for family in OF),
+        *(("two-heads", family) for family in ("bert", "modernbert")),
+        *(("nothing", family) for family in ("bert", "gpt2", "llama")),
+    ],
+)
+def test_transformers_reads_what_was_padded(left: str, family: str, tmp_path: Path) -> None:
+    """Layers of several widths, one without heads, one without neurons; two heads of each; or nothing at all.
 
-
-@pytest.mark.parametrize("family", PADDED)
-@pytest.mark.parametrize("empty", [False, True])
-def test_transformers_reads_what_was_padded(family: str, empty: bool, tmp_path: Path) -> None:
-    """Layers of several widths, one without heads, one without neurons; or none of them with any."""
+    Two heads of three columns become two of eight, where the format wants heads as wide as the states together.
+    """
     model = drawn(family)
-    every = {i: [0, 1, 2, 3] for i in range(3)}, {i: list(range(12)) for i in range(3)}
-    heads, neurons = every if empty else (same_for_all(family, HEADS), same_for_all(family, NEURONS))
+    heads, neurons = same_for_all(family, HEADS), same_for_all(family, NEURONS)
+    if left != "some":
+        heads = {i: [0, 1] if left == "two-heads" else [0, 1, 2, 3] for i in range(3)}
+    if left == "nothing":
+        neurons = {i: list(range(12)) for i in range(3)}
     masked = zeroed(model, heads, neurons)
     for i in range(len(masked.attention)):
         # Fewer columns in all heads, too.
