@@ -20,6 +20,8 @@ from gossamer.surgery.rebuild import rebuild
 from gossamer.surgery.storages import store
 from gossamer.surgery.students import make_student
 
+SIZE_OF = {"bert": "num_hidden_layers", "gpt2": "n_layer"}
+
 
 @pytest.mark.parametrize("family", OF)
 def test_what_stays_gives_what_it_gave(family: str, tmp_path: Path) -> None:
@@ -56,6 +58,31 @@ def test_layers_that_share_weights_lose_the_same() -> None:
     smaller = remove(model, heads={0: [1], 2: [1]}, layers=[1])
     assert [layer.attention.heads for layer in smaller.architecture.layers] == [3, 3]
     assert len(smaller.attention) == 1
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("heads", [[], [2], [0, 1, 2, 3]], ids=["all-heads", "three-heads", "no-heads"])
+@pytest.mark.parametrize("neurons", [[], [1, 4], range(12)], ids=["all-neurons", "ten-neurons", "no-neurons"])
+def test_every_combination_of_widths_is_saved_and_loaded(
+    family: str, heads: list[int], neurons: list[int], tmp_path: Path
+) -> None:
+    """Of the last layer, after which a file may end."""
+    model = drawn(family, None, torch.float32, **{SIZE_OF[family]: 2})
+    smaller = remove(model, heads={1: heads}, neurons={1: neurons})
+    again = gs.load(gs.save(smaller, tmp_path / "smaller"))
+    assert again.architecture == smaller.architecture
+    close(states(again), states(smaller), 1e-6)
+    assert again.family == (family if not heads and len(neurons) == 0 else "gossamer")
+
+
+def test_a_head_mask_is_as_wide_as_the_widest_layer() -> None:
+    model = drawn("bert")
+    smaller = remove(model, heads={0: [0], 1: [0, 1, 2, 3]})
+    mask = torch.ones(3, 4).double()
+    mask[0, 2] = mask[2, 1] = 0
+    close(
+        states(smaller, head_mask=mask), states(model, head_mask=head_mask(model, {0: [0, 3], 1: [0, 1, 2, 3], 2: [1]}))
+    )
 
 
 def test_nothing_is_removed_where_nothing_is_named() -> None:

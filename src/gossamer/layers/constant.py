@@ -19,7 +19,10 @@ class Constant(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch length hidden"]) -> Float[Tensor, "batch length size"]:
         shape = (*x.shape[:-1], self.size)
-        return x.new_zeros(shape) if self.bias is None else self.bias.expand(shape)
+        if self.bias is None:
+            return x.new_zeros(shape)
+        # A view of a parameter asks for gradients even where nobody computes them.
+        return (self.bias if torch.is_grad_enabled() else self.bias.detach()).expand(shape)
 
     def account(self, x: Float[Tensor, "batch length hidden"], ledger: Ledger) -> Tensor:
         """What `forward` takes: nothing is copied."""
