@@ -15,6 +15,12 @@ recall that it regains beside the original's, its curve over the steps, and the 
 `long`: MiniLM lengthened to 4,096 tokens learns the year of a speech, beside its party, against MiniLM at its own limit
 and as averaged chunks of equal training; told are the years that each is off for speakers that it did not learn from.
 
+`share`: the same teacher in ALBERT's form, all layers alike, attention, feed-forward or none, embeddings 64, 128 and
+384 wide, each healed equally long by the teacher; told are accuracies, and which way each difference goes.
+
+`order`: small ALBERTs and a BERT from scratch on the speeches, equal minutes each, by sentence order, next sentence or
+neither; told is which of the held-out pairs of either kind each of them tells.
+
 Runs lie in --work and go on where they stopped. --only-times measures the latencies of finished runs again.
 """
 
@@ -30,7 +36,9 @@ from typing import Any
 
 import slim_distil
 import slim_long
+import slim_order
 import slim_pairs
+import slim_share
 import slim_vectors
 import torch
 from harness import ROOT, conditions, load, progress, write_json
@@ -41,6 +49,8 @@ PARTS: dict[str, Part] = {
     "vectors": slim_vectors.PART,
     "pairs": slim_pairs.PART,
     "long": slim_long.PART,
+    "share": slim_share.PART,
+    "order": slim_order.PART,
 }
 
 
