@@ -18,6 +18,12 @@ and as averaged chunks of equal training; told are the years that each is off fo
 `trim`: MiniLM's vocabulary is cut to what the speeches have; told are bytes, parameters, that tokens, rows and outputs
 are the same, and what becomes of speakers whose tokens nobody counted.
 
+`share`: the same teacher in ALBERT's form, all layers alike, attention, feed-forward or none, embeddings 64, 128 and
+384 wide, each healed equally long by the teacher; told are accuracies, and which way each difference goes.
+
+`order`: small ALBERTs and a BERT from scratch on the speeches, equal minutes each, by sentence order, next sentence or
+neither; told is which of the held-out pairs of either kind each of them tells.
+
 Runs lie in --work and go on where they stopped. --only-times measures the latencies of finished runs again.
 """
 
@@ -33,7 +39,9 @@ from typing import Any
 
 import slim_distil
 import slim_long
+import slim_order
 import slim_pairs
+import slim_share
 import slim_trim
 import slim_vectors
 import torch
@@ -46,6 +54,8 @@ PARTS: dict[str, Part] = {
     "pairs": slim_pairs.PART,
     "long": slim_long.PART,
     "trim": slim_trim.PART,
+    "share": slim_share.PART,
+    "order": slim_order.PART,
 }
 
 

@@ -62,8 +62,8 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
     """A record a model and seed: accuracy on the tested sentences, and which of them it tells rightly."""
     data = film_reviews(plan.train, plan.test)
     for number in range(seed, seed + plan.seeds):
-        teacher = _teacher(plan, data, work / f"teacher-{number}", number)
-        yield {"name": "teacher", "seed": number, **_judged(teacher, data)}
+        teacher = fine_tuned(plan, data, work / f"teacher-{number}", number)
+        yield {"name": "teacher", "seed": number, **judged(teacher, data)}
         for name, terms in ARMS.items():
             progress(f"student: {name}, seed {number}")
             student = _student(teacher, name, number)
@@ -76,7 +76,7 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
                 student, _ = gs.distill(
                     teacher, data.train, student=student, task=OBJECTIVE, output=folder, settings=settings, **terms
                 )
-            yield {"name": name, "seed": number, **_judged(student, data)}
+            yield {"name": name, "seed": number, **judged(student, data)}
 
 
 def times(plan: Plan, work: Path, seed: int) -> list[dict[str, Any]]:
@@ -116,7 +116,8 @@ def _reading(model: Model, ids: torch.Tensor) -> Any:
     return read
 
 
-def _teacher(plan: Plan, data: Sentences, folder: Path, seed: int) -> Model:
+def fine_tuned(plan: Plan, data: Sentences, folder: Path, seed: int) -> Model:
+    """MiniLM with a head that tells the labels."""
     torch.manual_seed(seed)
     model = gs.load("sample:minilm", head=SequenceClassification(labels=LABELS), dtype="float32")
     progress(f"teacher, seed {seed}")
@@ -147,7 +148,7 @@ def _settings(plan: Plan, seed: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def _judged(model: Model, data: Sentences) -> dict[str, Any]:
+def judged(model: Model, data: Sentences) -> dict[str, Any]:
     """Accuracy, and each tested sentence: 1 told rightly, 0 not."""
     labels = gs.task("classify", copy.deepcopy(model))([row["text"] for row in data.test])
     right = [int(found[0].label == row["label"]) for found, row in zip(labels.labels, data.test, strict=True)]

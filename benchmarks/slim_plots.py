@@ -84,6 +84,36 @@ def trim_plot(results: dict[str, Any], folder: Path) -> None:
     _save(figure, axes, results, folder / "slim-trim.svg")
 
 
+def share_plot(results: dict[str, Any], folder: Path) -> None:
+    """Accuracy of each model, a point a seed, over its parameters."""
+    figure, axes = _axes()
+    names = dict.fromkeys(row["name"] for row in results["rows"])
+    for i, name in enumerate(names):
+        rows = [row for row in results["rows"] if row["name"] == name]
+        values = [row["accuracy"] for row in rows]
+        marker = "osD^v"[i // len(COLOURS)]
+        axes.plot([rows[0]["parameters"] / 1e6] * len(values), values, marker, color=COLOURS[i % 5], label=name)
+    axes.set(xlabel="million parameters", ylabel="accuracy, tested film reviews")
+    axes.set_xlim(left=0)
+    _save(figure, axes, results, folder / "slim-share.svg")
+
+
+def order_plot(results: dict[str, Any], folder: Path) -> None:
+    """Which share of held-out pairs each model tells, of either kind, a point a seed."""
+    figure, axes = _axes()
+    names = list(dict.fromkeys(row["name"] for row in results["rows"]))
+    for kind, colour in (("order", COLOURS[1]), ("next", COLOURS[3])):
+        points = [(names.index(row["name"]), row[kind]["right"]) for row in results["rows"]]
+        shares = [(at, sum(right) / len(right)) for at, right in points]
+        axes.plot(
+            *zip(*shares, strict=True), "o", color=colour, label={"order": "order", "next": "next sentence"}[kind]
+        )
+    axes.axhline(0.5, color="0.7", linewidth=1)
+    axes.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names], fontsize=8)
+    axes.set(ylabel="pairs told rightly, held-out speakers", ylim=(0, 1))
+    _save(figure, axes, results, folder / "slim-order.svg")
+
+
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     return figure, figure.subplots()

@@ -62,12 +62,8 @@ def share(
     allowed = "a mapping of fields of a TrainingConfig, such as {'steps': 100}"
     require(isinstance(settings, Mapping), "settings", settings, allowed)
     compared = read_measure(measure)
-    for_training = {
-        "evaluate": evaluate, "matches": matches, "task": task, "cache": cache, "output": output,
-        "settings": dict(settings) or None,
-    }  # fmt: skip
-    for name, value in for_training.items():
-        require(train is not None or value is None, name, value, "left out without train, for then nothing learns")
+    if train is None:
+        _check_untrained(evaluate=evaluate, matches=matches, task=task, cache=cache, output=output, settings=settings)
     dtype = None if train is None else "float32"
     old = load(model, dtype=dtype) if isinstance(model, str | Path) else check_model(model)
     form = Form(parts=parts, groups=groups, embedding_size=embedding_size, start=start)
@@ -90,6 +86,13 @@ def share(
     )  # fmt: skip
     new.receipt = _with_states(receipt, measured, *compare_states(old, new, _lengths(old), "sharing"))
     return new, new.receipt
+
+
+def _check_untrained(**given: Any) -> None:
+    """InputError for what a training alone would read."""
+    for name, value in given.items():
+        left_out = value is None or (name == "settings" and not value)
+        require(left_out, name, value, "left out without train, for then nothing learns")
 
 
 def _lengths(model: Model) -> tuple[int, ...]:

@@ -174,11 +174,11 @@ class SegmentPairs(Layout):
         document, place = np.full(shape, -1, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
         for row, (first, second, _) in enumerate(drawn):
             at = 0
-            parts = (frame.before, first, frame.between, second, frame.after)
-            for part, kind, segment in zip(parts, frame.types, (0, 0, 0, 1, 1), strict=True):
+            parts: list[_Segment | tuple[int, ...]] = [frame.before, first, frame.between, second, frame.after]
+            for i, part in enumerate(parts):
                 here = slice(at, at + len(part))
                 at = here.stop
-                types[row, here], segments[row, here], real[row, here] = kind, segment, True
+                types[row, here], segments[row, here], real[row, here] = frame.types[i], int(i > 2), True
                 if isinstance(part, _Segment):
                     document[row, here] = self.corpus.numbers[part.slot]
                     place[row, here] = np.arange(part.begin, part.end)
@@ -210,7 +210,7 @@ class SegmentPairs(Layout):
         other = int(others[nth + (nth >= np.searchsorted(others, slot))])
         cuts = self._sentences[other]
         begin = int(random.choice(np.append(0, cuts[:-1])))
-        end = int(cuts[min(np.searchsorted(cuts, begin + size), len(cuts) - 1)])
+        end = int(cuts[min(int(np.searchsorted(cuts, begin + size)), len(cuts) - 1)])
         return _Segment(other, begin, min(end, begin + 2 * self.room))
 
 

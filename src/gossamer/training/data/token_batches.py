@@ -331,7 +331,7 @@ class Batches:
             batch["attention_mask"] = rows.real.astype(np.int64)
         return {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in batch.items()}
 
-    def _evaluate(self, file: TokenFile, layout: Line | Windows) -> Iterator[dict[str, Tensor]]:
+    def _evaluate(self, file: TokenFile, layout: Line | Windows | SegmentPairs) -> Iterator[dict[str, Tensor]]:
         for start in range(0, layout.count, self.batch):
             rows = np.arange(start, min(start + self.batch, layout.count))
             filled = np.arange(start, start + -(-len(rows) // self.world) * self.world)

@@ -58,8 +58,7 @@ class SegmentPairsObjective(MaskingObjective):
         return pair_frame_of(tokenizer, self.second, self.shorter)
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
-        loss: Tensor = _read(model, batch).loss
-        return loss
+        return cast(Tensor, _read(model, batch).loss)
 
     def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
         """The loss; of the tokens taken out how many, their loss and how many are told, and the same of pairs."""
