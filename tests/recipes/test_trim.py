@@ -12,8 +12,8 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.layers import LowRank
 from gossamer.models import Model, SentenceEmbedding
-from gossamer.recipes.storages import store
 from gossamer.recipes.vocabulary.tables import vocabulary_axes
+from gossamer.surgery.storages import store
 from gossamer.text import InputStream, byte_tokenizer
 
 
