@@ -21,7 +21,7 @@ from gossamer.training.optimization.adapters import AdapterSettings
 
 __all__ = ["DecoderSettings", "ModelSettings", "SparseTransformerSettings", "read_pattern", "with_recompute"]
 
-_WAYS = ("checkpoint", "architecture", "config", "decoder", "sparse_transformer", "student")
+_WAYS = ("checkpoint", "architecture", "decoder", "sparse_transformer", "config", "student")
 _NAMING = ("model_type", "architectures")
 """What a config.json says beside the fields of a family."""
 _SHORT = re.compile(r"\s*([a-z]+)\s*(?:\(\s*(\d+(?:\s*,\s*\d+)*)\s*\))?\s*")
