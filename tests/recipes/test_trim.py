@@ -212,6 +212,6 @@ def test_what_cannot_be_is_refused_in_a_line(tmp_path: Path) -> None:
     short = Model(model.architecture, tokenizer=byte_tokenizer())
     with pytest.raises(InputError, match="nothing to trim"):
         gs.trim(short, ["a text"])
-    few = tiny("bert", vocab_size=600)
+    few = tiny("bert", vocab_size=600, pad_token_id=0)
     with pytest.raises(InputError, match=r"the tokenizer has ids up to .*, the model's word table 600 rows"):
         gs.trim(few, ["a text"])

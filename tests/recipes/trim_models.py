@@ -11,6 +11,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from gossamer.families import get_family
 from gossamer.models import Model
 from gossamer.text import Tokenizer, speeches, train_tokenizer
+from gossamer.text.trimming.trimmable import _renumber
 
 WORDS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 OTHER_WORDS = {
@@ -39,7 +40,21 @@ def trained(family: str) -> Tokenizer:
     family = TOKENIZERS.get(family, family)
     if family == "llama":
         return _like_llama(lines)
-    return train_tokenizer(lines, family=family, vocabulary_size=900, max_length=LENGTH)
+    tokenizer = train_tokenizer(lines, family=family, vocabulary_size=900, max_length=LENGTH)
+    return _with_special_last(tokenizer) if family in ("bert", "gpt2") else tokenizer
+
+
+def _with_special_last(tokenizer: Tokenizer) -> Tokenizer:
+    """As GPT-2's is published; those that are trained here have special tokens first, whose ids trimming leaves."""
+    data = json.loads(tokenizer._backend.to_str())
+    special = [token["content"] for token in data["added_tokens"]]
+    old = data["model"]["vocab"]
+    new = {token: i for i, token in enumerate([*(one for one in old if one not in special), *special])}
+    changed = {old[token]: number for token, number in new.items()}
+    data["model"]["vocab"] = new
+    data["added_tokens"] = [{**token, "id": new[token["content"]]} for token in data["added_tokens"]]
+    data["post_processor"] = _renumber(data["post_processor"], changed.__getitem__)
+    return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(data)), tokenizer._settings)
 
 
 def tiny(family: str, head: str | None = None, *, tied: bool = True, filling: int = 0, **more: Any) -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
-from gossamer.recipes.vocabulary.corpora import CountedTexts
+from gossamer.recipes.vocabulary.corpora import CountedTexts, count_tokens
 from gossamer.recipes.vocabulary.tables import vocabulary_axes
-from gossamer.text import Tokenizer
+from gossamer.text import Document, Tokenizer
 
 __all__ = ["compare_models", "compare_texts"]
 
@@ -45,8 +45,9 @@ def compare_models(old: Model, new: Model, old_ids: Sequence[int], counted: Coun
     return measured
 
 
-def compare_texts(old: CountedTexts, new: CountedTexts, before: Tokenizer, after: Tokenizer) -> dict[str, float]:
+def compare_texts(documents: Iterable[Document], before: Tokenizer, after: Tokenizer) -> dict[str, float]:
     """What other texts become: the share of their tokens that stay, and how many tokens they are, unknown ones too."""
+    old, new = count_tokens("evaluate", documents, before, after)
     names = before.tokens(np.flatnonzero(old.counts).tolist())
     seen = old.counts[old.counts > 0]
     kept = np.array([after.token_id(name) is not None for name in names])

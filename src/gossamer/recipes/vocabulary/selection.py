@@ -13,7 +13,7 @@ from gossamer.checks import is_whole, require, require_whole
 from gossamer.errors import InputError, quote
 from gossamer.text.trimming import TrimmableTokenizer
 
-__all__ = ["Characters", "Choice", "Chosen"]
+__all__ = ["Certain", "Characters", "Choice"]
 
 Characters = Literal["all", "seen"]
 
@@ -37,21 +37,26 @@ class Choice:
         listed = isinstance(self.keep, Collection) and not isinstance(self.keep, str | bytes)
         require(listed, "keep", self.keep, "a list of tokens or of ids")
 
-    def choose(
-        self, tokenizer: TrimmableTokenizer, counts: np.ndarray, named: Collection[int], more_rows: int
-    ) -> Chosen:
-        """The ids that stay; `named` are those that must for the model's sake, `more_rows` follow them in its tables.
+    def certain(self, tokenizer: TrimmableTokenizer, named: Collection[int]) -> Certain:
+        """The ids that stay whatever the texts have; `named` are those that must for the model's sake.
 
-        Raises InputError for names of tokens that there are not, and for sizes that are too small or cannot be filled.
+        Raises InputError for names of tokens that there are not, and for a size that is too small for them.
         """
         pinned = tokenizer.pinned | set(named)
         by_name = {_id_of(tokenizer, one) for one in self.keep}
         spelling = tokenizer.characters if self.characters == "all" else set()
-        kept = tokenizer.with_needed(pinned) | self._with_needed(tokenizer, by_name | spelling, set())
-        self._check_size(len(kept), len(spelling))
+        ids = tokenizer.with_needed(pinned) | self._with_needed(tokenizer, by_name | spelling, set())
+        self._check_size(len(ids), len(spelling))
+        return Certain(ids=ids, pinned=pinned, by_name=by_name)
+
+    def choose(self, tokenizer: TrimmableTokenizer, certain: Certain, counts: np.ndarray, more_rows: int) -> set[int]:
+        """The ids that stay; `more_rows` follow them in the model's tables.
+
+        Raises InputError where there are not enough tokens to fill tables up.
+        """
         order = np.argsort(-counts, kind="stable").tolist()
         seen = [number for number in order if counts[number] >= self.at_least]
-        kept = self._fill(tokenizer, kept, seen, math.inf if self.size is None else self.size)
+        kept = self._fill(tokenizer, certain.ids, seen, math.inf if self.size is None else self.size)
         rows = math.ceil((len(kept) + more_rows) / self.multiple_of) * self.multiple_of
         known = set(tokenizer.ids.values())
         full = self._fill(tokenizer, kept, [number for number in order if number in known], rows - more_rows)
@@ -60,7 +65,7 @@ class Choice:
                 f"multiple_of is {self.multiple_of}; the {len(kept) + more_rows:,} rows that stay can't be filled up "
                 f"to {rows:,}, since the tokenizer has {len(known):,} tokens: give a smaller one"
             )
-        return Chosen(ids=full, pinned=pinned, by_name=by_name, characters=tokenizer.characters & full)
+        return full
 
     def _fill(self, tokenizer: TrimmableTokenizer, kept: set[int], order: list[int], most: float) -> set[int]:
         """`kept` and of `order` what fits into `most` with all that it needs, the first first."""
@@ -88,13 +93,12 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """The ids that stay, and which of them do so whatever the texts are."""
+class Certain:
+    """The ids that stay whatever the texts have, with all that they need: those that must, and those asked for."""
 
     ids: set[int]
     pinned: set[int]
     by_name: set[int]
-    characters: set[int]
 
 
 def _id_of(tokenizer: TrimmableTokenizer, token: object) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from gossamer.errors import InputError, plural
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
-from gossamer.recipes.vocabulary.corpora import CountedTexts, Texts, TextsReader, count_tokens
+from gossamer.recipes.vocabulary.corpora import Texts, TextsReader, count_tokens
 from gossamer.recipes.vocabulary.measured import compare_models, compare_texts
 from gossamer.recipes.vocabulary.named_ids import named_ids
-from gossamer.recipes.vocabulary.selection import Characters, Choice, Chosen
+from gossamer.recipes.vocabulary.selection import Certain, Characters, Choice
 from gossamer.recipes.vocabulary.tables import with_rows
+from gossamer.text import Document
 from gossamer.text.trimming import TrimmableTokenizer, Trimmed
 
 __all__ = ["trim"]
@@ -45,50 +46,51 @@ def trim(
     such. With a token of byte-pair encoding the merges that lead to it stay. Ids in config.json and
     generation_config.json become the new ones.
 
-    The texts are read once, a piece at a time. No weight is trained, and the given model is left as it was.
+    Texts are read once, a piece at a time. No weight is trained, and the given model is left as it was.
 
     Args:
         model: one with a tokenizer, or what `gossamer.load` takes.
-        texts: a file of any format that is read, several (`pathlib.Path`), "speeches", or a sequence of strings, each
-            a text.
+        texts: a file of any format that is read, several (`pathlib.Path`), "speeches", or a sequence of texts.
         evaluate: texts like those, held aside: what they become is told.
         at_least: how often the texts have a token that stays.
         size: the most frequent tokens stay, so many with all that stay anyway.
         keep: further tokens that stay, as the vocabulary writes them, or ids.
-        characters: "all" single characters stay, or those that are "seen" in the tokens that stay: then texts of other
-            ones have more unknown tokens.
+        characters: "all" single characters stay, or those "seen" in the tokens that stay: others become unknown.
         multiple_of: the number of rows, which the next most frequent tokens fill up.
-        field, format: of files, as `gossamer.text.read_documents` takes them.
-        told: is called with the number of bytes of files whenever some were read.
-        remark: is told what should be known of a file, such as that it is a pipe.
+        field, format, told, remark: of files, as `gossamer.text.read_documents` takes them.
 
     Raises:
-        InputError: texts without tokens, a model without a tokenizer or with one that cannot be trimmed (bytes, other
-            kinds than WordPiece, BPE and Unigram), tokens that are not there, a size that is too small.
+        InputError: texts without tokens, no tokenizer or one that cannot be trimmed (bytes, other kinds than WordPiece,
+            BPE and Unigram), tokens that are not there, a size that is too small.
     """
     choice = Choice(at_least=at_least, size=size, keep=keep, characters=characters, multiple_of=multiple_of)
     reader = TextsReader(field=field, format=format, told=told, remark=remark)
     documents = reader.documents("texts", texts)
     held_out = None if evaluate is None else reader.documents("evaluate", evaluate)
     old = load(model) if isinstance(model, str | Path) else check_model(model)
-    tokenizer = _open(old)
+    return _trim(old, choice, documents, held_out)
+
+
+def _trim(
+    old: Model, choice: Choice, documents: Iterable[Document], held_out: Iterable[Document] | None
+) -> tuple[Model, Receipt]:
+    tokenizer, named = _open(old), named_ids(old) | _prompt_ids(old)
+    known = set(tokenizer.ids.values())
+    certain = choice.certain(tokenizer, named & known)
     (counted,) = count_tokens("texts", documents, old.tokenizer)
-    chosen, trimmed = _trimmed(old, tokenizer, choice, counted)
-    new = with_rows(old, trimmed.tokenizer, trimmed.old_ids)
-    measured = compare_models(old, new, trimmed.old_ids, counted)
+    nameless = sorted(named - known)
+    ids = choice.choose(tokenizer, certain, counted.counts, len(nameless))
+    trimmed = tokenizer.trimmed(ids)
+    old_ids = [*trimmed.old_ids, *nameless]  # rows without a token that the settings name stay behind all others
+    new = with_rows(old, trimmed.tokenizer, old_ids)
+    measured = compare_models(old, new, old_ids, counted)
     if held_out is not None:
-        both = count_tokens("evaluate", held_out, old.tokenizer, new.tokenizer)
-        measured |= compare_texts(both[0], both[1], old.tokenizer, new.tokenizer)
+        measured |= compare_texts(held_out, old.tokenizer, new.tokenizer)
     new.receipt = Receipt(
-        recipe="trim",
-        source=old.source,
-        settings=_settings(choice),
-        before=_described(old),
-        after=_described(new),
-        changes=_changes(tokenizer, chosen, trimmed),
-        measured=measured,
+        recipe="trim", source=old.source, settings=_settings(choice), before=_described(old), after=_described(new),
+        changes=_changes(tokenizer, certain, trimmed), measured=measured,
         conditions=conditions(new) | {"texts": counted.describe()},
-    )
+    )  # fmt: skip
     return new, new.receipt
 
 
@@ -106,17 +108,6 @@ def _open(model: Model) -> TrimmableTokenizer:
             "belongs to these weights"
         )
     return tokenizer
-
-
-def _trimmed(
-    model: Model, tokenizer: TrimmableTokenizer, choice: Choice, counted: CountedTexts
-) -> tuple[Chosen, Trimmed]:
-    """What stays; behind the tokens such rows as have none, but are named by the model's settings."""
-    named, known = named_ids(model) | _prompt_ids(model), set(tokenizer.ids.values())
-    nameless = sorted(named - known)
-    chosen = choice.choose(tokenizer, counted.counts, named & known, len(nameless))
-    trimmed = tokenizer.trimmed(chosen.ids)
-    return chosen, Trimmed(tokenizer=trimmed.tokenizer, old_ids=[*trimmed.old_ids, *nameless])
 
 
 def _prompt_ids(model: Model) -> set[int]:
@@ -139,13 +130,15 @@ def _described(model: Model) -> dict[str, Any]:
     return describe(model) | {"vocabulary": model.architecture.embeddings.vocabulary_size}
 
 
-def _changes(tokenizer: TrimmableTokenizer, chosen: Chosen, trimmed: Trimmed) -> tuple[str, ...]:
-    before, after = len(tokenizer.ids), len(chosen.ids)
-    sure = f"{plural(len(chosen.pinned), 'token')} that every text may need"
-    sure += f", {plural(len(chosen.characters), 'single character')}" if chosen.characters else ""
-    sure += f", {len(chosen.by_name)} by name" if chosen.by_name else ""
+def _changes(tokenizer: TrimmableTokenizer, certain: Certain, trimmed: Trimmed) -> tuple[str, ...]:
+    kept = set(trimmed.old_ids)
+    characters = tokenizer.characters & kept
+    sure = f"{plural(len(certain.pinned), 'token')} that every text may need"
+    sure += f", {plural(len(characters), 'single character')}" if characters else ""
+    sure += f", {len(certain.by_name)} by name" if certain.by_name else ""
     changes = [
-        f"vocabulary ({tokenizer.kind}): {before:,} tokens became {after:,}, in their old order; among them {sure}"
+        f"vocabulary ({tokenizer.kind}): {len(tokenizer.ids):,} tokens became {len(kept):,}, in their old order; among "
+        f"them {sure}"
     ]
     if tokenizer.merges is not None:
         left = TrimmableTokenizer(trimmed.tokenizer).merges
