@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
-    from gossamer.recipes import distill, finetune, lengthen, prune  # type: ignore[no-redef]
+    from gossamer.recipes import compact, distill, finetune, lengthen, prune  # type: ignore[no-redef]
     from gossamer.recipes.receipts.comparison import compare
     from gossamer.tasks import task
     from gossamer.training.loop import train
@@ -30,6 +30,7 @@ __all__ = [
     "Window",
     "__version__",
     "attend",
+    "compact",
     "compare",
     "distill",
     "explain",
@@ -57,6 +58,7 @@ _HOMES = {
     "Strided": "gossamer.patterns",
     "Window": "gossamer.patterns",
     "attend": "gossamer.kernels",
+    "compact": "gossamer.recipes",
     "compare": "gossamer.recipes.receipts.comparison",
     "distill": "gossamer.recipes",
     "explain": "gossamer.kernels",

@@ -16,7 +16,7 @@ from gossamer.models import Model
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Fixed, Window
 
-OLD = [Path(__file__).parent / f"format-{number}" for number in range(4)]
+OLD = [Path(__file__).parent / f"format-{number}" for number in range(5)]
 """Models that were saved when the format had this number (0: none yet), each with what it gave."""
 
 
@@ -37,7 +37,7 @@ def saved(tmp_path: Path) -> Path:
 
 def test_the_number_is_written_and_read(saved: Path) -> None:
     written = json.loads((saved / "config.json").read_text())
-    assert written["format"] == FORMAT == 3
+    assert written["format"] == FORMAT == 4
     model = gs.load(saved)
     assert "format" not in model.extra_config
     assert json.loads((gs.save(model, saved.parent / "again") / "config.json").read_text()) == written
@@ -56,9 +56,9 @@ def test_what_each_version_wrote_is_read(number: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (4, "format is 4; this version of Gossamer reads formats up to 3: update it"),
-        (10**400, "reads formats up to 3"),
-        (-1, "format is -1; it must be a whole number, 0 to 3"),
+        (5, "format is 5; this version of Gossamer reads formats up to 4: update it"),
+        (10**400, "reads formats up to 4"),
+        (-1, "format is -1; it must be a whole number, 0 to 4"),
         ("1", "format is '1'; it must be a whole number"),
         (True, "format is true; it must be a whole number"),
         (None, "format is null; it must be a whole number"),
@@ -78,8 +78,8 @@ def test_upgrades_run_from_the_file_s_number_on(saved: Path, monkeypatch: pytest
         return {**fields, "architecture": fields["model"]}
 
     written = json.loads((saved / "config.json").read_text())
-    (saved / "config.json").write_text(json.dumps({**written, "format": 3, "model": written.pop("architecture")}))
-    monkeypatch.setattr(form, "FORMAT", 4)
+    (saved / "config.json").write_text(json.dumps({**written, "format": FORMAT, "model": written.pop("architecture")}))
+    monkeypatch.setattr(form, "FORMAT", FORMAT + 1)
     monkeypatch.setattr(form, "_UPGRADES", (*form._UPGRADES, renamed))
     monkeypatch.setattr(form, "_KEYS", (*form._KEYS, {"nothing": "as before"}))
     assert len(gs.load(saved).architecture.layers) == 2

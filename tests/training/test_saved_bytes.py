@@ -155,6 +155,16 @@ def test_switched_heads(autocast: str | None) -> None:
 
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("norm_place", ["post", "pre", "both"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_parts_without_heads_or_neurons(dropout: float, norm_place: str, autocast: str | None) -> None:
+    case = Case(pattern="around", norm_place=norm_place, dropout=dropout, autocast=autocast)
+    check(with_attention(case.architecture, heads=0), case)
+    check(with_feed_forward(case.architecture, width=0), case)
+    check(with_feed_forward(with_attention(case.architecture, heads=0, output_bias=False), width=0, bias=False), case)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
 @pytest.mark.parametrize("recompute", ["attention", "feed_forward", "both"])
 @pytest.mark.parametrize("pattern", ["window", "around"])
 def test_what_is_computed_again(pattern: str, recompute: str, autocast: str | None) -> None:

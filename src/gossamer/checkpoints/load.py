@@ -22,8 +22,10 @@ HEADS = ("none", *Head.kinds)
 """Heads that go by a name."""
 _LEAST_FILLED, _MOST_FILLING = 0.9, 128
 _EVERY_LAYER = (
-    *(("attention", part) for part in ("query", "key", "value", "output", "norm")),
-    *(("feed_forward", part) for part in ("up", "down", "norm")),
+    *(f"attention.{{}}.{part}.weight" for part in ("query", "key", "value", "output", "norm")),
+    *(f"feed_forward.{{}}.{part}.weight" for part in ("up", "down", "norm")),
+    # Of layers without heads or neurons.
+    *("attention.{}.output.bias", "feed_forward.{}.down.bias"),
 )
 
 
@@ -169,7 +171,7 @@ def _convert(what: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def _check_layers(checkpoint: Checkpoint) -> None:
     """Refuse a file that has some layers and nothing of the last, before a thousand of them are built in vain."""
     count = 1 + max(layer.attention.weights for layer in checkpoint.architecture.layers)
-    sets = [[f"{module}.{i}.{part}.weight" for module, part in _EVERY_LAYER] for i in range(count)]
+    sets = [[name.format(i) for name in _EVERY_LAYER] for i in range(count)]
     candidates = checkpoint.candidates(name for names in sets for name in names)
     there = [i for i, names in enumerate(sets) if any(checkpoint.holds(candidates[name]) for name in names)]
     if there and there[-1] + 1 < count:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gossamer import __version__
 from gossamer.checkpoints.card import CARD, model_card
+from gossamer.checkpoints.compressed import compress
 from gossamer.checkpoints.files import GENERATION, reason
 from gossamer.checkpoints.replace import replacing
 from gossamer.checkpoints.seal import SEAL, is_as_sealed, seal
@@ -53,11 +54,11 @@ def save(model: Model, directory: str | Path, family: str | None = None) -> Path
     """Write a model as a directory that `load` and, in a public format, `transformers` read; returns the directory.
 
     family: "bert", "longformer", "gossamer" ...; unless given the model's own format if that can hold it, else another
-    public one, else "gossamer". A model directory that is there is replaced in one step. Files in it that are no part
-    of a model are kept; so are the vocabulary's own files, where they are those of this model's tokenizer, and a
-    README.md that is not as Gossamer wrote it, which is told (a `gossamer.errors.Remark`). Raises InputError for a
-    family that cannot hold the model (naming what differs) and for a directory that holds something else,
-    GossamerError where writing fails; then the old model is there, untouched.
+    public one, else "gossamer", where weights that are mostly 0 are written compressed. A model directory that is there
+    is replaced in one step. Files in it that are no part of a model are kept; so are the vocabulary's own files, where
+    they are those of this model's tokenizer, and a README.md that is not as Gossamer wrote it, which is told (a
+    `gossamer.errors.Remark`). Raises InputError for a family that cannot hold the model (naming what differs) and for a
+    directory that holds something else, GossamerError where writing fails; then the old model is there, untouched.
     """
     check_model(model)
     form = _family(model, family)
@@ -160,7 +161,9 @@ def _write(model: Model, family: Family, new: Path) -> None:
     sentence = head if family.public and isinstance(head, SentenceEmbedding) else None
     tensors = _tensors(model, family)
     of_vectors = {name: tensors.pop(name) for name in list(tensors) if sentence and name.startswith("head.")}
-    save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
+    # No other tool could read those.
+    tensors, compressed = (tensors, {}) if family.public else compress(tensors)
+    save_file(tensors, new / "model.safetensors", metadata={"format": "pt", **compressed})
     config = json.dumps(_config(model, family), indent=2, sort_keys=True, allow_nan=False)
     (new / "config.json").write_text(config + "\n", encoding="utf-8")
     shutil.copymode(new / "config.json", new / "model.safetensors")  # which safetensors leaves to its owner alone

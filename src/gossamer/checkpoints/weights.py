@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gossamer.checkpoints.archive import check_archive
+from gossamer.checkpoints.compressed import NONZERO, PLACES, expand, read_shapes
 from gossamer.checkpoints.files import check_inside, is_there, list_some, read_json, reason
 from gossamer.errors import InputError, quote
 from gossamer.regular_files import check_regular
@@ -43,7 +44,7 @@ class WeightFile(ABC):
 
 
 class SafetensorsFile(WeightFile):
-    """A .safetensors file."""
+    """A .safetensors file; matrices that it holds compressed are told and read as they are."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -52,6 +53,10 @@ class SafetensorsFile(WeightFile):
             self._shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, OverflowError) as problem:
             raise InputError(f"{path}: not a whole safetensors file ({reason(problem)}); {_AGAIN}") from None
+        self._compressed = read_shapes(path, self._file.metadata() or {}, self._shapes)
+        for name, shape in self._compressed.items():
+            del self._shapes[name + NONZERO], self._shapes[name + PLACES]
+            self._shapes[name] = shape
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -60,7 +65,10 @@ class SafetensorsFile(WeightFile):
     def read(self, name: str) -> Tensor:
         try:
             # The file is mapped; a copy of our own survives whatever happens to the file later.
-            return self._file.get_tensor(name).clone()
+            if name not in self._compressed:
+                return self._file.get_tensor(name).clone()
+            nonzero, places = (self._file.get_tensor(name + ending) for ending in (NONZERO, PLACES))
+            return expand(nonzero, places, self._compressed[name])
         except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as problem:
             raise InputError(f"{self.path}: tensor {name!r} cannot be read ({reason(problem)}); {_AGAIN}") from None
 

@@ -91,7 +91,7 @@ def _read(
 
 def _check_head(model: Any, layer: int, head: int | None) -> None:
     heads = model.architecture.layers[layer].attention.heads
-    if head is not None and not 0 <= head < heads:
+    if head is not None and heads and not 0 <= head < heads:
         raise InputError(f"--head is {head}; the layer has {heads}, numbered from 0 to {heads - 1}")
 
 

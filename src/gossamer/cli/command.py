@@ -33,6 +33,7 @@ VERBS = {
     "summary": "What a model is made of, weighs, and costs at any length.",
     "compare": "Models side by side: size, FLOPs, time, memory.",
     "lengthen": "Make a pretrained encoder read longer texts.",
+    "compact": "Remove what is zero from a model: heads, neurons, layers.",
     "embed": "Turn texts of any length into vectors.",
     "fill-mask": "The likeliest tokens under the masks of texts of any length.",
     "classify": "Label texts, or pairs of texts, of any length.",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.text import Text
 from typer import BadParameter, Option
 
 from gossamer.cli.options import AsJson, ModelName
-from gossamer.cli.output import check_directory, note, print_json, show, working
+from gossamer.cli.output import working
+from gossamer.cli.results import check_out, save_result
 from gossamer.errors import InputError, quote
 
 __all__ = ["lengthen"]
@@ -39,9 +39,9 @@ def lengthen(
     windows = _windows(window)
     if to < 1:
         raise InputError(f"--to is {to}; it must be a whole number of tokens, such as 4096")
-    _check_out(model, out)
+    check_out(model, out, "lengthened")
     with working("reading the model"):
-        from gossamer.checkpoints import load, save
+        from gossamer.checkpoints import load
         from gossamer.recipes import lengthen as make_longer
         from gossamer.recipes.lengthen import check_windows
 
@@ -49,15 +49,7 @@ def lengthen(
         old = load(model)
     with working("making it longer"):
         new, receipt = make_longer(old, to=to, window=windows, global_tokens=global_tokens, force=force)  # type: ignore[arg-type]
-    replaced = (out / "config.json").exists()
-    with working(f"saving it in {out}"):
-        save(new, out)
-    if replaced:
-        note(f"{out}: the model that was there was replaced")
-    if as_json:
-        print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
-    else:
-        show(Text.assemble(f"{receipt}\nsaved in ", (str(out), "bold"), no_wrap=True, overflow="ignore"))
+    save_result(new, receipt, out, as_json=as_json)
 
 
 def _windows(window: str) -> int | list[int]:
@@ -68,11 +60,3 @@ def _windows(window: str) -> int | list[int]:
             f"{quote(window)} is not a number such as 512, or one for each layer", param_hint="'--window'"
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _check_out(model: str, out: Path) -> None:
-    if out.is_dir() and Path(model).is_dir() and out.samefile(model):
-        raise InputError(f"{out}: is the model to be lengthened; name another directory, so that both are there")
-    check_directory(out)
-    if (out / "config.json").exists() and not (out / "gossamer.json").exists():
-        raise InputError(f"{out}: holds a model that Gossamer did not write; name another directory")

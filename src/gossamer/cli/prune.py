@@ -13,9 +13,10 @@ from typer import BadParameter, Option
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.columns import Columns, read_columns
 from gossamer.cli.options import AsJson, ModelName, OptionGroup, grouped, held_out
-from gossamer.cli.output import check_directory, note, print_json, show, working
+from gossamer.cli.output import note, print_json, show, working
+from gossamer.cli.results import check_out, save_result
 from gossamer.cli.runs import Resume, ResumeOption, stoppable
-from gossamer.errors import InputError, quote
+from gossamer.errors import quote
 from gossamer.training.launched import is_first_process
 
 __all__ = ["prune"]
@@ -94,25 +95,20 @@ def prune(
     as many bytes as before, until it is removed. A training goes on exactly where it was stopped.
     """
     sizes, learnt = _sizes(block), lesson.arguments(out)
-    _check_other(model, out)
-    check_directory(out)
+    check_out(model, out, "pruned")
     with working("reading the model"):
-        from gossamer.checkpoints import save
         from gossamer.recipes import prune as make_sparse
     with stoppable(str(out), as_json):
         new, receipt = make_sparse(
             model, score=score, structure=structure.split(","), keep=keep, scope=scope.value, block=sizes, seed=seed,
             **learnt,
         )  # fmt: skip
-    is_training = bool(learnt) and "samples" not in receipt.settings
-    saved = out / "last" if is_training else out
-    if not is_training:
-        with working(f"saving it in {out}"):
-            save(new, out)
-    if as_json and is_first_process():
+    if not learnt or "samples" in receipt.settings:
+        save_result(new, receipt, out, as_json=as_json)
+    elif as_json and is_first_process():
         print_json({"out": str(out), "family": new.family, "receipt": receipt.to_dict()})
     elif is_first_process():
-        show(Text.assemble(f"{receipt}\nsaved in ", (str(saved), "bold"), no_wrap=True, overflow="ignore"))
+        show(Text.assemble(f"{receipt}\nsaved in ", (str(out / "last"), "bold"), no_wrap=True, overflow="ignore"))
 
 
 def _sizes(block: str) -> tuple[int, ...]:
@@ -120,8 +116,3 @@ def _sizes(block: str) -> tuple[int, ...]:
         return tuple(int(size) for size in block.split(","))
     except ValueError:
         raise BadParameter(f"{quote(block)} is not rows and columns such as 32,32", param_hint="'--block'") from None
-
-
-def _check_other(model: str, out: Path) -> None:
-    if out.is_dir() and Path(model).is_dir() and out.samefile(model):
-        raise InputError(f"{out}: is the model to be pruned; name another directory, so that both are there")

@@ -80,6 +80,8 @@ class CapturedAttention:
         self._learns = learns
         self._architecture, self._tokenizer = model.architecture, model.tokenizer
         count = len(self._architecture.layers)
+        # Layers without heads attend to nothing.
+        self._attending = [i for i, one in enumerate(self._architecture.layers) if one.attention.heads]
         self._wanted = set(range(count) if layers is None else map(self._number, layers))
         self._kept: dict[int, _Layer] = {}
         self._tokens: TokenInfo | None = None
@@ -176,7 +178,7 @@ class CapturedAttention:
             self._tokens, self._next = tokens, 0
             self._kept.clear()
         self._next += not flagged
-        layer = self._next - 1
+        layer = self._attending[self._next - 1]
         return partial(self._keep, layer, tokens, flagged) if layer in self._wanted else attend
 
     def _keep(
@@ -215,6 +217,8 @@ class CapturedAttention:
 
     def _layer(self, layer: int) -> _Layer:
         number = self._number(layer)
+        if not self._architecture.layers[number].attention.heads:
+            raise InputError(f"layer {number} has no heads, so its tokens attend to nothing; name another")
         if number not in self._kept:
             kept = ", ".join(map(str, self._kept)) or "none: the model has read nothing since, or ran compiled"
             raise InputError(f"layer {number} was not captured (captured: {kept}); name it in layers")

@@ -11,7 +11,7 @@ from torch import nn
 
 from gossamer.errors import plural
 from gossamer.inspect.cost import Cost, PartCost
-from gossamer.layers import FeedForwardNetwork, LayerNorm, Linear, RMSNorm, SelfAttention, Storage
+from gossamer.layers import Constant, FeedForwardNetwork, LayerNorm, Linear, RMSNorm, SelfAttention, Storage
 from gossamer.models.account import model_without_memory
 from gossamer.models.architecture import Architecture, Layer, Positions
 from gossamer.models.model import Model
@@ -89,9 +89,9 @@ def _norm(norm: LayerNorm | RMSNorm, place: str = "") -> Node:
 
 
 def _norms(built: SelfAttention | FeedForwardNetwork, place: NormPlace) -> list[Node]:
-    """Those of one part."""
-    norms = (norm for norm in (built.norm, built.output_norm) if norm is not None)
-    return [_norm(norm, said) for norm, said in zip(norms, _NORM_PLACES[place], strict=True)]
+    """Those of one part, which has none of what it reads where it reads nothing."""
+    norms = zip((built.norm, built.output_norm), _NORM_PLACES[place], strict=False)
+    return [_norm(norm, said) for norm, said in norms if norm is not None]
 
 
 def _layers(model: Model) -> Iterator[Node]:
@@ -171,6 +171,8 @@ def _scaled(node: Node, times: int) -> Node:
 
 def _attention(model: Model, layer: Layer) -> Node:
     built, settings = _modules(model, layer)[0], layer.attention
+    if not settings.heads:
+        return _parent("attention", "no heads", _constant("output", built.output, built, layer.norm_places[0]))
     of_globals = (built.query_global, built.key_global, built.value_global) if built.global_projections else ()
     norms = (("query", built.query_norm), ("key", built.key_norm))
     children = [
@@ -191,6 +193,13 @@ def _attention(model: Model, layer: Layer) -> Node:
     ]
     shared = f", {plural(settings.key_heads, 'key head')}" if settings.key_heads else ""
     return _parent("attention", f"{plural(settings.heads, 'head')} × {settings.head_size}{shared}", children)
+
+
+def _constant(
+    name: str, last: Linear | Constant, built: SelfAttention | FeedForwardNetwork, place: NormPlace
+) -> list[Node]:
+    """What is left of a part without heads or neurons."""
+    return [*([] if last.bias is None else [_node(name, last.describe(), last)]), *_norms(built, place)]
 
 
 def _projections(query: Linear, key: Linear, value: Linear) -> list[Node]:
@@ -218,6 +227,8 @@ def _pattern(pattern: Pattern) -> Node:
 
 def _feed_forward(model: Model, layer: Layer) -> Node:
     built, settings = _modules(model, layer)[1], layer.feed_forward
+    if not settings.width:
+        return _parent("feed-forward", "no neurons", _constant("down", built.down, built, layer.norm_places[1]))
     after = ", times the gate" if built.gate else f", {settings.activation}"
     children = [
         *([_node("gate", f"{built.gate.describe()}, {settings.activation}", built.gate)] if built.gate else []),

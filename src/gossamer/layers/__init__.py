@@ -1,6 +1,7 @@
 """The bricks of a model: embeddings, attention that has a pattern, feed-forward."""
 
 from gossamer.layers.attention import KeyValueCache, SelfAttention, TokenInfo
+from gossamer.layers.constant import Constant
 from gossamer.layers.cross_attention import CrossAttention, CrossKeyValueCache, OtherStates
 from gossamer.layers.distance import DistanceWeights
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
@@ -14,6 +15,7 @@ from gossamer.layers.storages import DENSE, LowRank, Storage, storage_from_dict
 
 __all__ = [
     "DENSE",
+    "Constant",
     "CrossAttention",
     "CrossKeyValueCache",
     "DistanceWeights",

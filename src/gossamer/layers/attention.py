@@ -81,7 +81,7 @@ class SelfAttention(MultiHeadMaps):
     `head_mask` multiplies what each head gives (Michel et al. 2019, arXiv 1905.10650, section 2.1).
     With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
     and `key_norm` normalise each head's; a `rotation` turns both by their positions then, before a memory keeps them.
-    A `distance_bias` is added to the scores.
+    A `distance_bias` is added to the scores. A layer without heads gives the bias of its output alone.
     Returns the sublayer's output; the caller adds the residual and applies `norm` and `output_norm`.
     """
 
@@ -100,6 +100,8 @@ class SelfAttention(MultiHeadMaps):
         rotation: Rotation | None = None,
         distance_bias: DistanceBias | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
+        if not self.heads:
+            return self.output(hidden)
         rate = dropout if self.training else 0.0
         q, (k, v) = self.queries(hidden), self.keys_values(hidden)
         if rotation is not None:
@@ -130,6 +132,8 @@ class SelfAttention(MultiHeadMaps):
         switched: bool = False,
     ) -> Tensor:
         """What `forward` takes; `switched`: with a `head_mask`."""
+        if not self.heads:
+            return self.output.account(hidden, ledger)
         q, k, v = self.account_maps(hidden, hidden, ledger)
         if rotation is not None:
             q, k = rotation.account(q, ledger), rotation.account(k, ledger)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.layers.constant import Constant
 from gossamer.layers.linear import Linear
 from gossamer.layers.norms import LayerNorm, RMSNorm
 
@@ -14,9 +15,11 @@ __all__ = ["FeedForwardNetwork"]
 class FeedForwardNetwork(nn.Module):
     """`down(activation(up(x)))`; `gated`, `down(activation(gate(x)) * up(x))` (Shazeer 2020, section 2).
 
-    `dropout` is that of what `down` reads. Returns the sublayer's output; the caller adds the residual and applies
-    `norm` and `output_norm`.
+    `dropout` is that of what `down` reads. Without neurons it gives the bias of `down` alone. Returns the sublayer's
+    output; the caller adds the residual and applies `norm` and `output_norm`.
     """
+
+    up: Linear
 
     def __init__(
         self,
@@ -30,16 +33,26 @@ class FeedForwardNetwork(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.gate = Linear(hidden_size, width, bias=bias) if gated else None
-        self.up = Linear(hidden_size, width, bias=bias)
-        self.down = Linear(width, hidden_size, bias=bias)
+        self.width = width
+        self.gate = Linear(hidden_size, width, bias=bias) if gated and width else None
+        if width:
+            self.up = Linear(hidden_size, width, bias=bias)
+        whole = Linear(width, hidden_size, bias=bias) if width else Constant(hidden_size, bias=bias)
+        self.down: Linear | Constant = whole
         self.norm = norm
         self.output_norm = output_norm
         self.activation = activation
 
+    @property
+    def does_nothing(self) -> bool:
+        """Whether what surrounds the layer would be as good without it."""
+        return self.width == 0 and self.down.bias is None and self.norm is None
+
     def forward(
         self, hidden: Float[Tensor, "batch length hidden"], dropout: float = 0.0
     ) -> Float[Tensor, "batch length hidden"]:
+        if not self.width:
+            return self.down(hidden)
         if self.gate is None:
             middle = self.up(hidden, self.activation)
         else:
@@ -49,6 +62,8 @@ class FeedForwardNetwork(nn.Module):
     @own_frame
     def account(self, hidden: Float[Tensor, "batch length hidden"], ledger: Ledger, dropout: float = 0.0) -> Tensor:
         """What `forward` takes."""
+        if not self.width:
+            return self.down.account(hidden, ledger)
         if self.gate is None:
             middle = self.up.account(hidden, ledger, self.activation)
         else:

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.kernels.ledger import Ledger
+from gossamer.layers.constant import Constant
 from gossamer.layers.linear import Linear
 from gossamer.layers.norms import LayerNorm, RMSNorm
 
@@ -35,7 +36,12 @@ class MultiHeadMaps(nn.Module):
     With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
     and `key_norm` normalise each head's. With `global_projections` there is a second set of queries, keys and values,
     for global tokens (Longformer, section 3.1). `norm` and `output_norm` are kept for the residual around the layer.
+    Without heads there are no projections either, and `output` is a `Constant`.
     """
+
+    query: Linear
+    key: Linear
+    value: Linear
 
     def __init__(
         self,
@@ -56,19 +62,26 @@ class MultiHeadMaps(nn.Module):
         inner, key_inner = heads * head_size, (key_heads or heads) * head_size
         self.heads = heads
         self.head_size = head_size
-        self.query = Linear(hidden_size, inner, bias=bias)
-        self.key = Linear(hidden_size, key_inner, bias=bias)
-        self.value = Linear(hidden_size, key_inner, bias=bias)
-        self.global_projections = global_projections
-        if global_projections:
+        if heads:
+            self.query = Linear(hidden_size, inner, bias=bias)
+            self.key = Linear(hidden_size, key_inner, bias=bias)
+            self.value = Linear(hidden_size, key_inner, bias=bias)
+        self.global_projections = global_projections and heads > 0
+        if self.global_projections:
             self.query_global = Linear(hidden_size, inner, bias=bias)
             self.key_global = Linear(hidden_size, key_inner, bias=bias)
             self.value_global = Linear(hidden_size, key_inner, bias=bias)
         self.query_norm = query_norm
         self.key_norm = key_norm
-        self.output = Linear(inner, hidden_size, bias=output_bias)
+        whole = Linear(inner, hidden_size, bias=output_bias) if heads else Constant(hidden_size, bias=output_bias)
+        self.output: Linear | Constant = whole
         self.norm = norm
         self.output_norm = output_norm
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether what surrounds the layer would be as good without it."""
+        return self.heads == 0 and self.output.bias is None and self.norm is None
 
     def queries(self, hidden: Float[Tensor, "batch length hidden"]) -> Float[Tensor, "batch heads length head_size"]:
         q = split_heads(self.query(hidden), self.head_size)

@@ -82,12 +82,12 @@ def _account_layer(
         return feed_forward.account(x, ledger, layer.feed_forward.dropout)
 
     with ledger.section("attention", f"attention.{settings.weights}", hidden):
-        hidden = account_residual(
+        hidden = hidden if attention.does_nothing else account_residual(
             attend, hidden, ledger, **norms_of(attention, place),
             dropout=settings.residual_dropout, recompute=layer.recompute in ("attention", "both"),
         )  # fmt: skip
     with ledger.section("feed_forward", f"feed_forward.{layer.feed_forward.weights}", hidden):
-        return account_residual(
+        return hidden if feed_forward.does_nothing else account_residual(
             feed, hidden, ledger, **norms_of(feed_forward, feed_forward_place),
             dropout=layer.feed_forward.residual_dropout, recompute=layer.recompute in ("feed_forward", "both"),
         )  # fmt: skip

@@ -32,7 +32,7 @@ from gossamer.models.checks import (
 )
 from gossamer.models.heads import CausalLM, DenseLayer, Head
 from gossamer.models.old_descriptions import with_length, with_norms
-from gossamer.models.settings import NORMS_AT, NormPlace
+from gossamer.models.settings import NormPlace, norm_count
 from gossamer.patterns import Full, pattern_from_dict
 from gossamer.settings import plain_fields
 
@@ -272,12 +272,16 @@ def _attention_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
 
 
 def _heads_shape(one: Attention, layer: Layer) -> tuple[int, tuple[object, ...]]:
-    biases, norms = (one.bias, one.output_bias), (one.query_key_norm, *_norms_of(layer.norm, layer.norm_places[0]))
+    biases, norms = (
+        (one.bias, one.output_bias),
+        (one.query_key_norm, *_norms_of(layer.norm, layer.norm_places[0], one.heads > 0)),
+    )
     return one.weights, (one.heads, one.head_size, one.key_inner, one.global_projections, *biases, *norms)
 
 
 def _check_cross(settings: Attention) -> None:
     what = "with cross-attention: its keys are another text's"
+    require(settings.heads > 0, "cross_attention.heads", settings.heads, "1 or more")
     require(settings.pattern == Full(), "cross_attention.pattern", settings.pattern, f"Full() {what}")
     for name, usual in (("global_projections", False), ("rotary", None), ("distance_bias", None)):
         value = getattr(settings, name)
@@ -286,11 +290,12 @@ def _check_cross(settings: Attention) -> None:
 
 def _feed_forward_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
     one = layer.feed_forward
-    return one.weights, (one.width, one.activation, one.gated, one.bias, *_norms_of(layer.norm, layer.norm_places[1]))
+    norms = _norms_of(layer.norm, layer.norm_places[1], one.width > 0)
+    return one.weights, (one.width, one.activation, one.gated, one.bias, *norms)
 
 
-def _norms_of(norm: Norm, place: NormPlace) -> tuple[Norm, ...]:
-    return (norm,) * NORMS_AT[place]
+def _norms_of(norm: Norm, place: NormPlace, reads: bool) -> tuple[Norm, ...]:
+    return (norm,) * norm_count(place, reads=reads)
 
 
 def _object(data: object, where: str) -> dict[str, Any]:

@@ -213,6 +213,8 @@ class Attention:
     `query_key_norm` normalises each head's query and key before they are compared (Dehghani et al. 2023, arXiv
     2302.05442, section 2). `rotary` turns both by their positions, after that. `distance_bias` adds numbers to the
     scores by the same positions.
+
+    Without `heads` nothing is attended to: what is left is the output's bias, and the norm after the sum.
     """
 
     pattern: Pattern
@@ -234,7 +236,8 @@ class Attention:
         if self.scale is not None:
             require_positive(self, "scale")
         require(isinstance(self.pattern, Pattern), "pattern", self.pattern, "a pattern, such as Full()")
-        require_count(self, "heads", "head_size")
+        require_count(self, "heads", least=0)
+        require_count(self, "head_size")
         require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
         require_flag(self, "global_projections", "bias", "output_bias")
         require_rate(self, "dropout", "residual_dropout")
@@ -246,6 +249,9 @@ class Attention:
         fits = self.key_heads is None or (type(self.key_heads) is int and self.key_heads > 0)
         fits = fits and self.heads % (self.key_heads or 1) == 0
         require(fits, "key_heads", self.key_heads, f"a divisor of heads, {self.heads}, or None for as many")
+        if self.heads == 0:
+            for name in ("key_heads", "distance_bias"):
+                require(getattr(self, name) is None, name, getattr(self, name), "None without heads")
         self._check_rotary()
         self._check_distance_bias()
 
@@ -282,7 +288,8 @@ class FeedForward:
 
     `gated`: a third map, `gate`, goes through the activation instead, and what it gives multiplies the first's (GLU
     variants: Shazeer 2020, arXiv 2002.05202, section 2; SwiGLU with "silu", GeGLU with "gelu"). `dropout` is that of
-    what the last map reads, `residual_dropout` that of the output before it is added.
+    what the last map reads, `residual_dropout` that of the output before it is added. With a `width` of 0 what is left
+    is the last map's bias, and the norm after the sum.
     """
 
     width: int
@@ -296,7 +303,7 @@ class FeedForward:
     def __post_init__(self) -> None:
         require_rate(self, "residual_dropout", "dropout")
         require_flag(self, "gated", "bias")
-        require_count(self, "width")
+        require_count(self, "width", least=0)
         require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
         require_choice(self, Activation, "activation")
 

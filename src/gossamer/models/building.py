@@ -18,7 +18,7 @@ from gossamer.layers import (
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.bricks import Attention
 from gossamer.models.norms import norm_module
-from gossamer.models.settings import NORMS_AT, NormPlace
+from gossamer.models.settings import NormPlace, norm_count
 
 __all__ = [
     "build_attention",
@@ -56,7 +56,7 @@ def build_attention(hidden_size: int, layers: Sequence[Layer]) -> list[SelfAtten
             hidden_size,
             layer.attention.heads,
             layer.attention.head_size,
-            **_norms(layer, layer.norm_places[0], hidden_size),
+            **_norms(layer, layer.norm_places[0], hidden_size, reads=layer.attention.heads > 0),
             global_projections=layer.attention.global_projections,
             **_heads(layer.attention),
         )
@@ -71,7 +71,7 @@ def build_cross_attention(hidden_size: int, layers: Sequence[Layer]) -> list[Cro
             hidden_size,
             settings.heads,
             settings.head_size,
-            **_norms(layer, layer.norm_places[0], hidden_size),
+            **_norms(layer, layer.norm_places[0], hidden_size, reads=True),
             **_heads(settings),
         )
         for _, (layer, settings) in sorted(sets.items(), key=lambda item: item[0])
@@ -90,10 +90,8 @@ def build_distance_bias(layers: Sequence[Layer]) -> list[DistanceWeights]:
 
 def _heads(settings: Attention) -> dict[str, Any]:
     """What attention to a text's own tokens and to other states are made of alike."""
-    per_head = [
-        None if settings.query_key_norm is None else norm_module(settings.query_key_norm, settings.head_size)
-        for _ in ("query", "key")
-    ]
+    norm = settings.query_key_norm if settings.heads else None
+    per_head = [None if norm is None else norm_module(norm, settings.head_size) for _ in ("query", "key")]
     return {
         "key_heads": settings.key_heads,
         "bias": settings.bias,
@@ -103,9 +101,10 @@ def _heads(settings: Attention) -> dict[str, Any]:
     }
 
 
-def _norms(layer: Layer, place: NormPlace, size: int) -> dict[str, Any]:
+def _norms(layer: Layer, place: NormPlace, size: int, *, reads: bool) -> dict[str, Any]:
     """The norm of a part, and that of its output where it has two."""
-    made = [norm_module(layer.norm, size) if i < NORMS_AT[place] else None for i in range(2)]
+    count = norm_count(place, reads=reads)
+    made = [norm_module(layer.norm, size) if i < count else None for i in range(2)]
     return {"norm": made[0], "output_norm": made[1]}
 
 
@@ -116,7 +115,7 @@ def build_feed_forward(hidden_size: int, layers: Sequence[Layer]) -> list[FeedFo
             hidden_size,
             layer.feed_forward.width,
             activation=layer.feed_forward.activation,
-            **_norms(layer, layer.norm_places[1], hidden_size),
+            **_norms(layer, layer.norm_places[1], hidden_size, reads=layer.feed_forward.width > 0),
             gated=layer.feed_forward.gated,
             bias=layer.feed_forward.bias,
         )

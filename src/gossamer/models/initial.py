@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from gossamer.layers import DistanceWeights, SelfAttention
+from gossamer.layers import Constant, DistanceWeights, SelfAttention
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import CausalLM
 
@@ -25,7 +25,7 @@ def initialise(module: nn.Module, width: float) -> None:
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Embedding, DistanceWeights)):
             nn.init.normal_(part.weight, std=width)
-        if isinstance(part, nn.Linear) and part.bias is not None:
+        if isinstance(part, (nn.Linear, Constant)) and part.bias is not None:
             nn.init.zeros_(part.bias)
         _clear_padding(part)
 
@@ -75,11 +75,11 @@ def _draw_by_inputs(model: nn.Module, architecture: Architecture) -> None:
 
 
 def _narrow_residual_maps(model: nn.Module, layers: int) -> None:
-    names = [name for name, _ in model.named_modules() if name.endswith((".output", ".down"))]
     with torch.no_grad():
-        for name in names:
-            if name.startswith(("attention.", "feed_forward.")):
-                cast(nn.Linear, model.get_submodule(name)).weight.div_(math.sqrt(2 * layers))
+        for name, part in model.named_modules():
+            is_residual = name.startswith(("attention.", "feed_forward.")) and name.endswith((".output", ".down"))
+            if is_residual and isinstance(part, nn.Linear):
+                part.weight.div_(math.sqrt(2 * layers))
 
 
 def _draw_near(model: nn.Module) -> None:
@@ -89,7 +89,7 @@ def _draw_near(model: nn.Module) -> None:
         _clear_padding(part)
     with torch.no_grad():
         for part in model.modules():
-            if isinstance(part, SelfAttention):
+            if isinstance(part, SelfAttention) and part.heads:
                 # Inputs are normalised, so that |q|^2 / sqrt(head_size) is _SELF_SCORE.
                 part.query.weight.mul_(math.sqrt(_SELF_SCORE) / (part.query.out_features / part.heads) ** 0.25)
                 part.key.weight.copy_(part.query.weight)

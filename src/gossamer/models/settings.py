@@ -2,9 +2,14 @@
 
 from typing import Literal
 
-__all__ = ["NORMS_AT", "Activation", "NormPlace"]
+__all__ = ["NORMS_AT", "Activation", "NormPlace", "norm_count"]
 
 Activation = Literal["gelu", "gelu_tanh", "gelu_sigmoid", "relu", "silu"]
 NormPlace = Literal["post", "pre", "both", "none"]
 NORMS_AT: dict[NormPlace, int] = {"post": 1, "pre": 1, "both": 2, "none": 0}
 """How many norms a part has."""
+
+
+def norm_count(place: NormPlace, *, reads: bool) -> int:
+    """How many norms a part has there: one that reads nothing, for want of heads or neurons, that of the sum alone."""
+    return NORMS_AT[place] if reads or place == "post" else 0

@@ -191,7 +191,10 @@ def run_layers(
 
 
 def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Iterator[Part]:
-    """The parts of a layer in their order: attention, that to other states where it has it, feed-forward."""
+    """The parts of a layer in their order: attention, that to other states where it has it, feed-forward.
+
+    Those that do nothing are left out.
+    """
     # A memory would take its tokens a second time.
     again = layer.recompute if inputs.memory is None else "nothing"
     settings, (place, feed_forward_place) = layer.attention, layer.norm_places
@@ -203,7 +206,8 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
             head_mask=inputs.head_mask, rotation=inputs.rotation, distance_bias=inputs.distance_bias,
         )  # fmt: skip
 
-    yield Part(attend, norms_of(attention, place), settings.residual_dropout, again in ("attention", "both"))
+    if not attention.does_nothing:
+        yield Part(attend, norms_of(attention, place), settings.residual_dropout, again in ("attention", "both"))
     if layer.cross_attention is not None:
         crossing = layer.cross_attention
         cross = cast(CrossAttention, cast(nn.ModuleList, modules.cross_attention)[crossing.weights])
@@ -220,7 +224,8 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
         return feed_forward(x, layer.feed_forward.dropout)
 
     norms, dropout = norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout
-    yield Part(feed, norms, dropout, again in ("feed_forward", "both"))
+    if not feed_forward.does_nothing:
+        yield Part(feed, norms, dropout, again in ("feed_forward", "both"))
 
 
 def norms_of(

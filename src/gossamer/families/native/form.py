@@ -15,7 +15,7 @@ from gossamer.models.old_descriptions import with_length, with_norms
 
 __all__ = ["FAMILY", "FORMAT", "NativeFamily"]
 
-FORMAT = 3
+FORMAT = 4
 """The number that is written. Files without a number are of format 0."""
 
 
@@ -29,7 +29,13 @@ def _with_length(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "architecture": with_length(described)} if isinstance(described, dict) else fields
 
 
-_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (lambda fields: fields, _with_norms, _with_length)
+_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
+    lambda fields: fields,
+    _with_norms,
+    _with_length,
+    # Widths of 0, and weights that are compressed in their file.
+    lambda fields: fields,
+)
 """The fields of format n as those of format n + 1, by n."""
 
 _NAMES: Mapping[str, Key] = {
@@ -48,12 +54,12 @@ _NAMES: Mapping[str, Key] = {
 }
 """Our modules and tensors to their names in files: a module that is renamed keeps its name there."""
 
-_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES, _NAMES, _NAMES)
+_KEYS: tuple[Mapping[str, Key], ...] = (_NAMES, _NAMES, _NAMES, _NAMES, _NAMES)
 """By the number of the format."""
 
 
 class NativeFamily(Family):
-    """Reads and writes `{"model_type": "gossamer", "format": 3, "architecture": {...}}`."""
+    """Reads and writes `{"model_type": "gossamer", "format": 4, "architecture": {...}}`."""
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
         """The architecture in the file; `head` replaces a head of another kind, `pooler` is read from the file."""

@@ -119,7 +119,7 @@ def _layer_maps(weights: Mapping[str, Tensor], old: Architecture, widths: Widths
         maps |= _heads_of(weights, layer, _heads_wanted(old, layer, widths), widths)
         number, width = layer.feed_forward.weights, layer.feed_forward.width
         wanted = widths.feedforward_size
-        if wanted is None and widths.hidden_size is not None:
+        if wanted is None and widths.hidden_size is not None and width:
             wanted = max(1, round(width * _count(widths.hidden_size) / old.hidden_size))
         name = f"feed_forward.{number}.down.weight"
         if wanted is not None:
@@ -156,10 +156,9 @@ def _heads_of(weights: Mapping[str, Tensor], layer: Layer, wanted: Size, widths:
     sharing = one.heads // (one.key_heads or one.heads)
     name = f"attention.{one.weights}.output.weight"
     chosen = _chosen(_whole_groups(wanted, sharing), _by_norm(weights, name, sharing * one.head_size))
-    return {
-        f"heads.{one.weights}": blocks_of(chosen, sharing * one.head_size),
-        f"keys.{one.weights}": blocks_of(chosen, one.head_size),
-    }
+    queries, keys = blocks_of(chosen, sharing * one.head_size), blocks_of(chosen, one.head_size)
+    by_side = {"queries": queries, "heads": queries, "keys": keys, "values": keys}
+    return {f"{side}.{one.weights}": columns for side, columns in by_side.items()}
 
 
 def _whole_groups(wanted: int | Sequence[int], sharing: int) -> int | list[int]:

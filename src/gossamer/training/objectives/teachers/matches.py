@@ -86,6 +86,9 @@ def check_matches(matches: Sequence[Match], teacher: Architecture, student: Arch
 
 def _check_attention(match: Match, path: str, teacher: Architecture, student: Architecture) -> None:
     theirs, ours = (one.layers[layer].attention for one, layer in ((teacher, match.teacher), (student, match.student)))
+    if not (theirs.heads and ours.heads):
+        whose = "student" if theirs.heads else "teacher"
+        raise InputError(f"{path}: the {whose}'s layer has no heads; match another, or its states")
     if theirs.heads != ours.heads and not match.average_heads:
         raise InputError(
             f"{path}: the teacher's layer has {theirs.heads} heads and the student's {ours.heads}; choose layers with "
