@@ -19,9 +19,15 @@ SIZES = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 4, "num_hid
 
 
 def encoder(**fields: Any) -> Model:
+    """With biases that are not 0."""
     torch.manual_seed(0)
     sizes = {**SIZES, "intermediate_size": 24, "max_position_embeddings": 40}
-    return Model(get_family("bert").read({**sizes, **fields}, head="masked-lm"), family="bert").eval()
+    model = Model(get_family("bert").read({**sizes, **fields}, head="masked-lm"), family="bert").eval()
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if name.endswith("bias"):
+                one.normal_(0, 0.1)
+    return model
 
 
 def llama() -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gossamer.checkpoints import load
 from gossamer.checks import is_finite, is_whole, require
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.finetune import NOTHING, Data, output_folder
@@ -20,6 +20,7 @@ from gossamer.recipes.pruning.density import describe_density, empty_maps
 from gossamer.recipes.pruning.one_shot import prune_at_once
 from gossamer.recipes.pruning.training import Lesson
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
+from gossamer.recipes.removal import remove
 from gossamer.recipes.states import compare_states
 from gossamer.settings import plain_fields
 from gossamer.surgery.rebuild import rebuild
@@ -30,6 +31,8 @@ from gossamer.training.pruning.units import Units, count_left, maps_of
 
 __all__ = ["prune"]
 
+ByLayer = Mapping[int, Collection[int]]
+"""Numbers, from 0, by the number of their layer, from 0."""
 _TOKENS = 128
 """Of the text that a pruned model's states are compared with those before on."""
 _CALLED = {
@@ -44,6 +47,7 @@ _SHOWN = 4
 
 def prune(
     model: Model | str | Path, train: Data | None = None, evaluate: Data | float | None = None, *,
+    heads: ByLayer | None = None, neurons: ByLayer | None = None, layers: Sequence[int] | None = None,
     score: str = "movement", structure: str | Sequence[str] = "weight", keep: float = 0.1,
     scope: Scope = "layer", block: Sequence[int] = (32, 32), samples: int = 128, refine: bool | float = True,
     teacher: Model | str | Path | None = None, epochs: float = 6, output: str | Path | None = None,
@@ -70,35 +74,62 @@ def prune(
     length, seed, output, resume: as in `gossamer.finetune`; settings: other fields of a `TrainingConfig`, such as
     {"pruning.cooldown": 0.3} or {"objective.temperature": 4}. A run that was killed goes on exactly.
 
+    heads, neurons, layers: in place of all that, what to remove by name, as `gossamer.recipes.removal.remove` takes it:
+    {0: [1, 2]} are two heads of the first layer. The model is smaller then.
+
     Raises InputError for what is no such setting, for a model whose maps are not kept whole, for a share that would
     leave a map without any unit, and as `gossamer.finetune` does.
 
     Sources: Sanh et al. 2020 (arXiv 2005.07683); Lagunas et al. 2021 (arXiv 2109.04838).
     """
+    if not (heads is None and neurons is None and layers is None):
+        return _prune_named(model, train, heads, neurons, () if layers is None else layers)
     selection = Selection(structure=structure, keep=keep, scope=scope, block=block)  # type: ignore[arg-type]
-    require(is_whole(seed, 0, 2**63 - 1), "seed", seed, "a whole number, 0 or more")
-    asked = {"score": score, "structure": "+".join(selection.structures), "keep": keep, "scope": scope}
-    asked |= {"block": "x".join(map(str, block))} if "block" in selection.structures else {}
-    require(is_whole(samples, 1), "samples", samples, "a whole number of rows, 1 or more")
-    fits = isinstance(refine, bool) or (is_finite(refine) and refine > 0)
-    require(fits, "refine", refine, "true, false, or a number of epochs above 0")
+    asked = _asked(selection, score, seed, samples, refine)
     if train is None:
         return _prune_at_once(model, _measured(score), selection, asked, seed, None)
-    fields = {
-        "batch": {"rows": batch, "length": length},
-        "optimizer": {"learning_rate": learning_rate},
-        "schedule": {"name": "linear", "warmup": 0.1},
-        "epochs": epochs,
-        "seed": seed,
-    }
+    optimizer, schedule = {"learning_rate": learning_rate}, {"name": "linear", "warmup": 0.1}
+    fields = {"batch": {"rows": batch, "length": length}, "epochs": epochs, "seed": seed}
     lesson = Lesson.read(
-        model, train, evaluate, head=head, columns=columns, teacher=teacher, fields=fields, settings=settings,
-        resume=resume, remark=remark,
+        model, train, evaluate, head=head, columns=columns, teacher=teacher, settings=settings, resume=resume,
+        fields=fields | {"optimizer": optimizer, "schedule": schedule}, remark=remark,
     )  # fmt: skip
     kind = Score.kinds.get(score) if isinstance(score, str) else None
     if kind is not None and issubclass(kind, Calibrated):
         return _prune_at_once(model, kind(), selection, asked | {"samples": samples}, seed, (lesson, samples))
     return _prune_in_training(lesson, selection, asked | {"refine": refine}, output)
+
+
+def _asked(selection: Selection, score: str, seed: object, samples: object, refine: Any) -> dict[str, Any]:
+    """What was asked for, as the receipt tells it; InputError for numbers that cannot be."""
+    require(is_whole(seed, 0, 2**63 - 1), "seed", seed, "a whole number, 0 or more")
+    require(is_whole(samples, 1), "samples", samples, "a whole number of rows, 1 or more")
+    fits = isinstance(refine, bool) or (is_finite(refine) and refine > 0)
+    require(fits, "refine", refine, "true, false, or a number of epochs above 0")
+    structures = selection.structures
+    asked = {"score": score, "structure": "+".join(structures), "keep": selection.keep, "scope": selection.scope}
+    return asked | ({"block": "x".join(map(str, selection.block))} if "block" in structures else {})
+
+
+def _prune_named(
+    model: Model | str | Path, train: object, heads: ByLayer | None, neurons: ByLayer | None, layers: Sequence[int]
+) -> tuple[Model, Receipt]:
+    """Without what is named, which is removed, not set to 0."""
+    require(train is None, "train", train, "left out where heads, neurons or layers are named: they go untrained")
+    old = load(model) if isinstance(model, str | Path) else check_model(model)
+    new = remove(old, heads=heads, neurons=neurons, layers=layers)
+    named = {"heads": heads, "neurons": neurons, "layers": list(layers)}
+    measured, read = compare_states(old, new, (min(_TOKENS, old.architecture.length),), "pruning")
+    gone = (
+        f"{sum(map(len, (heads or {}).values())):,} heads, {sum(map(len, (neurons or {}).values())):,} neurons and "
+        f"{plural(len(layers), 'layer')} were removed"
+    )
+    new.receipt = Receipt(
+        recipe="prune", source=old.source, settings={name: value for name, value in named.items() if value},
+        before=describe(old) | describe_density(old), after=describe(new) | describe_density(new), changes=(gone,),
+        measured=measured, conditions=conditions(new) | read,
+    )  # fmt: skip
+    return new, new.receipt
 
 
 def _prune_in_training(
