@@ -101,6 +101,15 @@ def test_gates_of_the_hard_concrete_are_louizos() -> None:
     torch.testing.assert_close(hard_concrete(log_alpha, drawn=False), still, rtol=0, atol=1e-12)
 
 
+def test_what_is_masked_is_0_of_no_sign() -> None:
+    """-0 is another number on disk, of which a compressed map stores all."""
+    one = masked("fixed")
+    with torch.no_grad():
+        one.get_parameter("mask").zero_()
+        one.merge()
+    assert not torch.signbit(one.weight).any()
+
+
 def test_the_expected_l0_is_the_share_of_drawn_gates_that_are_open() -> None:
     log_alpha = torch.tensor([-3.0, -1.0, 0.0, 2.0], dtype=torch.float64)
     wanted = 1 / (1 + torch.exp(-(log_alpha - 2 / 3 * math.log(0.1 / 1.1))))

@@ -22,6 +22,7 @@ from gossamer.patterns import PerHead, Window
 from gossamer.recipes.removal import remove
 from gossamer.surgery.rebuild import rebuild
 from gossamer.surgery.storages import store
+from gossamer.surgery.students import Widths, make_student
 
 
 def module(model: Model, name: str) -> nn.Linear:
@@ -205,6 +206,7 @@ def test_transformers_reads_what_was_padded(left: str, family: str, tmp_path: Pa
         found = theirs(ids(), **flags).last_hidden_state
     close(found.double(), states(masked, **more), 1e-5)
     assert "padded with zeros to one width for all layers" in receipt.changes[-1]
+    assert not any(line.startswith(("nothing was zero", f"format {family}:")) for line in receipt.changes)
 
 
 @pytest.mark.parametrize(
@@ -298,3 +300,9 @@ def test_drawn_models_give_what_they_gave(data: st.DataObject) -> None:
     smaller, _ = gs.compact(masked)
     close(states(smaller), states(masked))
     close(states(gs.compact(smaller, padded=True)[0]), states(masked))
+
+
+def test_a_student_of_a_layer_without_heads_has_none_there_either() -> None:
+    smaller, _ = gs.compact(zeroed(drawn("bert"), {0: [0, 1, 2, 3]}, {}))
+    student = make_student(smaller, [0, 1], widths=Widths(heads=1))
+    assert [layer.attention.heads for layer in student.architecture.layers] == [0, 1]

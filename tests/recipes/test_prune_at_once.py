@@ -224,3 +224,19 @@ def test_maps_in_parts_are_refused() -> None:
     adapted = store(encoder(), ["attention.0.query"], LowRank(rank=2))
     with pytest.raises(gs.InputError, match=r"^maps of the model are kept low-rank; merge them first, then prune$"):
         gs.prune(adapted, score="magnitude")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("structure", ["heads", "layers"])
+def test_half_precision_holds_no_sum_of_a_unit_and_needs_none(dtype: torch.dtype, structure: str) -> None:
+    """A head has more weights here than float16 can count."""
+    model = encoder(hidden_size=256, intermediate_size=256)
+    with torch.no_grad():
+        for layer, part in enumerate(model.attention):
+            for head in range(4):
+                part.output.weight[:, 64 * head : 64 * (head + 1)] *= (head + 1) * (layer + 1)
+    asked: dict[str, Any] = {"score": "magnitude", "structure": structure, "keep": 0.5, "scope": "global"}
+    wide, _ = gs.prune(model, **asked)
+    half, _ = gs.prune(model.to(dtype), **asked)
+    for name, one in weights(wide).items():
+        assert torch.equal(one == 0, half.get_parameter(name) == 0), name

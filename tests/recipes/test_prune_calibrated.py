@@ -108,3 +108,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(gs.InputError, match=message):
         gs.prune(classifier(), **{"train": ROWS, "score": "wanda", **READ, **changes})
+
+
+@pytest.mark.parametrize(("samples", "read"), [(1, 1), (5, 5), (12, 12), (100, 12)])
+def test_so_many_rows_are_read_and_none_twice(samples: int, read: int) -> None:
+    """Batches of 5, of which the last is cut."""
+    _, receipt = gs.prune(classifier(), ROWS, score="wanda", **(READ | {"samples": samples, "batch": 5}))
+    assert receipt.settings["samples"] == read

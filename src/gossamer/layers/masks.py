@@ -81,7 +81,8 @@ class Masked(Storage, kind="masked"):
         return mask + (scores - scores.detach())
 
     def whole(self, stored: Linear) -> Float[Tensor, "outputs inputs"]:
-        return stored.weight * self._spread(stored, self.gates(stored))
+        # Of a negative weight 0 times it is -0, which is not stored as nothing; -0 + 0 is 0.
+        return stored.weight * self._spread(stored, self.gates(stored)) + 0.0
 
     def product(
         self, stored: Linear, x: Float[Tensor, "*rest inputs"], activation: str | None, residual: Tensor | None

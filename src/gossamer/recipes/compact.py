@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gossamer.checkpoints.compressed import LEAST_ZEROS, share_of_zeros
 from gossamer.errors import InputError, plural, quote
+from gossamer.families import NATIVE
 from gossamer.inspect import cost
 from gossamer.layers import Linear
 from gossamer.models.architecture import Architecture
@@ -91,13 +92,15 @@ def _changes(old: Model, smaller: Model, new: Model) -> tuple[str, ...]:
     ]
     if before.storages:
         changes.append(f"weights that were kept in parts ({before.storages[0].storage.kind}) became whole")
-    if not changes and before.layers == after.layers:
+    if not changes and before.layers == after.layers and new is smaller:
         changes.append("nothing was zero as a whole: the model is as it was")
     empty = [i for i, layer in enumerate(after.layers) if not (layer.attention.heads or layer.feed_forward.width)]
     if empty:
         changes.append(f"layers without heads and neurons stay for their norms: {', '.join(map(str, empty))}")
-    if new.family != old.family:
+    if new.family == NATIVE.model_type != old.family:
         changes.append(f"format {new.family}: {old.family}'s has one width for all layers, or no such heads")
+    elif new.family != old.family:
+        changes.append(f"format {new.family}")
     return (*changes, *([] if new is smaller else [_cost_of_padding(smaller, new)]))
 
 

@@ -175,7 +175,7 @@ def _prune_at_once(
     new = rebuild(old, old.architecture, {}, source=str)
     seen: dict[str, Tensor] = {}
     if isinstance(score, Calibrated) and calibration is not None:
-        seen = calibrate(new, maps_of(units), score.reads, *calibration)
+        seen, asked["samples"] = calibrate(new, maps_of(units), score.reads, *calibration)
     prune_at_once(new, units, score, selection, seed, seen)
     measured, read = compare_states(old, new, (min(_TOKENS, old.architecture.length),), "pruning")
     asked |= {"seed": seed} if score.name == "random" else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -15,30 +14,47 @@ from gossamer.layers import Linear
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
 from gossamer.recipes.pruning.training import Lesson
+from gossamer.training.data.labelled import LabelledBatches
 from gossamer.training.material import gather
-from gossamer.training.objectives import Objective
+from gossamer.training.objectives import BatchSource, Objective
 from gossamer.training.processes import Processes
 
 __all__ = ["calibrate"]
 
 
-def calibrate(model: Model, maps: Sequence[str], reads: str, lesson: Lesson, samples: int) -> dict[str, Tensor]:
+def calibrate(
+    model: Model, maps: Sequence[str], reads: str, lesson: Lesson, samples: int
+) -> tuple[dict[str, Tensor], int]:
     """What these maps see in so many rows, by name: "gradients" [outputs, inputs], or "activations" [inputs].
 
-    model: is read in evaluation mode, and left as it is. Raises InputError for rows that its head does not learn from.
+    Beside it the rows that were read, each once: all of them where there are fewer. In float32 at least. model: is read in evaluation mode, and left as it is. Raises InputError for rows that its head does not learn from.
     """
     with TemporaryDirectory(prefix="gossamer-") as folder:
         config, rows = lesson.reading(folder)
         processes = Processes(config.parallel, config.device)
         material = gather(config, model, processes, lesson.sources, rows)
-        batches = [material.batches.at(step) for step in range(math.ceil(samples / config.batch.rows))]
+        batches = list(_first_rows(material.batches, samples))
     linears = {name: model.get_submodule(name) for name in maps}
     try:
         with evaluating(model), torch.enable_grad():
             see = _gradients if reads == "gradients" else _activations
-            return see(model, linears, config.objective, batches)
+            seen = see(model, linears, config.objective, batches)
     finally:
         config.objective.detach(model)
+    return seen, sum(len(batch["input_ids"]) for batch in batches)
+
+
+def _first_rows(source: BatchSource, samples: int) -> Iterator[dict[str, Tensor]]:
+    """Batches of so many rows together, of one epoch at most."""
+    if isinstance(source, LabelledBatches):  # whose last batch of an epoch may have rows of the next one
+        samples = min(samples, len(source.examples))
+    for step in range(source.steps(1)):
+        batch = source.at(step)
+        rows = len(batch["input_ids"])
+        yield batch if rows <= samples else {name: tensor[:samples] for name, tensor in batch.items()}
+        samples -= rows
+        if samples <= 0:
+            return
 
 
 def _gradients(
@@ -47,7 +63,7 @@ def _gradients(
     """Of the mean loss over the labels of all batches."""
     weights = [one.weight for one in maps.values() if isinstance(one, Linear)]
     shares = [objective.weigh(model, batch) for batch in batches]
-    total = [torch.zeros_like(one) for one in weights]
+    total = [torch.zeros_like(one, dtype=_wide(one)) for one in weights]
     for batch, share in zip(batches, shares, strict=True):
         if share:
             loss = objective.loss(model, _there(model, batch)) * (share / sum(shares))
@@ -61,7 +77,8 @@ def _activations(
     model: Model, maps: Mapping[str, nn.Module], objective: Objective, batches: Sequence[dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     """The norms over all real tokens."""
-    sums = {name: one.weight.new_zeros(one.in_features) for name, one in maps.items() if isinstance(one, Linear)}
+    linears = {name: one for name, one in maps.items() if isinstance(one, Linear)}
+    sums = {name: one.weight.new_zeros(one.in_features, dtype=_wide(one.weight)) for name, one in linears.items()}
     for batch in batches:
         with _watched(maps, sums, batch.get("attention_mask")), torch.no_grad():
             objective.loss(model, _there(model, batch))
@@ -77,7 +94,7 @@ def _watched(maps: Mapping[str, nn.Module], sums: dict[str, Tensor], mask: Tenso
             x = inputs[0].detach()
             fits = mask is not None and x.shape[:-1] == mask.shape  # not of gathered global tokens
             real = x[mask.bool().to(x.device)] if mask is not None and fits else x.flatten(0, -2)
-            sums[name] += real.square().sum(0)
+            sums[name] += real.to(sums[name].dtype).square().sum(0)
 
         return add
 
@@ -87,6 +104,10 @@ def _watched(maps: Mapping[str, nn.Module], sums: dict[str, Tensor], mask: Tenso
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _there(model: Model, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

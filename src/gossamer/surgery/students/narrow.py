@@ -143,7 +143,7 @@ def _heads_wanted(old: Architecture, layer: Layer, widths: Widths) -> Size:
 
 def _heads_of(weights: Mapping[str, Tensor], layer: Layer, wanted: Size, widths: Widths) -> dict[str, Tensor]:
     one = layer.attention
-    if wanted is None or (wanted == one.heads and isinstance(wanted, int)):
+    if wanted is None or not one.heads or (wanted == one.heads and isinstance(wanted, int)):
         return {}
     if one.pattern.differs_by_head or one.distance_bias is not None:
         what = "patterns" if one.pattern.differs_by_head else "tables by distance"

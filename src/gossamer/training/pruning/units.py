@@ -148,14 +148,21 @@ def maps_of(units: Iterable[Iterable[Units]]) -> list[str]:
 
 
 def mean_scores(units: Units, scores: Mapping[str, Tensor]) -> Float[Tensor, "down beside"]:
-    """Of each unit the mean of its weights' scores, those of the rows that lead to it among them."""
-    own = scores[units.map]
+    """Of each unit the mean of its weights' scores, those of the rows that lead to it among them.
+
+    In float32 at least: sums and counts of a unit's weights are beyond what half precision holds.
+    """
+    own = _wide(scores[units.map])
     total, count = summed(own, units.block), summed(torch.ones_like(own), units.block)
     for name, high in units.leading:
-        rows = scores[name]
+        rows = _wide(scores[name])
         total = total + summed(rows, (high, rows.shape[1])).T
         count = count + high * rows.shape[1]
     return total / count
+
+
+def _wide(scores: Tensor) -> Tensor:
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 @torch.no_grad()
