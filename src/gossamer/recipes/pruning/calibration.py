@@ -27,7 +27,8 @@ def calibrate(
 ) -> tuple[dict[str, Tensor], int]:
     """What these maps see in so many rows, by name: "gradients" [outputs, inputs], or "activations" [inputs].
 
-    Beside it the rows that were read, each once: all of them where there are fewer. In float32 at least. model: is read in evaluation mode, and left as it is. Raises InputError for rows that its head does not learn from.
+    Beside it the rows that were read, each once: all of them where there are fewer. In float32 at least. model: is read
+    in evaluation mode, and left as it is. Raises InputError for rows that its head does not learn from.
     """
     with TemporaryDirectory(prefix="gossamer-") as folder:
         config, rows = lesson.reading(folder)
