@@ -115,3 +115,34 @@ def test_so_many_rows_are_read_and_none_twice(samples: int, read: int) -> None:
     """Batches of 5, of which the last is cut."""
     _, receipt = gs.prune(classifier(), ROWS, score="wanda", **(READ | {"samples": samples, "batch": 5}))
     assert receipt.settings["samples"] == read
+
+
+UNREAD: dict[str, Any] = {
+    "evaluate": ROWS, "refine": False, "teacher": "nowhere", "epochs": 2, "output": "x", "learning_rate": 1e-3,
+    "resume": "must",
+}  # fmt: skip
+OF_ROWS: dict[str, Any] = {
+    "head": "embed", "columns": {"text": "review"}, "batch": 8, "length": 9, "settings": {"steps": 3}, "samples": 5,
+}  # fmt: skip
+OF_A_SCORE: dict[str, Any] = {
+    "score": "magnitude", "structure": "heads", "keep": 0.5, "scope": "global", "block": (1, 2), "seed": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["calibrated", "at once", "training", "named"])
+def test_an_option_that_nothing_reads_is_refused(way: str) -> None:
+    unread = {"calibrated": UNREAD, "at once": UNREAD | OF_ROWS, "training": {"samples": 5}}
+    unread["named"] = UNREAD | OF_ROWS | OF_A_SCORE
+    asked: dict[str, Any] = {
+        "calibrated": {"train": ROWS, "score": "wanda"}, "at once": {"score": "magnitude"}, "training": {"train": ROWS},
+        "named": {"layers": [0]},
+    }[way]  # fmt: skip
+    for name, value in unread[way].items():
+        with pytest.raises(gs.InputError, match=rf"^{name} is .*; it must be left out: "):
+            gs.prune(classifier(), **asked, **{name: value})
+
+
+@pytest.mark.parametrize("score", ["zeros", ["magnitude"], None, "wand"])
+def test_another_score_is_refused(score: Any) -> None:
+    with pytest.raises(gs.InputError, match=r"^score is .*; it must be one of 'gradient', 'l0', 'magnitude', "):
+        gs.prune(classifier(), ROWS, score=score)

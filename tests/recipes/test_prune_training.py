@@ -142,7 +142,7 @@ def test_another_head_is_drawn_where_the_rows_ask_for_it() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"score": "size"}, r"^pruning\.score is 'size'; it must be one of"),
+    ({"score": "size"}, r"^score is 'size'; it must be one of"),
     ({"refine": 0}, r"^refine is 0; it must be true, false, or a number of epochs above 0"),
     ({"settings": {**QUICK, "pruning.cooldown": 1.5}}, r"^pruning\.cooldown is 1\.5"),
     ({"settings": {**QUICK, "model.adapters": {"rank": 2}}}, r"^pruning is .*left out: with model\.adapters"),

@@ -53,16 +53,14 @@ class Lesson(OptionGroup):
     change: Changes = None
     resume: ResumeOption = Resume.auto
 
-    def arguments(self, out: Path) -> dict[str, Any]:
-        """What the recipe is called with, where there is something to learn from."""
-        if self.train is None:
-            return {}
+    def arguments(self) -> dict[str, Any]:
+        """What the recipe is called with; it refuses what it would not read."""
         return {
-            "train": list(self.train), "evaluate": held_out(self.evaluate), "samples": self.samples,
-            "refine": self.refine,
-            "teacher": self.teacher, "epochs": self.epochs, "learning_rate": self.learning_rate, "batch": self.batch,
-            "length": self.length, "head": self.head, "columns": read_columns(self.column),
-            "settings": read_changes(self.change), "resume": self.resume.value, "output": out, "remark": note,
+            "train": None if self.train is None else list(self.train), "evaluate": held_out(self.evaluate),
+            "samples": self.samples, "refine": self.refine, "teacher": self.teacher, "epochs": self.epochs,
+            "learning_rate": self.learning_rate, "batch": self.batch, "length": self.length, "head": self.head,
+            "columns": read_columns(self.column), "settings": read_changes(self.change), "resume": self.resume.value,
+            "remark": note,
         }  # fmt: skip
 
 
@@ -92,16 +90,18 @@ def prune(
     are. Embeddings and head stay whole. The pruned model has its format and its sizes: what is 0 takes as much time and
     as many bytes as before, until it is removed. A training goes on exactly where it was stopped.
     """
-    sizes, learnt = _sizes(block), lesson.arguments(out)
+    sizes, arguments = _sizes(block), lesson.arguments()
     check_out(model, out, "pruned")
     with working("reading the model"):
         from gossamer.recipes import prune as make_sparse
+        from gossamer.training.pruning.scores import is_calibrated
+    is_training = lesson.train is not None and not is_calibrated(score)
     with stoppable(str(out), as_json):
         new, receipt = make_sparse(
             model, score=score, structure=structure.split(","), keep=keep, scope=scope.value, block=sizes, seed=seed,
-            **learnt,
+            output=out if is_training else None, **arguments,
         )  # fmt: skip
-    if learnt and "samples" not in receipt.settings:
+    if is_training:
         show_result(new, receipt, out, out / "last", as_json=as_json)
     else:
         save_result(new, receipt, out, as_json=as_json)

@@ -18,6 +18,7 @@ from gossamer.recipes.finetune import NOTHING, Data, output_folder
 from gossamer.recipes.pruning.calibration import calibrate
 from gossamer.recipes.pruning.density import describe_density, empty_maps
 from gossamer.recipes.pruning.one_shot import prune_at_once
+from gossamer.recipes.pruning.options import check_read
 from gossamer.recipes.pruning.training import Lesson
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.removal import remove
@@ -82,21 +83,25 @@ def prune(
 
     Sources: Sanh et al. 2020 (arXiv 2005.07683); Lagunas et al. 2021 (arXiv 2109.04838).
     """
+    options = {
+        "evaluate": evaluate, "score": score, "structure": structure, "keep": keep, "scope": scope, "block": block,
+        "samples": samples, "refine": refine, "teacher": teacher, "epochs": epochs, "output": output, "head": head,
+        "columns": columns, "learning_rate": learning_rate, "batch": batch, "length": length, "seed": seed,
+        "settings": settings, "resume": resume,
+    }  # fmt: skip
     if not (heads is None and neurons is None and layers is None):
+        check_read(options, "named")
         return _prune_named(model, train, heads, neurons, () if layers is None else layers)
-    selection = Selection(structure=structure, keep=keep, scope=scope, block=block)  # type: ignore[arg-type]
+    kind, selection = _kind_of(score), Selection(structure=structure, keep=keep, scope=scope, block=block)  # type: ignore[arg-type]
     asked = _asked(selection, score, seed, samples, refine)
     if train is None:
-        return _prune_at_once(model, _measured(score), selection, asked, seed, None)
-    optimizer, schedule = {"learning_rate": learning_rate}, {"name": "linear", "warmup": 0.1}
-    fields = {"batch": {"rows": batch, "length": length}, "epochs": epochs, "seed": seed}
-    lesson = Lesson.read(
-        model, train, evaluate, head=head, columns=columns, teacher=teacher, settings=settings, resume=resume,
-        fields=fields | {"optimizer": optimizer, "schedule": schedule}, remark=remark,
-    )  # fmt: skip
-    kind = Score.kinds.get(score) if isinstance(score, str) else None
-    if kind is not None and issubclass(kind, Calibrated):
-        return _prune_at_once(model, kind(), selection, asked | {"samples": samples}, seed, (lesson, samples))
+        measured = _measured(score)
+        check_read(options, "at once")
+        return _prune_at_once(model, measured, selection, asked, seed, None)
+    check_read(options, "calibrated" if issubclass(kind, Calibrated) else "training")
+    lesson = Lesson.read(model, train, options, remark=remark)
+    if issubclass(kind, Calibrated):
+        return _prune_at_once(model, kind(), selection, asked, seed, (lesson, samples))
     return _prune_in_training(lesson, selection, asked | {"refine": refine}, output)
 
 
@@ -150,16 +155,22 @@ def _prune_in_training(
     return new, new.receipt
 
 
-def _measured(name: object) -> Measured:
+def _kind_of(name: object) -> type[Score]:
+    """The score of this name; "zeros" is the refining's own."""
+    known = {kind: one for kind, one in Score.kinds.items() if not one.is_settled}
+    fits = isinstance(name, str) and name in known
+    require(fits, "score", name, f"one of {', '.join(map(repr, known))}")
+    return known[str(name)]
+
+
+def _measured(name: str) -> Measured:
     """The score of this name, which needs nothing but weights."""
     known = {kind: one for kind, one in Score.kinds.items() if issubclass(one, Measured)}
-    if name in Score.kinds and name not in known:
+    if name not in known:
         raise InputError(
             f"score is {quote(name)}, which rows or texts tell; give some (train), or take {' or '.join(known)}"
         )
-    if name not in known:
-        raise InputError(f"score is {quote(name)}; it must be one of {', '.join(map(repr, Score.kinds))}")
-    return known[str(name)]()
+    return known[name]()
 
 
 def _prune_at_once(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.checkpoints.new_heads import own_head
+from gossamer.checks import require
 from gossamer.errors import InputError
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
@@ -50,29 +51,33 @@ class Lesson:
 
     @classmethod
     def read(
-        cls, given: Model | str | Path, train: Data, evaluate: Data | float | None, *, head: str | None,
-        columns: Mapping[str, str], teacher: Model | str | Path | None, fields: Mapping[str, Any],
-        settings: Mapping[str, Any], resume: Resume, remark: Callable[[str], None],
-    ) -> Lesson:  # fmt: skip
-        """From the arguments of the recipe; the head and its objective follow the first row's columns."""
+        cls, given: Model | str | Path, train: Data, options: Mapping[str, Any], remark: Callable[[str], None]
+    ) -> Lesson:
+        """From the arguments of the recipe, by their names; the head and its objective follow the first row."""
         own = check_model(given).architecture.head if isinstance(given, Model) else own_head(given)
-        sources, changes = read_data(train, evaluate)
+        sources, changes = read_data(train, options["evaluate"])
         where, row = first_row(changes, sources)
-        found = find_columns(where, row or {"text": ""}, head, own, columns)  # a text of a file has no columns
-        objective: dict[str, Any] = dict(found.objective)
+        # A text of a file has no columns.
+        found = find_columns(where, row or {"text": ""}, options["head"], own, options["columns"])
+        objective, teacher = dict(found.objective), options["teacher"]
         if teacher is not None:
             name = None if isinstance(teacher, Model) else str(teacher)
             objective = {"kind": "distillation", "task": objective, "teacher": name, **_DISTILLED}
-        every = None if evaluate is None else "epoch"
+        allowed = "a mapping of fields of a TrainingConfig, such as {'steps': 100}"
+        require(isinstance(options["settings"], Mapping), "settings", options["settings"], allowed)
         fields = {
-            **fields,
             "data": {"field": found.text},
             "objective": objective,
-            "evaluation": {"every": every},
+            "batch": {"rows": options["batch"], "length": options["length"]},
+            "optimizer": {"learning_rate": options["learning_rate"]},
+            "schedule": {"name": "linear", "warmup": 0.1},
+            "epochs": options["epochs"],
+            "seed": options["seed"],
+            "evaluation": {"every": None if options["evaluate"] is None else "epoch"},
         }
         return cls(
             given=given, sources=sources, found=found, teacher=teacher, fields=fields,
-            settings={**changes, **settings}, resume=resume, remark=remark,
+            settings={**changes, **options["settings"]}, resume=options["resume"], remark=remark,
         )  # fmt: skip
 
     def prune(

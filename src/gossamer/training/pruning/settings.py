@@ -72,6 +72,9 @@ class PruningSettings(Selection):
     the next. learning_rate: of scores that are learnt; it rises and falls with that of the weights. penalty: the weight
     of the mean of what a score says of each unit, for "soft-movement" and "l0"; their own unless given. threshold: what
     the sigmoid of a score has to exceed in "soft-movement".
+
+    A score that has no use for `scope` ("soft-movement", "l0"), `every` ("l0") or `learning_rate` leaves it unread, so
+    that one config compares them all.
     """
 
     score: str = "movement"

@@ -19,7 +19,7 @@ from gossamer.models.model import Model
 from gossamer.training.pruning.choice import keep_highest
 from gossamer.training.pruning.units import Units, mean_scores
 
-__all__ = ["Calibrated", "Measured", "OfWeights", "Ranked", "Score", "mean_of_all"]
+__all__ = ["Calibrated", "Measured", "OfWeights", "Ranked", "Score", "is_calibrated", "mean_of_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,12 @@ class Calibrated(OfWeights):
 
     def of_map(self, ranked: Ranked, name: str) -> Float[Tensor, "outputs inputs"]:
         return self.of(ranked.map(name).weight, ranked.seen[name])
+
+
+def is_calibrated(name: str) -> bool:
+    """Whether the score of this name reads rows without training."""
+    kind = Score.kinds.get(name)
+    return kind is not None and issubclass(kind, Calibrated)
 
 
 def mean_of_all(values: Sequence[Tensor]) -> Tensor:

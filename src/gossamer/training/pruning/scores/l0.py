@@ -13,8 +13,8 @@ class L0(Score, name="l0"):
     """Gates of the hard concrete distribution, whose log alphas learn (`layers.masks.hard_concrete`).
 
     The penalty is the expected share of gates that are not 0. In the paper its weight decides how many stay; here it
-    counts while more are open than the schedule says. Gates between 0 and 1 are part of the weights in the end. Source:
-    Louizos et al. 2018 (arXiv 1712.01312), sections 2 and 4.
+    counts while more are open than the schedule says. Gates between 0 and 1 are part of the weights in the end. They
+    are not ranked, whatever the scope. Source: Louizos et al. 2018 (arXiv 1712.01312), sections 2 and 4.
     """
 
     gate: ClassVar[Gate] = "hard-concrete"

@@ -14,7 +14,8 @@ class SoftMovement(Score, name="soft-movement"):
     """Scores S that learn as those of movement do; what is kept are the units of `sigmoid(S) > threshold`.
 
     The penalty is the mean of sigmoid(S). In the paper its weight rises with the schedule and decides how many stay;
-    here it counts while more are kept than the schedule says. Source: Sanh et al. 2020 (arXiv 2005.07683), section 4.
+    here it counts while more are kept than the schedule says. The threshold is one for all, whatever
+    the scope. Source: Sanh et al. 2020 (arXiv 2005.07683), section 4.
     """
 
     gate: ClassVar[Gate] = "straight-through"
