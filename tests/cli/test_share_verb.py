@@ -51,7 +51,7 @@ def test_it_heals(gossamer: Command, encoder: Path, tmp_path: Path) -> None:
     [
         (["--start", "first"], "'first' is not average, or a layer of each group such as 0"),
         (["--groups", "9"], "groups is 9; it must be from 1 to 4, the model's layers"),
-        (["--evaluate", "0.1"], "evaluate is 0.1; it must be left out without train"),
+        (["--evaluate", "0.1"], "evaluate is 0.1; it must be left out: nothing learns without train"),
     ],
 )
 def test_what_it_refuses(gossamer: Command, encoder: Path, tmp_path: Path, options: list[str], message: str) -> None:

@@ -236,9 +236,9 @@ def test_decoders_share_layers(tmp_path: Path) -> None:
         ({"embedding_size": 4.0}, r"^embedding_size is 4\.0"),
         (
             {"epochs": 1, "output": "out"},
-            r"^output is 'out'; it must be left out without train, for then nothing learns",
+            r"^output is 'out'; it must be left out: nothing learns without train",
         ),
-        ({"settings": {"steps": 1}}, r"^settings is .*; it must be left out without train"),
+        ({"settings": {"steps": 1}}, r"^settings is .*; it must be left out: nothing learns without train"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(asked: Any, message: str) -> None:

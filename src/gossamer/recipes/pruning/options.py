@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gossamer.checks import require
+from gossamer.recipes.left_out import require_left_out
 
 __all__ = ["check_read"]
 
@@ -31,13 +31,4 @@ def check_read(options: Mapping[str, Any], way: str) -> None:
         "calibrated": (f"{options['score']!r} reads rows without training", _OF_A_TRAINING),
         "training": ("a training reads all rows", {"samples": 128}),
     }[way]
-    for name, default in unread.items():
-        value = options[name]
-        is_default = value is default or (isinstance(value, type(default)) and value == default)
-        is_empty = isinstance(value, Mapping) and not value and default == {}
-        require(is_default or is_empty or _is_same_number(value, default), name, value, f"left out: {why}")
-
-
-def _is_same_number(value: object, default: object) -> bool:
-    numbers = (int, float)
-    return type(value) in numbers and type(default) in numbers and value == default
+    require_left_out(options, unread, why)

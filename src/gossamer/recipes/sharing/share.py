@@ -28,6 +28,12 @@ __all__ = ["share"]
 _PROBED = (16, 128)
 """Tokens of the texts over which states are compared, where the model reads so many."""
 
+_OF_A_TRAINING: dict[str, Any] = {
+    "evaluate": None, "matches": None, "temperature": 2.0, "soft_weight": 5.0, "task_weight": 2.0,
+    "cosine_weight": 1.0, "task": None, "cache": None, "epochs": 3, "output": None, "settings": {}, "resume": "auto",
+}  # fmt: skip
+"""What is read where something learns, and its value where nobody named it."""
+
 
 def share(
     model: Model | str | Path, train: Data | None = None, *, parts: Parts = "both", groups: int = 1,
@@ -63,7 +69,12 @@ def share(
     require(isinstance(settings, Mapping), "settings", settings, allowed)
     compared = read_measure(measure)
     if train is None:
-        _check_untrained(evaluate=evaluate, matches=matches, task=task, cache=cache, output=output, settings=settings)
+        options = {
+            "evaluate": evaluate, "matches": matches, "temperature": temperature, "soft_weight": soft_weight,
+            "task_weight": task_weight, "cosine_weight": cosine_weight, "task": task, "cache": cache, "epochs": epochs,
+            "output": output, "settings": settings, "resume": resume,
+        }  # fmt: skip
+        require_left_out(options, _OF_A_TRAINING, "nothing learns without train")
     dtype = None if train is None else "float32"
     old = load(model, dtype=dtype) if isinstance(model, str | Path) else check_model(model)
     form = Form(parts=parts, groups=groups, embedding_size=embedding_size, start=start)
@@ -86,13 +97,6 @@ def share(
     )  # fmt: skip
     new.receipt = _with_states(receipt, measured, *compare_states(old, new, _lengths(old), "sharing"))
     return new, new.receipt
-
-
-def _check_untrained(**given: Any) -> None:
-    """InputError for what a training alone would read."""
-    for name, value in given.items():
-        left_out = value is None or (name == "settings" and not value)
-        require(left_out, name, value, "left out without train, for then nothing learns")
 
 
 def _lengths(model: Model) -> tuple[int, ...]:
