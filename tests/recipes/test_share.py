@@ -28,6 +28,7 @@ from gossamer.models.decoders import decoder
 from gossamer.recipes.sharing.factorise import factorise
 from gossamer.recipes.sharing.groups import group_numbers
 from gossamer.surgery.storages import store
+from gossamer.surgery.students import make_student
 
 SIZES = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 12}
 THEIRS = {
@@ -218,6 +219,19 @@ def test_decoders_share_layers(tmp_path: Path) -> None:
     assert torch.equal(torch.as_tensor(generated), torch.as_tensor(plain))
     with pytest.raises(InputError, match=r"^embedding_size is 4; the decoder's head is tied to the word table"):
         gs.share(model, embedding_size=4)
+
+
+def test_further_recipes_take_what_was_shared_and_the_other_way_round(tmp_path: Path) -> None:
+    """Every model on the way is saved and reloaded with the same outputs."""
+    shared, _ = gs.share(encoder(max_position_embeddings=16), groups=2, embedding_size=4)
+    longer, _ = gs.lengthen(shared, to=40, window=8)
+    again, _ = gs.share(longer, parts="attention")
+    student = make_student(again, [0, 4])
+    for number, model in enumerate((shared, longer, again, student)):
+        gs.save(model, tmp_path / str(number))
+        same(gs.load(tmp_path / str(number)), model, rtol=0, atol=0)
+    assert (len(again.attention), len(again.feed_forward)) == (1, 2)
+    assert (len(student.attention), len(student.feed_forward)) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_a_step_is_a_function_of_seed_and_step(kind: str) -> None:
     other.at(1)
     for name, tensor in one.at(7).items():
         assert torch.equal(tensor, other.at(7)[name])
-    assert not torch.equal(one.at(7)["input_ids"], batches(kind, file, seed=4).at(7)["input_ids"])
+    assert parts(one.at(7), 0) != parts(batches(kind, file, seed=4).at(7), 0)
     for rank in range(2):
         mine = batches(kind, file, seed=3, rank=rank, world=2).at(7)
         for name, tensor in one.at(7).items():

@@ -15,6 +15,7 @@ from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.distill import Made, aim_of, teach
 from gossamer.recipes.finetune import Data
+from gossamer.recipes.left_out import require_left_out
 from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.sharing.form import Form, shared_form
@@ -58,23 +59,20 @@ def share(
     the loss and matches are not read then.
 
     The result is saved as `albert` where its format can hold it, else as Gossamer's own, which the receipt says. A
-    shared model is not what it was before it has learnt: the receipt tells how far its states are off.
-
-    Raises InputError for other parts, groups or sizes than there are, layers of a group that are shaped differently,
+    shared model is not what it was before it has learnt: the receipt tells how far its states are off. Raises InputError for other parts, groups or sizes than there are, layers of a group that are shaped differently,
     weights that are kept in parts, settings of a training without `train`, and as `gossamer.distill` does.
 
     Source: Lan et al. 2020 (ALBERT, arXiv 1909.11942), section 3.1; there it is trained from scratch.
     """
-    allowed = "a mapping of fields of a TrainingConfig, such as {'steps': 100}"
-    require(isinstance(settings, Mapping), "settings", settings, allowed)
+    require(isinstance(settings, Mapping), "settings", settings, "a mapping of fields of a TrainingConfig")
     compared = read_measure(measure)
     if train is None:
-        options = {
+        asked = {
             "evaluate": evaluate, "matches": matches, "temperature": temperature, "soft_weight": soft_weight,
             "task_weight": task_weight, "cosine_weight": cosine_weight, "task": task, "cache": cache, "epochs": epochs,
             "output": output, "settings": settings, "resume": resume,
         }  # fmt: skip
-        require_left_out(options, _OF_A_TRAINING, "nothing learns without train")
+        require_left_out(asked, _OF_A_TRAINING, "nothing learns without train")
     dtype = None if train is None else "float32"
     old = load(model, dtype=dtype) if isinstance(model, str | Path) else check_model(model)
     form = Form(parts=parts, groups=groups, embedding_size=embedding_size, start=start)
