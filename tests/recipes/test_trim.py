@@ -87,7 +87,7 @@ def test_what_other_texts_become_is_counted() -> None:
     other = ["speech unfathomable", "x Ж speech"]
     receipt = gs.trim(model, ["speech"], evaluate=other)[1]
     measured = receipt.measured
-    assert "evaluate tokens after 17" in str(receipt)
+    assert "evaluate tokens after 16" in str(receipt)
     before = ["speech", "un", "##fathom", "##able", "x", "[UNK]", "speech"]
     assert measured["evaluate_tokens_before"] == len(before)
     assert measured["evaluate_tokens_after"] == len(["speech", *"unfathomable", "x", "[UNK]", "speech"])
