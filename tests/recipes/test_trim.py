@@ -85,7 +85,9 @@ def test_tokens_that_are_named_stay() -> None:
 def test_what_other_texts_become_is_counted() -> None:
     model = of_words("speech", "un", "##fathom", "##able")
     other = ["speech unfathomable", "x Ж speech"]
-    measured = gs.trim(model, ["speech"], evaluate=other)[1].measured
+    receipt = gs.trim(model, ["speech"], evaluate=other)[1]
+    measured = receipt.measured
+    assert "evaluate tokens after 16" in str(receipt)
     before = ["speech", "un", "##fathom", "##able", "x", "[UNK]", "speech"]
     assert measured["evaluate_tokens_before"] == len(before)
     assert measured["evaluate_tokens_after"] == len(["speech", *"unfathomable", "x", "[UNK]", "speech"])

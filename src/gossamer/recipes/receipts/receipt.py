@@ -65,7 +65,7 @@ class Receipt:
         """One page with the tables and a plot, which needs no other file."""
         tables = [ReportTable(title="What it was, what it is", head=_HEAD, rows=tuple(self._differences()))]
         if self.measured:
-            rows = tuple((name.replace("_", " "), f"{value:.3g}") for name, value in self.measured.items())
+            rows = tuple((name.replace("_", " "), _number(value)) for name, value in self.measured.items())
             said = ", ".join(f"{name} {_show(value)}" for name, value in self.conditions.items())
             tables.append(ReportTable(title="Measured", head=("", "value"), rows=rows, remark=said))
         if self.comparison is not None:
@@ -125,7 +125,7 @@ class Receipt:
         return [plot_rows(("before", "after"), rows)] if rows else []
 
     def _measurements(self) -> list[str]:
-        return [f"{name.replace('_', ' ')} {value:.3g}" for name, value in self.measured.items()]
+        return [f"{name.replace('_', ' ')} {_number(value)}" for name, value in self.measured.items()]
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -154,6 +154,11 @@ def conditions(model: Model) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
     }
+
+
+def _number(value: float) -> str:
+    """What was counted in full, what was measured in three figures."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _show(value: Any) -> str:

@@ -51,14 +51,14 @@ def compare_texts(documents: Iterable[Document], before: Tokenizer, after: Token
     names = before.tokens(np.flatnonzero(old.counts).tolist())
     seen = old.counts[old.counts > 0]
     kept = np.array([after.token_id(name) is not None for name in names])
-    measured = {
+    measured: dict[str, float] = {
         "evaluate_tokens_kept": float(seen[kept].sum() / old.tokens),
-        "evaluate_tokens_before": float(old.tokens),
-        "evaluate_tokens_after": float(new.tokens),
+        "evaluate_tokens_before": old.tokens,
+        "evaluate_tokens_after": new.tokens,
     }
     for when, texts, tokenizer in (("before", old, before), ("after", new, after)):
         if tokenizer.unk_id is not None:
-            measured[f"evaluate_unknown_{when}"] = float(texts.counts[tokenizer.unk_id])
+            measured[f"evaluate_unknown_{when}"] = int(texts.counts[tokenizer.unk_id])
     return measured
 
 
