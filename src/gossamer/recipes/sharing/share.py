@@ -59,8 +59,9 @@ def share(
     the loss and matches are not read then.
 
     The result is saved as `albert` where its format can hold it, else as Gossamer's own, which the receipt says. A
-    shared model is not what it was before it has learnt: the receipt tells how far its states are off. Raises InputError for other parts, groups or sizes than there are, layers of a group that are shaped differently,
-    weights that are kept in parts, settings of a training without `train`, and as `gossamer.distill` does.
+    shared model is not what it was before it has learnt: the receipt tells how far its states are off. Raises
+    InputError for other parts, groups or sizes than there are, layers of a group that are shaped differently, weights
+    that are kept in parts, settings of a training without `train`, and as `gossamer.distill` does.
 
     Source: Lan et al. 2020 (ALBERT, arXiv 1909.11942), section 3.1; there it is trained from scratch.
     """
