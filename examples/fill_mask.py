@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 from docstrings import functions
 
 import gossamer as gs
@@ -26,6 +27,7 @@ config = {
     "epochs": 12,
     "output": "filler",
 }
+torch.manual_seed(0)  # the head is drawn
 model, receipt = gs.train(config, model=gs.load("sample:minilm", head=MaskedLM()))
 
 rng, fill = np.random.default_rng(0), gs.task("fill-mask", model)

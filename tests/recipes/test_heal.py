@@ -1,5 +1,6 @@
 """Healing: what is trained and what is not, what is measured, and how new positions begin."""
 
+import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,15 @@ def test_a_run_that_is_resumed_has_the_bits_of_the_given_model(long: Model, conf
     again = heal(long, config)[1].measured
     assert again == first
     assert first["bits_per_masked_token_after"] < first["bits_per_masked_token_before"]
+
+
+def test_a_run_does_not_go_on_with_another_model(long: Model, config: dict[str, Any]) -> None:
+    heal(long, config)
+    other = copy.deepcopy(long)
+    with torch.no_grad():
+        next(other.parameters()).add_(0.1)
+    with pytest.raises(InputError, match=r"^the model is not that of the run, which stands at step "):
+        heal(other, config)
 
 
 @pytest.mark.parametrize("objective", [None, {"share": 0.3}, "masked-lm"])

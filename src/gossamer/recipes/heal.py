@@ -18,10 +18,11 @@ from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.reading import read_yaml
+from gossamer.training.data.rows import FILES
 from gossamer.training.evaluation import evaluate
 from gossamer.training.launched import is_first_process
-from gossamer.training.loop import only_run, threads_of, train
-from gossamer.training.material import gather
+from gossamer.training.loop import only_run, threads_of, train_on
+from gossamer.training.material import gather, origin_of
 from gossamer.training.processes import Processes
 from gossamer.training.receipt import TrainingReceipt
 
@@ -48,8 +49,8 @@ def heal(
     table 5). old_length: what the model read before it was lengthened; taken from its receipt unless given. Where the
     config holds text out, and some of it is masked, the receipt has the bits per masked token before and after, over
     the same masks. measure: whether both models are measured, in the receipt's `comparison`; settings of
-    `gossamer.compare`, such as {"latency": False}, say how. A run that is there in the config's output is resumed. The
-    given model is left as it was.
+    `gossamer.compare`, such as {"latency": False}, say how. A run that is there in the config's output is resumed, with
+    the same model alone. The given model is left as it was.
 
     Raises InputError for a model that is no masked LM, a length that is not known or not shorter, and as `train` does.
 
@@ -64,7 +65,7 @@ def heal(
     settings = _settings(config, model, what, length)
     new = copy.deepcopy(model)
     before = _bits(new, settings)
-    new, trained = train(settings, model=new)
+    new, trained = train_on(settings, FILES, model=new, origin=origin_of(new, has_new_head=False))
     receipt = Receipt(
         recipe="heal",
         source=model.source,
