@@ -47,7 +47,6 @@ CASES = {
     "score.py": Case(beats=("the mean year",), loses=("bag of words",), lower=True),
     "sentence_pairs.py": Case(beats=("before", "bag of words", "chance")),
     "tag.py": Case(beats=("majority", "each word's commonest tag")),
-    "trim.py": Case(beats=("letters alone", "chance")),
 }
 
 
