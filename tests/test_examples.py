@@ -48,7 +48,6 @@ CASES = {
     "sentence_pairs.py": Case(beats=("before", "bag of words", "chance")),
     "several_labels.py": Case(beats=("every label",), loses=("bag of words",)),
     "tag.py": Case(beats=("majority", "each word's commonest tag")),
-    "trim.py": Case(beats=("letters alone", "chance")),
 }
 
 
