@@ -276,8 +276,20 @@ def test_what_no_public_format_has_is_one_line() -> None:
         gs.compact(gone, padded=True)
     with pytest.raises(InputError, match=r"^padded is 1; it must be true or false$"):
         gs.compact(model, padded=1)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"^model is "):
-        gs.compact("nowhere")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^model is 5, no model"):
+        gs.compact(5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^measure is "):
+        gs.compact(model, measure={"speed": True})
+
+
+def test_a_model_by_its_name_is_compared_with_what_it_was(tmp_path: Path) -> None:
+    masked = zeroed(drawn("bert", None, torch.float32), {0: [1]}, {1: [0]})
+    quick = {"latency": False, "memory": False}
+    small, receipt = gs.compact(gs.save(masked, tmp_path / "masked"), measure=quick)
+    assert receipt.comparison is not None
+    assert receipt.comparison.models == ("before", "after")
+    assert "parameters" in str(receipt.comparison)
+    assert small.architecture.layers[0].attention.heads == 3
 
 
 @settings(max_examples=settings.default.max_examples // 8)

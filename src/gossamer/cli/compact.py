@@ -20,6 +20,7 @@ def compact(
     padded: Annotated[
         bool, Option("--padded", help="For transformers: all layers as wide as the widest again, with zeros.")
     ] = False,
+    measure: Annotated[bool, Option("--measure", help="Measure the model before and after, for minutes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove what is zero from a model: heads, neurons, columns, layers.
@@ -34,6 +35,6 @@ def compact(
         from gossamer.recipes import compact as make_compact
 
         old = load(model)
-    with working("removing what is zero"):
-        new, receipt = make_compact(old, padded=padded)
+    with working("measuring before and after" if measure else "removing what is zero"):
+        new, receipt = make_compact(old, padded=padded, measure=measure)
     save_result(new, receipt, out, as_json=as_json)

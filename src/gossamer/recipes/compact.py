@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from gossamer.checkpoints import load
 from gossamer.checkpoints.compressed import LEAST_ZEROS, share_of_zeros
 from gossamer.errors import InputError, plural, quote
 from gossamer.families import NATIVE
@@ -14,6 +17,7 @@ from gossamer.layers import Linear
 from gossamer.models.architecture import Architecture
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
+from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.removal.cut import Cut, cut
 from gossamer.recipes.removal.padding import pad
@@ -27,7 +31,9 @@ PROBE = 128
 """Tokens of the text by which the two models are compared."""
 
 
-def compact(model: Model, *, padded: bool = False) -> tuple[Model, Receipt]:
+def compact(
+    model: Model | str | Path, *, padded: bool = False, measure: bool | Mapping[str, Any] = False
+) -> tuple[Model, Receipt]:
     """A copy of a model without what is zero in it as a whole, and a receipt: smaller, faster, the same outputs.
 
     Heads go, feed-forward neurons, columns inside the heads, and layers of models whose norms stand before the parts:
@@ -36,36 +42,40 @@ def compact(model: Model, *, padded: bool = False) -> tuple[Model, Receipt]:
     given is left as it was; one without zeros comes back as it is.
 
     Args:
-        model: an encoder or decoder, pruned or not.
+        model: an encoder or decoder, pruned or not, or what `gossamer.load` takes.
         padded: for `transformers`, where layers differ: all are made as wide as the widest again, with zeros, in the
             public format that the model came from. The receipt says what that costs.
+        measure: whether the model is measured before and after, in the receipt's `comparison`; settings of
+            `gossamer.compare`, such as {"latency": False}, say how.
 
     Raises:
         InputError: for `padded` where no public format holds the model even so, and for weights that are not finite.
 
     Source: Lagunas et al. 2021 (Block Pruning, arXiv 2109.04838), who remove empty heads, rows and columns.
     """
-    check_model(model)
     if not isinstance(padded, bool):
         raise InputError(f"padded is {quote(padded)}; it must be true or false")
-    whole = merge(model) if model.architecture.storages else model
+    compared = read_measure(measure)
+    old = load(model) if isinstance(model, str | Path) else check_model(model)
+    whole = merge(old) if old.architecture.storages else old
     stays = find_zeros(whole)
     smaller = cut(whole, stays)
     new = pad(smaller) if padded else smaller
-    measured, read = compare_states(model, new, [min(PROBE, model.architecture.length)], "compacting")
+    measured, read = compare_states(old, new, [min(PROBE, old.architecture.length)], "compacting")
     zeros, weights = _single_zeros(smaller)
     measured["share_of_zeros_left"] = zeros / max(weights, 1)
-    new.receipt = Receipt(
+    receipt = Receipt(
         recipe="compact",
-        source=model.source,
+        source=old.source,
         settings={"padded": True} if padded else {},
-        before=_described(model),
+        before=_described(old),
         after=_described(new),
-        changes=_changes(model, smaller, new),
+        changes=_changes(old, smaller, new),
         measured=measured,
         conditions=conditions(new) | read,
         notes=(*_silent_heads(stays), *_notes(smaller, zeros, weights)),
     )
+    new.receipt = receipt if compared is None else receipt.beside(on_cpu(old), on_cpu(new), **compared)
     return new, new.receipt
 
 

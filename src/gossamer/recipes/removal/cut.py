@@ -20,7 +20,7 @@ from gossamer.surgery.rebuild import rebuild
 from gossamer.surgery.students.narrow_maps import mapped
 from gossamer.surgery.students.student import make_student
 
-__all__ = ["EVEN_FORMAT", "Cut", "cut"]
+__all__ = ["EVEN_FORMAT", "Cut", "cut", "remember_format"]
 
 EVEN_FORMAT = "model_type_of_even_widths"
 """In config.json the public format that a model had before its layers differed in width."""
@@ -56,9 +56,14 @@ def cut(model: Model, what: Cut) -> Model:
     names = model_without_memory(architecture).state_dict().keys()
     weights = _weights(model, what, tables) | biases
     new = rebuild(model, architecture, {name: weights[name] for name in names & weights.keys()}, source=str)
-    if new.family != model.family:
-        new.extra_config.setdefault(EVEN_FORMAT, model.family)
+    remember_format(model, new)
     return _without_idle_layers(new)
+
+
+def remember_format(old: Model, new: Model) -> None:
+    """Note the public format of a model that is now in another."""
+    if new.family != old.family:
+        new.extra_config.setdefault(EVEN_FORMAT, old.family)
 
 
 def _layer(layer: Layer, what: Cut, biases: Mapping[str, Tensor], tables: Mapping[_Table, int]) -> Layer:

@@ -12,7 +12,7 @@ from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.removal.cut import Cut, cut
+from gossamer.recipes.removal.cut import Cut, cut, remember_format
 from gossamer.recipes.removal.heads_left import HeadsLeft, heads_left
 from gossamer.surgery.students.student import make_student
 
@@ -59,13 +59,15 @@ def remove(
     renumbered = list(zip(shorter.architecture.layers, (described.layers[i] for i in stay), strict=True))
     attention = {new.attention.weights: left[old.attention.weights] for new, old in renumbered}
     of_feed_forward = {new.feed_forward.weights: neurons_left[old.feed_forward.weights] for new, old in renumbered}
-    return cut(
+    new = cut(
         shorter,
         Cut(
             attention={number: heads for number, heads in attention.items() if heads is not None},
             neurons={number: those for number, those in of_feed_forward.items() if those is not None},
         ),
     )
+    remember_format(model, new)
+    return new
 
 
 def _heads(described: Architecture, named: Any, gone: Collection[int]) -> dict[int, HeadsLeft | None]:
