@@ -1,6 +1,7 @@
 """Pairs of segments: what rows hold, that losses are those of `transformers`, and that runs go on exactly."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gossamer.errors import InputError
 from gossamer.families import get_family
 from gossamer.models import Model
 from gossamer.text import Document, TokenFile, Tokenizer, byte_tokenizer, tokenize
-from gossamer.training.data.segment_pairs import pair_frame_of, sentence_ends
+from gossamer.training.data.segment_pairs import pair_frame_of
 from gossamer.training.data.token_batches import Batches
 from gossamer.training.evaluation import evaluate
 from gossamer.training.objectives import NextSentenceObjective, Objective, SentenceOrderObjective
@@ -78,7 +79,7 @@ def text(numbers: list[int]) -> str:
 def test_a_row_is_two_segments_of_documents(kind: str, sizes: list[int], length: int, seed: int) -> None:
     """Whole, in their order or exchanged or from two documents, in a row's room."""
     random = np.random.default_rng(seed)
-    texts = ["".join(random.choice(list("abc .?"), size=size)) for size in sizes]
+    texts = ["a.b." + "".join(random.choice(list("abc .?"), size=size)) for size in sizes]
     made = batches(kind, documents(*texts), length=length, batch=1, seed=seed)
     for step in range(20):
         first, second, label = (text(one) if isinstance(one, list) else one for one in parts(made.at(step), 0))
@@ -87,9 +88,11 @@ def test_a_row_is_two_segments_of_documents(kind: str, sizes: list[int], length:
         assert len(first) + len(second) <= length - 3
         assert any(first in one for one in texts)
         assert any(second in one for one in texts)
-        if kind == "sentence-order" and len(first) + len(second) < length - 3:
-            whole = second + first if label else first + second
-            assert any(whole in one for one in texts)
+        assert label == -100 or first.strip() == first
+        assert label == -100 or second.strip() == second
+        if kind == "sentence-order" and label >= 0:
+            before, behind = (second, first) if label else (first, second)
+            assert any(behind in one.partition(before)[2] for one in texts)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,7 +133,9 @@ def test_every_token_is_read_once_an_epoch() -> None:
     assert made.steps_per_epoch == 3
     for epoch in range(2):
         read = [parts(made.at(3 * epoch + step), row) for step in range(3) for row in range(4)]
-        ordered = sorted(text(second + first) if label else text(first + second) for first, second, label in read)
+        ordered = sorted(
+            " ".join(map(text, (second, first) if label else (first, second))) for first, second, label in read
+        )
         assert ordered == sorted(texts)
 
 
@@ -150,11 +155,15 @@ def test_one_row_in_ten_is_shorter() -> None:
     assert counts[0.5] == pytest.approx(0.5, abs=0.08)
 
 
-def test_a_text_without_sentences_is_read_whole() -> None:
-    made = batches("sentence-order", documents("acgt" * 500), shorter=0.0, batch=8)
-    assert made._training.count == 2000 // 45
-    read = made.at(0)
-    assert read["input_ids"].shape == (8, 48)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_without_sentences_is_read_whole_and_has_no_labels(kind: str) -> None:
+    made = batches(kind, documents("acgt" * 500, "ac. gt." + "acgt" * 500 + ". ac. gt."), shorter=0.0, batch=91)
+    assert made._training.count == 91
+    read = [parts(made.at(0), row) for row in range(91)]
+    cut = [label for first, second, label in read if not ({46, 32} & {*first, *second})]
+    assert len(cut) > 80
+    assert set(cut) == {-100}
+    assert any(label >= 0 for _, _, label in read)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -193,18 +202,6 @@ def test_the_frame_is_that_of_a_tokenizer_for_two_texts(family: str, minilm: Pat
     assert [*frame.before, own[0], *frame.between, own[1], *frame.after] == batch["input_ids"][0].tolist()
     assert list(frame.types) == types == [0, 0, 0, 1, 1]
     assert len(frame) == 3
-
-
-def test_ends_of_sentences(minilm: Path) -> None:
-    tokenizer = gs.load(minilm).tokenizer
-    ends = sentence_ends(tokenizer)
-    numbers = tokenizer.encode_plain("Is it? No! It is 3. Well")[0]
-    assert [token for token, is_end in zip(tokenizer.tokens(numbers), ends[numbers], strict=True) if is_end] == [
-        "?",
-        "!",
-        ".",
-    ]
-    assert sentence_ends(BYTES).sum() == 3
 
 
 SIZES = {
@@ -254,6 +251,31 @@ def test_loss_and_scores_are_those_of_transformers(kind: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_a_pair_are_learnt_from_by_their_tokens_alone(kind: str) -> None:
+    """Some of them count for nothing in the pairs' mean, and where all of them are so it is 0."""
+    torch.manual_seed(0)
+    model = Model(get_family("bert").read(SIZES, head="pre-training"), family="bert").eval()
+    batch, objective = batches(kind, some_documents(), length=48).at(1), Objective(kind=kind)
+    batch["pair_labels"] = torch.tensor([1, -100, 0, -100])
+    loss, sums = objective.measure(model, batch)
+    inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in batch}
+    out = model(**inputs)
+    of_tokens = torch.nn.functional.cross_entropy(out.logits.flatten(0, 1), batch["labels"].flatten())
+    of_pairs = torch.nn.functional.cross_entropy(out.pair_logits[[0, 2]], torch.tensor([1, 0]))
+    torch.testing.assert_close(loss, of_tokens + of_pairs)
+    assert sums["pairs"] == 2
+    assert sums["pairs_right"] == (out.pair_logits.argmax(-1) == batch["pair_labels"]).sum()
+    batch["pair_labels"] = torch.full((4,), -100)
+    loss, sums = objective.measure(model, batch)
+    torch.testing.assert_close(loss, of_tokens)
+    loss.backward()
+    assert model.head.pair.output.weight.grad.abs().sum() == 0
+    assert all(one.grad.isfinite().all() for one in model.parameters() if one.grad is not None)
+    assert sums["pairs"] == 0
+    assert objective.scores(model, float(loss), 1, sums)[objective.score] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_is_held_out_is_scored(kind: str) -> None:
     torch.manual_seed(0)
     model = Model(get_family("bert").read(SIZES, head="pre-training"), family="bert").eval()
@@ -281,7 +303,8 @@ def test_what_is_held_out_is_scored(kind: str) -> None:
 def config(folder: Path, name: str, kind: str, **changes: Any) -> dict[str, Any]:
     text = folder / "text.txt"
     if not text.exists():
-        write_text(text)
+        lines = write_text(text).read_text().splitlines()
+        text.write_text("\n".join(f"{one} {other}" for one, other in pairwise(lines)))
     described = SIZES | {"embedding_size": 8, "hidden_dropout_prob": 0.1, "model_type": "albert"}
     return {
         "model": {"config": described | {"architectures": ["AlbertForPreTraining"]}},
@@ -336,6 +359,11 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
         lambda: batches("sentence-order", some_documents(), pack=False),
         r"^pack is False; it must be left out: two",
     ),
+    (
+        "sentences",
+        lambda: batches("sentence-order", documents("a and b", "c and d."), batch=1),
+        r"^no document has two sentences of which the first fits in a row of 48 tokens",
+    ),
     ("empty", lambda: batches("sentence-order", documents("a", "b"), batch=1), r"^no document has two tokens"),
     ("shorter", lambda: SentenceOrderObjective(shorter=1.0), r"^shorter is 1\.0; it must be a rate from 0"),
 ]
@@ -364,6 +392,13 @@ def test_a_model_of_one_type_is_given_none() -> None:
         ({"hiden_size": 8}, r"^model\.config\.hiden_size is no field of 'albert'; the nearest is 'hidden_size'$"),
         ({"architectures": ["AlbertForAll"]}, r"^model\.config\.architectures is 'AlbertForAll', a head that Gossamer"),
         ({"hidden_size": 17}, r"^model\.config\.hidden_size is 17; it must be a multiple of num_attention_heads, 2"),
+        ({"architectures": None}, r"^model\.config\.architectures is None; it must be a list of class names"),
+        ({"architectures": 5}, r"^model\.config\.architectures is 5; it must be a list of class names, such as"),
+        ({"architectures": [5]}, r"^model\.config\.architectures is \[5\]; it must be a list of class names"),
+        (
+            {"architectures": "AlbertForPreTraining"},
+            r"^model\.config\.architectures is 'AlbertForPreTraining'; it must",
+        ),
         ({"architectures": ["AlbertModel"]}, r"^objective\.kind is 'sentence-order', but the model has no head"),
     ],
 )

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from gossamer.errors import InputError
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.models.checks import require_choice, require_flag, require_positive, require_rate
 from gossamer.models.heads.base import Head, HeadModule, Labels, Sizes, Tokens
-from gossamer.models.heads.labels import account_cross_entropy, check_classes, cross_entropy, only
+from gossamer.models.heads.labels import IGNORED, account_cross_entropy, check_classes, cross_entropy, only
 from gossamer.models.heads.masked_lm import MaskedLMHead, describe_table
 from gossamer.models.heads.pooled_head import PooledHead
 from gossamer.models.output import Output
@@ -61,10 +62,14 @@ class PreTraining(Head, kind="pre-training"):
             check_classes("labels[1]", pairs, (sizes.rows,), 1)
 
     def loss(self, out: Output, labels: Labels) -> Float[Tensor, ""]:
-        """That of the tokens, and where there are labels of pairs theirs besides."""
+        """That of the tokens, and where there are labels of pairs theirs besides: 0 where all of them are ignored."""
         tokens, pairs = labels if isinstance(labels, tuple) and len(labels) == 2 else (only(labels), None)
         loss = cross_entropy(out.logits, tokens)
-        return loss if pairs is None else loss + cross_entropy(out.pair_logits, pairs)
+        if pairs is None:
+            return loss
+        assert out.pair_logits is not None
+        of_pairs = F.cross_entropy(out.pair_logits, pairs.long(), reduction="sum")
+        return loss + of_pairs / (pairs != IGNORED).sum().clamp(min=1)
 
     def account_loss(self, logits: Tensor, ledger: Ledger) -> Tensor:
         """Of the tokens alone, which training on plain text has."""

@@ -204,7 +204,10 @@ def _of_family(config: dict[str, Any], vocabulary_size: int) -> Architecture:
             if family.public and name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)[0]
                 raise InputError(f"{name} is no field of {family.model_type!r}; the nearest is {near!r}")
-        head = family.head_of(config.get("architectures", ()))
+        names = config.get("architectures", [])
+        is_list = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        require(is_list, "architectures", names, "a list of class names, such as [AlbertForPreTraining]")
+        head = family.head_of(names)
         return family.read({"vocab_size": vocabulary_size, **config}, head=head)
     except InputError as problem:
         raise InputError(f"config.{problem}") from None

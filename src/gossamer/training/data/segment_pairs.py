@@ -10,18 +10,18 @@ import numpy as np
 
 from gossamer.errors import InputError
 from gossamer.models.checks import require
+from gossamer.models.heads.labels import IGNORED
 from gossamer.text import Tokenizer
 from gossamer.text.surroundings import PROBES
 from gossamer.training.data.packing import ROWS, Frame, Layout, Rows, remembered
+from gossamer.training.data.sentences import SentenceMarks
 
-__all__ = ["PairFrame", "Second", "SegmentPairs", "pair_frame_of", "sentence_ends"]
+__all__ = ["PairFrame", "Second", "SegmentPairs", "pair_frame_of"]
 
 Second = Literal["exchanged", "elsewhere"]
 """What label 1 means: the two segments stand in the other order, or the second is another document's."""
 
 _DRAWN, _IN_ORDER = 5, 6  # what a generator is for
-_ENDS = (".", "!", "?", "\u2026", "\u3002", "\uff01", "\uff1f")
-_CLOSING = "\"'\u201d\u2019\u00bb)]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +66,6 @@ def pair_frame_of(tokenizer: Tokenizer, second: Second, shorter: float) -> PairF
     )
 
 
-def sentence_ends(tokenizer: Tokenizer) -> np.ndarray:
-    """Whether a sentence may end with a token, bool [vocabulary]: with . ! ? and the like, and quotes behind them."""
-    texts = (tokenizer.decode([number], skip_special=False) for number in range(tokenizer.vocabulary_size))
-    return np.array([text.rstrip().rstrip(_CLOSING).endswith(_ENDS) for text in texts])
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Chunk:
     """Sentences of one document, as many as fill a row, or the last ones: their ends, the last one's included."""
@@ -87,14 +81,19 @@ class SegmentPairs(Layout):
 
     The sentences are cut in two at one of their ends, and half of the rows have label 1: the segments are exchanged, or
     the second is from a place of another document. With the probability `shorter` only the first sentences are taken,
-    up to a length drawn from 2 on. What is too long loses tokens of the longer segment, at either end by chance. A text
-    without ends of sentences is cut where it fills a row, and in two anywhere. Sources: Devlin et al. 2019, appendix
-    A.2, and its released `create_pretraining_data.py`; Lan et al. 2020, section 3.1. Different from theirs: sentences
-    that a row leaves over, because it is shorter or its second segment is from elsewhere, are not put back but read in
-    another epoch, so that what a step reads depends on seed and step alone.
+    up to a length drawn from 2 on. What is too long loses tokens of the longer segment, at either end by chance.
+
+    How a segment is spelled says nothing of its place: white space at its ends is left out, and its first word is
+    spelled as the tokenizer does where a text begins. A single sentence is cut in two anywhere, one longer than a row
+    is cut where it fills rows, and their label is -100: what is cut inside of a sentence tells which part is first.
+
+    Sources: Devlin et al. 2019, appendix A.2, and its released `create_pretraining_data.py`; Lan et al. 2020, section
+    3.1. Different from theirs: sentences that a row leaves over, because it is shorter or its second segment is from
+    elsewhere, are not put back but read in another epoch, so that what a step reads depends on seed and step alone; and
+    next-sentence prediction gives a single sentence no label, where theirs is always 1, which its length would tell.
     """
 
-    ends: np.ndarray
+    marks: SentenceMarks
     _orders: dict[int, np.ndarray] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +101,11 @@ class SegmentPairs(Layout):
         require(self.room > 1, "length", self.length, f"at least {least}, special tokens and one of each segment")
         if not self.count:
             raise InputError("no document has two tokens; there are no two segments in them")
+        if all(len(chunk.cuts) == 1 for chunk in self._chunks):
+            raise InputError(
+                f"no document has two sentences of which the first fits in a row of {self.length:,} tokens, as pairs "
+                "of segments need; take longer documents (data.split) or rows, or an objective 'masked-lm'"
+            )
         if self._pair.second == "elsewhere" and len(self._with_text) < 2:
             raise InputError(
                 "objective.kind is 'next-sentence', which takes segments from other documents, but the data are one: "
@@ -141,30 +145,39 @@ class SegmentPairs(Layout):
     @cached_property
     def _with_text(self) -> np.ndarray:
         """Which documents have any."""
-        return np.flatnonzero(self.corpus.sizes)
+        return np.flatnonzero([len(cuts) > 0 for cuts in self._sentences])
 
     @cached_property
     def _sentences(self) -> list[np.ndarray]:
-        """Where sentences end, of every document, its own end included."""
+        """Where sentences end, of every document, the end of its text included; white space behind it is no text."""
         found = []
-        for slot, size in enumerate(self.corpus.sizes):
-            cuts = np.flatnonzero(self.ends[self.corpus.text(slot)]) + 1
-            found.append(cuts if len(cuts) and cuts[-1] == size else np.append(cuts, size))
+        for slot in range(len(self.corpus.sizes)):
+            text = self.corpus.text(slot)
+            filled = np.flatnonzero(~self.marks.blank[text])
+            cuts = np.flatnonzero(self.marks.ends[text]) + 1
+            size = int(filled[-1]) + 1 if len(filled) else 0
+            found.append(cuts if not size or (len(cuts) and cuts[-1] == size) else np.append(cuts, size))
         return found
 
     @cached_property
     def _chunks(self) -> list[_Chunk]:
         chunks = []
         for slot, cuts in enumerate(self._sentences):
-            begin, size = 0, int(self.corpus.sizes[slot])
+            begin, size = 0, int(cuts[-1]) if len(cuts) else 0
             while size - begin > 1:
-                first, last = np.searchsorted(cuts, (begin + 1, begin + self.room))
-                end = int(cuts[min(last, len(cuts) - 1)])
-                # Where no sentence ends for long, what fills a row is taken, so that not much is left out.
-                own = cuts[first : last + 1] if end <= begin + 2 * self.room else [*cuts[first:last], begin + self.room]
-                chunks.append(_Chunk(slot=slot, begin=begin, cuts=np.asarray(own)))
+                own = self._next_cuts(cuts, begin)
+                chunks.append(_Chunk(slot=slot, begin=begin, cuts=own))
                 begin = int(own[-1])
         return [one for one in chunks if one.cuts[-1] - one.begin > 1]
+
+    def _next_cuts(self, cuts: np.ndarray, begin: int) -> np.ndarray:
+        """The ends of the sentences from `begin` on that fill a row, the last one's inside of it where it is long."""
+        first, last = np.searchsorted(cuts, (begin + 1, begin + self.room))
+        if begin and cuts[first - 1] != begin:  # what is left of a sentence
+            last = first
+        if cuts[min(last, len(cuts) - 1)] <= begin + 2 * self.room:
+            return cuts[first : last + 1]
+        return cuts[first:last] if last > first else np.array([begin + self.room])
 
     def _built(self, numbers: list[int], generators: list[np.random.Generator]) -> Rows:
         drawn = [self._draw(self._chunks[one], random) for one, random in zip(numbers, generators, strict=True)]
@@ -174,34 +187,32 @@ class SegmentPairs(Layout):
         document, place = np.full(shape, -1, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
         for row, (first, second, _) in enumerate(drawn):
             at = 0
-            parts: list[_Segment | tuple[int, ...]] = [frame.before, first, frame.between, second, frame.after]
-            for i, part in enumerate(parts):
+            one, other = self._spelled(first, second)
+            marks = [(np.array(part, dtype=np.int64), -1, -1) for part in (frame.before, frame.between, frame.after)]
+            for i, (part, places, number) in enumerate([marks[0], one, marks[1], other, marks[2]]):
                 here = slice(at, at + len(part))
                 at = here.stop
+                ids[row, here], place[row, here], document[row, here] = part, places, number
                 types[row, here], segments[row, here], real[row, here] = frame.types[i], int(i > 2), True
-                if isinstance(part, _Segment):
-                    document[row, here] = self.corpus.numbers[part.slot]
-                    place[row, here] = np.arange(part.begin, part.end)
-                    ids[row, here] = self.corpus.text(part.slot)[part.begin : part.end]
-                else:
-                    ids[row, here] = part
         pairs = np.array([label for _, _, label in drawn], dtype=np.int64)
         return Rows(ids=ids, segments=segments, real=real, document=document, place=place, types=types, pairs=pairs)
 
     def _draw(self, chunk: _Chunk, random: np.random.Generator) -> tuple[_Segment, _Segment, int]:
-        """Two segments of a chunk and their label."""
+        """Two segments of a chunk and their label, -100 where a sentence is cut between them."""
         target = int(random.integers(2, self.room + 1)) if random.random() < self._pair.shorter else self.room
         cuts = chunk.cuts[: np.searchsorted(chunk.cuts, chunk.begin + target) + 1]
         end = int(cuts[-1])
         inner = cuts[(cuts > chunk.begin) & (cuts < end)]
         cut = int(random.choice(inner)) if len(inner) else int(random.integers(chunk.begin + 1, end))
         first, second = _Segment(chunk.slot, chunk.begin, cut), _Segment(chunk.slot, cut, end)
-        label = int(random.random() < 0.5)
-        if label and self._pair.second == "elsewhere":
+        label = int(random.random() < 0.5) if len(inner) else IGNORED
+        if label == 1 and self._pair.second == "elsewhere":
             second = self._elsewhere(chunk.slot, max(1, target - len(first)), random)
-        elif label:
+        elif label == 1:
             first, second = second, first
-        return *_shortened(first, second, self.room, random), label
+        shortened = _shortened(self._trimmed(first), self._trimmed(second), self.room, random)
+        first, second = (self._trimmed(one) for one in shortened)
+        return first, second, IGNORED if self._is_blank(first) or self._is_blank(second) else label
 
     def _elsewhere(self, slot: int, size: int, random: np.random.Generator) -> _Segment:
         """Sentences from any place of any other document, up to so many tokens or one sentence more."""
@@ -212,6 +223,30 @@ class SegmentPairs(Layout):
         begin = int(random.choice(np.append(0, cuts[:-1])))
         end = int(cuts[min(int(np.searchsorted(cuts, begin + size)), len(cuts) - 1)])
         return _Segment(other, begin, min(end, begin + 2 * self.room))
+
+    def _text(self, segment: _Segment) -> np.ndarray:
+        return self.corpus.text(segment.slot)[segment.begin : segment.end]
+
+    def _is_blank(self, segment: _Segment) -> bool:
+        return bool(self.marks.blank[self._text(segment)].all())
+
+    def _trimmed(self, segment: _Segment) -> _Segment:
+        """Without white space at its ends; as it is where that is all."""
+        filled = segment.begin + np.flatnonzero(~self.marks.blank[self._text(segment)])
+        return _Segment(segment.slot, int(filled[0]), int(filled[-1]) + 1) if len(filled) else segment
+
+    def _spelled(self, *segments: _Segment) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """The tokens of two segments, their places in the document, and its number in the file.
+
+        A first word may be spelled with more tokens than it had: then the longer one ends sooner.
+        """
+        pairs = [self.marks.alone(self._text(one)) for one in segments]
+        sizes = [len(ids) for ids, _ in pairs]
+        sizes[int(sizes[1] > sizes[0])] -= max(0, sum(sizes) - self.room)
+        return [
+            (ids[:size], one.begin + places[:size], int(self.corpus.numbers[one.slot]))
+            for one, (ids, places), size in zip(segments, pairs, sizes, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

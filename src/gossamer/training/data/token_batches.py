@@ -18,7 +18,8 @@ from gossamer.text import Split, TokenFile, Tokenizer, read_documents, tokenize
 from gossamer.training.data.held_out import HeldOutBy, hold_out
 from gossamer.training.data.orders import Grouped
 from gossamer.training.data.packing import Corpus, Frame, Line, Rows, Stream, Windows
-from gossamer.training.data.segment_pairs import PairFrame, SegmentPairs, sentence_ends
+from gossamer.training.data.segment_pairs import PairFrame, SegmentPairs
+from gossamer.training.data.sentences import SentenceMarks
 from gossamer.training.objectives import IGNORED, CausalObjective, LanguageObjective
 from gossamer.training.objectives.texts.language import Labeller
 
@@ -297,14 +298,14 @@ class Batches:
         )
 
     def _pairs(self, file: TokenFile, numbers: np.ndarray) -> SegmentPairs:
-        corpus, ends = Corpus(file, numbers, Frame()), self._sentence_ends
+        corpus, marks = Corpus(file, numbers, Frame()), self._sentence_marks
         return SegmentPairs(
-            corpus=corpus, length=self.length, frame=self._frame, pad_id=self._pad_id, seed=self.seed, ends=ends
+            corpus=corpus, length=self.length, frame=self._frame, pad_id=self._pad_id, seed=self.seed, marks=marks
         )
 
     @cached_property
-    def _sentence_ends(self) -> np.ndarray:
-        return sentence_ends(self.tokenizer)
+    def _sentence_marks(self) -> SentenceMarks:
+        return SentenceMarks(self.tokenizer)
 
     @property
     def _pad_id(self) -> int:
