@@ -66,6 +66,8 @@ def decoder(
     2302.13971, section 2.2). Raises InputError for values that do not fit each other.
     """
     _check_counts(vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads)
+    if width is not None:
+        _check_counts(width=width)
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
     require(len(several) > 0, "patterns", patterns, "one pattern or more")
     head_size = _equal_share(hidden_size, heads) if head_size is None else head_size
