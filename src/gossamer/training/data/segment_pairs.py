@@ -254,7 +254,10 @@ class SegmentPairs(Layout):
         """
         pairs = [self.marks.alone(self._text(one)) for one in segments]
         sizes = [len(ids) for ids, _ in pairs]
-        sizes[int(sizes[1] > sizes[0])] -= max(0, sum(sizes) - self.room)
+        if sum(sizes) > self.room:
+            longer = int(sizes[1] > sizes[0])
+            sizes[1 - longer] = min(sizes[1 - longer], self.room // 2)
+            sizes[longer] = self.room - sizes[1 - longer]
         return [
             (ids[:size], one.begin + places[:size], int(self.corpus.numbers[one.slot]))
             for one, (ids, places), size in zip(segments, pairs, sizes, strict=True)
