@@ -65,6 +65,24 @@ def test_how_a_segment_begins_does_not_tell_its_label(kind: str, spelling: str) 
     assert 0 < labels.count(-100) < 120
 
 
+def test_which_segment_lost_its_front_does_not_tell_the_order() -> None:
+    """What a row has not room for is as often of the earlier segment, so that neither is the longer one."""
+    random = np.random.default_rng(0)
+    sentences = ("x" * int(size) + "." for size in random.integers(10, 120, size=1200))
+    file = tokenize([Document(source="made", number=0, parts=["".join(sentences)])], BYTES)
+    made = Batches(file=file, tokenizer=BYTES, objective=Objective(kind="sentence-order"), length=128, batch=1)
+    rows = made._training.rows(np.arange(2500))
+    starts = {0, *(np.flatnonzero(file.all_tokens == ord(".")) + 1).tolist()}
+    labels: dict[tuple[bool, bool], list[int]] = {}
+    for places, types, label in zip(rows.place, rows.types, rows.pairs, strict=True):
+        cut = [places[(types == i) & (places >= 0)][0] not in starts for i in (0, 1)]
+        if label >= 0:
+            labels.setdefault((cut[0], cut[1]), []).append(int(label))
+    for cut in ((True, False), (False, True), (True, True)):
+        assert len(labels[cut]) > 200
+        assert np.mean(labels[cut]) == pytest.approx(0.5, abs=0.08)
+
+
 def test_ends_of_sentences(minilm: Path) -> None:
     tokenizer = gs.load(minilm).tokenizer
     ends = SentenceMarks(tokenizer).ends

@@ -83,9 +83,11 @@ class SegmentPairs(Layout):
     the second is from a place of another document. With the probability `shorter` only the first sentences are taken,
     up to a length drawn from 2 on. What is too long loses tokens of the longer segment, at either end by chance.
 
-    How a segment is spelled says nothing of its place: white space at its ends is left out, and its first word is
-    spelled as the tokenizer does where a text begins. A single sentence is cut in two anywhere, one longer than a row
-    is cut where it fills rows, and their label is -100: what is cut inside of a sentence tells which part is first.
+    How a segment is spelled, and which one loses tokens, says nothing of its place. White space at its ends is left
+    out, and its first word is spelled as the tokenizer does where a text begins. The sentence that a row has not room
+    for is by chance the last one or the one before the first, so that either segment is the longer one. A single
+    sentence is cut in two anywhere, one longer than a row is cut where it fills rows, and their label is -100: what is
+    cut inside of a sentence tells which part is first.
 
     Sources: Devlin et al. 2019, appendix A.2, and its released `create_pretraining_data.py`; Lan et al. 2020, section
     3.1. Different from theirs: sentences that a row leaves over, because it is shorter or its second segment is from
@@ -201,10 +203,12 @@ class SegmentPairs(Layout):
         """Two segments of a chunk and their label, -100 where a sentence is cut between them."""
         target = int(random.integers(2, self.room + 1)) if random.random() < self._pair.shorter else self.room
         cuts = chunk.cuts[: np.searchsorted(chunk.cuts, chunk.begin + target) + 1]
-        end = int(cuts[-1])
-        inner = cuts[(cuts > chunk.begin) & (cuts < end)]
-        cut = int(random.choice(inner)) if len(inner) else int(random.integers(chunk.begin + 1, end))
-        first, second = _Segment(chunk.slot, chunk.begin, cut), _Segment(chunk.slot, cut, end)
+        bounds = np.append(chunk.begin, cuts)
+        if len(cuts) > 1 and cuts[-1] > chunk.begin + target and random.random() < 0.5:
+            bounds = self._earlier(chunk, bounds)
+        begin, inner, end = int(bounds[0]), bounds[1:-1], int(bounds[-1])
+        cut = int(random.choice(inner)) if len(inner) else int(random.integers(begin + 1, end))
+        first, second = _Segment(chunk.slot, begin, cut), _Segment(chunk.slot, cut, end)
         label = int(random.random() < 0.5) if len(inner) else IGNORED
         if label == 1 and self._pair.second == "elsewhere":
             second = self._elsewhere(chunk.slot, max(1, target - len(first)), random)
@@ -213,6 +217,14 @@ class SegmentPairs(Layout):
         shortened = _shortened(self._trimmed(first), self._trimmed(second), self.room, random)
         first, second = (self._trimmed(one) for one in shortened)
         return first, second, IGNORED if self._is_blank(first) or self._is_blank(second) else label
+
+    def _earlier(self, chunk: _Chunk, bounds: np.ndarray) -> np.ndarray:
+        """The sentence before instead of the last one, where there is one that is not too long."""
+        before = np.append(0, self._sentences[chunk.slot])
+        nth = int(np.searchsorted(before, chunk.begin))
+        if nth == 0 or bounds[-2] - before[nth - 1] > 2 * self.room:
+            return bounds
+        return np.append(before[nth - 1], bounds[:-1])
 
     def _elsewhere(self, slot: int, size: int, random: np.random.Generator) -> _Segment:
         """Sentences from any place of any other document, up to so many tokens or one sentence more."""
@@ -242,7 +254,10 @@ class SegmentPairs(Layout):
         """
         pairs = [self.marks.alone(self._text(one)) for one in segments]
         sizes = [len(ids) for ids, _ in pairs]
-        sizes[int(sizes[1] > sizes[0])] -= max(0, sum(sizes) - self.room)
+        if sum(sizes) > self.room:
+            longer = int(sizes[1] > sizes[0])
+            sizes[1 - longer] = min(sizes[1 - longer], self.room // 2)
+            sizes[longer] = self.room - sizes[1 - longer]
         return [
             (ids[:size], one.begin + places[:size], int(self.corpus.numbers[one.slot]))
             for one, (ids, places), size in zip(segments, pairs, sizes, strict=True)
