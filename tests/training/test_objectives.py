@@ -89,7 +89,8 @@ def test_the_config_reads_and_writes_every_kind(tmp_path: Path) -> None:
     assert config.objective == TaggingObjective(labels=("B-X", "O"), tags_field="ner")
     assert TrainingConfig.read(config.to_dict()) == config
     with pytest.raises(
-        InputError, match=r"^objective\.kind is 'mlm'; it must be one of 'causal-lm', .*'masked-lm', .*'replaced-token'"
+        InputError,
+        match=r"^objective\.kind is 'mlm'; it must be one of (?=.*'causal-lm')(?=.*'masked-lm').*'replaced-token'",
     ):
         TrainingConfig.read(decoder_config(tmp_path, objective="mlm"))
     with pytest.raises(InputError, match=r"^objective\.share is no field"):

@@ -11,6 +11,7 @@ from tiny_labels import labels_config, save_encoder, texts
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models import Model, SequenceClassification
+from gossamer.surgery.students import make_student
 from gossamer.training import material
 from gossamer.training.stops import RunStopped
 
@@ -110,7 +111,7 @@ def test_a_student_that_was_given_goes_on_as_it_stands(tmp_path: Path) -> None:
     """In one program it has learnt already; one that is made is another."""
     teacher = classifier(tmp_path)
     common: dict[str, Any] = {"train": texts(24), "output": tmp_path / "out", "settings": QUICK | {"batch.rows": 6}}
-    student = gs.recipes.student.make_student(teacher, [0])
+    student = make_student(teacher, [0])
     broken_off(teacher, 3, RunStopped, learn=gs.distill, **common, student=student)
     gs.distill(teacher, **common, student=student, resume="must")
     with pytest.raises(InputError, match=r"^the student is not that of the run"):

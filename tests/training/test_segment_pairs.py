@@ -111,7 +111,7 @@ def test_half_of_the_seconds_do_not_follow(kind: str) -> None:
 
 
 def test_segments_end_with_sentences_and_fill_rows() -> None:
-    """The first one where nothing was cut off; and each row but a document's last is full."""
+    """Where nothing was cut off; and each row but a document's last is full, but for white space at its cuts."""
     made = batches("sentence-order", some_documents(), shorter=0.0, length=64)
     full = []
     for step in range(50):
@@ -121,7 +121,7 @@ def test_segments_end_with_sentences_and_fill_rows() -> None:
             if label < 0:
                 continue
             before, behind = (second, first) if label else (first, second)
-            full.append(len(first) + len(second) == 61)
+            full.append(len(first) + len(second) >= 61 - 4)
             if not full[-1]:
                 assert before.endswith(".")
                 assert behind.endswith(".")
@@ -274,7 +274,7 @@ def test_rows_without_a_pair_are_learnt_from_by_their_tokens_alone(kind: str) ->
     assert model.head.pair.output.weight.grad.abs().sum() == 0
     assert all(one.grad.isfinite().all() for one in model.parameters() if one.grad is not None)
     assert sums["pairs"] == 0
-    assert objective.scores(model, float(loss), 1, sums)[objective.score] is None
+    assert objective.scores(model, float(loss.detach()), 1, sums)[objective.score] is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

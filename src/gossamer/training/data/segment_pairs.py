@@ -191,7 +191,8 @@ class SegmentPairs(Layout):
             at = 0
             one, other = self._spelled(first, second)
             marks = [(np.array(part, dtype=np.int64), -1, -1) for part in (frame.before, frame.between, frame.after)]
-            for i, (part, places, number) in enumerate([marks[0], one, marks[1], other, marks[2]]):
+            pieces: list[tuple[np.ndarray, np.ndarray | int, int]] = [marks[0], one, marks[1], other, marks[2]]
+            for i, (part, places, number) in enumerate(pieces):
                 here = slice(at, at + len(part))
                 at = here.stop
                 ids[row, here], place[row, here], document[row, here] = part, places, number

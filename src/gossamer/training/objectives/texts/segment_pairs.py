@@ -70,7 +70,7 @@ class SegmentPairsObjective(MaskingObjective):
         pairs_right = (of_pairs.argmax(-1) == pairs) & (pairs != IGNORED)
         sums = {"masked": (labels != IGNORED).sum(), "masked_loss": lost, "masked_right": right.sum()}
         sums |= {"pairs": (pairs != IGNORED).sum(), "pairs_right": pairs_right.sum()}
-        return cast(Tensor, out.loss), {name: float(one) for name, one in sums.items()}
+        return cast(Tensor, out.loss), {name: float(one.detach()) for name, one in sums.items()}
 
     def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
         """Of the tokens taken out the perplexity and the share that is told, and the share of pairs that is told."""
