@@ -90,7 +90,7 @@ def test_the_config_reads_and_writes_every_kind(tmp_path: Path) -> None:
     assert TrainingConfig.read(config.to_dict()) == config
     with pytest.raises(
         InputError,
-        match=r"^objective\.kind is 'mlm'; it must be one of (?=.*'causal-lm')(?=.*'masked-lm').*'replaced-token'",
+        match=r"^objective\.kind is 'mlm'; it must be one of 'causal-lm', .*'masked-lm', .*'replaced-token'",
     ):
         TrainingConfig.read(decoder_config(tmp_path, objective="mlm"))
     with pytest.raises(InputError, match=r"^objective\.share is no field"):

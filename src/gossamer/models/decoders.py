@@ -66,8 +66,6 @@ def decoder(
     2302.13971, section 2.2). Raises InputError for values that do not fit each other.
     """
     _check_counts(vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads)
-    if width is not None:
-        _check_counts(width=width)
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
     require(len(several) > 0, "patterns", patterns, "one pattern or more")
     head_size = _equal_share(hidden_size, heads) if head_size is None else head_size
@@ -78,9 +76,8 @@ def decoder(
         key_heads=None if key_heads == heads else key_heads, bias=not is_llama, output_bias=not is_llama,
         rotary=Rotary(base=rotary_base or 10000.0) if is_llama else None,
     )  # fmt: skip
-    usual_width = -(-hidden_size // 3) * 8 if is_llama else 4 * hidden_size
     feed_forward = FeedForward(
-        width=usual_width if width is None else width, weights=0, residual_dropout=dropout, gated=is_llama,
+        width=_width(width, hidden_size, form), weights=0, residual_dropout=dropout, gated=is_llama,
         activation=activation or ("silu" if is_llama else "gelu_tanh"), bias=not is_llama,
     )  # fmt: skip
     norm = Norm(kind="rms", eps=norm_eps, bias=False) if is_llama else Norm(eps=norm_eps)
@@ -115,6 +112,14 @@ def _positions(length: int, axes: tuple[int, ...], scheme: PositionScheme | None
     brick = Positions(length=length if scheme == "learned" else 0, scheme=scheme, axes=axes)
     require(brick.reach in (None, length), "axes", axes, f"sizes whose product is {length}")
     return brick
+
+
+def _width(width: int | None, hidden_size: int, form: Form) -> int:
+    """Of the feed-forward: what is given, or what is usual."""
+    if width is None:
+        return -(-hidden_size // 3) * 8 if form == "llama" else 4 * hidden_size
+    _check_counts(width=width)
+    return width
 
 
 def _check_counts(**counts: int) -> None:

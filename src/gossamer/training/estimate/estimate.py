@@ -142,7 +142,7 @@ def estimate_step(
 
 def _check_objective(objective: Objective) -> None:
     if not objective.is_reckoned:
-        reckoned = ", ".join(repr(kind) for kind, one in Objective.kinds.items() if one.is_reckoned)
+        reckoned = ", ".join(repr(kind) for kind, one in sorted(Objective.kinds.items()) if one.is_reckoned)
         raise InputError(
             f"objective.kind is {objective.kind!r}; training is reckoned for {reckoned}: what others hold beside the "
             "model, such as a second one, is not known"

@@ -126,7 +126,9 @@ class Objective(ABC):
     def class_of(kind: object) -> type[Objective]:
         """The class of a kind; InputError for one that is none."""
         if not isinstance(kind, str) or kind not in Objective.kinds:
-            raise InputError(f"kind is {quote(kind)}; it must be one of {', '.join(map(repr, Objective.kinds))}")
+            raise InputError(
+                f"kind is {quote(kind)}; it must be one of {', '.join(map(repr, sorted(Objective.kinds)))}"
+            )
         return Objective.kinds[kind]
 
     @property
