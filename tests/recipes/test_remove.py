@@ -90,7 +90,7 @@ def test_nothing_is_removed_where_nothing_is_named() -> None:
     same = remove(model)
     assert same is not model
     assert same.architecture == model.architecture
-    assert torch.equal(states(same), states(model))
+    close(states(same), states(model))
 
 
 def test_groups_of_heads_that_share_keys_stay_equal() -> None:

@@ -71,7 +71,7 @@ def test_nothing_shared_and_nothing_narrower_changes_nothing(family: str, head: 
     model = encoder(family, head)
     size = model.architecture.embeddings.size
     new, receipt = gs.share(model, groups=5, embedding_size=size)
-    same(new, model, rtol=0, atol=0)
+    same(new, model)
     assert (new.family, receipt.after["family"]) == ("albert", "albert")
     assert set(receipt.measured.values()) == {0.0}
     extra = 8 * 8 + 8 if family == "bert" else 4 * count_of_layer(model)
@@ -117,7 +117,7 @@ def test_transformers_reads_it_as_an_albert(head: Any, groups: int, tmp_path: Pa
     new, receipt = gs.share(model, groups=groups, embedding_size=5)
     gs.save(new, tmp_path)
     reloaded = gs.load(tmp_path)
-    same(reloaded, new, rtol=0, atol=0)
+    same(reloaded, new)
     assert reloaded.architecture == new.architecture
     theirs = THEIRS[head].from_pretrained(tmp_path).eval()
     out = theirs(ids(), output_hidden_states=True)
@@ -140,7 +140,7 @@ def test_what_no_albert_is_says_why() -> None:
 def test_a_model_without_token_types_gets_rows_of_zeros(tmp_path: Path) -> None:
     model = encoder("distilbert", dim=8, n_layers=5, n_heads=2, hidden_dim=12)
     new, receipt = gs.share(model, groups=5, embedding_size=8)
-    same(new, model, rtol=0, atol=0)
+    same(new, model)
     assert "two token types, rows of zeros: ALBERT's format has such a table" in receipt.changes
     narrow, _ = gs.share(model, embedding_size=4)
     assert not narrow.embeddings.token_type.weight.any()
@@ -189,7 +189,7 @@ def test_an_untied_head_goes_through_its_own_table(tmp_path: Path) -> None:
         model.head.decoder.weight.copy_(torch.randn(30, 4) @ torch.randn(4, 8))
     new, _ = gs.share(model, parts="none", embedding_size=4)
     gs.save(new, tmp_path)
-    same(gs.load(tmp_path), new, rtol=0, atol=0)
+    same(gs.load(tmp_path), new)
     table = new.head.decoder.weight.detach()
     old = model.head.decoder.weight.detach()
     torch.testing.assert_close(table @ table.T, old @ old.T)
@@ -205,7 +205,7 @@ def test_other_encoders_take_it(family: str, tmp_path: Path) -> None:
     assert len(new.feed_forward) == 2 < layers
     assert receipt.after["parameters"] < receipt.before["parameters"]
     gs.save(new, tmp_path)
-    same(gs.load(tmp_path), new, rtol=0, atol=0)
+    same(gs.load(tmp_path), new)
 
 
 def test_decoders_share_layers(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_decoders_share_layers(tmp_path: Path) -> None:
     model = drawn(decoder(**sizes, patterns=[gs.Full(causal=True)]), "gpt2")
     new, _ = gs.share(model, groups=2, start=1)
     gs.save(new, tmp_path)
-    same(gs.load(tmp_path), new, rtol=0, atol=0)
+    same(gs.load(tmp_path), new)
     generated = gs.generate(new, ids()[:1], max_new_tokens=4, temperature=0).ids
     plain = gs.generate(new, ids()[:1], max_new_tokens=4, temperature=0, use_cache=False).ids
     assert torch.equal(torch.as_tensor(generated), torch.as_tensor(plain))
@@ -229,7 +229,7 @@ def test_further_recipes_take_what_was_shared_and_the_other_way_round(tmp_path: 
     student = make_student(again, [0, 4])
     for number, model in enumerate((shared, longer, again, student)):
         gs.save(model, tmp_path / str(number))
-        same(gs.load(tmp_path / str(number)), model, rtol=0, atol=0)
+        same(gs.load(tmp_path / str(number)), model)
     assert (len(again.attention), len(again.feed_forward)) == (1, 2)
     assert (len(student.attention), len(student.feed_forward)) == (1, 2)
 
