@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from broken_runs import broken_off
-from tiny_runs import assert_same_run, write_text
+from tiny_runs import assert_same_run, decoder_config, write_text
 from tiny_teachers import decoder
 
 import gossamer as gs
@@ -26,32 +26,23 @@ def four_layers(folder: Path, seed: int = 5) -> Path:
 
 
 def config(folder: Path, name: str = "out", **changes: Any) -> dict[str, Any]:
-    text = folder / "text.txt"
-    if not text.exists():
-        write_text(text)
-    whole: dict[str, Any] = {
-        "model": {"student": STUDENT},
-        "data": {"train": str(text), "split": "lines"},
-        "objective": {
-            "kind": "distillation", "task": {"kind": "causal-lm"}, "teacher": str(folder / "teacher"),
-            "cosine_weight": 0.0,
-        },
-        "batch": {"rows": 6},
-        "schedule": {"warmup": 2},
-        "steps": 4,
-        "checkpoints": {"every": 1},
-        "journal": {"live": False},
-        "threads": 1,
-        "output": str(folder / name),
-    }  # fmt: skip
-    return {**whole, **changes}
+    objective = {"kind": "distillation", "task": {"kind": "causal-lm"}, "teacher": str(folder / "teacher")}
+    learns = {"model": {"student": STUDENT}, "objective": objective | {"cosine_weight": 0.0}}
+    return decoder_config(folder, name, **{**learns, "steps": 4, "checkpoints": {"every": 1}, **changes})
 
 
 def test_a_config_makes_the_student_that_distill_makes(tmp_path: Path) -> None:
     teacher = four_layers(tmp_path)
     text = write_text(tmp_path / "text.txt")
     trained, _ = gs.train(config(tmp_path))
-    same = {"batch": {"rows": 6}, "schedule": {"warmup": 2}, "steps": 4, "journal": {"live": False}, "threads": 1}
+    same = {
+        "batch": {"rows": 6},
+        "optimizer": {"learning_rate": 0.01},
+        "schedule": {"warmup": 2},
+        "steps": 4,
+        "journal": {"live": False},
+        "threads": 1,
+    }
     student, _ = gs.distill(
         str(teacher), str(text), cosine_weight=0.0, settings=same | {"data.split": "lines"}, **STUDENT
     )
