@@ -24,6 +24,15 @@ are the same, and what becomes of speakers whose tokens nobody counted.
 `order`: small ALBERTs and a BERT from scratch on the speeches, equal minutes each, by sentence order, next sentence or
 neither; told is which of the held-out pairs of either kind each of them tells.
 
+`scores`: MiniLM is fine-tuned with that teacher while single weights go, by magnitude, movement and soft movement, to
+10% and 3%; told are accuracies, and the paired differences from magnitude.
+
+`blocks`: the teacher loses blocks of attention and neurons of the feed-forward, what is empty is removed, and the rest
+learns on; told is the front of speed against accuracy, beside a student of three layers.
+
+`smallest`: the teacher is trimmed, factorised, distilled, pruned and compacted; told are bytes, speed and accuracy
+after each.
+
 Runs lie in --work and go on where they stopped. --only-times measures the latencies of finished runs again.
 """
 
@@ -37,11 +46,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import slim_blocks
 import slim_distil
 import slim_long
 import slim_order
 import slim_pairs
+import slim_scores
 import slim_share
+import slim_smallest
 import slim_trim
 import slim_vectors
 import torch
@@ -56,6 +68,9 @@ PARTS: dict[str, Part] = {
     "trim": slim_trim.PART,
     "share": slim_share.PART,
     "order": slim_order.PART,
+    "scores": slim_scores.PART,
+    "blocks": slim_blocks.PART,
+    "smallest": slim_smallest.PART,
 }
 
 
@@ -82,7 +97,9 @@ def _read(given: Sequence[str] | None) -> argparse.Namespace:
     if args.budget == "gpu" and not torch.cuda.is_available():
         sys.exit("--budget gpu needs a GPU that torch can use; there is none")
     if args.only_times and (PARTS[args.part].times is None or args.out is None or not args.out.exists()):
-        sys.exit("--only-times needs a part that tells latencies (distil) and an --out that it has written")
+        sys.exit(
+            "--only-times needs a part that tells latencies (distil, blocks, smallest) and an --out that it has written"
+        )
     return args
 
 

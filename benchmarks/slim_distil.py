@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import Entry, interleave, progress, spread
+from harness import progress
 from slim_data import LABELS, Sentences, film_reviews
 from slim_part import Part, named, names_of, text_table, verdict
 from slim_plots import distil_plot
+from slim_times import latencies
 
 import gossamer as gs
 from gossamer.metrics import paired_difference
@@ -68,7 +68,7 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
             progress(f"student: {name}, seed {number}")
             student = _student(teacher, name, number)
             folder = work / f"{name.replace(' ', '-')}-{number}"
-            settings = _settings(plan, number, plan.epochs)
+            settings = settings_of(plan, number, plan.epochs)
             if terms is None:
                 config = {**settings, "objective": OBJECTIVE, "output": str(folder)}
                 student, _ = train(config, model=student, rows=data.train)
@@ -84,36 +84,11 @@ def times(plan: Plan, work: Path, seed: int) -> list[dict[str, Any]]:
     teacher, student = (
         gs.load(work / name / "last", dtype="float32") for name in (f"teacher-{seed}", f"triple-loss-{seed}")
     )
-    records = []
-    threads = torch.get_num_threads()
-    for count in sorted({1, threads}):
-        torch.set_num_threads(count)
-        for batch in (1, 8):
-            ids = torch.randint(1000, 20000, (batch, plan.length), generator=torch.Generator().manual_seed(seed))
-            entries = [Entry("teacher", _reading(teacher, ids)), Entry("student", _reading(student, ids))]
-            samples = interleave(entries, rounds=plan.rounds, patience=60, rng=random.Random(seed))
-            for name, seconds in samples.items():
-                told = spread(list(seconds.values()))
-                records.append(
-                    {
-                        "name": name,
-                        "threads": count,
-                        "batch": batch,
-                        "median": told.median,
-                        "lower_quartile": told.lower_quartile,
-                        "upper_quartile": told.upper_quartile,
-                    }
-                )
-    torch.set_num_threads(threads)
-    return records
-
-
-def _reading(model: Model, ids: torch.Tensor) -> Any:
-    @torch.no_grad()
-    def read() -> None:
-        model(ids)
-
-    return read
+    models = {"teacher": teacher, "student": student}
+    return latencies(
+        models, batches=(1, 8), counts=sorted({1, torch.get_num_threads()}), rounds=plan.rounds, length=plan.length,
+        seed=seed,
+    )  # fmt: skip
 
 
 def fine_tuned(plan: Plan, data: Sentences, folder: Path, seed: int) -> Model:
@@ -121,7 +96,7 @@ def fine_tuned(plan: Plan, data: Sentences, folder: Path, seed: int) -> Model:
     torch.manual_seed(seed)
     model = gs.load("sample:minilm", head=SequenceClassification(labels=LABELS), dtype="float32")
     progress(f"teacher, seed {seed}")
-    config = {**_settings(plan, seed, plan.teacher_epochs), "objective": OBJECTIVE, "output": str(folder)}
+    config = {**settings_of(plan, seed, plan.teacher_epochs), "objective": OBJECTIVE, "output": str(folder)}
     teacher, _ = train(config, model=model, rows=data.train)
     return teacher
 
@@ -136,7 +111,7 @@ def _student(teacher: Model, name: str, seed: int) -> Model:
     return drawn
 
 
-def _settings(plan: Plan, seed: int, epochs: int) -> dict[str, Any]:
+def settings_of(plan: Plan, seed: int, epochs: float) -> dict[str, Any]:
     return {
         "batch": {"tokens": plan.tokens, "length": plan.length},
         "optimizer": {"learning_rate": 5e-5, "weight_decay": 0.01},
@@ -162,12 +137,13 @@ def accuracies(results: dict[str, Any]) -> dict[str, float]:
 
 def differences(results: dict[str, Any]) -> dict[str, str]:
     """Accuracy less that of the triple loss, with an interval over sentences, whose seeds are averaged."""
-    rows = {name: _by_sentence(results, name) for name in names_of(results)}
+    rows = {name: right_of(results, name) for name in names_of(results)}
     first = rows.pop("triple loss", None)
     return {} if first is None else {name: str(paired_difference(right, first)) for name, right in rows.items()}
 
 
-def _by_sentence(results: dict[str, Any], name: str) -> list[float]:
+def right_of(results: dict[str, Any], name: str) -> list[float]:
+    """Of each tested sentence the share of seeds that tell it."""
     columns = [row["right"] for row in named(results, name)]
     return [statistics.mean(values) for values in zip(*columns, strict=True)]
 
@@ -179,7 +155,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         share = means["triple loss"] / means["teacher"]
         told.append(verdict(share >= 0.97, f"97% of the teacher's accuracy: {share:.1%}"))
     if "random initialisation" in means:
-        drawn = paired_difference(_by_sentence(results, "random initialisation"), _by_sentence(results, "triple loss"))
+        drawn = paired_difference(right_of(results, "random initialisation"), right_of(results, "triple loss"))
         assert drawn is not None
         told.append(verdict(drawn.high < 0, f"random initialisation is clearly below: {drawn}"))
     for first, second in zip(results["times"][::2], results["times"][1::2], strict=True):

@@ -98,6 +98,51 @@ def share_plot(results: dict[str, Any], folder: Path) -> None:
     _save(figure, axes, results, folder / "slim-share.svg")
 
 
+def scores_plot(results: dict[str, Any], folder: Path) -> None:
+    """Accuracy over the share of the layers' weights that is left, a line a score."""
+    figure, axes = _axes()
+    rows = [row for row in results["rows"] if "left" in row]
+    scores = dict.fromkeys(row["name"].partition(", ")[0] for row in rows)
+    for score, colour in zip(scores, COLOURS, strict=False):
+        points = sorted((row["left"], row["accuracy"]) for row in rows if row["name"].startswith(f"{score}, "))
+        axes.plot(*zip(*points, strict=True), "o-", markersize=4, color=colour, label=score)
+    of_teacher = [row["accuracy"] for row in results["rows"] if row["name"] == "teacher"]
+    axes.axhline(
+        sum(of_teacher) / len(of_teacher), color="0.5", linestyle="--", linewidth=1, label="teacher, all weights"
+    )
+    axes.set(xlabel="weights of the layers that are left", ylabel="accuracy, tested film reviews", xscale="log")
+    _save(figure, axes, results, folder / "slim-scores.svg")
+
+
+def blocks_plot(results: dict[str, Any], folder: Path) -> None:
+    """The front: accuracy of each model, a point a seed, over milliseconds for eight texts on all threads."""
+    most = max(one["threads"] for one in results["times"])
+    times = {one["name"]: one["median"] * 1e3 for one in results["times"] if one["threads"] == most}
+    figure, axes = _axes()
+    for i, (name, at) in enumerate(times.items()):
+        values = [row["accuracy"] for row in results["rows"] if row["name"] == name]
+        axes.plot([at] * len(values), values, "osD^v"[i // 5], color=COLOURS[i % 5], label=name)
+    axes.set(
+        xlabel=f"ms for eight texts of 128 tokens, {most} threads, encoder", ylabel="accuracy, tested film reviews"
+    )
+    axes.set_xlim(left=0)
+    _save(figure, axes, results, folder / "slim-blocks.svg")
+
+
+def smallest_plot(results: dict[str, Any], folder: Path) -> None:
+    """Accuracy of each stage, a point a seed, over its bytes."""
+    figure, axes = _axes()
+    names = list(dict.fromkeys(row["name"] for row in results["rows"]))
+    for name, colour in zip(names, COLOURS, strict=True):
+        rows = [row for row in results["rows"] if row["name"] == name]
+        axes.plot(
+            [row["bytes"] / 1e6 for row in rows], [row["accuracy"] for row in rows], "o", color=colour, label=name
+        )
+    axes.set(xlabel="weights, MB", ylabel="accuracy, tested film reviews")
+    axes.set_xlim(left=0)
+    _save(figure, axes, results, folder / "slim-smallest.svg")
+
+
 def order_plot(results: dict[str, Any], folder: Path) -> None:
     """Which share of held-out pairs each model tells, of either kind, a point a seed."""
     figure, axes = _axes()

@@ -10,7 +10,7 @@ from typing import Any
 import slim_distil
 from harness import progress
 from slim_data import film_reviews
-from slim_distil import OBJECTIVE, fine_tuned, judged
+from slim_distil import OBJECTIVE, fine_tuned, judged, right_of
 from slim_part import Part, named, names_of, text_table
 from slim_plots import share_plot
 
@@ -89,14 +89,8 @@ def _settings(plan: Plan, seed: int) -> dict[str, Any]:
     }
 
 
-def _right(results: dict[str, Any], name: str) -> list[float]:
-    """Of each tested sentence the share of seeds that tell it."""
-    columns = [row["right"] for row in named(results, name)]
-    return [sum(values) / len(values) for values in zip(*columns, strict=True)]
-
-
 def _less(results: dict[str, Any], name: str, other: str) -> str:
-    return str(paired_difference(_right(results, name), _right(results, other)))
+    return str(paired_difference(right_of(results, name), right_of(results, other)))
 
 
 def verdicts(results: dict[str, Any]) -> list[str]:
@@ -118,7 +112,7 @@ def tables(results: dict[str, Any]) -> list[str]:
     lines = [
         [name, f"{named(results, name)[0]['parameters'] / 1e6:.2f}", f"{sum(right) / len(right):.4f}",
          "-" if name == "original" else _less(results, name, "original"), f"{PAPER.get(name, '-')}"]
-        for name, right in ((name, _right(results, name)) for name in names_of(results))
+        for name, right in ((name, right_of(results, name)) for name in names_of(results))
     ]  # fmt: skip
     header = ["shared, embedding", "million parameters", "accuracy", "less the original's", "ALBERT's average"]
     return text_table(header, lines)
