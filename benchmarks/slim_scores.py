@@ -48,7 +48,7 @@ class Plan:
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=3000, epochs=8, seeds=1,
+        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=2000, epochs=8, seeds=1,
         short=(("l0", 0.1, 4),),
     ),
     "gpu": Plan(

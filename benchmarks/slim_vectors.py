@@ -23,10 +23,10 @@ from gossamer.surgery.students import Widths, make_student
 KEPT = 0.95
 """The share of the teacher's recall that is the goal."""
 STUDENTS: dict[str, dict[str, Any]] = {
-    "3 layers": {},
-    "192 wide": {"layers": range(6), "widths": Widths(hidden_size=192, heads=12)},
+    "3 layers": {"layers": [0, 4, 5]},
+    "288 wide": {"layers": range(6), "widths": Widths(hidden_size=288, heads=12, feedforward_size=1536)},
 }
-"""What `make_student` is told of each."""
+"""What `make_student` is told of each: the layers whose student is nearest to the teacher before it has learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +41,15 @@ class Plan:
     test: int | None
     texts: int | None = None
     held_out: int = 512
-    tokens: int = 4096
+    tokens: int = 1024
     length: int = 128
     speakers: int = 9
     words: int = 100
-    learning_rate: float = 2e-4
+    learning_rate: float = 6e-4
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", steps=400, seeds=1, test=None),
+    "cpu": Plan(purpose="measurement", steps=2000, seeds=1, test=None),
     "gpu": Plan(purpose="measurement", steps=20000, seeds=3, test=None),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", steps=2, seeds=1, test=16, texts=64, held_out=8, tokens=256
@@ -93,7 +93,7 @@ def _settings(plan: Plan, seed: int) -> dict[str, Any]:
         "schedule": {"name": "linear", "warmup": 0.1},
         "steps": plan.steps,
         "evaluation": {"held_out": plan.held_out, "every": max(plan.steps // 10, 1)},
-        "checkpoints": {"every": 50, "keep": 1},
+        "checkpoints": {"every": 200, "keep": 1},
         "journal": {"live": False},
         "seed": seed,
     }

@@ -16,7 +16,7 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models import Architecture, DenseLayer, Model, SentenceEmbedding, SequenceClassification
 from gossamer.models.decoders import decoder
-from gossamer.surgery.students.student import make_student
+from gossamer.surgery.students import Widths, make_student
 from gossamer.text import byte_tokenizer
 from gossamer.training.objectives import Match, TeacherCache, TeacherVectorsObjective
 from gossamer.training.objectives.teachers.teacher import Teacher, digest_of_model, teacher_of
@@ -114,11 +114,13 @@ def test_a_narrower_student_learns_states_and_attention(narrow: Any, tmp_path: P
             gs.distill(teacher, rows, student=student, settings=QUICK, **asked)
 
 
-def test_a_narrower_student_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", [None, "embed"])
+def test_a_narrower_student_goes_on_to_the_same_bits(objective: Any, tmp_path: Path) -> None:
     """It is made anew, then goes on from what was saved: a projection and drawn rows of attention with it."""
-    teacher = classifier(tmp_path)
+    teacher = embedder(tmp_path) if objective else classifier(tmp_path)
+    rows = [{"text": row["text"]} for row in texts(24)] if objective else texts(24)
     given: dict[str, Any] = {
-        "train": texts(24), "layers": [0], "hidden_size": 8, "narrow": "linear",
+        "train": rows, "objective": objective, "layers": [0], "hidden_size": 8, "narrow": "linear",
         "matches": [Match(teacher=0, student=0), Match(teacher=1, student=0, of="attention", loss="kl", rows=3,
                                                        average_heads=True)],
         "settings": QUICK | {"steps": 6, "checkpoints.every": 2},
@@ -226,6 +228,59 @@ def test_vectors_become_the_teachers(loss: str, tmp_path: Path) -> None:
     assert (1 - (wanted * after).sum(-1)).mean() < 0.2 * (1 - (wanted * before).sum(-1)).mean()
     assert receipt.measured["held_out_cosine"] > 0.9
     assert isinstance(gs.load(tmp_path / "out" / "last").architecture.head, SentenceEmbedding)
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_layers_are_matched_beside_the_vectors(size: int | None, tmp_path: Path) -> None:
+    """The loss is the vectors' and each match's; a student of another width learns through maps that are not saved."""
+    teacher, rows = embedder(tmp_path), [{"text": row["text"]} for row in texts(12)]
+    states = Match(teacher=-1, student=0, loss="mse", weight=0.5)
+    attention = Match(teacher=1, student=0, of="attention", loss="kl", weight=2.0)
+    start = make_student(
+        teacher, [0], widths=Widths(hidden_size=size, heads=teacher.architecture.layers[0].attention.heads)
+    )
+    objective = TeacherVectorsObjective(matches=(states, attention))
+    batch = teacher.tokenizer([row["text"] for row in rows])
+    Teacher.of(teacher).give_to(start)
+    objective.attach(start, 0, 1)
+    maps = start._modules.get("distillation_projections")
+    assert (maps is None) == (size is None)
+    both = {**batch, "labels": torch.zeros(12, dtype=torch.long)}
+    with torch.no_grad():
+        wanted, told = (one.eval()(**batch, output_hidden_states=True) for one in (teacher, start))
+        last = told.hidden_states[1] if maps is None else maps["0"](told.hidden_states[1])
+        real = batch["attention_mask"].bool()
+        by_hand = 1 - (wanted.pooled * told.pooled).sum(-1).mean()
+        by_hand = by_hand + 0.5 * (wanted.hidden_states[-1] - last)[real].square().mean()
+        alone = TeacherVectorsObjective(matches=(attention,)).loss(start, both) - TeacherVectorsObjective().loss(
+            start, both
+        )
+        torch.testing.assert_close(objective.loss(start, both), by_hand + alone)
+    assert alone > 0
+        assert torch.equal(objective.measure(start, both)[0], TeacherVectorsObjective().measure(start, both)[0])
+    objective.detach(start)
+    assert "distillation_projections" not in start._modules
+    student, receipt = gs.distill(
+        teacher, rows, student=start, objective="embed", matches=[states, attention], settings=QUICK,
+        output=tmp_path / "out",
+    )  # fmt: skip
+    assert "2 matches of layers" in receipt.changes
+    assert gs.load(tmp_path / "out" / "last").state_dict().keys() == student.state_dict().keys()
+
+
+def test_terms_of_scores_are_not_passed_over_where_vectors_are_learnt(tmp_path: Path) -> None:
+    teacher, rows = embedder(tmp_path), [{"text": "film"}]
+    for terms in ({"temperature": 3.0}, {"soft_weight": 0.0}, {"task_weight": 1.0}, {"cosine_weight": 1.0}):
+        (name,) = terms
+        with pytest.raises(InputError, match=rf"^{name} is .*; it must be left out: the teacher's vectors are learnt"):
+            gs.distill(teacher, rows, objective="embed", settings=QUICK, **terms)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^soft_weight is 1.0; it must be left out: the teacher's vectors are learnt"):
+        gs.share(teacher, rows, soft_weight=1.0, settings=QUICK)
+    with pytest.raises(InputError, match=r"matches is .*it must be left out where there is a cache"):
+        gs.distill(
+            teacher, rows, objective="embed", matches=[Match(teacher=0, student=0)], cache=tmp_path / "cache",
+            settings=QUICK,
+        )  # fmt: skip
 
 
 def test_a_map_makes_vectors_as_wide_as_the_teachers(tmp_path: Path) -> None:

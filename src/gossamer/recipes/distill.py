@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from gossamer.checkpoints import load
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, plural, quote
 from gossamer.models.checks import require
 from gossamer.models.heads import (
     CausalLM,
@@ -25,6 +25,7 @@ from gossamer.models.heads import (
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.finetune import Data, output_folder, read_data
+from gossamer.recipes.left_out import require_left_out
 from gossamer.recipes.receipts.comparison import Making
 from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
@@ -92,7 +93,7 @@ def distill(
     cosine of the last states and the matches of layers: `DistillationObjective`; 0 switches a term off; cosine_weight
     is 1 unless given, or 0 for a student of another width. task: an objective, its kind or its settings; what the
     teacher's head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts
-    alone (`TeacherVectorsObjective`); temperature, weights and matches are not read.
+    alone, and matches if any (`TeacherVectorsObjective`); temperature and weights are those of scores.
 
     cache: a folder, or `TeacherCache`, where what the teacher gives is written before the training, in which it is not
     run. epochs, output, resume: of `gossamer.train`; without an output no run is left on disk, and none goes on.
@@ -114,6 +115,7 @@ def distill(
         "temperature": temperature, "soft_weight": soft_weight, "task_weight": task_weight,
         "cosine_weight": cosine_weight, "matches": tuple(matches) if isinstance(matches, list) else matches,
     }  # fmt: skip
+    check_terms(aim, terms, cosine_weight=None)
     made = _student(old, student, layers, shape, widths)
     return teach(
         old, made, aim, terms, train, evaluate,
@@ -200,6 +202,13 @@ def aim_of(objective: object, task: object, teacher: Model) -> Objective | None:
     return None
 
 
+def check_terms(aim: Objective | None, terms: Mapping[str, Any], *, cosine_weight: float | None) -> None:
+    """InputError for terms of scores where vectors are learnt. cosine_weight: its value where nobody named it."""
+    if aim is None:
+        usual = {"temperature": 2.0, "soft_weight": 5.0, "task_weight": 2.0, "cosine_weight": cosine_weight}
+        require_left_out(terms, usual, "the teacher's vectors are learnt, which have no scores")
+
+
 def _task(task: object, teacher: Model) -> Objective:
     """The objective that is meant, or what the teacher's head is for."""
     head = teacher.architecture.head
@@ -226,9 +235,9 @@ def _task(task: object, teacher: Model) -> Objective:
 def _objective(
     task: Objective | None, teacher: Model, student: Model, cache: TeacherCache | None, terms: dict[str, Any]
 ) -> DistillationObjective | TeacherVectorsObjective:
-    """What the student learns; terms: those of the loss, which the teacher's vectors have not."""
+    """What the student learns; terms: those of the loss, of which the teacher's vectors have the matches."""
     if task is None:
-        return TeacherVectorsObjective(teacher=teacher.source, cache=cache)
+        return TeacherVectorsObjective(teacher=teacher.source, cache=cache, matches=terms["matches"])
     if terms["cosine_weight"] is None:
         as_wide = student.architecture.hidden_size == teacher.architecture.hidden_size
         terms = terms | {"cosine_weight": float(as_wide)}
@@ -253,11 +262,10 @@ def _receipt(
 ) -> Receipt:
     asked = dict(made.asked)
     settings: dict[str, Any] = asked | {"objective": "embed"}
-    matched: tuple[str, ...] = ()
+    matched = (f"{plural(len(objective.matches), 'match', 'matches')} of layers",) if objective.matches else ()
     if isinstance(objective, DistillationObjective):
         names = ("temperature", "soft_weight", "task_weight", "cosine_weight")
         settings = asked | {name: getattr(objective, name) for name in names} | {"task": objective.task.kind}
-        matched = (f"{len(objective.matches)} matches of layers",) if objective.matches else ()
     measured = {name: value for name, value in (trained.evaluation or {}).items() if value is not None}
     return Receipt(
         recipe=made.recipe,

@@ -13,7 +13,7 @@ from gossamer.models.checks import require
 from gossamer.models.heads import SentenceEmbedding
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.distill import Made, aim_of, teach
+from gossamer.recipes.distill import Made, aim_of, check_terms, teach
 from gossamer.recipes.finetune import Data
 from gossamer.recipes.left_out import require_left_out
 from gossamer.recipes.receipts.measure import on_cpu, read_measure
@@ -55,8 +55,8 @@ def share(
 
     train: what the shared model is healed on, with the model itself as its teacher, as `gossamer.distill` teaches a
     student that is given; None: it is not. evaluate and all that follows are as they are there, but matches, which are
-    the states behind every layer unless given. A sentence encoder is taught its vectors, from texts alone; weights of
-    the loss and matches are not read then.
+    the states behind every layer unless given. A sentence encoder is taught its vectors, from texts alone; unless given
+    there are no matches then, and temperature and weights are those of scores.
 
     The result is saved as `albert` where its format can hold it, else as Gossamer's own, which the receipt says. A
     shared model is not what it was before it has learnt: the receipt tells how far its states are off. Raises
@@ -87,8 +87,9 @@ def share(
     aim = aim_of("embed" if isinstance(old.architecture.head, SentenceEmbedding) else None, task, old)
     terms = {
         "temperature": temperature, "soft_weight": soft_weight, "task_weight": task_weight,
-        "cosine_weight": cosine_weight, "matches": _matches(old, matches),
+        "cosine_weight": cosine_weight, "matches": _matches(old, () if matches is None and aim is None else matches),
     }  # fmt: skip
+    check_terms(aim, terms, cosine_weight=1.0)
     made = Made(recipe="share", student=new.float(), asked=form.to_dict(), changes=changes, origin=form.origin())
     new, receipt = teach(
         old, made, aim, terms, train, evaluate,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -31,12 +31,17 @@ from gossamer.training.objectives.base import (
 )
 from gossamer.training.objectives.rows_read import real_tokens
 from gossamer.training.objectives.teachers.matches import (
-    PROJECTIONS,
     Match,
-    build_projections,
+    are_matches,
     capture_matched,
     check_matches,
-    match_loss,
+    give_projections,
+    matched_loss,
+    read_matched,
+    reads_states,
+    require_no_cache,
+    take_projections,
+    without_projections,
 )
 from gossamer.training.objectives.teachers.soft_targets import (
     TopTargets,
@@ -48,7 +53,6 @@ from gossamer.training.objectives.teachers.teacher import Teacher, check_teacher
 from gossamer.training.objectives.teachers.teacher_cache import TeacherCache, open_cache
 from gossamer.training.objectives.teachers.teacher_outputs import ScoreReader, cached_targets
 from gossamer.training.objectives.texts.masking import MaskingObjective
-from gossamer.training.processes import used_apart
 
 __all__ = ["DistillationObjective"]
 
@@ -85,8 +89,7 @@ class DistillationObjective(Objective, kind="distillation"):
     cache: TeacherCache | str | None = None
 
     def __post_init__(self) -> None:
-        are_matches = isinstance(self.matches, tuple) and all(isinstance(one, Match) for one in self.matches)
-        require(are_matches, "matches", self.matches, "a list of Match")
+        require(are_matches(self.matches), "matches", self.matches, "a list of Match")
         self._check_cache()
         require_positive(self, "temperature")
         require_positive(self, "soft_weight", "task_weight", "cosine_weight", zero=True)
@@ -106,9 +109,7 @@ class DistillationObjective(Objective, kind="distillation"):
         object.__setattr__(self, "cache", TeacherCache.of(self.cache))
         if self.cache is None:
             return
-        require(
-            not self.matches, "matches", self.matches, "left out where there is a cache: it holds no states of layers"
-        )
+        require_no_cache(self.matches, self.cache)
         masks = isinstance(self.task, MaskingObjective)
         allowed = f"left out: {self.task.kind} draws other masks at every step, so the teacher reads no row twice"
         require(not masks, "cache", cast(TeacherCache, self.cache).folder, allowed)
@@ -143,9 +144,7 @@ class DistillationObjective(Objective, kind="distillation"):
             raise InputError(f"the student has the head {head.kind if head else None!r}, which has no soft targets")
         check_teacher(given.model, model, scores=self.soft_weight > 0, cosine=self.cosine_weight > 0)
         check_matches(self.matches, given.model.architecture, model.architecture)
-        projections = build_projections(self.matches, given.model.architecture, model.architecture, seed)
-        if projections is not None:
-            model.add_module(PROJECTIONS, projections.to(next(model.parameters()).dtype))
+        give_projections(self.matches, given.model.architecture, model, seed)
         if isinstance(self.cache, TeacherCache):
             self.cache.check()
             self._reader(given)
@@ -164,19 +163,15 @@ class DistillationObjective(Objective, kind="distillation"):
 
     def detach(self, model: Model) -> None:
         Teacher.take_from(model)
-        model._modules.pop(PROJECTIONS, None)
+        take_projections(model)
 
     def identity(self, model: Model) -> dict[str, str]:
         return {"teacher": cast(Teacher, teacher_of(model)).digest}
 
     @contextmanager
     def alone(self, model: Model) -> Iterator[None]:
-        projections = model._modules.pop(PROJECTIONS, None)
-        try:
+        with without_projections(model):
             yield
-        finally:
-            if projections is not None:
-                model.add_module(PROJECTIONS, projections)
 
     def save_beside(self, model: Model, folder: Path) -> None:
         self.task.save_beside(model, folder)
@@ -214,15 +209,12 @@ class DistillationObjective(Objective, kind="distillation"):
             total = total + self.cosine_weight * cosine_distance(
                 cast(Tensor, out.last_hidden_state), cast(Tensor, theirs.last_hidden_state), is_real
             )
-        for i, match in enumerate(self.matches):
-            if match.weight:
-                total = total + match.weight * match_loss(match, i, student, out, theirs, is_real, watched)
-        return total
+        return total + matched_loss(self.matches, student, out, theirs, is_real, watched)
 
     def _of_classes(self, model: nn.Module, teacher: Teacher, batch: Batch) -> tuple[Output, Output, Tensor]:
         """What both models give, and the first two terms, over labelled texts or tokens."""
         inputs = {name: one for name, one in batch.items() if name != "labels"}
-        out = self._read(model, batch if self.task_weight else inputs, self._projections(unwrapped(model)))
+        out = read_matched(model, batch if self.task_weight else inputs, self.matches)
         theirs = self._told(teacher, inputs)
         logits = cast(Tensor, out.logits)
         total = self.task_weight * cast(Tensor, out.loss) if self.task_weight else logits.sum() * 0.0
@@ -254,11 +246,10 @@ class DistillationObjective(Objective, kind="distillation"):
         wanted = batch["labels"]
         if isinstance(student.architecture.head, CausalLM):
             wanted = next_tokens(wanted, batch.get("segments"), student.architecture.prefix)
-        used = self._projections(student)
-        if self.soft_weight or self.task_weight:
-            used += cast(nn.Module, student.head).parameters()
+        scores = self.soft_weight or self.task_weight
+        used = list(cast(nn.Module, student.head).parameters()) if scores else []
         with _headless(student):
-            out = self._read(model, inputs, used)
+            out = read_matched(model, inputs, self.matches, used)
         chosen = wanted != IGNORED
         theirs, of_teacher = self._told_of_vocabulary(teacher, inputs, chosen)
         if not (self.soft_weight or self.task_weight):
@@ -269,21 +260,6 @@ class DistillationObjective(Objective, kind="distillation"):
         )  # fmt: skip
         return out, theirs, self.task_weight * hard + self.soft_weight * soft
 
-    def _read(self, model: nn.Module, inputs: Mapping[str, Tensor], used: Iterable[nn.Parameter]) -> Output:
-        """The student's pass; used: parameters that the loss uses apart from it."""
-        with nullcontext() if isinstance(model, Model) else used_apart(unwrapped(model), used):
-            return cast(Output, model(**inputs, output_hidden_states=self._reads_states))
-
-    def _projections(self, student: Model) -> list[nn.Parameter]:
-        """Of the matches that count."""
-        maps = cast(nn.ModuleDict | None, student._modules.get(PROJECTIONS))
-        counting = [] if maps is None else [maps[i] for i in maps if self.matches[int(i)].weight]
-        return [one for part in counting for one in part.parameters()]
-
-    @property
-    def _reads_states(self) -> bool:
-        return any(one.weight and one.of == "states" for one in self.matches)
-
     def _told(self, teacher: Teacher, inputs: Mapping[str, Tensor]) -> Output:
         if teacher.cached is not None:
             told = teacher.cached.of(inputs)
@@ -292,7 +268,7 @@ class DistillationObjective(Objective, kind="distillation"):
 
     def _ask(self, model: Model, inputs: Mapping[str, Tensor]) -> Output:
         with torch.no_grad(), evaluating(model):
-            return cast(Output, model(**inputs, output_hidden_states=self._reads_states))
+            return cast(Output, model(**inputs, output_hidden_states=reads_states(self.matches)))
 
     def _told_of_vocabulary(
         self, teacher: Teacher, inputs: Mapping[str, Tensor], chosen: Bool[Tensor, "batch length"]

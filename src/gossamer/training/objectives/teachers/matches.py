@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -16,11 +16,27 @@ from gossamer.inspect import CapturedAttention, capture
 from gossamer.layers import Linear
 from gossamer.models import Architecture, Model, Output
 from gossamer.models.checks import require, require_choice, require_count, require_flag, require_positive
+from gossamer.training.objectives.base import unwrapped
 from gossamer.training.objectives.teachers.attention_loss import attention_loss, draw_rows
 from gossamer.training.objectives.teachers.soft_targets import cosine_distance
 from gossamer.training.objectives.teachers.teacher import Teacher, teacher_of
+from gossamer.training.processes import used_apart
 
-__all__ = ["PROJECTIONS", "Match", "build_projections", "capture_matched", "check_matches", "match_loss"]
+__all__ = [
+    "Match",
+    "are_matches",
+    "capture_matched",
+    "check_matches",
+    "give_projections",
+    "match_loss",
+    "matched_loss",
+    "projection_parameters",
+    "read_matched",
+    "reads_states",
+    "require_no_cache",
+    "take_projections",
+    "without_projections",
+]
 
 PROJECTIONS = "distillation_projections"
 """The module of a student in training that holds them."""
@@ -71,6 +87,22 @@ class Match:
                 require(getattr(self, name) == usual, name, getattr(self, name), "left out, but with of: attention")
 
 
+def are_matches(matches: object) -> bool:
+    """Whether these are matches, in a tuple."""
+    return isinstance(matches, tuple) and all(isinstance(one, Match) for one in matches)
+
+
+def require_no_cache(matches: Sequence[Match], cache: object) -> None:
+    """InputError for matches where the teacher's outputs are in a cache."""
+    if cache is not None:
+        require(not matches, "matches", matches, "left out where there is a cache: it holds no states of layers")
+
+
+def reads_states(matches: Sequence[Match]) -> bool:
+    """Whether the states behind all layers are needed."""
+    return any(one.weight and one.of == "states" for one in matches)
+
+
 def check_matches(matches: Sequence[Match], teacher: Architecture, student: Architecture) -> None:
     """InputError for a layer that one of them has not, and for attention that does not compare."""
     for i, match in enumerate(matches):
@@ -109,16 +141,52 @@ def _check_attention(match: Match, path: str, teacher: Architecture, student: Ar
         )
 
 
-def build_projections(
-    matches: Sequence[Match], teacher: Architecture, student: Architecture, seed: int
-) -> nn.ModuleDict | None:
-    """A map from the student's width to the teacher's for each match of states, drawn by the seed; None for none."""
+def give_projections(matches: Sequence[Match], teacher: Architecture, student: Model, seed: int) -> None:
+    """Give a student in training a map to the teacher's width for each match of states, drawn by the seed.
+
+    None where both are equally wide.
+    """
+    wide, own = teacher.hidden_size, student.architecture.hidden_size
     of_states = [str(i) for i, match in enumerate(matches) if match.of == "states"]
-    if teacher.hidden_size == student.hidden_size or not of_states:
-        return None
+    if wide == own or not of_states:
+        return
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.ModuleDict({name: Linear(student.hidden_size, teacher.hidden_size) for name in of_states})
+        maps = nn.ModuleDict({name: Linear(own, wide) for name in of_states})
+    student.add_module(PROJECTIONS, maps.to(next(student.parameters()).dtype))
+
+
+def take_projections(student: Model) -> nn.ModuleDict | None:
+    """Take them away again, and give them back."""
+    return cast(nn.ModuleDict | None, student._modules.pop(PROJECTIONS, None))
+
+
+@contextmanager
+def without_projections(student: Model) -> Iterator[None]:
+    """The student as it is saved, inside the block."""
+    maps = take_projections(student)
+    try:
+        yield
+    finally:
+        if maps is not None:
+            student.add_module(PROJECTIONS, maps)
+
+
+def projection_parameters(matches: Sequence[Match], student: Model) -> list[nn.Parameter]:
+    """Of the maps of those matches that count."""
+    maps = cast(nn.ModuleDict | None, student._modules.get(PROJECTIONS))
+    counting = [] if maps is None else [maps[i] for i in maps if matches[int(i)].weight]
+    return [one for part in counting for one in part.parameters()]
+
+
+def read_matched(
+    model: nn.Module, inputs: Mapping[str, Tensor], matches: Sequence[Match], used: Iterable[nn.Parameter] = ()
+) -> Output:
+    """The student's pass, with the states that are matched; used: what else the loss uses apart from it."""
+    student = unwrapped(model)
+    apart = [*projection_parameters(matches, student), *used]
+    with nullcontext() if isinstance(model, Model) else used_apart(student, apart):
+        return cast(Output, model(**inputs, output_hidden_states=reads_states(matches)))
 
 
 @contextmanager
@@ -132,6 +200,19 @@ def capture_matched(matches: Sequence[Match], student: Model) -> Iterator[Watche
     teacher = cast(Teacher, teacher_of(student)).model_on(next(student.parameters()).device)
     with capture(student, ours, learns=True) as told, capture(teacher, theirs) as wanted:
         yield told, wanted
+
+
+def matched_loss(
+    matches: Sequence[Match], student: Model, ours: Output, theirs: Output, is_real: Bool[Tensor, "batch length"],
+    watched: Watched,
+) -> Tensor | float:  # fmt: skip
+    """The sum over all matches, each times its weight; 0 for none. watched: of `capture_matched`."""
+    losses = (
+        match.weight * match_loss(match, i, student, ours, theirs, is_real, watched)
+        for i, match in enumerate(matches)
+        if match.weight
+    )
+    return sum(losses, 0.0)
 
 
 def match_loss(

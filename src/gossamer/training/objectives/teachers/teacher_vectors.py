@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
@@ -13,14 +14,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
-from gossamer.models import Model
-from gossamer.models.checks import require_choice
+from gossamer.models import Model, Output
+from gossamer.models.checks import require, require_choice
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import Head, SentenceEmbedding
 from gossamer.text import Document, Tokenizer
 from gossamer.training.objectives.base import Batch, Direction, RunData, learnt, unwrapped
 from gossamer.training.objectives.labelled.labels import Example, LabelledRow, LabelObjective, describe_field, is_text
 from gossamer.training.objectives.labelled.sequence_classification import read_tokens
+from gossamer.training.objectives.rows_read import real_tokens
+from gossamer.training.objectives.teachers.matches import (
+    Match,
+    are_matches,
+    capture_matched,
+    check_matches,
+    give_projections,
+    matched_loss,
+    read_matched,
+    reads_states,
+    require_no_cache,
+    take_projections,
+    without_projections,
+)
 from gossamer.training.objectives.teachers.teacher import Teacher, check_teacher, find_teacher, teacher_of
 from gossamer.training.objectives.teachers.teacher_cache import TeacherCache, open_cache
 from gossamer.training.objectives.teachers.teacher_outputs import VectorReader
@@ -39,7 +54,7 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     the head `SentenceEmbedding` and vectors of one width; LEAF's linear map between widths is a `DenseLayer` of the
     student's head. teacher: a checkpoint, or None where `gossamer.distill` gives the model. A row is a text, a document
     of a text file or one with a text; what it says beside that is not read. The default prompt, which both heads have
-    alike, is put before each text, as the task does. Held out are told the same loss and the mean cosine.
+    alike, is put before each text, as the task does. Held out are told the vectors' loss and the mean cosine.
     cache: a folder, or `TeacherCache`: the vectors of all texts are written there before the training, held-out ones
     too, and the teacher is not run in it.
     """
@@ -52,12 +67,15 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     kind: Literal["teacher-vectors"] = "teacher-vectors"
     teacher: str | None = None
     vector_loss: VectorLoss = "cosine"
+    matches: tuple[Match, ...] = ()
     cache: TeacherCache | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "cache", TeacherCache.of(self.cache))
         require_choice(self, VectorLoss, "vector_loss")
+        require(are_matches(self.matches), "matches", self.matches, "a list of Match")
+        require_no_cache(self.matches, self.cache)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -89,6 +107,8 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
             raise InputError("the teacher has no vectors of texts; load it with head='embed'")
         check_teacher(given.model, model, scores=False, cosine=False)
         _check_heads(given.model, model)
+        check_matches(self.matches, given.model.architecture, model.architecture)
+        give_projections(self.matches, given.model.architecture, model, seed)
         if isinstance(self.cache, TeacherCache):
             self.cache.check()
             VectorReader(given, self.cache)
@@ -101,6 +121,12 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
 
     def detach(self, model: Model) -> None:
         Teacher.take_from(model)
+        take_projections(model)
+
+    @contextmanager
+    def alone(self, model: Model) -> Iterator[None]:
+        with without_projections(model):
+            yield
 
     def identity(self, model: Model) -> dict[str, str]:
         return {"teacher": cast(Teacher, teacher_of(model)).digest}
@@ -109,10 +135,17 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
         return int(learnt(batch["labels"]).sum())
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
-        return self._distances(model, batch)[0]
+        student, inputs = unwrapped(model), _inputs(batch)
+        with capture_matched(self.matches, student) as watched:
+            out = read_matched(model, inputs, self.matches)
+            theirs = _told(cast(Teacher, teacher_of(student)), inputs, states=reads_states(self.matches))
+        loss, _ = self._distances(out, theirs, batch["labels"])
+        return loss + matched_loss(self.matches, student, out, theirs, real_tokens(batch), watched)
 
     def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
-        loss, cosines = self._distances(model, batch)
+        inputs = _inputs(batch)
+        theirs = _told(cast(Teacher, teacher_of(unwrapped(model))), inputs)
+        loss, cosines = self._distances(model(**inputs), theirs, batch["labels"])
         return loss, {"cosines": float(cosines.sum())}
 
     def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, float]) -> dict[str, float | None]:
@@ -122,15 +155,19 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
         return {"cosine": "higher"}
 
-    def _distances(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "texts"]]:
+    def _distances(
+        self, ours: Output, theirs: Output, labels: Tensor
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "texts"]]:
         """The loss of the texts that count, and the cosine of each."""
-        inputs = {name: one for name, one in batch.items() if name != "labels"}
-        wanted = _vectors(cast(Teacher, teacher_of(unwrapped(model))), inputs)
-        there = learnt(batch["labels"])
-        ours, wanted = model(**inputs).pooled[there].float(), wanted[there].float()
-        cosines = F.cosine_similarity(ours, wanted, dim=-1)
-        each = 1 - cosines if self.vector_loss == "cosine" else (ours - wanted).square().sum(-1)
+        there = learnt(labels)
+        told, wanted = (cast(Tensor, one.pooled)[there].float() for one in (ours, theirs))
+        cosines = F.cosine_similarity(told, wanted, dim=-1)
+        each = 1 - cosines if self.vector_loss == "cosine" else (told - wanted).square().sum(-1)
         return each.sum() / max(len(each), 1), cosines
+
+
+def _inputs(batch: Batch) -> dict[str, Tensor]:
+    return {name: one for name, one in batch.items() if name != "labels"}
 
 
 def _check_heads(teacher: Model, student: Model) -> None:
@@ -152,10 +189,10 @@ def _check_heads(teacher: Model, student: Model) -> None:
         )
 
 
-def _vectors(teacher: Teacher, inputs: Batch) -> Float[Tensor, "texts size"]:
-    """The teacher's, computed or from its cache."""
+def _told(teacher: Teacher, inputs: Batch, *, states: bool = False) -> Output:
+    """What the teacher gives, computed or from its cache."""
     if teacher.cached is not None:
-        return teacher.cached.of(inputs)["vector"]
+        return Output(pooled=teacher.cached.of(inputs)["vector"])
     model = teacher.model_on(inputs["input_ids"].device)
     with torch.no_grad(), evaluating(model):
-        return cast(Tensor, model(**inputs).pooled)
+        return cast(Output, model(**inputs, output_hidden_states=states))
