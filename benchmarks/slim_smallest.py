@@ -44,7 +44,7 @@ class Plan:
     embedding_size: int = 128
     layers: tuple[int, ...] = (0, 2, 5)
     structures: tuple[str, ...] = ("heads", "neurons")
-    keep: float = 0.45
+    keep: float = 0.4
     learning_rate: float = 1e-4
 
 
