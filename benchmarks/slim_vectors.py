@@ -92,6 +92,7 @@ def _settings(plan: Plan, seed: int) -> dict[str, Any]:
         "optimizer": {"learning_rate": plan.learning_rate, "weight_decay": 0.01},
         "schedule": {"name": "linear", "warmup": 0.1},
         "steps": plan.steps,
+        "dropout": 0.0,  # a student learns less than its teacher knows, never too much
         "evaluation": {"held_out": plan.held_out, "every": max(plan.steps // 10, 1)},
         "checkpoints": {"every": 200, "keep": 1},
         "journal": {"live": False},

@@ -15,6 +15,7 @@ from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.new_heads import load_with_new_head, usual_head
 from gossamer.errors import InputError, plural, quote
 from gossamer.layers.linear import frozen_names
+from gossamer.models.dropout import with_dropout
 from gossamer.models.model import Model
 from gossamer.text import Document, TokenFile, Tokenizer, write_token_file
 from gossamer.text.encoding import count_ids, fingerprint
@@ -216,6 +217,7 @@ def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:
     if kinds:
         found = str(kinds.pop()).removeprefix("torch.")
         raise InputError(f"the model's weights are {found}; train float32 ones, as model.float() makes them")
+    with_dropout(architecture, config.dropout)
     _check_names(config, model, sharded)
     if config.adapters is not None:
         adapted_maps(model, config.adapters)

@@ -17,6 +17,7 @@ import torch
 from gossamer.atomic_files import write_texts
 from gossamer.checkpoints import save
 from gossamer.errors import GossamerError, InputError
+from gossamer.models.dropout import set_dropout
 from gossamer.models.model import Model
 from gossamer.training.best import direction_of, ends_epoch, is_better, value_of
 from gossamer.training.config import TrainingConfig
@@ -81,6 +82,7 @@ class Run:
         for text in (*material.notes, *config.objective.remarks(self.batches)):
             self.remark(text)
         self._pruner: Pruner | None = None
+        self._give_rates_back: Callable[[], None] = lambda: None
         try:
             if config.adapters is not None:
                 adapt(self.model, config.adapters, config.seed)
@@ -112,6 +114,7 @@ class Run:
             for name, one in self.model.named_parameters():
                 one.requires_grad_(name in trained)
         self.model.architecture = with_recompute(self._adapted, config.recompute)
+        self._give_rates_back = set_dropout(self.model, config.dropout)
         self._wrapped = self.processes.wrap(self.model, self._loss_of_a_row)
         self._wrapped.train()
         self._names = {one: name for name, one in self.model.named_parameters()}
@@ -427,6 +430,7 @@ class Run:
             elif not (self.processes.sharded and model is self.model):
                 merge_maps(model)
         model.architecture = self._architecture
+        self._give_rates_back()
         for name, one in model.named_parameters():
             one.grad = None
             one.requires_grad_(self._learns.get(name, one.requires_grad))

@@ -255,9 +255,10 @@ class TrainingConfig:
     `average`: of the weights, evaluated and saved in their place, None for none. `pruning`: what of the layers becomes
     0 meanwhile, None for nothing. `clipping`: the highest global norm of the gradients (Pascanu et al. 2013), None for
     none. `precision`: "bfloat16" and "float16" are autocast, the latter with scaled losses. `recompute`: parts of every
-    layer that are computed again in the backward pass. `parallel`: how several processes share the work. `train_only`:
-    beginnings of the names of the parameters that are trained, all unless given; `frozen_rows`: of these parameters,
-    the first rows that stay as they are. `threads`: of this process, torch's own number unless given.
+    layer that are computed again in the backward pass. `dropout`: the rate, while it learns, of every dropout that the
+    model has; its own unless given, and in what is saved. `parallel`: how several processes share the work.
+    `train_only`: beginnings of the names of the parameters that are trained, all unless given; `frozen_rows`: of these
+    parameters, the first rows that stay as they are. `threads`: of this process, torch's own number unless given.
     """
 
     data: DataSettings
@@ -278,6 +279,7 @@ class TrainingConfig:
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     journal: JournalSettings = field(default_factory=JournalSettings)
     recompute: Recompute | None = None
+    dropout: float | None = None
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     train_only: tuple[str, ...] = ()
     frozen_rows: dict[str, int] = field(default_factory=dict)
@@ -320,6 +322,9 @@ class TrainingConfig:
                 require_positive(self, name)
         require((self.epochs or 0) <= MOST_EPOCHS, "epochs", self.epochs, f"at most {MOST_EPOCHS:,}")
         require(type(self.seed) is int and 0 <= self.seed < 2**63, "seed", self.seed, "a whole number, 0 or more")
+        rate = self.dropout
+        fits = rate is None or (type(rate) in (int, float) and 0 <= rate < 1)
+        require(fits, "dropout", rate, "a rate from 0 up to, but not, 1")
         require(bool(self.output), "output", self.output, "a directory to write to")
         object.__setattr__(self, "output", _at_home(self.output))
         require_choice(self, Precision, "precision")

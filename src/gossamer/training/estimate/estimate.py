@@ -16,6 +16,7 @@ from gossamer.checkpoints.load import load_without_memory
 from gossamer.checkpoints.new_heads import usual_head
 from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
+from gossamer.models.dropout import with_dropout
 from gossamer.models.model import Model
 from gossamer.text import Tokenizer
 from gossamer.text.encoding import count_ids, fingerprint
@@ -204,7 +205,7 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
         architecture = masked(architecture, pruned_units(found, config.pruning), config.pruning)
         with torch.device("meta"):
             names = trained_names(Model(architecture), config.train_only) if config.train_only else None
-    return with_recompute(architecture, config.recompute), names
+    return with_dropout(with_recompute(architecture, config.recompute), config.dropout), names
 
 
 def _checkpoint(config: TrainingConfig) -> Model | None:
