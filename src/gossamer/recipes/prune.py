@@ -88,8 +88,9 @@ def prune(
     options = dict(locals())  # by the names of the parameters
     compared = read_measure(measure)
     if not (heads is None and neurons is None and layers is None):
+        require(train is None, "train", train, "left out where heads, neurons or layers are named: they go untrained")
         check_read(prune, options, "named")
-        return _prune_named(model, train, heads, neurons, () if layers is None else layers, compared)
+        return _prune_named(model, heads, neurons, () if layers is None else layers, compared)
     kind = _kind_of(score)
     selection = Selection(structure=structure, keep=keep, latency=latency, scope=scope, block=block)  # type: ignore[arg-type]
     asked = _asked(selection, score, seed, samples, refine)
@@ -119,11 +120,10 @@ def _asked(selection: Selection, score: str, seed: object, samples: object, refi
 
 
 def _prune_named(
-    model: Model | str | Path, train: object, heads: ByLayer | None, neurons: ByLayer | None, layers: Sequence[int],
+    model: Model | str | Path, heads: ByLayer | None, neurons: ByLayer | None, layers: Sequence[int],
     compared: Mapping[str, Any] | None,
 ) -> tuple[Model, Receipt]:  # fmt: skip
     """Without what is named, which is removed, not set to 0."""
-    require(train is None, "train", train, "left out where heads, neurons or layers are named: they go untrained")
     old = load(model) if isinstance(model, str | Path) else check_model(model)
     new = remove(old, heads=heads, neurons=neurons, layers=layers)
     named = {"heads": heads, "neurons": neurons, "layers": list(layers)}
