@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import gossamer as gs
+from gossamer.recipes.receipts.comparison import compare
 
 Command = Callable[..., Any]
 
@@ -60,6 +62,16 @@ def test_it_removes_what_is_named(gossamer: Command, small: Path, tmp_path: Path
     shorter = gossamer("prune", small, "--layers", "1-1", "--out", tmp_path / "shorter", "--json")
     assert shorter.json["receipt"]["settings"] == {"layers": [1]}
     assert len(gs.load(tmp_path / "shorter").architecture.layers) == len(old.architecture.layers) - 1
+
+
+def test_it_measures_both_models(
+    gossamer: Command, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = partial(compare, latency=False, memory=False, tokens=[16])
+    monkeypatch.setattr("gossamer.recipes.receipts.receipt.compare", counted)
+    done = gossamer("prune", small, "--layers", "1", "--measure", "--out", tmp_path / "shorter", "--json")
+    assert done.code == 0
+    assert done.json["receipt"]["comparison"]["models"] == ["before", "after"]
 
 
 def test_it_prunes_to_a_share_of_the_time(gossamer: Command, small: Path, tmp_path: Path) -> None:
