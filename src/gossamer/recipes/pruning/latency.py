@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.atomic_files import write_texts
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 from gossamer.models.model import Model
 from gossamer.recipes.pruning.timing import measure_times, milliseconds_in_turns, time_conditions
 from gossamer.recipes.receipts.measure import on_cpu
@@ -64,5 +64,5 @@ def compare_times(pruned: Model, budget: TimeBudget) -> tuple[dict[str, float], 
         "latency_when_compacted": taken["compacted"] / taken["whole"],
     }
     now = time_conditions(model)
-    timed = f"{now['texts']} texts of {now['tokens']} tokens, {now['threads']} threads, {now['processor']}"
+    timed = f"{now['texts']} texts of {now['tokens']} tokens, {plural(now['threads'], 'thread')}, {now['processor']}"
     return measured, {"timed": timed}

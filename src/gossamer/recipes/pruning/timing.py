@@ -25,7 +25,7 @@ __all__ = ["measure_times", "milliseconds_in_turns", "time_conditions"]
 _TEXTS, _TOKENS = 8, 128
 _LAYERS, _WEIGHTS = 4, 2**25
 """A model that is timed has so many layers at most, and so many weights in them unless one layer has more."""
-_STEP, _WIDTHS = 32, 16
+_STEP, _WIDTHS = 32, 12
 """A feed-forward is timed at so many widths, about, which are multiples of so many neurons."""
 _WORDS = 64
 
@@ -33,7 +33,7 @@ _WORDS = 64
 def measure_times(model: Model, units: Sequence[Sequence[Units]]) -> TimeTable:
     """The time of each part over 8 texts of 128 tokens, or as many as the model reads, on torch's number of threads.
 
-    units: of each structure. Heads are timed at every number of them, neurons at about 17 widths from none to all,
+    units: of each structure. Heads are timed at every number of them, neurons at about 14 widths from none to all,
     other parts with and without all of themselves. Models of up to four layers alike, of which all else is left out,
     are described at those widths, with drawn weights, and take turns over rounds (`measure_latency`): what the median
     is above that of layers without the part is the part's. What the model takes without all of them is measured with
