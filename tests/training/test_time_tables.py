@@ -67,8 +67,11 @@ def brute_force(budget: TimeBudget, scores: list[list[torch.Tensor]], most: floa
         for number in ([sum(one.numel() for one in some)] if budget.scope == "global" else [o.numel() for o in some])
     ]
     changes = sorted({Fraction(2 * i - 1, 2 * number) for number in ranked for i in range(1, number + 1)})
-    shares = [float((low + high) / 2) for low, high in pairwise([*changes, Fraction(1)]) if low < high]
-    shares = [share for share in shares if all(number_kept(share, number) for number in ranked)] + [1.0]
+    between = [(low + high) / 2 for low, high in pairwise([*changes, Fraction(1)])]
+    # At a share such as 1/2 numbers are rounded to even ones, which may be more of one structure and not of another.
+    exact = [one for one in changes if one.denominator & (one.denominator - 1) == 0]
+    shares = [float(share) for share in sorted([*between, *exact, Fraction(1)])]
+    shares = [share for share in shares if all(number_kept(share, number) for number in ranked)]
     chosen = None
     for share in shares:
         masks = [keep_highest(some, share, budget.scope) for some in scores]
