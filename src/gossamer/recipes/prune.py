@@ -63,10 +63,9 @@ def prune(
     are kept or removed together: "weight", each by itself; "block", rectangles of `block` rows and columns; "heads" of
     attention; "neurons" of the feed-forward; "layers", a layer's attention or its feed-forward; "hybrid", blocks in
     attention and neurons in the feed-forward; or several of these. A unit's score is the mean of its weights', or is
-    learnt. keep: the share of such units that stays, 0.1 where neither is given; or latency: the share of the model's
-    time on this machine that what stays may take, by a table of each part's time at each width, measured first (heads,
-    neurons, layers). scope: of each map ("layer"), of each row of its units ("row"), or of all maps of a structure
-    together ("global").
+    learnt. keep: the share of such units that stays, 0.1 unless given; or latency: the share of the model's time here
+    that what stays may take, by a table of each part's time at each width, measured first (for heads, neurons, layers).
+    scope: of each map ("layer"), of each row of its units ("row"), or of all maps of a structure together ("global").
 
     A training ends with that by a cubic schedule with warm-up and cool-down, its embeddings as they are. refine:
     whether another one follows, half as long or of so many epochs, in which what is 0 stays so. teacher: a model with
