@@ -82,7 +82,7 @@ def prune(
     leave a map without any unit, for a latency that cannot be had, and as `gossamer.finetune` does.
 
     Sources: Sanh et al. 2020 (arXiv 2005.07683); Lagunas et al. 2021 (arXiv 2109.04838); Kurtic et al. 2023 (ZipLM,
-    arXiv 2302.04089), section 3.2, for the table of times.
+    arXiv 2302.04089) for the table of times.
     """
     options = dict(locals())  # by the names of the parameters
     compared = read_measure(measure)
