@@ -12,7 +12,7 @@ from invented_times import invented, inventing
 import gossamer as gs
 from gossamer.models import Model
 from gossamer.models.decoders import decoder
-from gossamer.recipes.pruning.timing import measure_times
+from gossamer.recipes.pruning.timing import _widths, measure_times
 from gossamer.recipes.receipts import measure
 from gossamer.settings import plain
 from gossamer.text import byte_tokenizer
@@ -214,6 +214,17 @@ def test_layers_that_share_their_weights_count_together(monkeypatch: pytest.Monk
         assert table.parts["feed_forward.0"].at(12) == 12 * layers
         assert table.rest == 5
         assert table.milliseconds({}) == 5 + 3 * (4 + 12)
+
+
+def test_feed_forwards_are_timed_at_odd_widths_and_whole() -> None:
+    """A pruning leaves any number of neurons, and odd ones take longest."""
+    widths = _widths(1536, "neurons")
+    assert (widths[:3], widths[-1]) == ([0, 33, 129], 1536)
+    assert all(width % 32 == 1 for width in widths[1:-1])
+    assert 12 <= len(widths) <= 20
+    assert _widths(12, "neurons") == _widths(12, None) == [0, 12]
+    assert _widths(3, "heads") == [0, 1, 2, 3]
+    assert all(10 <= len(_widths(size, "neurons")) <= 20 for size in (512, 768, 1024, 3072, 4096, 8192, 11008))
 
 
 def test_a_pruning_by_a_real_table_tells_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:

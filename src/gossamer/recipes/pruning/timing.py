@@ -26,7 +26,7 @@ _TEXTS, _TOKENS = 8, 128
 _LAYERS, _WEIGHTS = 4, 2**25
 """A model that is timed has so many layers at most, and so many weights in them unless one layer has more."""
 _STEP, _WIDTHS = 32, 12
-"""A feed-forward is timed at so many widths, about, which are multiples of so many neurons."""
+"""A feed-forward is timed at about so many widths, one above multiples of so many neurons: odd ones take longest."""
 _WORDS = 64
 
 
@@ -104,7 +104,7 @@ def _widths(size: int, structure: str | None) -> list[int]:
     if structure != "neurons":
         return [0, size]
     step = -(-size // (_STEP * _WIDTHS)) * _STEP
-    return sorted({min(_STEP, size), *range(0, size, step), size})
+    return sorted({0, min(_STEP + 1, size), *range(step + 1, size, step), size})
 
 
 def _time(model: Model, kind: Layer, count: int, widths: Sequence[int]) -> dict[int, float]:
