@@ -65,10 +65,19 @@ def test_what_training_refuses_is_refused(tmp_path: Path, changes: dict[str, Any
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("more", [{"optimizer.name": "adafactor"}, {"frozen_rows": {TABLE: 3}}])
-def test_what_fsdp2_cannot_cut_is_refused_for_several_processes(tmp_path: Path, more: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"optimizer.name": "adafactor"}, "tensors into pieces; with torch's Adafactor"),
+        ({"frozen_rows": {TABLE: 3}}, "tensors into pieces; with frozen_rows"),
+        ({"pruning": {}}, "masks and scores into pieces; with pruning"),
+    ],
+)
+def test_what_fsdp2_cannot_cut_is_refused_for_several_processes(
+    tmp_path: Path, more: dict[str, Any], what: str
+) -> None:
     fields = with_changes(decoder_config(tmp_path), {"parallel": "fsdp2", **more})
-    with pytest.raises(gs.InputError, match=r"parallel is 'fsdp2', which cuts tensors into pieces.*must be 'ddp'"):
+    with pytest.raises(gs.InputError, match=rf"^parallel is 'fsdp2', which cuts {what} it must be 'ddp'$"):
         estimate(fields, processes=2)
     assert estimate(fields).rows == 6
     assert estimate({**fields, "parallel": "ddp"}, processes=2).rows == 3

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from typer import BadParameter, Option
 
+from gossamer.cli.by_layer import read_by_layer, read_numbers
 from gossamer.cli.changes import Changes, read_changes
 from gossamer.cli.columns import Columns, read_columns
 from gossamer.cli.options import AsJson, ModelName, OptionGroup, grouped, held_out
@@ -64,6 +65,28 @@ class Lesson(OptionGroup):
         }  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class Named(OptionGroup):
+    """What is removed by name, in place of what matters least."""
+
+    heads: Annotated[
+        list[str] | None,
+        Option(metavar="LAYER:NUMBERS ...", help="In place of all that, remove these heads: 0:1,2, counted from 0."),
+    ] = None
+    neurons: Annotated[
+        list[str] | None, Option(metavar="LAYER:NUMBERS ...", help="Likewise these neurons of the feed-forward: 1:5-9.")
+    ] = None
+    layers: Annotated[str | None, Option(metavar="NUMBERS", help="Likewise these layers: 4,5.")] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What the recipe is called with."""
+        return {
+            "heads": read_by_layer("--heads", self.heads),
+            "neurons": read_by_layer("--neurons", self.neurons),
+            "layers": read_numbers("--layers", self.layers),
+        }
+
+
 @grouped
 def prune(
     model: ModelName,
@@ -75,22 +98,31 @@ def prune(
     structure: Annotated[
         str, Option(metavar="NAME[,NAME]", help="weight, block, heads, neurons, layers, hybrid: what is removed whole.")
     ] = "weight",
-    keep: Annotated[float, Option(metavar="SHARE", help="What stays, of everything of the structure.")] = 0.1,
+    keep: Annotated[
+        float | None, Option(metavar="SHARE", help="What stays, of everything of the structure; 0.1.")
+    ] = None,
+    latency: Annotated[
+        float | None, Option(metavar="SHARE", help="Or what it may take, of the model's time, which is measured first.")
+    ] = None,
     scope: Annotated[
         Scope, Option(metavar="WHICH", help="So much of each row, of each map, or of all: row, layer, global.")
     ] = Scope.layer,
     block: Annotated[str, Option(metavar="ROWS,COLUMNS", help="The size of a block.")] = "32,32",
     lesson: Lesson,
     seed: Annotated[int, Option(metavar="N", help="Of what is drawn.")] = 0,
+    named: Named,
+    measure: Annotated[bool, Option("--measure", help="Measure both models side by side, for minutes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Set to 0 what matters least of a model's layers, by a score of single weights or of whole structures.
 
     With --train the model learns meanwhile, and what matters is learnt with it; without, weights are scored as they
     are. Embeddings and head stay whole. The pruned model has its format and its sizes: what is 0 takes as much time and
-    as many bytes as before, until it is removed. A training goes on exactly where it was stopped.
+    as many bytes as before, until it is removed (gossamer compact). A training goes on exactly where it was stopped.
+    Heads, neurons and layers that are named are removed at once.
     """
-    sizes, arguments = _sizes(block), lesson.arguments()
+    sizes, arguments = _sizes(block), lesson.arguments() | named.arguments()
+    structures = structure if structure == "weight" else structure.split(",")
     check_out(model, out, "pruned")
     with working("reading the model"):
         from gossamer.recipes import prune as make_sparse
@@ -98,8 +130,8 @@ def prune(
     is_training = lesson.train is not None and not is_calibrated(score)
     with stoppable(str(out), as_json):
         new, receipt = make_sparse(
-            model, score=score, structure=structure.split(","), keep=keep, scope=scope.value, block=sizes, seed=seed,
-            output=out if is_training else None, **arguments,
+            model, score=score, structure=structures, keep=keep, latency=latency, scope=scope.value, block=sizes,
+            seed=seed, output=out if is_training else None, measure=measure, **arguments,
         )  # fmt: skip
     if is_training:
         show_result(new, receipt, out, out / "last", as_json=as_json)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gossamer.checks import require
@@ -10,10 +11,14 @@ from gossamer.checks import require
 __all__ = ["require_left_out"]
 
 
-def require_left_out(options: Mapping[str, Any], usual: Mapping[str, Any], why: str) -> None:
-    """InputError for an option that has not its usual value; `why` says why it must have that."""
-    for name, default in usual.items():
-        require(_is_usual(options[name], default), name, options[name], f"left out: {why}")
+def require_left_out(recipe: Callable[..., Any], options: Mapping[str, Any], unread: Iterable[str], why: str) -> None:
+    """InputError for an unread option that has another value than the recipe's signature; `why` says why it must not.
+
+    options: what the recipe was called with, by the names of its parameters.
+    """
+    parameters = inspect.signature(recipe).parameters
+    for name in unread:
+        require(_is_usual(options[name], parameters[name].default), name, options[name], f"left out: {why}")
 
 
 def _is_usual(value: object, default: object) -> bool:

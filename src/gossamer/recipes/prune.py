@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,23 @@ from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.finetune import NOTHING, Data, output_folder
 from gossamer.recipes.pruning.calibration import calibrate
-from gossamer.recipes.pruning.density import describe_density, empty_maps
+from gossamer.recipes.pruning.density import describe_density
+from gossamer.recipes.pruning.latency import compare_times, measured_times
+from gossamer.recipes.pruning.left import notes_on, what_is_left
 from gossamer.recipes.pruning.one_shot import prune_at_once
 from gossamer.recipes.pruning.options import check_read
 from gossamer.recipes.pruning.training import Lesson
+from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.removal import remove
 from gossamer.recipes.states import compare_states
 from gossamer.settings import plain_fields
 from gossamer.surgery.rebuild import rebuild
+from gossamer.training.launched import is_first_process
 from gossamer.training.loop import Resume
 from gossamer.training.pruning.scores import Calibrated, Measured, OfWeights, Score
-from gossamer.training.pruning.settings import Scope, Selection
-from gossamer.training.pruning.units import Units, count_left, maps_of
+from gossamer.training.pruning.settings import Scope, Selection, check_ranks
+from gossamer.training.pruning.units import Units, maps_of
 
 __all__ = ["prune"]
 
@@ -36,24 +40,17 @@ ByLayer = Mapping[int, Collection[int]]
 """Numbers, from 0, by the number of their layer, from 0."""
 _TOKENS = 128
 """Of the text that a pruned model's states are compared with those before on."""
-_CALLED = {
-    "weight": "single weights",
-    "block": "blocks",
-    "heads": "heads",
-    "neurons": "neurons",
-    "layers": "parts of layers",
-}
-_SHOWN = 4
 
 
 def prune(
     model: Model | str | Path, train: Data | None = None, evaluate: Data | float | None = None, *,
     heads: ByLayer | None = None, neurons: ByLayer | None = None, layers: Sequence[int] | None = None,
-    score: str = "movement", structure: str | Sequence[str] = "weight", keep: float = 0.1,
-    scope: Scope = "layer", block: Sequence[int] = (32, 32), samples: int = 128, refine: bool | float = True,
-    teacher: Model | str | Path | None = None, epochs: float = 6, output: str | Path | None = None,
-    head: str | None = None, columns: Mapping[str, str] = NOTHING, learning_rate: float = 5e-5, batch: int = 16,
-    length: int | None = None, seed: int = 0, settings: Mapping[str, Any] = NOTHING, resume: Resume = "auto",
+    score: str = "movement", structure: str | Sequence[str] = "weight", keep: float | None = None,
+    latency: float | None = None, scope: Scope = "layer", block: Sequence[int] = (32, 32), samples: int = 128,
+    refine: bool | float = True, teacher: Model | str | Path | None = None, epochs: float = 6,
+    output: str | Path | None = None, head: str | None = None, columns: Mapping[str, str] = NOTHING,
+    learning_rate: float = 5e-5, batch: int = 16, length: int | None = None, seed: int = 0,
+    measure: bool | Mapping[str, Any] = False, settings: Mapping[str, Any] = NOTHING, resume: Resume = "auto",
     remark: Callable[[str], None] = lambda text: None,
 ) -> tuple[Model, Receipt]:  # fmt: skip
     """Set to 0 what matters least of a model's layers; a copy, in the same format, and a receipt.
@@ -66,43 +63,45 @@ def prune(
     are kept or removed together: "weight", each by itself; "block", rectangles of `block` rows and columns; "heads" of
     attention; "neurons" of the feed-forward; "layers", a layer's attention or its feed-forward; "hybrid", blocks in
     attention and neurons in the feed-forward; or several of these. A unit's score is the mean of its weights', or is
-    learnt. keep: the share of such units that stays. scope: of each map ("layer"), of each row of its units ("row"), or
-    of all maps of a structure together ("global").
+    learnt. keep: the share of such units that stays, 0.1 unless given; or latency: the share of the model's time here
+    that what stays may take, by a table of each part's time at each width, measured first (for heads, neurons, layers).
+    scope: of each map ("layer"), of each row of its units ("row"), or of all maps of a structure together ("global").
 
-    A training ends with `keep` by a cubic schedule with warm-up and cool-down, its embeddings as they are. refine:
+    A training ends with that by a cubic schedule with warm-up and cool-down, its embeddings as they are. refine:
     whether another one follows, half as long or of so many epochs, in which what is 0 stays so. teacher: a model with
     the same head that is learnt from in both, as in `gossamer.distill`. epochs, head, columns, learning_rate, batch,
     length, seed, output, resume: as in `gossamer.finetune`; settings: other fields of a `TrainingConfig`, such as
-    {"pruning.cooldown": 0.3} or {"objective.temperature": 4}. A run that was killed goes on exactly.
+    {"pruning.cooldown": 0.3} or {"objective.temperature": 4}. A run that was killed goes on exactly, with the table of
+    times in `output/latency.json`. measure: whether the model is measured before and after, in the receipt's
+    `comparison`; settings of `gossamer.compare`, such as {"latency": False}, say how.
 
     heads, neurons, layers: in place of all that, what to remove by name, as `gossamer.recipes.removal.remove` takes it:
     {0: [1, 2]} are two heads of the first layer. The model is smaller then.
 
     Raises InputError for what is no such setting, for a model whose maps are not kept whole, for a share that would
-    leave a map without any unit, and as `gossamer.finetune` does.
+    leave a map without any unit, for a latency that cannot be had, and as `gossamer.finetune` does.
 
-    Sources: Sanh et al. 2020 (arXiv 2005.07683); Lagunas et al. 2021 (arXiv 2109.04838).
+    Sources: Sanh et al. 2020 (arXiv 2005.07683); Lagunas et al. 2021 (arXiv 2109.04838); Kurtic et al. 2023 (ZipLM,
+    arXiv 2302.04089) for the table of times.
     """
-    options = {
-        "evaluate": evaluate, "score": score, "structure": structure, "keep": keep, "scope": scope, "block": block,
-        "samples": samples, "refine": refine, "teacher": teacher, "epochs": epochs, "output": output, "head": head,
-        "columns": columns, "learning_rate": learning_rate, "batch": batch, "length": length, "seed": seed,
-        "settings": settings, "resume": resume,
-    }  # fmt: skip
+    options = dict(locals())  # by the names of the parameters
+    compared = read_measure(measure)
     if not (heads is None and neurons is None and layers is None):
-        check_read(options, "named")
-        return _prune_named(model, train, heads, neurons, () if layers is None else layers)
-    kind, selection = _kind_of(score), Selection(structure=structure, keep=keep, scope=scope, block=block)  # type: ignore[arg-type]
+        require(train is None, "train", train, "left out where heads, neurons or layers are named: they go untrained")
+        check_read(prune, options, "named")
+        return _prune_named(model, heads, neurons, () if layers is None else layers, compared)
+    kind = _kind_of(score)
+    selection = Selection(structure=structure, keep=keep, latency=latency, scope=scope, block=block)  # type: ignore[arg-type]
     asked = _asked(selection, score, seed, samples, refine)
     if train is None:
-        measured = _measured(score)
-        check_read(options, "at once")
-        return _prune_at_once(model, measured, selection, asked, seed, None)
-    check_read(options, "calibrated" if issubclass(kind, Calibrated) else "training")
+        once = _measured(score)
+        check_read(prune, options, "at once")
+        return _prune_at_once(model, once, selection, asked, seed, None, compared, remark)
+    check_read(prune, options, "calibrated" if issubclass(kind, Calibrated) else "training")
     lesson = Lesson.read(model, train, options, remark=remark)
     if issubclass(kind, Calibrated):
-        return _prune_at_once(model, kind(), selection, asked, seed, (lesson, samples))
-    return _prune_in_training(lesson, selection, asked | {"refine": refine}, output)
+        return _prune_at_once(model, kind(), selection, asked, seed, (lesson, samples), compared, remark)
+    return _prune_in_training(lesson, selection, asked | {"refine": refine}, output, compared)
 
 
 def _asked(selection: Selection, score: str, seed: object, samples: object, refine: Any) -> dict[str, Any]:
@@ -111,16 +110,19 @@ def _asked(selection: Selection, score: str, seed: object, samples: object, refi
     require(is_whole(samples, 1), "samples", samples, "a whole number of rows, 1 or more")
     fits = isinstance(refine, bool) or (is_finite(refine) and refine > 0)
     require(fits, "refine", refine, "true, false, or a number of epochs above 0")
+    if selection.latency is not None:
+        check_ranks(score)
     structures = selection.structures
-    asked = {"score": score, "structure": "+".join(structures), "keep": selection.keep, "scope": selection.scope}
+    share = {"keep" if selection.latency is None else "latency": selection.share}
+    asked = {"score": score, "structure": "+".join(structures), **share, "scope": selection.scope}
     return asked | ({"block": "x".join(map(str, selection.block))} if "block" in structures else {})
 
 
 def _prune_named(
-    model: Model | str | Path, train: object, heads: ByLayer | None, neurons: ByLayer | None, layers: Sequence[int]
-) -> tuple[Model, Receipt]:
+    model: Model | str | Path, heads: ByLayer | None, neurons: ByLayer | None, layers: Sequence[int],
+    compared: Mapping[str, Any] | None,
+) -> tuple[Model, Receipt]:  # fmt: skip
     """Without what is named, which is removed, not set to 0."""
-    require(train is None, "train", train, "left out where heads, neurons or layers are named: they go untrained")
     old = load(model) if isinstance(model, str | Path) else check_model(model)
     new = remove(old, heads=heads, neurons=neurons, layers=layers)
     named = {"heads": heads, "neurons": neurons, "layers": list(layers)}
@@ -129,30 +131,34 @@ def _prune_named(
         f"{sum(map(len, (heads or {}).values())):,} heads, {sum(map(len, (neurons or {}).values())):,} neurons and "
         f"{plural(len(layers), 'layer')} were removed"
     )
-    new.receipt = Receipt(
+    receipt = Receipt(
         recipe="prune", source=old.source, settings={name: value for name, value in named.items() if value},
         before=describe(old) | describe_density(old), after=describe(new) | describe_density(new), changes=(gone,),
         measured=measured, conditions=conditions(new) | read,
     )  # fmt: skip
-    return new, new.receipt
+    return _with_receipt(old, new, receipt, compared)
 
 
 def _prune_in_training(
-    lesson: Lesson, selection: Selection, asked: dict[str, Any], output: str | Path | None
-) -> tuple[Model, Receipt]:
+    lesson: Lesson, selection: Selection, asked: dict[str, Any], output: str | Path | None,
+    compared: Mapping[str, Any] | None,
+) -> tuple[Model, Receipt]:  # fmt: skip
     given = lesson.given
     old = load(given) if isinstance(given, str | Path) else check_model(given)
     units = selection.units(old)
     with output_folder(output) as folder:
         settings = plain_fields(selection) | {"score": asked["score"]}
-        new, trainings = lesson.prune(settings, Path(folder), asked["refine"])
+        pruned = lesson.prune(settings, Path(folder), asked["refine"])
+    new, trainings = pruned.model, pruned.trainings
     steps = " and refined over ".join(f"{one.steps:,}" for one in trainings)
-    new.receipt = replace(
-        Receipt.of_training("prune", asked, old, new, trainings[-1]),
-        **_told(old, new, units, selection.keep),
-        changes=(*_what_is_left(new, units), f"pruned over {steps} steps", *trainings[-1].lines()),
+    receipt = Receipt.of_training("prune", asked, old, new, trainings[-1])
+    receipt = replace(
+        receipt,
+        **_told(old, new, units, selection),
+        changes=(*what_is_left(new, units), f"pruned over {steps} steps", *trainings[-1].lines()),
     )
-    return new, new.receipt
+    receipt = _with_times(receipt, new, units, pruned.settings)
+    return _with_receipt(old, new, receipt, compared, lambda: pruned.judged(old))
 
 
 def _kind_of(name: object) -> type[Score]:
@@ -180,9 +186,13 @@ def _prune_at_once(
     asked: dict[str, Any],
     seed: int,
     calibration: tuple[Lesson, int] | None,
+    compared: Mapping[str, Any] | None,
+    remark: Callable[[str], None],
 ) -> tuple[Model, Receipt]:
     old = load(model) if isinstance(model, str | Path) else check_model(model)
     units = selection.units(old)
+    if selection.latency is not None:
+        selection = replace(selection, times=measured_times(old, units, remark))
     new = rebuild(old, old.architecture, {}, source=str)
     seen: dict[str, Tensor] = {}
     if isinstance(score, Calibrated) and calibration is not None:
@@ -190,43 +200,37 @@ def _prune_at_once(
     prune_at_once(new, units, score, selection, seed, seen)
     measured, read = compare_states(old, new, (min(_TOKENS, old.architecture.length),), "pruning")
     asked |= {"seed": seed} if score.name == "random" else {}
-    new.receipt = Receipt(
-        recipe="prune", source=old.source, settings=asked, **_told(old, new, units, selection.keep),
-        changes=tuple(_what_is_left(new, units)), measured=measured, conditions=conditions(new) | read,
+    receipt = Receipt(
+        recipe="prune", source=old.source, settings=asked, **_told(old, new, units, selection),
+        changes=tuple(what_is_left(new, units)), measured=measured, conditions=conditions(new) | read,
     )  # fmt: skip
-    return new, new.receipt
+    return _with_receipt(old, new, _with_times(receipt, new, units, selection), compared)
 
 
-def _told(old: Model, new: Model, units: Sequence[Sequence[Units]], keep: float) -> dict[str, Any]:
+def _told(old: Model, new: Model, units: Sequence[Sequence[Units]], selection: Selection) -> dict[str, Any]:
     """What the receipt tells of both models, and the notes."""
     return {
         "before": describe(old) | describe_density(old),
         "after": describe(new) | describe_density(new),
-        "notes": tuple(_notes(new, units, keep)),
+        "notes": tuple(notes_on(new, units, 1.0 if selection.keep is None else selection.keep)),
     }
 
 
-def _counts(new: Model, some: Sequence[Units]) -> tuple[int, int]:
-    """How many units of a structure are left, and how many there were."""
-    return sum(count_left(new, one) for one in some), sum(one.number for one in some)
+def _with_times(receipt: Receipt, new: Model, units: list[list[Units]], selection: Selection) -> Receipt:
+    """The receipt with what a latency came to, in the table and as it is measured."""
+    budget = selection.budget(new, units)
+    if budget is None or not is_first_process():
+        return receipt
+    measured, timed = compare_times(new, budget)
+    return replace(receipt, measured=receipt.measured | measured, conditions=receipt.conditions | timed)
 
 
-def _what_is_left(new: Model, units: Sequence[Sequence[Units]]) -> Iterator[str]:
-    for some in units:
-        left, number = _counts(new, some)
-        yield f"{left:,} of {number:,} {_CALLED[some[0].structure]} are left"
-
-
-def _notes(new: Model, units: Sequence[Sequence[Units]], keep: float) -> Iterator[str]:
-    for some in units:
-        left, number = _counts(new, some)
-        if left > keep * number + len(some):  # each map rounds by itself
-            yield (
-                f"{left / number:.1%} of the {_CALLED[some[0].structure]} are left, more than was asked for: a score "
-                "whose penalty removes needs more steps or a greater one (pruning.penalty)"
-            )
-    empty = empty_maps(new)
-    if empty:
-        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
-        yield f"nothing is left of {', '.join(empty[:_SHOWN])}{more}: such a map adds its bias alone"
-    yield "what is 0 stands in whole matrices: it takes as many bytes and as much time as before"
+def _with_receipt(
+    old: Model, new: Model, receipt: Receipt, compared: Mapping[str, Any] | None,
+    more: Callable[[], Mapping[str, Any]] = dict,
+) -> tuple[Model, Receipt]:  # fmt: skip
+    """The model and its receipt, with both models measured where that was asked for; more: of what else is compared."""
+    if compared is not None and is_first_process():
+        receipt = receipt.beside(on_cpu(old), on_cpu(new), **more(), **compared)
+    new.receipt = receipt
+    return new, receipt

@@ -228,7 +228,10 @@ def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:
 def check_pruning(config: TrainingConfig, model: Model) -> None:
     """InputError for a model that cannot be pruned so, and for scores that would not learn."""
     assert config.pruning is not None
-    maps = [one.map for some in pruned_units(model, config.pruning) for one in some]
+    units = pruned_units(model, config.pruning)
+    if not Score.kinds[config.pruning.score].is_settled:
+        config.pruning.budget(model, units)
+    maps = [one.map for some in units for one in some]
     learns = trained_names(model, config.train_only)
     still = [name for name in maps if config.train_only and f"{name}.weight" not in learns]
     if still and Score.kinds[config.pruning.score].gate != "fixed":

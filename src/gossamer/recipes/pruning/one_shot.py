@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 
 from torch import Tensor
@@ -24,12 +25,17 @@ def prune_at_once(
     seed: int,
     seen: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
-    """Set to 0, in place, all but the selected share of the units of each structure, by their scores.
+    """Set to 0, in place, all but the selected share of the units of each structure, or of the time, by scores.
 
     seed: of what is drawn; seen: of each map what the score reads.
     """
-    for some in units:
-        ranked = Ranked(model=model, units=some, scope=selection.scope, seed=seed, seen=seen)
-        masks = keep_highest(score.of_units(ranked), selection.keep, selection.scope)
-        for one, mask in zip(some, masks, strict=True):
-            remove(model, one, mask)
+    ranked = [Ranked(model=model, units=some, scope=selection.scope, seed=seed, seen=seen) for some in units]
+    scores = [score.of_units(one) for one in ranked]
+    budget = selection.budget(model, units)
+    masks = (
+        [keep_highest(some, selection.share, selection.scope) for some in scores]
+        if budget is None
+        else budget.masks(scores, selection.share)
+    )
+    for one, mask in zip(chain(*units), chain(*masks), strict=True):
+        remove(model, one, mask)

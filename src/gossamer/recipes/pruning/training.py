@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,18 @@ from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.columns import LabelledColumns, find_columns
 from gossamer.recipes.finetune import Data, first_row, read_data, ready_model
+from gossamer.recipes.pruning.latency import times_in
+from gossamer.recipes.receipts.comparison import Making
+from gossamer.recipes.receipts.measure import on_cpu
+from gossamer.recipes.receipts.row_scores import held_out_scores
 from gossamer.training.config import TrainingConfig
 from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.data.rows import DataSources
 from gossamer.training.loop import Resume, train_on
 from gossamer.training.material import origin_of
 from gossamer.training.objectives.teachers.teacher import Teacher
+from gossamer.training.processes import Processes
+from gossamer.training.pruning.settings import PruningSettings
 from gossamer.training.receipt import TrainingReceipt
 
 __all__ = ["Lesson"]
@@ -30,6 +36,36 @@ _DISTILLED = {"soft_weight": 0.9, "task_weight": 0.1, "cosine_weight": 0.0}
 """The weights of teacher and task in Sanh et al. 2020 (arXiv 2005.07683, appendix A), with a temperature of 2."""
 _FOLDER = "pruning"
 """In the output folder, where the run is that prunes, when another one refines what it gave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What was made. config: of the training that prunes; trainings: the receipts of that one, and of the refining."""
+
+    model: Model
+    config: TrainingConfig
+    rows: LabelledRows | None
+    has_new_head: bool
+    trainings: tuple[TrainingReceipt, ...]
+
+    @property
+    def settings(self) -> PruningSettings:
+        """How it was pruned, with the table of times that a latency went by."""
+        assert self.config.pruning is not None
+        return self.config.pruning
+
+    def judged(self, before: Model) -> dict[str, Any]:
+        """For `gossamer.compare`: what it cost, and the score of each held-out row, with both models if it has one."""
+        costs = [Making.of_training(one, self.model, self.config.batch.length) for one in self.trainings]
+        made = Making(
+            seconds=sum(one.seconds for one in costs),
+            tokens=sum(one.tokens for one in costs),
+            flops=sum(one.flops for one in costs),
+        )
+        models = {"before": on_cpu(before), "after": on_cpu(self.model)}
+        judges = {"after": models["after"]} if self.has_new_head else models
+        scores = {} if self.rows is None else held_out_scores(self.rows, judges, self.config)
+        return {"made": {"after": made}, "scores": scores}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +116,8 @@ class Lesson:
             settings={**changes, **options["settings"]}, resume=options["resume"], remark=remark,
         )  # fmt: skip
 
-    def prune(
-        self, pruning: Mapping[str, Any], folder: Path, refine: float | bool
-    ) -> tuple[Model, list[TrainingReceipt]]:
-        """Train a copy that is pruned by these settings; then, with refine, on with what is 0 as it is.
-
-        Its model, and the receipts of both trainings.
-        """
+    def prune(self, pruning: Mapping[str, Any], folder: Path, refine: float | bool) -> Pruned:
+        """Train a copy that is pruned by these settings; then, with refine, on with what is 0 as it is."""
         config = self._config({"pruning": dict(pruning)}, folder / _FOLDER if refine else folder)
         rows = read_rows(config, self.sources) if config.objective.columns else None
         own = self.given.architecture.head if isinstance(self.given, Model) else own_head(self.given)
@@ -94,14 +125,25 @@ class Lesson:
         learns = tuple(dict.fromkeys(name.partition(".")[0] for name, _ in ready.named_parameters()))
         if not config.train_only:
             config = TrainingConfig.read(config, {"train_only": [name for name in learns if name != "embeddings"]})
+        config = self._with_times(config, ready, folder)
         origin = origin_of(ready, has_new_head=is_drawn)
         pruned, receipt = self._train(config, ready, rows, origin, self.resume)
+        made = Pruned(model=pruned, config=config, rows=rows, has_new_head=is_drawn, trainings=(receipt,))
         if not refine:
-            return pruned, [receipt]
+            return made
         config = TrainingConfig.read(config, _refining(config, refine) | {"output": str(folder)})
         resume = "auto" if self.resume == "must" else self.resume  # the first run may have been stopped before its end
         refined, last = self._train(config, pruned, rows, origin_of(pruned, has_new_head=False), resume)
-        return refined, [receipt, last]
+        return replace(made, model=refined, trainings=(receipt, last))
+
+    def _with_times(self, config: TrainingConfig, model: Model, folder: Path) -> TrainingConfig:
+        """With the table that a latency goes by, the same in all processes and in every part of the run."""
+        pruning = config.pruning
+        if pruning is None or pruning.latency is None or pruning.times is not None:
+            return config
+        with Processes(config.parallel, config.device).first_alone():
+            times = times_in(folder, model, pruning.units(model), self.remark)
+        return TrainingConfig.read(config, {"pruning.times": times})
 
     def reading(self, folder: str) -> tuple[TrainingConfig, LabelledRows | None]:
         """The settings with which rows are read without training, and the rows, where they have labels."""

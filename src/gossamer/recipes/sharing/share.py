@@ -29,11 +29,11 @@ __all__ = ["share"]
 _PROBED = (16, 128)
 """Tokens of the texts over which states are compared, where the model reads so many."""
 
-_OF_A_TRAINING: dict[str, Any] = {
-    "evaluate": None, "matches": None, "temperature": 2.0, "soft_weight": 5.0, "task_weight": 2.0,
-    "cosine_weight": 1.0, "task": None, "cache": None, "epochs": 3, "output": None, "settings": {}, "resume": "auto",
-}  # fmt: skip
-"""What is read where something learns, and its value where nobody named it."""
+_OF_A_TRAINING = (
+    "evaluate", "matches", "temperature", "soft_weight", "task_weight", "cosine_weight", "task", "cache", "epochs",
+    "output", "settings", "resume",
+)  # fmt: skip
+"""What is read where something learns."""
 
 
 def share(
@@ -65,15 +65,11 @@ def share(
 
     Source: Lan et al. 2020 (ALBERT, arXiv 1909.11942), section 3.1; there it is trained from scratch.
     """
+    options = dict(locals())  # by the names of the parameters
     require(isinstance(settings, Mapping), "settings", settings, "a mapping of fields of a TrainingConfig")
     compared = read_measure(measure)
     if train is None:
-        asked = {
-            "evaluate": evaluate, "matches": matches, "temperature": temperature, "soft_weight": soft_weight,
-            "task_weight": task_weight, "cosine_weight": cosine_weight, "task": task, "cache": cache, "epochs": epochs,
-            "output": output, "settings": settings, "resume": resume,
-        }  # fmt: skip
-        require_left_out(asked, _OF_A_TRAINING, "nothing learns without train")
+        require_left_out(share, options, _OF_A_TRAINING, "nothing learns without train")
     dtype = None if train is None else "float32"
     old = load(model, dtype=dtype) if isinstance(model, str | Path) else check_model(model)
     form = Form(parts=parts, groups=groups, embedding_size=embedding_size, start=start)

@@ -11,7 +11,7 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.training.pruning.units import Units
 
-__all__ = ["by_structure", "check_share", "keep_highest", "number_kept"]
+__all__ = ["by_structure", "check_share", "keep_highest", "least_share", "number_kept", "ranked_together"]
 
 
 def by_structure(units: Sequence[Units]) -> list[list[Units]]:
@@ -25,19 +25,29 @@ def number_kept(share: float, number: int) -> int:
     return round(share * number)
 
 
+def ranked_together(units: Sequence[Units], scope: str) -> list[tuple[str, int]]:
+    """What is ranked by itself, and of how many units each: the model, or its maps, or their rows."""
+    if scope == "global":
+        return [("the model", sum(one.number for one in units))]
+    return [(one.map, one.counts[1] if scope == "row" else one.number) for one in units]
+
+
+def least_share(number: int) -> float:
+    """The least share, of two digits, of which one of so many is kept."""
+    share = f"{0.5 / number:.1e}"
+    exponent = int(share.partition("e")[2])
+    fits = number_kept(float(share), number) > 0
+    return float(share) if fits else round(float(share) + 10.0 ** (exponent - 1), 1 - exponent)
+
+
 def check_share(units: Sequence[Units], share: float, scope: str) -> None:
     """InputError where the share leaves none of what is ranked together."""
-    if scope == "global":
-        where, number = "the model", sum(one.number for one in units)
-    else:
-        sizes = {one.map: one.counts[1] if scope == "row" else one.number for one in units}
-        where = min(sizes, key=lambda name: sizes[name])
-        number = sizes[where]
+    where, number = min(ranked_together(units, scope), key=lambda ranked: ranked[1])
     if number_kept(share, number) == 0:
-        ranked = "a row of " if scope == "row" else ""
+        row = "a row of " if scope == "row" else ""
         raise InputError(
-            f"keep is {share}; of the {number:,} {units[0].structure} units of {ranked}{where} that leaves none: keep "
-            f"{1 / number:.2g} or more"
+            f"keep is {share}; of the {number:,} {units[0].structure} units of {row}{where} that leaves none: keep "
+            f"{least_share(number)} or more"
         )
 
 

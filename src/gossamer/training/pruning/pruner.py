@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -14,7 +14,7 @@ from gossamer.layers.masks import MASK, SCORES, summed
 from gossamer.models.architecture import Architecture, StoredMaps
 from gossamer.models.model import Model
 from gossamer.training.pruning.schedule import share_at, steps_of
-from gossamer.training.pruning.scores import Ranked, Score
+from gossamer.training.pruning.scores import Ranked, Ranking, Score
 from gossamer.training.pruning.settings import PruningSettings
 from gossamer.training.pruning.units import Units, find_units, remove
 
@@ -50,6 +50,7 @@ class Pruner:
         self.score = Score.kinds[settings.score]()
         self._first, self._last = steps_of(settings.warmup, settings.cooldown, steps)
         units = pruned_units(model, settings)
+        self._budget = None if self.score.is_settled else settings.budget(model, units)
         self._ranked = [
             Ranked(model=model, units=some, scope=settings.scope, seed=seed, threshold=settings.threshold)
             for some in units
@@ -60,7 +61,7 @@ class Pruner:
                 cast(Linear, model.get_submodule(name)).store(stored.storage)
         model.architecture = architecture
         if self.score.is_settled:
-            self._set_masks(settings.keep)
+            self._set_masks(settings.share)
 
     @property
     def rates(self) -> dict[str, float]:
@@ -94,10 +95,16 @@ class Pruner:
             one.grad = gradient if one.grad is None else one.grad.add_(gradient)
 
     def numbers(self, step: int) -> dict[str, float]:
-        """For the journal: the share of units that is kept, the one that the schedule wants, and the penalty if any."""
+        """For the journal: the share of units that is kept, the one that the schedule wants, and the penalty if any.
+
+        With a latency the schedule wants a share of the time; beside it the one that the table gives what is kept.
+        """
         with torch.no_grad():
             value = self._penalty(step)
-        told = {"kept": self._kept(), "keep": 1.0 if self.score.is_settled else self._share(step)}
+        wanted = 1.0 if self.score.is_settled else self._share(step)
+        told = {"kept": self._kept(), "keep" if self._budget is None else "latency": wanted}
+        if self._budget is not None:
+            told["time"] = self._budget.share_of([[left for left, _ in some] for some in self._counts()])
         has_penalty = self.score.penalty_weight is not None
         return told | ({"penalty": 0.0 if value is None else float(value)} if has_penalty else {})
 
@@ -113,19 +120,30 @@ class Pruner:
         return (one for ranked in self._ranked for one in ranked.units)
 
     def _share(self, step: int) -> float:
-        return share_at(self.settings.schedule, self.settings.keep, self._first, self._last, step)
+        return share_at(self.settings.schedule, self.settings.share, self._first, self._last, step)
 
     @torch.no_grad()
     def _set_masks(self, share: float) -> None:
-        for ranked in self._ranked:
-            masks = self.score.masks(ranked, share)
+        for ranked, masks in zip(self._ranked, self._masks(share), strict=True):
             for one, mask in zip(ranked.maps(), masks or (), strict=masks is not None):
                 one.get_parameter(MASK).copy_(mask)
 
+    def _masks(self, share: float) -> Sequence[list[Tensor] | None]:
+        """Of each structure's maps when this share is to be kept, of the units or of the time."""
+        if self._budget is None:
+            return [self.score.masks(ranked, share) for ranked in self._ranked]
+        score = cast(Ranking, self.score)
+        return self._budget.masks([score.of_units(ranked) for ranked in self._ranked], share)
+
     @torch.no_grad()
+    def _counts(self) -> list[list[tuple[int, int]]]:
+        """Of each structure's maps how many units are kept, and how many there are."""
+        gates = [[cast(Masked, one.storage).gates(one) for one in ranked.maps()] for ranked in self._ranked]
+        return [[(int(one.count_nonzero()), one.numel()) for one in some] for some in gates]
+
     def _kept(self) -> float:
-        gates = [cast(Masked, one.storage).gates(one) for ranked in self._ranked for one in ranked.maps()]
-        return sum(int(one.count_nonzero()) for one in gates) / sum(one.numel() for one in gates)
+        left, there = zip(*(pair for some in self._counts() for pair in some), strict=True)
+        return sum(left) / sum(there)
 
     def _penalty(self, step: int) -> Tensor | None:
         """It counts while more is kept than the schedule says."""

@@ -38,6 +38,11 @@ class Units:
     leading: tuple[tuple[str, int], ...] = ()
 
     @property
+    def part(self) -> str:
+        """The name of the module that the map is of."""
+        return self.map.rpartition(".")[0]
+
+    @property
     def counts(self) -> tuple[int, int]:
         """How many units lie below and beside each other."""
         (rows, columns), (high, wide) = self.shape, self.block

@@ -1,6 +1,14 @@
 """The scores, one file each; a kind is known by its name wherever this package is imported."""
 
-from gossamer.training.pruning.scores.base import Calibrated, Measured, OfWeights, Ranked, Score, is_calibrated
+from gossamer.training.pruning.scores.base import (
+    Calibrated,
+    Measured,
+    OfWeights,
+    Ranked,
+    Ranking,
+    Score,
+    is_calibrated,
+)
 from gossamer.training.pruning.scores.gradient import Gradient
 from gossamer.training.pruning.scores.l0 import L0
 from gossamer.training.pruning.scores.magnitude import Magnitude
@@ -20,6 +28,7 @@ __all__ = [
     "OfWeights",
     "Random",
     "Ranked",
+    "Ranking",
     "Score",
     "SoftMovement",
     "Wanda",

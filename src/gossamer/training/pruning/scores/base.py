@@ -19,7 +19,7 @@ from gossamer.models.model import Model
 from gossamer.training.pruning.choice import keep_highest
 from gossamer.training.pruning.units import Units, mean_scores
 
-__all__ = ["Calibrated", "Measured", "OfWeights", "Ranked", "Score", "is_calibrated", "mean_of_all"]
+__all__ = ["Calibrated", "Measured", "OfWeights", "Ranked", "Ranking", "Score", "is_calibrated", "mean_of_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,18 @@ class Score(ABC):
         raise NotImplementedError(f"{self.name} has no penalty")
 
 
-class OfWeights(Score):
+class Ranking(Score):
+    """One that gives a number for every unit: what is kept are those of the highest."""
+
+    @abstractmethod
+    def of_units(self, ranked: Ranked) -> list[Tensor]:
+        """The score of every unit, a tensor a map."""
+
+    def masks(self, ranked: Ranked, share: float) -> list[Tensor] | None:
+        return keep_highest(self.of_units(ranked), share, ranked.scope)
+
+
+class OfWeights(Ranking):
     """One that gives a number for every weight; a unit's is the mean of its weights' (`units.mean_scores`)."""
 
     @abstractmethod
@@ -94,13 +105,9 @@ class OfWeights(Score):
 
     @torch.no_grad()
     def of_units(self, ranked: Ranked) -> list[Tensor]:
-        """The score of every unit, a tensor a map."""
         names = {name for one in ranked.units for name in (one.map, *(leading for leading, _ in one.leading))}
         scores = {name: self.of_map(ranked, name) for name in sorted(names)}
         return [mean_scores(one, scores) for one in ranked.units]
-
-    def masks(self, ranked: Ranked, share: float) -> list[Tensor] | None:
-        return keep_highest(self.of_units(ranked), share, ranked.scope)
 
 
 class Measured(OfWeights):

@@ -3,13 +3,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from gossamer.layers.masks import Gate
-from gossamer.training.pruning.choice import keep_highest
-from gossamer.training.pruning.scores.base import Ranked, Score
+from gossamer.training.pruning.scores.base import Ranked, Ranking
 
 __all__ = ["Movement"]
 
 
-class Movement(Score, name="movement"):
+class Movement(Ranking, name="movement"):
     """Scores S that learn; what is kept are the units of the highest (top-v).
 
     The gradient passes the mask straight through, `dL/dS = dL/d(mask * W) * W`, so that S rises where weights move away
@@ -18,5 +17,5 @@ class Movement(Score, name="movement"):
 
     gate: ClassVar[Gate] = "straight-through"
 
-    def masks(self, ranked: Ranked, share: float) -> list[Tensor] | None:
-        return keep_highest([one.detach() for one in ranked.learnt()], share, ranked.scope)
+    def of_units(self, ranked: Ranked) -> list[Tensor]:
+        return [one.detach() for one in ranked.learnt()]
