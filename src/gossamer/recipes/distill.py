@@ -115,7 +115,7 @@ def distill(
         "temperature": temperature, "soft_weight": soft_weight, "task_weight": task_weight,
         "cosine_weight": cosine_weight, "matches": tuple(matches) if isinstance(matches, list) else matches,
     }  # fmt: skip
-    check_terms(aim, terms, cosine_weight=None)
+    check_terms(distill, aim, terms)
     made = _student(old, student, layers, shape, widths)
     return teach(
         old, made, aim, terms, train, evaluate,
@@ -202,11 +202,13 @@ def aim_of(objective: object, task: object, teacher: Model) -> Objective | None:
     return None
 
 
-def check_terms(aim: Objective | None, terms: Mapping[str, Any], *, cosine_weight: float | None) -> None:
-    """InputError for terms of scores where vectors are learnt. cosine_weight: its value where nobody named it."""
+_OF_SCORES = ("temperature", "soft_weight", "task_weight", "cosine_weight")
+
+
+def check_terms(recipe: Callable[..., Any], aim: Objective | None, terms: Mapping[str, Any]) -> None:
+    """InputError for terms of scores where vectors are learnt; recipe: whose arguments they are."""
     if aim is None:
-        usual = {"temperature": 2.0, "soft_weight": 5.0, "task_weight": 2.0, "cosine_weight": cosine_weight}
-        require_left_out(terms, usual, "the teacher's vectors are learnt, which have no scores")
+        require_left_out(recipe, terms, _OF_SCORES, "the teacher's vectors are learnt, which have no scores")
 
 
 def _task(task: object, teacher: Model) -> Objective:

@@ -85,7 +85,7 @@ def share(
         "temperature": temperature, "soft_weight": soft_weight, "task_weight": task_weight,
         "cosine_weight": cosine_weight, "matches": _matches(old, () if matches is None and aim is None else matches),
     }  # fmt: skip
-    check_terms(aim, terms, cosine_weight=1.0)
+    check_terms(share, aim, terms)
     made = Made(recipe="share", student=new.float(), asked=form.to_dict(), changes=changes, origin=form.origin())
     new, receipt = teach(
         old, made, aim, terms, train, evaluate,
