@@ -29,12 +29,28 @@ PAPER = {"hybrid, MNLI: accuracy lost in points": 0.9, "hybrid, MNLI: times as f
 
 
 @dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to prune, all maps ranked together: to a share of the units, or of the measured time."""
+
+    score: str = "movement"
+    structures: tuple[str, ...] = ("hybrid",)
+    keep: float | None = None
+    latency: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is told."""
+        share = f"{self.keep:.0%}" if self.keep is not None else f"{self.latency:.0%} of the time"
+        return f"{self.score}, {' and '.join(self.structures)}, {share}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """`teacher`: how the teacher is fine-tuned, its student of half the layers learns, and all are judged.
 
-    `arms`: of each pruned one score, structures, and the share of units kept, of all maps together. It is pruned over
-    `epochs` with its teacher, its zeros are removed, and what is left learns from the teacher over `refining` epochs.
-    Latency is that of the encoder, in `rounds`.
+    Each of `arms` is pruned over `epochs` with its teacher, its zeros are removed, and what is left learns from the
+    teacher over `refining` epochs. Scores learn over `warmup` of the steps before anything goes. Latency is that of the
+    encoder, in `rounds`.
     """
 
     purpose: str
@@ -43,37 +59,35 @@ class Plan:
     refining: float
     seeds: int
     rounds: int
-    arms: tuple[tuple[str, tuple[str, ...], float], ...]
+    arms: tuple[Arm, ...]
     train: int | None = None
+    tokens: int = 512
     learning_rate: float = 1e-4
+    warmup: float = 0.3
 
 
 ARMS = (
-    ("movement", ("hybrid",), 0.5),
-    ("movement", ("hybrid",), 0.3),
-    ("movement", ("hybrid",), 0.15),
-    ("magnitude", ("hybrid",), 0.3),
-    ("movement", ("heads", "neurons"), 0.4),
+    Arm(keep=0.5),
+    Arm(keep=0.3),
+    Arm(structures=("heads", "neurons"), latency=0.66),
+    Arm(structures=("heads", "neurons"), latency=0.48),
+    Arm(structures=("heads", "neurons"), latency=0.33),
+    Arm(score="magnitude", structures=("heads", "neurons"), latency=0.48),
 )
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", teacher=slim_distil.PLANS["cpu"], epochs=3, refining=3, seeds=1, rounds=15, arms=ARMS
+        purpose="measurement", teacher=slim_distil.PLANS["cpu"], epochs=3, refining=4, seeds=1, rounds=15, arms=ARMS,
+        train=3000,
     ),
     "gpu": Plan(
         purpose="measurement", teacher=slim_distil.PLANS["gpu"], epochs=10, refining=10, seeds=3, rounds=15, arms=ARMS
     ),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", teacher=slim_distil.PLANS["smoke"], epochs=1, refining=1,
-        seeds=1, rounds=2, arms=ARMS[1:2],
+        seeds=1, rounds=2, arms=ARMS[1:3],
     ),
 }  # fmt: skip
 STUDENT = "3 layers"
-
-
-def name_of(arm: tuple[str, tuple[str, ...], float]) -> str:
-    """As it is told."""
-    score, structures, keep = arm
-    return f"{score}, {' and '.join(structures)}, {keep:.0%}"
 
 
 def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
@@ -83,47 +97,48 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
         teacher = fine_tuned(plan.teacher, data, work / f"teacher-{number}", number)
         yield {"name": "teacher", "seed": number, **judged(teacher, data), **_kept(teacher, work, "teacher", number)}
         progress(f"student of half the layers, seed {number}")
-        settings = settings_of(plan.teacher, number, plan.teacher.epochs)
         half, _ = gs.distill(
-            teacher, data.train, task=OBJECTIVE, output=work / f"half-{number}", cache=work / f"states-{number}",
-            settings=settings,
+            teacher, data.train[: plan.train], task=OBJECTIVE, output=work / f"half-{number}",
+            cache=work / f"states-{number}", settings=_settings(plan, number, plan.epochs + plan.refining),
         )  # fmt: skip
         yield {"name": STUDENT, "seed": number, **judged(half, data), **_kept(half, work, STUDENT, number)}
         for arm in plan.arms:
-            progress(f"pruned: {name_of(arm)}, seed {number}")
+            progress(f"pruned: {arm.name}, seed {number}")
             yield _pruned(plan, data, teacher, arm, work, number)
 
 
-def _pruned(
-    plan: Plan, data: Sentences, teacher: Model, arm: tuple[str, tuple[str, ...], float], work: Path, seed: int
-) -> dict[str, Any]:
+def _pruned(plan: Plan, data: Sentences, teacher: Model, arm: Arm, work: Path, seed: int) -> dict[str, Any]:
     """Pruned, compacted and refined."""
-    score, structures, keep = arm
-    name = name_of(arm)
+    name = arm.name
     folder = work / f"{_file(name)}-{seed}"
     train = data.train[: plan.train]
-    settings = settings_of(plan.teacher, seed, plan.epochs) | {
-        "optimizer": {"learning_rate": plan.learning_rate},
-        "objective.task": OBJECTIVE,
-        "objective.cache": str(work / f"logits-{seed}"),
-    }
+    cache = work / f"logits-{seed}"
+    settings = _settings(plan, seed, plan.epochs)
+    settings |= {"objective.task": OBJECTIVE, "objective.cache": str(cache), "pruning.warmup": plan.warmup}
     del settings["epochs"], settings["seed"]
     sparse, _ = gs.prune(
-        gs.load(work / f"teacher-{seed}" / "last", dtype="float32"), train, score=score, structure=structures,
-        keep=keep, scope="global", refine=False, teacher=teacher, epochs=plan.epochs, output=folder, seed=seed,
-        settings=settings,
+        gs.load(work / f"teacher-{seed}" / "last", dtype="float32"), train, score=arm.score, structure=arm.structures,
+        keep=arm.keep, latency=arm.latency, scope="global", refine=False, teacher=teacher, epochs=plan.epochs,
+        output=folder, seed=seed, settings=settings,
     )  # fmt: skip
     small, receipt = gs.compact(sparse)
     before = judged(small, data)["accuracy"]
     # What is refined is already small, and fast: blocks in its heads may fill again ("hybrid filled").
-    settings = settings_of(plan.teacher, seed, plan.refining) | {"optimizer": {"learning_rate": plan.learning_rate}}
     small, _ = gs.distill(
         teacher, train, student=small, task=OBJECTIVE, soft_weight=0.9, task_weight=0.1, cosine_weight=0.0,
-        output=folder / "refined", cache=work / f"logits-{seed}", settings=settings,
+        output=folder / "refined", cache=cache, settings=_settings(plan, seed, plan.refining),
     )  # fmt: skip
     widths = {key: receipt.after[key] for key in ("heads", "head_size", "neurons")}
     told = {"before_refining": before, "apart": receipt.measured["relative_difference_at_128_tokens"], **widths}
     return {"name": name, "seed": seed, **judged(small, data), **_kept(small, work, name, seed), **told}
+
+
+def _settings(plan: Plan, seed: int, epochs: float) -> dict[str, Any]:
+    return settings_of(plan.teacher, seed, epochs) | {
+        "batch": {"tokens": plan.tokens, "length": plan.teacher.length},
+        "optimizer": {"learning_rate": plan.learning_rate},
+        "dropout": 0.0,
+    }
 
 
 def _kept(model: Model, work: Path, name: str, seed: int) -> dict[str, int]:
@@ -144,7 +159,7 @@ def _file(name: str) -> str:
 
 def times(plan: Plan, work: Path, seed: int) -> list[dict[str, Any]]:
     """Latency of every encoder, in turns: eight texts of 128 tokens, on all threads and on one."""
-    names = ["teacher", STUDENT, *map(name_of, plan.arms)]
+    names = ["teacher", STUDENT, *(arm.name for arm in plan.arms)]
     models = {name: without_head(gs.load(work / "models" / f"{_file(name)}-{seed}", dtype="float32")) for name in names}
     return latencies(
         models, batches=(BATCH,), counts=sorted({torch.get_num_threads(), 1}), rounds=plan.rounds,

@@ -31,6 +31,7 @@ class Plan:
     """`teacher`: how the original is fine-tuned and all are judged. The vocabulary is that of the sentences learnt
     from, `tokens` of it; the embeddings are `embedding_size` wide; of the layers `layers` stay, which learn from the
     original over `epochs`; of heads and neurons a share `keep`, over `pruning` epochs, and `refining` ones after that.
+    A step learns from `batch` tokens.
     """
 
     purpose: str
@@ -45,6 +46,7 @@ class Plan:
     layers: tuple[int, ...] = (0, 2, 5)
     structures: tuple[str, ...] = ("heads", "neurons")
     keep: float = 0.4
+    batch: int = 512
     learning_rate: float = 1e-4
 
 
@@ -95,7 +97,7 @@ def _stages(plan: Plan, data: Sentences, teacher: Model, work: Path, seed: int) 
     yield distilled, half
     progress(f"pruned, seed {seed}")
     settings = _settings(plan, seed, plan.pruning)
-    settings |= {"objective.task": OBJECTIVE, "objective.cache": str(work / f"logits-{seed}")}
+    settings |= {"objective.task": OBJECTIVE, "objective.cache": str(work / f"logits-{seed}"), "pruning.warmup": 0.3}
     del settings["epochs"], settings["seed"]
     sparse, _ = gs.prune(
         gs.load(_folder(work, distilled, seed), dtype="float32"), data.train, score="movement",
@@ -111,7 +113,11 @@ def _stages(plan: Plan, data: Sentences, teacher: Model, work: Path, seed: int) 
 
 
 def _settings(plan: Plan, seed: int, epochs: float) -> dict[str, Any]:
-    return settings_of(plan.teacher, seed, epochs) | {"optimizer": {"learning_rate": plan.learning_rate}}
+    return settings_of(plan.teacher, seed, epochs) | {
+        "batch": {"tokens": plan.batch, "length": plan.teacher.length},
+        "optimizer": {"learning_rate": plan.learning_rate},
+        "dropout": 0.0,
+    }
 
 
 def _folder(work: Path, stage: str, seed: int) -> Path:

@@ -88,6 +88,6 @@ def test_smoke_runs_of_pruning_go_to_the_end(part, tmp_path, capsys, monkeypatch
     results = json.loads(out.read_text())
     assert results["complete"]
     assert (tmp_path / f"slim-{name}.svg").stat().st_size > 0
-    assert len(results["rows"]) == {"scores": 8, "blocks": 3, "smallest": 5}[name]
+    assert len(results["rows"]) == {"scores": 8, "blocks": 4, "smallest": 5}[name]
     assert all(one["median"] > 0 for one in results["times"])
     assert "accuracy" in capsys.readouterr().out
