@@ -37,6 +37,7 @@ class Case:
 CASES = {
     "answer.py": Case(beats=("the first name", "a name that the question spells")),
     "classify.py": Case(beats=("majority", "bag of words")),
+    "compact.py": Case(beats=("bag of words", "chance"), loses=("the whole model",)),
     "compare.py": Case(beats=("half of the layers", "bag of words", "chance")),
     "distill.py": Case(beats=("untrained layers", "the mean vector")),
     "embed.py": Case(beats=("chance", "bag of words")),
@@ -44,10 +45,13 @@ CASES = {
     "generate.py": Case(beats=("bytes alone",), loses=("by the last byte",), lower=True),
     "heal.py": Case(beats=("before", "the frequencies of tokens"), lower=True),
     "lengthen.py": Case(beats=("cut to 512 tokens", "chance")),
+    "prune.py": Case(beats=("drawn weights", "bag of words", "chance")),
     "score.py": Case(beats=("the mean year",), loses=("bag of words",), lower=True),
     "sentence_pairs.py": Case(beats=("before", "bag of words", "chance")),
     "several_labels.py": Case(beats=("every label",), loses=("bag of words",)),
+    "share.py": Case(beats=("before it learnt", "the mean vector")),
     "tag.py": Case(beats=("majority", "each word's commonest tag")),
+    "trim.py": Case(beats=("letters alone", "chance")),
 }
 
 

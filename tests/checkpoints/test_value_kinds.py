@@ -42,7 +42,9 @@ def changed(data: Any, names: list[str], value: object) -> Iterator[tuple[str, A
 
 
 @pytest.mark.parametrize("strange", STRANGE)
-@pytest.mark.parametrize("name", ["sentence", "roberta", "albert", "xlm-roberta", "gpt2", "gossamer"])
+@pytest.mark.parametrize(
+    "name", ["sentence", "roberta", "albert", pytest.param("xlm-roberta", marks=pytest.mark.slow), "gpt2", "gossamer"]
+)
 def test_a_strange_value_is_refused_in_a_line_or_read(name: str, strange: str, tmp_path: Path) -> None:
     original = template(name)
     write(original.files, tmp_path)

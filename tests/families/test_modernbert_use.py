@@ -106,7 +106,7 @@ def test_a_switched_head_is_one_whose_columns_of_the_output_map_are(tmp_path: Pa
     assert (found - scores(mine)).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("head", ["masked-lm", "sequence-classification"])
+@pytest.mark.parametrize("head", ["masked-lm", pytest.param("sequence-classification", marks=pytest.mark.slow)])
 def test_it_is_compiled_whole_with_its_gradients(head: str, tmp_path: Path) -> None:
     save_theirs(tmp_path, CLASSES[head], classifier_pooling="mean")
     mine = gs.load(tmp_path)

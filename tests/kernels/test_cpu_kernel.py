@@ -257,7 +257,9 @@ def test_a_missing_kernel_is_said() -> None:
         attend(q, q, q, Window(2, 2), backend="cpu")
 
 
+@pytest.mark.parametrize("instructions", SETS[:1], indirect=True)
 def test_the_variable_chooses_and_bad_values_are_refused() -> None:
+    """In processes of their own, whatever this one runs on."""
     script = (
         "import os, sys, torch\n"
         "sys.meta_path = [m for m in sys.meta_path if 'ScikitBuild' not in type(m).__name__]\n"

@@ -32,10 +32,11 @@ PATTERNS: list[Pattern] = [
 SIZES = [(8, 1), (1, 8), (16, 64), (64, 16), (5, 17), (33, 20)]
 
 
-def sized(pattern: Pattern, size: int, value_size: int, length: int = 130, **options: Any) -> Call:
+def sized(pattern: Pattern, size: int, value_size: int, length: int = 130, heads: int = 4, **options: Any) -> Call:
     flags = torch.arange(length).expand(2, -1) % 50 == 7
-    call = random_call(pattern, length, heads=4, key_heads=2, size=size).with_options(global_mask=flags, **options)
-    values = random_call(pattern, length, heads=4, key_heads=2, size=value_size, seed=1)
+    shape = {"heads": heads, "key_heads": heads // 2}
+    call = random_call(pattern, length, **shape, size=size).with_options(global_mask=flags, **options)
+    values = random_call(pattern, length, **shape, size=value_size, seed=1)
     return replace(call, v=values.v, grad_out=values.grad_out)
 
 
@@ -64,9 +65,9 @@ def test_every_instruction_set(name: str, size: int, value_size: int, monkeypatc
 
 
 def test_a_long_text() -> None:
-    """Where tiles share blocks of keys, of a part of the values' or of the keys' size."""
-    for size, value_size in ((80, 16), (16, 80)):
-        check(sized(Full(), size, value_size, 3000), "cpu", torch.float32)
+    """Where tiles share blocks of keys, of a part of the values' or of the keys' size: beyond a MiB of both."""
+    for size, value_size in ((160, 32), (32, 160)):
+        check(sized(Full(), size, value_size, 1400, heads=2), "cpu", torch.float32)
 
 
 def test_what_size_the_output_and_the_default_scale_have() -> None:

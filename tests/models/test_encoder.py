@@ -147,7 +147,7 @@ def runs(net: Model, long: bool) -> dict[str, torch.Tensor]:
     return inputs | ({"global_mask": flags(2, 21)} if long else {})
 
 
-@BOTH
+@pytest.mark.parametrize("long", [pytest.param(False, marks=pytest.mark.slow), True], ids=["short", "long"])
 def test_compiles_whole(long: bool) -> None:
     net = model(architecture(long=long, head=MaskedLM()), torch.float32)
     inputs = runs(net, long)

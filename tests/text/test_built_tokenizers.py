@@ -13,6 +13,8 @@ from vocabulary_material import FILES
 from gossamer.text import Tokenizer, speeches
 
 EVERY = list(FILES)
+LIKE_ANOTHER = {"distilbert", "electra", "longformer", "camembert"}
+"""Whose files are built as those of BERT, RoBERTa and XLM-RoBERTa."""
 MEGABYTE = 1_000_000
 MARKS = [
     *("a <mask> b<mask>c  [MASK] d", '(see) "x" - 1,000. £5 \u2013 €6', "<s> </s> <pad><unk> [CLS][SEP]"),
@@ -34,7 +36,9 @@ def test_torture_list(families, family: str):
     check_same(ours, theirs, TORTURE, PAIRS, max_length=200, padding=True)
 
 
-@pytest.mark.parametrize("family", EVERY)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_ANOTHER else name for name in EVERY]
+)
 def test_a_megabyte_of_speeches(families, family: str):
     ours, theirs = both(families[family])
     read = 0

@@ -30,14 +30,14 @@ SMALL = {"hidden": 128, "layers": 2, "rows": 2, "length": 640, "vocabulary": 160
 PEAKS = [
     Case(**LARGE),
     Case(**SMALL, pattern="full", optimizer="adafactor", recompute="attention"),
-    Case(**LARGE, pattern="strided", recompute="both", dropout=0.1),
     Case(**SMALL, pattern="strided", autocast="bfloat16"),
-    Case(**SMALL, pattern="around", optimizer="adafactor", dropout=0.1),
-    Case(**LARGE, llama=True, activation="silu"),
     Case(**SMALL | {"layers": 4}, pattern="modernbert"),
     Case(**SMALL, pattern="around", head="tags", padded=True),
 ]
 MORE_PEAKS = [
+    Case(**LARGE, pattern="strided", recompute="both", dropout=0.1),
+    Case(**SMALL, pattern="around", optimizer="adafactor", dropout=0.1),
+    Case(**LARGE, llama=True, activation="silu"),
     Case(**LARGE, pattern="full", optimizer="adafactor"),
     Case(**LARGE, recompute="attention", dropout=0.1),
     Case(**LARGE, recompute="feed_forward", autocast="bfloat16"),
