@@ -146,3 +146,9 @@ def test_an_option_that_nothing_reads_is_refused(way: str) -> None:
 def test_another_score_is_refused(score: Any) -> None:
     with pytest.raises(gs.InputError, match=r"^score is .*; it must be one of 'gradient', 'l0', 'magnitude', "):
         gs.prune(classifier(), ROWS, score=score)
+
+
+def test_rows_that_round_one_by_one_are_no_penalty_too_weak() -> None:
+    """6 of 16 weights of each row are 0.375 and 7 are 0.4375: more than the share of 0.41 is left, exactly so many."""
+    _, receipt = gs.prune(classifier(), ROWS, score="wanda", scope="row", keep=0.41, **READ)
+    assert not [note for note in receipt.notes if "penalty" in note]

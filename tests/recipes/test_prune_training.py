@@ -159,3 +159,10 @@ def test_what_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], mess
     with pytest.raises(gs.InputError, match=message):
         gs.prune(classifier(), ROWS, output=tmp_path / "out", **{**LEARNT, **changes})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("score", "told"), [("soft-movement", True), ("movement", False)])
+def test_a_penalty_that_left_more_is_told(score: str, told: bool) -> None:
+    _, receipt = gs.prune(classifier(), ROWS, score=score, refine=False, **LEARNT)
+    notes = [note for note in receipt.notes if "a score whose penalty removes needs more steps" in note]
+    assert bool(notes) == told

@@ -152,9 +152,10 @@ def _prune_in_training(
     new, trainings = pruned.model, pruned.trainings
     steps = " and refined over ".join(f"{one.steps:,}" for one in trainings)
     receipt = Receipt.of_training("prune", asked, old, new, trainings[-1])
+    has_penalty = Score.kinds[asked["score"]].penalty_weight is not None
     receipt = replace(
         receipt,
-        **_told(old, new, units, selection),
+        **_told(old, new, units, selection.keep if has_penalty and selection.keep is not None else 1.0),
         changes=(*what_is_left(new, units), f"pruned over {steps} steps", *trainings[-1].lines()),
     )
     receipt = _with_times(receipt, new, units, pruned.settings)
@@ -201,18 +202,18 @@ def _prune_at_once(
     measured, read = compare_states(old, new, (min(_TOKENS, old.architecture.length),), "pruning")
     asked |= {"seed": seed} if score.name == "random" else {}
     receipt = Receipt(
-        recipe="prune", source=old.source, settings=asked, **_told(old, new, units, selection),
+        recipe="prune", source=old.source, settings=asked, **_told(old, new, units),
         changes=tuple(what_is_left(new, units)), measured=measured, conditions=conditions(new) | read,
     )  # fmt: skip
     return _with_receipt(old, new, _with_times(receipt, new, units, selection), compared)
 
 
-def _told(old: Model, new: Model, units: Sequence[Sequence[Units]], selection: Selection) -> dict[str, Any]:
-    """What the receipt tells of both models, and the notes."""
+def _told(old: Model, new: Model, units: Sequence[Sequence[Units]], most: float = 1.0) -> dict[str, Any]:
+    """What the receipt tells of both models, and the notes. most: of the units, where a penalty may leave more."""
     return {
         "before": describe(old) | describe_density(old),
         "after": describe(new) | describe_density(new),
-        "notes": tuple(notes_on(new, units, 1.0 if selection.keep is None else selection.keep)),
+        "notes": tuple(notes_on(new, units, most)),
     }
 
 

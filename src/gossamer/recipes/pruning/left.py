@@ -32,11 +32,11 @@ def what_is_left(new: Model, units: Sequence[Sequence[Units]]) -> Iterator[str]:
         yield f"{left:,} of {number:,} {_CALLED[some[0].structure]} are left"
 
 
-def notes_on(new: Model, units: Sequence[Sequence[Units]], keep: float) -> Iterator[str]:
-    """What the model is not, or not as was asked for. keep: the most of the units that was to stay."""
+def notes_on(new: Model, units: Sequence[Sequence[Units]], most: float) -> Iterator[str]:
+    """What the model is not, or not as was asked for. most: the share of the units that was to stay, at most."""
     for some in units:
         left, number = _counts(new, some)
-        if left > keep * number + len(some):  # each map rounds by itself
+        if left > most * number + len(some):  # each map rounds by itself
             yield (
                 f"{left / number:.1%} of the {_CALLED[some[0].structure]} are left, more than was asked for: a score "
                 "whose penalty removes needs more steps or a greater one (pruning.penalty)"
