@@ -146,6 +146,75 @@ def test_the_table_of_another_model_is_refused(tmp_path: Path, texts: Path) -> N
         gs.prune(writer(), texts, output=tmp_path / "out", **LEARNT)
 
 
+def test_a_table_of_other_widths_or_of_a_wider_model_is_refused(tmp_path: Path, texts: Path) -> None:
+    (tmp_path / "out").mkdir()
+    table = plain(invented(writer()))
+    table["parts"]["feed_forward.1"] = {"units": [0, 64], "milliseconds": [0.0, 9.0]}
+    (tmp_path / "out" / "latency.json").write_text(json.dumps(table))
+    with pytest.raises(
+        gs.InputError, match=r"latency\.json has times for other structures, feed_forward\.1 at too few"
+    ):
+        gs.prune(writer(), texts, output=tmp_path / "out", **LEARNT)
+    table = plain(invented(writer())) | {"conditions": {"model": "0123456789abcdef"}}
+    (tmp_path / "out" / "latency.json").write_text(json.dumps(table))
+    with pytest.raises(
+        gs.InputError, match=r"latency\.json: the model of the table of times is '0123456789abcdef'; it"
+    ):
+        gs.prune(writer(), texts, output=tmp_path / "out", **LEARNT)
+
+
+def test_a_run_whose_table_is_missing_is_not_measured_anew(tmp_path: Path, texts: Path) -> None:
+    with inventing() as asked:
+        killed(4, writer(), texts, output=tmp_path / "out", **LEARNT)
+        (tmp_path / "out" / "latency.json").unlink()
+        with pytest.raises(
+            gs.InputError, match=r"latency\.json is missing, the times by which the run there is pruned"
+        ):
+            gs.prune(writer(), texts, output=tmp_path / "out", **LEARNT)
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latency": 0.02}, r"^latency is 0\.02; what has to stay"),
+        ({"resume": "must"}, r"holds no whole checkpoint to go on from"),
+        ({"length": 64}, r"^batch\.length is 64; the model reads 32"),
+        ({"settings": {**QUICK, "train_only": ["nothing"]}}, r"^train_only"),
+        ({"settings": {**QUICK, "pruning.latency": 0.7}}, r"^settings name pruning\.latency, which is an argum"),
+        ({"settings": {**QUICK, "pruning": {"structure": "heads"}}}, r"^settings name pruning\.structure, which is an"),
+        ({"score": "wanda", "refine": True, "settings": {"pruning.times": "x.json"}, "learning_rate": 5e-5},
+         r"^settings name pruning\.times; leave it out: the score reads rows without training"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_leaves_no_table(changes: dict[str, Any], message: str, tmp_path: Path, texts: Path) -> None:
+    with inventing() as asked, pytest.raises(gs.InputError, match=message):
+        gs.prune(writer(), texts, output=None if "score" in changes else tmp_path / "out", **{**LEARNT, **changes})
+    assert len(asked) == ("resume" not in changes and changes.get("latency") == 0.02)
+    assert not (tmp_path / "out" / "latency.json").exists()
+
+
+def test_a_table_lies_at_home_where_its_run_does(tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with inventing():
+        gs.prune(writer(), texts, output="~/out", **LEARNT)
+    assert (tmp_path / "out" / "latency.json").exists()
+    assert (tmp_path / "out" / "last").exists()
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("how", [{"latency": 0.5}, {"keep": 0.5}])
+def test_a_model_that_has_none_of_it_left_is_refused(how: dict[str, float]) -> None:
+    without, _ = gs.prune(writer(), heads={0: range(4), 1: range(4)})
+    with (
+        inventing() as asked,
+        pytest.raises(gs.InputError, match=r"^structure is 'heads'; no layer of the model has any"),
+    ):
+        gs.prune(without, score="magnitude", structure="heads", scope="global", **how)  # type: ignore[arg-type]
+    assert asked == []
+
+
 def test_a_table_of_elsewhere_is_read_in_place_of_measuring(tmp_path: Path, texts: Path) -> None:
     (tmp_path / "there.json").write_text(json.dumps(plain(invented(writer()))))
     settings = {**QUICK, "pruning.times": str(tmp_path / "there.json")}

@@ -2,7 +2,7 @@
 
 import json
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,29 @@ def test_the_largest_share_that_the_time_allows_is_chosen(drawn: Any, scope: str
         assert [mask.tolist() for mask in some] == [mask.tolist() for mask in others]
 
 
+@given(data=st.data())
+def test_what_must_stay_of_all_maps_takes_the_most_that_any_scores_leave(data: st.DataObject) -> None:
+    """Over every way to place so many units."""
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    steps = st.lists(st.floats(0, 3), min_size=4, max_size=4)
+    parts, units = {}, []
+    for i, size in enumerate(sizes):
+        rising = data.draw(steps)[:size]
+        parts[f"attention.{i}"] = PartTimes.of_measured(
+            range(size + 1), accumulate([data.draw(st.floats(0, 1)), *rising])
+        )
+        units.append(units_of(f"attention.{i}", size))
+    budget = TimeBudget(table=TimeTable(parts=parts, rest=1.0), units=[units], scope="global")
+    # One unit of all has to stay; with a feed-forward of fewer units beside them it would be more.
+    for count in range(sum(sizes) + 1):
+        placed = [
+            sum(parts[f"attention.{i}"].at(k) - parts[f"attention.{i}"].at(0) for i, k in enumerate(numbers))
+            for numbers in product(*(range(size + 1) for size in sizes))
+            if sum(numbers) == count
+        ]
+        assert budget._most_of(units, count) == pytest.approx(max(placed), abs=1e-9)
+
+
 @pytest.mark.parametrize(("scope", "least"), [("layer", 0.9), ("global", 0.75)])
 def test_a_latency_below_what_must_stay_is_refused_and_the_one_that_is_named_can_be_had(
     scope: str, least: float
@@ -146,7 +169,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"times": TABLE}, r"^times is TimeTable.*; it must be left out without a latency"),
     ({"latency": 0.5, "structure": "hybrid"}, r"^structure is 'hybrid'; single weights and blocks bring no time until"),
     ({"latency": 0.5, "structure": ["heads", "weight"]}, r"bring no time .* take heads, neurons, layers, or give keep"),
-    ({"latency": 0.5, "times": "none.json"}, r"^none\.json: No such file or directory; name the latency\.json of a"),
+    (
+        {"latency": 0.5, "times": "none.json"},
+        r"^none\.json: No such file or directory; name a latency\.json that gossamer",
+    ),
 ]
 
 
@@ -171,7 +197,9 @@ BROKEN: list[tuple[Any, str]] = [
 def test_a_file_that_holds_no_table_is_refused(tmp_path: Path, fields: Any, message: str) -> None:
     path = tmp_path / "times.json"
     path.write_text(json.dumps(fields))
-    with pytest.raises(gs.InputError, match=rf"times\.json: .*{message}.*; name the latency\.json of a pruning"):
+    with pytest.raises(
+        gs.InputError, match=rf"times\.json: .*{message}.*; name a latency\.json that gossamer\.prune wrote"
+    ):
         TimeTable.read(path)
     path.write_text("{")
     with pytest.raises(gs.InputError, match=r"times\.json: is no JSON; name"):

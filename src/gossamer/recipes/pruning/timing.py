@@ -17,10 +17,10 @@ from gossamer.patterns import Full
 from gossamer.recipes.receipts.measure import machine, measure_latency, on_cpu
 from gossamer.recipes.removal.cut import Cut, cut
 from gossamer.recipes.removal.heads_left import heads_left, pattern_of_heads
-from gossamer.training.pruning.time_table import PartTimes, TimeTable, part_sizes
+from gossamer.training.pruning.time_table import MODEL, PartTimes, TimeTable, digest_of_layers, part_sizes
 from gossamer.training.pruning.units import Units
 
-__all__ = ["measure_times", "milliseconds_in_turns", "time_conditions"]
+__all__ = ["measure_times", "milliseconds_in_turns", "time_conditions", "timed_widths"]
 
 _TEXTS, _TOKENS = 8, 128
 _LAYERS, _WEIGHTS = 4, 2**25
@@ -33,7 +33,7 @@ _WORDS = 64
 def measure_times(model: Model, units: Sequence[Sequence[Units]]) -> TimeTable:
     """The time of each part over 8 texts of 128 tokens, or as many as the model reads, on torch's number of threads.
 
-    units: of each structure. Heads are timed at every number of them, neurons at about 14 widths from none to all,
+    units: of each structure. Heads are timed at every number of them, neurons at up to 14 widths from none to all,
     other parts with and without all of themselves. Models of up to four layers alike, of which all else is left out,
     are described at those widths, with drawn weights, and take turns over rounds (`measure_latency`): what the median
     is above that of layers without the part is the part's. What the model takes without all of them is measured with
@@ -42,9 +42,8 @@ def measure_times(model: Model, units: Sequence[Sequence[Units]]) -> TimeTable:
     Source: Kurtic et al. 2023 (ZipLM, arXiv 2302.04089), who time a layer at each number of its heads and at a grid of
     widths; there each width is nine tenths of the one before.
     """
-    architecture, structures = model.architecture, {one.part: one.structure for some in units for one in some}
-    uses, sizes = _uses(architecture), part_sizes(architecture)
-    widths = {name: _widths(size, structures.get(name)) for name, size in sizes.items()}
+    architecture = model.architecture
+    uses, widths = _uses(architecture), timed_widths(architecture, units)
     times: dict[Layer, dict[int, float]] = {}
     for kind in dict.fromkeys(kind for kinds in uses.values() for kind in kinds):
         count = sum(kinds.count(kind) for kinds in uses.values())
@@ -54,7 +53,14 @@ def measure_times(model: Model, units: Sequence[Sequence[Units]]) -> TimeTable:
         name: PartTimes.of_measured(widths[name], [sum(times[kind][width] for kind in kinds) for width in widths[name]])
         for name, kinds in uses.items()
     }
-    return TimeTable(parts=parts, rest=_rest(model), conditions=time_conditions(model))
+    conditions = {MODEL: digest_of_layers(architecture), **time_conditions(model)}
+    return TimeTable(parts=parts, rest=_rest(model), conditions=conditions)
+
+
+def timed_widths(architecture: Architecture, units: Sequence[Sequence[Units]]) -> dict[str, list[int]]:
+    """The numbers of units at which each part is timed, by its name."""
+    structures = {one.part: one.structure for some in units for one in some}
+    return {name: _widths(size, structures.get(name)) for name, size in part_sizes(architecture).items()}
 
 
 def time_conditions(model: Model) -> dict[str, Any]:

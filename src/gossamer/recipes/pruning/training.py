@@ -24,11 +24,13 @@ from gossamer.training.config import TrainingConfig
 from gossamer.training.data.labelled import LabelledRows, read_rows
 from gossamer.training.data.rows import DataSources
 from gossamer.training.loop import Resume, train_on
+from gossamer.training.material import check_model as check_learns
 from gossamer.training.material import origin_of
 from gossamer.training.objectives.teachers.teacher import Teacher
 from gossamer.training.processes import Processes
 from gossamer.training.pruning.settings import PruningSettings
 from gossamer.training.receipt import TrainingReceipt
+from gossamer.training.resume.state import newest_checkpoint
 
 __all__ = ["Lesson"]
 
@@ -141,8 +143,12 @@ class Lesson:
         pruning = config.pruning
         if pruning is None or pruning.latency is None or pruning.times is not None:
             return config
+        check_learns(TrainingConfig.read(config, {"pruning": None}), model, sharded=False)
+        found = newest_checkpoint(Path(config.output) / "checkpoints", self.remark)
+        if found is None and self.resume == "must":
+            raise InputError(f"{config.output}: holds no whole checkpoint to go on from; begin with resume='auto'")
         with Processes(config.parallel, config.device).first_alone():
-            times = times_in(folder, model, pruning.units(model), self.remark)
+            times = times_in(folder, model, pruning, self.remark, goes_on=found is not None)
         return TrainingConfig.read(config, {"pruning.times": times})
 
     def reading(self, folder: str) -> tuple[TrainingConfig, LabelledRows | None]:

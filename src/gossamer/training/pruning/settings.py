@@ -24,10 +24,11 @@ KEEP = 0.1
 """The share of units that stays where nobody says how much."""
 
 
-def check_ranks(score: str) -> None:
+def check_ranks(score: str, *, in_training: bool = False) -> None:
     """InputError for a score whose penalty decides how much stays, beside a latency."""
     if not issubclass(Score.kinds[score], Ranking):
-        known = ", ".join(repr(name) for name, kind in Score.kinds.items() if issubclass(kind, Ranking))
+        able = {name: kind for name, kind in Score.kinds.items() if issubclass(kind, Ranking)}
+        known = ", ".join(repr(name) for name, kind in able.items() if kind.in_training or not in_training)
         raise InputError(f"score is {quote(score)}, whose penalty decides what stays; with a latency take {known}")
 
 
@@ -94,8 +95,10 @@ class Selection:
         return share
 
     def units(self, model: Model) -> list[list[Units]]:
-        """The units of each structure; InputError where `keep` leaves none of a map, or a structure has no map."""
-        ranked = by_structure(find_units(model, self.structures, self.block))
+        """The units of each structure; InputError where `keep` leaves none of a map, or the model has none at all."""
+        ranked = by_structure([one for one in find_units(model, self.structures, self.block) if one.number])
+        if not ranked:
+            raise InputError(f"structure is {quote(self.structure)}; no layer of the model has any of it left")
         for some in ranked if self.latency is None else ():
             check_share(some, self.share, self.scope)
         return ranked
@@ -144,7 +147,7 @@ class PruningSettings(Selection):
         known = [name for name, kind in Score.kinds.items() if kind.in_training]
         require(self.score in known, "score", self.score, f"one of {', '.join(map(repr, known))}")
         if self.latency is not None and not Score.kinds[self.score].is_settled:
-            check_ranks(self.score)
+            check_ranks(self.score, in_training=True)
         require_choice(self, ScheduleName, "schedule")
         for name in ("warmup", "cooldown"):
             value = getattr(self, name)

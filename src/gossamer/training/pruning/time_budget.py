@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -72,19 +73,26 @@ class TimeBudget:
 
     def _least(self) -> float:
         """The most time that the least share of units may take, wherever the scores put them."""
-        share, left = self._least_units() / _FINE, []
+        share, left, more = self._least_units() / _FINE, [], 0.0
         for some in self.units:
             if self.scope == "global":
-                count = number_kept(share, sum(one.number for one in some))
-                dear = sorted(some, key=lambda one: -self._milliseconds(one, min(count, one.number)))[:count]
-                left.append([min(count, one.number) if one in dear else 0 for one in some])
+                more += self._most_of(some, number_kept(share, sum(one.number for one in some)))
+                left.append([0] * len(some))
             else:
                 left.append([number_kept(share, one.number) for one in some])
-        return self.share_of(left)
+        return self.share_of(left) + more / self.table.milliseconds({})
 
-    def _milliseconds(self, units: Units, count: int) -> float:
-        times = self.table.parts[units.part]
-        return times.at(count * times.all / units.number)
+    def _most_of(self, some: Sequence[Units], count: int) -> float:
+        """The most milliseconds that so many units of these maps take above none of them, wherever they are."""
+        most = np.full(count + 1, -np.inf)
+        most[0] = 0.0
+        for one in some:
+            times = self.table.parts[one.part]
+            own = np.array([times.at(k * times.all / one.number) for k in range(min(count, one.number) + 1)])
+            # With k of this map and the rest of those before: the best of all k, for every number together.
+            before = np.concatenate([np.full(len(own) - 1, -np.inf), most])
+            most = np.array([(own + before[i : i + len(own)][::-1]).max() for i in range(count + 1)])
+        return float(most[count]) - sum(self.table.parts[one.part].at(0) for one in some)
 
 
 def _counts(scores: Sequence[Tensor], scope: str) -> Callable[[float], list[int]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,17 @@ from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture
 from gossamer.models.checks import MOST_COLUMNS
 
-__all__ = ["PartTimes", "TimeTable", "part_sizes"]
+__all__ = ["MODEL", "PartTimes", "TimeTable", "digest_of_layers", "part_sizes"]
+
+MODEL = "model"
+"""The condition under which a table's model is noted, by its digest."""
+
+
+def digest_of_layers(architecture: Architecture) -> str:
+    """The same for all models whose layers are described alike, whatever their words and heads."""
+    described = architecture.to_dict()
+    told = {name: described[name] for name in ("hidden_size", "layers")} | {"length": architecture.length}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def part_sizes(architecture: Architecture) -> dict[str, int]:
@@ -89,9 +101,9 @@ class TimeTable:
         """From a JSON file, as `gossamer.prune` writes it. InputError for a file that is no such table."""
         from gossamer.training.config.reading import read_settings  # its package imports the settings with a table
 
-        allowed = "name the latency.json of a pruning, or leave it out to have the times measured"
+        allowed = "name a latency.json that gossamer.prune wrote for this model"
         try:
-            fields = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+            fields = json.loads(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as problem:
             why = getattr(problem, "strerror", None) or "is no JSON"
             raise InputError(f"{path}: {why}; {allowed}") from None
@@ -102,12 +114,17 @@ class TimeTable:
 
     def check(self, architecture: Architecture) -> None:
         """InputError for the table of a model with other parts, or parts of other widths."""
+        measured = self.conditions.get(MODEL)
+        require(
+            measured in (None, digest_of_layers(architecture)), "the model of the table of times", measured,
+            f"{digest_of_layers(architecture)}, which is this one's: take its own table",
+        )  # fmt: skip
         ours, theirs = part_sizes(architecture), {name: times.all for name, times in self.parts.items()}
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
                 raise InputError(
                     f"the table of times is another model's: {name} has {ours.get(name, 0):,} units, there "
-                    f"{theirs.get(name, 0):,}; leave it out, or remove its file, to have them measured"
+                    f"{theirs.get(name, 0):,}; take this model's own"
                 )
 
     def milliseconds(self, left: Mapping[str, tuple[int, int]]) -> float:

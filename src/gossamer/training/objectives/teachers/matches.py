@@ -28,9 +28,7 @@ __all__ = [
     "capture_matched",
     "check_matches",
     "give_projections",
-    "match_loss",
     "matched_loss",
-    "projection_parameters",
     "read_matched",
     "reads_states",
     "require_no_cache",
@@ -172,7 +170,7 @@ def without_projections(student: Model) -> Iterator[None]:
             student.add_module(PROJECTIONS, maps)
 
 
-def projection_parameters(matches: Sequence[Match], student: Model) -> list[nn.Parameter]:
+def _projection_parameters(matches: Sequence[Match], student: Model) -> list[nn.Parameter]:
     """Of the maps of those matches that count."""
     maps = cast(nn.ModuleDict | None, student._modules.get(PROJECTIONS))
     counting = [] if maps is None else [maps[i] for i in maps if matches[int(i)].weight]
@@ -184,7 +182,7 @@ def read_matched(
 ) -> Output:
     """The student's pass, with the states that are matched; used: what else the loss uses apart from it."""
     student = unwrapped(model)
-    apart = [*projection_parameters(matches, student), *used]
+    apart = [*_projection_parameters(matches, student), *used]
     with nullcontext() if isinstance(model, Model) else used_apart(student, apart):
         return cast(Output, model(**inputs, output_hidden_states=reads_states(matches)))
 
@@ -208,14 +206,14 @@ def matched_loss(
 ) -> Tensor | float:  # fmt: skip
     """The sum over all matches, each times its weight; 0 for none. watched: of `capture_matched`."""
     losses = (
-        match.weight * match_loss(match, i, student, ours, theirs, is_real, watched)
+        match.weight * _match_loss(match, i, student, ours, theirs, is_real, watched)
         for i, match in enumerate(matches)
         if match.weight
     )
     return sum(losses, 0.0)
 
 
-def match_loss(
+def _match_loss(
     match: Match, number: int, student: Model, ours: Output, theirs: Output, is_real: Bool[Tensor, "batch length"],
     watched: Watched = None,
 ) -> Float[Tensor, ""]:  # fmt: skip

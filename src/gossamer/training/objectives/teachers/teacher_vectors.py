@@ -52,7 +52,10 @@ class TeacherVectorsObjective(LabelObjective, kind="teacher-vectors"):
 
     vector_loss: "cosine", the mean of 1 - cos, or "l2", the mean squared distance of whole vectors. Both models have
     the head `SentenceEmbedding` and vectors of one width; LEAF's linear map between widths is a `DenseLayer` of the
-    student's head. teacher: a checkpoint, or None where `gossamer.distill` gives the model. A row is a text, a document
+    student's head. `matches` of layers are added to it, for which the teacher is run; where a step is cut into parts,
+    or shared by processes, their means over tokens count by a part's share of the texts.
+
+    teacher: a checkpoint, or None where `gossamer.distill` gives the model. A row is a text, a document
     of a text file or one with a text; what it says beside that is not read. The default prompt, which both heads have
     alike, is put before each text, as the task does. Held out are told the vectors' loss and the mean cosine.
     cache: a folder, or `TeacherCache`: the vectors of all texts are written there before the training, held-out ones
