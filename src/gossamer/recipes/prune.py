@@ -21,7 +21,7 @@ from gossamer.recipes.pruning.density import describe_density
 from gossamer.recipes.pruning.latency import compare_times, measured_times
 from gossamer.recipes.pruning.left import notes_on, what_is_left
 from gossamer.recipes.pruning.one_shot import prune_at_once
-from gossamer.recipes.pruning.options import check_read, check_settings
+from gossamer.recipes.pruning.options import check_read
 from gossamer.recipes.pruning.training import Lesson
 from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
@@ -100,7 +100,6 @@ def prune(
         return _prune_at_once(model, once, selection, asked, seed, None, compared, remark)
     check_read(prune, options, "calibrated" if issubclass(kind, Calibrated) else "training")
     lesson = Lesson.read(model, train, options, remark=remark)
-    check_settings(settings, learns=not issubclass(kind, Calibrated))
     if issubclass(kind, Calibrated):
         return _prune_at_once(model, kind(), selection, asked, seed, (lesson, samples), compared, remark)
     return _prune_in_training(lesson, selection, asked | {"refine": refine}, output, compared)

@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.errors import InputError
 from gossamer.recipes.left_out import require_left_out
 
-__all__ = ["check_read", "check_settings"]
+__all__ = ["check_read"]
 
 _OF_A_TRAINING = ("evaluate", "refine", "teacher", "epochs", "output", "learning_rate", "resume")
 _OF_ROWS = ("head", "columns", "batch", "length", "settings")
@@ -17,17 +17,6 @@ _OF_CALIBRATION = ("samples",)
 
 
 _ARGUMENTS = ("score", "structure", "keep", "latency", "scope", "block")
-
-
-def check_settings(settings: Mapping[str, Any], *, learns: bool) -> None:
-    """InputError for fields of `pruning` that are arguments of the recipe, and for any where nothing learns."""
-    whole = settings.get("pruning")
-    named = [str(name).removeprefix("pruning.") for name in settings if str(name).startswith("pruning.")]
-    for name in (*named, *(whole if isinstance(whole, Mapping) else ())):
-        if name in _ARGUMENTS:
-            raise InputError(f"settings name pruning.{name}, which is an argument of prune: give {name}")
-        if not learns:
-            raise InputError(f"settings name pruning.{name}; leave it out: the score reads rows without training")
 
 
 def check_read(recipe: Callable[..., Any], options: Mapping[str, Any], way: str) -> None:
@@ -46,3 +35,17 @@ def check_read(recipe: Callable[..., Any], options: Mapping[str, Any], way: str)
         "training": ("a training reads all rows", _OF_CALIBRATION),
     }[way]
     require_left_out(recipe, options, unread, why)
+    settings = options["settings"]
+    if way in ("calibrated", "training") and isinstance(settings, Mapping):
+        _check_settings(settings, learns=way == "training")
+
+
+def _check_settings(settings: Mapping[str, Any], *, learns: bool) -> None:
+    """InputError for fields of `pruning` that are arguments of the recipe, and for any where nothing learns."""
+    whole = settings.get("pruning")
+    named = [str(name).removeprefix("pruning.") for name in settings if str(name).startswith("pruning.")]
+    for name in (*named, *(whole if isinstance(whole, Mapping) else ())):
+        if name in _ARGUMENTS:
+            raise InputError(f"settings name pruning.{name}, which is an argument of prune: give {name}")
+        if not learns:
+            raise InputError(f"settings name pruning.{name}; leave it out: the score reads rows without training")
