@@ -39,7 +39,7 @@ MOMENTS: dict[str, Callable[[int], None]] = {
     "last half written": lambda _: dying(loop, "save", 1, before_files),
 }
 MORE_MOMENTS: dict[str, Callable[[int], None]] = {
-    "head drawn": lambda _: dying(RECIPE, "run", 1, before),
+    "head drawn": lambda _: dying(RECIPE, "train_on", 1, before),
     "middle of the first reading": measuring(2, 2),
     "middle of a worse reading": measuring(8, 2),
     "read": lambda attempt: dying(run, "evaluate", 2 - attempt, after),

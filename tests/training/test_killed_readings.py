@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import killed_readings
 import pytest
 from killed_readings import MOMENTS, MORE_MOMENTS
 from killed_runs import DEATHS
@@ -58,6 +59,18 @@ def assert_never_killed(killed: Killed, name: str) -> None:
 @pytest.mark.parametrize("name", MOMENTS)
 def test_a_tuning_killed_at_a_reading_ends_as_one_that_never_was(killed: Killed, name: str) -> None:
     assert_never_killed(killed, name)
+
+
+@pytest.mark.parametrize("name", [*MOMENTS, *MORE_MOMENTS])
+def test_every_moment_of_death_is_that_of_a_function(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a function that was renamed is seen at once, not by the slow tests alone."""
+    found: list[bool] = []
+    monkeypatch.setattr(
+        killed_readings, "dying", lambda module, function, *_: found.append(callable(getattr(module, function)))
+    )
+    for attempt in range(2):
+        (MOMENTS | MORE_MOMENTS)[name](attempt)
+    assert found == [True, True]
 
 
 @pytest.mark.slow
