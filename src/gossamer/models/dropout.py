@@ -73,6 +73,6 @@ def _changed(described: Any, rate: float, rates: list[float]) -> Any:
             if value:
                 rates.append(value)
                 changes[field.name] = float(rate)
-        elif (new := _changed(value, rate, rates)) is not value and new != value:
+        elif (new := _changed(value, rate, rates)) != value:
             changes[field.name] = new
     return dataclasses.replace(described, **changes) if changes else described

@@ -93,7 +93,7 @@ def distill(
     cosine of the last states and the matches of layers: `DistillationObjective`; 0 switches a term off; cosine_weight
     is 1 unless given, or 0 for a student of another width. task: an objective, its kind or its settings; what the
     teacher's head is for unless given. objective: "embed" teaches the teacher's vector of a text instead, from texts
-    alone, and matches if any (`TeacherVectorsObjective`); temperature and weights are those of scores.
+    alone, and matches if any (`TeacherVectorsObjective`); temperature and weights are refused then.
 
     cache: a folder, or `TeacherCache`, where what the teacher gives is written before the training, in which it is not
     run. epochs, output, resume: of `gossamer.train`; without an output no run is left on disk, and none goes on.

@@ -56,7 +56,7 @@ def share(
     train: what the shared model is healed on, with the model itself as its teacher, as `gossamer.distill` teaches a
     student that is given; None: it is not. evaluate and all that follows are as they are there, but matches, which are
     the states behind every layer unless given. A sentence encoder is taught its vectors, from texts alone; unless given
-    there are no matches then, and temperature and weights are those of scores.
+    there are no matches then, and temperature and weights are refused.
 
     The result is saved as `albert` where its format can hold it, else as Gossamer's own, which the receipt says. A
     shared model is not what it was before it has learnt: the receipt tells how far its states are off. Raises
