@@ -69,10 +69,10 @@ class Plan:
 ARMS = (
     Arm(keep=0.5),
     Arm(keep=0.3),
-    Arm(structures=("heads", "neurons"), latency=0.66),
-    Arm(structures=("heads", "neurons"), latency=0.48),
-    Arm(structures=("heads", "neurons"), latency=0.33),
-    Arm(score="magnitude", structures=("heads", "neurons"), latency=0.48),
+    Arm(structures=("heads", "neurons"), latency=0.64),
+    Arm(structures=("heads", "neurons"), latency=0.46),
+    Arm(structures=("heads", "neurons"), latency=0.31),
+    Arm(score="magnitude", structures=("heads", "neurons"), latency=0.46),
 )
 PLANS = {
     "cpu": Plan(
