@@ -93,7 +93,7 @@ def test_a_run_that_prunes_goes_on_exactly(tmp_path: Path, score: str, structure
     assert_same_run(tmp_path / "broken", tmp_path / "unbroken", 6)
 
 
-def test_the_schedule_is_cubic_between_warm_up_and_cool_down() -> None:
+def test_the_schedule_falls_between_warm_up_and_cool_down() -> None:
     first, last = steps_of(0.1, 30, 100)
     assert (first, last) == (10, 70)
     shares = [share_at("cubic", 0.1, first, last, step) for step in range(100)]
@@ -102,6 +102,10 @@ def test_the_schedule_is_cubic_between_warm_up_and_cool_down() -> None:
     for step in range(10, 71):
         wanted = 0.1 + (1 - 0.1) * (1 - (step - 10) / 60) ** 3
         assert shares[step] == pytest.approx(wanted, abs=1e-15)
+    line = [share_at("linear", 0.1, first, last, step) for step in range(100)]
+    assert line[:11] == [1.0] * 11
+    assert line[70:] == [0.1] * 30
+    assert line[11:70] == pytest.approx([1 - 0.9 * (step - 10) / 60 for step in range(11, 70)], abs=1e-15)
     assert [share_at("one-shot", 0.3, 2, 9, step) for step in range(4)] == [1.0, 1.0, 0.3, 0.3]
     assert steps_of(0, 0, 7) == (0, 6), "the last step learns under the last mask"
     with pytest.raises(gs.InputError, match=r"^pruning\.cooldown is 4; .* leave some of the 6 steps between them"):
@@ -236,7 +240,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"pruning": {"warmup": -1}}, r"^pruning\.warmup is -1; it must be a whole number of steps, or a share"),
     ({"pruning": {"cooldown": 6}}, r"^pruning\.cooldown is 6; it must be so that warm-up and cool-down leave"),
     ({"pruning": {"threshold": 1}}, r"^pruning\.threshold is 1; it must be a number between 0 and 1"),
-    ({"pruning": {"schedule": "linear"}}, r"^pruning\.schedule is 'linear'; it must be one of 'cubic', 'one-shot'"),
+    ({"pruning": {"schedule": "steep"}}, r"^pruning\.schedule is 'steep'; .* one of 'cubic', 'linear', 'one-shot'$"),
     ({"train_only": ["head"]}, r"^train_only is \['head'\], without attention\.0\.query, which pruning scores by"),
     ({"pruning": {"shares": 3}}, r"^pruning\.shares is no field"),
     (

@@ -123,11 +123,11 @@ class PruningSettings(Selection):
     score: what tells which: "movement", "soft-movement", "l0", "magnitude", "random", or "zeros", which keeps what is
     not 0 as the training begins, each weight by itself, whatever the other settings.
 
-    schedule: "cubic", or "one-shot" after the warm-up. warmup, cooldown: steps, or the share of all steps, in which
-    everything is kept, and in which no more than in the end. every: how many steps pass from one look at the scores to
-    the next. learning_rate: of scores that are learnt; it rises and falls with that of the weights. penalty: the weight
-    of the mean of what a score says of each unit, for "soft-movement" and "l0"; their own unless given. threshold: what
-    the sigmoid of a score has to exceed in "soft-movement".
+    schedule: "cubic", "linear", or "one-shot" after the warm-up. warmup, cooldown: steps, or the share of all steps, in
+    which everything is kept, and in which no more than in the end. every: how many steps pass from one look at the
+    scores to the next. learning_rate: of scores that are learnt; it rises and falls with that of the weights. penalty:
+    the weight of the mean of what a score says of each unit, for "soft-movement" and "l0"; their own unless given.
+    threshold: what the sigmoid of a score has to exceed in "soft-movement".
 
     A score that has no use for `scope` ("soft-movement", "l0"), `every` ("l0") or `learning_rate` leaves it unread, so
     that one config compares them all.
