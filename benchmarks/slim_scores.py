@@ -18,6 +18,7 @@ from slim_plots import scores_plot
 import gossamer as gs
 from gossamer.metrics import PairedDifference, paired_difference
 from gossamer.models import SequenceClassification
+from gossamer.surgery.students import make_student
 
 PAPER = {
     "magnitude, 10%": 78.3, "l0, 10%": 78.7, "movement, 10%": 80.1, "soft-movement, 10%": 81.2,
@@ -29,8 +30,9 @@ MOVING = ("movement", "soft-movement")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`teacher`: how the teacher is fine-tuned and all are judged. Each model is pruned over `epochs` of `train`
-    sentences (None: all), to each share `kept` by each of `scores`, and to `short` (score, share, epochs) besides.
+    """`teacher`: how the teacher is fine-tuned and all are judged. Each model has the `layers` of MiniLM and is pruned
+    over `epochs` of `train` sentences (None: all), to each share `kept` by each of `scores`, and to `short` (score,
+    share, epochs) besides. Weights go evenly between `warmup` and `cooldown`, shares of all steps.
     """
 
     purpose: str
@@ -41,23 +43,26 @@ class Plan:
     kept: tuple[float, ...] = (0.1, 0.03)
     scores: tuple[str, ...] = ("magnitude", *MOVING)
     short: tuple[tuple[str, float, float], ...] = ()
-    learning_rate: float = 1e-4
-    tokens: int = 1024
-    every: int = 10
+    layers: tuple[int, ...] = (0, 2, 5)
+    learning_rate: float = 3e-4
+    score_rate: float = 5e-2
+    warmup: float = 0.1
+    cooldown: float = 0.25
+    tokens: int = 256
 
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=2000, epochs=8, seeds=1,
-        short=(("l0", 0.1, 4),),
+        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=None, epochs=3, seeds=1,
+        short=(("l0", 0.1, 1.5),),
     ),
     "gpu": Plan(
         purpose="measurement", teacher=slim_distil.PLANS["gpu"], train=None, epochs=10, seeds=3,
-        kept=(0.7, 0.1, 0.03), scores=("magnitude", *MOVING, "l0", "random"),
+        kept=(0.7, 0.1, 0.03), scores=("magnitude", *MOVING, "l0", "random"), layers=tuple(range(6)),
     ),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", teacher=slim_distil.PLANS["smoke"], train=64, epochs=2, seeds=1,
-        short=(("l0", 0.1, 2),), every=1, tokens=128,
+        short=(("l0", 0.1, 2),), tokens=128,
     ),
 }  # fmt: skip
 
@@ -85,16 +90,24 @@ def _pruned(
     plan: Plan, data: Sentences, teacher: gs.Model, score: str, share: float, epochs: float, folder: Path, cache: Path,
     seed: int,
 ) -> tuple[gs.Model, float]:  # fmt: skip
-    """MiniLM, fine-tuned while it is pruned, as in the paper, and the share of its layers' weights that is not 0."""
+    """MiniLM, fine-tuned while it is pruned, as in the paper, and the share of its layers' weights that is not 0.
+
+    Its head reads the mean of the states, as it was trained to be read.
+    """
     torch.manual_seed(seed)
-    model = gs.load("sample:minilm", head=SequenceClassification(labels=LABELS), dtype="float32")
+    head = SequenceClassification(labels=LABELS, reads="mean")
+    model = make_student(gs.load("sample:minilm", head=head, dtype="float32"), plan.layers)
     settings = {
         "batch": {"tokens": plan.tokens, "length": plan.teacher.length},
         "optimizer.weight_decay": 0.0,
         "objective.task": OBJECTIVE,
         "objective.cache": str(cache),
-        "pruning.every": plan.every,
-        "checkpoints": {"every": 50, "keep": 1},
+        "pruning.schedule": "linear",
+        "pruning.warmup": plan.warmup,
+        "pruning.cooldown": plan.cooldown,
+        "pruning.learning_rate": plan.score_rate,
+        "dropout": 0.0,
+        "checkpoints": {"every": 500, "keep": 1},
         "journal": {"live": False},
     }
     pruned, receipt = gs.prune(
