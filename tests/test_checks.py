@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gossamer.checks import is_whole, require_whole
+from gossamer.checks import as_python, is_whole, require_whole
 from gossamer.errors import InputError
 
 
@@ -27,3 +27,10 @@ def test_what_is_refused_is_told_with_what_is_allowed() -> None:
         require_whole("top_k", 0, of="tokens", instead="None")
     with pytest.raises(InputError, match=r"^step is -1; it must be a whole number, 0 or more$"):
         require_whole("step", -1, 0)
+
+
+def test_what_numpy_made_is_pythons() -> None:
+    given = {np.int64(1): np.array([2, 3]), "a": (np.float32(0.5), {4}), "b": range(2), "c": [np.True_, "x", None]}
+    made = as_python(given)
+    assert made == {1: [2, 3], "a": (0.5, [4]), "b": [0, 1], "c": [True, "x", None]}
+    assert [type(one) for one in (*made, made["a"][0], made["c"][0])] == [int, str, str, str, float, bool]

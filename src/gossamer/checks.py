@@ -1,12 +1,15 @@
 """Checks of single values: each names what was given, quotes the value and says what is allowed."""
 
 import math
+from collections.abc import Mapping
 from numbers import Integral
-from typing import TypeGuard
+from typing import Any, TypeGuard
+
+import numpy as np
 
 from gossamer.errors import InputError, quote
 
-__all__ = ["is_finite", "is_whole", "require", "require_whole"]
+__all__ = ["as_python", "is_finite", "is_whole", "require", "require_whole"]
 
 
 def is_finite(value: object) -> bool:
@@ -20,6 +23,17 @@ def is_finite(value: object) -> bool:
 def is_whole(value: object, least: float = 0, most: float = math.inf) -> TypeGuard[int]:
     """Whether a value is a whole number in a range, Python's or NumPy's; true and false are none."""
     return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+
+
+def as_python(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's, in containers too, of which ranges and sets become lists."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {as_python(name): as_python(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(as_python, value)) if type(value) in (list, tuple) else value
+    return list(map(as_python, value)) if isinstance(value, range | set | frozenset) else value
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:

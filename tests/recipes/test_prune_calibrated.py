@@ -152,3 +152,36 @@ def test_rows_that_round_one_by_one_are_no_penalty_too_weak() -> None:
     """6 of 16 weights of each row are 0.375 and 7 are 0.4375: more than the share of 0.41 is left, exactly so many."""
     _, receipt = gs.prune(classifier(), ROWS, score="wanda", scope="row", keep=0.41, **READ)
     assert not [note for note in receipt.notes if "penalty" in note]
+
+
+@pytest.mark.parametrize("score", ["wanda", "gradient"])
+def test_fewer_rows_than_a_batch_are_enough(score: str) -> None:
+    """Nothing is trained that would want a whole step."""
+    rows = [ROWS[i] for i in (0, 1, 2, 4, 5)]
+    new, receipt = gs.prune(classifier(), rows, score=score, keep=0.5, samples=128, batch=16, settings={"threads": 1})
+    wanted, _ = gs.prune(classifier(), rows, score=score, keep=0.5, samples=128, batch=5, settings={"threads": 1})
+    assert receipt.settings["samples"] == 5
+    for name, one in new.state_dict().items():
+        assert torch.equal(one == 0, wanted.state_dict()[name] == 0), name
+
+
+@pytest.mark.parametrize(("batch_of", "samples", "read"), [(4, 128, 5), (16, 128, 5), (1, 128, 5), (4, 3, 3)])
+def test_rows_of_texts_are_read_once(batch_of: int, samples: int, read: int, tmp_path: Path) -> None:
+    """165 bytes and tokens around them are five rows of 32, and a part of a sixth that goes on with the first."""
+    (tmp_path / "texts.txt").write_text("".join(f"{'a film ' * 4}{i:02d}\n" for i in range(5)))
+    sizes = {"layers": 2, "hidden_size": 16, "heads": 2, "vocabulary_size": 257, "length": 32}
+    model = Model(decoder(**sizes, patterns=[gs.Full(causal=True)]), family="gpt2", tokenizer=byte_tokenizer())  # type: ignore[arg-type]
+    settings = {"threads": 1, "data.split": "lines"}
+    asked = {"score": "wanda", "keep": 0.5, "settings": settings}
+    _, receipt = gs.prune(model, tmp_path / "texts.txt", batch=batch_of, samples=samples, **asked)  # type: ignore[arg-type]
+    assert receipt.settings["samples"] == read
+
+
+@pytest.mark.parametrize("score", ["wanda", "gradient"])
+def test_a_model_of_half_precision_is_read_in_float32(score: str) -> None:
+    model = classifier().bfloat16()
+    new, _ = gs.prune(model, ROWS, score=score, keep=0.5, **READ)
+    wanted, _ = gs.prune(model.float(), ROWS, score=score, keep=0.5, **READ)
+    for name in MAPS:
+        assert new.get_parameter(f"{name}.weight").dtype == torch.bfloat16
+        assert torch.equal(new.get_parameter(f"{name}.weight"), wanted.get_parameter(f"{name}.weight").bfloat16()), name

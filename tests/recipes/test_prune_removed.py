@@ -1,12 +1,15 @@
 """What gs.prune removes by name, and what gs.compact makes of what it set to 0."""
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_prune_at_once import IDS, encoder, llama, weights
 
 import gossamer as gs
+from gossamer.checks import as_python
 from gossamer.recipes.removal import remove
 
 NAMED: dict[str, Any] = {"heads": {0: [1, 2]}, "neurons": {1: range(0, 24, 2)}, "layers": None}
@@ -20,10 +23,11 @@ def test_what_is_named_is_removed(changes: dict[str, Any]) -> None:
     wanted = remove(model, heads=named["heads"], neurons=named["neurons"], layers=named["layers"] or ())
     assert new.architecture == wanted.architecture
     assert all(torch.equal(one, wanted.state_dict()[name]) for name, one in new.state_dict().items())
-    said = "2 heads, 1 neurons and 1 layer" if changes else "2 heads, 12 neurons and 0 layers"
+    said = "2 heads, 1 neuron and 1 layer" if changes else "2 heads, 12 neurons and 0 layers"
     assert receipt.changes == (f"{said} were removed",)
     assert receipt.after["parameters"] < receipt.before["parameters"]
-    assert receipt.settings == {name: value for name, value in named.items() if value}
+    assert receipt.settings == {name: as_python(value) for name, value in named.items() if value}
+    json.dumps(receipt.to_dict())
 
 
 def test_it_is_untrained_and_refuses_what_is_not_there() -> None:
@@ -35,6 +39,24 @@ def test_it_is_untrained_and_refuses_what_is_not_there() -> None:
         gs.prune(encoder(), heads={0: [7]})
     with pytest.raises(gs.InputError, match=r"^layers has 9"):
         gs.prune(encoder(), layers=[9])
+
+
+def test_numbers_of_numpy_and_sets_are_numbers() -> None:
+    model = encoder()
+    wanted, _ = gs.prune(model, heads={0: [1, 2]}, neurons={1: [3, 5]}, layers=None)
+    new, receipt = gs.prune(model, heads={np.int64(0): np.array([1, 2])}, neurons={1: {3, 5}})
+    assert new.architecture == wanted.architecture
+    assert json.loads(json.dumps(receipt.to_dict()))["settings"] == {"heads": {"0": [1, 2]}, "neurons": {"1": [3, 5]}}
+    assert gs.prune(model, layers=np.array([1]))[0].architecture == gs.prune(model, layers=[1])[0].architecture
+
+
+@pytest.mark.parametrize("named", [{"layers": []}, {"heads": {}}, {"heads": {0: []}, "neurons": {1: np.array([])}}])
+def test_nothing_that_is_named_is_refused(named: dict[str, Any]) -> None:
+    """A list that came out empty is no pruning."""
+    if named == {"heads": {}}:
+        named = {"heads": {}, "layers": ()}
+    with pytest.raises(gs.InputError, match=r"^heads, neurons and layers name nothing that is to be removed"):
+        gs.prune(encoder(), **named)
 
 
 @pytest.mark.parametrize("make", [encoder, llama])

@@ -1,8 +1,10 @@
 """gs.prune with something to learn from: what is left, what stays, a teacher, and being killed at any moment."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -166,3 +168,63 @@ def test_a_penalty_that_left_more_is_told(score: str, told: bool) -> None:
     _, receipt = gs.prune(classifier(), ROWS, score=score, refine=False, **LEARNT)
     notes = [note for note in receipt.notes if "a score whose penalty removes needs more steps" in note]
     assert bool(notes) == told
+
+
+def test_a_block_of_pruning_stands_beside_what_was_asked_for() -> None:
+    """Not in its place: who wants another cool-down still wants these neurons."""
+    receipts = []
+    for pruning in ({"pruning.cooldown": 0.5}, {"pruning": {"cooldown": 0.5}}):
+        asked = {**LEARNT, "structure": "neurons", "score": "magnitude", "settings": {**QUICK, **pruning}}
+        receipts.append(gs.prune(classifier(), ROWS, refine=False, **asked)[1])
+    wanted, receipt = receipts
+    assert receipt.after == wanted.after
+    assert receipt.changes[0] == "24 of 48 neurons are left"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"settings": {"pruning": None}}, r"^settings\['pruning'\] is None; it must be a mapping of its"),
+        ({"settings": {"pruning": {"keep": 0.2}}}, r"^settings name pruning\.keep, which is an argument of prune"),
+        ({"head": "foo"}, r"^head is 'foo'; it must be one of 'question-answering', "),
+        ({"epochs": 50}, r"^epochs is 50; it must be left out: settings name steps$"),
+        ({"structure": ["heads", "neurons", "weight"]}, r"^structure is .*; heads and neurons are all that layers"),
+        ({"structure": ["hybrid", "heads"]}, r"^structure is .*; .* so that nothing is left for block: leave out one"),
+        ({"train": ""}, r"^train is ''; it must be a file, a list of files, or a sequence of dicts$"),
+        ({"train": ["a long text " * 100]}, r"^train has 'a long text .*\.\.\., which is no name of a file; to"),
+    ],
+)  # fmt: skip
+def test_what_would_be_passed_over_is_refused(asked: dict[str, Any], said: str) -> None:
+    given = {"train": ROWS, **LEARNT, **asked}
+    with pytest.raises(gs.InputError, match=said) as told:
+        gs.prune(classifier(), **given)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 300
+
+
+def test_an_objective_without_the_teacher_is_refused_beside_one() -> None:
+    settings = {**QUICK, "objective": {"kind": "classification"}}
+    with pytest.raises(
+        gs.InputError, match=r"^settings name an objective \('classification'\) in which the teacher has"
+    ):
+        gs.prune(classifier(), ROWS, teacher=classifier(), **{**LEARNT, "settings": settings})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"score": "l0"}, r"pruning\.score was 'movement', is 'l0'"),
+        ({"structure": "hybrid"}, r"pruning\.structure was 'weight', is 'hybrid'"),
+    ],
+)
+def test_a_run_that_goes_on_with_other_options_names_them(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
+    gs.prune(classifier(), ROWS, output=tmp_path / "out", refine=False, **LEARNT)
+    with pytest.raises(gs.InputError, match=said):
+        gs.prune(classifier(), ROWS, output=tmp_path / "out", refine=False, **{**LEARNT, **changed})
+
+
+def test_shares_of_numpy_are_shares() -> None:
+    new, _ = gs.prune(classifier(), score="random", keep=np.float64(0.5), seed=np.int64(1))
+    wanted, receipt = gs.prune(classifier(), score="random", keep=0.5, seed=1)
+    assert_equal(new, wanted)
+    json.dumps(receipt.to_dict())

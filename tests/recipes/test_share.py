@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -258,6 +259,13 @@ def test_further_recipes_take_what_was_shared_and_the_other_way_round(tmp_path: 
 def test_what_cannot_be_is_refused_in_a_line(asked: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         gs.share(encoder(), **asked)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    asked: Any = {"groups": 2, "embedding_size": 4, "start": 1}
+    wanted, told = gs.share(encoder(), **asked)
+    new, receipt = gs.share(encoder(), **{name: np.int64(value) for name, value in asked.items()})
+    assert (new.architecture, receipt.settings) == (wanted.architecture, told.settings)
 
 
 def test_layers_of_other_shapes_do_not_share() -> None:

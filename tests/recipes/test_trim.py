@@ -2,8 +2,10 @@
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from trim_models import of_words, texts, tiny
@@ -217,3 +219,19 @@ def test_what_cannot_be_is_refused_in_a_line(tmp_path: Path) -> None:
     few = tiny("bert", vocab_size=600, pad_token_id=0)
     with pytest.raises(InputError, match=r"the tokenizer has ids up to .*, the model's word table 600 rows"):
         gs.trim(few, ["a text"])
+
+
+def test_numbers_of_numpy_name_tokens() -> None:
+    model = of_words("speech", "union", "of", "states")
+    ids = [model.tokenizer.token_id(one) for one in ("union", "states")]
+    wanted, _ = gs.trim(model, ["speech"], keep=ids)
+    new, receipt = gs.trim(model, ["speech"], keep=np.array(ids), at_least=np.int64(1), multiple_of=np.int32(1))  # type: ignore[arg-type]
+    assert new.tokenizer.vocabulary_size == wanted.tokenizer.vocabulary_size
+    assert json.loads(json.dumps(receipt.to_dict()))["settings"] == {"keep": ids}
+
+
+def test_a_hole_among_texts_is_told() -> None:
+    with pytest.raises(
+        InputError, match=r"^texts holds None; every text must be a string, every file a pathlib\.Path$"
+    ):
+        gs.trim(of_words("speech"), ["speech", None])  # type: ignore[list-item]

@@ -93,3 +93,9 @@ def test_matches_are_the_states_of_every_layer_unless_given(tmp_path: Path) -> N
     assert f"{layers} matches of layers" in receipt.changes
     _, receipt = gs.share(model, texts(12), matches=[], settings=QUICK)
     assert not any("matches" in line for line in receipt.changes)
+
+
+def test_matches_of_another_kind_are_refused(tmp_path: Path) -> None:
+    for matches in (3, "states"):
+        with pytest.raises(InputError, match=rf"matches is {matches!r}; "):
+            gs.share(classifier(tmp_path), texts(6), matches=matches, settings=QUICK)  # type: ignore[arg-type]

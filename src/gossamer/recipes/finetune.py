@@ -39,6 +39,8 @@ __all__ = ["NOTHING", "Data", "finetune", "first_row", "output_folder", "read_da
 
 Data = str | Path | Sequence[str | Path] | RowSequence
 """A file, several files, or rows in memory."""
+_LONGEST_NAME = 255
+"""Of a file, where there is hardly a system that has longer ones."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -156,22 +158,29 @@ def read_data(train: Data, evaluate: Data | float | None, name: str = "train") -
 
     name: what the first argument is called where it is refused.
     """
-    require(train is not None, name, train, "a file, a list of files, or a sequence of dicts")
+    is_empty = train is None or (isinstance(train, str) and not train)
+    require(not is_empty, name, train, "a file, a list of files, or a sequence of dicts")
     is_held_out = type(evaluate) in (int, float)
     other: Any = None if is_held_out else evaluate
-    files = {"data.train": _files(train), "evaluation.data": _files(other)}
+    files = {"data.train": _files(name, train), "evaluation.data": _files("evaluate", other)}
     rows, others = None if files["data.train"] else train, None if files["evaluation.data"] else other
     sources = DataSources(rows=with_names(name, rows), evaluation_rows=with_names("evaluate", others))
     held_out = {"evaluation.held_out": evaluate} if is_held_out else {}
     return sources, {path: names for path, names in files.items() if names} | sources.changes | held_out
 
 
-def _files(data: Any) -> tuple[str, ...]:
-    """The names of files; none where there are rows."""
-    if isinstance(data, str | Path):
-        return (str(data),)
-    is_list = isinstance(data, list | tuple) and bool(data)
-    return tuple(map(str, data)) if is_list and all(isinstance(one, str | Path) for one in data) else ()
+def _files(name: str, data: Any) -> tuple[str, ...]:
+    """The names of files; none where there are rows. InputError for what can be no name, as a text is none."""
+    given = [data] if isinstance(data, str | Path) else data if isinstance(data, list | tuple) else []
+    if not all(isinstance(one, str | Path) for one in given):
+        return ()
+    for one in map(str, given):
+        if max(map(len, one.split(os.sep))) > _LONGEST_NAME:
+            raise InputError(
+                f"{name} has {quote(one)}, which is no name of a file; to learn from texts in memory give rows, such "
+                "as {'text': ...}"
+            )
+    return tuple(map(str, given))
 
 
 def first_row(settings: Mapping[str, Any], sources: DataSources) -> tuple[str, Mapping[str, Any]]:

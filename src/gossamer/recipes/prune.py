@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gossamer.checkpoints import load
-from gossamer.checks import is_finite, is_whole, require
+from gossamer.checks import as_python, is_finite, is_whole, require
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
@@ -85,6 +87,7 @@ def prune(
     Sources: Sanh et al. 2020 (arXiv 2005.07683); Lagunas et al. 2021 (arXiv 2109.04838); Kurtic et al. 2023 (ZipLM,
     arXiv 2302.04089) for the table of times.
     """
+    keep, latency, refine, seed, samples = as_python((keep, latency, refine, seed, samples))
     options = dict(locals())  # by the names of the parameters
     compared = read_measure(measure)
     if not (heads is None and neurons is None and layers is None):
@@ -124,20 +127,30 @@ def _prune_named(
     compared: Mapping[str, Any] | None,
 ) -> tuple[Model, Receipt]:  # fmt: skip
     """Without what is named, which is removed, not set to 0."""
+    if not any(map(_counts, (heads, neurons, layers))):
+        raise InputError("heads, neurons and layers name nothing that is to be removed; name some, or leave them out")
     old = load(model) if isinstance(model, str | Path) else check_model(model)
     new = remove(old, heads=heads, neurons=neurons, layers=layers)
-    named = {"heads": heads, "neurons": neurons, "layers": list(layers)}
+    named = {"heads": heads, "neurons": neurons, "layers": layers}
+    named = {name: value for name, value in named.items() if value is not None and len(value)}
     measured, read = compare_states(old, new, (min(_TOKENS, old.architecture.length),), "pruning")
     gone = (
-        f"{sum(map(len, (heads or {}).values())):,} heads, {sum(map(len, (neurons or {}).values())):,} neurons and "
-        f"{plural(len(layers), 'layer')} were removed"
+        f"{plural(sum(map(len, (heads or {}).values())), 'head')}, "
+        f"{plural(sum(map(len, (neurons or {}).values())), 'neuron')} and {plural(len(layers), 'layer')} were removed"
     )
     receipt = Receipt(
-        recipe="prune", source=old.source, settings={name: value for name, value in named.items() if value},
+        recipe="prune", source=old.source, settings=named,
         before=describe(old) | describe_density(old), after=describe(new) | describe_density(new), changes=(gone,),
         measured=measured, conditions=conditions(new) | read,
     )  # fmt: skip
     return _with_receipt(old, new, receipt, compared)
+
+
+def _counts(named: object) -> bool:
+    """Whether anything is named, or what is none of the kind, which is refused later."""
+    if isinstance(named, Mapping):
+        return any(map(_counts, named.values()))
+    return named is not None and (not isinstance(named, Collection) or len(named) > 0)
 
 
 def _prune_in_training(
@@ -198,7 +211,9 @@ def _prune_at_once(
     new = rebuild(old, old.architecture, {}, source=str)
     seen: dict[str, Tensor] = {}
     if isinstance(score, Calibrated) and calibration is not None:
-        seen, asked["samples"] = calibrate(new, maps_of(units), score.reads, *calibration)
+        whole = all(one.dtype in (torch.float32, torch.float64) for one in new.parameters())
+        reader = new if whole else copy.deepcopy(new).float()
+        seen, asked["samples"] = calibrate(reader, maps_of(units), score.reads, *calibration)
     prune_at_once(new, units, score, selection, seed, seen)
     measured, read = compare_states(old, new, (min(_TOKENS, old.architecture.length),), "pruning")
     asked |= {"seed": seed} if score.name == "random" else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -14,7 +15,10 @@ from gossamer.layers import Linear
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
 from gossamer.recipes.pruning.training import Lesson
+from gossamer.training.config import TrainingConfig
+from gossamer.training.config.training import BatchSettings
 from gossamer.training.data.labelled import LabelledBatches
+from gossamer.training.data.token_batches import Batches
 from gossamer.training.material import gather
 from gossamer.training.objectives import BatchSource, Objective
 from gossamer.training.processes import Processes
@@ -33,8 +37,10 @@ def calibrate(
     with TemporaryDirectory(prefix="gossamer-") as folder:
         config, rows = lesson.reading(folder)
         processes = Processes(config.parallel, config.device)
-        material = gather(config, model, processes, lesson.sources, rows)
-        batches = list(_first_rows(material.batches, samples))
+        # How many rows there are is known when they are read: of so few at once there are always enough.
+        few = {"batch.rows": processes.count, "batch.accumulation": 1}
+        material = gather(TrainingConfig.read(config, few), model, processes, lesson.sources, rows)
+        batches = list(_first_rows(material.batches, samples, config.batch))
     linears = {name: model.get_submodule(name) for name in maps}
     try:
         with evaluating(model), torch.enable_grad():
@@ -45,10 +51,14 @@ def calibrate(
     return seen, sum(len(batch["input_ids"]) for batch in batches)
 
 
-def _first_rows(source: BatchSource, samples: int) -> Iterator[dict[str, Tensor]]:
-    """Batches of so many rows together, of one epoch at most."""
-    if isinstance(source, LabelledBatches):  # whose last batch of an epoch may have rows of the next one
-        samples = min(samples, len(source.examples))
+def _first_rows(source: BatchSource, samples: int, size: BatchSettings) -> Iterator[dict[str, Tensor]]:
+    """Batches of so many rows together, of one epoch at most. size: of a batch, where there are so many rows."""
+    if isinstance(source, Batches | LabelledBatches):
+        # The last batch of an epoch may have rows of the next one.
+        there = int(source.rows_per_epoch) if isinstance(source, Batches) else len(source.examples)
+        samples = min(samples, max(1, there))
+        if size.tokens is None:
+            source = replace(source, batch=max(1, min(size.rows, samples) // source.world) * source.world)
     for step in range(source.steps(1)):
         batch = source.at(step)
         rows = len(batch["input_ids"])

@@ -14,9 +14,10 @@ from gossamer.checks import require
 from gossamer.errors import InputError
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.recipes.columns import LabelledColumns, find_columns
+from gossamer.recipes.columns import LabelledColumns, check_head, find_columns
 from gossamer.recipes.finetune import Data, first_row, read_data, ready_model
 from gossamer.recipes.pruning.latency import times_in
+from gossamer.recipes.pruning.options import flat_settings
 from gossamer.recipes.receipts.comparison import Making
 from gossamer.recipes.receipts.measure import on_cpu
 from gossamer.recipes.receipts.row_scores import held_out_scores
@@ -92,6 +93,7 @@ class Lesson:
         cls, given: Model | str | Path, train: Data, options: Mapping[str, Any], remark: Callable[[str], None]
     ) -> Lesson:
         """From the arguments of the recipe, by their names; the head and its objective follow the first row."""
+        check_head(options["head"])
         own = check_model(given).architecture.head if isinstance(given, Model) else own_head(given)
         sources, changes = read_data(train, options["evaluate"])
         where, row = first_row(changes, sources)
@@ -115,7 +117,7 @@ class Lesson:
         }
         return cls(
             given=given, sources=sources, found=found, teacher=teacher, fields=fields,
-            settings={**changes, **options["settings"]}, resume=options["resume"], remark=remark,
+            settings={**changes, **flat_settings(options["settings"])}, resume=options["resume"], remark=remark,
         )  # fmt: skip
 
     def prune(self, pruning: Mapping[str, Any], folder: Path, refine: float | bool) -> Pruned:

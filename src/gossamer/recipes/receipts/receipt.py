@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from gossamer import __version__
+from gossamer.checks import as_python
 from gossamer.inspect.report import ReportTable, html_page
 from gossamer.models.model import Model
 from gossamer.recipes.receipts.comparison import ComparedRow, Comparison, compare
@@ -38,6 +39,9 @@ class Receipt:
     conditions: dict[str, Any]
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", as_python(self.settings))
 
     @classmethod
     def of_training(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gossamer.checks import as_python
 from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.model import Model
@@ -51,6 +52,7 @@ def remove(
         kind = model.architecture.storages[0].storage.kind
         raise InputError(f"the model keeps some weights in parts ({kind}); make them whole, then remove")
     described = model.architecture
+    heads, neurons, layers = as_python((heads, neurons, layers))
     gone = _check_layers(layers, len(described.layers))
     left, neurons_left = _heads(described, heads or {}, gone), _neurons(described, neurons or {}, gone)
     stay = [i for i in range(len(described.layers)) if i not in gone]

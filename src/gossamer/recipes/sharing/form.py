@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gossamer.checks import as_python
 from gossamer.errors import InputError, plural
 from gossamer.models.architecture import Architecture
 from gossamer.models.checks import require
@@ -34,6 +35,10 @@ class Form:
     groups: int = 1
     embedding_size: int | None = None
     start: Start = "average"
+
+    def __post_init__(self) -> None:
+        for name in ("groups", "embedding_size", "start"):
+            object.__setattr__(self, name, as_python(getattr(self, name)))
 
     def check(self, old: Architecture) -> None:
         """InputError for what the model has not."""

@@ -100,10 +100,10 @@ def _lengths(model: Model) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(length, longest) for length in _PROBED))
 
 
-def _matches(old: Model, matches: Sequence[Match] | None) -> tuple[Match, ...]:
+def _matches(old: Model, matches: Any) -> Any:
     """Those that are given, or the states behind every layer, which together count 1."""
     if matches is not None:
-        return tuple(matches)
+        return tuple(matches) if isinstance(matches, list) else matches  # another kind is refused with the terms
     layers = len(old.architecture.layers)
     return tuple(Match(teacher=i, student=i, weight=1 / layers) for i in range(layers))
 

@@ -43,9 +43,9 @@ class TextsReader:
             return self._read([texts])
         if not isinstance(texts, Sequence) or not texts:
             raise InputError(f"{name} is {quote(texts)}; give a file, several, or a list of texts")
-        wrong = next((one for one in texts if not isinstance(one, str | Path | InputStream)), None)
-        if wrong is not None:
-            raise InputError(f"{name} holds {quote(wrong)}; every text must be a string, every file a pathlib.Path")
+        for one in texts:
+            if not isinstance(one, str | Path | InputStream):
+                raise InputError(f"{name} holds {quote(one)}; every text must be a string, every file a pathlib.Path")
         strings = [one for one in texts if isinstance(one, str)]
         if len(strings) < len(texts):
             return self._read(list(texts))

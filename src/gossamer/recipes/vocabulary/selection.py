@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from gossamer.checks import is_whole, require, require_whole
+from gossamer.checks import as_python, is_whole, require, require_whole
 from gossamer.errors import InputError, quote
 from gossamer.text.trimming import TrimmableTokenizer
 
@@ -36,6 +36,9 @@ class Choice:
         require(self.characters in get_args(Characters), "characters", self.characters, "'all' or 'seen'")
         listed = isinstance(self.keep, Collection) and not isinstance(self.keep, str | bytes)
         require(listed, "keep", self.keep, "a list of tokens or of ids")
+        object.__setattr__(self, "keep", tuple(as_python(list(self.keep))))
+        for name in ("at_least", "size", "multiple_of"):
+            object.__setattr__(self, name, as_python(getattr(self, name)))
 
     def certain(self, tokenizer: TrimmableTokenizer, named: Collection[int]) -> Certain:
         """The ids that stay whatever the texts have; `named` are those that must for the model's sake.

@@ -60,9 +60,9 @@ _NO_FILES = ("speeches", *IN_MEMORY)
 
 
 def _why_not(name: str) -> str:
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return "is a directory"
-    return "is no regular file" if Path(name).exists() else "no such file"
+    return "is no regular file" if os.path.exists(name) else "no such file"
 
 
 def _written_out(fields: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class DataSettings:
         require(bool(self.train), "train", self.train, "a token file, texts, or speeches")
         object.__setattr__(self, "train", _at_home(self.train))
         for name in self.inputs:
-            if name not in _NO_FILES and not Path(name).is_file():
+            if name not in _NO_FILES and not os.path.isfile(name):
                 raise InputError(f"train is {quote(name)}: {_why_not(name)}; name a token file, texts, or speeches")
         if any(Path(name).suffix == ".tokens" for name in self.inputs):
             require(len(self.inputs) == 1, "train", list(self.inputs), "one token file alone, or texts")
@@ -191,7 +191,7 @@ class EvaluationSettings:
         require(share or count, "held_out", self.held_out, "a number of documents, or a share of them below 1")
         require(not (self.held_out and self.data), "held_out", self.held_out, "left out where there is data")
         for name in self.inputs:
-            if name not in _NO_FILES and not Path(name).is_file():
+            if name not in _NO_FILES and not os.path.isfile(name):
                 raise InputError(f"data is {quote(name)}: {_why_not(name)}; name a token file or texts")
 
     @property

@@ -80,7 +80,7 @@ class Batches:
         least = len(self._frame) + self.objective.overlap + 1
         require(self.length >= least, "length", self.length, f"at least {least}, special tokens and one to predict")
         _ = self._groups
-        rows = self._training.rows_per_epoch
+        rows = self.rows_per_epoch
         if self.tokens is None and rows < self.batch:
             raise InputError(
                 f"the data have {self._training.corpus.total:,} tokens, or {rows:.1f} rows of {self.length:,}, "
@@ -246,8 +246,13 @@ class Batches:
         return Grouped(lengths=self._training.lengths, tokens=self.tokens, seed=self.seed)
 
     @property
+    def rows_per_epoch(self) -> float:
+        """How many rows there are, on average where one may go on with the next epoch."""
+        return self._training.rows_per_epoch
+
+    @property
     def _steps_per_epoch(self) -> float:
-        return self._groups.steps_per_epoch if self._groups else self._training.rows_per_epoch / self.batch
+        return self._groups.steps_per_epoch if self._groups else self.rows_per_epoch / self.batch
 
     @cached_property
     def _training(self) -> Stream | Windows | SegmentPairs:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gossamer.checks import is_whole
+from gossamer.checks import as_python, is_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import MOST_ROWS, require, require_choice, require_count, require_positive
 from gossamer.models.model import Model
@@ -65,6 +65,8 @@ class Selection:
         object.__setattr__(self, "block", tuple(map(int, self.block)))
 
     def _check_how_much(self) -> None:
+        for name in ("keep", "latency"):
+            object.__setattr__(self, name, as_python(getattr(self, name)))
         if self.latency is None:
             require(self.times is None, "times", self.times, "left out without a latency")
             object.__setattr__(self, "keep", KEEP if self.keep is None else self.keep)

@@ -66,6 +66,11 @@ def check_structures(structure: object) -> tuple[str, ...]:
         raise InputError(
             f"structure is {quote(structure)}; {' and '.join(general)} are of all parts of layers: take one of them"
         )
+    if general and {"heads", "neurons"} <= set(found):
+        raise InputError(
+            f"structure is {quote(structure)}; heads and neurons are all that layers have, so that nothing is left for "
+            f"{general[0]}: leave out one of the three"
+        )
     return found
 
 
@@ -73,10 +78,13 @@ def find_units(model: Model, structures: tuple[str, ...], block: Block) -> list[
     """The units of a model's layers; embeddings and head have none.
 
     Neurons are of the feed-forward, heads of attention; weight, block and layers have what is left of the layers.
-    Raises InputError where a map is not kept whole, and where a structure has no map.
+    Raises InputError where a map is not kept whole.
     """
     for stored in model.architecture.storages:
-        raise InputError(f"maps of the model are kept {stored.storage.kind}; merge them first, then prune")
+        raise InputError(
+            f"maps of the model are kept {stored.storage.kind}; make them whole first, as gossamer.compact does, then "
+            "prune"
+        )
     found: list[Units] = []
     for name, part in model.named_modules():
         if name.partition(".")[0] in _LAYERS and isinstance(part, MultiHeadMaps | FeedForwardNetwork):

@@ -57,17 +57,18 @@ def check_same_run(before: RunState, now: RunState, remark: Callable[[str], None
         raise InputError(
             f"the data are not those of {stands}: put them back to go on, or begin anew with another output"
         )
+    # First: other settings make another model, which is not at fault then.
+    changes = [one for one in _changes(before.config, now.config) if not _is_harmless(one[0])]
+    grave = [f"{path} was {quote(old)}, is {quote(new)}" for path, old, new in changes if not _is_in(path, _ROUNDING)]
+    if grave:
+        more = f" and {len(grave) - _SHOWN} more" if len(grave) > _SHOWN else ""
+        raise InputError(f"the settings are not those of {stands}: {'; '.join(grave[:_SHOWN])}{more}; {remedy}")
     unlike = differences(Architecture.from_dict(before.architecture), Architecture.from_dict(now.architecture))
     if unlike:
         raise InputError(f"the model is not that of {stands}: {unlike[0]}; {remedy}")
     for name, digest in now.beside.items():
         if before.beside.get(name, digest) != digest:  # an older version told less
             raise InputError(f"the {name} is not that of {stands}: {remedy}")
-    changes = [one for one in _changes(before.config, now.config) if not _is_harmless(one[0])]
-    grave = [f"{path} was {quote(old)}, is {quote(new)}" for path, old, new in changes if not _is_in(path, _ROUNDING)]
-    if grave:
-        more = f" and {len(grave) - _SHOWN} more" if len(grave) > _SHOWN else ""
-        raise InputError(f"the settings are not those of {stands}: {'; '.join(grave[:_SHOWN])}{more}; {remedy}")
     conditions = [(name, before.conditions.get(name), now.conditions.get(name)) for name in _CONDITIONS]
     for path, old, new in (*changes, *(one for one in conditions if one[1] != one[2])):
         remark(
