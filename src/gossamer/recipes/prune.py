@@ -87,7 +87,6 @@ def prune(
     Sources: Sanh et al. 2020 (arXiv 2005.07683); Lagunas et al. 2021 (arXiv 2109.04838); Kurtic et al. 2023 (ZipLM,
     arXiv 2302.04089) for the table of times.
     """
-    keep, latency, refine, seed, samples = as_python((keep, latency, refine, seed, samples))
     options = dict(locals())  # by the names of the parameters
     compared = read_measure(measure)
     if not (heads is None and neurons is None and layers is None):
@@ -105,14 +104,14 @@ def prune(
     lesson = Lesson.read(model, train, options, remark=remark)
     if issubclass(kind, Calibrated):
         return _prune_at_once(model, kind(), selection, asked, seed, (lesson, samples), compared, remark)
-    return _prune_in_training(lesson, selection, asked | {"refine": refine}, output, compared)
+    return _prune_in_training(lesson, selection, asked | {"refine": as_python(refine)}, output, compared)
 
 
 def _asked(selection: Selection, score: str, seed: object, samples: object, refine: Any) -> dict[str, Any]:
     """What was asked for, as the receipt tells it; InputError for numbers that cannot be."""
     require(is_whole(seed, 0, 2**63 - 1), "seed", seed, "a whole number, 0 or more")
     require(is_whole(samples, 1), "samples", samples, "a whole number of rows, 1 or more")
-    fits = isinstance(refine, bool) or (is_finite(refine) and refine > 0)
+    fits = isinstance(refine, bool) or (is_finite(as_python(refine)) and refine > 0)
     require(fits, "refine", refine, "true, false, or a number of epochs above 0")
     if selection.latency is not None:
         check_ranks(score)

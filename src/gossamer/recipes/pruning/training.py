@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.checkpoints.new_heads import own_head
-from gossamer.checks import require
+from gossamer.checks import as_python, require
 from gossamer.errors import InputError
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
@@ -112,7 +112,7 @@ class Lesson:
             "optimizer": {"learning_rate": options["learning_rate"]},
             "schedule": {"name": "linear", "warmup": 0.1},
             "epochs": options["epochs"],
-            "seed": options["seed"],
+            "seed": as_python(options["seed"]),
             "evaluation": {"every": None if options["evaluate"] is None else "epoch"},
         }
         return cls(
