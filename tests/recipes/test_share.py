@@ -273,9 +273,10 @@ def test_layers_of_other_shapes_do_not_share() -> None:
     wide = replace(settings.layers[1], feed_forward=replace(settings.layers[1].feed_forward, width=16))
     model = drawn(replace(settings, layers=(settings.layers[0], wide, *settings.layers[2:])), "gossamer")
     gs.share(model, parts="attention")
-    with pytest.raises(
-        InputError, match=r"^groups is 2, but layers of a group are shaped differently \(layers\[1\]\.feed"
-    ):
+    said = (
+        r"shaped differently \(layers\[1\]\.feed_forward is not as one before it\): take more groups, or other parts$"
+    )
+    with pytest.raises(InputError, match=rf"^groups is 2, but layers of a group are {said}"):
         gs.share(model, groups=2)
 
 

@@ -96,9 +96,10 @@ def _shared(old: Architecture, weights: Mapping[str, Tensor], form: Form) -> tup
     try:
         return share_layers(old, weights, form.parts, form.groups, form.start)
     except InputError as problem:
+        where = str(problem).partition(" shares ")[0]  # and two long shapes
         raise InputError(
-            f"groups is {form.groups}, but layers of a group are shaped differently ({problem}): take more groups, or "
-            "other parts"
+            f"groups is {form.groups}, but layers of a group are shaped differently ({where} is not as one before it): "
+            "take more groups, or other parts"
         ) from None
 
 
