@@ -175,7 +175,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         runs += [
             ("decoder", parallel, "", {**UNTIED, "parallel": parallel}),
             ("encoder", f"{parallel}-masked", "", {**SETTINGS, "parallel": parallel}),
-            ("classifier", f"{parallel}-labels", "", {**LABELS, "parallel": parallel}),
             ("classifier", f"{parallel}-tuned", "", {**TUNED, "parallel": parallel}),
             ("classifier", f"{parallel}-adapted", "", {**adapted, "parallel": parallel}),
             ("pairs", f"{parallel}-pairs", "", {**PAIRS, "parallel": parallel}),
@@ -219,9 +218,7 @@ def assert_close(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-@pytest.mark.parametrize(
-    "kind", ["", "-masked", "-labels", "-tuned", "-adapted", "-pairs", "-finetuned", "-parts", "-stored"]
-)
+@pytest.mark.parametrize("kind", ["", "-masked", "-tuned", "-adapted", "-pairs", "-finetuned", "-parts", "-stored"])
 def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], parallel: str, kind: str) -> None:
     folder, told = pair
     one = folder / ("one" if kind == "-parts" else f"one{kind}")
