@@ -32,7 +32,8 @@ MOVING = ("movement", "soft-movement")
 class Plan:
     """`teacher`: how the teacher is fine-tuned and all are judged. Each model has the `layers` of MiniLM and is pruned
     over `epochs` of `train` sentences (None: all), to each share `kept` by each of `scores`, and to `short` (score,
-    share, epochs) besides. Weights go evenly between `warmup` and `cooldown`, shares of all steps.
+    share, epochs) besides. Weights go evenly between `warmup` and `cooldown`, shares of all steps: before any goes,
+    rate and steps must have let it move by its own size (docs/LOG.md).
     """
 
     purpose: str
@@ -44,10 +45,10 @@ class Plan:
     scores: tuple[str, ...] = ("magnitude", *MOVING)
     short: tuple[tuple[str, float, float], ...] = ()
     layers: tuple[int, ...] = (0, 2, 5)
-    learning_rate: float = 3e-4
-    score_rate: float = 5e-2
-    warmup: float = 0.1
-    cooldown: float = 0.25
+    learning_rate: float = 4e-4
+    score_rate: float = 4e-3
+    warmup: float = 0.35
+    cooldown: float = 0.15
     tokens: int = 256
 
 
