@@ -165,6 +165,16 @@ def test_fewer_rows_than_a_batch_are_enough(score: str) -> None:
         assert torch.equal(one == 0, wanted.state_dict()[name] == 0), name
 
 
+@pytest.mark.parametrize("batch", [{"batch": {"tokens": 64}}, {"batch.accumulation": 2}])
+def test_rows_may_be_read_by_tokens_or_in_parts(batch: dict[str, Any]) -> None:
+    asked = {"score": "gradient", "keep": 0.5, "settings": {"threads": 1, **batch}}
+    new, receipt = gs.prune(classifier(), ROWS, **asked)  # type: ignore[arg-type]
+    wanted, _ = gs.prune(classifier(), ROWS, **{**asked, **READ})  # type: ignore[arg-type]
+    assert receipt.settings["samples"] == len(ROWS)
+    for name in MAPS:
+        assert torch.equal(new.get_parameter(f"{name}.weight") == 0, wanted.get_parameter(f"{name}.weight") == 0), name
+
+
 @pytest.mark.parametrize(("batch_of", "samples", "read"), [(4, 128, 5), (16, 128, 5), (1, 128, 5), (4, 3, 3)])
 def test_rows_of_texts_are_read_once(batch_of: int, samples: int, read: int, tmp_path: Path) -> None:
     """165 bytes and tokens around them are five rows of 32, and a part of a sixth that goes on with the first."""

@@ -126,6 +126,7 @@ def _prune_named(
     compared: Mapping[str, Any] | None,
 ) -> tuple[Model, Receipt]:  # fmt: skip
     """Without what is named, which is removed, not set to 0."""
+    heads, neurons, layers = as_python((heads, neurons, layers))
     if not any(map(_counts, (heads, neurons, layers))):
         raise InputError("heads, neurons and layers name nothing that is to be removed; name some, or leave them out")
     old = load(model) if isinstance(model, str | Path) else check_model(model)

@@ -38,7 +38,7 @@ def calibrate(
         config, rows = lesson.reading(folder)
         processes = Processes(config.parallel, config.device)
         # How many rows there are is known when they are read: of so few at once there are always enough.
-        few = {"batch.rows": processes.count, "batch.accumulation": 1}
+        few = {} if config.batch.tokens is not None else {"batch.rows": processes.count, "batch.accumulation": 1}
         material = gather(TrainingConfig.read(config, few), model, processes, lesson.sources, rows)
         batches = list(_first_rows(material.batches, samples, config.batch))
     linears = {name: model.get_submodule(name) for name in maps}
