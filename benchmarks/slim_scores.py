@@ -46,7 +46,7 @@ class Plan:
     short: tuple[tuple[str, float, float], ...] = ()
     layers: tuple[int, ...] = (0, 2, 5)
     learning_rate: float = 4e-4
-    score_rate: float = 4e-3
+    score_rate: float = 1.2e-2
     warmup: float = 0.35
     cooldown: float = 0.15
     tokens: int = 256
