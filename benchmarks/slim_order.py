@@ -15,6 +15,7 @@ from slim_speeches import by_speakers
 
 from gossamer.metrics import estimate_mean, paired_difference
 from gossamer.models import Model
+from gossamer.models.heads.labels import IGNORED
 from gossamer.text import Document, Tokenizer, tokenize, train_tokenizer
 from gossamer.training.data.token_batches import Batches
 from gossamer.training.loop import train
@@ -50,12 +51,13 @@ class Plan:
     pairs: int = 2000
     vocabulary: int = 4000
     speakers: int = 9
-    rows: int = 32
+    rows: int = 16
     length: int = 128
     hidden_size: int = 192
     layers: int = 4
     heads: int = 4
     embedding_size: int = 64
+    initial: float = 0.05
     learning_rate: float = 1e-3
 
 
@@ -64,7 +66,7 @@ PLANS = {
     "gpu": Plan(purpose="measurement", minutes=60, seeds=3, hidden_size=512, layers=8, heads=8, embedding_size=128),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", minutes=None, steps=2, texts=4, seeds=1, pairs=8,
-        vocabulary=300, rows=4, length=32, hidden_size=16, layers=2, embedding_size=8,
+        vocabulary=300, rows=4, length=64, hidden_size=16, layers=2, embedding_size=8,
     ),
 }  # fmt: skip
 
@@ -99,6 +101,7 @@ def _config(
         "hidden_size": plan.hidden_size, "num_hidden_layers": plan.layers, "num_attention_heads": plan.heads,
         "intermediate_size": 4 * plan.hidden_size, "max_position_embeddings": plan.length,
         "pad_token_id": tokenizer.pad_id, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        "initializer_range": plan.initial,
     }  # fmt: skip
     if family == "albert":
         sizes["embedding_size"] = plan.embedding_size
@@ -131,8 +134,9 @@ def _told(model: Model, tokenizer: Tokenizer, kind: str, texts: list[str], plan:
     for batch in batches.evaluation():
         inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in batch}
         out = model(**inputs)
-        right += (out.pair_logits.argmax(-1) == batch["pair_labels"]).int().tolist()
-        is_masked = batch["labels"] != -100
+        is_pair = batch["pair_labels"] != IGNORED
+        right += (out.pair_logits.argmax(-1) == batch["pair_labels"])[is_pair].int().tolist()
+        is_masked = batch["labels"] != IGNORED
         masked[0] += int((out.logits.argmax(-1) == batch["labels"])[is_masked].sum())
         masked[1] += int(is_masked.sum())
         if len(right) >= plan.pairs:
