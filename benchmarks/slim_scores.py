@@ -32,8 +32,9 @@ MOVING = ("movement", "soft-movement")
 class Plan:
     """`teacher`: how the teacher is fine-tuned and all are judged. Each model has the `layers` of MiniLM and is pruned
     over `epochs` of `train` sentences (None: all), to each share `kept` by each of `scores`, and to `short` (score,
-    share, epochs) besides. Weights go evenly between `warmup` and `cooldown`, shares of all steps: before any goes,
-    rate and steps must have let it move by its own size (docs/LOG.md).
+    share, epochs) besides. Masks are set every so many steps; weights go evenly between warm-up and cool-down, shares
+    of all steps. Each score has the two that suit it: where scores move, rate and steps of the warm-up must let a
+    weight move by its own size before any goes; magnitude does best with most steps for what is left (docs/LOG.md).
     """
 
     purpose: str
@@ -45,17 +46,22 @@ class Plan:
     scores: tuple[str, ...] = ("magnitude", *MOVING)
     short: tuple[tuple[str, float, float], ...] = ()
     layers: tuple[int, ...] = (0, 2, 5)
-    learning_rate: float = 4e-4
+    learning_rate: float = 3.5e-4
     score_rate: float = 1.2e-2
-    warmup: float = 0.35
-    cooldown: float = 0.15
+    of_weights: tuple[float, float] = (0.1, 0.25)
+    of_scores: tuple[float, float] = (0.35, 0.15)
+    every: int = 8
     tokens: int = 256
+
+    def ends(self, score: str) -> tuple[float, float]:
+        """Warm-up and cool-down."""
+        return self.of_weights if score in ("magnitude", "random") else self.of_scores
 
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=None, epochs=3, seeds=1,
-        short=(("l0", 0.1, 1.5),),
+        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=None, epochs=3.5, seeds=1,
+        short=(("l0", 0.1, 1),),
     ),
     "gpu": Plan(
         purpose="measurement", teacher=slim_distil.PLANS["gpu"], train=None, epochs=10, seeds=3,
@@ -97,6 +103,7 @@ def _pruned(
     """
     torch.manual_seed(seed)
     head = SequenceClassification(labels=LABELS, reads="mean")
+    warmup, cooldown = plan.ends(score)
     model = make_student(gs.load("sample:minilm", head=head, dtype="float32"), plan.layers)
     settings = {
         "batch": {"tokens": plan.tokens, "length": plan.teacher.length},
@@ -104,8 +111,9 @@ def _pruned(
         "objective.task": OBJECTIVE,
         "objective.cache": str(cache),
         "pruning.schedule": "linear",
-        "pruning.warmup": plan.warmup,
-        "pruning.cooldown": plan.cooldown,
+        "pruning.warmup": warmup,
+        "pruning.cooldown": cooldown,
+        "pruning.every": plan.every,
         "pruning.learning_rate": plan.score_rate,
         "dropout": 0.0,
         "checkpoints": {"every": 500, "keep": 1},

@@ -71,6 +71,9 @@ def _highest(scores: Float[Tensor, "rows number"], share: float) -> Bool[Tensor,
     if count in (0, number):
         return torch.full_like(scores, count > 0, dtype=torch.bool)
     least = scores.kthvalue(number - count + 1, dim=1, keepdim=True).values
+    kept = scores >= least
+    if bool((kept.sum(1) == count).all()):  # no equal scores where it ends: there is nothing to count
+        return kept
     above, equal = scores > least, scores == least
     room = count - above.sum(1, keepdim=True)
     return above | (equal & (equal.cumsum(1) <= room))
