@@ -309,12 +309,13 @@ int backward(const gs_attention &call) {
     const int together = tiles_together<Element>(call);
     const int64_t step = int64_t(together) * TILE;
     const int64_t group = call.heads / call.key_heads;
-    std::vector<int64_t> chunk(call.batch);
+    const int64_t lists = call.queries.lists == GS_BY_HEAD ? call.heads : 1;  // of one text
+    std::vector<int64_t> chunk(call.batch * lists);
     int64_t most = 0;
-    for (int64_t b = 0; b < call.batch; b++) {
-        Rows queries(call.queries, b), keys(call.keys, b);
-        chunk[b] = Backward<V, Element>::chunk_tiles(call, queries, keys) * TILE;
-        most = std::max(most, (queries.count + chunk[b] - 1) / chunk[b]);
+    for (size_t i = 0; i < chunk.size(); i++) {
+        Rows queries(call.queries, i / lists, i % lists, lists), keys(call.keys, i / lists, i % lists, lists);
+        chunk[i] = Backward<V, Element>::chunk_tiles(call, queries, keys) * TILE;
+        most = std::max(most, (queries.count + chunk[i] - 1) / chunk[i]);
     }
 #pragma omp parallel num_threads(call.threads) if (call.threads > 1)
     {
@@ -325,9 +326,10 @@ int backward(const gs_attention &call) {
 #pragma omp for schedule(dynamic)
             for (int64_t task = 0; task < tasks; task++) {
                 int64_t b = task / (call.key_heads * chunks), key_head = task / chunks % call.key_heads;
-                Rows queries(call.queries, b), keys(call.keys, b);
-                int64_t start = (task % chunks * 2 + colour) * chunk[b];
-                int64_t stop = std::min(start + chunk[b], queries.count);
+                Rows queries(call.queries, b, key_head, lists), keys(call.keys, b, key_head, lists);
+                const int64_t size = chunk[b * lists + (lists > 1 ? key_head : 0)];
+                int64_t start = (task % chunks * 2 + colour) * size;
+                int64_t stop = std::min(start + size, queries.count);
                 for (int64_t h = key_head * group; h < (key_head + 1) * group; h++)
                     for (int64_t first = start; first < stop; first += step)
                         work.run(queries, keys, b, h, first, std::min(step, stop - first));

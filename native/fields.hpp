@@ -18,7 +18,7 @@ constexpr char kind_of() {
 #define TENSOR(member) FIELD(member.data), FIELD(member.batch_stride), FIELD(member.head_stride), FIELD(member.row_stride)
 #define ROWS(member)                                                                                           \
     FIELD(member.index), FIELD(member.band), FIELD(member.second), FIELD(member.offsets), FIELD(member.rows),  \
-        FIELD(member.start), FIELD(member.shared)
+        FIELD(member.start), FIELD(member.lists), FIELD(member.met), FIELD(member.met_count), FIELD(member.met_stride)
 
 constexpr gs_field FIELDS[] = {
     FIELD(type), FIELD(out_type), FIELD(threads), FIELD(resume),

@@ -256,8 +256,8 @@ struct Forward : Products<V, Element> {
 inline int64_t longest(const gs_attention &call) {
     if (call.queries.index == nullptr) return call.queries.rows;
     int64_t most = 0;
-    for (int64_t b = 0; b < (call.queries.shared ? 1 : call.batch); b++)
-        most = std::max(most, call.queries.offsets[b + 1] - call.queries.offsets[b]);
+    const int64_t lists = call.queries.lists == GS_SHARED ? 1 : call.queries.lists == GS_BY_HEAD ? call.batch * call.heads : call.batch;
+    for (int64_t i = 0; i < lists; i++) most = std::max(most, call.queries.offsets[i + 1] - call.queries.offsets[i]);
     return most;
 }
 
@@ -276,7 +276,7 @@ int forward(const gs_attention &call) {
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < tasks; task++) {
             int64_t b = task / (call.heads * steps), h = task / steps % call.heads, first = task % steps * step;
-            Rows queries(call.queries, b), keys(call.keys, b);
+            Rows queries(call.queries, b, h, call.heads), keys(call.keys, b, h, call.heads);
             if (first < queries.count) work.run(queries, keys, b, h, first);
         }
     }

@@ -15,7 +15,10 @@ typedef struct {
 } gs_tensor;
 
 // Some rows of each text, in the order in which their coordinates rise. `index` 0: all rows, coordinate = row + start.
-// Otherwise offsets[b] .. offsets[b + 1] are those of text b, or offsets[0] .. offsets[1] those of every text.
+// Otherwise offsets[i] .. offsets[i + 1] are those of list i: of text i, or of every text, or of text i / heads and head
+// i % heads, with as many key heads as heads.
+enum gs_lists { GS_BY_TEXT = 0, GS_SHARED = 1, GS_BY_HEAD = 2 };
+enum { GS_MOST_MET = 16 };
 typedef struct {
     const int32_t *index;
     const int32_t *band;      // the first coordinate, never falling
@@ -23,11 +26,14 @@ typedef struct {
     const int64_t *offsets;
     int64_t rows;             // of the tensor
     int64_t start;            // where `index` is 0: coordinate of row 0
-    int32_t shared;           // one list for all texts
+    int32_t lists;
+    const int32_t *met;       // met_count coordinates more of every row listed, each met_stride after the one before
+    int64_t met_count, met_stride;
 } gs_rows;
 
 // Block-band attention: a query sees a key when band_low <= key.band - query.band <= band_high and
-// second_low <= key.second - query.second <= second_high.
+// second_low <= key.second - query.second <= second_high; but not where one of the `met`, at most GS_MOST_MET, which both
+// sides have as many of, lies in the band, too: such a pair has met elsewhere.
 typedef struct {
     // resume: `out`, `most` and `sum` hold what other pieces gave; backward: dq is float32 and added to, else of `type` and
     // written

@@ -22,25 +22,27 @@ INLINE int64_t lse_row(const gs_attention &call, int64_t b, int64_t h) {
     return b * call.lse_batch_stride + h * call.lse_head_stride;
 }
 
-// The rows of one text.
+// The rows of one text, or of one head of it.
 struct Rows {
-    const int32_t *index, *band, *second;
-    int64_t count, start;
+    const int32_t *index, *band, *second, *met;
+    int64_t count, start, met_count, met_stride;
 
-    Rows(const gs_rows &rows, int64_t b) {
+    Rows(const gs_rows &rows, int64_t b, int64_t h, int64_t heads) {
         int64_t first = 0;
         start = rows.start;
         if (rows.index == nullptr) {
-            index = band = second = nullptr;
-            count = rows.rows;
+            index = band = second = met = nullptr;
+            count = rows.rows, met_count = met_stride = 0;
             return;
         }
-        int64_t text = rows.shared ? 0 : b;
-        first = rows.offsets[text];
-        count = rows.offsets[text + 1] - first;
+        const int64_t list = rows.lists == GS_SHARED ? 0 : rows.lists == GS_BY_HEAD ? b * heads + h : b;
+        first = rows.offsets[list];
+        count = rows.offsets[list + 1] - first;
         index = rows.index + first;
         band = rows.band + first;
         second = rows.second == nullptr ? nullptr : rows.second + first;
+        met = rows.met == nullptr ? nullptr : rows.met + first;
+        met_count = rows.met_count, met_stride = rows.met_stride;
     }
     INLINE int64_t row(int64_t i) const { return index == nullptr ? i : index[i]; }
     INLINE int64_t coordinate(int64_t i) const { return band == nullptr ? i + start : band[i]; }

@@ -40,7 +40,7 @@ struct Tile {
     const Rows &keys;
     int64_t first;
     int lanes;
-    vi band[V], second[V];
+    vi band[V], second[V], met[GS_MOST_MET][V];
     int64_t second_least, second_most;
     int64_t key_first, key_last;  // places of the keys that any query may see
     int64_t from[V], to[V];       // and any query of one vector
@@ -58,6 +58,11 @@ struct Tile {
             second_least = *std::min_element(seconds, seconds + lanes);
             second_most = *std::max_element(seconds, seconds + lanes);
         }
+        for (int64_t i = 0; i < queries.met_count; i++) {
+            int32_t coordinates[TILE];
+            read(queries, queries.met + i * queries.met_stride, coordinates);
+            std::memcpy(met[i], coordinates, sizeof met[i]);
+        }
         find_keys(bands);
         if (each > 1) widen_to(each);
     }
@@ -70,14 +75,18 @@ struct Tile {
             vi other = splat(keys.second[place]) - second[v];
             mask &= (other >= splat(bounded(call.second_low))) & (other <= splat(bounded(call.second_high)));
         }
+        for (int64_t i = 0; i < keys.met_count; i++) {
+            vi other = splat(keys.met[i * keys.met_stride + place]) - met[i][v];
+            mask &= (other < splat(bounded(call.band_low))) | (other > splat(bounded(call.band_high)));
+        }
         return mask;
     }
 
     // The spans of a block of keys, at most MOST_SPANS; returns how many.
     int spans(int64_t block, int count, Span *out) const {
-        const Meeting met = by_second(block, block + count);
-        if (met == NEVER) return 0;
-        if (met == ALWAYS && clear_from[V - 1] <= block && block + count <= clear_to[0]) {
+        const Meeting meeting = by_second(block, block + count);
+        if (meeting == NEVER) return 0;
+        if (meeting == ALWAYS && clear_from[V - 1] <= block && block + count <= clear_to[0]) {
             out[0] = {0, count, 0, V, 0, count};
             return 1;
         }
@@ -89,7 +98,7 @@ struct Tile {
             while (vector < V && !(from[vector] <= cuts[i] && cuts[i + 1] <= to[vector])) vector++;
             while (stop > vector && !(from[stop - 1] <= cuts[i] && cuts[i + 1] <= to[stop - 1])) stop--;
             if (vector == stop) continue;
-            int64_t clear_first = block, clear_last = met == ALWAYS ? block + count : block;
+            int64_t clear_first = block, clear_last = meeting == ALWAYS ? block + count : block;
             for (int v = vector; v < stop; v++) {
                 clear_first = std::max(clear_first, clear_from[v]);
                 clear_last = std::min(clear_last, clear_to[v]);
@@ -137,12 +146,13 @@ struct Tile {
 
     // Whether queries see all, some or none of the keys from .. to, as far as the second coordinate goes.
     Meeting by_second(int64_t start, int64_t stop) const {
-        if (keys.second == nullptr) return ALWAYS;
+        const Meeting most_often = keys.met_count > 0 ? SOMETIMES : ALWAYS;
+        if (keys.second == nullptr) return most_often;
         const int64_t least = *std::min_element(keys.second + start, keys.second + stop);
         const int64_t most = *std::max_element(keys.second + start, keys.second + stop);
         if (least - second_most > call.second_high || most - second_least < call.second_low) return NEVER;
         const bool all = most - second_least <= call.second_high && least - second_most >= call.second_low;
-        return all ? ALWAYS : SOMETIMES;
+        return all ? most_often : SOMETIMES;
     }
 
     // Where vectors begin and stop to see keys start .. stop, in rising order; returns the number of intervals.

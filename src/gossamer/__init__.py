@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gossamer.errors import GossamerError, InputError
     from gossamer.generation import generate
     from gossamer.kernels import attend, explain, merge
-    from gossamer.patterns import Chunks, Fixed, Full, Global, PerHead, Prefix, Sink, Strided, Window
+    from gossamer.patterns import Chunks, Fixed, Full, Global, Hashed, PerHead, Prefix, Sink, Strided, Window
     from gossamer.recipes import compact, distill, finetune, lengthen, prune, share, trim  # type: ignore[no-redef]
     from gossamer.recipes.receipts.comparison import compare
     from gossamer.tasks import task
@@ -22,6 +22,7 @@ __all__ = [
     "Full",
     "Global",
     "GossamerError",
+    "Hashed",
     "InputError",
     "PerHead",
     "Prefix",
@@ -53,6 +54,7 @@ _HOMES = {
     "Full": "gossamer.patterns",
     "Global": "gossamer.patterns",
     "GossamerError": "gossamer.errors",
+    "Hashed": "gossamer.patterns",
     "InputError": "gossamer.errors",
     "PerHead": "gossamer.patterns",
     "Prefix": "gossamer.patterns",

@@ -78,6 +78,8 @@ class Case:
     inner_dropout: float = 0.0
     head: str = "masked-lm"
     padded: bool = False
+    reversible: str = "no"
+    chunk: int | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -96,6 +98,8 @@ class Case:
             dropout=self.dropout,
             tied=self.tied,
             recompute=self.recompute,  # type: ignore[arg-type]
+            reversible=self.reversible,  # type: ignore[arg-type]
+            feed_forward_chunk=self.chunk,
         )
         return self._with_shared(found)
 

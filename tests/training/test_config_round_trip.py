@@ -9,7 +9,7 @@ import yaml
 from tiny_runs import decoder_config
 
 import gossamer as gs
-from gossamer.patterns import Chunks, Fixed, Full, Pattern, PerHead, Prefix, Sink, Strided, Union, Window
+from gossamer.patterns import Chunks, Fixed, Full, Hashed, Pattern, PerHead, Prefix, Sink, Strided, Union, Window
 from gossamer.settings import plain
 from gossamer.training.config import TrainingConfig
 from gossamer.training.config.models import read_pattern
@@ -28,8 +28,10 @@ OBJECTS: list[Pattern] = [
     Sink(3),
     Prefix(5),
     Chunks(8),
+    Hashed(2, 4, 8),
+    Hashed(1, (2, 4), None, seed=3),
 ]
-SHORT = ["full", "window(16)", "window(4, 2)", "strided(4)", "fixed(8, 2)", "prefix(5)", "chunks(8)"]
+SHORT = ["full", "window(16)", "window(4, 2)", "strided(4)", "fixed(8, 2)", "prefix(5)", "chunks(8)", "hashed(2, 4, 8)"]
 GIVEN: list[Any] = [
     *OBJECTS,
     *SHORT,

@@ -16,7 +16,7 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.kernels import attend, explain
 from gossamer.kernels.autocast import in_autocast_dtype
-from gossamer.kernels.weights import Rows, TopKeys, attention_rows, check_count, choose_rows, top_keys
+from gossamer.kernels.weights import Rows, TopKeys, attention_rows, check_count, choose_rows, refuse_hashed, top_keys
 from gossamer.layers import SelfAttention, TokenInfo
 from gossamer.models import Model
 from gossamer.patterns import Pattern
@@ -183,15 +183,16 @@ class CapturedAttention:
 
     def _keep(
         self, layer: int, tokens: TokenInfo, flagged: bool, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern,
-        *, dropout: float, **options: Any,
+        *, dropout: float, seed: int | None = None, **options: Any,
     ) -> Tensor:  # fmt: skip
+        refuse_hashed(pattern)
         # The seed is not drawn twice, and the backend is the one that would run unwatched.
         backend = explain(q, k, v, pattern, **options, dropout=dropout, seed=0).backend
         lse = None
         if backend == "dense":
-            out = attend(q, k, v, pattern, **options, dropout=dropout, backend=backend)
+            out = attend(q, k, v, pattern, **options, dropout=dropout, seed=seed, backend=backend)
         else:
-            out, lse = attend(q, k, v, pattern, **options, dropout=dropout, backend=backend, return_lse=True)
+            out, lse = attend(q, k, v, pattern, **options, dropout=dropout, seed=seed, backend=backend, return_lse=True)
         if options.get("distance_bias") is not None:
             # A weight, which a training may change before anybody asks.
             table = options["distance_bias"].table.detach().clone()

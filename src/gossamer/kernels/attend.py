@@ -12,6 +12,7 @@ from gossamer.kernels import call_cache
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.backends import backends_for
 from gossamer.kernels.documents import each_damaged_apart
+from gossamer.kernels.hashing import Buckets
 from gossamer.kernels.inputs import Inputs, TableByDistance, TensorOrPair, make_inputs
 from gossamer.kernels.select import Explanation, choose
 from gossamer.patterns import Pattern
@@ -30,16 +31,16 @@ def attend(
     q: Queries, k: Keys, v: Values, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
     segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
     query_start: int | Tensor = ..., bias: Tensor | None = ..., distance_bias: TableByDistance | None = ...,
-    scale: float | None = ..., dropout: float = ..., seed: int | Tensor | None = ...,
-    backend: str = ..., return_lse: Literal[False] = ...,
+    buckets: Tensor | Buckets | None = ..., scale: float | None = ..., dropout: float = ...,
+    seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[False] = ...,
 ) -> Output: ...  # fmt: skip
 @overload
 def attend(
     q: Queries, k: Keys, v: Values, pattern: Pattern, *, key_mask: KeyFlags | None = ...,
     segments: TensorOrPair | None = ..., positions: TensorOrPair | None = ..., global_mask: KeyFlags | None = ...,
     query_start: int | Tensor = ..., bias: Tensor | None = ..., distance_bias: TableByDistance | None = ...,
-    scale: float | None = ..., dropout: float = ..., seed: int | Tensor | None = ...,
-    backend: str = ..., return_lse: Literal[True],
+    buckets: Tensor | Buckets | None = ..., scale: float | None = ..., dropout: float = ...,
+    seed: int | Tensor | None = ..., backend: str = ..., return_lse: Literal[True],
 ) -> tuple[Output, Float[Tensor, "batch heads queries"]]: ...  # fmt: skip
 def attend(
     q: Queries,
@@ -54,6 +55,7 @@ def attend(
     query_start: int | Tensor = 0,
     bias: Tensor | None = None,
     distance_bias: TableByDistance | None = None,
+    buckets: Tensor | Buckets | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Tensor | None = None,
@@ -74,9 +76,10 @@ def attend(
         query_start: index of the first query among the keys, below 0 before them; or integers [batch], one a text.
         bias: added to the scores, or booleans, True = may see; broadcast to [batch, heads, queries, keys].
         distance_bias: (table [heads, before + after + 1], before): added by distance, key less query, up to its ends.
+        buckets: of a hashed pattern, integers [batch, heads, rounds, keys], or, without chunks, a (query, key) pair.
         scale: of the scores; 1 / sqrt(head_size of q) unless given.
         dropout: rate at which probabilities are dropped; which ones depends on (seed, batch, head, query, key) alone.
-        seed: of the dropout; drawn from torch's generator unless given.
+        seed: of the dropout, and of rotations that have none of their own; drawn from torch's generator unless given.
         backend: "auto", "reference", "dense", "blocked" or "cpu"; see `explain`.
         return_lse: also return each row's log-sum-exp, [batch, heads, queries], in float32 or wider, differentiable.
 
@@ -86,21 +89,19 @@ def attend(
     Raises InputError for a shape, dtype, device or value that does not fit, or a backend that cannot compute the call.
     Source: Vaswani et al. 2017, section 3.2.1; windows and global tokens: Longformer (arXiv 2004.05150), section 3.1.
     """
-    nothing_else = key_mask is segments is positions is global_mask is bias is seed is None and distance_bias is None
-    is_cacheable = nothing_else and call_cache.is_cacheable(query_start, dropout, scale, backend)
+    options = (key_mask, segments, positions, global_mask, bias, distance_bias, buckets, seed)
+    is_cacheable = all(one is None for one in options) and call_cache.is_cacheable(query_start, dropout, scale, backend)
     key = call_cache.cache_key(q, k, v, pattern, scale, backend, return_lse) if is_cacheable else None
     if key is not None and (prepared := call_cache.lookup(key)) is not None:
-        out, lse = prepared(q, k, v)
-        return (out, lse) if return_lse else out
+        return _asked_for(prepared(q, k, v), return_lse)
     inputs = make_inputs(
-        q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
-        query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale, dropout=dropout, seed=seed,
+        q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask, seed=seed,
+        query_start=query_start, bias=bias, distance_bias=distance_bias, buckets=buckets, scale=scale, dropout=dropout,
     )  # fmt: skip
     chosen = choose(inputs, backend, return_lse).backend
     if key is not None and chosen == "cpu":
         call_cache.store(key, inputs)
-    with autocast_off(q):
-        return _run(inputs, chosen, return_lse)
+    return _run(inputs, chosen, return_lse)
 
 
 def explain(
@@ -116,6 +117,7 @@ def explain(
     query_start: int | Tensor = 0,
     bias: Tensor | None = None,
     distance_bias: TableByDistance | None = None,
+    buckets: Tensor | Buckets | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Tensor | None = None,
@@ -124,15 +126,21 @@ def explain(
 ) -> Explanation:
     """Which backend `attend` would take for this call, and why not the others; arguments and errors as there."""
     inputs = make_inputs(
-        q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
-        query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale, dropout=dropout, seed=seed,
+        q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask, seed=seed,
+        query_start=query_start, bias=bias, distance_bias=distance_bias, buckets=buckets, scale=scale, dropout=dropout,
     )  # fmt: skip
     return choose(inputs, backend, return_lse)
 
 
 def _run(inputs: Inputs, name: str, return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:
     (backend,) = (one for one in backends_for(inputs) if one.name == name)
-    out, lse = each_damaged_apart(inputs, backend.run, "qkv" if _learns(inputs) else backend.lets_out)
+    with autocast_off(inputs.q):
+        found = each_damaged_apart(inputs, backend.run, "qkv" if _learns(inputs) else backend.lets_out)
+    return _asked_for(found, return_lse)
+
+
+def _asked_for(found: tuple[Tensor, Tensor | None], return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:
+    out, lse = found
     return (out, lse) if return_lse and lse is not None else out
 
 

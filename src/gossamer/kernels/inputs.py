@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
 from gossamer.kernels.distance_bias import DistanceBias
+from gossamer.kernels.hashing import Buckets, make_buckets
 from gossamer.kernels.pieces import HeadGroup, compile_pattern
 from gossamer.kernels.precision import sum_of_biases
 from gossamer.kernels.storage import check_storage
@@ -36,7 +37,7 @@ class Inputs:
 
     `groups` are the pieces of the pattern, compiled once; None where it has none. Places are there for patterns that
     count blocks in documents, where no positions are given: see `read_positions`. Both sides have segments, positions,
-    places and flags, or neither.
+    places and flags, or neither. buckets: of queries and keys, of a hashed pattern.
     """
 
     q: Tensor
@@ -49,6 +50,7 @@ class Inputs:
     query_start: int = 0
     bias: Tensor | None = None
     distance_bias: DistanceBias | None = None
+    buckets: Buckets | None = None
     scale: float = 1.0
     dropout: float = 0.0
     seed: Tensor | None = None
@@ -117,6 +119,7 @@ def make_inputs(
     query_start: int | Tensor = 0,
     bias: Tensor | None = None,
     distance_bias: TableByDistance | None = None,
+    buckets: Tensor | Buckets | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Tensor | None = None,
@@ -155,10 +158,28 @@ def make_inputs(
         query_start=query_start,
         bias=_check_bias(bias, q, k),
         distance_bias=_check_distance_bias(distance_bias, q),
+        buckets=_buckets(pattern, q, k, query_start, starts, seed, buckets),
         scale=q.shape[-1] ** -0.5 if scale is None else float(scale),
         dropout=float(dropout),
         seed=_seed(seed, q) if dropout else None,
     )  # fmt: skip
+
+
+def _buckets(
+    pattern: Pattern, q: Tensor, k: Tensor, query_start: int, starts: Tensor | None, seed: int | Tensor | None,
+    given: Tensor | Buckets | None,
+) -> Buckets | None:  # fmt: skip
+    hashes = pattern.hashes
+    if hashes is None:
+        if given is not None:
+            raise InputError(f"buckets were given to '{pattern}', which is not hashed; leave them out")
+        return None
+    if starts is not None:
+        raise InputError("query_start is a tensor, an offset for each text; a hashed pattern takes one for all")
+    number = hashes.seed
+    if number is None:
+        number = 0 if given is not None else int(_seed(seed, q))
+    return make_buckets(hashes, q, k, query_start, number, given)
 
 
 def _check_start(query_start: int) -> None:

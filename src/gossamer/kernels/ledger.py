@@ -235,6 +235,25 @@ class Ledger:
 
     def checkpoint(self, step: Callable[[Tensor, Ledger], Tensor], x: Tensor) -> Tensor:
         """`step`, of which nothing but what it reads is kept: it runs once more in the backward pass."""
+        inner, out, weights = self._run_again(step, x)
+        return self.operation(
+            out.shape, out.dtype, (x, *weights), saves=(x,), scratch=max(inner.live_bytes - x.nbytes - out.nbytes, 0),
+            backward_bytes=max(inner.forward, inner.backward) - x.nbytes,
+        )  # fmt: skip
+
+    def reversible(self, step: Callable[[Tensor, Ledger], Tensor], source: Tensor, target: Tensor) -> Tensor:
+        """`target + step(source)`, of which nothing is kept: both are computed again from the result and `source`."""
+        inner, out, weights = self._run_again(step, source)
+        return self.operation(
+            target.shape, target.dtype, (source, target, *weights), hands_on=True,
+            scratch=max(inner.live_bytes - source.nbytes, out.nbytes),
+            backward_bytes=max(inner.forward, inner.backward) + target.nbytes,
+        )  # fmt: skip
+
+    def _run_again(
+        self, step: Callable[[Tensor, Ledger], Tensor], x: Tensor
+    ) -> tuple[Section, Tensor, tuple[nn.Parameter, ...]]:
+        """`step` on a ledger of its own, whose work is done twice: its section, its result, the weights it read."""
         again = Ledger(
             training=True, autocast=self.autocast, device=self.device, global_tokens=self.global_tokens,
             padded=self.padded,
@@ -252,10 +271,7 @@ class Ledger:
                 self.here.cached_bytes += cast_weight.nbytes
         self._values += again._values
         weights = tuple(x for operation in inner.operations for x in operation.inputs if isinstance(x, nn.Parameter))
-        return self.operation(
-            out.shape, out.dtype, (x, *weights), saves=(x,), scratch=max(inner.live_bytes - x.nbytes - out.nbytes, 0),
-            backward_bytes=max(inner.forward, inner.backward) - x.nbytes,
-        )  # fmt: skip
+        return inner, out, weights
 
     def _save(self, values: tuple[Tensor, ...]) -> None:
         casts = {id(x) for x in self._casts.values()}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocast_off
+from gossamer.kernels.hashing import Buckets
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, pieces_from_numbers, pieces_to_numbers, why_not_pieces
 from gossamer.kernels.precision import wide
@@ -23,7 +24,7 @@ from gossamer.kernels.storage import check_storage
 from gossamer.kernels.token_values import TokenValues
 from gossamer.kernels.torch_state import has_tangents, in_transform, is_jit_traced, is_plain_eager
 
-__all__ = ["Arguments", "Operator", "empty_outputs", "needs_plain_operations", "why_no_operator"]
+__all__ = ["Arguments", "Operator", "empty_outputs", "needs_plain_operations", "why_no_bias", "why_no_operator"]
 
 
 PER_TOKEN = {"key_mask": ("keys", "real")} | {
@@ -47,12 +48,15 @@ class Arguments:
     scale: float
     dropout: float
     seed: Tensor | None
+    buckets: Buckets | None = None
 
     @property
     def extras(self) -> dict[str, Tensor]:
         """The optional tensors that are given; the operators take them in a list, and their names."""
         values = {name: getattr(getattr(self, side), value) for name, (side, value) in PER_TOKEN.items()}
-        return {name: x for name, x in (values | {"seed": self.seed}).items() if x is not None}
+        of_queries, of_keys = (None, None) if self.buckets is None else self.buckets
+        values |= {"seed": self.seed, "q_buckets": of_queries, "k_buckets": of_keys}
+        return {name: x for name, x in values.items() if x is not None}
 
 
 Forward = Callable[[Arguments], tuple[Tensor, Tensor]]
@@ -94,11 +98,12 @@ class Operator:
     def call(self, inputs: Inputs) -> Arguments:
         """What the kernel is given."""
         groups = inputs.groups or ()
-        if not self.shares_heads or len(groups) > 1:
+        if not self.shares_heads or len(groups) > 1 or inputs.buckets is not None:
             inputs = inputs.with_repeated_heads()
         return Arguments(
             q=inputs.q, k=inputs.k, v=inputs.v, queries=inputs.queries, keys=inputs.keys, groups=groups,
             query_start=inputs.query_start, scale=inputs.scale, dropout=inputs.dropout, seed=inputs.seed,
+            buckets=inputs.buckets,
         )  # fmt: skip
 
     # No shapes in these types: torch reads the operators' signatures from them.
@@ -147,14 +152,19 @@ def needs_plain_operations(inputs: Inputs) -> bool:
     return torch.compiler.is_exporting() or inputs.q.device.type not in ("cpu", "cuda")
 
 
+def why_no_bias(inputs: Inputs) -> str | None:
+    """Why what is added to its scores cannot be, or None where nothing is."""
+    if inputs.bias is not None:
+        return "it takes no bias"
+    return None if inputs.distance_bias is None else "it takes no table by distance"
+
+
 def why_no_operator(inputs: Inputs) -> str | None:
     """Why no operator of our own computes this call, or None; where there are none, its backend says so."""
     if inputs.groups is None:
         return why_not_pieces(inputs.pattern)
-    if inputs.bias is not None:
-        return "it takes no bias"
-    if inputs.distance_bias is not None:
-        return "it takes no table by distance"
+    if why := why_no_bias(inputs):
+        return why
     if tracing() or needs_plain_operations(inputs):
         return None
     # Operators have no rules for these: torch would fail, or drop a derivative.
@@ -183,6 +193,7 @@ def _arguments(
     return Arguments(
         q=q, k=k, v=v, queries=queries, keys=keys, groups=pieces_from_numbers(pieces), query_start=query_start,
         scale=scale, dropout=dropout, seed=given.get("seed"),
+        buckets=(given["q_buckets"], given["k_buckets"]) if "q_buckets" in given else None,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gossamer.errors import InputError, quote
-from gossamer.patterns import Band, Pattern, Pieces
+from gossamer.patterns import Band, Hashes, Pattern, Pieces
 from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["HeadGroup", "compile_pattern", "pieces_from_numbers", "pieces_to_numbers", "why_not_pieces"]
@@ -22,12 +22,14 @@ class HeadGroup:
 
     Flags make two thin dense pieces: the unflagged queries against the flagged keys, and the flagged queries against
     all keys; the band (one at most) then leaves out flagged keys and flagged queries, so that the pieces stay disjoint.
+    hashes: of a hashed pattern, whose pieces depend on buckets.
     """
 
     start: int
     stop: int
     bands: tuple[Band, ...]
     flagged: bool = False
+    hashes: Hashes | None = None
 
 
 def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...] | None:
@@ -40,7 +42,9 @@ def compile_pattern(pattern: Pattern, heads: int) -> tuple[HeadGroup, ...] | Non
             return None
         if not isinstance(pieces, Pieces):
             raise InputError(f"pieces of '{part}' gave {quote(pieces)}; it must be gossamer.patterns.Pieces, or None")
-        groups.append(HeadGroup(start=start, stop=start + count, bands=pieces.bands, flagged=pieces.flagged))
+        groups.append(
+            HeadGroup(start=start, stop=start + count, bands=pieces.bands, flagged=pieces.flagged, hashes=pieces.hashes)
+        )
         start += count
     return tuple(groups)
 
@@ -60,10 +64,15 @@ def why_not_pieces(pattern: Pattern) -> str | None:
 def pieces_to_numbers(groups: tuple[HeadGroup, ...]) -> list[int]:
     """The pieces as an operator of torch can take them; while compiling they may be symbols.
 
-    Four numbers a group, the last of which says how many bands follow, of `BAND_NUMBERS` each.
+    Four numbers a group, the last of which says how many bands follow, of `BAND_NUMBERS` each; below 0, of hashes, how
+    many numbers, less 1.
     """
     numbers: list[int] = []
     for group in groups:
+        if group.hashes is not None:
+            of_hashes = group.hashes.numbers
+            numbers += [group.start, group.stop, 0, -1 - len(of_hashes), *of_hashes]
+            continue
         numbers += [group.start, group.stop, int(group.flagged), len(group.bands)]
         for band in group.bands:
             low = -UNBOUNDED if band.low is None else band.low
@@ -78,6 +87,11 @@ def pieces_from_numbers(numbers: list[int]) -> tuple[HeadGroup, ...]:
     while place < len(numbers):
         start, stop, flagged, count = numbers[place : place + 4]
         place += 4
+        if count < 0:
+            hashes = Hashes.from_numbers(numbers[place : place - count - 1])
+            groups.append(HeadGroup(start=start, stop=stop, bands=(), hashes=hashes))
+            place -= count + 1
+            continue
         last = place + BAND_NUMBERS * count
         bands = tuple(_band(*numbers[at : at + BAND_NUMBERS]) for at in range(place, last, BAND_NUMBERS))
         groups.append(HeadGroup(start=start, stop=stop, bands=bands, flagged=bool(flagged)))

@@ -1,6 +1,6 @@
 """The bricks of a model: embeddings, attention that has a pattern, feed-forward."""
 
-from gossamer.layers.attention import KeyValueCache, SelfAttention, TokenInfo
+from gossamer.layers.attention import KeyValueCache, SelfAttention, TokenInfo, reading_seed
 from gossamer.layers.constant import Constant
 from gossamer.layers.cross_attention import CrossAttention, CrossKeyValueCache, OtherStates
 from gossamer.layers.distance import DistanceWeights
@@ -9,7 +9,8 @@ from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
 from gossamer.layers.masks import Masked
 from gossamer.layers.norms import LayerNorm, RMSNorm, build_norm
-from gossamer.layers.residual import account_residual, residual
+from gossamer.layers.residual import account_branch, account_residual, branch, residual
+from gossamer.layers.reversible import Streams, add_reversibly
 from gossamer.layers.rotary import Rotation, rotation
 from gossamer.layers.storages import DENSE, LowRank, Storage, storage_from_dict
 
@@ -30,11 +31,16 @@ __all__ = [
     "Rotation",
     "SelfAttention",
     "Storage",
+    "Streams",
     "TokenEmbeddings",
     "TokenInfo",
+    "account_branch",
     "account_residual",
+    "add_reversibly",
+    "branch",
     "build_norm",
     "count_positions",
+    "reading_seed",
     "residual",
     "rotation",
     "storage_from_dict",

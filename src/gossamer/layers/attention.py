@@ -21,10 +21,19 @@ __all__ = [
     "KeyValueCache",
     "SelfAttention",
     "TokenInfo",
+    "reading_seed",
 ]
+
+READING_SEED = 0
+"""Of rotations that are drawn anew in training."""
 
 Attend = Callable[..., Tensor]
 """`attend`, or what stands in for it."""
+
+
+def reading_seed(pattern: Pattern) -> int | None:
+    """The seed that `attend` is given without training: of a hashed pattern, for the same rotations every time."""
+    return None if pattern.hashes is None else READING_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +120,7 @@ class SelfAttention(MultiHeadMaps):
         out = self._attend(tokens)(
             q, k, v, pattern, scale=scale, distance_bias=distance_bias,
             key_mask=tokens.key_mask, segments=tokens.segments, global_mask=tokens.global_mask, dropout=rate,
+            seed=None if self.training else reading_seed(pattern),
         )  # fmt: skip
         if self.global_projections and tokens.global_mask is not None:
             read = self._read_globals_compiled if torch.compiler.is_compiling() else self._read_globals

@@ -1,8 +1,10 @@
 """The feed-forward half of a layer (Vaswani et al. 2017, section 3.3)."""
 
+import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, compiler, is_grad_enabled, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.constant import Constant
@@ -15,8 +17,10 @@ __all__ = ["FeedForwardNetwork"]
 class FeedForwardNetwork(nn.Module):
     """`down(activation(up(x)))`; `gated`, `down(activation(gate(x)) * up(x))` (Shazeer 2020, section 2).
 
-    `dropout` is that of what `down` reads. Without neurons it gives the bias of `down` alone. Returns the sublayer's
-    output; the caller adds the residual and applies `norm` and `output_norm`.
+    `dropout` is that of what `down` reads. With a `chunk` so many tokens of each text go through it at once, and what
+    lies between the maps is computed again in the backward pass, chunk by chunk (Reformer, section 3). Without neurons
+    it gives the bias of `down` alone. Returns the sublayer's output; the caller adds the residual and applies `norm`
+    and `output_norm`.
     """
 
     up: Linear
@@ -49,10 +53,18 @@ class FeedForwardNetwork(nn.Module):
         return self.width == 0 and self.down.bias is None and self.norm is None
 
     def forward(
-        self, hidden: Float[Tensor, "batch length hidden"], dropout: float = 0.0
+        self, hidden: Float[Tensor, "batch length hidden"], dropout: float = 0.0, chunk: int | None = None
     ) -> Float[Tensor, "batch length hidden"]:
         if not self.width:
             return self.down(hidden)
+        if chunk is None or hidden.shape[1] <= chunk or compiler.is_compiling():
+            return self._whole(hidden, dropout)
+        parts = hidden.split(chunk, dim=1)
+        if is_grad_enabled():
+            return torch.cat([checkpoint(self._whole, part, dropout, use_reentrant=False) for part in parts], dim=1)
+        return torch.cat([self._whole(part, dropout) for part in parts], dim=1)
+
+    def _whole(self, hidden: Tensor, dropout: float) -> Tensor:
         if self.gate is None:
             middle = self.up(hidden, self.activation)
         else:
@@ -60,10 +72,31 @@ class FeedForwardNetwork(nn.Module):
         return self.down(F.dropout(middle, dropout, self.training))
 
     @own_frame
-    def account(self, hidden: Float[Tensor, "batch length hidden"], ledger: Ledger, dropout: float = 0.0) -> Tensor:
+    def account(
+        self,
+        hidden: Float[Tensor, "batch length hidden"],
+        ledger: Ledger,
+        dropout: float = 0.0,
+        chunk: int | None = None,
+    ) -> Tensor:
         """What `forward` takes."""
         if not self.width:
             return self.down.account(hidden, ledger)
+        rows, length, size = hidden.shape
+        if chunk is None or length <= chunk:
+            return self._account_whole(hidden, ledger, dropout)
+
+        @own_frame
+        def step(x: Tensor, ledger: Ledger) -> Tensor:
+            return self._account_whole(x, ledger, dropout)
+
+        parts = []
+        for at in range(0, length, chunk):
+            part = ledger.view(hidden, rows, min(chunk, length - at), size)
+            parts.append(ledger.checkpoint(step, part) if ledger.training else step(part, ledger))
+        return ledger.operation(hidden.shape, parts[0].dtype, tuple(parts))
+
+    def _account_whole(self, hidden: Tensor, ledger: Ledger, dropout: float) -> Tensor:
         if self.gate is None:
             middle = self.up.account(hidden, ledger, self.activation)
         else:

@@ -10,10 +10,23 @@ from torch.utils.checkpoint import checkpoint
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.norms import LayerNorm, RMSNorm
 
-__all__ = ["account_residual", "residual"]
+__all__ = ["account_branch", "account_residual", "branch", "residual"]
 
 States = Float[Tensor, "batch length hidden"]
 Norm = LayerNorm | RMSNorm
+
+
+def branch(
+    part: Callable[[Tensor], Tensor],
+    hidden: States,
+    *,
+    input_norm: Norm | None = None,
+    output_norm: Norm | None = None,
+    dropout: float,
+) -> States:
+    """What a part adds: `dropout(output_norm(part(input_norm(hidden))))`; a norm that is None changes nothing."""
+    out = part(hidden if input_norm is None else input_norm(hidden))
+    return F.dropout(out if output_norm is None else output_norm(out), dropout)
 
 
 def residual(
@@ -26,20 +39,34 @@ def residual(
     dropout: float,
     recompute: bool = False,
 ) -> States:
-    """`sum_norm(hidden + dropout(output_norm(part(input_norm(hidden)))))`; a norm that is None changes nothing.
+    """`sum_norm(hidden + branch(part, hidden))`; a norm that is None changes nothing.
 
     With `recompute`, `hidden` alone is kept for the backward pass, which runs the part once more with the same dropout
     (Chen et al. 2016, arXiv 1604.06174; Sparse Transformer, section 5.4): so the part must not change anything.
     """
 
     def step(x: Tensor) -> Tensor:
-        out = part(x if input_norm is None else input_norm(x))
-        total = x + F.dropout(out if output_norm is None else output_norm(out), dropout)
+        total = x + branch(part, x, input_norm=input_norm, output_norm=output_norm, dropout=dropout)
         return total if sum_norm is None else sum_norm(total)
 
     if recompute and is_grad_enabled():
         return checkpoint(step, hidden, use_reentrant=False)
     return step(hidden)
+
+
+def account_branch(
+    part: Callable[[Tensor, Ledger], Tensor],
+    hidden: States,
+    ledger: Ledger,
+    *,
+    input_norm: Norm | None = None,
+    output_norm: Norm | None = None,
+    dropout: float,
+) -> Tensor:
+    """What `branch` takes."""
+    out = part(hidden if input_norm is None else input_norm.account(hidden, ledger), ledger)
+    out = out if output_norm is None else output_norm.account(out, ledger)
+    return ledger.dropout(out, dropout)
 
 
 @own_frame
@@ -58,9 +85,8 @@ def account_residual(
 
     @own_frame
     def step(x: Tensor, ledger: Ledger) -> Tensor:
-        out = part(x if input_norm is None else input_norm.account(x, ledger), ledger)
-        out = out if output_norm is None else output_norm.account(out, ledger)
-        total = ledger.add(x, ledger.dropout(out, dropout))
+        added = account_branch(part, x, ledger, input_norm=input_norm, output_norm=output_norm, dropout=dropout)
+        total = ledger.add(x, added)
         return total if sum_norm is None else sum_norm.account(total, ledger)
 
     return ledger.checkpoint(step, hidden) if recompute and ledger.training else step(hidden, ledger)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.kernels.ledger import Ledger
-from gossamer.layers import DistanceWeights, FeedForwardNetwork, Rotation, SelfAttention, account_residual, rotation
+from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.layers import (
+    DistanceWeights,
+    FeedForwardNetwork,
+    LayerNorm,
+    RMSNorm,
+    Rotation,
+    SelfAttention,
+    account_branch,
+    account_residual,
+    rotation,
+)
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.heads import CausalLMHead, Tokens
 from gossamer.models.heads.base import RECKONED_HEADS
@@ -37,13 +48,15 @@ def account_model(model: Model, ledger: Ledger, rows: int, length: int, *, switc
         hidden = model.embeddings.account(rows, length, ledger)
     rotations = _rotations(architecture, length, ledger, hidden.dtype)
     tables = [one.attention.distance_bias for one in architecture.layers]
+    run = _Residual(hidden, ledger) if architecture.reversible == "no" else _Reversible(hidden, ledger)
     for i, layer in enumerate(architecture.layers):
-        hidden = _account_layer(model, layer, hidden, ledger, rotations, switched)
+        _account_layer(model, layer, run, ledger, rotations, switched)
         table = tables[i]
         if table is not None and all(one is None or one.weights != table.weights for one in tables[i + 1 :]):
             # Its gradient is there from the last layer on that reads it, the first in the backward pass.
             with ledger.section("attention", f"distance_bias.{table.weights}"):
                 pass
+    hidden = run.states(model.architecture.output_size)
     if model.final_norm is not None:
         with ledger.section("norm", "final_norm", hidden):
             hidden = model.final_norm.account(hidden, ledger)
@@ -57,14 +70,71 @@ def account_model(model: Model, ledger: Ledger, rows: int, length: int, *, switc
             model.pooler.account(ledger.operation((rows, hidden.shape[-1]), hidden.dtype, (hidden,)), ledger, "tanh")
 
 
+Step = Callable[[Tensor, Ledger], Tensor]
+Norms = dict[str, LayerNorm | RMSNorm | None]
+
+
+class _Residual:
+    """Parts added to one stream of states."""
+
+    def __init__(self, hidden: Tensor, ledger: Ledger) -> None:
+        self._hidden, self._ledger = hidden, ledger
+
+    def states(self, size: int) -> Tensor:
+        """The last ones."""
+        return self._hidden
+
+    def add(self, kind: str, owner: str, step: Step | None, norms: Norms, dropout: float, recompute: bool) -> None:
+        """A part in a section of its own; None for one that does nothing."""
+        with self._ledger.section(kind, owner, self._hidden):
+            if step is not None:
+                self._hidden = account_residual(
+                    step, self._hidden, self._ledger, **norms, dropout=dropout, recompute=recompute
+                )
+
+
+class _Reversible:
+    """Parts added to two streams in turn, of which nothing is kept."""
+
+    def __init__(self, hidden: Tensor, ledger: Ledger) -> None:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        with ledger.section("norm", "streams", hidden):
+            self._source = self._target = ledger.to_dtype(hidden, wide)
+        self._ledger, self._dtype = ledger, hidden.dtype
+
+    def states(self, size: int) -> Tensor:
+        """What is read in the end, for which both streams are kept."""
+        with self._ledger.section("norm", "streams", self._source, self._target):
+            streams = (self._source, self._target)
+            return self._ledger.operation((*streams[0].shape[:-1], size), self._dtype, streams, saves=streams)
+
+    def add(self, kind: str, owner: str, step: Step | None, norms: Norms, dropout: float, recompute: bool) -> None:
+        """A part in a section of its own; None for one that does nothing."""
+        with self._ledger.section(kind, owner, self._source, self._target):
+            if step is None:
+                self._source, self._target = self._target, self._source
+                return
+
+            @own_frame
+            def added(x: Tensor, ledger: Ledger) -> Tensor:
+                return account_branch(step, ledger.to_dtype(x, self._dtype), ledger, **norms, dropout=dropout)
+
+            source, target = self._source, self._target
+            if self._ledger.training:
+                total = self._ledger.reversible(added, source, target)
+            else:
+                total = self._ledger.add(target, added(source, self._ledger))
+            self._source, self._target = total, source
+
+
 def _account_layer(
     model: Model,
     layer: Layer,
-    hidden: Tensor,
+    run: _Residual | _Reversible,
     ledger: Ledger,
     rotations: dict[tuple[int, float], Rotation],
     switched: bool,
-) -> Tensor:
+) -> None:
     settings, (place, feed_forward_place) = layer.attention, layer.norm_places
     attention = cast(SelfAttention, model.attention[settings.weights])
     feed_forward = cast(FeedForwardNetwork, model.feed_forward[layer.feed_forward.weights])
@@ -79,18 +149,17 @@ def _account_layer(
         )
 
     def feed(x: Tensor, ledger: Ledger) -> Tensor:
-        return feed_forward.account(x, ledger, layer.feed_forward.dropout)
+        return feed_forward.account(x, ledger, layer.feed_forward.dropout, layer.feed_forward.chunk)
 
-    with ledger.section("attention", f"attention.{settings.weights}", hidden):
-        hidden = hidden if attention.does_nothing else account_residual(
-            attend, hidden, ledger, **norms_of(attention, place),
-            dropout=settings.residual_dropout, recompute=layer.recompute in ("attention", "both"),
-        )  # fmt: skip
-    with ledger.section("feed_forward", f"feed_forward.{layer.feed_forward.weights}", hidden):
-        return hidden if feed_forward.does_nothing else account_residual(
-            feed, hidden, ledger, **norms_of(feed_forward, feed_forward_place),
-            dropout=layer.feed_forward.residual_dropout, recompute=layer.recompute in ("feed_forward", "both"),
-        )  # fmt: skip
+    run.add(
+        "attention", f"attention.{settings.weights}", None if attention.does_nothing else attend,
+        norms_of(attention, place), settings.residual_dropout, layer.recompute in ("attention", "both"),
+    )  # fmt: skip
+    run.add(
+        "feed_forward", f"feed_forward.{layer.feed_forward.weights}", None if feed_forward.does_nothing else feed,
+        norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout,
+        layer.recompute in ("feed_forward", "both"),
+    )  # fmt: skip
 
 
 def _rotations(

@@ -33,7 +33,7 @@ from gossamer.models.checks import (
 )
 from gossamer.models.heads import CausalLM, DenseLayer, Head
 from gossamer.models.old_descriptions import with_length, with_norms
-from gossamer.models.settings import NormPlace, norm_count
+from gossamer.models.settings import NormPlace, Reversible, norm_count
 from gossamer.patterns import Full, pattern_from_dict
 from gossamer.settings import plain_fields
 
@@ -111,6 +111,9 @@ class Architecture:
     text, or "none". `separator_id`: the token between two texts, by which those of the head are found. With
     a `final_norm` the last states are normalised (where layers do so before each part). `initializer` is how fresh
     weights are drawn: see `gossamer.models.initial`. `storages`: the linear maps whose weights are not kept whole.
+    `reversible`: states are two streams, of which attention reads one and adds to the other, and the feed-forward the
+    other way round, so that training keeps none of them: a layer's input is computed from its output (Reformer, section
+    3). In the end their "mean" is read, or both, "concatenated", as Reformer has it, which heads are twice as wide for.
     """
 
     hidden_size: int
@@ -125,9 +128,13 @@ class Architecture:
     initializer: Initializer = "normal"
     storages: tuple[StoredMaps, ...] = ()
     length: int = 0
+    reversible: Reversible = "no"
 
     def __post_init__(self) -> None:
         require_count(self, "hidden_size")
+        require_choice(self, Reversible, "reversible")
+        if self.reversible != "no":
+            self._check_reversible()
         require_choice(self, Initializer, "initializer")
         require_choice(self, GlobalTokens, "global_tokens")
         read = self.global_tokens == "none" or self.takes_global_tokens
@@ -151,6 +158,20 @@ class Architecture:
             self._check_decoder(self.head)
         if self.initializer == "mimetic":
             self._check_mimetic()
+
+    def _check_reversible(self) -> None:
+        for i, layer in enumerate(self.layers):
+            allowed = "'pre', 'both' or 'none' where residuals are reversible: a norm of the sum cannot be undone"
+            require("post" not in layer.norm_places, f"layers[{i}].norm_place", layer.norm_place, allowed)
+            allowed = "'nothing' where residuals are reversible, which keep nothing"
+            require(layer.recompute == "nothing", f"layers[{i}].recompute", layer.recompute, allowed)
+        fits = self.reversible == "mean" or not (isinstance(self.head, CausalLM) and self.head.tied)
+        require(fits, "head.tied", True, "false where the streams are concatenated: the table is half as wide")
+
+    @property
+    def output_size(self) -> int:
+        """Columns of the last states, which heads read."""
+        return self.hidden_size * (2 if self.reversible == "concatenated" else 1)
 
     def _check_length(self) -> None:
         reach = self.embeddings.positions.reach

@@ -288,8 +288,9 @@ class FeedForward:
 
     `gated`: a third map, `gate`, goes through the activation instead, and what it gives multiplies the first's (GLU
     variants: Shazeer 2020, arXiv 2002.05202, section 2; SwiGLU with "silu", GeGLU with "gelu"). `dropout` is that of
-    what the last map reads, `residual_dropout` that of the output before it is added. With a `width` of 0 what is left
-    is the last map's bias, and the norm after the sum.
+    what the last map reads, `residual_dropout` that of the output before it is added. `chunk`: so many tokens of each
+    text go through it at once; what is between the maps is never there of all tokens (Reformer, arXiv 2001.04451,
+    section 3). With a `width` of 0 what is left is the last map's bias, and the norm after the sum.
     """
 
     width: int
@@ -299,8 +300,11 @@ class FeedForward:
     gated: bool = False
     bias: bool = True
     dropout: float = 0.0
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
+        if self.chunk is not None:
+            require_count(self, "chunk", most=MOST_ROWS)
         require_rate(self, "residual_dropout", "dropout")
         require_flag(self, "gated", "bias")
         require_count(self, "width", least=0)

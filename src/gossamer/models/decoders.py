@@ -22,7 +22,7 @@ from gossamer.models.architecture import (
 from gossamer.models.bricks import PositionScheme
 from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, is_finite, require
 from gossamer.models.heads import CausalLM
-from gossamer.models.settings import Activation
+from gossamer.models.settings import Activation, Reversible
 from gossamer.patterns import Fixed, Full, Pattern, PerHead, Strided
 from gossamer.patterns.head_groups import groups_of
 
@@ -53,13 +53,15 @@ def decoder(
     form: Form = "gpt2",
     key_heads: int | None = None,
     rotary_base: float | None = None,
+    reversible: Reversible = "no",
+    feed_forward_chunk: int | None = None,
 ) -> Architecture:
     """A decoder of pre-norm layers (GPT-2's, where nothing else is said).
 
     patterns: one for all layers, or several that the layers take in turn. head_size: `hidden_size / heads` unless
     given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
     whose product is `length`. positions: "learned" unless given, with axes "axes", with the form "llama" "none".
-    dropout: all kinds of it. key_heads: of keys and values, as many as `heads` unless given.
+    dropout: all kinds of it. key_heads: of keys and values, as `heads` unless given. feed_forward_chunk: its `chunk`.
 
     form: "llama" has RMS norms, a gated feed-forward (of SiLU, two thirds as wide, rounded up to a multiple of 8), no
     biases, and positions that turn queries and keys, by `rotary_base`, 10,000 unless given (Touvron et al. 2023, arXiv
@@ -69,8 +71,7 @@ def decoder(
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
     require(len(several) > 0, "patterns", patterns, "one pattern or more")
     head_size = _equal_share(hidden_size, heads) if head_size is None else head_size
-    _check_form(form, rotary_base, axes)
-    is_llama = form == "llama"
+    is_llama = _is_llama(form, rotary_base, axes)
     attention = Attention(
         pattern=several[0], heads=heads, head_size=head_size, weights=0, dropout=dropout, residual_dropout=dropout,
         key_heads=None if key_heads == heads else key_heads, bias=not is_llama, output_bias=not is_llama,
@@ -78,7 +79,7 @@ def decoder(
     )  # fmt: skip
     feed_forward = FeedForward(
         width=_width(width, hidden_size, form), weights=0, residual_dropout=dropout, gated=is_llama,
-        activation=activation or ("silu" if is_llama else "gelu_tanh"), bias=not is_llama,
+        activation=activation or ("silu" if is_llama else "gelu_tanh"), bias=not is_llama, chunk=feed_forward_chunk,
     )  # fmt: skip
     norm = Norm(kind="rms", eps=norm_eps, bias=False) if is_llama else Norm(eps=norm_eps)
     layer = Layer(attention=attention, feed_forward=feed_forward, norm=norm, norm_place="pre", recompute=recompute)
@@ -89,7 +90,7 @@ def decoder(
     return Architecture(
         hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm=norm,
         layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
-        length=length,
+        length=length, reversible=reversible,
     )  # fmt: skip
 
 
@@ -98,13 +99,14 @@ def _equal_share(hidden_size: int, heads: int) -> int:
     return hidden_size // heads
 
 
-def _check_form(form: Form, rotary_base: float | None, axes: tuple[int, ...]) -> None:
+def _is_llama(form: Form, rotary_base: float | None, axes: tuple[int, ...]) -> bool:
     require(form in get_args(Form), "form", form, "one of " + ", ".join(map(repr, get_args(Form))))
     is_llama = form == "llama"
     require(is_llama or rotary_base is None, "rotary_base", rotary_base, "left out unless the form is 'llama'")
     is_base = rotary_base is None or (is_finite(rotary_base) and rotary_base > 0)
     require(is_base, "rotary_base", rotary_base, "a finite number above 0")
     require(not (is_llama and axes), "axes", axes, "left out where the form is 'llama'")
+    return is_llama
 
 
 def _positions(length: int, axes: tuple[int, ...], scheme: PositionScheme | None) -> Positions:

@@ -64,8 +64,8 @@ class Model(nn.Module):
         self.distance_bias = nn.ModuleList(build_distance_bias(architecture.layers))
         self.feed_forward = nn.ModuleList(build_feed_forward(architecture.hidden_size, architecture.layers))
         norm = architecture.final_norm
-        self.final_norm = None if norm is None else norm_module(norm, architecture.hidden_size)
-        self.pooler = Linear(*2 * (architecture.hidden_size,)) if architecture.pooler else None
+        self.final_norm = None if norm is None else norm_module(norm, architecture.output_size)
+        self.pooler = Linear(*2 * (architecture.output_size,)) if architecture.pooler else None
         self.head = None if architecture.head is None else architecture.head.build(architecture)
         self.reset_parameters()
         store_maps(self, architecture)
@@ -207,7 +207,7 @@ class Model(nn.Module):
         states = run_layers(
             self, self.architecture.layers,
             self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds),
-            tokens, cache=cache, head_mask=kept_heads, keep_all=keep,
+            tokens, cache=cache, head_mask=kept_heads, keep_all=keep, reversible=self.architecture.reversible,
         )  # fmt: skip
         return tokens, states
 

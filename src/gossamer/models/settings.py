@@ -2,8 +2,10 @@
 
 from typing import Literal
 
-__all__ = ["NORMS_AT", "Activation", "NormPlace", "norm_count"]
+__all__ = ["NORMS_AT", "Activation", "NormPlace", "Reversible", "norm_count"]
 
+Reversible = Literal["no", "mean", "concatenated"]
+"""Whether residuals can be undone, and what is read of their two streams in the end."""
 Activation = Literal["gelu", "gelu_tanh", "gelu_sigmoid", "relu", "silu"]
 NormPlace = Literal["post", "pre", "both", "none"]
 NORMS_AT: dict[NormPlace, int] = {"post": 1, "pre": 1, "both": 2, "none": 0}

@@ -1,6 +1,6 @@
 """A stack of layers that runs alone: over states, what is known of their tokens, a memory, and other states."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, cast, runtime_checkable
 
@@ -22,7 +22,10 @@ from gossamer.layers import (
     RMSNorm,
     Rotation,
     SelfAttention,
+    Streams,
     TokenInfo,
+    add_reversibly,
+    branch,
     count_positions,
     residual,
     rotation,
@@ -36,7 +39,7 @@ from gossamer.models.building import (
     norm_module,
 )
 from gossamer.models.cache import StackCache
-from gossamer.models.settings import NormPlace
+from gossamer.models.settings import NormPlace, Reversible
 
 __all__ = [
     "LayerInputs",
@@ -74,7 +77,6 @@ class LayerInputs:
 
     tokens: TokenInfo
     rotation: Rotation | None = None
-    distance_bias: DistanceBias | None = None
     head_mask: Float[Tensor, "heads"] | None = None
     memory: KeyValueCache | None = None
     other: OtherStates | None = None
@@ -83,12 +85,17 @@ class LayerInputs:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a layer, with what `residual` puts around it."""
+    """One part of a layer, with what `residual` puts around it. reads: tells all that it reads, its input apart.
+
+    does_nothing: it leaves the states as they are.
+    """
 
     run: Callable[[Tensor], Tensor]
     norms: dict[str, LayerNorm | RMSNorm | None]
     dropout: float
     recompute: bool
+    reads: Callable[[], Iterable[Tensor]]
+    does_nothing: bool = False
 
 
 class Stack(nn.Module):
@@ -160,29 +167,28 @@ def run_layers(
     cache: StackCache | None = None,
     head_mask: Float[Tensor, "layers heads"] | None = None,
     keep_all: bool = False,
+    reversible: Reversible = "no",
 ) -> list[States]:
     """Run layers in order: what `Stack.forward` gives. With a `cache` its call has begun, and ends here."""
     _check_other(layers, other, cache)
     rotations = _rotations(layers, tokens.positions, states)
-    earlier, hidden = [], states
+    run = _Residual(states) if reversible == "no" else _Reversible(states, reversible)
+    earlier = []
     del states  # nobody but a layer that reads it, or `keep_all`, holds a state
     for i, layer in enumerate(layers):
         if keep_all:
-            earlier.append(hidden)
+            earlier.append(run.states)
         inputs = LayerInputs(
             tokens=tokens,
             rotation=rotations.get(_turning(layer)),
-            distance_bias=_distance_bias(modules, layer, tokens),
             head_mask=None if head_mask is None else head_mask[i, : layer.attention.heads],
             memory=None if cache is None else cache.memories[i],
             other=other,
             cross_memory=None if cache is None else cache.cross_memory(layer),
         )
         for part in layer_parts(modules, layer, inputs):
-            hidden = residual(
-                part.run, hidden, **part.norms, dropout=part.dropout if modules.training else 0.0,
-                recompute=part.recompute,
-            )  # fmt: skip
+            run.add(part, part.dropout if modules.training else 0.0)
+    hidden = run.states
     if modules.final_norm is not None:
         hidden = modules.final_norm(hidden)
     if cache is not None:
@@ -190,11 +196,42 @@ def run_layers(
     return [*earlier, hidden]
 
 
-def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Iterator[Part]:
-    """The parts of a layer in their order: attention, that to other states where it has it, feed-forward.
+class _Residual:
+    """Parts added to one stream of states."""
 
-    Those that do nothing are left out.
-    """
+    def __init__(self, states: States) -> None:
+        self.states = states
+
+    def add(self, part: Part, dropout: float) -> None:
+        if not part.does_nothing:
+            self.states = residual(part.run, self.states, **part.norms, dropout=dropout, recompute=part.recompute)
+
+
+class _Reversible:
+    """Parts added to two streams in turn, of which nothing is kept."""
+
+    def __init__(self, states: States, joined: Reversible) -> None:
+        self._streams, self._joined, self._dtype = Streams.of(states), joined, states.dtype
+
+    @property
+    def states(self) -> States:
+        first, second = self._streams.pair
+        both = (first + second) / 2 if self._joined == "mean" else torch.cat([first, second], -1)
+        return both.to(self._dtype)
+
+    def add(self, part: Part, dropout: float) -> None:
+        if part.does_nothing:
+            self._streams.swap()
+            return
+
+        def added(x: Tensor) -> Tensor:
+            return branch(part.run, x.to(self._dtype), **part.norms, dropout=dropout)
+
+        add_reversibly(self._streams, added, tuple(part.reads()))
+
+
+def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Iterator[Part]:
+    """The parts of a layer in their order: attention, that to other states where it has it, feed-forward."""
     # A memory would take its tokens a second time.
     again = layer.recompute if inputs.memory is None else "nothing"
     settings, (place, feed_forward_place) = layer.attention, layer.norm_places
@@ -203,11 +240,15 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
     def attend(x: Tensor) -> Tensor:
         return attention(
             x, settings.pattern, inputs.tokens, settings.dropout, scale=settings.scale, memory=inputs.memory,
-            head_mask=inputs.head_mask, rotation=inputs.rotation, distance_bias=inputs.distance_bias,
+            head_mask=inputs.head_mask, rotation=inputs.rotation,
+            distance_bias=_distance_bias(modules, layer, inputs.tokens),
         )  # fmt: skip
 
-    if not attention.does_nothing:
-        yield Part(attend, norms_of(attention, place), settings.residual_dropout, again in ("attention", "both"))
+    yield Part(
+        attend, norms_of(attention, place), settings.residual_dropout, again in ("attention", "both"),
+        reads=lambda: (*attention.parameters(), *_distances_read(modules, layer), *_present(inputs.head_mask)),
+        does_nothing=attention.does_nothing,
+    )  # fmt: skip
     if layer.cross_attention is not None:
         crossing = layer.cross_attention
         cross = cast(CrossAttention, cast(nn.ModuleList, modules.cross_attention)[crossing.weights])
@@ -217,15 +258,24 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
                 x, inputs.tokens, inputs.other, crossing.dropout, scale=crossing.scale, memory=inputs.cross_memory
             )
 
-        yield Part(attend_across, norms_of(cross, place), crossing.residual_dropout, again in ("attention", "both"))
+        yield Part(
+            attend_across, norms_of(cross, place), crossing.residual_dropout, again in ("attention", "both"),
+            reads=lambda: (*cross.parameters(), *_present(None if inputs.other is None else inputs.other.states)),
+        )  # fmt: skip
     feed_forward = cast(FeedForwardNetwork, modules.feed_forward[layer.feed_forward.weights])
 
     def feed(x: Tensor) -> Tensor:
-        return feed_forward(x, layer.feed_forward.dropout)
+        return feed_forward(x, layer.feed_forward.dropout, layer.feed_forward.chunk)
 
-    norms, dropout = norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout
-    if not feed_forward.does_nothing:
-        yield Part(feed, norms, dropout, again in ("feed_forward", "both"))
+    yield Part(
+        feed, norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout,
+        again in ("feed_forward", "both"), reads=feed_forward.parameters,
+        does_nothing=feed_forward.does_nothing,
+    )  # fmt: skip
+
+
+def _present(x: Tensor | None) -> tuple[Tensor, ...]:
+    return () if x is None else (x,)
 
 
 def norms_of(
@@ -261,6 +311,11 @@ def _distance_bias(modules: StackModules, layer: Layer, tokens: TokenInfo) -> Di
     if table is None:
         return None
     return cast(DistanceWeights, modules.distance_bias[table.weights])(tokens.positions)
+
+
+def _distances_read(modules: StackModules, layer: Layer) -> tuple[Tensor, ...]:
+    table = layer.attention.distance_bias
+    return () if table is None else tuple(modules.distance_bias[table.weights].parameters())
 
 
 def _check_other(layers: Sequence[Layer], other: OtherStates | None, cache: StackCache | None) -> None:

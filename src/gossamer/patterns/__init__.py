@@ -5,6 +5,8 @@ from gossamer.patterns.chunks import Chunks
 from gossamer.patterns.fixed import Fixed
 from gossamer.patterns.full import Full
 from gossamer.patterns.global_tokens import Global
+from gossamer.patterns.hashed import Hashed
+from gossamer.patterns.hashes import Hashes
 from gossamer.patterns.per_head import PerHead
 from gossamer.patterns.pieces import Band, Cells, Kept, Pieces
 from gossamer.patterns.prefix import Prefix
@@ -20,6 +22,8 @@ __all__ = [
     "Fixed",
     "Full",
     "Global",
+    "Hashed",
+    "Hashes",
     "Kept",
     "Pattern",
     "PerHead",

@@ -16,6 +16,7 @@ from gossamer.errors import InputError, quote
 from gossamer.patterns.checks import check_mask
 from gossamer.patterns.declared import check_class, check_dataclass, fields_from_json, fields_to_json
 from gossamer.patterns.grid import Grid
+from gossamer.patterns.hashes import Hashes
 from gossamer.patterns.pictures import svg_picture, text_picture
 from gossamer.patterns.pieces import Band, Kept, Pieces
 from gossamer.patterns.sums import Steps, least_common_multiple
@@ -108,6 +109,11 @@ class Pattern(ABC):
     @property
     def band(self) -> Band | None:
         """The band around each query that it is, where it is nothing else: what others are joined with exactly."""
+        return None
+
+    @property
+    def hashes(self) -> Hashes | None:
+        """How it hashes tokens, of a pattern by which who sees whom depends on them."""
         return None
 
     def pieces(self) -> Pieces | None:
@@ -427,10 +433,10 @@ def _canonical(parts: Iterable[Pattern]) -> tuple[Pattern, ...]:
 
 
 def _check_part(part: Pattern) -> None:
-    if isinstance(part, Pattern) and part.differs_by_head:
-        raise InputError(
-            f"Union: '{part}' cannot be part of a union; put the union inside each group: PerHead((A | B, heads), ...)"
-        )
+    if isinstance(part, Pattern) and (part.differs_by_head or part.hashes is not None):
+        by_head = "put the union inside each group: PerHead((A | B, heads), ...)"
+        remedy = by_head if part.differs_by_head else "give it a layer of its own: it goes by buckets"
+        raise InputError(f"Union: '{part}' cannot be part of a union; {remedy}")
     if not isinstance(part, Pattern) or len(part.singles) > 1:
         raise InputError(f"Union: a part is {quote(part)}; each must be a single pattern such as Window(256, 256)")
 

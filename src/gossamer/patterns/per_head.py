@@ -112,4 +112,6 @@ def _check_group(group: Any) -> None:
         raise InputError(f"PerHead: a group is {group!r}; it must be (pattern, heads), as (Window(64, 64), 4)")
     if group[0].differs_by_head:
         raise InputError(f"PerHead: '{group[0]}' is inside another PerHead; list its groups in the outer one")
+    if group[0].hashes is not None:
+        raise InputError(f"PerHead: '{group[0]}' is hashed, which all heads of a layer are; give it a layer of its own")
     check_integer("PerHead", "heads", group[1], 1)

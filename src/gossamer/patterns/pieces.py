@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from gossamer.errors import InputError, quote
+from gossamer.patterns.hashes import Hashes
 
 __all__ = ["ENDLESS", "Band", "Cells", "Kept", "Pieces", "outside"]
 
@@ -61,17 +62,22 @@ class Band:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Disjoint bands; with `flagged`, flagged tokens see all and are seen by all besides (then one band at most)."""
+    """Disjoint bands; with `flagged`, flagged tokens see all and are seen by all besides (then one band at most).
+
+    hashes: of a hashed pattern, which has neither.
+    """
 
     bands: tuple[Band, ...] = ()
     flagged: bool = False
+    hashes: Hashes | None = None
 
     def __post_init__(self) -> None:
         are_bands = isinstance(self.bands, tuple) and all(isinstance(band, Band) for band in self.bands)
-        if not are_bands or (self.flagged and len(self.bands) > 1):
+        is_hashed = self.hashes is not None
+        if not are_bands or (self.flagged and len(self.bands) > 1) or (is_hashed and (self.bands or self.flagged)):
             raise InputError(
                 f"Pieces: bands is {quote(self.bands)} and flagged {self.flagged}; it must be a tuple of bands, of one "
-                "at most where flagged"
+                "at most where flagged, and of none beside hashes"
             )
 
 

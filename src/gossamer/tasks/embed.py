@@ -269,7 +269,7 @@ class Embed(SentenceMethods, Task):
     ) -> Float[Tensor, "rows size"]:
         """Pooled states as sentence-transformers finishes them: through the model's maps, normalised by the model, cut,
         normalised if asked."""
-        size = self.head.vector_size(self.model.architecture.hidden_size)
+        size = self.head.vector_size(self.model.architecture.output_size)
         vectors = self._project(torch.stack([row for row, _ in rows])) if rows else torch.empty(0, size)
         if self.head.normalized and normalize is not False:
             vectors = F.normalize(vectors, dim=-1)
@@ -314,7 +314,7 @@ class Embed(SentenceMethods, Task):
         return tokens
 
     def _size(self, truncate_dim: int | None) -> int | None:
-        size = self.head.vector_size(self.model.architecture.hidden_size)
+        size = self.head.vector_size(self.model.architecture.output_size)
         if truncate_dim is None:
             return self.head.truncate_dim
         if type(truncate_dim) is not int or not 1 <= truncate_dim <= size:

@@ -290,7 +290,7 @@ class PooledRows:
             self.told(sum(text_pass.text.told(text_pass.characters) for text_pass in batch))
 
     def _finished(self, queue: deque[OpenText]) -> Iterator[tuple[OpenText, list[list[PooledRow]]]]:
-        size = self.model.architecture.hidden_size
+        size = self.model.architecture.output_size
         while queue:
             text = queue[0]
             rows = text.rows(size)

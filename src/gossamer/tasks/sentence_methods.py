@@ -92,7 +92,7 @@ class SentenceMethods:
 
     def get_sentence_embedding_dimension(self) -> int:
         """How many numbers a vector has."""
-        size = self.head.vector_size(self.model.architecture.hidden_size)
+        size = self.head.vector_size(self.model.architecture.output_size)
         return min(size, self.head.truncate_dim or size)
 
     @property

@@ -112,6 +112,8 @@ def dense_pairs(inputs: Inputs) -> int:
 def _why_not(inputs: Inputs) -> str | None:
     if inputs.groups is None:
         return why_not_pieces(inputs.pattern)
+    if inputs.buckets is not None:
+        return "who sees whom depends on buckets"
     if inputs.dropout:
         return "torch's dropout is not the counter-based one"
     if tracing():

@@ -16,9 +16,11 @@ from torch.nn.functional import pad
 
 from gossamer.kernels.backend import Backend, Cost
 from gossamer.kernels.backends.blocked.backend import tile_cost
+from gossamer.kernels.backends.blocked.hashed import hashed, why_not_hashed
 from gossamer.kernels.backends.blocked.tile_attention import MASKED, NOTHING_SEEN
 from gossamer.kernels.backends.blocked.tile_masks import by_positions, in_own_block
 from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.operator import why_no_bias
 from gossamer.kernels.pieces import HeadGroup, why_not_pieces
 from gossamer.kernels.precision import wide
 from gossamer.kernels.torch_state import promise
@@ -49,6 +51,8 @@ class _Tokens:
 
 def portable(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Output and log-sum-exp of the whole pattern, like `blocked`, without dropout and without positions."""
+    if inputs.buckets is not None:
+        return hashed(inputs)
     inputs = inputs.with_repeated_heads()
     q, k, v = inputs.q, inputs.k, inputs.v
     real = k.new_ones(k.shape[0], 1, k.shape[2], 1, dtype=torch.bool)
@@ -226,10 +230,10 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float) -
 def _why_not(inputs: Inputs) -> str | None:
     if inputs.groups is None:
         return why_not_pieces(inputs.pattern)
-    if inputs.bias is not None:
-        return "it takes no bias"
-    if inputs.distance_bias is not None:
-        return "it takes no table by distance"
+    if why := why_no_bias(inputs):
+        return why
+    if inputs.buckets is not None:
+        return why_not_hashed(inputs)
     if inputs.dropout or inputs.queries.positions is not None:
         return "in plain operations (while exporting, and on this device) it has neither dropout nor positions"
     return None

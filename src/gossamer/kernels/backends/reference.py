@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gossamer.kernels.backend import Backend, Cost
 from gossamer.kernels.dropout import keep_mask
+from gossamer.kernels.hashing import alone, times_met
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.precision import bias_in, wide
 from gossamer.kernels.visible import visible
@@ -20,7 +21,7 @@ def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
     A row that sees nothing gives zeros, log-sum-exp -inf and zero gradients. Half precision is computed in float32.
     Source: Vaswani et al. 2017, section 3.2.1.
     """
-    dtype = inputs.q.dtype
+    dtype, hashes = inputs.q.dtype, inputs.pattern.hashes
     inputs = inputs.with_repeated_heads().with_whole_bias()
     q, k, v = (x.to(wide(x)) for x in (inputs.q, inputs.k, inputs.v))
     if inputs.keys.real is not None:
@@ -30,11 +31,16 @@ def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
     if inputs.bias is not None:
         scores = scores + bias_in(q.dtype, inputs.bias)
     allowed = visible(inputs)
+    if hashes is not None:
+        times = times_met(inputs, hashes)
+        allowed = allowed & (times > 0)
+        scores = scores + times.clamp(min=1).to(scores.dtype).log()
     scores = scores.masked_fill(~allowed, float("-inf"))
     empty = ~allowed.any(-1, keepdim=True)
     probabilities = scores.masked_fill(empty, 0).softmax(-1).masked_fill(empty, 0)
     lse = scores.masked_fill(empty, 0).logsumexp(-1).masked_fill(empty[..., 0], float("-inf"))
-    return (_dropped(probabilities, inputs) @ v).to(dtype), lse
+    out = (_dropped(probabilities, inputs) @ v).to(dtype)
+    return (out, lse) if hashes is None else alone(inputs, out, lse)
 
 
 def _dropped(probabilities: Tensor, inputs: Inputs) -> Tensor:

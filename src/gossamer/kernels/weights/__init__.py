@@ -1,5 +1,13 @@
 """Attention weights on demand, from the saved log-sum-exp: chosen rows, and the keys that count most to a query."""
 
-from gossamer.kernels.weights.on_demand import Rows, TopKeys, attention_rows, check_count, choose_rows, top_keys
+from gossamer.kernels.weights.on_demand import (
+    Rows,
+    TopKeys,
+    attention_rows,
+    check_count,
+    choose_rows,
+    refuse_hashed,
+    top_keys,
+)
 
-__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "top_keys"]
+__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "refuse_hashed", "top_keys"]

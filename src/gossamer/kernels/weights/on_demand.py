@@ -23,7 +23,7 @@ from gossamer.kernels.weights.row_sums import NOTHING, RowSum, to_weights
 from gossamer.kernels.weights.walk import walk
 from gossamer.patterns import Pattern
 
-__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "top_keys"]
+__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "refuse_hashed", "top_keys"]
 
 Queries = Float[Tensor, "batch heads queries size"]
 Keys = Float[Tensor, "batch key_heads keys size"]
@@ -74,6 +74,7 @@ def attention_rows(
     Raises InputError for what `attend` refuses, for rows that there are not, and for an lse of another shape.
     Source: Vaswani et al. 2017, section 3.2.1; weights from the log-sum-exp: Dao et al. 2022, FlashAttention, 3.1.
     """
+    refuse_hashed(pattern)
     inputs = make_inputs(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale,
@@ -84,6 +85,12 @@ def attention_rows(
         return _Rows.apply(inputs.q, inputs.k, inputs, chosen, lse)
     with torch.no_grad():
         return _rows(inputs, chosen, lse)
+
+
+def refuse_hashed(pattern: Pattern) -> None:
+    """InputError for a hashed pattern: its weights are those of every round, and the buckets of a call are gone."""
+    if pattern.hashes is not None:
+        raise InputError(f"attention weights of '{pattern}' are not shown yet: they depend on the buckets of each call")
 
 
 def _rows(inputs: Inputs, chosen: Tensor, lse: Tensor | None) -> Tensor:
@@ -125,6 +132,7 @@ def top_keys(
     Work grows with the visible pairs, memory with the result: beside it, some 20 MiB (`walk.BLOCK_SCORES`; float64:
     twice that) and 60 bytes for each of `count` places, `walk.CHUNK` queries and heads, whatever the length.
     """
+    refuse_hashed(pattern)
     inputs = make_inputs(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale,

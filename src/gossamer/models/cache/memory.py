@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer.kernels import attend
 from gossamer.kernels.distance_bias import DistanceBias
-from gossamer.layers import TokenInfo
+from gossamer.layers import TokenInfo, reading_seed
 from gossamer.models.cache.layout import Layout, layouts
 from gossamer.models.cache.plan import Chunk, Span, State, Writes
 from gossamer.patterns import Full, Pattern
@@ -149,7 +149,10 @@ class Group:
         if start:
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
         if _is_run(self.pattern, places, before):
-            return attend(q, k, v, self.pattern, query_start=start, scale=scale, distance_bias=bias)
+            return attend(
+                q, k, v, self.pattern, query_start=start, scale=scale, distance_bias=bias,
+                seed=reading_seed(self.pattern),
+            )  # fmt: skip
         positions = torch.cat([places, torch.arange(before, before + q.shape[2])])
         positions = positions.to(q.device).expand(len(q), -1)
         return attend(
@@ -237,7 +240,10 @@ class LayerMemory:
         if chunk.fresh and chunk.new > 1:
             for group in self._groups:
                 group.keep(*group.own(q, k, v)[1:], chunk)
-            return attend(q, k, v, self._pattern, key_mask=chunk.mask, scale=scale, distance_bias=bias)
+            return attend(
+                q, k, v, self._pattern, key_mask=chunk.mask, scale=scale, distance_bias=bias,
+                seed=reading_seed(self._pattern),
+            )  # fmt: skip
         found = [_of_group(group, *group.own(q, k, v), chunk, scale, group.own_table(bias)) for group in self._groups]
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
@@ -245,7 +251,7 @@ class LayerMemory:
 def _of_group(
     group: Group, q: Heads, k: KeyHeads, v: KeyHeads, chunk: Chunk, scale: float | None, bias: DistanceBias | None
 ) -> Heads:
-    if chunk.new == 1:
+    if chunk.new == 1 and group.pattern.hashes is None:
         return group.step(q, k, v, chunk, scale, bias)
     if chunk.even:
         out = group.extend(q, k, v, chunk.before[0], slice(None), scale, bias)

@@ -39,7 +39,7 @@ class CausalLM(Head, kind="causal-lm"):
         require_flag(self, "tied")
 
     def build(self, architecture: Architecture) -> HeadModule:
-        return CausalLMHead(architecture.hidden_size, architecture.embeddings.vocabulary_size, self.tied)
+        return CausalLMHead(architecture.output_size, architecture.embeddings.vocabulary_size, self.tied)
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         check_classes("labels", labels, (sizes.rows, sizes.length), sizes.vocabulary - 1)

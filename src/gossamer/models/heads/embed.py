@@ -86,7 +86,7 @@ class SentenceEmbedding(Head, kind="embed"):
         return self.dense[-1].size if self.dense else hidden_size
 
     def build(self, architecture: Architecture) -> HeadModule | None:
-        return EmbeddingHead(self, architecture.hidden_size) if self.dense else None
+        return EmbeddingHead(self, architecture.output_size) if self.dense else None
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         raise self.refuse_labels()

@@ -87,7 +87,7 @@ class MaskedLMHead(HeadModule):
     ) -> None:
         super().__init__()
         size, vocabulary = architecture.embeddings.size, architecture.embeddings.vocabulary_size
-        self.dense = Linear(architecture.hidden_size, size, bias=dense_bias)
+        self.dense = Linear(architecture.output_size, size, bias=dense_bias)
         self.norm = LayerNorm(size, eps=norm_eps, bias=norm_bias)
         self.decoder = None if tied else Linear(size, vocabulary, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None

@@ -61,13 +61,13 @@ class MultipleChoice(Head, kind="multiple-choice"):
 
     def build(self, architecture: Architecture) -> HeadModule:
         return PooledHead(
-            architecture.hidden_size,
+            architecture.output_size,
             self.outputs,
             activation=self.pooler_activation,
             dropout=self.dropout,
             reads=self.reads,
             dense_bias=self.dense_bias,
-            norm=None if self.norm is None else norm_module(self.norm, architecture.hidden_size),
+            norm=None if self.norm is None else norm_module(self.norm, architecture.output_size),
         )
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:

@@ -31,7 +31,7 @@ class NextSentence(Head, kind="next-sentence"):
     outputs = 2
 
     def build(self, architecture: Architecture) -> HeadModule:
-        return PooledHead(architecture.hidden_size, self.outputs, activation="tanh")
+        return PooledHead(architecture.output_size, self.outputs, activation="tanh")
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         check_classes("labels", labels, (sizes.rows,), 1)

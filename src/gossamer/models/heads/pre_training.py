@@ -84,7 +84,7 @@ class PreTrainingHead(MaskedLMHead):
 
     def __init__(self, architecture: Architecture, settings: PreTraining) -> None:
         super().__init__(architecture, settings.activation, settings.norm_eps, settings.tied)
-        self.pair = PooledHead(architecture.hidden_size, 2, activation="tanh", dropout=settings.pair_dropout)
+        self.pair = PooledHead(architecture.output_size, 2, activation="tanh", dropout=settings.pair_dropout)
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:
         logits = super().forward(hidden, tokens).logits

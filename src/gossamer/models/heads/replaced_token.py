@@ -41,7 +41,7 @@ class ReplacedToken(Head, kind="replaced-token"):
         require_choice(self, Activation, "activation")
 
     def build(self, architecture: Architecture) -> HeadModule:
-        return ReplacedTokenHead(architecture.hidden_size, self.activation)
+        return ReplacedTokenHead(architecture.output_size, self.activation)
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:
         check_classes("labels", labels, (sizes.rows, sizes.length), 1)

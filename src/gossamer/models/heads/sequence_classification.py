@@ -101,16 +101,16 @@ class SequenceClassification(Head, kind="sequence-classification"):
     def build(self, architecture: Architecture) -> HeadModule:
         if self.reads == "last":
             padding = architecture.embeddings.padding_id if self.padding_id is None else self.padding_id
-            return LastTokenHead(architecture.hidden_size, self.outputs, padding)
+            return LastTokenHead(architecture.output_size, self.outputs, padding)
         return PooledHead(
-            architecture.hidden_size,
+            architecture.output_size,
             self.outputs,
             activation=self.pooler_activation,
             dropout=self.dropout,
             input_dropout=self.input_dropout,
             reads=self.reads,
             dense_bias=self.dense_bias,
-            norm=None if self.norm is None else norm_module(self.norm, architecture.hidden_size),
+            norm=None if self.norm is None else norm_module(self.norm, architecture.output_size),
         )
 
     def problem(self, labels: Labels) -> ProblemType:

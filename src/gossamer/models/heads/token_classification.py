@@ -62,9 +62,9 @@ class TokenClassification(Head, kind="token-classification"):
 
     def build(self, architecture: Architecture) -> HeadModule:
         return TokenHead(
-            architecture.hidden_size, self.outputs, self.dropout, dense_activation=self.dense_activation,
+            architecture.output_size, self.outputs, self.dropout, dense_activation=self.dense_activation,
             dense_bias=self.dense_bias,
-            norm=None if self.norm is None else norm_module(self.norm, architecture.hidden_size),
+            norm=None if self.norm is None else norm_module(self.norm, architecture.output_size),
         )  # fmt: skip
 
     def check_labels(self, labels: Labels, sizes: Sizes) -> None:

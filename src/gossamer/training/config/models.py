@@ -14,7 +14,7 @@ from gossamer.families import NATIVE, get_family
 from gossamer.models.architecture import Architecture, Initializer, Recompute
 from gossamer.models.checks import require
 from gossamer.models.decoders import Form, Heads, decoder, sparse_transformer
-from gossamer.models.settings import Activation
+from gossamer.models.settings import Activation, Reversible
 from gossamer.patterns import Pattern, pattern_from_dict
 from gossamer.training.config.student import StudentSettings
 from gossamer.training.optimization.adapters import AdapterSettings
@@ -83,6 +83,8 @@ class DecoderSettings:
     form: Form = "gpt2"
     key_heads: int | None = None
     rotary_base: float | None = None
+    reversible: Reversible = "no"
+    feed_forward_chunk: int | None = None
     vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:

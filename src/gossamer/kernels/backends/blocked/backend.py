@@ -7,10 +7,11 @@ from torch import Tensor
 
 from gossamer.kernels.backend import Backend, Cost
 from gossamer.kernels.backends.blocked.attention import blocked
+from gossamer.kernels.backends.blocked.hashed import hashed, why_not_hashed
 from gossamer.kernels.backends.blocked.tiles import band_area, block_size
 from gossamer.kernels.backends.dense import dense_pairs
 from gossamer.kernels.inputs import Inputs, tracing
-from gossamer.kernels.operator import why_no_operator
+from gossamer.kernels.operator import why_no_bias, why_no_operator
 from gossamer.kernels.pieces import HeadGroup
 from gossamer.patterns import Band, Full
 
@@ -29,6 +30,8 @@ def tile_cost(inputs: Inputs) -> Cost:
     if inputs.is_plain and inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start):
         return Cost(pairs=None, if_more=("full attention", "no pair to leave out"))
     assert inputs.groups is not None
+    if inputs.buckets is not None:
+        return Cost(pairs=0)
     pairs = CALL + inputs.q.shape[0] * sum(_group_cost(inputs, group) for group in inputs.groups)
     words = f"{pairs:,} pairs in tiles, {dense_pairs(inputs):,} dense ones" if not tracing() else _UNCOUNTED
     return Cost(
@@ -81,7 +84,13 @@ def _in_one_piece(segments: Tensor) -> bool:
 
 
 def _why_not(inputs: Inputs) -> str | None:
+    if inputs.buckets is not None:
+        return why_not_hashed(inputs) or why_no_bias(inputs)
     return why_no_operator(inputs) or why_not_positions(inputs)
 
 
-BLOCKED = Backend(name="blocked", why_not=_why_not, cost=tile_cost, run=blocked)
+def _run(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    return blocked(inputs) if inputs.buckets is None else hashed(inputs)
+
+
+BLOCKED = Backend(name="blocked", why_not=_why_not, cost=tile_cost, run=_run)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from gossamer.kernels.backends.cpu.c_call import Call, CRows, CTensor
+from gossamer.kernels.backends.cpu.c_call import BY_HEAD, SHARED, Call, CRows, CTensor
+from gossamer.kernels.backends.cpu.hashed_rows import hashed_pieces
 from gossamer.kernels.backends.cpu.library import library
 from gossamer.kernels.backends.cpu.rows import Piece, RowList, Side, pieces_of
 from gossamer.kernels.dropout import keep_threshold
+from gossamer.kernels.hashing import alone
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.operator import Arguments, Operator, empty_outputs
 from gossamer.kernels.pieces import HeadGroup
@@ -30,7 +32,8 @@ LOWEST = -torch.finfo(torch.float32).max
 
 def cpu(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Output [batch, heads, queries, size of v] and log-sum-exp [batch, heads, queries] of the whole pattern."""
-    return OPERATOR(inputs)
+    found = OPERATOR(inputs)
+    return found if inputs.buckets is None else alone(inputs, *found)
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,7 @@ def _forward(call: Arguments) -> tuple[Tensor, Tensor]:
 def _attend(call: Arguments, exact: bool) -> tuple[Tensor, Tensor, RowSums | None]:
     """Output and log-sum-exp; also the row sums if `exact`, and where several pieces of a row go on from them."""
     out, lse = empty_outputs(call.q, call.v)
-    pieces = _pieces(call)
-    direct = _written_once(pieces, out.shape[1])
+    pieces, direct = _work(call)
     sums = None if direct and not exact else RowSums(torch.full_like(lse, LOWEST), torch.zeros_like(lse))
     # Several pieces add up in float32; rounding each of them would show.
     total = out if direct or out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
@@ -74,8 +76,7 @@ def _backward(
     if bool((lse.nan_to_num(neginf=0.0).abs() > EXACT_LSE).any()):
         _, lse, sums = _attend(call, exact=True)
     grad_lse = None if grad_lse is None else grad_lse.contiguous()
-    pieces = _pieces(call)
-    direct = _written_once(pieces, out.shape[1])
+    pieces, direct = _work(call)
     dq = torch.empty(call.q.shape, dtype=call.q.dtype if direct else torch.float32)
     # Several queries add to the gradients of a key.
     dk, dv = (torch.zeros(x.shape, dtype=torch.float32) for x in (call.k, call.v))
@@ -131,6 +132,14 @@ def prepare(inputs: Inputs) -> Prepared | None:
     pieces = _pieces(call)
     whole = len(pieces) == 1 and (pieces[0].start, pieces[0].stop) == (0, call.q.shape[1])
     return Prepared(call, pieces[0]) if whole and not pieces[0].listed else None
+
+
+def _work(call: Arguments) -> tuple[Iterable[Piece], bool]:
+    """The pieces, and whether each row is written once. Those of hashed rounds are made one after the other."""
+    if call.buckets is not None:
+        return hashed_pieces(call), False
+    pieces = _pieces(call)
+    return pieces, _written_once(pieces, call.q.shape[1])
 
 
 def _written_once(pieces: tuple[Piece, ...], heads: int) -> bool:
@@ -209,4 +218,6 @@ def _rows(rows: RowList) -> CRows:
     index, band, second, offsets = (
         None if x is None else x.data_ptr() for x in (rows.index, rows.band, rows.second, rows.offsets)
     )
-    return CRows(index, band, second, offsets, rows.rows, rows.start, rows.shared)
+    lists = BY_HEAD if rows.by_head else SHARED if rows.shared else 0
+    met, count, stride = (None, 0, 0) if rows.met is None else (rows.met.data_ptr(), len(rows.met), rows.met.stride(0))
+    return CRows(index, band, second, offsets, rows.rows, rows.start, lists, met, count, stride)

@@ -6,6 +6,7 @@ import torch
 
 from gossamer.kernels.backend import SLOW_DEFINITION, Backend, Cost
 from gossamer.kernels.backends.cpu.attention import CPU_TYPES, cpu
+from gossamer.kernels.backends.cpu.hashed_rows import MOST_ROUNDS
 from gossamer.kernels.backends.cpu.library import why_no_library
 from gossamer.kernels.backends.dense import is_causal_alone
 from gossamer.kernels.inputs import Inputs, tracing
@@ -37,6 +38,9 @@ def _why_not(inputs: Inputs) -> str | None:
         return "it is for the CPU"
     if inputs.q.dtype not in CPU_TYPES:
         return f"it computes no {str(inputs.q.dtype).removeprefix('torch.')}"
+    hashes = inputs.pattern.hashes
+    if hashes is not None and not hashes.released and hashes.rounds > MOST_ROUNDS:
+        return f"it counts the pairs of at most {MOST_ROUNDS} rounds once"
     if torch.compiler.is_exporting():
         return "an exported program may run where it is not"
     return why_no_library()

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from ctypes import c_char_p, c_float, c_int32, c_int64, c_uint32, c_void_p
 from itertools import zip_longest
 
-__all__ = ["CField", "CRows", "CTensor", "Call", "why_another_call"]
+__all__ = ["BY_HEAD", "SHARED", "CField", "CRows", "CTensor", "Call", "why_another_call"]
 
 KINDS: dict[object, str] = {c_int32: "i", c_int64: "i", c_uint32: "u", c_float: "f", c_void_p: "p"}
 """What gs_field calls them: signed, unsigned, floating-point, pointer."""
+
+SHARED, BY_HEAD = 1, 2
+"""One list of rows for all texts, or one for each head of each text."""
 
 Field = tuple[str, str, int, int]
 """Name, kind, offset and size."""
@@ -37,7 +40,10 @@ class CRows(ctypes.Structure):
         ("offsets", c_void_p),
         ("rows", c_int64),
         ("start", c_int64),
-        ("shared", c_int32),
+        ("lists", c_int32),
+        ("met", c_void_p),
+        ("met_count", c_int64),
+        ("met_stride", c_int64),
     )
 
 

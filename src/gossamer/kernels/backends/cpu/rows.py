@@ -36,7 +36,8 @@ EVERYWHERE: Bounds = (-FAR, FAR)
 class RowList:
     """Rows of every text one after the other, int32, and where each text's begin, int64. `index` None: all rows.
 
-    `shared`: one list for all texts.
+    `shared`: one list for all texts. `by_head`: one for each head of each text. met, [count, rows listed]: coordinates
+    by which a pair has met elsewhere.
     """
 
     rows: int
@@ -46,6 +47,8 @@ class RowList:
     second: Tensor | None = None
     offsets: Tensor | None = None
     shared: bool = False
+    by_head: bool = False
+    met: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,172 @@
+"""How tokens are hashed, and who meets whom: of a hashed pattern what its kernels are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Hashes"]
+
+SLICE = 2**22
+"""So many numbers are rotated at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashes:
+    """Numbers of a hashed pattern; see `Hashed`, whose fields they are. factors: their product is that of buckets.
+
+    Of each round every token has a *coordinate*: which chunk it lies in, or without chunks its bucket; coordinates of
+    tokens that may not meet, for their buckets or documents, lie far apart. A query meets a key of the same round where
+    the key's coordinate less the query's is from `low` to `high`. In a ring it meets keys of other rounds so, too, as
+    `shifts` says.
+    """
+
+    rounds: int
+    factors: tuple[int, ...]
+    chunk: int | None
+    before: int
+    after: int
+    causal: bool
+    released: bool
+    seed: int | None
+
+    @property
+    def numbers(self) -> list[int]:
+        """All of them, as an operator of torch can take them."""
+        chunk, seed = (-1 if one is None else one for one in (self.chunk, self.seed))
+        return [self.rounds, chunk, self.before, self.after, self.causal, self.released, seed, *self.factors]
+
+    @classmethod
+    def from_numbers(cls, numbers: list[int]) -> Hashes:
+        """What `numbers` told."""
+        rounds, chunk, before, after, causal, released, seed, *factors = numbers
+        return cls(
+            rounds=rounds, factors=tuple(factors), chunk=None if chunk < 0 else chunk, before=before, after=after,
+            causal=bool(causal), released=bool(released), seed=None if seed < 0 else seed,
+        )  # fmt: skip
+
+    @property
+    def low(self) -> int:
+        return 0 if self.chunk is None else -self.before
+
+    @property
+    def high(self) -> int:
+        return 0 if self.chunk is None else self.after
+
+    @property
+    def width(self) -> int:
+        """Coordinates so far apart meet nowhere."""
+        return self.high - self.low + 1
+
+    @property
+    def buckets(self) -> int:
+        """How many there are."""
+        product = 1
+        for factor in self.factors:
+            product *= factor
+        return product
+
+    def is_whole(self, tokens: int) -> bool:
+        """Whether so few tokens are not hashed."""
+        return self.released and self.chunk is not None and tokens <= self.chunk
+
+    def rounds_of(self, tokens: int) -> int:
+        """How many rounds so many tokens are seen in."""
+        return 1 if self.is_whole(tokens) else self.rounds
+
+    def chunks_of(self, tokens: int) -> int:
+        """Of one round."""
+        return 1 if self.chunk is None else -(-tokens // self.chunk)
+
+    def shifts(self, tokens: int) -> tuple[int, ...]:
+        """Rounds from the query's to the key's: 0 alone, or those that the ring lets it reach, some several times."""
+        chunks = self.chunks_of(tokens)
+        if not self.released or not chunks or self.is_whole(tokens):
+            return (0,)
+        return tuple(range(-self.before // chunks, -(-self.after // chunks) + 1))
+
+    @torch.no_grad()
+    def hashed(
+        self, x: Float[Tensor, "batch heads length size"], seed: int
+    ) -> Int[Tensor, "batch heads rounds length"]:
+        """The bucket of every token in every round: the largest of its rotated numbers and their opposites.
+
+        The rotations [heads, size, rounds, sum of factors / 2] are drawn by `seed` on the CPU, as Reformer's code does.
+        """
+        batch, heads, length, size = x.shape
+        wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+        half = sum(self.factors) // 2
+        generator = torch.Generator().manual_seed(seed)
+        rotations = torch.randn(heads, size, self.rounds, half, generator=generator, dtype=wide.dtype).to(x.device)
+        step = max(1, SLICE // max(1, batch * heads * self.rounds * half))
+        found = [self._largest(wide[:, :, at : at + step], rotations) for at in range(0, length, step)]
+        return torch.cat(found, 3) if found else x.new_empty(batch, heads, self.rounds, 0, dtype=torch.int64)
+
+    def _largest(self, x: Tensor, rotations: Tensor) -> Tensor:
+        rotated = torch.einsum("bhtd,hdrf->bhrtf", x, rotations)
+        bucket, product = torch.zeros(rotated.shape[:-1], dtype=torch.int64, device=x.device), 1
+        for factor, part in zip(self.factors, rotated.split([one // 2 for one in self.factors], -1), strict=True):
+            bucket = bucket + product * torch.cat([part, -part], -1).argmax(-1)
+            product *= factor
+        return bucket
+
+    @torch.no_grad()
+    def coordinates(
+        self,
+        buckets: Int[Tensor, "*lead rounds length"],
+        real: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Int[Tensor, "*lead used_rounds length"]:
+        """The coordinates of tokens that see each other. real, segments: [*lead, length] or what broadcasts to it."""
+        *lead, _, length = buckets.shape
+        whole = self.is_whole(length)
+        if whole:
+            buckets = torch.zeros_like(buckets[..., :1, :])
+        documents = None if segments is None else _ranks(segments).expand(*lead, length)[..., None, :]
+        group = buckets
+        if documents is not None:
+            group = documents * (self.buckets + 1) + group
+        if real is not None:
+            last = torch.iinfo(torch.int64).max
+            group = group.masked_fill(~real.expand(*lead, length)[..., None, :], last)
+        if self.chunk is None:
+            return _ranks(group)
+        order = group.argsort(dim=-1, stable=True)
+        rank = torch.empty_like(order).scatter_(-1, order, torch.arange(length, device=order.device).expand_as(order))
+        chunk = torch.zeros_like(rank) if whole else rank // self.chunk
+        if not self.released:
+            return chunk + self.width * _ranks(group)
+        if documents is None:
+            return chunk
+        # In a ring chunks are compared with those of other rounds, moved by all chunks of a round.
+        apart = self.width + self.chunks_of(length) * (1 + max(map(abs, self.shifts(length))))
+        return chunk + apart * documents
+
+    def meetings(
+        self, queries: Int[Tensor, "*lead rounds queries"], keys: Int[Tensor, "*lead rounds keys"], tokens: int
+    ) -> Int[Tensor, "*lead queries keys"]:
+        """How often each query meets each key, by their coordinates; tokens: of how many they are."""
+        return self.meetings_by_round(queries, keys, tokens).sum(-3)
+
+    def meetings_by_round(
+        self, queries: Int[Tensor, "*lead rounds queries"], keys: Int[Tensor, "*lead rounds keys"], tokens: int
+    ) -> Int[Tensor, "*lead rounds queries keys"]:
+        """The same in each round of the queries."""
+        total = torch.zeros(*queries.shape, keys.shape[-1], dtype=torch.int64, device=queries.device)
+        for shift in self.shifts(tokens):
+            moved = keys.roll(-shift, -2) + shift * self.chunks_of(tokens)
+            apart = moved[..., None, :] - queries[..., :, None]
+            total += (apart >= self.low) & (apart <= self.high)
+        return total
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """The number of each value among those of its row, [..., length], which equal values share."""
+    if values.shape[-1] == 0:
+        return values
+    ordered, order = values.sort(dim=-1)
+    new = torch.nn.functional.pad((ordered.diff(dim=-1) != 0).long(), (1, 0)).cumsum(-1)
+    return torch.empty_like(new).scatter_(-1, order, new)

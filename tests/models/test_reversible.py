@@ -1,0 +1,169 @@
+"""Reversible residuals: the same outputs and gradients as when everything is kept, and nothing kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from kept_bytes import kept_bytes
+from torch import Tensor
+
+import gossamer as gs
+from gossamer.errors import InputError
+from gossamer.layers.reversible import Streams
+from gossamer.models import Architecture, Cache, DistanceTable, Model, stack
+from gossamer.models.decoders import decoder
+
+IDS = torch.randint(0, 50, (2, 24), generator=torch.Generator().manual_seed(0))
+
+
+def architecture(**changes: Any) -> Architecture:
+    made = decoder(
+        vocabulary_size=50, length=32, layers=3, hidden_size=16, heads=2, patterns=gs.Window(7, 0), dropout=0.1,
+    )  # fmt: skip
+    return replace(made, **({"reversible": "mean"} | changes))
+
+
+def with_attention(made: Architecture, **changes: Any) -> Architecture:
+    layers = tuple(replace(one, attention=replace(one.attention, **changes)) for one in made.layers)
+    return replace(made, layers=layers)
+
+
+def shared(made: Architecture) -> Architecture:
+    layers = [
+        replace(one, attention=replace(one.attention, weights=0), feed_forward=replace(one.feed_forward, weights=0))
+        for one in made.layers
+    ]
+    return replace(made, layers=tuple(layers))
+
+
+def kept_in_full(streams: Streams, part: Callable[[Tensor], Tensor], reads: Sequence[Tensor]) -> None:
+    """The definition, of which autograd keeps everything."""
+    streams.source, streams.target = streams.target + part(streams.source), streams.source
+
+
+def learnt(model: Model, seed: int = 3) -> tuple[Tensor, dict[str, Tensor]]:
+    torch.manual_seed(seed)
+    model.zero_grad()
+    loss = model(IDS, labels=IDS).loss
+    loss.backward()
+    return loss.detach(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+
+
+ARCHITECTURES = {
+    "window": architecture(),
+    "hashed": with_attention(architecture(), pattern=gs.Hashed(rounds=2, buckets=4, chunk=4)),
+    "shared layers": shared(architecture()),
+    "distances": with_attention(architecture(), distance_bias=DistanceTable(before=4, after=0, weights=0)),
+    "rotary": replace(decoder(
+        vocabulary_size=50, length=32, layers=2, hidden_size=16, heads=2, form="llama", dropout=0.1
+    ), reversible="mean"),
+    "concatenated": replace(decoder(
+        vocabulary_size=50, length=32, layers=2, hidden_size=16, heads=2, tied=False
+    ), reversible="concatenated", final_norm=None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_those_of_states_that_are_kept(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = Model(ARCHITECTURES[name]).to(dtype).train()
+    loss, gradients = learnt(model)
+    monkeypatch.setattr(stack, "add_reversibly", kept_in_full)
+    wanted_loss, wanted = learnt(model)
+    assert torch.equal(loss, wanted_loss)
+    assert gradients.keys() == wanted.keys()
+    # Of all together: that of a key's bias is nothing but rounding.
+    largest = max(float(one.norm()) for one in wanted.values())
+    for parameter, gradient in gradients.items():
+        error = float((gradient - wanted[parameter]).norm()) / largest
+        assert error < (1e-13 if dtype == torch.float64 else 1e-5), parameter
+
+
+def test_nothing_more_is_kept_for_more_layers() -> None:
+    def kept(layers: int, reversible: str) -> int:
+        made = decoder(vocabulary_size=50, length=32, layers=layers, hidden_size=16, heads=2)
+        model = Model(replace(made, reversible=reversible))
+        return kept_bytes(lambda: model(IDS, labels=IDS).loss, model)
+
+    assert kept(8, "mean") == kept(2, "mean")
+    assert kept(8, "no") > 2 * kept(2, "no")
+
+
+def test_without_gradients_it_reads_the_same() -> None:
+    model = Model(architecture()).eval()
+    with torch.no_grad():
+        plain = model(IDS).logits
+    torch.testing.assert_close(model(IDS).logits, plain)
+
+
+def test_a_part_that_does_nothing_is_the_part_with_zeros() -> None:
+    made = architecture()
+    without = replace(made.layers[1], feed_forward=replace(made.layers[1].feed_forward, width=0, bias=False))
+    model = Model(replace(made, layers=(made.layers[0], without, made.layers[2]))).eval()
+    whole = Model(made).eval()
+    state = whole.state_dict()
+    for name in [one for one in state if one.startswith("feed_forward.1.")]:
+        state[name] = torch.zeros_like(state[name])
+    whole.load_state_dict(state)
+    model.load_state_dict({name: one for name, one in state.items() if name in model.state_dict()})
+    torch.testing.assert_close(model(IDS).logits, whole(IDS).logits)
+
+
+def test_generation_with_a_cache_is_reading() -> None:
+    model = Model(architecture()).eval()
+    cache = Cache(model.architecture)
+    with torch.no_grad():
+        parts = [model(IDS[:, at : at + 5], cache=cache).logits for at in range(0, 24, 5)]
+        torch.testing.assert_close(torch.cat(parts, 1), model(IDS).logits)
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    model = Model(architecture())
+    loss = model(IDS, labels=IDS).loss
+    loss.backward(retain_graph=True)
+    with pytest.raises(InputError, match="run it once"):
+        loss.backward()
+
+
+def test_autocast_is_the_same_in_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(architecture()).train()
+
+    def read() -> dict[str, Tensor]:
+        torch.manual_seed(1)
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(IDS, labels=IDS).loss
+        loss.backward()
+        return {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+
+    found = read()
+    monkeypatch.setattr(stack, "add_reversibly", kept_in_full)
+    wanted = read()
+    for name, gradient in found.items():
+        assert (gradient - wanted[name]).norm() <= 0.02 * wanted[name].norm().clamp(min=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": tuple(replace(one, norm_place="post") for one in architecture().layers)}, "norm_place"),
+        ({"layers": tuple(replace(one, recompute="both") for one in architecture().layers)}, "recompute"),
+        ({"reversible": "concatenated"}, "head.tied"),
+        ({"reversible": True}, "reversible is True"),
+    ],
+)
+def test_what_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        architecture(**change)
+
+
+def test_it_is_read_back() -> None:
+    made = architecture()
+    assert Architecture.from_dict(made.to_dict()) == made
