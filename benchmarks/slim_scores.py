@@ -26,6 +26,8 @@ PAPER = {
 }  # fmt: skip
 """Movement Pruning, table 3: accuracy on MNLI with distillation, BERT-base, whose own is 84.5."""
 MOVING = ("movement", "soft-movement")
+MOST_LEFT = 1.05
+"""Times the share that was asked for: with more than that left there is nothing to compare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,10 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         score, _, share = name.partition(", ")
         difference = _above_magnitude(results, name) if f"magnitude, {share}" in there else None
         if score in MOVING and difference is not None:
+            left = named(results, name)[0]["left"]
+            if left > MOST_LEFT * float(share.rstrip("%")) / 100:
+                told.append(verdict(False, f"{score} ends with {share} of the weights: with {left:.1%} ({difference})"))
+                continue
             paper = f"; in the paper {PAPER[name] - PAPER[f'magnitude, {share}']:+.1f} points" if name in PAPER else ""
             claim = f"{score} above magnitude at {share} of the weights: {difference}{paper}"
             told.append(verdict(difference.low > 0, claim) if share in ("10%", "3%") else claim)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Call, check, random_call
+from kernel_cases import Call, check, peak_bytes, random_call
 from torch import Tensor
 
 import gossamer as gs
@@ -193,6 +193,9 @@ def test_what_is_refused(make: Any, message: str) -> None:
         ({"backend": "dense"}, "who sees whom depends on buckets"),
         ({"bias": torch.zeros(6, 6), "backend": "cpu"}, "it takes no bias"),
         ({"query_start": torch.tensor([0])}, None),
+        ({"buckets": torch.full((1, 2, 4, 6), 64)}, "from 64 to 64; they must be from 0 to 63"),
+        ({"segments": (torch.ones(1, 6).long(), torch.arange(6)[None]), "backend": "cpu"}, "segments differ"),
+        ({"positions": (torch.ones(1, 6).long(), torch.arange(6)[None]), "backend": "blocked"}, "positions differ"),
     ],
 )
 def test_what_a_call_refuses(options: dict[str, Any], message: str | None) -> None:
@@ -202,6 +205,71 @@ def test_what_a_call_refuses(options: dict[str, Any], message: str | None) -> No
         return
     with pytest.raises(InputError, match=message):
         gs.attend(q, q, q, gs.Hashed(), **options)
+
+
+@pytest.mark.parametrize("reading", ["paper", "released"])
+@pytest.mark.parametrize("shape", [(0, 2, 6), (2, 2, 0), (2, 2, 1)])
+@pytest.mark.parametrize("backend", ["cpu", "blocked", "reference"])
+def test_little_or_nothing(backend: str, shape: tuple[int, ...], reading: str) -> None:
+    q = torch.randn(*shape, SIZE, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    out = gs.attend(q, q, q, gs.Hashed(2, 4, 2, reading=reading, seed=0), backend=backend)
+    out.sum().backward()
+    assert out.shape == q.shape
+    assert not out.isnan().any()
+
+
+@pytest.mark.parametrize("start", [-8, 40, 2**29])
+def test_queries_that_are_no_keys(start: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, n, SIZE, generator=generator) for n in (10, 3, 3))
+    pattern = gs.Hashed(2, 4, None, seed=0)
+    found, wanted = (gs.attend(q, k, v, pattern, query_start=start, backend=one) for one in ("cpu", "reference"))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_bias_forbids_itself_too() -> None:
+    q = torch.randn(1, 2, 6, SIZE, generator=torch.Generator().manual_seed(0))
+    pattern = gs.Hashed(1, 2, None, seed=0)
+    assert not gs.attend(q, q, q, pattern, bias=torch.zeros(6, 6, dtype=torch.bool)).any()
+    bias = torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
+    _, plain = gs.attend(q, q, q, pattern, backend="reference", return_lse=True)
+    _, added = gs.attend(q, q, q, pattern, bias=bias, return_lse=True)
+    torch.testing.assert_close(added[..., 0], plain[..., 0] + bias[0, 0])
+
+
+def test_autocast_hashes_what_it_multiplies() -> None:
+    q = torch.randn(1, 2, 200, SIZE, generator=torch.Generator().manual_seed(0))
+    pattern = gs.Hashed(2, 32, 16, seed=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = gs.attend(q, q, q, pattern)
+    half = q.bfloat16()
+    assert torch.equal(found, gs.attend(half, half, half, pattern))
+
+
+def test_memory_follows_the_text_where_chunks_are_longer() -> None:
+    q = torch.randn(1, 1, 8, SIZE, generator=torch.Generator().manual_seed(0))
+    assert peak_bytes(lambda: gs.attend(q, q, q, gs.Hashed(2, 4, 4096, seed=0), backend="blocked")) < 2**20
+
+
+def test_explaining_hashes_nothing_and_draws_nothing() -> None:
+    q = torch.randn(1, 2, 64, SIZE, generator=torch.Generator().manual_seed(0))
+    state = torch.get_rng_state()
+    assert gs.explain(q, q, q, gs.Hashed()).backend == "cpu"
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_exported_program_draws_rotations() -> None:
+    class Attention(torch.nn.Module):
+        def forward(self, q: Tensor) -> Tensor:
+            return gs.attend(q, q, q, gs.Hashed(2, 4, 4, seed=0))
+
+    with pytest.raises(Exception, match="no exported program can"):
+        torch.export.export(Attention(), (torch.randn(1, 2, 16, SIZE),))
+
+
+def test_a_picture_is_an_example() -> None:
+    drawn = gs.Hashed(2, 4, 4).text(24)
+    assert drawn == gs.Hashed(2, 4, 4).text(24) != gs.Full(causal=True).text(24)
 
 
 def test_buckets_are_for_hashed_patterns() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 import gossamer as gs
 from gossamer.errors import InputError
+from gossamer.inspect import capture
 from gossamer.layers.reversible import Streams
 from gossamer.models import Architecture, Cache, DistanceTable, Model, stack
 from gossamer.models.decoders import decoder
@@ -40,7 +42,7 @@ def shared(made: Architecture) -> Architecture:
     return replace(made, layers=tuple(layers))
 
 
-def kept_in_full(streams: Streams, part: Callable[[Tensor], Tensor], reads: Sequence[Tensor]) -> None:
+def kept_in_full(streams: Streams, part: Callable[[Tensor], Tensor], reads: Callable[[], Iterable[Tensor]]) -> None:
     """The definition, of which autograd keeps everything."""
     streams.source, streams.target = streams.target + part(streams.source), streams.source
 
@@ -53,11 +55,23 @@ def learnt(model: Model, seed: int = 3) -> tuple[Tensor, dict[str, Tensor]]:
     return loss.detach(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
 
 
+def idle(made: Architecture, number: int, part: str) -> Architecture:
+    """With one part that does nothing."""
+    layer = made.layers[number]
+    none = {"heads": 0, "output_bias": False} if part == "attention" else {"width": 0, "bias": False}
+    layer = replace(layer, **{part: replace(getattr(layer, part), **none)}, norm_place="pre")
+    return replace(made, layers=(*made.layers[:number], layer, *made.layers[number + 1 :]))
+
+
 ARCHITECTURES = {
     "window": architecture(),
     "hashed": with_attention(architecture(), pattern=gs.Hashed(rounds=2, buckets=4, chunk=4)),
     "shared layers": shared(architecture()),
     "distances": with_attention(architecture(), distance_bias=DistanceTable(before=4, after=0, weights=0)),
+    "no feed-forward in the middle": idle(architecture(), 1, "feed_forward"),
+    "no feed-forward at the end": idle(architecture(), 2, "feed_forward"),
+    "no attention at first": idle(architecture(), 0, "attention"),
+    "no attention, twice": idle(idle(architecture(), 0, "attention"), 1, "attention"),
     "rotary": replace(decoder(
         vocabulary_size=50, length=32, layers=2, hidden_size=16, heads=2, form="llama", dropout=0.1
     ), reversible="mean"),
@@ -94,6 +108,53 @@ def test_nothing_more_is_kept_for_more_layers() -> None:
 
     assert kept(8, "mean") == kept(2, "mean")
     assert kept(8, "no") > 2 * kept(2, "no")
+
+
+def test_no_tensor_outlives_its_step() -> None:
+    model = Model(architecture())
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(one), Tensor) for one in gc.get_objects())
+
+    counts = []
+    for _ in range(4):
+        model(IDS, labels=IDS).loss.backward()
+        model.zero_grad()
+        model(IDS)
+        counts.append(tensors())
+    assert len(set(counts[1:])) == 1
+
+
+def test_a_loss_of_earlier_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(architecture()).double().eval()
+
+    def gradients() -> list[Tensor | None]:
+        states = model(IDS, output_hidden_states=True).hidden_states
+        return list(torch.autograd.grad(states[1].square().sum(), list(model.parameters()), allow_unused=True))
+
+    found = gradients()
+    monkeypatch.setattr(stack, "add_reversibly", kept_in_full)
+    for one, other in zip(found, gradients(), strict=True):
+        zero = next(x for x in (one, other, torch.zeros(())) if x is not None).new_zeros(())
+        torch.testing.assert_close(*(zero.expand_as(y) if x is None else x for x, y in ((one, other), (other, one))))
+
+
+def test_other_weights_in_the_backward_pass_are_refused() -> None:
+    model = Model(architecture())
+    weights = {name: one.detach().clone().requires_grad_() for name, one in model.named_parameters()}
+    loss = torch.func.functional_call(model, weights, (IDS,), {"labels": IDS}).loss
+    with pytest.raises(InputError, match="were exchanged"):
+        loss.backward()
+
+
+def test_attention_is_not_captured_to_learn_from() -> None:
+    model = Model(architecture())
+    with pytest.raises(InputError, match="are reversible"), capture(model, learns=True):
+        pass
+    with capture(model) as found:
+        model(IDS, labels=IDS).loss.backward()
+        assert found.rows(1, [3]).shape[-1] == IDS.shape[1]
 
 
 def test_without_gradients_it_reads_the_same() -> None:

@@ -170,8 +170,11 @@ class Family:
     def obstacles(self, architecture: Architecture) -> list[str]:
         """What this format cannot hold: [] where writing and reading back gives an equal architecture."""
         if self.public:
-            # What is computed twice in training changes no output, and public formats have no word for it.
-            layers = tuple(replace(layer, recompute="nothing") for layer in architecture.layers)
+            # What is computed twice in training, or in chunks, changes no output; public formats have no word for it.
+            layers = tuple(
+                replace(layer, recompute="nothing", feed_forward=replace(layer.feed_forward, chunk=None))
+                for layer in architecture.layers
+            )
             architecture = replace(architecture, layers=layers)
             if architecture.storages:
                 kept = architecture.storages[0].storage.kind

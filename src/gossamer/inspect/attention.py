@@ -260,6 +260,8 @@ def capture(model: Model, layers: Sequence[int] | None = None, *, learns: bool =
         raise InputError(f"model is a {type(model).__name__}; give a gossamer model, as it was before torch.compile")
     if model._compiled_call_impl is not None:
         raise InputError("the model was compiled by model.compile(); capture one that was not, such as gs.load's")
+    if learns and model.architecture.reversible != "no":
+        raise InputError("the model's residuals are reversible, so that nothing of its attention is kept to learn from")
     found = CapturedAttention(model, layers, learns=learns)
     watched = [cast(SelfAttention, one) for one in dict.fromkeys(model.attention)]
     if any(one.hook is not None for one in watched):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gossamer.kernels.backends import backends_for
 from gossamer.kernels.distance_bias import DistanceBias
+from gossamer.kernels.hashing import no_buckets
 from gossamer.kernels.inputs import make_inputs
 from gossamer.kernels.ledger import WIDE, Ledger, own_frame
 from gossamer.kernels.select import choose
@@ -133,15 +134,6 @@ def _account_by_distance(
     )  # fmt: skip
 
 
-def _no_buckets(pattern: Pattern, q: torch.Size, k: torch.Size, device: str) -> Tensor | tuple[Tensor, Tensor] | None:
-    """Of a hashed pattern all zeros, so that nothing is hashed."""
-    if pattern.hashes is None:
-        return None
-    zero = torch.zeros(1, 1, 1, 1, dtype=torch.int64, device=device)
-    keys, queries = (zero.expand(q[0], q[1], pattern.hashes.rounds, length) for length in (k[2], q[2]))
-    return keys if pattern.hashes.chunk is not None else (queries, keys)
-
-
 @lru_cache(maxsize=256)
 def count_pairs(pattern: Pattern, heads: int, queries: int, keys: int, global_tokens: int = 0) -> int:
     """How many (query, key) pairs one text computes, all heads together; the first `global_tokens` are global."""
@@ -168,7 +160,7 @@ def _backend(
     key_mask = torch.zeros(1, 1, dtype=torch.bool, device=device).expand(k[0], k[2]) if padded else None
     inputs = make_inputs(
         like.expand(q), like.expand(k), like.expand(v), pattern, key_mask=key_mask, dropout=dropout, seed=0,
-        distance_bias=table, buckets=_no_buckets(pattern, q, k, device),
+        distance_bias=table, buckets=no_buckets(pattern, like.expand(q), like.expand(k)),
     )  # fmt: skip
     name = choose(inputs).backend
     (backend,) = (one for one in backends_for(inputs) if one.name == name)

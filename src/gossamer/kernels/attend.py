@@ -12,7 +12,7 @@ from gossamer.kernels import call_cache
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.backends import backends_for
 from gossamer.kernels.documents import each_damaged_apart
-from gossamer.kernels.hashing import Buckets
+from gossamer.kernels.hashing import Buckets, no_buckets
 from gossamer.kernels.inputs import Inputs, TableByDistance, TensorOrPair, make_inputs
 from gossamer.kernels.select import Explanation, choose
 from gossamer.patterns import Pattern
@@ -125,6 +125,7 @@ def explain(
     return_lse: bool = False,
 ) -> Explanation:
     """Which backend `attend` would take for this call, and why not the others; arguments and errors as there."""
+    buckets = no_buckets(pattern, q, k) if buckets is None else buckets
     inputs = make_inputs(
         q, k, v, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask, seed=seed,
         query_start=query_start, bias=bias, distance_bias=distance_bias, buckets=buckets, scale=scale, dropout=dropout,

@@ -12,7 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.patterns import Hashes
+from gossamer.kernels.autocast import autocast_off
+from gossamer.kernels.dropout import keep_mask
+from gossamer.patterns import Hashes, Pattern
 
 if TYPE_CHECKING:
     from gossamer.kernels.inputs import Inputs
@@ -23,9 +25,11 @@ __all__ = [
     "alone",
     "make_buckets",
     "meeting_coordinates",
+    "no_buckets",
     "recorded_buckets",
     "replayed_buckets",
     "times_met",
+    "why_not_own",
 ]
 
 Buckets = tuple[Int[Tensor, "batch heads rounds queries"], Int[Tensor, "batch heads rounds keys"]]
@@ -70,13 +74,15 @@ def make_buckets(
         )
     if given is not None:
         return _given(hashes, q, keys, own, given)
+    if torch.compiler.is_exporting():
+        raise InputError(
+            "a hashed pattern draws rotations, which no exported program can: give buckets, or leave it out"
+        )
     if (replay := _REPLAY.get()) is not None:
         return next(replay)
-    if hashes.chunk is None:
-        found = hashes.hashed(q, seed), hashes.hashed(_for_heads(k, heads), seed)
-    else:
-        of_tokens = hashes.hashed(_for_heads(k, heads), seed)
-        found = of_tokens[..., own], of_tokens
+    with autocast_off(q):
+        of_keys = hashes.hashed(_for_heads(k, heads), seed)
+        found = (hashes.hashed(q, seed) if hashes.chunk is None else of_keys[..., own], of_keys)
     if (record := _RECORD.get()) is not None:
         record.append(found)
     return found
@@ -92,12 +98,15 @@ def _given(hashes: Hashes, q: Tensor, keys: int, own: slice, given: Tensor | Buc
         _check(given, "buckets", (batch, heads, hashes.rounds, keys), q)
         if own.start < 0 or own.stop > keys:
             raise InputError("buckets are one tensor, but not all queries are among the keys; give a pair of tensors")
+        hashes.check(given)
         return given[..., own].long(), given.long()
     if hashes.chunk is not None or not isinstance(given, tuple) or len(given) != 2:
         pair = "" if hashes.chunk is not None else ", or a (query, key) pair of them"
         raise InputError(f"buckets is {quote(given)}; it must be integers [batch, heads, rounds, keys]{pair}")
     for name, one, length in (("queries", given[0], queries), ("keys", given[1], keys)):
         _check(one, f"buckets of the {name}", (batch, heads, hashes.rounds, length), q)
+    for one in given:
+        hashes.check(one)
     return given[0].long(), given[1].long()
 
 
@@ -118,7 +127,8 @@ def meeting_coordinates(
     if hashes.chunk is not None:
         segments = None if keys.segments is None else keys.segments[:, None]
         of_tokens = hashes.coordinates(of_keys, real, segments)
-        return of_tokens[..., start : start + of_queries.shape[-1]], of_tokens
+        count = of_queries.shape[-1]
+        return of_tokens if count == of_keys.shape[-1] else of_tokens[..., start : start + count], of_tokens
     segments = None
     if queries.segments is not None and keys.segments is not None:
         segments = torch.cat([queries.segments.long(), keys.segments.long()], 1)[:, None]
@@ -127,6 +137,31 @@ def meeting_coordinates(
     together = hashes.coordinates(torch.cat([of_queries, of_keys], -1), real, segments)
     found = together.split([of_queries.shape[-1], of_keys.shape[-1]], -1)
     return found[0], found[1]
+
+
+def no_buckets(pattern: Pattern, q: Tensor, k: Tensor) -> Tensor | Buckets | None:
+    """Of a hashed pattern all zeros, in the memory of one, where nobody asks for the numbers of a call."""
+    hashes = pattern.hashes if isinstance(pattern, Pattern) else None
+    if hashes is None or not all(isinstance(x, Tensor) and x.ndim == 4 for x in (q, k)):
+        return None
+    zero = torch.zeros(1, 1, 1, 1, dtype=torch.int64, device=q.device)
+    keys, queries = (zero.expand(q.shape[0], q.shape[1], hashes.rounds, x.shape[2]) for x in (k, q))
+    return keys if hashes.chunk is not None else (queries, keys)
+
+
+def why_not_own(inputs: Inputs, *, positions: bool = False) -> str | None:
+    """Why queries are not the tokens that their keys are: other documents, or other `positions`; None where they are.
+
+    Chunks hold tokens, whose documents and positions are told once.
+    """
+    if inputs.pattern.hashes is None or inputs.pattern.hashes.chunk is None:
+        return None
+    own = slice(inputs.query_start, inputs.query_start + inputs.num_queries)
+    for name in ("segments", "positions") if positions else ("segments",):
+        queries, keys = getattr(inputs.queries, name), getattr(inputs.keys, name)
+        if queries is not None and keys is not None and not torch.equal(queries, keys[:, own]):
+            return f"{name} differ between queries and the keys that they are"
+    return None
 
 
 def times_met(inputs: Inputs, hashes: Hashes) -> Int[Tensor, "batch heads queries keys"]:
@@ -142,27 +177,45 @@ def times_met(inputs: Inputs, hashes: Hashes) -> Int[Tensor, "batch heads querie
 def alone(inputs: Inputs, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
     """What a token gets that sees nothing but itself: its own value, and its own score. Differentiable.
 
-    As released, nearly its own value: see `_share_of_itself`.
+    As released, nearly its own value: see `_shares`.
     """
     hashes = inputs.pattern.hashes
     assert hashes is not None
-    start, queries, keys = inputs.query_start, inputs.num_queries, inputs.num_keys
     inputs = inputs.with_repeated_heads()
+    batch, heads, queries = rows = _lonely(inputs, lse).nonzero(as_tuple=True)
+    at = batch, heads, queries + inputs.query_start
+    value = inputs.v[at]
+    if hashes.released:
+        value = value * _shares(inputs, hashes, at).to(value.dtype)[:, None]
+    if inputs.dropout and inputs.seed is not None:
+        kept = keep_mask(inputs.dropout, inputs.seed, batch, heads, queries, at[2])
+        value = value * kept[:, None].to(value.dtype) / (1 - inputs.dropout)
+    score = (inputs.q[rows].to(lse.dtype) * inputs.k[at].to(lse.dtype)).sum(-1) * inputs.scale
+    if inputs.bias is not None:
+        score = score + _of_pairs(inputs, inputs.bias, *rows, at[2]).to(score.dtype)
+    return out.index_put(rows, value), lse.index_put(rows, score)
+
+
+def _of_pairs(inputs: Inputs, bias: Tensor, *at: Tensor) -> Float[Tensor, "rows"]:
+    shape = (*inputs.q.shape[:3], inputs.num_keys)
+    return bias.expand(shape)[at]
+
+
+def _lonely(inputs: Inputs, lse: Tensor) -> Bool[Tensor, "batch heads queries"]:
+    """Which queries saw nothing, and are among the keys that they might see."""
+    start, queries, keys = inputs.query_start, inputs.num_queries, inputs.num_keys
     at = torch.arange(queries, device=lse.device) + start
     is_key = ((at >= 0) & (at < keys))[None]
-    if keys == 0:
-        return out, lse
-    at = at.clamp(0, keys - 1)
-    if inputs.keys.real is not None:
+    at = at.clamp(0, max(keys - 1, 0))
+    if keys and inputs.keys.real is not None:
         is_key = is_key & inputs.keys.real[:, at]
-    if inputs.queries.segments is not None and inputs.keys.segments is not None:
+    if keys and inputs.queries.segments is not None and inputs.keys.segments is not None:
         is_key = is_key & (inputs.queries.segments == inputs.keys.segments[:, at])
-    itself = (lse == float("-inf")) & is_key[:, None]
-    q, k, v = (x.masked_fill(~itself[..., None], 0) for x in (inputs.q, inputs.k[:, :, at], inputs.v[:, :, at]))
-    if hashes.released and not torch.compiler.is_compiling():
-        v = v * _share_of_itself(inputs, hashes, itself).to(v.dtype)[..., None]
-    score = (q.to(lse.dtype) * k.to(lse.dtype)).sum(-1) * inputs.scale
-    return torch.where(itself[..., None], v, out), torch.where(itself, score, lse)
+    lonely = (lse == float("-inf")) & is_key[:, None]
+    if keys and inputs.bias is not None:
+        own = inputs.bias.expand(*inputs.q.shape[:3], keys).gather(3, at[:, None].expand(*inputs.q.shape[:3], 1))
+        lonely = lonely & (own[..., 0] != float("-inf"))
+    return lonely
 
 
 SELF_SCORE = -1e5
@@ -170,26 +223,19 @@ SELF_SCORE = -1e5
 
 
 @torch.no_grad()
-def _share_of_itself(
-    inputs: Inputs, hashes: Hashes, itself: Bool[Tensor, "batch heads queries"]
-) -> Float[Tensor, "batch heads queries"]:
-    """How much of their own value those tokens get: 1, but for roundings of the released code.
+def _shares(inputs: Inputs, hashes: Hashes, tokens: tuple[Tensor, Tensor, Tensor]) -> Float[Tensor, "rows"]:
+    """How much of its own value each of these tokens (text, head, key) gets: 1, but for roundings of the released code.
 
     There every meeting with itself has the score -100,000, whose log-sum-exp over m meetings, and then over rounds,
     float32 rounds to a 128th: from two rounds on, weights that should sum to 1 miss it by up to 0.4%. Here they do
     so in every dtype.
     """
-    share = torch.ones(itself.shape, device=itself.device)
-    rows = itself.nonzero(as_tuple=True)
-    if not len(rows[0]):
-        return share
     assert inputs.buckets is not None
     _, keys = meeting_coordinates(hashes, inputs.buckets, inputs.queries, inputs.keys, inputs.query_start)
-    places = keys[rows[0], rows[1], :, rows[2] + inputs.query_start]
-    # [rows, rounds, 1]: a query of its own for each, among the keys of all rounds, itself alone.
-    meetings = hashes.meetings_by_round(places[..., None], places[..., None], inputs.num_keys)[..., 0, 0]
+    batch, heads, at = tokens
+    places = keys[batch, heads, :, at][..., None]
+    meetings = hashes.meetings_by_round(places, places, inputs.num_keys)[..., 0, 0]
     scores = torch.full_like(meetings, SELF_SCORE, dtype=torch.float32)
     of_round = scores + meetings.float().log()
     weights = meetings * (scores - of_round).exp() * (of_round - of_round.logsumexp(-1, keepdim=True)).exp()
-    share[rows] = weights.sum(-1)
-    return share
+    return weights.sum(-1)

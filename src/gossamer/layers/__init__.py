@@ -10,7 +10,7 @@ from gossamer.layers.linear import Linear
 from gossamer.layers.masks import Masked
 from gossamer.layers.norms import LayerNorm, RMSNorm, build_norm
 from gossamer.layers.residual import account_branch, account_residual, branch, residual
-from gossamer.layers.reversible import Streams, add_reversibly
+from gossamer.layers.reversible import Streams, add_reversibly, with_all_of
 from gossamer.layers.rotary import Rotation, rotation
 from gossamer.layers.storages import DENSE, LowRank, Storage, storage_from_dict
 
@@ -44,4 +44,5 @@ __all__ = [
     "residual",
     "rotation",
     "storage_from_dict",
+    "with_all_of",
 ]

@@ -13,6 +13,7 @@ from gossamer.kernels.accounts import account_attention
 from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.layers.multi_head import MultiHeadMaps, account_heads, merge_heads, split_heads
+from gossamer.layers.reversible import is_rebuilding
 from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Full, Global, Pattern
 
@@ -174,7 +175,7 @@ class SelfAttention(MultiHeadMaps):
         return self.output(merge_heads(out))
 
     def _attend(self, tokens: TokenInfo, flagged: bool = False) -> Attend:
-        if torch.compiler.is_compiling() or self.hook is None:
+        if torch.compiler.is_compiling() or self.hook is None or is_rebuilding():
             return attend
         return self.hook.attending(tokens, flagged)
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.kernels.torch_state import in_transform
 from gossamer.layers.constant import Constant
 from gossamer.layers.linear import Linear
 from gossamer.layers.norms import LayerNorm, RMSNorm
@@ -57,7 +58,7 @@ class FeedForwardNetwork(nn.Module):
     ) -> Float[Tensor, "batch length hidden"]:
         if not self.width:
             return self.down(hidden)
-        if chunk is None or hidden.shape[1] <= chunk or compiler.is_compiling():
+        if chunk is None or hidden.shape[1] <= chunk or compiler.is_compiling() or in_transform():
             return self._whole(hidden, dropout)
         parts = hidden.split(chunk, dim=1)
         if is_grad_enabled():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,25 +16,45 @@ from torch.distributed.tensor import DTensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.hashing import recorded_buckets, replayed_buckets
+from gossamer.kernels.torch_state import in_transform
 
-__all__ = ["Streams", "add_reversibly"]
+__all__ = ["Streams", "add_reversibly", "is_rebuilding", "with_all_of"]
 
 States = Float[Tensor, "batch length hidden"]
 
+_REBUILDING: ContextVar[bool] = ContextVar("_REBUILDING", default=False)
 
-@dataclass(kw_only=True)
+
+def is_rebuilding() -> bool:
+    """Whether a part runs for the second time, in a backward pass."""
+    return _REBUILDING.get()
+
+
+@dataclass(kw_only=True, eq=False)
+class _Last:
+    """The states after the last part that has not been taken back, without their history: its source and its target.
+
+    parts: how many parts have not been. Autograd's nodes hold this, and never a state with a history, which would hold
+    them in turn.
+    """
+
+    source: Tensor | None = None
+    target: Tensor | None = None
+    parts: int = 0
+
+
+@dataclass(kw_only=True, eq=False)
 class Streams:
     """The two streams of a stack. The next part reads `source`, and what it gives is added to `target`; then they swap.
 
     They are float32 or wider whatever the parts compute in, as what is subtracted must be what was added. While
-    autograd watches, nothing is kept of the parts but the last states: `kept`, two tensors that the backward pass takes
-    back part by part.
+    autograd watches, nothing is kept of the parts but the last states.
     """
 
     source: States
     target: States
-    parts: int = 0
-    kept: list[Tensor] = field(default_factory=list)
+    _last: _Last = field(default_factory=_Last)
+    _swapped: bool = False
 
     @classmethod
     def of(cls, states: States) -> Streams:
@@ -49,64 +70,108 @@ class Streams:
     def swap(self) -> None:
         """What a part that does nothing leaves."""
         self.source, self.target = self.target, self.source
-        self.kept.reverse()
+        self._swapped = not self._swapped
 
 
-def add_reversibly(streams: Streams, part: Callable[[Tensor], Tensor], reads: Sequence[Tensor]) -> None:
+def add_reversibly(streams: Streams, part: Callable[[Tensor], Tensor], reads: Callable[[], Iterable[Tensor]]) -> None:
     """`target + part(source)` becomes the source, and the source the target.
 
     Of the part nothing is kept for the backward pass, which computes it once more, with the same dropout and buckets,
-    and takes it off again. reads: all tensors that it reads and that may learn, but its input.
-    Raises InputError in the backward pass where that has run before, as it has taken the states back.
+    and takes it off again. reads: tells all tensors that it reads and that may learn, but its input. Hooks on modules
+    and on parameters run in both passes. Raises InputError in the backward pass where that has run before, as it has
+    taken the states back, and where the part reads other tensors by then.
     Sources: Gomez et al. 2017 (RevNet, arXiv 1707.04585), section 3.2, algorithm 1; Reformer (arXiv 2001.04451),
     section 3.
     """
     source, target = streams.source, streams.target
-    learnt = [one for one in reads if one.requires_grad]
-    if not torch.is_grad_enabled() or not (learnt or source.requires_grad or target.requires_grad):
+    learnt = _learning(reads)
+    watched = bool(learnt) or source.requires_grad or target.requires_grad
+    if not torch.is_grad_enabled() or not watched or in_transform():
         streams.source, streams.target = target + part(source), source
         return
     # Nobody but `streams` holds a state.
     streams.source = streams.target = cast(Tensor, None)
-    found = _Part.apply(part, streams, source, target, *learnt)
+    call = _Call(part=part, reads=reads, last=streams._last, swapped=streams._swapped)
+    found = _Part.apply(call, source, target, *learnt)
     streams.source, streams.target = cast(tuple[Tensor, Tensor], found)
+    streams._swapped = False
+
+
+def with_all_of(states: States, last: States) -> States:
+    """Earlier states, for a loss of their own: its backward pass takes back all parts, those behind them first."""
+    return cast(Tensor, _Tied.apply(states, last)) if torch.is_grad_enabled() else states
+
+
+def _learning(reads: Callable[[], Iterable[Tensor]]) -> list[Tensor]:
+    return [one for one in reads() if one.requires_grad]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Call:
+    """A part, what it reads, and whether the streams swapped once more since the part before it."""
+
+    part: Callable[[Tensor], Tensor]
+    reads: Callable[[], Iterable[Tensor]]
+    last: _Last
+    swapped: bool
 
 
 class _Part(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, part: Callable[[Tensor], Tensor], streams: Streams, source: Tensor, target: Tensor, *learnt: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        ctx.part, ctx.streams, ctx.learnt = part, streams, learnt
-        ctx.number = streams.parts
+    def forward(ctx: Any, call: _Call, source: Tensor, target: Tensor, *learnt: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.call, ctx.learnt = call, learnt
+        ctx.number = call.last.parts
         ctx.surroundings = _Surroundings.now(source.device)
         with torch.no_grad(), recorded_buckets() as ctx.buckets:
-            total = target + part(source)
-        streams.parts += 1
-        streams.kept = [total, source]
+            total = target + call.part(source)
+        call.last.parts += 1
+        call.last.source, call.last.target = total.detach(), source.detach()
         return total, source.view_as(source)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor | None, grad_source: Tensor | None) -> tuple[Tensor | None, ...]:
-        streams = ctx.streams
-        if streams.parts != ctx.number + 1:
-            raise InputError(
-                "the backward pass of a reversible model ran before, or ran in part, and takes its states back as it "
-                "goes: run it once, without retain_graph"
-            )
-        total, source = streams.kept
+        call, last = ctx.call, ctx.call.last
+        _check(ctx, call, last)
+        total, source = cast(Tensor, last.source), cast(Tensor, last.target)
         with torch.enable_grad(), ctx.surroundings.again(), replayed_buckets(ctx.buckets):
             read = source.detach().requires_grad_()
-            added = ctx.part(read)
-        streams.parts -= 1
-        streams.kept = [source, total - added.detach()]
+            added = call.part(read)
+        target = total - added.detach()
+        last.parts -= 1
+        last.source, last.target = (target, source) if call.swapped else (source, target)
         if grad_total is None:
-            return None, None, grad_source, None, *(None for _ in ctx.learnt)
+            return None, grad_source, None, *(None for _ in ctx.learnt)
         of_source, *of_learnt = _gradients(added, read, ctx.learnt, grad_total)
         if of_source is not None:
             grad_source = of_source if grad_source is None else grad_source + of_source
-        return None, None, grad_source, grad_total, *of_learnt
+        return None, grad_source, grad_total, *of_learnt
+
+
+class _Tied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, last: Tensor) -> Tensor:
+        ctx.like = torch.empty(0, dtype=last.dtype, device=last.device), last.shape
+        return states.view_as(states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        like, shape = ctx.like
+        return grad, like.new_zeros(shape)
+
+
+def _check(ctx: Any, call: _Call, last: _Last) -> None:
+    if last.parts != ctx.number + 1:
+        raise InputError(
+            "the backward pass of a reversible model ran before, or ran in part, and takes its states back as it "
+            "goes: run it once, from the model's outputs, without retain_graph"
+        )
+    if list(map(id, _learning(call.reads))) != list(map(id, ctx.learnt)):
+        raise InputError(
+            "weights of a reversible model were exchanged, frozen or let loose between its forward and its backward "
+            "pass, which computes its states once more: change them after that (torch.func.functional_call does it)"
+        )
 
 
 def _gradients(added: Tensor, read: Tensor, learnt: Sequence[Tensor], grad: Tensor) -> list[Tensor | None]:
@@ -149,4 +214,6 @@ class _Surroundings:
             if self.of_device is not None:
                 torch.cuda.set_rng_state(self.of_device, self.device)
             stack.enter_context(torch.autocast(self.device.type, enabled=enabled, dtype=dtype))
+            token = _REBUILDING.set(True)
+            stack.callback(_REBUILDING.reset, token)
             yield

@@ -29,6 +29,7 @@ from gossamer.layers import (
     count_positions,
     residual,
     rotation,
+    with_all_of,
 )
 from gossamer.models.architecture import Layer, Norm, check_weight_sets
 from gossamer.models.building import (
@@ -193,6 +194,8 @@ def run_layers(
         hidden = modules.final_norm(hidden)
     if cache is not None:
         cache.finish()
+    if reversible != "no":
+        earlier = [with_all_of(one, hidden) for one in earlier]
     return [*earlier, hidden]
 
 
@@ -224,10 +227,12 @@ class _Reversible:
             self._streams.swap()
             return
 
-        def added(x: Tensor) -> Tensor:
-            return branch(part.run, x.to(self._dtype), **part.norms, dropout=dropout)
+        dtype = self._dtype  # a closure that held `self` would hold the streams' history
 
-        add_reversibly(self._streams, added, tuple(part.reads()))
+        def added(x: Tensor) -> Tensor:
+            return branch(part.run, x.to(dtype), **part.norms, dropout=dropout)
+
+        add_reversibly(self._streams, added, part.reads)
 
 
 def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Iterator[Part]:

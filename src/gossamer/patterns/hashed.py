@@ -20,6 +20,8 @@ from gossamer.patterns.sums import offsets
 __all__ = ["Hashed"]
 
 READINGS = ("paper", "released")
+EXAMPLE = 8
+"""Numbers of the directions that a picture shows."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,10 @@ class Hashed(Pattern, kind="hashed"):
         if buckets is None:
             raise InputError(f"pattern: '{self}' has no mask without buckets; give integers [..., rounds, keys]")
         wanted = (self.rounds, grid.keys)
-        if not isinstance(buckets, Tensor) or buckets.dtype.is_floating_point or buckets.shape[-2:] != wanted:
-            shape = list(buckets.shape) if isinstance(buckets, Tensor) else quote(buckets)
+        if not isinstance(buckets, Tensor) or not _is_whole(buckets) or buckets.shape[-2:] != wanted:
+            shape = f"{buckets.dtype} {list(buckets.shape)}" if isinstance(buckets, Tensor) else quote(buckets)
             raise InputError(f"pattern: buckets are {shape}; they must be integers [..., {wanted[0]}, {wanted[1]}]")
+        self.hashes.check(buckets)
         if query_start < 0 or query_start + queries > grid.keys:
             raise InputError(
                 f"pattern: queries {query_start} to {query_start + queries} are not all among the {grid.keys} keys, "
@@ -145,6 +148,16 @@ class Hashed(Pattern, kind="hashed"):
         itself = grid.query_positions[:, None] == grid.key_positions
         seen &= ~itself
         return seen | (itself & ~seen.any(-1, keepdim=True))
+
+    def _dense(self, grid: Grid) -> Tensor:
+        """An example, for pictures: of tokens whose directions are drawn, where all queries are keys."""
+        first, last = grid.query_start, grid.query_start + grid.queries
+        if first < 0 or last > grid.keys or not grid.keys:
+            return super()._dense(grid)
+        drawn = torch.randn(1, 1, grid.keys, EXAMPLE, generator=torch.Generator().manual_seed(self.seed or 0))
+        buckets = self.hashes.hashed(drawn, self.seed or 0)[0, 0]
+        seen = self.mask(grid.queries, grid.keys, first, buckets=buckets).to(grid.device)
+        return seen.expand(*grid.lead, grid.queries, grid.keys)
 
     def _count(self, grid: Grid) -> int:
         """At most: what the chunks of all rounds hold."""
@@ -162,3 +175,7 @@ class Hashed(Pattern, kind="hashed"):
     def _from_fields(cls, values: dict[str, Any], read: Any) -> Pattern:
         buckets = values["buckets"]
         return cls(**(values | {"buckets": tuple(buckets) if isinstance(buckets, list) else buckets}))
+
+
+def _is_whole(x: Tensor) -> bool:
+    return not x.dtype.is_floating_point and x.dtype != torch.bool

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.errors import InputError
+
 __all__ = ["Hashes"]
 
 SLICE = 2**22
@@ -87,6 +89,14 @@ class Hashes:
         if not self.released or not chunks or self.is_whole(tokens):
             return (0,)
         return tuple(range(-self.before // chunks, -(-self.after // chunks) + 1))
+
+    def check(self, buckets: Tensor) -> None:
+        """InputError for buckets that there are not; those of other devices and traced ones are not looked at."""
+        if buckets.device.type != "cpu" or torch.compiler.is_compiling() or not buckets.numel():
+            return
+        least, most = int(buckets.min()), int(buckets.max())
+        if least < 0 or most >= self.buckets:
+            raise InputError(f"buckets are from {least} to {most}; they must be from 0 to {self.buckets - 1}")
 
     @torch.no_grad()
     def hashed(

@@ -241,7 +241,7 @@ def _objective(
     if task is None:
         return TeacherVectorsObjective(teacher=teacher.source, cache=cache, matches=terms["matches"])
     if terms["cosine_weight"] is None:
-        as_wide = student.architecture.hidden_size == teacher.architecture.hidden_size
+        as_wide = student.architecture.output_size == teacher.architecture.output_size
         terms = terms | {"cosine_weight": float(as_wide)}
     return DistillationObjective(task=task, teacher=teacher.source, cache=cache, **terms)
 

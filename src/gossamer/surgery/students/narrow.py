@@ -105,6 +105,10 @@ def describe_widths(old: Architecture, new: Architecture, widths: Widths) -> str
 def _check(model: Model, widths: Widths) -> None:
     if model.architecture.storages:
         raise InputError("the teacher keeps some weights in parts (storages); merge them, then make it narrower")
+    if widths.hidden_size is not None and model.architecture.reversible == "concatenated":
+        raise InputError(
+            "the teacher's streams are concatenated, which no map of one of them narrows; keep hidden_size"
+        )
     if widths.hidden_size is not None:
         _check_size("hidden_size", widths.hidden_size, model.architecture.hidden_size)
         scheme = model.architecture.embeddings.positions.scheme

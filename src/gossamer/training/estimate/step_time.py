@@ -118,7 +118,7 @@ def _loss_rate(architecture: Architecture, rows: int, step: Pass) -> tuple[float
     """Scores and cross-entropy, a score; those of a masked LM exist all at once."""
     settings = architecture.embeddings
     masked = isinstance(architecture.head, MaskedLM | PreTraining)
-    size = settings.size if masked else architecture.hidden_size
+    size = settings.size if masked else architecture.output_size
     like: dict[str, Any] = {"dtype": step.weights, "device": step.device}
     # Small, for probabilities near 0 would be subnormal numbers, which are slow.
     x, table = torch.randn(rows, size, **like) / size, torch.randn(settings.vocabulary_size, size, **like)

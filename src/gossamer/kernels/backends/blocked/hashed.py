@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from gossamer.kernels.backends.blocked.tile_attention import MASKED, NOTHING_SEEN
 from gossamer.kernels.dropout import keep_mask
-from gossamer.kernels.hashing import alone, meeting_coordinates
+from gossamer.kernels.hashing import alone, meeting_coordinates, why_not_own
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.precision import wide
 from gossamer.patterns import Hashes
@@ -28,7 +28,9 @@ def why_not_hashed(inputs: Inputs) -> str | None:
     assert hashes is not None
     if hashes.chunk is None:
         return "whole buckets are of any size; it takes chunks"
-    return None if inputs.num_queries == inputs.num_keys else "the queries are not all the tokens, which chunks hold"
+    if inputs.num_queries != inputs.num_keys:
+        return "the queries are not all the tokens, which chunks hold"
+    return why_not_own(inputs, positions=True)
 
 
 def hashed(inputs: Inputs) -> Result:
@@ -63,7 +65,7 @@ class _Rounds:
     @classmethod
     def of(cls, hashes: Hashes, places: Tensor) -> _Rounds:
         length = places.shape[3]
-        chunks, size = hashes.chunks_of(length), hashes.chunk or length
+        chunks, size = hashes.chunks_of(length), min(hashes.chunk or length, length)
         order = places.argsort(dim=-1, stable=True)
         rank = torch.empty_like(order).scatter_(-1, order, torch.arange(length, device=order.device).expand_as(order))
         tokens = pad(order, (0, chunks * size - length), value=length).flatten(2, 3).unflatten(2, (-1, size))
@@ -74,7 +76,11 @@ class _Rounds:
         own = torch.arange(self.chunks, device=self.tokens.device)[:, None] + number * self.chunks
         if hashes.is_whole(self.places.shape[3]):
             return own
-        found = own + torch.arange(hashes.low, hashes.high + 1, device=own.device)
+        # Farther than all chunks there is none, but around a ring.
+        low, high = hashes.low, hashes.high
+        if not hashes.released:
+            low, high = max(low, 1 - self.chunks), min(high, self.chunks - 1)
+        found = own + torch.arange(low, high + 1, device=own.device)
         if hashes.released:
             return found % self.tokens.shape[2]
         return torch.where(found // self.chunks == number, found, -1)

@@ -9,6 +9,7 @@ from gossamer.kernels.backends.cpu.attention import CPU_TYPES, cpu
 from gossamer.kernels.backends.cpu.hashed_rows import MOST_ROUNDS
 from gossamer.kernels.backends.cpu.library import why_no_library
 from gossamer.kernels.backends.dense import is_causal_alone
+from gossamer.kernels.hashing import why_not_own
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.operator import why_no_operator
 from gossamer.kernels.torch_state import is_plain_eager
@@ -41,6 +42,8 @@ def _why_not(inputs: Inputs) -> str | None:
     hashes = inputs.pattern.hashes
     if hashes is not None and not hashes.released and hashes.rounds > MOST_ROUNDS:
         return f"it counts the pairs of at most {MOST_ROUNDS} rounds once"
+    if why := why_not_own(inputs):
+        return why
     if torch.compiler.is_exporting():
         return "an exported program may run where it is not"
     return why_no_library()

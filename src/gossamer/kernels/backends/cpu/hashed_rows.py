@@ -27,21 +27,23 @@ Places = Int[Tensor, "batch heads rows"]
 class _Side:
     """What is known of the queries or the keys.
 
-    rounds: their coordinates in each round. itself: a coordinate of the token's own. second: positions, if they matter.
+    rounds: their coordinates in each round, orders: the rows in the order of these. itself: a coordinate of the token's
+    own. second: positions, if they matter.
     """
 
     rounds: Int[Tensor, "batch heads rounds rows"]
+    orders: Int[Tensor, "batch heads rounds rows"]
     itself: Places
     second: Places | None
     real: Bool[Tensor, "batch heads rows"] | None
 
-    def listed(self, places: Places, within: tuple[int, int] | None, earlier: int) -> RowList:
-        """The real rows of every head in the order of `places`, only those `within` bounds.
+    def listed(self, number: int, shift: int, within: tuple[int, int] | None, earlier: int) -> RowList:
+        """The real rows of every head in the order of a round, their coordinates moved, only those `within` bounds.
 
         earlier: so many first rounds are those in which pairs may have met.
         """
+        places, order = self.rounds[:, :, number] + shift, self.orders[:, :, number]
         rows = places.shape[-1]
-        order = places.argsort(dim=-1, stable=True)
         chosen = None if self.real is None else self.real.gather(-1, order)
         if within is not None:
             ordered = places.gather(-1, order)
@@ -73,21 +75,21 @@ def hashed_pieces(call: Arguments) -> Iterator[Piece]:
     (group,) = call.groups
     hashes = group.hashes
     assert hashes is not None
+    if not call.q.shape[0] or not call.q.shape[2] or not call.k.shape[2]:
+        return
     queries, keys = _sides(call, hashes)
     tokens, rounds = keys.rounds.shape[3], keys.rounds.shape[2]
-    if not tokens or not queries.rounds.shape[3]:
-        return
     for number in range(rounds):
         earlier = 0 if hashes.released else number
         for shift in hashes.shifts(tokens):
-            of_queries = queries.rounds[:, :, number]
-            of_keys = keys.rounds[:, :, (number + shift) % rounds] + shift * hashes.chunks_of(tokens)
-            reach = None
+            other, moved = (number + shift) % rounds, shift * hashes.chunks_of(tokens)
+            reached = reach = None
             if shift:
-                least, most = int(of_queries.min()), int(of_queries.max())
+                least, most = _ends(queries.rounds[:, :, number])
                 reach = (least + hashes.low, most + hashes.high)
-            reached = None if reach is None else (int(of_keys.min()) - hashes.high, int(of_keys.max()) - hashes.low)
-            lists = queries.listed(of_queries, reached, earlier), keys.listed(of_keys, reach, earlier)
+                least, most = _ends(keys.rounds[:, :, other])
+                reached = (least + moved - hashes.high, most + moved - hashes.low)
+            lists = queries.listed(number, 0, reached, earlier), keys.listed(other, moved, reach, earlier)
             if all(one.index is not None and len(one.index) for one in lists):
                 yield Piece(
                     start=group.start, stop=group.stop, queries=lists[0], keys=lists[1],
@@ -95,13 +97,17 @@ def hashed_pieces(call: Arguments) -> Iterator[Piece]:
                 )  # fmt: skip
 
 
+def _ends(places: Places) -> tuple[int, int]:
+    return int(places.min()), int(places.max())
+
+
 def _sides(call: Arguments, hashes: Hashes) -> tuple[_Side, _Side]:
     assert call.buckets is not None
     of_queries, of_keys = meeting_coordinates(hashes, call.buckets, call.queries, call.keys, call.query_start)
     queries, keys = of_queries.shape[3], of_keys.shape[3]
-    at = torch.arange(max(keys, queries + call.query_start) + 1)
     # Two tokens are one where these are in the band, as others are further apart.
-    own = (at[:queries] + call.query_start) * hashes.width, at[:keys] * hashes.width
+    at = (torch.arange(queries) + call.query_start).clamp(-1, keys)  # -1 and `keys`: no key
+    own = at * hashes.width, torch.arange(keys) * hashes.width
     seconds = _positions(call, own[0].shape[0], keys) if hashes.causal else (None, None)
     largest = max((int(one.abs().max()) for one in (of_queries, of_keys, *own) if one.numel()), default=0)
     if largest > MOST // 4:
@@ -110,13 +116,15 @@ def _sides(call: Arguments, hashes: Hashes) -> tuple[_Side, _Side]:
         )
     lead = of_queries.shape[:2]
     real = None if call.keys.real is None else call.keys.real[:, None].expand(*lead, keys)
-    sides = ((of_queries, own[0], seconds[0], None), (of_keys, own[1], seconds[1], real))
+    orders = of_keys.argsort(dim=-1, stable=True)
+    q_orders = orders if of_queries is of_keys else of_queries.argsort(dim=-1, stable=True)
+    sides = ((of_queries, q_orders, own[0], seconds[0], None), (of_keys, orders, own[1], seconds[1], real))
     found = [
         _Side(
-            rounds=places, itself=itself.expand(*lead, -1), real=is_real,
+            rounds=places, orders=order, itself=itself.expand(*lead, -1), real=is_real,
             second=None if second is None else second[:, None].expand(*lead, -1),
         )
-        for places, itself, second, is_real in sides
+        for places, order, itself, second, is_real in sides
     ]  # fmt: skip
     return found[0], found[1]
 

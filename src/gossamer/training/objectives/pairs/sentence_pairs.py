@@ -137,7 +137,7 @@ class SentencePairsObjective(VectorObjective, RowObjective, kind="sentence-pairs
 
     def attach(self, model: Model, seed: int, processes: int) -> None:
         """Nothing; InputError where a dimension is none of the model's vectors."""
-        size = cast(SentenceEmbedding, model.architecture.head).vector_size(model.architecture.hidden_size)
+        size = cast(SentenceEmbedding, model.architecture.head).vector_size(model.architecture.output_size)
         most = max(self.dimensions, default=0)
         require(most <= size, "objective.dimensions", list(self.dimensions), f"at most the vectors' size, {size}")
 

@@ -124,6 +124,9 @@ def _check_attention(match: Match, path: str, teacher: Architecture, student: Ar
             f"{path}: the teacher's layer has {theirs.heads} heads and the student's {ours.heads}; choose layers with "
             "equally many, or set average_heads: true"
         )
+    if student.reversible != "no" or theirs.pattern.hashes is not None:
+        why = "the student's residuals are reversible" if student.reversible != "no" else f"of {theirs.pattern}"
+        raise InputError(f"{path}: attention cannot be matched, {why}, so that no weights are kept; match states")
     if theirs.pattern != ours.pattern:
         raise InputError(
             f"{path}: the teacher's layer attends by {theirs.pattern} and the student's by {ours.pattern}, so their "
@@ -144,7 +147,7 @@ def give_projections(matches: Sequence[Match], teacher: Architecture, student: M
 
     None where both are equally wide.
     """
-    wide, own = teacher.hidden_size, student.architecture.hidden_size
+    wide, own = teacher.output_size, student.architecture.output_size
     of_states = [str(i) for i, match in enumerate(matches) if match.of == "states"]
     if wide == own or not of_states:
         return

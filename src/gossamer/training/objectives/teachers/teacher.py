@@ -102,8 +102,8 @@ def check_teacher(teacher: Model, student: Model, *, scores: bool, cosine: bool)
             f"the teacher's labels are {list(labels[1])} and the student's {list(labels[0])}; they must be the same, "
             "in the same order, or soft_weight 0"
         )
-    if cosine and ours.hidden_size != theirs.hidden_size:
+    if cosine and ours.output_size != theirs.output_size:
         raise InputError(
-            f"cosine_weight compares states {theirs.hidden_size} and {ours.hidden_size} wide; set it to 0, and give a "
+            f"cosine_weight compares states {theirs.output_size} and {ours.output_size} wide; set it to 0, and give a "
             "match of layers, which has a projection"
         )

@@ -50,7 +50,7 @@ class ScoreReader:
             of_tokens = not isinstance(head, SequenceClassification)
             columns.append(Column(name="logits", width=_outputs(teacher.model), of_tokens=of_tokens, dtype=held))
         if states:
-            width = teacher.model.architecture.hidden_size
+            width = teacher.model.architecture.output_size
             columns.append(Column(name="states", width=width, of_tokens=True, dtype=held))
         self.columns = tuple(columns)
         self.fingerprint: Mapping[str, Any] = {
@@ -103,7 +103,7 @@ class VectorReader:
             raise InputError(f"objective.cache.top_k is {settings.top_k!r}; a vector is kept whole: leave it out")
         self._teacher = teacher
         architecture = teacher.model.architecture
-        width = cast(SentenceEmbedding, architecture.head).vector_size(architecture.hidden_size)
+        width = cast(SentenceEmbedding, architecture.head).vector_size(architecture.output_size)
         self.columns = (Column(name="vector", width=width, of_tokens=False, dtype=settings.precision),)
         self.fingerprint: Mapping[str, Any] = _fingerprint(teacher, self.columns)
 

@@ -177,7 +177,7 @@ def _check_heads(teacher: Model, student: Model) -> None:
     """InputError for heads whose vectors are of other widths, or of texts behind other prompts."""
     heads = [cast(SentenceEmbedding, one.architecture.head) for one in (teacher, student)]
     theirs, ours = (
-        head.vector_size(one.architecture.hidden_size) for head, one in zip(heads, (teacher, student), strict=True)
+        head.vector_size(one.architecture.output_size) for head, one in zip(heads, (teacher, student), strict=True)
     )
     if theirs != ours:
         raise InputError(
