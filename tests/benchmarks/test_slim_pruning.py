@@ -33,13 +33,15 @@ def test_speed_is_told_by_pairs_of_turns():
 
 def test_movement_is_above_magnitude_or_falls_short():
     counts = {"magnitude, 10%": 700, "movement, 10%": 780, "soft-movement, 10%": 690, "movement, 70%": 800}
-    told = slim_scores.verdicts({"rows": told_rightly(counts)})
+    told = slim_scores.verdicts({"rows": told_rightly(counts, left=0.1)})
     assert told[0].startswith("holds: movement above magnitude at 10% of the weights: +0.0800")
     assert told[0].endswith("in the paper +1.8 points")
     assert told[1].startswith("falls short: soft-movement above magnitude at 10% of the weights: -0.0100")
     assert len(told) == 2
-    told = slim_scores.verdicts({"rows": told_rightly({"magnitude, 3%": 700, "movement, 3%": 701})})
+    told = slim_scores.verdicts({"rows": told_rightly({"magnitude, 3%": 700, "movement, 3%": 701}, left=0.03)})
     assert told[0].startswith("falls short: movement above magnitude at 3%"), "the interval holds 0"
+    told = slim_scores.verdicts({"rows": told_rightly({"magnitude, 3%": 700, "movement, 3%": 801}, left=0.2)})
+    assert told[0].startswith("falls short: movement ends with 3% of the weights: with 20.0%")
 
 
 @pytest.mark.parametrize(
