@@ -50,6 +50,7 @@ DECODER = {
     "tied": False,
 }
 UNTIED = {**SETTINGS, "model": {"decoder": DECODER}}
+REVERSIBLE = {**SETTINGS, "model": {"decoder": {**DECODER, "reversible": "mean", "feed_forward_chunk": 12}}}
 LABELS = {**SETTINGS, "batch": {"tokens": 40}}
 WEIGHTED = {"objective": {"kind": "classification", "class_weights": {"book": 0.1, "film": 2.0, "song": 0.02}}}
 # Readings that are no better than the first save nothing, so that only the average itself gives up what was gathered.
@@ -168,6 +169,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     gs.train(encoder_config(folder, "one-projected", **projected(folder)))
     gs.train(classifier_config(folder, "one-cached", **cached(folder, "one-cache")))
     gs.train(decoder_config(folder, "one-stored", **stored(folder)))
+    gs.train(decoder_config(folder, "one-reversible", **REVERSIBLE))
     save_bare(folder, "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     finetuned(folder, "one-finetuned", **FINETUNED)
     runs: list[tuple[str, str, str, dict[str, Any]]] = []
@@ -181,6 +183,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
             ("finetuned", f"{parallel}-finetuned", "", {**FINETUNED, "parallel": parallel}),
             ("decoder", f"{parallel}-parts", "", {**PARTS, "parallel": parallel}),
             ("decoder", f"{parallel}-stored", "", {**stored(folder), "parallel": parallel}),
+            ("decoder", f"{parallel}-reversible", "", {**REVERSIBLE, "parallel": parallel}),
             ("decoder", f"one-then-{parallel}", "one", {**UNTIED, "parallel": parallel}),
             ("decoder", f"{parallel}-again", parallel, {**UNTIED, "parallel": parallel}),
         ]
@@ -218,7 +221,9 @@ def assert_close(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("kind", ["", "-masked", "-tuned", "-adapted", "-pairs", "-finetuned", "-parts", "-stored"])
+@pytest.mark.parametrize(
+    "kind", ["", "-masked", "-tuned", "-adapted", "-pairs", "-finetuned", "-parts", "-stored", "-reversible"]
+)
 def test_two_processes_learn_what_one_learns(pair: tuple[Path, dict[str, Any]], parallel: str, kind: str) -> None:
     folder, told = pair
     one = folder / ("one" if kind == "-parts" else f"one{kind}")
