@@ -45,7 +45,7 @@ class Plan:
     embedding_size: int = 128
     layers: tuple[int, ...] = (0, 2, 5)
     structures: tuple[str, ...] = ("heads", "neurons")
-    keep: float = 0.4
+    keep: float = 0.33
     batch: int = 512
     learning_rate: float = 1e-4
 
