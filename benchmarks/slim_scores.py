@@ -36,7 +36,8 @@ class Plan:
     over `epochs` of `train` sentences (None: all), to each share `kept` by each of `scores`, and to `short` (score,
     share, epochs) besides. Masks are set every so many steps; weights go evenly between warm-up and cool-down, shares
     of all steps. Each score has the two that suit it: where scores move, rate and steps of the warm-up must let a
-    weight move by its own size before any goes; magnitude does best with most steps for what is left (docs/LOG.md).
+    weight move by its own size before any goes; magnitude does best with most steps for what is left (docs/LOG.md). The
+    penalty is soft movement's, which arrives nowhere with less.
     """
 
     purpose: str
@@ -50,6 +51,7 @@ class Plan:
     layers: tuple[int, ...] = (0, 2, 5)
     learning_rate: float = 3.5e-4
     score_rate: float = 1.2e-2
+    penalty: float = 2e4
     of_weights: tuple[float, float] = (0.1, 0.25)
     of_scores: tuple[float, float] = (0.35, 0.15)
     every: int = 8
@@ -121,6 +123,8 @@ def _pruned(
         "checkpoints": {"every": 500, "keep": 1},
         "journal": {"live": False},
     }
+    if score == "soft-movement":
+        settings["pruning.penalty"] = plan.penalty
     pruned, receipt = gs.prune(
         model, data.train[: plan.train], score=score, keep=share, refine=False, teacher=teacher, epochs=epochs,
         learning_rate=plan.learning_rate, output=folder, seed=seed, settings=settings,
