@@ -192,13 +192,9 @@ def alone(inputs: Inputs, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
         value = value * kept[:, None].to(value.dtype) / (1 - inputs.dropout)
     score = (inputs.q[rows].to(lse.dtype) * inputs.k[at].to(lse.dtype)).sum(-1) * inputs.scale
     if inputs.bias is not None:
-        score = score + _of_pairs(inputs, inputs.bias, *rows, at[2]).to(score.dtype)
+        every = inputs.bias.expand(*inputs.q.shape[:3], inputs.num_keys)
+        score = score + every[batch, heads, queries, at[2]].to(score.dtype)
     return out.index_put(rows, value), lse.index_put(rows, score)
-
-
-def _of_pairs(inputs: Inputs, bias: Tensor, *at: Tensor) -> Float[Tensor, "rows"]:
-    shape = (*inputs.q.shape[:3], inputs.num_keys)
-    return bias.expand(shape)[at]
 
 
 def _lonely(inputs: Inputs, lse: Tensor) -> Bool[Tensor, "batch heads queries"]:

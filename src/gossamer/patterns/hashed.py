@@ -60,15 +60,14 @@ class Hashed(Pattern, kind="hashed"):
 
     def __post_init__(self) -> None:
         check_integer("Hashed", "rounds", self.rounds, 1)
-        factors = self.buckets if isinstance(self.buckets, tuple) else (self.buckets,)
-        for factor in factors:
+        for factor in self._factors:
             check_integer("Hashed", "buckets", factor, 2)
             if factor % 2:
                 raise InputError(
                     f"Hashed: buckets is {quote(self.buckets)}; each number must be even, as a direction and its "
                     f"opposite make two: take {factor - 1} or {factor + 1}"
                 )
-        if not factors or math.prod(factors) > LARGEST:
+        if not self._factors or math.prod(self._factors) > LARGEST:
             raise InputError(f"Hashed: buckets is {quote(self.buckets)}; their product must be from 2 to {LARGEST}")
         check_boolean("Hashed", "causal", self.causal)
         check_choice("Hashed", "reading", self.reading, READINGS)
@@ -96,21 +95,23 @@ class Hashed(Pattern, kind="hashed"):
 
     def __str__(self) -> str:
         chunks = "whole buckets" if self.chunk is None else f"chunks of {self.chunk}"
-        factors = self.buckets if isinstance(self.buckets, tuple) else (self.buckets,)
         rounds = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
         ways = "" if self.causal else ", both ways"
         released = ", as released" if self.reading == "released" else ""
-        return f"hashed, {rounds} of {' x '.join(map(str, factors))} buckets, {chunks}{ways}{released}"
+        return f"hashed, {rounds} of {' x '.join(map(str, self._factors))} buckets, {chunks}{ways}{released}"
 
     def pieces(self) -> Pieces:
         return Pieces(hashes=self.hashes)
 
     @property
+    def _factors(self) -> tuple[int, ...]:
+        return self.buckets if isinstance(self.buckets, tuple) else (self.buckets,)
+
+    @property
     def hashes(self) -> Hashes:
         """How tokens are put into buckets, and whom they see there."""
-        factors = self.buckets if isinstance(self.buckets, tuple) else (self.buckets,)
         return Hashes(
-            rounds=self.rounds, factors=factors, chunk=self.chunk, before=self.before, after=self.after,
+            rounds=self.rounds, factors=self._factors, chunk=self.chunk, before=self.before, after=self.after,
             causal=self.causal, released=self.reading == "released", seed=self.seed,
         )  # fmt: skip
 
@@ -164,8 +165,8 @@ class Hashed(Pattern, kind="hashed"):
         if self.chunk is None:
             most = grid.keys
         else:
-            ring = self.reading == "released" and grid.keys <= self.chunk
-            most = grid.keys if ring else self.rounds * self.chunk * (self.before + 1 + self.after)
+            is_whole = self.hashes.is_whole(grid.keys)
+            most = grid.keys if is_whole else self.rounds * self.chunk * (self.before + 1 + self.after)
         if not self.causal:
             return grid.copies * grid.queries * min(grid.keys, most)
         seen = (grid.query_positions + 1).clamp(0, min(grid.keys, most))

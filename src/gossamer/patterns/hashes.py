@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -66,18 +67,11 @@ class Hashes:
     @property
     def buckets(self) -> int:
         """How many there are."""
-        product = 1
-        for factor in self.factors:
-            product *= factor
-        return product
+        return math.prod(self.factors)
 
     def is_whole(self, tokens: int) -> bool:
         """Whether so few tokens are not hashed."""
         return self.released and self.chunk is not None and tokens <= self.chunk
-
-    def rounds_of(self, tokens: int) -> int:
-        """How many rounds so many tokens are seen in."""
-        return 1 if self.is_whole(tokens) else self.rounds
 
     def chunks_of(self, tokens: int) -> int:
         """Of one round."""
