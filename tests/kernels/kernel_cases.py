@@ -190,7 +190,9 @@ def fixed(draw: st.DrawFn) -> Fixed:
 
 
 def chunks() -> st.SearchStrategy[Chunks]:
-    return st.builds(Chunks, st.integers(1, 20) | st.sampled_from([64, 2**31 - 1]), st.booleans())
+    alone = st.builds(Chunks, st.integers(1, 20) | st.sampled_from([64, 2**31 - 1]), st.booleans())
+    near = st.builds(Chunks, st.integers(1, 20) | st.just(64), st.booleans(), st.integers(1, 3))
+    return alone | near | st.builds(Chunks, st.integers(1, 30), st.just(False), st.integers(0, 2), st.integers(1, 3))
 
 
 def exact_patterns(dilation: bool = True) -> st.SearchStrategy[Pattern]:

@@ -14,7 +14,7 @@ from gossamer.kernels import attention_rows, top_keys
 from gossamer.kernels.backends.blocked import tiles
 from gossamer.kernels.backends.cpu import rows
 from gossamer.kernels.pieces import compile_pattern
-from gossamer.patterns import Pattern
+from gossamer.patterns import Band, Pattern
 
 MOST = 2**31 - 1
 LENGTH = 64
@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "padding": {"key_mask": torch.arange(LENGTH).expand(1, -1) > 2},
     "far": {"query_start": 2**30},
 }
-TOO_FAR = "positions are too far apart for this union"
+TOO_FAR = "positions are too far apart for this pattern"
 
 
 def work(backend: str, pattern: Pattern, options: dict[str, Any]) -> None:
@@ -102,8 +102,12 @@ def test_tiles_that_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tiles, "min", counted, raising=False)
     for start in (0, 5, 2**30, MOST - 30):
-        found = list(tiles.block_tiles(LENGTH, 2**31, 1 - MOST, 0, start, MOST, 32))
+        found = list(tiles.block_tiles(LENGTH, 2**31, own_block(MOST), start, 32))
         assert sum(one.rows * one.blocks for one in found) == LENGTH
+
+
+def own_block(stride: int) -> Band:
+    return Band(low=1 - stride, high=0, stride=stride, own_block=True)
 
 
 @pytest.mark.parametrize("stride", [7, 31, 32, 33, 63, 64, 65, 100, 1000])
@@ -111,7 +115,7 @@ def test_tiles_that_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tiles_cover_every_query_once(stride: int, start: int) -> None:
     for queries in (1, 30, 64, 200):
         seen = torch.zeros(queries, dtype=torch.int64)
-        for one in tiles.block_tiles(queries, start + queries, 1 - stride, 0, start, stride, 32):
+        for one in tiles.block_tiles(queries, start + queries, own_block(stride), start, 32):
             for block in range(one.blocks):
                 first = one.query_start + block * one.step
                 seen[first : first + one.rows] += 1

@@ -194,7 +194,9 @@ def met(band: Band, queries: int, keys: int, start: int) -> Tensor:
         seen = seen & ((j - i) % band.apart != 0)
     if band.stride:
         is_cell = (j % band.stride >= band.first) & (j % band.stride < band.stop)
-        same = i // band.stride == j // band.stride
+        same = (j // band.stride - i // band.stride >= -band.near[0]) & (
+            j // band.stride - i // band.stride <= band.near[1]
+        )
         seen = seen & (same & ~is_cell if band.own_block else is_cell)
     return seen.long()
 
@@ -223,15 +225,20 @@ def covered(tiles: Iterator[Tiles], queries: int, keys: int) -> tuple[Tensor, Te
 
 @given(
     st.integers(0, 200), st.integers(0, 200), st.integers(1, 50), st.integers(0, 5), st.integers(0, 300),
-    st.sampled_from([1, 8, 32]),
+    st.sampled_from([1, 8, 32]), st.integers(0, 2), st.integers(0, 2),
 )  # fmt: skip
-def test_tiles_of_blocks(queries: int, keys: int, stride: int, near: int, start: int, rows: int) -> None:
-    pairs, seen = covered(block_tiles(queries, keys, 1 - stride, -near, start, stride, rows), queries, keys)
+def test_tiles_of_blocks(
+    queries: int, keys: int, stride: int, back: int, start: int, rows: int, before: int, after: int
+) -> None:
+    high = after * stride - back
+    band = Band(low=1 - (before + 1) * stride, high=high, stride=stride, own_block=True, near=(before, after))
+    pairs, seen = covered(block_tiles(queries, keys, band, start, rows), queries, keys)
     i, j = torch.arange(queries)[:, None] + start, torch.arange(keys)
-    same = i // stride == j // stride
+    apart = j // stride - i // stride
+    near = (apart >= -before) & (apart <= after)
     assert (pairs <= 1).all()
-    assert pairs[same & (j - i <= -near)].all()
-    assert not pairs[~same].any()
+    assert pairs[near & (j - i <= high)].all()
+    assert not pairs[~near].any()
     assert (seen == 1).all()
 
 

@@ -21,7 +21,10 @@ def fixed(draw: st.DrawFn) -> Fixed:
     return Fixed(stride, summary, part, draw(st.integers(0, stride - summary)))
 
 
-chunks = st.builds(Chunks, st.integers(1, 9), st.booleans())
+chunks = st.one_of(
+    st.builds(Chunks, st.integers(1, 9), st.booleans(), st.just(0) | st.integers(0, 3)),
+    st.builds(Chunks, st.integers(1, 9), st.just(False), st.integers(0, 2), st.integers(0, 3)),
+)
 firsts = st.one_of(st.builds(Sink, st.integers(1, 9)), st.builds(Prefix, st.integers(1, 9)))
 singles = st.one_of(
     st.builds(Full, st.booleans()), windows, windows, st.just(Global()), strided, fixed(), chunks, firsts

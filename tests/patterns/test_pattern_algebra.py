@@ -33,6 +33,7 @@ def fixed() -> Iterator[Fixed]:
 def others() -> Iterator[Pattern]:
     for n in (1, 2, 3, 4, 9):
         yield from (Sink(n), Prefix(n), Chunks(n), Chunks(n, causal=False))
+        yield from (Chunks(n, before=1), Chunks(n, False, 2, 1), Chunks(n, False, after=1))
 
 
 SINGLES: list[Pattern] = [Full(), Full(causal=True), *windows(), *strided(), *fixed(), *others()]

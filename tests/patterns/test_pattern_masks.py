@@ -30,8 +30,8 @@ def sees(pattern: Pattern, i: int, j: int, flagged: set[int]) -> bool:
             return j < n and j <= i
         case Prefix(n):
             return j < n or j <= i
-        case Chunks(size, causal):
-            return j // size == i // size and (j <= i or not causal)
+        case Chunks(size, causal, before, after):
+            return -before <= j // size - i // size <= after and (j <= i or not causal)
         case Union(parts):
             return any(sees(part, i, j, flagged) for part in parts)
     raise AssertionError(pattern)

@@ -16,7 +16,7 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.kernels import attend, explain
 from gossamer.kernels.autocast import in_autocast_dtype
-from gossamer.kernels.weights import Rows, TopKeys, attention_rows, check_count, choose_rows, refuse_hashed, top_keys
+from gossamer.kernels.weights import Rows, TopKeys, attention_rows, check_count, choose_rows, refuse_unshown, top_keys
 from gossamer.layers import SelfAttention, TokenInfo
 from gossamer.models import Model
 from gossamer.patterns import Pattern
@@ -185,7 +185,7 @@ class CapturedAttention:
         self, layer: int, tokens: TokenInfo, flagged: bool, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern,
         *, dropout: float, seed: int | None = None, **options: Any,
     ) -> Tensor:  # fmt: skip
-        refuse_hashed(pattern)
+        refuse_unshown(pattern)
         # The seed is not drawn twice, and the backend is the one that would run unwatched.
         backend = explain(q, k, v, pattern, **options, dropout=dropout, seed=0).backend
         lse = None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gossamer.kernels.backends.cpu import Prepared, kernel_is_there, prepare
 from gossamer.kernels.inputs import Inputs
+from gossamer.kernels.rings import has_ring
 from gossamer.kernels.torch_state import is_plain_eager
 from gossamer.patterns import Pattern
 
@@ -38,6 +39,8 @@ def is_cacheable(query_start: object, dropout: object, scale: object, backend: o
 def cache_key(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float | None, backend: str, lse: bool) -> Any:
     """What tells this call from others, or None where it cannot be remembered."""
     if not isinstance(pattern, Pattern) or torch.is_autocast_enabled("cpu") or not is_plain_eager(q, k, v):
+        return None
+    if has_ring(pattern):
         return None
     shapes, strides = (q.shape, k.shape, v.shape), (q.stride(), k.stride(), v.stride())
     return (pattern, q.dtype, k.dtype, v.dtype, shapes, strides, scale, type(scale), backend, lse)

@@ -15,9 +15,10 @@ from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.hashing import Buckets, make_buckets
 from gossamer.kernels.pieces import HeadGroup, compile_pattern
 from gossamer.kernels.precision import sum_of_biases
+from gossamer.kernels.rings import with_ring_laid_open
 from gossamer.kernels.storage import check_storage
 from gossamer.kernels.token_values import UNMARKED, TokenValues
-from gossamer.patterns import Full, Pattern
+from gossamer.patterns import Chunks, Full, Pattern
 from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["Inputs", "TableByDistance", "TensorOrPair", "make_inputs", "readable", "tracing"]
@@ -128,10 +129,13 @@ def make_inputs(
     _check_shapes(q, k, v, pattern)
     q, k, v = (in_autocast_dtype(x) for x in (q, k, v))
     _check_kinds(q, k, v)
+    if isinstance(pattern, Chunks) and pattern.ring:
+        _check_rows("key_mask", key_mask, q.shape[0], k.shape[2], q, boolean=True)
+        told = {"positions": positions, "global_mask": global_mask, "bias": bias, "distance_bias": distance_bias}
+        ring = with_ring_laid_open(q, k, v, pattern, key_mask, query_start, segments is not None, told)
+        k, v, pattern, key_mask, query_start = ring
     batch, queries, keys = q.shape[0], q.shape[2], k.shape[2]
-    starts = None
-    if isinstance(query_start, Tensor):
-        query_start, starts = _check_starts(query_start, batch, q)
+    query_start, starts = _check_starts(query_start, batch, q)
     _check_numbers(query_start, dropout, scale)
     _check_rows("key_mask", key_mask, batch, keys, q, boolean=True)
     if key_mask is not None and readable(key_mask) and bool(key_mask.all()):
@@ -301,8 +305,10 @@ class _Own:
         return str(self.query_start) if self.starts is None else f"offsets {quote(self.starts.tolist())}"
 
 
-def _check_starts(starts: Tensor, batch: int, q: Tensor) -> tuple[int, Tensor | None]:
+def _check_starts(starts: int | Tensor, batch: int, q: Tensor) -> tuple[int, Tensor | None]:
     """One offset for all rows as a number, else a tensor of them."""
+    if not isinstance(starts, Tensor):
+        return starts, None
     _check_tensor("query_start", starts)
     if starts.shape != (batch,) or starts.dtype.is_floating_point or starts.dtype == torch.bool:
         raise InputError(

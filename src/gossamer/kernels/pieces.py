@@ -13,7 +13,7 @@ __all__ = ["HeadGroup", "compile_pattern", "pieces_from_numbers", "pieces_to_num
 UNBOUNDED = 2**62
 """Stands for no bound where only numbers are allowed."""
 
-BAND_NUMBERS = 8
+BAND_NUMBERS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ def pieces_to_numbers(groups: tuple[HeadGroup, ...]) -> list[int]:
         for band in group.bands:
             low = -UNBOUNDED if band.low is None else band.low
             high = UNBOUNDED if band.high is None else band.high
-            numbers += [low, high, band.dilation, band.apart, band.stride, int(band.own_block), band.first, band.stop]
+            blocks = band.stride, int(band.own_block), *band.near, band.first, band.stop
+            numbers += [low, high, band.dilation, band.apart, *blocks]
     return numbers
 
 
@@ -99,8 +100,11 @@ def pieces_from_numbers(numbers: list[int]) -> tuple[HeadGroup, ...]:
     return tuple(groups)
 
 
-def _band(low: int, high: int, dilation: int, apart: int, stride: int, own_block: int, first: int, stop: int) -> Band:
+def _band(
+    low: int, high: int, dilation: int, apart: int, stride: int, own_block: int, before: int, after: int, first: int,
+    stop: int,
+) -> Band:  # fmt: skip
     return Band(
         low=None if low == -UNBOUNDED else low, high=None if high == UNBOUNDED else high, dilation=dilation,
-        apart=apart, stride=stride, own_block=bool(own_block), first=first, stop=stop,
+        apart=apart, stride=stride, own_block=bool(own_block), near=(before, after), first=first, stop=stop,
     )  # fmt: skip

@@ -17,9 +17,10 @@ from gossamer.patterns.checks import check_mask
 from gossamer.patterns.declared import check_class, check_dataclass, fields_from_json, fields_to_json
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.hashes import Hashes
+from gossamer.patterns.joined import joined_period, joined_prefix
 from gossamer.patterns.pictures import svg_picture, text_picture
 from gossamer.patterns.pieces import Band, Kept, Pieces
-from gossamer.patterns.sums import Steps, least_common_multiple
+from gossamer.patterns.sums import Steps
 
 __all__ = ["Pattern", "Union"]
 
@@ -110,6 +111,11 @@ class Pattern(ABC):
     def band(self) -> Band | None:
         """The band around each query that it is, where it is nothing else: what others are joined with exactly."""
         return None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether positions and flags of two tokens say if they see each other: neither buckets nor the ends do."""
+        return self.hashes is None
 
     @property
     def hashes(self) -> Hashes | None:
@@ -390,22 +396,6 @@ class _Split:
         return Steps(-self.band.low, self.band.dilation)
 
 
-def joined_prefix(patterns: Iterable[Pattern]) -> int | None:
-    """The prefix that several patterns have together."""
-    prefixes = [one.prefix for one in patterns]
-    return None if None in prefixes else max(one for one in prefixes if one is not None)
-
-
-def joined_period(patterns: Iterable[Pattern]) -> int | None:
-    """The period that several patterns have together."""
-    joined = 1
-    for one in patterns:
-        if one.period is None:
-            return None
-        joined = least_common_multiple(joined, one.period)
-    return joined
-
-
 def _unite(one: Pattern, other: Pattern) -> Pattern:
     """`one | other`: merged where one pattern says it all, else a `Union` in its fixed order."""
     if one == other:
@@ -433,9 +423,9 @@ def _canonical(parts: Iterable[Pattern]) -> tuple[Pattern, ...]:
 
 
 def _check_part(part: Pattern) -> None:
-    if isinstance(part, Pattern) and (part.differs_by_head or part.hashes is not None):
+    if isinstance(part, Pattern) and (part.differs_by_head or not part.is_local):
         by_head = "put the union inside each group: PerHead((A | B, heads), ...)"
-        remedy = by_head if part.differs_by_head else "give it a layer of its own: it goes by buckets"
+        remedy = by_head if part.differs_by_head else "give it a layer of its own"
         raise InputError(f"Union: '{part}' cannot be part of a union; {remedy}")
     if not isinstance(part, Pattern) or len(part.singles) > 1:
         raise InputError(f"Union: a part is {quote(part)}; each must be a single pattern such as Window(256, 256)")

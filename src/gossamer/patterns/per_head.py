@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.patterns.base import Pattern, joined_period, joined_prefix
+from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_integer, check_mask
 from gossamer.patterns.grid import Grid
+from gossamer.patterns.joined import joined_period, joined_prefix
 
 __all__ = ["PerHead"]
 
@@ -114,4 +115,6 @@ def _check_group(group: Any) -> None:
         raise InputError(f"PerHead: '{group[0]}' is inside another PerHead; list its groups in the outer one")
     if group[0].hashes is not None:
         raise InputError(f"PerHead: '{group[0]}' is hashed, which all heads of a layer are; give it a layer of its own")
+    if not group[0].is_local:
+        raise InputError(f"PerHead: '{group[0]}' is a ring, which all heads of a layer are; give it a layer of its own")
     check_integer("PerHead", "heads", group[1], 1)

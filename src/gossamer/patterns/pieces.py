@@ -23,8 +23,9 @@ class Band:
     """Query position p sees key j when j - p = dilation * m with low <= m <= high; None is without a bound.
 
     With `apart`, j - p must besides be no multiple of it. With `stride`, positions lie in blocks of so many, of which
-    first to stop are cells: only keys in cells are seen; or, `own_block`, only keys of the query's block that are none.
-    A stride goes with a dilation of 1. Raises InputError for numbers that say none of this.
+    first to stop are cells: only keys in cells are seen; or, `own_block`, only keys of the query's block that are none,
+    or, `near`, without cells, of so many blocks before it and after it, too. A stride goes with a dilation of 1. Raises
+    InputError for numbers that say none of this.
     """
 
     low: int | None
@@ -33,26 +34,29 @@ class Band:
     apart: int = 0
     stride: int = 0
     own_block: bool = False
+    near: tuple[int, int] = (0, 0)
     first: int = 0
     stop: int = 0
 
     def __post_init__(self) -> None:
         bounds = [bound for bound in (self.low, self.high) if bound is not None]
-        numbers = (*bounds, self.dilation, self.apart, self.stride, self.first, self.stop)
+        numbers = (*bounds, self.dilation, self.apart, self.stride, *self.near, self.first, self.stop)
         if not all(isinstance(number, INTEGER) for number in numbers) or not self._is_sound(len(bounds)):
             raise InputError(
                 f"{self}: low and high must be whole numbers or None, dilation 1 or more, apart 0 or more; a stride "
                 "goes with a dilation of 1 and with cells, 0 <= first < stop <= stride; own_block with a stride, low, "
-                "high, and cells or none"
+                "high, and cells, or none and blocks that are near"
             )
 
     def _is_sound(self, bounds: int) -> bool:
         has_cells, has_none = 0 <= self.first < self.stop <= self.stride, self.first == self.stop == 0
+        is_alone = self.near == (0, 0)
         if self.own_block:
-            blocks = bounds == 2 and self.stride > 0 and (has_cells or has_none)
+            blocks = bounds == 2 and self.stride > 0 and (has_none or (has_cells and is_alone))
         else:
-            blocks = has_cells or (has_none and self.stride == 0)
-        return blocks and self.apart >= 0 and self.dilation >= 1 and (self.dilation == 1 or not self.stride)
+            blocks = is_alone and (has_cells or (has_none and self.stride == 0))
+        counts = min(*self.near, self.apart) >= 0 and self.dilation >= 1
+        return blocks and counts and (self.dilation == 1 or not self.stride)
 
     @property
     def plain(self) -> bool:

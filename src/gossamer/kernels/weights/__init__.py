@@ -6,8 +6,8 @@ from gossamer.kernels.weights.on_demand import (
     attention_rows,
     check_count,
     choose_rows,
-    refuse_hashed,
+    refuse_unshown,
     top_keys,
 )
 
-__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "refuse_hashed", "top_keys"]
+__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "refuse_unshown", "top_keys"]

@@ -16,6 +16,7 @@ from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.inputs import Inputs, TableByDistance, TensorOrPair, make_inputs
 from gossamer.kernels.once import refusing
 from gossamer.kernels.precision import wide
+from gossamer.kernels.rings import has_ring
 from gossamer.kernels.storage import check_storage
 from gossamer.kernels.torch_state import in_transform
 from gossamer.kernels.weights.gradients import add_rows_gradients, add_top_keys_gradients
@@ -23,7 +24,7 @@ from gossamer.kernels.weights.row_sums import NOTHING, RowSum, to_weights
 from gossamer.kernels.weights.walk import walk
 from gossamer.patterns import Pattern
 
-__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "refuse_hashed", "top_keys"]
+__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "refuse_unshown", "top_keys"]
 
 Queries = Float[Tensor, "batch heads queries size"]
 Keys = Float[Tensor, "batch key_heads keys size"]
@@ -74,7 +75,7 @@ def attention_rows(
     Raises InputError for what `attend` refuses, for rows that there are not, and for an lse of another shape.
     Source: Vaswani et al. 2017, section 3.2.1; weights from the log-sum-exp: Dao et al. 2022, FlashAttention, 3.1.
     """
-    refuse_hashed(pattern)
+    refuse_unshown(pattern)
     inputs = make_inputs(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale,
@@ -87,8 +88,13 @@ def attention_rows(
         return _rows(inputs, chosen, lse)
 
 
-def refuse_hashed(pattern: Pattern) -> None:
-    """InputError for a hashed pattern: its weights are those of every round, and the buckets of a call are gone."""
+def refuse_unshown(pattern: Pattern) -> None:
+    """InputError for a hashed pattern: its weights are those of every round, and the buckets of a call are gone.
+
+    And for a ring, around which a key may count twice.
+    """
+    if has_ring(pattern):
+        raise InputError(f"attention weights of '{pattern}' are not shown: around a ring keys may count twice")
     if pattern.hashes is not None:
         raise InputError(f"attention weights of '{pattern}' are not shown yet: they depend on the buckets of each call")
 
@@ -132,7 +138,7 @@ def top_keys(
     Work grows with the visible pairs, memory with the result: beside it, some 20 MiB (`walk.BLOCK_SCORES`; float64:
     twice that) and 60 bytes for each of `count` places, `walk.CHUNK` queries and heads, whatever the length.
     """
-    refuse_hashed(pattern)
+    refuse_unshown(pattern)
     inputs = make_inputs(
         q, k, k, pattern, key_mask=key_mask, segments=segments, positions=positions, global_mask=global_mask,
         query_start=query_start, bias=bias, distance_bias=distance_bias, scale=scale,

@@ -88,9 +88,7 @@ def _tiles(s: Sequence, band: Band, rows: int) -> Iterator[Tiles]:
     if s.gathered is not None:
         return gathered_tiles(s.gathered, queries, low, high, s.query_start, rows)
     if band.own_block and s.queries.positions is None:
-        assert low is not None
-        assert high is not None
-        return block_tiles(queries, keys, low, high, s.query_start, band.stride, rows)
+        return block_tiles(queries, keys, band, s.query_start, rows)
     return band_tiles(queries, keys, low, high, s.query_start, rows)
 
 

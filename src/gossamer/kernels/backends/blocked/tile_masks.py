@@ -23,7 +23,7 @@ CACHED_MASK = 2**18
 def band_mask(s: Sequence, band: Band, tiles: Tiles) -> Tensor | None:
     """The band alone, [1, 1, rows, keys]: the same for every tile of a group. None: the whole tile lies in the band.
 
-    Tiles of the own block hold keys of that block alone.
+    Tiles of the own block hold keys of that block, and of those near it, alone.
     """
     shift = tiles.key_start - tiles.query_start - s.query_start
     low = None if band.low is None or shift - tiles.rows + 1 >= band.low else band.low - shift
@@ -77,9 +77,11 @@ def by_positions(band: Band, queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def in_own_block(band: Band, queries: Tensor, keys: Tensor) -> Tensor:
-    """Which keys lie in the query's block, beside its cells."""
+    """Which keys lie in the query's block, beside its cells, or near it."""
     place = keys.remainder(band.stride)
-    same = keys - place == queries - queries.remainder(band.stride)
+    apart = keys - place - (queries - queries.remainder(band.stride))
+    before, after = band.near
+    same = apart == 0 if band.near == (0, 0) else (apart >= -before * band.stride) & (apart <= after * band.stride)
     return same & ~((place >= band.first) & (place < band.stop))
 
 

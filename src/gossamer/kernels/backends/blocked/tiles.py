@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gossamer.patterns import Band
+
 __all__ = ["Tiles", "band_area", "band_tiles", "block_size", "block_tiles", "gathered_tiles"]
 
 UNBOUNDED_BLOCK = 512
@@ -108,19 +110,18 @@ def _joined(tiles: Iterable[tuple[Tiles, bool]], step: int) -> Iterator[Tiles]:
         yield inner
 
 
-def block_tiles(
-    queries: int, keys: int, low: int, high: int, query_start: int, stride: int, rows: int
-) -> Iterator[Tiles]:
-    """Tiles that cover every query once and every pair of the band that lies in one block of `stride`.
+def block_tiles(queries: int, keys: int, band: Band, query_start: int, rows: int) -> Iterator[Tiles]:
+    """Tiles that cover every query once and every pair of the band that lies in one block of its stride, or near it.
 
-    No tile holds queries or keys of two blocks; the same rows of all blocks form one group.
+    No tile holds queries of two blocks, or keys that are not near its own; the same rows of all blocks form one group.
     """
-    yield from _joined(_block_tiles(queries, keys, low, high, query_start, stride, rows), stride)
+    yield from _joined(_block_tiles(queries, keys, band, query_start, rows), band.stride)
 
 
-def _block_tiles(
-    queries: int, keys: int, low: int, high: int, query_start: int, stride: int, rows: int
-) -> Iterator[tuple[Tiles, bool]]:
+def _block_tiles(queries: int, keys: int, band: Band, query_start: int, rows: int) -> Iterator[tuple[Tiles, bool]]:
+    stride, (before, after) = band.stride, band.near
+    assert band.low is not None
+    assert band.high is not None
     blocks = range(query_start // stride * stride, query_start + queries, stride)
     # Of three blocks the second one is whole; of one or two, only some places may have queries.
     places = {
@@ -130,7 +131,8 @@ def _block_tiles(
     }
     for place in sorted(places):
         count = min(rows, stride - place)
-        first, last = max(place + low, 0), min(place + count + high, stride)
+        first = max(place + band.low, -before * stride)
+        last = min(place + count + band.high, (after + 1) * stride)
         for block in blocks:
             start, stop = block + place - query_start, block + place + count - query_start
             inside = start >= 0 and stop <= queries and first < last and block + first >= 0 and block + last <= keys

@@ -194,6 +194,8 @@ def _listed(band: Band, queries: _Chosen, keys: _Chosen) -> _Lists:
     if band.low is None and band.high is None:
         lists = [_sorted(side, first, None) for side, first in zip(sides, numbers, strict=True)]
         return _Lists(queries=lists[0], keys=lists[1], band=(0, 0))
+    if band.near != (0, 0):
+        return _near_blocks(band, sides, numbers, count)
     if band.own_block:
         steps = [one.at.remainder(band.stride) for one in sides]
     else:
@@ -201,7 +203,7 @@ def _listed(band: Band, queries: _Chosen, keys: _Chosen) -> _Lists:
     first, second, bounds, seconds = _coordinates(numbers, count, steps, _bounds(band))
     if band.apart:
         if second is not None:
-            raise InputError("positions are too far apart for this union on the CPU kernel; try backend='reference'")
+            raise _too_far_apart()
         # Another residue is a greater one or a smaller one.
         second = [one.at.remainder(band.apart) for one in sides]
         seconds = ((1 - band.apart, -1), (1, band.apart - 1))
@@ -209,11 +211,31 @@ def _listed(band: Band, queries: _Chosen, keys: _Chosen) -> _Lists:
     return _Lists(queries=lists[0], keys=lists[1], band=bounds, seconds=seconds)
 
 
+def _near_blocks(band: Band, sides: tuple[_Chosen, _Chosen], numbers: list[Tensor], count: int) -> _Lists:
+    """Both sides by document and block, and where later keys are not seen by position besides."""
+    (before, after), size = band.near, band.stride
+    blocks = [torch.div(one.at, size, rounding_mode="floor") for one in sides]
+    first, second, bounds, seconds = _coordinates(numbers, count, blocks, (-before, after))
+    assert band.low is not None
+    assert band.high is not None
+    if band.low > 1 - (before + 1) * size or band.high < (after + 1) * size - 1:
+        least, most = _ends([one.at for one in sides])
+        if second is not None or most - least > MOST:
+            raise _too_far_apart()
+        second, seconds = [one.at - least for one in sides], ((band.low, band.high),)
+    lists = [_sorted(side, first[i], None if second is None else second[i]) for i, side in enumerate(sides)]
+    return _Lists(queries=lists[0], keys=lists[1], band=bounds, seconds=seconds)
+
+
+def _too_far_apart() -> InputError:
+    return InputError("positions are too far apart for this pattern on the CPU kernel; try backend='reference'")
+
+
 def _stretches(band: Band, queries: _Chosen, keys: _Chosen) -> tuple[list[Tensor], int]:
     """For each row the number of its stretch, and how many stretches there are."""
     sides = (queries, keys)
     numbers, count = [one.at.remainder(band.dilation) for one in sides], band.dilation
-    if band.own_block:
+    if band.own_block and band.near == (0, 0):
         numbers = [torch.div(one.at, band.stride, rounding_mode="floor") for one in sides]
         least, most = _ends(numbers)
         numbers, count = [one - least for one in numbers], most - least + 1
