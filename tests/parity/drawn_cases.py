@@ -10,7 +10,9 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from gossamer.families import FAMILIES
 
-EVERY = [(form.model_type, head) for form in FAMILIES.values() if form.public for head in (None, *form.heads)]
+COMMON = [form for form in FAMILIES.values() if form.public and form.model_type != "reformer"]
+"""Reformer has a file of its own: it computes gradients only while training, of certain lengths."""
+EVERY = [(form.model_type, head) for form in COMMON for head in (None, *form.heads)]
 DECODERS = ("gpt2", "llama")
 FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer")
 SEPARATOR = 2

@@ -189,8 +189,10 @@ def _tensors(model: Model, family: Family) -> dict[str, Tensor]:
         raise InputError(
             f"the model's tensor {spoilt[0]!r} holds NaN or infinity; nothing was saved: go back to sound weights"
         )
+    words = model.embeddings.word.weight
+    idle = {name: words.new_zeros(len(words), device="cpu") for name in family.idle_names(model.architecture)}
     # Copies of one tensor get memory of their own: safetensors stores no shared memory.
-    return {
+    return idle | {
         family.file_name(theirs, model.architecture): stored.join(ours)
         for theirs, stored in family.stored(ours, model.architecture).items()
     }

@@ -3,7 +3,19 @@
 from collections.abc import Iterable
 
 from gossamer.errors import InputError, quote
-from gossamer.families import albert, bert, distilbert, electra, gpt2, llama, longformer, modernbert, native, roberta
+from gossamer.families import (
+    albert,
+    bert,
+    distilbert,
+    electra,
+    gpt2,
+    llama,
+    longformer,
+    modernbert,
+    native,
+    reformer,
+    roberta,
+)
 from gossamer.families.base import Config, Family, Field, HeadForm
 from gossamer.models.architecture import Architecture
 
@@ -22,6 +34,7 @@ _ALL = (
     gpt2.FAMILY,
     llama.FAMILY,
     modernbert.FAMILY,
+    reformer.FAMILY,
     NATIVE,
 )
 FAMILIES: dict[str, Family] = {one.model_type: one for one in _ALL}

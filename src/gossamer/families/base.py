@@ -97,7 +97,8 @@ class HeadForm:
     """A head that the format has: its class here, its names there (the first is written) and its keys.
 
     `tied` names tensors that, in a tied model, must equal one of ours where the file has them at all. `required` is the
-    family's, for this head alone. `prefix`: of the encoder beside this head, if not the family's.
+    family's, for this head alone. `prefix`: of the encoder beside this head, if not the family's. `idle`: tensors of
+    one number a word that the original has and reads nowhere: written as zeros.
     """
 
     head: type
@@ -106,6 +107,7 @@ class HeadForm:
     tied: Mapping[str, str] = field(default_factory=dict)
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     prefix: str | None = None
+    idle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ class Family:
     heads: Mapping[str, HeadForm] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    slots: Callable[[int, Config], Mapping[str, int]] = lambda number, config: {"layer": number}
+    slots: Callable[[int, Config], Mapping[str, int | str]] = lambda number, config: {"layer": number}
     aliases: Mapping[str, str] = field(default_factory=dict)
     unread: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
     renamed: tuple[tuple[str, str], ...] = OLD_NORMS
@@ -240,15 +242,18 @@ class Family:
     def stored(self, ours: Iterable[str], architecture: Architecture) -> dict[str, StoredTensor]:
         """The same the other way round: what each tensor of a file, by its name without prefix, holds of ours."""
         held: dict[str, dict[int, str]] = {}
-        turned: dict[str, bool] = {}
+        how: dict[str, Stored] = {}
         for own, places in self.places(ours, architecture).items():
             for place in places:
                 held.setdefault(place.name, {})[place.part] = own
-                turned[place.name] = place.transposed
+                how[place.name] = place
         return {
-            theirs: StoredTensor(ours=tuple(own for _, own in sorted(parts.items())), transposed=turned[theirs])
+            theirs: StoredTensor(
+                ours=tuple(own for _, own in sorted(parts.items())), transposed=how[theirs].transposed,
+                single=how[theirs].single,
+            )
             for theirs, parts in held.items()
-        }
+        }  # fmt: skip
 
     def file_name(self, theirs: str, architecture: Architecture, prefixed: bool | None = None) -> str:
         """A name as it is written: models with a head keep the encoder under the family's prefix.
@@ -286,12 +291,18 @@ class Family:
         tensors = [f"{name}*" for other in others for key in other.keys.values() for name in _names(key)]
         tied = [name for any_form in self.heads.values() for name in any_form.tied]
         poolers = [] if architecture.pooler else [f"{name}.*" for name in _names(self.keys.get("pooler", ()))]
-        return any(fnmatchcase(canonical, mask) for mask in (*self.ignored, *tensors, *tied, *poolers))
+        idle = [name for any_form in self.heads.values() for name in any_form.idle]
+        return any(fnmatchcase(canonical, mask) for mask in (*self.ignored, *tensors, *tied, *poolers, *idle))
 
     def tied_names(self, architecture: Architecture) -> Mapping[str, str]:
         """Their copies of our tensors in a tied model: where a file has one it must be equal."""
         form = self._form(architecture)
         return form.tied if form is not None and getattr(architecture.head, "tied", False) else {}
+
+    def idle_names(self, architecture: Architecture) -> tuple[str, ...]:
+        """Tensors of a file with this head that nobody reads."""
+        form = self._form(architecture)
+        return () if form is None else form.idle
 
     def numbered_by(self, config: Config) -> Self:
         """This format with weight sets numbered as in one file, where several files say the same (ALBERT's groups)."""

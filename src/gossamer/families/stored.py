@@ -17,11 +17,13 @@ class Stored:
 
     `part`: modules of one name lie in one tensor, one after the other along their outputs, in this order: 0, 1, 2 ...
     `transposed`: its matrices are [inputs, outputs], where ours, as `torch.nn.Linear` has them, are [outputs, inputs].
+    `single`: a dimension of size 1 that it has there and ours has not.
     """
 
     name: str
     part: int = 0
     transposed: bool = False
+    single: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +35,27 @@ class StoredTensor:
 
     ours: tuple[str, ...]
     transposed: bool = False
+    single: int | None = None
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """Its shape in the file, given the shapes of ours."""
         whole = shapes[self.ours[0]]
         if len(self.ours) > 1:
             whole = (sum(shapes[name][0] for name in self.ours), *whole[1:])
-        return whole[::-1] if self.transposed else whole
+        whole = whole[::-1] if self.transposed else whole
+        return whole if self.single is None else (*whole[: self.single], 1, *whole[self.single :])
 
     def join(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The file's tensor, in memory of its own."""
         parts = [tensors[name] for name in self.ours]
         whole = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return self._turned(whole).clone(memory_format=torch.contiguous_format)
+        whole = self._turned(whole)
+        whole = whole if self.single is None else whole.unsqueeze(self.single)
+        return whole.clone(memory_format=torch.contiguous_format)
 
     def split(self, whole: Tensor, shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
         """Ours, each in memory of its own, from a tensor that nobody else holds, shaped as `shape` says."""
-        whole = self._turned(whole)
+        whole = self._turned(whole if self.single is None else whole.squeeze(self.single))
         if len(self.ours) == 1:
             return {self.ours[0]: whole.contiguous()}
         parts = whole.split([shapes[name][0] for name in self.ours])

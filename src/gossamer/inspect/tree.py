@@ -11,7 +11,7 @@ from torch import nn
 
 from gossamer.errors import plural
 from gossamer.inspect.cost import Cost, PartCost
-from gossamer.layers import Constant, FeedForwardNetwork, LayerNorm, Linear, RMSNorm, SelfAttention, Storage
+from gossamer.layers import Constant, FeedForwardNetwork, LayerNorm, Linear, RMSNorm, SelfAttention, Storage, UnitNorm
 from gossamer.models.account import model_without_memory
 from gossamer.models.architecture import Architecture, Layer, Positions
 from gossamer.models.model import Model
@@ -82,7 +82,7 @@ def _positions(positions: Positions, rows: str, size: str) -> str:
     return "sinusoidal, of any length" if positions.scheme == "sinusoidal" else f"{rows} × {size}, {positions.scheme}"
 
 
-def _norm(norm: LayerNorm | RMSNorm, place: str = "") -> Node:
+def _norm(norm: LayerNorm | RMSNorm | UnitNorm, place: str = "") -> Node:
     """What is said of a layer norm's place takes the name's; another kind is named."""
     said = [norm.called] if not place else [place] if isinstance(norm, LayerNorm) else [norm.called, place]
     return _node("norm", ", ".join([*said, f"eps {norm.eps:g}"]), norm)
@@ -177,7 +177,7 @@ def _attention(model: Model, layer: Layer) -> Node:
     norms = (("query", built.query_norm), ("key", built.key_norm))
     children = [
         _pattern(settings.pattern),
-        *_projections(built.query, built.key, built.value),
+        *_projections(built.query, None if built.shared_query_key else built.key, built.value),
         *(
             replace(one, name=f"global {one.name}", text=f"{one.text}, for global tokens")
             for one in (_projections(*of_globals) if of_globals else [])
@@ -202,9 +202,10 @@ def _constant(
     return [*([] if last.bias is None else [_node(name, last.describe(), last)]), *_norms(built, place)]
 
 
-def _projections(query: Linear, key: Linear, value: Linear) -> list[Node]:
-    """Query, key and value: told as one where they are alike."""
-    groups = groupby((("q", query), ("k", key), ("v", value)), key=lambda item: item[1].describe())
+def _projections(query: Linear, key: Linear | None, value: Linear) -> list[Node]:
+    """Query, key and value: told as one where they are alike. Without a key that of the query is both."""
+    named = [("q = k", query), ("v", value)] if key is None else [("q", query), ("k", key), ("v", value)]
+    groups = groupby(named, key=lambda item: item[1].describe())
     told = [(text, list(group)) for text, group in groups]
     return [
         _node(

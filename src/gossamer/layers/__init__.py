@@ -8,7 +8,7 @@ from gossamer.layers.embeddings import TokenEmbeddings, count_positions
 from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
 from gossamer.layers.masks import Masked
-from gossamer.layers.norms import LayerNorm, RMSNorm, build_norm
+from gossamer.layers.norms import LayerNorm, RMSNorm, UnitNorm, build_norm
 from gossamer.layers.residual import account_branch, account_residual, branch, residual
 from gossamer.layers.reversible import Streams, add_reversibly, with_all_of
 from gossamer.layers.rotary import Rotation, rotation
@@ -34,6 +34,7 @@ __all__ = [
     "Streams",
     "TokenEmbeddings",
     "TokenInfo",
+    "UnitNorm",
     "account_branch",
     "account_residual",
     "add_reversibly",

@@ -113,7 +113,8 @@ class SelfAttention(MultiHeadMaps):
         if not self.heads:
             return self.output(hidden)
         rate = dropout if self.training else 0.0
-        q, (k, v) = self.queries(hidden), self.keys_values(hidden)
+        q = self.queries(hidden)
+        k, v = self.keys_values(hidden, q)
         if rotation is not None:
             q, k = rotation.turn(q), rotation.turn(k)
         if memory is not None:

@@ -17,7 +17,8 @@ __all__ = ["TokenEmbeddings", "count_positions"]
 class TokenEmbeddings(nn.Module):
     """The sum of a word, a position and (if `token_types`) a token-type row, normalised by `norm`, then dropout.
 
-    With `axes` positions have a table for each dimension, `sinusoidal` ones no weights, with 0 `positions` none at all.
+    With `axes` positions have a table for each dimension (`AxisPositions`), `sinusoidal` ones no weights, with 0
+    `positions` none at all.
     With `projected_size` a linear map follows (ALBERT's factorised embedding, Lan et al. 2020, section 3.1). Rows
     `padding_id` of the word and `position_padding` of the position table get no gradient, as in `transformers`.
     """
@@ -35,13 +36,14 @@ class TokenEmbeddings(nn.Module):
         dropout: float,
         projected_size: int | None = None,
         axes: tuple[int, ...] = (),
+        axis_sizes: tuple[int, ...] = (),
         sinusoidal: bool = False,
     ) -> None:
         super().__init__()
         self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
         self.position: nn.Module | None = nn.Embedding(positions, size, position_padding) if positions else None
         if axes or sinusoidal:
-            self.position = AxisPositions(axes, size) if axes else SinusoidalPositions(size)
+            self.position = AxisPositions(axes, size, axis_sizes) if axes else SinusoidalPositions(size)
         self.token_type = nn.Embedding(token_types, size) if token_types else None
         self.norm = norm
         self.dropout = nn.Dropout(dropout)
@@ -108,24 +110,32 @@ class SinusoidalPositions(nn.Module):
 class AxisPositions(nn.ModuleList):
     """One table for each dimension, whose rows are summed; positions count the last dimension fastest.
 
-    Source: Sparse Transformer (Child et al. 2019, arXiv 1904.10509), section 5.3.
+    With `sizes` the rows have so many columns each, and lie side by side.
+    Source: Sparse Transformer (Child et al. 2019, arXiv 1904.10509), section 5.3; side by side: Reformer (Kitaev et al.
+    2020, arXiv 2001.04451), section 4.
     """
 
-    def __init__(self, axes: tuple[int, ...], size: int) -> None:
-        super().__init__(nn.Embedding(rows, size) for rows in axes)
+    def __init__(self, axes: tuple[int, ...], size: int, sizes: tuple[int, ...] = ()) -> None:
+        columns = sizes or (size,) * len(axes)
+        super().__init__(nn.Embedding(rows, wide) for rows, wide in zip(axes, columns, strict=True))
         self.axes = axes
+        self.side_by_side = bool(sizes)
 
     def forward(self, position_ids: Int[Tensor, "#batch length"]) -> Float[Tensor, "#batch length size"]:
         rows, rest = [], position_ids
         for count in reversed(self.axes):
             rows.append(rest % count)
             rest = rest // count
-        return torch.stack([table(row) for table, row in zip(self, reversed(rows), strict=True)]).sum(dim=0)
+        found = [table(row) for table, row in zip(self, reversed(rows), strict=True)]
+        return torch.cat(found, dim=-1) if self.side_by_side else torch.stack(found).sum(dim=0)
 
     @own_frame
     def account(self, length: int, ledger: Ledger) -> Tensor:
         """What `forward` takes of the positions of one text."""
         rows = [_account_rows(table, (1, length), ledger) for table in self]
+        if self.side_by_side:
+            wide = sum(one.shape[-1] for one in rows)
+            return ledger.operation((*rows[0].shape[:-1], wide), rows[0].dtype, tuple(rows))
         stacked = ledger.operation((len(rows), *rows[0].shape), rows[0].dtype, tuple(rows))
         return ledger.operation(rows[0].shape, rows[0].dtype, (stacked,))
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from gossamer.kernels.ledger import Ledger
 from gossamer.layers.constant import Constant
 from gossamer.layers.linear import Linear
-from gossamer.layers.norms import LayerNorm, RMSNorm
+from gossamer.layers.norms import LayerNorm, RMSNorm, UnitNorm
 
 __all__ = ["MultiHeadMaps", "account_heads", "merge_heads", "split_heads"]
 
@@ -36,7 +36,8 @@ class MultiHeadMaps(nn.Module):
     With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
     and `key_norm` normalise each head's. With `global_projections` there is a second set of queries, keys and values,
     for global tokens (Longformer, section 3.1). `norm` and `output_norm` are kept for the residual around the layer.
-    Without heads there are no projections either, and `output` is a `Constant`.
+    With `shared_query_key` keys are queries, of which the direction alone counts (Reformer, section 2), and there is no
+    `key`. Without heads there are no projections either, and `output` is a `Constant`.
     """
 
     query: Linear
@@ -57,6 +58,7 @@ class MultiHeadMaps(nn.Module):
         output_bias: bool = True,
         query_norm: LayerNorm | RMSNorm | None = None,
         key_norm: LayerNorm | RMSNorm | None = None,
+        shared_query_key: bool = False,
     ) -> None:
         super().__init__()
         inner, key_inner = heads * head_size, (key_heads or heads) * head_size
@@ -64,7 +66,8 @@ class MultiHeadMaps(nn.Module):
         self.head_size = head_size
         if heads:
             self.query = Linear(hidden_size, inner, bias=bias)
-            self.key = Linear(hidden_size, key_inner, bias=bias)
+            if not shared_query_key:
+                self.key = Linear(hidden_size, key_inner, bias=bias)
             self.value = Linear(hidden_size, key_inner, bias=bias)
         self.global_projections = global_projections and heads > 0
         if self.global_projections:
@@ -72,7 +75,8 @@ class MultiHeadMaps(nn.Module):
             self.key_global = Linear(hidden_size, key_inner, bias=bias)
             self.value_global = Linear(hidden_size, key_inner, bias=bias)
         self.query_norm = query_norm
-        self.key_norm = key_norm
+        self.shared_query_key = shared_query_key
+        self.key_norm: LayerNorm | RMSNorm | UnitNorm | None = UnitNorm() if shared_query_key else key_norm
         whole = Linear(inner, hidden_size, bias=output_bias) if heads else Constant(hidden_size, bias=output_bias)
         self.output: Linear | Constant = whole
         self.norm = norm
@@ -88,15 +92,21 @@ class MultiHeadMaps(nn.Module):
         return q if self.query_norm is None else self.query_norm(q)
 
     def keys_values(
-        self, states: Float[Tensor, "batch keys hidden"]
+        self, states: Float[Tensor, "batch keys hidden"], q: Float[Tensor, "batch heads keys head_size"] | None = None
     ) -> tuple[Float[Tensor, "batch heads keys head_size"], Float[Tensor, "batch heads keys head_size"]]:
-        k, v = (split_heads(project(states), self.head_size) for project in (self.key, self.value))
+        """q: their `queries`, which keys are made of where the map is shared."""
+        v = split_heads(self.value(states), self.head_size)
+        if self.shared_query_key:
+            k = self.queries(states) if q is None else q
+        else:
+            k = split_heads(self.key(states), self.head_size)
         return k if self.key_norm is None else self.key_norm(k), v
 
     def account_maps(self, hidden: Tensor, states: Tensor, ledger: Ledger) -> tuple[Tensor, Tensor, Tensor]:
         """What `queries` of a layer's own states and `keys_values` of those that they see take."""
-        maps = ((self.query, hidden), (self.key, states), (self.value, states))
-        q, k, v = (account_heads(project, x, self.head_size, ledger) for project, x in maps)
+        q = account_heads(self.query, hidden, self.head_size, ledger)
+        k = q if self.shared_query_key else account_heads(self.key, states, self.head_size, ledger)
+        v = account_heads(self.value, states, self.head_size, ledger)
         q = q if self.query_norm is None else self.query_norm.account(q, ledger)
         return q, k if self.key_norm is None else self.key_norm.account(k, ledger), v
 

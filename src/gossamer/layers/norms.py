@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gossamer.kernels.ledger import WIDE, Ledger
 
-__all__ = ["LayerNorm", "RMSNorm", "build_norm"]
+__all__ = ["LayerNorm", "RMSNorm", "UnitNorm", "build_norm"]
 
 
 class LayerNorm(nn.LayerNorm):
@@ -52,6 +52,21 @@ class RMSNorm(nn.Module):
         before_weight = [ledger.memory(wide.nbytes)] if self.weight.requires_grad else []
         saves = (wide, _statistics(x, 1, ledger), *before_weight) if x.requires_grad else before_weight
         return ledger.operation(x.shape, x.dtype, (wide, self.weight), saves=saves, backward_bytes=wide.nbytes)
+
+
+class UnitNorm(nn.Module):
+    """`x / sqrt(mean(x^2) + 1e-6)`, without weights: of what is left the direction alone counts."""
+
+    called = "unit norm"
+    eps = 1e-6
+
+    def forward(self, x: Float[Tensor, "*rest size"]) -> Float[Tensor, "*rest size"]:
+        return F.rms_norm(x, x.shape[-1:], eps=self.eps)
+
+    def account(self, x: Float[Tensor, "*rest size"], ledger: Ledger) -> Tensor:
+        """What `forward` takes."""
+        ledger.count("norm", None, x.numel())
+        return ledger.operation(x.shape, x.dtype, (x,), saves=(x, _statistics(x, 1, ledger)))
 
 
 def _statistics(x: Tensor, count: int, ledger: Ledger) -> Tensor:

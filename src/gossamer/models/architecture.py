@@ -190,6 +190,8 @@ class Architecture:
             one = layer.attention
             allowed = f"heads, {one.heads}, with the initializer 'mimetic', whose keys begin as queries"
             require(one.key_inner == one.inner, f"layers[{i}].attention.key_heads", one.key_heads, allowed)
+            allowed = "false with the initializer 'mimetic': queries that are keys begin alike as they are"
+            require(not one.shared_query_key, f"layers[{i}].attention.shared_query_key", True, allowed)
 
     def _check_decoder(self, head: CausalLM) -> None:
         for i, layer in enumerate(self.layers):
@@ -301,7 +303,7 @@ def _attention_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
 
 def _heads_shape(one: Attention, layer: Layer) -> tuple[int, tuple[object, ...]]:
     biases, norms = (
-        (one.bias, one.output_bias),
+        (one.bias, one.output_bias, one.shared_query_key),
         (one.query_key_norm, *_norms_of(layer.norm, layer.norm_places[0], one.heads > 0)),
     )
     return one.weights, (one.heads, one.head_size, one.key_inner, one.global_projections, *biases, *norms)
@@ -311,7 +313,8 @@ def _check_cross(settings: Attention) -> None:
     what = "with cross-attention: its keys are another text's"
     require(settings.heads > 0, "cross_attention.heads", settings.heads, "1 or more")
     require(settings.pattern == Full(), "cross_attention.pattern", settings.pattern, f"Full() {what}")
-    for name, usual in (("global_projections", False), ("rotary", None), ("distance_bias", None)):
+    refused = {"global_projections": False, "rotary": None, "distance_bias": None, "shared_query_key": False}
+    for name, usual in refused.items():
         value = getattr(settings, name)
         require(value == usual, f"cross_attention.{name}", value, f"{quote(usual)} {what}")
 
@@ -348,8 +351,8 @@ def _build(cls: Any, data: object, where: str) -> Any:
 def _embeddings(data: object) -> Embeddings:
     fields = _object(data, "embeddings")
     given = _object(fields.get("positions"), "embeddings.positions")
-    axes = given.get("axes")
-    given = {**given, "axes": tuple(axes)} if isinstance(axes, list) else given
+    tuples = {name: tuple(given[name]) for name in ("axes", "axis_sizes") if isinstance(given.get(name), list)}
+    given = {**given, **tuples}
     positions = _build(Positions, given, "embeddings.positions")
     parts = {"positions": positions} | _norms(fields, "norm", "embeddings")
     return _build(Embeddings, {**fields, **parts}, "embeddings")

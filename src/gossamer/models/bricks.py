@@ -123,7 +123,8 @@ class Positions:
     The first `offset` rows lie before position 0 (RoBERTa and Longformer keep `pad_token_id + 1` of them). With
     `from_padding` only tokens other than padding are counted, and padding reads the row before position 0.
     "axes" sums one row of a table for each dimension, the last one running fastest: (rows, columns, channels) of an
-    image, (blocks, places) of a stride (Sparse Transformer, section 5.3). "sinusoidal" has sines and cosines for a
+    image, (blocks, places) of a stride (Sparse Transformer, section 5.3); with `axis_sizes` these rows have so many
+    columns each, and lie side by side (Reformer, section 4, "axial"). "sinusoidal" has sines and cosines for a
     table, of any length (Vaswani et al. 2017, section 3.5). "none" says nothing of positions, which attention may know
     (`Rotary`). Only "learned" has a `length`; how many tokens a model reads is `Architecture.length`.
     """
@@ -133,6 +134,7 @@ class Positions:
     offset: int = 0
     from_padding: bool = False
     axes: tuple[int, ...] = ()
+    axis_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require_count(self, "length", least=int(self.scheme == "learned"), most=MOST_ROWS)
@@ -161,6 +163,10 @@ class Positions:
             )
         else:
             require(self.axes == (), "axes", self.axes, f"() with {self.scheme} positions")
+        sizes = self.axis_sizes
+        whole = isinstance(sizes, tuple) and all(type(one) is int and one > 0 for one in sizes)
+        fits = whole and len(sizes) in (0, len(self.axes))
+        require(fits, "axis_sizes", sizes, f"(), or the columns of each of the {len(self.axes)} axes")
         if self.scheme != "learned":
             allowed = "0 with axes" if self.scheme == "axes" else "0 without a table of positions"
             require(self.offset == 0, "offset", self.offset, allowed)
@@ -193,6 +199,8 @@ class Embeddings:
         require_count(self, "token_types", least=0, most=MOST_ROWS)
         require_rate(self, "dropout")
         last = self.vocabulary_size - 1
+        sizes = self.positions.axis_sizes
+        require(not sizes or sum(sizes) == self.size, "axis_sizes", sizes, f"sizes whose sum is {self.size}")
         is_id = type(self.padding_id) is int and 0 <= self.padding_id <= last
         require(is_id or self.padding_id is None, "padding_id", self.padding_id, f"a token id from 0 to {last}")
         counts = self.positions.from_padding
@@ -212,7 +220,8 @@ class Attention:
     2305.13245, section 2.2); None is `heads`. `bias` is that of query, key and value, `output_bias` the output's.
     `query_key_norm` normalises each head's query and key before they are compared (Dehghani et al. 2023, arXiv
     2302.05442, section 2). `rotary` turns both by their positions, after that. `distance_bias` adds numbers to the
-    scores by the same positions.
+    scores by the same positions. With `shared_query_key` there is no map of keys: a key is its token's query, divided
+    by its root mean square, so that only its direction counts (Reformer, arXiv 2001.04451, section 2).
 
     Without `heads` nothing is attended to: what is left is the output's bias, and the norm after the sum.
     """
@@ -231,6 +240,7 @@ class Attention:
     query_key_norm: Norm | None = None
     rotary: Rotary | None = None
     distance_bias: DistanceTable | None = None
+    shared_query_key: bool = False
 
     def __post_init__(self) -> None:
         if self.scale is not None:
@@ -239,7 +249,7 @@ class Attention:
         require_count(self, "heads", least=0)
         require_count(self, "head_size")
         require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
-        require_flag(self, "global_projections", "bias", "output_bias")
+        require_flag(self, "global_projections", "bias", "output_bias", "shared_query_key")
         require_rate(self, "dropout", "residual_dropout")
         require_norm(self, "query_key_norm")
         inner = self.heads * self.head_size
@@ -254,6 +264,11 @@ class Attention:
                 require(getattr(self, name) is None, name, getattr(self, name), "None without heads")
         self._check_rotary()
         self._check_distance_bias()
+        if self.shared_query_key:
+            require(self.heads > 0, "shared_query_key", True, "false without heads")
+            for name, usual in (("key_heads", None), ("query_key_norm", None), ("global_projections", False)):
+                value = getattr(self, name)
+                require(value == usual, name, value, f"{usual} with shared_query_key, where a key is its query")
 
     def _check_rotary(self) -> None:
         if self.rotary is None:

@@ -45,6 +45,7 @@ def build_embeddings(architecture: Architecture) -> TokenEmbeddings:
         dropout=settings.dropout,
         projected_size=architecture.hidden_size if settings.projection else None,
         axes=positions.axes,
+        axis_sizes=positions.axis_sizes,
         sinusoidal=positions.scheme == "sinusoidal",
     )
 
@@ -96,6 +97,7 @@ def _heads(settings: Attention) -> dict[str, Any]:
         "key_heads": settings.key_heads,
         "bias": settings.bias,
         "output_bias": settings.output_bias,
+        "shared_query_key": settings.shared_query_key,
         "query_norm": per_head[0],
         "key_norm": per_head[1],
     }

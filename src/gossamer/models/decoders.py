@@ -55,33 +55,33 @@ def decoder(
     rotary_base: float | None = None,
     reversible: Reversible = "no",
     feed_forward_chunk: int | None = None,
+    shared_query_key: bool = False,
 ) -> Architecture:
     """A decoder of pre-norm layers (GPT-2's, where nothing else is said).
 
     patterns: one for all layers, or several that the layers take in turn. head_size: `hidden_size / heads` unless
     given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
     whose product is `length`. positions: "learned" unless given, with axes "axes", with the form "llama" "none".
-    dropout: all kinds of it. key_heads: of keys and values, as `heads` unless given. feed_forward_chunk: its `chunk`.
+    dropout: all kinds. key_heads: of keys and values. feed_forward_chunk: its `chunk`. shared_query_key: Reformer's keys.
 
     form: "llama" has RMS norms, a gated feed-forward (of SiLU, two thirds as wide, rounded up to a multiple of 8), no
     biases, and positions that turn queries and keys, by `rotary_base`, 10,000 unless given (Touvron et al. 2023, arXiv
     2302.13971, section 2.2). Raises InputError for values that do not fit each other.
     """
     _check_counts(vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads)
-    several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
-    require(len(several) > 0, "patterns", patterns, "one pattern or more")
+    several = _listed(patterns)
     head_size = _equal_share(hidden_size, heads) if head_size is None else head_size
     is_llama = _is_llama(form, rotary_base, axes)
     attention = Attention(
         pattern=several[0], heads=heads, head_size=head_size, weights=0, dropout=dropout, residual_dropout=dropout,
         key_heads=None if key_heads == heads else key_heads, bias=not is_llama, output_bias=not is_llama,
-        rotary=Rotary(base=rotary_base or 10000.0) if is_llama else None,
+        rotary=Rotary(base=rotary_base or 10000.0) if is_llama else None, shared_query_key=shared_query_key,
     )  # fmt: skip
     feed_forward = FeedForward(
         width=_width(width, hidden_size, form), weights=0, residual_dropout=dropout, gated=is_llama,
         activation=activation or ("silu" if is_llama else "gelu_tanh"), bias=not is_llama, chunk=feed_forward_chunk,
     )  # fmt: skip
-    norm = Norm(kind="rms", eps=norm_eps, bias=False) if is_llama else Norm(eps=norm_eps)
+    norm = Norm(kind="rms" if is_llama else "layer", eps=norm_eps, bias=not is_llama)
     layer = Layer(attention=attention, feed_forward=feed_forward, norm=norm, norm_place="pre", recompute=recompute)
     embeddings = Embeddings(
         vocabulary_size=vocabulary_size, size=hidden_size, token_types=0, padding_id=None, dropout=dropout, norm=None,
@@ -92,6 +92,12 @@ def decoder(
         layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
         length=length, reversible=reversible,
     )  # fmt: skip
+
+
+def _listed(patterns: Pattern | Sequence[Pattern]) -> list[Pattern]:
+    several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
+    require(len(several) > 0, "patterns", patterns, "one pattern or more")
+    return several
 
 
 def _equal_share(hidden_size: int, heads: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gossamer.checks import is_whole
 from gossamer.errors import InputError, quote
 from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import LARGEST, check_boolean, check_choice, check_integer
@@ -38,8 +39,10 @@ class Hashed(Pattern, kind="hashed"):
     reading: "paper", in which a pair that meets in several rounds counts once. "released", as Reformer's published code
     and `transformers` have it: all keys of those chunks, whatever their buckets; the chunks of all rounds are one ring,
     so that the first of a round sees the last of the round before; a pair counts as often as it meets; and texts of at
-    most one chunk are not hashed, and see everything. seed: of the rotations; None draws new ones at every call, from
-    the seed of `attend`.
+    most one chunk are not hashed, and see everything. `ring`: each round is filled up to a multiple of so many tokens,
+    of a chunk unless given, as a model does for chunks of several sizes. `whole`: texts of at most so many tokens are
+    not hashed; one chunk as released, none in the paper's reading, unless given. seed: of the rotations; None draws new
+    ones at every call, from the seed of `attend`.
 
     Who sees whom depends on buckets, which `mask` is given. Without them `allowed` tells what no hashing rules out, and
     `pairs` a bound. Padding is in a bucket of its own, behind all others, and takes a place in chunks. Documents that
@@ -56,6 +59,8 @@ class Hashed(Pattern, kind="hashed"):
     seed: int | None = None
     before: int = 1
     after: int = 0
+    whole: int | None = None
+    ring: int | None = None
     short = "hashed(4, 64, 64)"
 
     def __post_init__(self) -> None:
@@ -77,8 +82,15 @@ class Hashed(Pattern, kind="hashed"):
             check_integer("Hashed", "chunk", self.chunk, 1)
         elif self.reading == "released":
             raise InputError("Hashed: chunk is None; in the reading 'released' keys are seen by chunks: give a size")
-        if self.seed is not None:
-            check_integer("Hashed", "seed", self.seed, 0)
+        for name in ("seed", "whole"):
+            if getattr(self, name) is not None:
+                check_integer("Hashed", name, getattr(self, name), 0)
+        fits = self.ring is None or (is_whole(self.ring, 1) and self.ring % (self.chunk or 1) == 0)
+        if not fits or (self.ring is not None and self.reading != "released"):
+            raise InputError(
+                f"Hashed: ring is {quote(self.ring)}; it must be a multiple of chunk, {self.chunk}, in the reading "
+                "'released', or None"
+            )
 
     def allowed(
         self,
@@ -108,11 +120,18 @@ class Hashed(Pattern, kind="hashed"):
         return self.buckets if isinstance(self.buckets, tuple) else (self.buckets,)
 
     @property
+    def _whole(self) -> int:
+        if self.whole is not None:
+            return self.whole
+        return self.chunk if self.reading == "released" and self.chunk is not None else 0
+
+    @property
     def hashes(self) -> Hashes:
         """How tokens are put into buckets, and whom they see there."""
         return Hashes(
             rounds=self.rounds, factors=self._factors, chunk=self.chunk, before=self.before, after=self.after,
-            causal=self.causal, released=self.reading == "released", seed=self.seed,
+            causal=self.causal, released=self.reading == "released", seed=self.seed, whole=self._whole,
+            ring=self.ring or self.chunk or 1,
         )  # fmt: skip
 
     def mask(
@@ -165,8 +184,8 @@ class Hashed(Pattern, kind="hashed"):
         if self.chunk is None:
             most = grid.keys
         else:
-            is_whole = self.hashes.is_whole(grid.keys)
-            most = grid.keys if is_whole else self.rounds * self.chunk * (self.before + 1 + self.after)
+            near = self.rounds * self.chunk * (self.before + 1 + self.after)
+            most = grid.keys if self.hashes.is_whole(grid.keys) else near
         if not self.causal:
             return grid.copies * grid.queries * min(grid.keys, most)
         seen = (grid.query_positions + 1).clamp(0, min(grid.keys, most))

@@ -35,20 +35,23 @@ class Hashes:
     causal: bool
     released: bool
     seed: int | None
+    whole: int
+    ring: int
 
     @property
     def numbers(self) -> list[int]:
         """All of them, as an operator of torch can take them."""
         chunk, seed = (-1 if one is None else one for one in (self.chunk, self.seed))
-        return [self.rounds, chunk, self.before, self.after, self.causal, self.released, seed, *self.factors]
+        looks = self.before, self.after, self.causal, self.released
+        return [self.rounds, chunk, *looks, seed, self.whole, self.ring, *self.factors]
 
     @classmethod
     def from_numbers(cls, numbers: list[int]) -> Hashes:
         """What `numbers` told."""
-        rounds, chunk, before, after, causal, released, seed, *factors = numbers
+        rounds, chunk, before, after, causal, released, seed, whole, ring, *factors = numbers
         return cls(
             rounds=rounds, factors=tuple(factors), chunk=None if chunk < 0 else chunk, before=before, after=after,
-            causal=bool(causal), released=bool(released), seed=None if seed < 0 else seed,
+            causal=bool(causal), released=bool(released), seed=None if seed < 0 else seed, whole=whole, ring=ring,
         )  # fmt: skip
 
     @property
@@ -71,11 +74,17 @@ class Hashes:
 
     def is_whole(self, tokens: int) -> bool:
         """Whether so few tokens are not hashed."""
-        return self.released and self.chunk is not None and tokens <= self.chunk
+        return tokens <= self.whole
 
     def chunks_of(self, tokens: int) -> int:
         """Of one round."""
-        return 1 if self.chunk is None else -(-tokens // self.chunk)
+        if self.chunk is None or self.is_whole(tokens):
+            return 1
+        return -(-tokens // self.ring) * self.ring // self.chunk
+
+    def chunk_of(self, tokens: int) -> int:
+        """Tokens of a chunk, of which so many tokens fill one or more."""
+        return tokens if self.chunk is None or self.is_whole(tokens) else min(self.chunk, tokens)
 
     def shifts(self, tokens: int) -> tuple[int, ...]:
         """Rounds from the query's to the key's: 0 alone, or those that the ring lets it reach, some several times."""

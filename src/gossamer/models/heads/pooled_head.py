@@ -22,7 +22,7 @@ class PooledHead(HeadModule):
 
     `pooled` is what the last map reads, without its dropout. `reads` says what `x` is: "first", the first position,
     padding or not, as in `transformers` (pad texts for such a head on the right); "first-real", the first token that is
-    no padding; "mean", the mean of all that are none.
+    no padding; "mean", the mean of all that are none. inner: rows of `dense`, as many as it has columns unless given.
     """
 
     def __init__(
@@ -36,12 +36,14 @@ class PooledHead(HeadModule):
         reads: Literal["first", "first-real", "mean"] = "first",
         dense_bias: bool = True,
         norm: LayerNorm | RMSNorm | None = None,
+        inner: int | None = None,
     ) -> None:
         super().__init__()
         self.reads = reads
         self.norm = norm
-        self.dense = Linear(hidden_size, hidden_size, bias=dense_bias)
-        self.output = Linear(hidden_size, outputs)
+        inner = hidden_size if inner is None else inner
+        self.dense = Linear(hidden_size, inner, bias=dense_bias)
+        self.output = Linear(inner, outputs)
         self.activation, self.dropout, self.input_dropout = activation, dropout, input_dropout
 
     def forward(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Output:

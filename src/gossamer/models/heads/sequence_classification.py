@@ -46,6 +46,7 @@ Reads = Literal["first", "last", "mean"]
 class SequenceClassification(Head, kind="sequence-classification"):
     """One score a label for the whole text, from its first token: dropout, dense, activation, dropout, linear.
 
+    The dense map gives as many numbers as the model's layers have, which is half of what it reads of two streams.
     With `reads="mean"` from the mean of its real tokens; a `norm` follows the activation, the dense map has a bias
     unless `dense_bias` is false (ModernBERT). With `reads="last"` from its last real token, one linear map without
     bias: the form of causal models; `padding_id` is then the token that is none, where the embeddings know of none.
@@ -110,7 +111,8 @@ class SequenceClassification(Head, kind="sequence-classification"):
             input_dropout=self.input_dropout,
             reads=self.reads,
             dense_bias=self.dense_bias,
-            norm=None if self.norm is None else norm_module(self.norm, architecture.output_size),
+            norm=None if self.norm is None else norm_module(self.norm, architecture.hidden_size),
+            inner=architecture.hidden_size,
         )
 
     def problem(self, labels: Labels) -> ProblemType:

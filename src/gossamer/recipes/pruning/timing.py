@@ -152,7 +152,7 @@ def _with_heads(attention: Attention, key_heads: int) -> Attention:
     heads = range(key_heads * (attention.heads // (attention.key_heads or attention.heads)))
     pattern = pattern_of_heads(attention, heads)
     if not heads:
-        return replace(attention, pattern=pattern, heads=0, key_heads=None, distance_bias=None)
+        return replace(attention, pattern=pattern, heads=0, key_heads=None, distance_bias=None, shared_query_key=False)
     shared = None if attention.key_heads is None else key_heads
     return replace(attention, pattern=pattern, heads=len(heads), key_heads=shared)
 

@@ -88,7 +88,9 @@ def _attention(
     pattern = pattern_of_heads(old, left.heads)
     if not left.heads:
         bias = bool(biases[f"attention.{old.weights}.output.bias"].any())
-        return replace(old, pattern=pattern, heads=0, key_heads=None, distance_bias=None, output_bias=bias)
+        return replace(
+            old, pattern=pattern, heads=0, key_heads=None, shared_query_key=False, distance_bias=None, output_bias=bias
+        )
     table, size = old.distance_bias, left.head_size
     return replace(
         old,

@@ -58,9 +58,9 @@ def _heads(part: SelfAttention, users: Sequence[Attention]) -> HeadsLeft | None:
     values_live = outputs & values.unflatten(0, (-1, 1, size))
     heads_live = values_live.any(dim=2)
     scores = _scores(part, sharing, size) & heads_live[..., None]
-    turned = any(one.rotary is not None or one.query_key_norm is not None for one in users)
+    turned = any(one.rotary is not None or one.query_key_norm is not None or one.shared_query_key for one in users)
     if turned:
-        # Columns turn in pairs, and a norm counts all of them.
+        # Columns turn in pairs, and a norm counts all of them, as that of shared keys does.
         scores = torch.ones_like(scores)
     of_groups = [columns.any(dim=1) for columns in (scores, values_live)]
     most = max(1, *(int(live.sum(dim=1).max()) for live in of_groups))
@@ -73,7 +73,7 @@ def _heads(part: SelfAttention, users: Sequence[Attention]) -> HeadsLeft | None:
 
 def _scores(part: SelfAttention, sharing: int, size: int) -> Bool[Tensor, "groups sharing size"]:
     """Columns that change a score: neither of queries nor of keys 0."""
-    pairs = [(part.query, part.key)]
+    pairs = [(part.query, part.query if part.shared_query_key else part.key)]
     if part.global_projections:
         pairs.append((part.query_global, part.key_global))
     rows = [(_live_rows(query), _live_rows(key)) for query, key in pairs]

@@ -111,7 +111,10 @@ def _check(model: Model, widths: Widths) -> None:
         )
     if widths.hidden_size is not None:
         _check_size("hidden_size", widths.hidden_size, model.architecture.hidden_size)
-        scheme = model.architecture.embeddings.positions.scheme
+        positions = model.architecture.embeddings.positions
+        allowed = "left out: the teacher's positions lie side by side, whose columns no one map narrows"
+        require(not positions.axis_sizes, "hidden_size", widths.hidden_size, allowed)
+        scheme = positions.scheme
         allowed = "left out: the teacher adds sinusoids of its own width to its states"
         require(scheme != "sinusoidal", "hidden_size", widths.hidden_size, allowed)
 

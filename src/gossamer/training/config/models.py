@@ -85,6 +85,7 @@ class DecoderSettings:
     rotary_base: float | None = None
     reversible: Reversible = "no"
     feed_forward_chunk: int | None = None
+    shared_query_key: bool = False
     vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:

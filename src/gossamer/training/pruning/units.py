@@ -120,7 +120,7 @@ def _heads(name: str, part: nn.Module, block: Block) -> Iterator[Units]:
     """
     assert isinstance(part, MultiHeadMaps)
     size = part.head_size
-    return _slices("heads", name, part, lambda maps: maps["key"].out_features // size)
+    return _slices("heads", name, part, lambda maps: maps["value"].out_features // size)
 
 
 def _layers(name: str, part: nn.Module, block: Block) -> Iterator[Units]:

@@ -65,7 +65,7 @@ class _Rounds:
     @classmethod
     def of(cls, hashes: Hashes, places: Tensor) -> _Rounds:
         length = places.shape[3]
-        chunks, size = hashes.chunks_of(length), min(hashes.chunk or length, length)
+        chunks, size = hashes.chunks_of(length), hashes.chunk_of(length)
         order = places.argsort(dim=-1, stable=True)
         rank = torch.empty_like(order).scatter_(-1, order, torch.arange(length, device=order.device).expand_as(order))
         tokens = pad(order, (0, chunks * size - length), value=length).flatten(2, 3).unflatten(2, (-1, size))
