@@ -62,7 +62,7 @@ def decoder(
     patterns: one for all layers, or several that the layers take in turn. head_size: `hidden_size / heads` unless
     given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
     whose product is `length`. positions: "learned" unless given, with axes "axes", with the form "llama" "none".
-    dropout: all kinds. key_heads: of keys and values. feed_forward_chunk: its `chunk`. shared_query_key: Reformer's keys.
+    dropout: all kinds. key_heads: of keys and values. feed_forward_chunk: its `chunk`. shared_query_key: no keys.
 
     form: "llama" has RMS norms, a gated feed-forward (of SiLU, two thirds as wide, rounded up to a multiple of 8), no
     biases, and positions that turn queries and keys, by `rotary_base`, 10,000 unless given (Touvron et al. 2023, arXiv
