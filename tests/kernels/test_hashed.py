@@ -22,11 +22,15 @@ BATCH, HEADS, SIZE = 2, 3, 16
 @st.composite
 def hashed(draw: st.DrawFn, chunks: bool = True) -> gs.Hashed:
     reading = draw(st.sampled_from(["paper", "released"]))
-    whole = not chunks and reading == "paper" and draw(st.booleans())
+    of_buckets = not chunks and reading == "paper" and draw(st.booleans())
+    chunk = None if of_buckets else draw(st.sampled_from([1, 3, 4, 16]))
+    fills = reading == "released" and draw(st.booleans())
     return gs.Hashed(
         rounds=draw(st.integers(1, 4)), buckets=draw(st.sampled_from([2, 4, 8, (2, 4), (4, 2, 2)])),
-        chunk=None if whole else draw(st.sampled_from([1, 3, 4, 16])), causal=draw(st.booleans()), reading=reading,
+        chunk=chunk, causal=draw(st.booleans()), reading=reading,
         seed=draw(st.integers(0, 9)), before=draw(st.integers(0, 2)), after=draw(st.integers(0, 2)),
+        whole=draw(st.none() | st.integers(0, 30)), ring=(chunk or 1) * draw(st.integers(1, 3)) if fills else None,
+        itself=reading == "paper" and draw(st.booleans()),
     )  # fmt: skip
 
 
@@ -59,7 +63,8 @@ def test_blocked_is_the_definition(call: Call) -> None:
 def met_by_hand(pattern: gs.Hashed, buckets: list[list[int]]) -> Iterator[tuple[int, int]]:
     """Every meeting of a query and a key, as the sentences of `Hashed` have it."""
     length = len(buckets[0])
-    if pattern.reading == "released" and pattern.chunk is not None and length <= pattern.chunk:
+    usual = pattern.chunk if pattern.reading == "released" and pattern.chunk is not None else 0
+    if length <= (usual if pattern.whole is None else pattern.whole):
         yield from ((i, j) for i in range(length) for j in range(length))
         return
     if pattern.chunk is None:
@@ -68,7 +73,8 @@ def met_by_hand(pattern: gs.Hashed, buckets: list[list[int]]) -> Iterator[tuple[
     rounds = []
     for row in buckets:
         order = sorted(range(length), key=lambda i, row=row: (row[i], i))
-        rounds.append([order[at : at + pattern.chunk] for at in range(0, length, pattern.chunk)])
+        filled = -(-length // (pattern.ring or pattern.chunk)) * (pattern.ring or pattern.chunk)
+        rounds.append([order[at : at + pattern.chunk] for at in range(0, filled, pattern.chunk)])
     steps = range(-pattern.before, pattern.after + 1)
     if pattern.reading == "released":
         ring = [chunk for one in rounds for chunk in one]
@@ -93,7 +99,7 @@ def test_the_definition_is_what_its_words_say(call: Call) -> None:
             for i, j in met_by_hand(pattern, buckets[b, h].tolist()):
                 wanted[b, h, i, j] += 1
     wanted = wanted if pattern.reading == "released" else wanted.clamp(max=1)
-    wanted *= ~torch.eye(length, dtype=torch.bool)
+    wanted *= ~torch.eye(length, dtype=torch.bool) | pattern.itself
     if pattern.causal:
         wanted = wanted.tril()
     seen = wanted > 0
@@ -170,6 +176,10 @@ def test_it_says_what_it_is_and_is_read_back() -> None:
         (lambda: gs.Hashed(buckets=7), "buckets is 7; each number must be even"),
         (lambda: gs.Hashed(buckets=(4, 3)), "take 2 or 4"),
         (lambda: gs.Hashed(rounds=0), "rounds is 0"),
+        (lambda: gs.Hashed(ring=64), "ring is 64; it must be a multiple of chunk, 64, in the reading 'released'"),
+        (lambda: gs.Hashed(chunk=8, ring=12, reading="released"), "ring is 12; it must be a multiple of chunk, 8"),
+        (lambda: gs.Hashed(whole=-1), "whole is -1"),
+        (lambda: gs.Hashed(itself=True, reading="released"), "does not see itself"),
         (lambda: gs.Hashed(chunk=0), "chunk is 0"),
         (lambda: gs.Hashed(chunk=None, reading="released"), "give a size"),
         (lambda: gs.Hashed(reading="trax"), "must be one of 'paper', 'released'"),

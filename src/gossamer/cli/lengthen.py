@@ -26,6 +26,9 @@ def lengthen(
         str,
         Option(metavar="WHICH", help="first: each text's first token sees all and is seen; none: only a head's own."),
     ] = "first",
+    pattern: Annotated[
+        str, Option(metavar="WHICH", help="window; hashed: tokens that point the same way see each other, near or far.")
+    ] = "window",
     force: Annotated[bool, Option("--force", help="Take a window that holds copied positions twice.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +51,10 @@ def lengthen(
         check_windows(windows)
         old = load(model)
     with working("making it longer"):
-        new, receipt = make_longer(old, to=to, window=windows, global_tokens=global_tokens, force=force)  # type: ignore[arg-type]
+        new, receipt = make_longer(
+            old, to=to, window=windows, force=force,
+            global_tokens=global_tokens, pattern=pattern,  # type: ignore[arg-type]
+        )  # fmt: skip
     save_result(new, receipt, out, as_json=as_json)
 
 

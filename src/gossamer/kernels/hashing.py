@@ -134,7 +134,7 @@ def meeting_coordinates(
         segments = torch.cat([queries.segments.long(), keys.segments.long()], 1)[:, None]
     if real is not None:
         real = torch.nn.functional.pad(real, (of_queries.shape[-1], 0), value=True)
-    together = hashes.coordinates(torch.cat([of_queries, of_keys], -1), real, segments)
+    together = hashes.coordinates(torch.cat([of_queries, of_keys], -1), real, segments, of_keys.shape[-1])
     found = together.split([of_queries.shape[-1], of_keys.shape[-1]], -1)
     return found[0], found[1]
 
@@ -165,13 +165,14 @@ def why_not_own(inputs: Inputs, *, positions: bool = False) -> str | None:
 
 
 def times_met(inputs: Inputs, hashes: Hashes) -> Int[Tensor, "batch heads queries keys"]:
-    """How often each query counts each key, never itself: the definition."""
+    """How often each query counts each key, itself only where hashes say so: the definition."""
     assert inputs.buckets is not None
     places = meeting_coordinates(hashes, inputs.buckets, inputs.queries, inputs.keys, inputs.query_start)
     met = hashes.meetings(*places, inputs.num_keys)
     at = torch.arange(inputs.num_queries, device=met.device)[:, None] + inputs.query_start
     itself = at == torch.arange(inputs.num_keys, device=met.device)
-    return (met if hashes.released else met.clamp(max=1)).masked_fill(itself, 0)
+    met = met if hashes.released else met.clamp(max=1)
+    return met if hashes.itself else met.masked_fill(itself, 0)
 
 
 def alone(inputs: Inputs, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:

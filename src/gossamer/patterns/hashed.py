@@ -41,8 +41,9 @@ class Hashed(Pattern, kind="hashed"):
     so that the first of a round sees the last of the round before; a pair counts as often as it meets; and texts of at
     most one chunk are not hashed, and see everything. `ring`: each round is filled up to a multiple of so many tokens,
     of a chunk unless given, as a model does for chunks of several sizes. `whole`: texts of at most so many tokens are
-    not hashed; one chunk as released, none in the paper's reading, unless given. seed: of the rotations; None draws new
-    ones at every call, from the seed of `attend`.
+    not hashed; one chunk as released, none in the paper's reading, unless given. `itself`: a token sees itself as it
+    sees others, which suits queries that are no keys. seed: of the rotations; None draws new ones at every call, from
+    the seed of `attend`.
 
     Who sees whom depends on buckets, which `mask` is given. Without them `allowed` tells what no hashing rules out, and
     `pairs` a bound. Padding is in a bucket of its own, behind all others, and takes a place in chunks. Documents that
@@ -61,6 +62,7 @@ class Hashed(Pattern, kind="hashed"):
     after: int = 0
     whole: int | None = None
     ring: int | None = None
+    itself: bool = False
     short = "hashed(4, 64, 64)"
 
     def __post_init__(self) -> None:
@@ -75,6 +77,9 @@ class Hashed(Pattern, kind="hashed"):
         if not self._factors or math.prod(self._factors) > LARGEST:
             raise InputError(f"Hashed: buckets is {quote(self.buckets)}; their product must be from 2 to {LARGEST}")
         check_boolean("Hashed", "causal", self.causal)
+        check_boolean("Hashed", "itself", self.itself)
+        if self.itself and self.reading == "released":
+            raise InputError("Hashed: itself is True; in the reading 'released' a token does not see itself")
         check_choice("Hashed", "reading", self.reading, READINGS)
         for name in ("before", "after"):
             check_integer("Hashed", name, getattr(self, name), 0)
@@ -131,7 +136,7 @@ class Hashed(Pattern, kind="hashed"):
         return Hashes(
             rounds=self.rounds, factors=self._factors, chunk=self.chunk, before=self.before, after=self.after,
             causal=self.causal, released=self.reading == "released", seed=self.seed, whole=self._whole,
-            ring=self.ring or self.chunk or 1,
+            ring=self.ring or self.chunk or 1, itself=self.itself,
         )  # fmt: skip
 
     def mask(
@@ -166,7 +171,8 @@ class Hashed(Pattern, kind="hashed"):
         if self.causal:
             seen &= self.allowed(grid.query_positions, grid.key_positions)
         itself = grid.query_positions[:, None] == grid.key_positions
-        seen &= ~itself
+        if not self.itself:
+            seen &= ~itself
         return seen | (itself & ~seen.any(-1, keepdim=True))
 
     def _dense(self, grid: Grid) -> Tensor:

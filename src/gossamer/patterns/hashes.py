@@ -37,21 +37,23 @@ class Hashes:
     seed: int | None
     whole: int
     ring: int
+    itself: bool
 
     @property
     def numbers(self) -> list[int]:
         """All of them, as an operator of torch can take them."""
         chunk, seed = (-1 if one is None else one for one in (self.chunk, self.seed))
         looks = self.before, self.after, self.causal, self.released
-        return [self.rounds, chunk, *looks, seed, self.whole, self.ring, *self.factors]
+        return [self.rounds, chunk, *looks, seed, self.whole, self.ring, self.itself, *self.factors]
 
     @classmethod
     def from_numbers(cls, numbers: list[int]) -> Hashes:
         """What `numbers` told."""
-        rounds, chunk, before, after, causal, released, seed, whole, ring, *factors = numbers
+        rounds, chunk, before, after, causal, released, seed, whole, ring, itself, *factors = numbers
         return cls(
             rounds=rounds, factors=tuple(factors), chunk=None if chunk < 0 else chunk, before=before, after=after,
             causal=bool(causal), released=bool(released), seed=None if seed < 0 else seed, whole=whole, ring=ring,
+            itself=bool(itself),
         )  # fmt: skip
 
     @property
@@ -132,10 +134,14 @@ class Hashes:
         buckets: Int[Tensor, "*lead rounds length"],
         real: Tensor | None = None,
         segments: Tensor | None = None,
+        tokens: int | None = None,
     ) -> Int[Tensor, "*lead used_rounds length"]:
-        """The coordinates of tokens that see each other. real, segments: [*lead, length] or what broadcasts to it."""
+        """The coordinates of tokens that see each other. real, segments: [*lead, length] or what broadcasts to it.
+
+        tokens: how many keys there are, where these are not the keys alone.
+        """
         *lead, _, length = buckets.shape
-        whole = self.is_whole(length)
+        whole = self.is_whole(length if tokens is None else tokens)
         if whole:
             buckets = torch.zeros_like(buckets[..., :1, :])
         documents = None if segments is None else _ranks(segments).expand(*lead, length)[..., None, :]
@@ -154,6 +160,10 @@ class Hashes:
             return chunk + self.width * _ranks(group)
         if documents is None:
             return chunk
+        if real is not None:
+            # Behind all documents, as it lies in the order.
+            padding = ~real.expand(*lead, length)[..., None, :]
+            documents = documents.masked_fill(padding, length)
         # In a ring chunks are compared with those of other rounds, moved by all chunks of a round.
         apart = self.width + self.chunks_of(length) * (1 + max(map(abs, self.shifts(length))))
         return chunk + apart * documents

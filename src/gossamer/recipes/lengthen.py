@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from gossamer.models.checks import MOST_ROWS
 from gossamer.models.heads import Head
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
-from gossamer.patterns import Full, Global, Window
+from gossamer.patterns import Full, Global, Hashed, Window
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.states import changed_dropout, compare_states
 from gossamer.surgery.rebuild import fit, rebuild, why_own_format
@@ -41,6 +42,7 @@ def lengthen(
     positions: NewPositions = "copied",
     seed: int = 0,
     force: bool = False,
+    pattern: Literal["window", "hashed"] | Hashed = "window",
 ) -> tuple[Model, Receipt]:
     """A copy of an encoder that reads `to` tokens, each seeing `window` / 2 on either side and all global tokens.
 
@@ -53,6 +55,11 @@ def lengthen(
     not change the outputs is fitted to it: dropout rates, and a zero row for the token type that DistilBERT has not.
     Weights that layers share (ALBERT) stay shared, the copies too.
 
+    With the pattern "hashed" each token sees those whose keys its query points at, near or far (`Hashed`: four rounds,
+    queries and keys hashed apart, buckets of some 64 tokens at that length), and texts as long as the model reads now
+    are read with full attention, as they were. No token is global, positions count as they did, and the format is
+    Gossamer's own.
+
     Args:
         model: an encoder with full attention and learned absolute positions.
         to: tokens that the new model reads at once, at least as many as the model reads now.
@@ -63,15 +70,20 @@ def lengthen(
             `initializer_range`, by `seed`. That is worse, and there to be compared (Longformer, table 5).
         seed: of the random positions.
         force: take a window of 1.75 times the old length or more, which holds most copied positions twice.
+        pattern: "window"; "hashed", or a `Hashed` of one's own, which looks both ways: then there is no `window`.
 
     Raises:
         InputError: `to` below the model's length or beyond what memory holds, a window that is odd, not positive or too
             wide, the wrong number of windows, weights that give no finite states, or no full attention to replace.
 
-    Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. There it is trained afterwards: `heal`.
+    Source: Beltagy et al. 2020 (arXiv 2004.05150), sections 3.1 and 5. There it is trained afterwards: `heal`. Hashing:
+    Kitaev et al. 2020 (arXiv 2001.04451), section 2.
     """
     _check_options(global_tokens, positions, seed, force)
     _check_attention(model)
+    if pattern != "window":
+        require(window == DEFAULT_WINDOW, "window", window, "left out where the pattern is hashed")
+        return _by_hashes(model, to, pattern, positions, seed)
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
     longer = _lengthened(model.architecture, to, windows)
@@ -92,6 +104,54 @@ def lengthen(
         notes=notes,
     )
     return new, new.receipt
+
+
+def _by_hashes(model: Model, to: int, pattern: object, positions: NewPositions, seed: int) -> tuple[Model, Receipt]:
+    old = model.architecture
+    _check_length(old, to, old.embeddings.positions.offset)
+    hashed = _usual_hashes(to, old.length) if pattern == "hashed" else pattern
+    allowed = "'window', 'hashed', or a Hashed that looks both ways (causal=False)"
+    require(isinstance(hashed, Hashed) and not hashed.causal, "pattern", pattern, allowed)
+    assert isinstance(hashed, Hashed)
+    layers = tuple(
+        dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, pattern=hashed))
+        for layer in old.layers
+    )
+    table = dataclasses.replace(old.embeddings, positions=dataclasses.replace(old.embeddings.positions, length=to))
+    longer = dataclasses.replace(old, length=to, embeddings=table, layers=layers, global_tokens="none")
+    new = rebuild(model, longer, _new_weights(model, longer, seed, positions), _local)
+    read = min(old.length, hashed.hashes.whole) or old.length
+    measured, there = compare_states(model, new, (read, old.length), "lengthening")
+    settings: dict[str, Any] = {"to": to, "pattern": hashed.to_dict()}
+    new.receipt = Receipt(
+        recipe="lengthen",
+        source=model.source,
+        settings=settings | ({"positions": positions, "seed": seed} if positions == "random" else {}),
+        before=describe(model),
+        after=describe(new),
+        changes=(
+            *_what_became(old, new, positions),
+            f"texts of at most {hashed.hashes.whole:,} tokens are not hashed: they are read with full attention",
+            "no token is global: what a token sees is told by buckets alone",
+        ),
+        measured=measured,
+        conditions=conditions(new) | there,
+    )
+    return new, new.receipt
+
+
+def _usual_hashes(to: int, whole: int) -> Hashed:
+    """Buckets of about 64 tokens each, in two factors where one rotation to all of them would be large."""
+    buckets = max(2, 2 * (to // 128))
+    root = 2 * math.ceil(math.sqrt(buckets) / 2)
+    return Hashed(
+        rounds=4,
+        buckets=buckets if buckets <= 128 else (root, root),
+        chunk=None,
+        causal=False,
+        whole=whole,
+        itself=True,
+    )
 
 
 def _settings(
@@ -177,18 +237,23 @@ def check_windows(window: Any) -> None:
 
 def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Architecture:
     padding = old.embeddings.padding_id
-    most = MOST_ROWS - (old.embeddings.positions.offset if padding is None else padding + 1)
-    if type(to) is not int or not old.length <= to <= most:
-        raise InputError(
-            f"to is {quote(to)}; it must be a whole number of tokens from {old.length}, what the model reads now, "
-            f"to {most}"
-        )
+    _check_length(old, to, old.embeddings.positions.offset if padding is None else padding + 1)
     widest = max(2 * to, DEFAULT_WINDOW)
     if max(windows) > widest:
         # It would see no more, and transformers would pad every text to a multiple of it.
         raise InputError(f"window is {max(windows)}; it must be at most {widest}: a wider one sees no more")
     layers = tuple(_windowed(layer, window) for layer, window in zip(old.layers, windows, strict=True))
     return dataclasses.replace(old, length=to, embeddings=_counted(old.embeddings, to), layers=layers)
+
+
+def _check_length(old: Architecture, to: object, before: int) -> None:
+    """Refuse fewer tokens than there are, and a table too long for so many rows before position 0."""
+    most = MOST_ROWS - before
+    if type(to) is not int or not old.length <= to <= most:
+        raise InputError(
+            f"to is {quote(to)}; it must be a whole number of tokens from {old.length}, what the model reads now, "
+            f"to {most}"
+        )
 
 
 def _remark_on_copies(old: int, to: int, window: int, force: bool) -> tuple[str, ...]:
@@ -281,14 +346,8 @@ def _lengths(old: int, window: int) -> tuple[int, int]:
 
 def _changes(old: Architecture, model: Model, positions: NewPositions, obstacles: list[str]) -> tuple[str, ...]:
     new = model.architecture
-    windows = dict.fromkeys(str(layer.attention.pattern) for layer in new.layers)
-    copies = new.length / old.length
     before, after = old.embeddings.positions, new.embeddings.positions
-    old_pattern = old.layers[0].attention.pattern
-    changes = [f"attention of {plural(len(new.layers), 'layer')}: {old_pattern} became {', '.join(windows)}"]
-    if copies > 1:
-        how = f"repeated {copies:.4g} times" if positions == "copied" else "then random ones"
-        changes.append(f"positions: {before.length:,} learned rows, {how} to fill {new.length:,}")
+    changes = _what_became(old, model, positions)
     changes.append("global query, key and value projections: copies of the local ones")
     if new.global_tokens == "first":
         changes.append(f"the first token of a text is global{_beside_first(new.head)}, unless a global_mask is given")
@@ -301,6 +360,19 @@ def _changes(old: Architecture, model: Model, positions: NewPositions, obstacles
     if old.separator_id != new.separator_id:
         changes.append(f"the token between two texts, which ends a question: id {new.separator_id}")
     return (*changes, *changed_dropout(old, new), *why_own_format(model.family, "Longformer", obstacles))
+
+
+def _what_became(old: Architecture, model: Model, positions: NewPositions) -> list[str]:
+    """Of attention, and of positions."""
+    new = model.architecture
+    patterns = dict.fromkeys(str(layer.attention.pattern) for layer in new.layers)
+    copies = new.length / old.length
+    old_pattern = old.layers[0].attention.pattern
+    changes = [f"attention of {plural(len(new.layers), 'layer')}: {old_pattern} became {', '.join(patterns)}"]
+    if copies > 1:
+        how = f"repeated {copies:.4g} times" if positions == "copied" else "then random ones"
+        changes.append(f"positions: {old.embeddings.positions.length:,} learned rows, {how} to fill {new.length:,}")
+    return changes
 
 
 def _beside_first(head: Head | None) -> str:

@@ -119,7 +119,9 @@ def _seen(
     """Which keys of its chunks a query sees in this round."""
     length = inputs.num_keys
     rows, columns = of_queries[..., :, None], of_keys[..., None, :]
-    seen = (columns < length) & (rows != columns)
+    seen = columns < length
+    if not hashes.itself:
+        seen = seen & (rows != columns)
 
     def of_both(values: Tensor) -> tuple[Tensor, Tensor]:
         values = values if values.dim() == 3 else values[:, None].expand(-1, of_queries.shape[1], -1)

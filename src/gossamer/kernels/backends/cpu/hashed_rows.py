@@ -28,12 +28,12 @@ class _Side:
     """What is known of the queries or the keys.
 
     rounds: their coordinates in each round, orders: the rows in the order of these. itself: a coordinate of the token's
-    own. second: positions, if they matter.
+    own, None where it may see itself. second: positions, if they matter.
     """
 
     rounds: Int[Tensor, "batch heads rounds rows"]
     orders: Int[Tensor, "batch heads rounds rows"]
-    itself: Places
+    itself: Places | None
     second: Places | None
     real: Bool[Tensor, "batch heads rows"] | None
 
@@ -54,6 +54,7 @@ class _Side:
             values = values.gather(-1, order)
             return (values.flatten() if chosen is None else values[chosen]).int()
 
+        elsewhere = [*([] if self.itself is None else [self.itself]), *self.rounds[:, :, :earlier].unbind(2)]
         lists = order.shape[0] * order.shape[1]
         counts = torch.full((lists,), rows) if chosen is None else chosen.sum(-1).flatten()
         return RowList(
@@ -63,14 +64,15 @@ class _Side:
             second=None if self.second is None else taken(self.second),
             offsets=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
             by_head=True,
-            met=torch.stack([taken(one) for one in (self.itself, *self.rounds[:, :, :earlier].unbind(2))]),
+            met=torch.stack([taken(one) for one in elsewhere]) if elsewhere else None,
         )
 
 
 def hashed_pieces(call: Arguments) -> Iterator[Piece]:
     """For each round, and each other one that its ring reaches, a piece: the queries, and the keys where chunks lie.
 
-    Nobody sees itself here, and, where pairs count once, nobody a key that it has met in an earlier round.
+    Nobody sees itself here, unless hashes say so, and, where pairs count once, nobody a key that it has met in an
+    earlier round.
     """
     (group,) = call.groups
     hashes = group.hashes
@@ -121,7 +123,7 @@ def _sides(call: Arguments, hashes: Hashes) -> tuple[_Side, _Side]:
     sides = ((of_queries, q_orders, own[0], seconds[0], None), (of_keys, orders, own[1], seconds[1], real))
     found = [
         _Side(
-            rounds=places, orders=order, itself=itself.expand(*lead, -1), real=is_real,
+            rounds=places, orders=order, itself=None if hashes.itself else itself.expand(*lead, -1), real=is_real,
             second=None if second is None else second[:, None].expand(*lead, -1),
         )
         for places, order, itself, second, is_real in sides
