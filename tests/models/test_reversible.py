@@ -15,6 +15,7 @@ from torch import Tensor
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.inspect import capture
+from gossamer.layers import Cut
 from gossamer.layers.reversible import Streams
 from gossamer.models import Architecture, Cache, DistanceTable, Model, stack
 from gossamer.models.decoders import decoder
@@ -42,9 +43,13 @@ def shared(made: Architecture) -> Architecture:
     return replace(made, layers=tuple(layers))
 
 
-def kept_in_full(streams: Streams, part: Callable[[Tensor], Tensor], reads: Callable[[], Iterable[Tensor]]) -> None:
+def kept_in_full(
+    streams: Streams, part: Callable[[Tensor, Cut], Tensor], reads: Callable[[], Iterable[Tensor]], cuts: None
+) -> None:
     """The definition, of which autograd keeps everything."""
-    streams.source, streams.target = streams.target + part(streams.source), streams.source
+    length = streams.source.shape[1]
+    whole = Cut(start=0, stop=length, low=0, high=length)
+    streams.source, streams.target = streams.target + part(streams.source, whole), streams.source
 
 
 def learnt(model: Model, seed: int = 3) -> tuple[Tensor, dict[str, Tensor]]:

@@ -9,9 +9,10 @@ from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
 from gossamer.layers.masks import Masked
 from gossamer.layers.norms import LayerNorm, RMSNorm, UnitNorm, build_norm
-from gossamer.layers.residual import account_branch, account_residual, branch, residual
+from gossamer.layers.residual import account_branch, account_residual, branch, residual, residual_in_slices
 from gossamer.layers.reversible import Streams, add_reversibly, with_all_of
 from gossamer.layers.rotary import Rotation, rotation
+from gossamer.layers.slices import Cut, cuts_of
 from gossamer.layers.storages import DENSE, LowRank, Storage, storage_from_dict
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Constant",
     "CrossAttention",
     "CrossKeyValueCache",
+    "Cut",
     "DistanceWeights",
     "FeedForwardNetwork",
     "KeyValueCache",
@@ -41,8 +43,10 @@ __all__ = [
     "branch",
     "build_norm",
     "count_positions",
+    "cuts_of",
     "reading_seed",
     "residual",
+    "residual_in_slices",
     "rotation",
     "storage_from_dict",
     "with_all_of",

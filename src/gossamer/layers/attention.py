@@ -91,7 +91,9 @@ class SelfAttention(MultiHeadMaps):
     `head_mask` multiplies what each head gives (Michel et al. 2019, arXiv 1905.10650, section 2.1).
     With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
     and `key_norm` normalise each head's; a `rotation` turns both by their positions then, before a memory keeps them.
-    A `distance_bias` is added to the scores. A layer without heads gives the bias of its output alone.
+    A `distance_bias` is added to the scores. A layer without heads gives the bias of its output alone. Of the rows that
+    are handed over only the `own` ones are read for; the others are seen: `pattern_positions` tell the pattern where
+    all of them stand, if their order does not.
     Returns the sublayer's output; the caller adds the residual and applies `norm` and `output_norm`.
     """
 
@@ -109,7 +111,13 @@ class SelfAttention(MultiHeadMaps):
         head_mask: Float[Tensor, "heads"] | None = None,
         rotation: Rotation | None = None,
         distance_bias: DistanceBias | None = None,
+        own: slice | None = None,
+        pattern_positions: Int[Tensor, "#batch length"] | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
+        if own is not None:
+            return self._read_slice(
+                hidden, pattern, tokens, dropout, own, pattern_positions, scale, head_mask, rotation
+            )
         if not self.heads:
             return self.output(hidden)
         rate = dropout if self.training else 0.0
@@ -129,6 +137,25 @@ class SelfAttention(MultiHeadMaps):
             out = read(out, hidden, tokens, tokens.global_mask, rate, scale)
         if self.global_projections and tokens.key_mask is not None:
             out = out.masked_fill(~tokens.key_mask[:, None, :, None], 0)
+        return self._put_out(out, head_mask)
+
+    def _read_slice(
+        self, rows: Tensor, pattern: Pattern, tokens: TokenInfo, dropout: float, own: slice, positions: Tensor | None,
+        scale: float | None, head_mask: Tensor | None, rotation: Rotation | None,
+    ) -> Float[Tensor, "batch own hidden"]:  # fmt: skip
+        if not self.heads:
+            return self.output(rows[:, own])
+        q = self.queries(rows if self.shared_query_key or rotation is not None else rows[:, own])
+        k, v = self.keys_values(rows, q if self.shared_query_key else None)
+        if rotation is not None:
+            q, k = rotation.turn(q), rotation.turn(k)
+        q = q if q.shape[2] == own.stop - own.start else q[:, :, own]
+        batch = len(rows)
+        out = attend(
+            q, k, v, pattern, scale=scale, key_mask=tokens.key_mask, segments=tokens.segments,
+            positions=None if positions is None else positions.expand(batch, -1), query_start=own.start,
+            dropout=dropout if self.training else 0.0,
+        )  # fmt: skip
         return self._put_out(out, head_mask)
 
     @own_frame

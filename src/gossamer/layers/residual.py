@@ -1,7 +1,8 @@
 """One part of a layer with what surrounds it: norm, dropout, the sum, and keeping or recomputing what it needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, is_grad_enabled
 from torch.nn import functional as F
@@ -9,8 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.norms import LayerNorm, RMSNorm
+from gossamer.layers.slices import Cut
 
-__all__ = ["account_branch", "account_residual", "branch", "residual"]
+__all__ = ["account_branch", "account_residual", "branch", "residual", "residual_in_slices"]
 
 States = Float[Tensor, "batch length hidden"]
 Norm = LayerNorm | RMSNorm
@@ -52,6 +54,32 @@ def residual(
     if recompute and is_grad_enabled():
         return checkpoint(step, hidden, use_reentrant=False)
     return step(hidden)
+
+
+def residual_in_slices(
+    part: Callable[[Tensor, Cut], Tensor],
+    hidden: States,
+    cuts: Sequence[Cut],
+    *,
+    input_norm: Norm | None = None,
+    output_norm: Norm | None = None,
+    sum_norm: Norm | None = None,
+    dropout: float,
+) -> States:
+    """What `residual` gives, slice by slice: of a slice nothing is kept for the backward pass, which reads it again.
+
+    part: is handed the rows that a slice reads, and gives those that it writes.
+    """
+
+    def step(x: Tensor, cut: Cut) -> Tensor:
+        norms = {"input_norm": input_norm, "output_norm": output_norm}
+        added = branch(lambda rows: part(rows, cut), cut.read(x), **norms, dropout=dropout)
+        total = x[:, cut.start : cut.stop] + added
+        return total if sum_norm is None else sum_norm(total)
+
+    if is_grad_enabled():
+        return torch.cat([checkpoint(step, hidden, cut, use_reentrant=False) for cut in cuts], 1)
+    return torch.cat([step(hidden, cut) for cut in cuts], 1)
 
 
 def account_branch(

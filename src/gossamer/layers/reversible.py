@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from gossamer.errors import InputError
 from gossamer.kernels.hashing import recorded_buckets, replayed_buckets
 from gossamer.kernels.torch_state import in_transform
+from gossamer.layers.slices import Cut
 
 __all__ = ["Streams", "add_reversibly", "is_rebuilding", "with_all_of"]
 
@@ -73,8 +74,15 @@ class Streams:
         self._swapped = not self._swapped
 
 
-def add_reversibly(streams: Streams, part: Callable[[Tensor], Tensor], reads: Callable[[], Iterable[Tensor]]) -> None:
-    """`target + part(source)` becomes the source, and the source the target.
+def add_reversibly(
+    streams: Streams,
+    part: Callable[[Tensor, Cut], Tensor],
+    reads: Callable[[], Iterable[Tensor]],
+    cuts: Sequence[Cut] | None = None,
+) -> None:
+    """`target + part(source)` becomes the source, and the source the target; by slices where there are `cuts`.
+
+    part: is handed the rows that a slice reads, or all of them, and gives those that it writes.
 
     Of the part nothing is kept for the backward pass, which computes it once more, with the same dropout and buckets,
     and takes it off again. reads: tells all tensors that it reads and that may learn, but its input. Hooks on modules
@@ -87,11 +95,12 @@ def add_reversibly(streams: Streams, part: Callable[[Tensor], Tensor], reads: Ca
     learnt = _learning(reads)
     watched = bool(learnt) or source.requires_grad or target.requires_grad
     if not torch.is_grad_enabled() or not watched or in_transform():
-        streams.source, streams.target = target + part(source), source
+        streams.source, streams.target = _sum(part, source, target, _cuts(source, cuts)), source
         return
     # Nobody but `streams` holds a state.
     streams.source = streams.target = cast(Tensor, None)
-    call = _Call(part=part, reads=reads, last=streams._last, swapped=streams._swapped)
+    every = _cuts(source, cuts)
+    call = _Call(part=part, reads=reads, cuts=every, last=streams._last, swapped=streams._swapped)
     found = _Part.apply(call, source, target, *learnt)
     streams.source, streams.target = cast(tuple[Tensor, Tensor], found)
     streams._swapped = False
@@ -110,8 +119,9 @@ def _learning(reads: Callable[[], Iterable[Tensor]]) -> list[Tensor]:
 class _Call:
     """A part, what it reads, and whether the streams swapped once more since the part before it."""
 
-    part: Callable[[Tensor], Tensor]
+    part: Callable[[Tensor, Cut], Tensor]
     reads: Callable[[], Iterable[Tensor]]
+    cuts: Sequence[Cut]
     last: _Last
     swapped: bool
 
@@ -123,7 +133,7 @@ class _Part(torch.autograd.Function):
         ctx.number = call.last.parts
         ctx.surroundings = _Surroundings.now(source.device)
         with torch.no_grad(), recorded_buckets() as ctx.buckets:
-            total = target + call.part(source)
+            total = _sum(call.part, source, target, call.cuts)
         call.last.parts += 1
         call.last.source, call.last.target = total.detach(), source.detach()
         return total, source.view_as(source)
@@ -134,18 +144,24 @@ class _Part(torch.autograd.Function):
         call, last = ctx.call, ctx.call.last
         _check(ctx, call, last)
         total, source = cast(Tensor, last.source), cast(Tensor, last.target)
-        with torch.enable_grad(), ctx.surroundings.again(), replayed_buckets(ctx.buckets):
-            read = source.detach().requires_grad_()
-            added = call.part(read)
-        target = total - added.detach()
+        found = _Gradients(source=grad_source, learnt=[None] * len(ctx.learnt))
+        target = torch.empty_like(total) if len(call.cuts) > 1 else None
+        with ctx.surroundings.again(), replayed_buckets(ctx.buckets):
+            for cut in call.cuts:
+                with torch.enable_grad():
+                    read = cut.read(source).detach().requires_grad_()
+                    added = call.part(read, cut)
+                own = slice(cut.start, cut.stop)
+                if target is None:
+                    target = total - added.detach()
+                else:
+                    torch.sub(total[:, own], added.detach(), out=target[:, own])
+                if grad_total is not None:
+                    found.add(cut, read, added, ctx.learnt, grad_total[:, own], source)
         last.parts -= 1
+        assert target is not None
         last.source, last.target = (target, source) if call.swapped else (source, target)
-        if grad_total is None:
-            return None, grad_source, None, *(None for _ in ctx.learnt)
-        of_source, *of_learnt = _gradients(added, read, ctx.learnt, grad_total)
-        if of_source is not None:
-            grad_source = of_source if grad_source is None else grad_source + of_source
-        return None, grad_source, grad_total, *of_learnt
+        return None, found.source, grad_total, *found.learnt
 
 
 class _Tied(torch.autograd.Function):
@@ -172,6 +188,53 @@ def _check(ctx: Any, call: _Call, last: _Last) -> None:
             "weights of a reversible model were exchanged, frozen or let loose between its forward and its backward "
             "pass, which computes its states once more: change them after that (torch.func.functional_call does it)"
         )
+
+
+def _cuts(source: Tensor, cuts: Sequence[Cut] | None) -> Sequence[Cut]:
+    """All rows as one slice, unless there are several."""
+    return [Cut(start=0, stop=source.shape[1], low=0, high=source.shape[1])] if cuts is None else cuts
+
+
+def _sum(part: Callable[[Tensor, Cut], Tensor], source: Tensor, target: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    """The target and what the part gives."""
+    if len(cuts) == 1:
+        return target + part(cuts[0].read(source), cuts[0])
+    if torch.is_grad_enabled():
+        added = [target[:, cut.start : cut.stop] + part(cut.read(source), cut) for cut in cuts]
+        return torch.cat(added, 1)
+    total = torch.empty_like(target)
+    for cut in cuts:
+        own = slice(cut.start, cut.stop)
+        torch.add(target[:, own], part(cut.read(source), cut), out=total[:, own])
+    return total
+
+
+@dataclass(kw_only=True, eq=False)
+class _Gradients:
+    """Those of what a part read and of what learns, added up over slices; `learnt` in the order of what learns."""
+
+    source: Tensor | None
+    learnt: list[Tensor | None]
+    _is_own: bool = False
+
+    def add(
+        self, cut: Cut, read: Tensor, added: Tensor, learnt: Sequence[Tensor], grad: Tensor, source: Tensor
+    ) -> None:
+        """What one slice gives."""
+        of_read, *of_learnt = _gradients(added, read, learnt, grad)
+        for i, one in enumerate(of_learnt):
+            before = self.learnt[i]
+            self.learnt[i] = one if before is None else before if one is None else before + one
+        if of_read is None:
+            return
+        if of_read.shape == source.shape:
+            self.source = of_read if self.source is None else self.source + of_read
+            return
+        if not self._is_own:
+            self.source = torch.zeros_like(source) if self.source is None else self.source.clone()
+            self._is_own = True
+        assert self.source is not None
+        cut.add_to(self.source, of_read)
 
 
 def _gradients(added: Tensor, read: Tensor, learnt: Sequence[Tensor], grad: Tensor) -> list[Tensor | None]:

@@ -114,6 +114,8 @@ class Architecture:
     `reversible`: states are two streams, of which attention reads one and adds to the other, and the feed-forward the
     other way round, so that training keeps none of them: a layer's input is computed from its output (Reformer, section
     3). In the end their "mean" is read, or both, "concatenated", as Reformer has it, which heads are twice as wide for.
+    `slice_length`: longer texts go through each part in slices of so many tokens, each with what its pattern lets it
+    see of those around it, so that nothing but the states is ever there of all tokens.
     """
 
     hidden_size: int
@@ -129,12 +131,15 @@ class Architecture:
     storages: tuple[StoredMaps, ...] = ()
     length: int = 0
     reversible: Reversible = "no"
+    slice_length: int | None = None
 
     def __post_init__(self) -> None:
         require_count(self, "hidden_size")
         require_choice(self, Reversible, "reversible")
         if self.reversible != "no":
             self._check_reversible()
+        if self.slice_length is not None:
+            self._check_slices()
         require_choice(self, Initializer, "initializer")
         require_choice(self, GlobalTokens, "global_tokens")
         read = self.global_tokens == "none" or self.takes_global_tokens
@@ -167,6 +172,17 @@ class Architecture:
             require(layer.recompute == "nothing", f"layers[{i}].recompute", layer.recompute, allowed)
         fits = self.reversible == "mean" or not (isinstance(self.head, CausalLM) and self.head.tied)
         require(fits, "head.tied", True, "false where the streams are concatenated: the table is half as wide")
+
+    def _check_slices(self) -> None:
+        require_count(self, "slice_length", most=MOST_ROWS)
+        for i, layer in enumerate(self.layers):
+            one = layer.attention
+            bounded = one.pattern.reach() is not None or not one.heads
+            allowed = "one that sees a bounded way (Window, Chunks, Sink and their unions) with a slice_length"
+            require(bounded, f"layers[{i}].attention.pattern", str(one.pattern), allowed)
+            for name, usual in (("global_projections", False), ("distance_bias", None)):
+                value = getattr(one, name)
+                require(value == usual, f"layers[{i}].attention.{name}", value, f"{usual} with a slice_length")
 
     @property
     def output_size(self) -> int:

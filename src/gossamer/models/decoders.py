@@ -56,25 +56,25 @@ def decoder(
     reversible: Reversible = "no",
     feed_forward_chunk: int | None = None,
     shared_query_key: bool = False,
+    slice_length: int | None = None,
 ) -> Architecture:
     """A decoder of pre-norm layers (GPT-2's, where nothing else is said).
 
     patterns: one for all layers, or several that the layers take in turn. head_size: `hidden_size / heads` unless
     given; width: of the feed-forward, `4 * hidden_size`. axes: sizes of the dimensions that positions are counted in,
     whose product is `length`. positions: "learned" unless given, with axes "axes", with the form "llama" "none".
-    dropout: all kinds. key_heads: of keys and values. feed_forward_chunk: its `chunk`. shared_query_key: no keys.
+    dropout: all kinds. key_heads: of keys and values. feed_forward_chunk, reversible, ...: fields of the architecture.
 
     form: "llama" has RMS norms, a gated feed-forward (of SiLU, two thirds as wide, rounded up to a multiple of 8), no
     biases, and positions that turn queries and keys, by `rotary_base`, 10,000 unless given (Touvron et al. 2023, arXiv
     2302.13971, section 2.2). Raises InputError for values that do not fit each other.
     """
     _check_counts(vocabulary_size=vocabulary_size, length=length, layers=layers, hidden_size=hidden_size, heads=heads)
-    several = _listed(patterns)
-    head_size = _equal_share(hidden_size, heads) if head_size is None else head_size
     is_llama = _is_llama(form, rotary_base, axes)
     attention = Attention(
-        pattern=several[0], heads=heads, head_size=head_size, weights=0, dropout=dropout, residual_dropout=dropout,
-        key_heads=None if key_heads == heads else key_heads, bias=not is_llama, output_bias=not is_llama,
+        pattern=_listed(patterns)[0], heads=heads, head_size=_head_size(head_size, hidden_size, heads), weights=0,
+        dropout=dropout, residual_dropout=dropout, bias=not is_llama, output_bias=not is_llama,
+        key_heads=None if key_heads == heads else key_heads,
         rotary=Rotary(base=rotary_base or 10000.0) if is_llama else None, shared_query_key=shared_query_key,
     )  # fmt: skip
     feed_forward = FeedForward(
@@ -89,15 +89,23 @@ def decoder(
     )  # fmt: skip
     return Architecture(
         hidden_size=hidden_size, embeddings=embeddings, head=CausalLM(tied=tied), final_norm=norm,
-        layers=tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers)), initializer=initializer,
-        length=length, reversible=reversible,
+        layers=_in_turn(layer, layers, _listed(patterns)), initializer=initializer,
+        length=length, reversible=reversible, slice_length=slice_length,
     )  # fmt: skip
+
+
+def _in_turn(layer: Layer, layers: int, several: Sequence[Pattern]) -> tuple[Layer, ...]:
+    return tuple(_applied(layer, i, several[i % len(several)]) for i in range(layers))
 
 
 def _listed(patterns: Pattern | Sequence[Pattern]) -> list[Pattern]:
     several = [patterns] if isinstance(patterns, Pattern) else list(patterns)
     require(len(several) > 0, "patterns", patterns, "one pattern or more")
     return several
+
+
+def _head_size(given: int | None, hidden_size: int, heads: int) -> int:
+    return _equal_share(hidden_size, heads) if given is None else given
 
 
 def _equal_share(hidden_size: int, heads: int) -> int:

@@ -208,6 +208,7 @@ class Model(nn.Module):
             self, self.architecture.layers,
             self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds),
             tokens, cache=cache, head_mask=kept_heads, keep_all=keep, reversible=self.architecture.reversible,
+            slice_length=self.architecture.slice_length,
         )  # fmt: skip
         return tokens, states
 

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocasting
 from gossamer.kernels.distance_bias import DistanceBias
+from gossamer.kernels.torch_state import in_transform
 from gossamer.layers import (
     CrossAttention,
     CrossKeyValueCache,
+    Cut,
     DistanceWeights,
     FeedForwardNetwork,
     KeyValueCache,
@@ -27,7 +29,9 @@ from gossamer.layers import (
     add_reversibly,
     branch,
     count_positions,
+    cuts_of,
     residual,
+    residual_in_slices,
     rotation,
     with_all_of,
 )
@@ -41,6 +45,7 @@ from gossamer.models.building import (
 )
 from gossamer.models.cache import StackCache
 from gossamer.models.settings import NormPlace, Reversible
+from gossamer.patterns import Pattern
 
 __all__ = [
     "LayerInputs",
@@ -88,15 +93,16 @@ class LayerInputs:
 class Part:
     """One part of a layer, with what `residual` puts around it. reads: tells all that it reads, its input apart.
 
-    does_nothing: it leaves the states as they are.
+    does_nothing: it leaves the states as they are. cuts: the slices that it runs in, of which `run` is handed one.
     """
 
-    run: Callable[[Tensor], Tensor]
+    run: Callable[[Tensor, Cut | None], Tensor]
     norms: dict[str, LayerNorm | RMSNorm | None]
     dropout: float
     recompute: bool
     reads: Callable[[], Iterable[Tensor]]
     does_nothing: bool = False
+    cuts: Sequence[Cut] | None = None
 
 
 class Stack(nn.Module):
@@ -169,11 +175,16 @@ def run_layers(
     head_mask: Float[Tensor, "layers heads"] | None = None,
     keep_all: bool = False,
     reversible: Reversible = "no",
+    slice_length: int | None = None,
 ) -> list[States]:
-    """Run layers in order: what `Stack.forward` gives. With a `cache` its call has begun, and ends here."""
+    """Run layers in order: what `Stack.forward` gives. With a `cache` its call has begun, and ends here.
+
+    slice_length: so many tokens at once go through a part that sees no farther than it is bound to.
+    """
     _check_other(layers, other, cache)
     rotations = _rotations(layers, tokens.positions, states)
     run = _Residual(states) if reversible == "no" else _Reversible(states, reversible)
+    slices = _Slices(None if cache is not None else slice_length, states.shape[1], tokens)
     earlier = []
     del states  # nobody but a layer that reads it, or `keep_all`, holds a state
     for i, layer in enumerate(layers):
@@ -187,7 +198,7 @@ def run_layers(
             other=other,
             cross_memory=None if cache is None else cache.cross_memory(layer),
         )
-        for part in layer_parts(modules, layer, inputs):
+        for part in layer_parts(modules, layer, inputs, slices):
             run.add(part, part.dropout if modules.training else 0.0)
     hidden = run.states
     if modules.final_norm is not None:
@@ -206,8 +217,15 @@ class _Residual:
         self.states = states
 
     def add(self, part: Part, dropout: float) -> None:
-        if not part.does_nothing:
-            self.states = residual(part.run, self.states, **part.norms, dropout=dropout, recompute=part.recompute)
+        if part.does_nothing:
+            return
+        if part.cuts is not None:
+            self.states = residual_in_slices(part.run, self.states, part.cuts, **part.norms, dropout=dropout)
+            return
+        run = part.run
+        self.states = residual(
+            lambda x: run(x, None), self.states, **part.norms, dropout=dropout, recompute=part.recompute
+        )
 
 
 class _Reversible:
@@ -229,20 +247,46 @@ class _Reversible:
 
         dtype = self._dtype  # a closure that held `self` would hold the streams' history
 
-        def added(x: Tensor) -> Tensor:
-            return branch(part.run, x.to(dtype), **part.norms, dropout=dropout)
+        def added(x: Tensor, cut: Cut) -> Tensor:
+            known = None if part.cuts is None else cut
+            return branch(lambda rows: part.run(rows, known), x.to(dtype), **part.norms, dropout=dropout)
 
-        add_reversibly(self._streams, added, part.reads)
+        add_reversibly(self._streams, added, part.reads, part.cuts)
 
 
-def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Iterator[Part]:
+class _Slices:
+    """How the parts of a stack are cut, found once for each pattern."""
+
+    def __init__(self, size: int | None, length: int, tokens: TokenInfo) -> None:
+        is_whole = size is None or torch.compiler.is_compiling() or in_transform()
+        self._size, self._length, self._segments = None if is_whole else size, length, tokens.segments
+        self._known: dict[Pattern | None, Sequence[Cut] | None] = {}
+
+    def of(self, pattern: Pattern | None) -> Sequence[Cut] | None:
+        """Of a part under this pattern, or of one that reads each token by itself (None)."""
+        if self._size is None:
+            return None
+        if pattern not in self._known:
+            self._known[pattern] = cuts_of(pattern, self._length, self._size, self._segments)
+        return self._known[pattern]
+
+
+def layer_parts(
+    modules: StackModules, layer: Layer, inputs: LayerInputs, slices: _Slices | None = None
+) -> Iterator[Part]:
     """The parts of a layer in their order: attention, that to other states where it has it, feed-forward."""
     # A memory would take its tokens a second time.
     again = layer.recompute if inputs.memory is None else "nothing"
     settings, (place, feed_forward_place) = layer.attention, layer.norm_places
     attention = cast(SelfAttention, modules.attention[settings.weights])
 
-    def attend(x: Tensor) -> Tensor:
+    def attend(x: Tensor, cut: Cut | None = None) -> Tensor:
+        if cut is not None:
+            return attention(
+                x, settings.pattern, cut.tokens(inputs.tokens, len(x)), settings.dropout, scale=settings.scale,
+                head_mask=inputs.head_mask, rotation=cut.turned(inputs.rotation), own=cut.own,
+                pattern_positions=cut.positions,
+            )  # fmt: skip
         return attention(
             x, settings.pattern, inputs.tokens, settings.dropout, scale=settings.scale, memory=inputs.memory,
             head_mask=inputs.head_mask, rotation=inputs.rotation,
@@ -253,12 +297,13 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
         attend, norms_of(attention, place), settings.residual_dropout, again in ("attention", "both"),
         reads=lambda: (*attention.parameters(), *_distances_read(modules, layer), *_present(inputs.head_mask)),
         does_nothing=attention.does_nothing,
+        cuts=None if slices is None or attention.hook is not None else slices.of(settings.pattern),
     )  # fmt: skip
     if layer.cross_attention is not None:
         crossing = layer.cross_attention
         cross = cast(CrossAttention, cast(nn.ModuleList, modules.cross_attention)[crossing.weights])
 
-        def attend_across(x: Tensor) -> Tensor:
+        def attend_across(x: Tensor, cut: Cut | None = None) -> Tensor:
             return cross(
                 x, inputs.tokens, inputs.other, crossing.dropout, scale=crossing.scale, memory=inputs.cross_memory
             )
@@ -269,13 +314,13 @@ def layer_parts(modules: StackModules, layer: Layer, inputs: LayerInputs) -> Ite
         )  # fmt: skip
     feed_forward = cast(FeedForwardNetwork, modules.feed_forward[layer.feed_forward.weights])
 
-    def feed(x: Tensor) -> Tensor:
+    def feed(x: Tensor, cut: Cut | None = None) -> Tensor:
         return feed_forward(x, layer.feed_forward.dropout, layer.feed_forward.chunk)
 
     yield Part(
         feed, norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout,
         again in ("feed_forward", "both"), reads=feed_forward.parameters,
-        does_nothing=feed_forward.does_nothing,
+        does_nothing=feed_forward.does_nothing, cuts=None if slices is None else slices.of(None),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from gossamer.patterns.hashes import Hashes
 from gossamer.patterns.joined import joined_period, joined_prefix
 from gossamer.patterns.pictures import svg_picture, text_picture
 from gossamer.patterns.pieces import Band, Kept, Pieces
+from gossamer.patterns.reach import Reach, joined_reach
 from gossamer.patterns.sums import Steps
 
 __all__ = ["Pattern", "Union"]
@@ -138,6 +139,10 @@ class Pattern(ABC):
         """The positions that the unflagged query at `position` sees up to its own, int64, rising."""
         keys = torch.arange(position + 1)
         return keys[self.allowed(keys[-1:], keys)[0]]
+
+    def reach(self) -> Reach | None:
+        """How far queries see, None where nobody bounds it."""
+        return None
 
     def among(self, tokens: int) -> Pattern:
         """What it is among the first so many tokens; another pattern where that is simpler."""
@@ -316,6 +321,9 @@ class Union(Pattern, kind="union"):
 
     def sees(self, position: int) -> Tensor:
         return torch.cat([part.sees(position) for part in self.parts]).unique()
+
+    def reach(self) -> Reach | None:
+        return joined_reach(part.reach() for part in self.parts)
 
     def walks(self) -> tuple[Pattern, ...]:
         return tuple(one for part in self.parts for one in part.walks())

@@ -12,6 +12,7 @@ from gossamer.patterns.fixed import Fixed
 from gossamer.patterns.full import Full
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.pieces import Band, Kept, Pieces, outside
+from gossamer.patterns.reach import Reach
 from gossamer.patterns.strided import Strided
 from gossamer.patterns.sums import Steps, offsets
 from gossamer.patterns.window import Window
@@ -99,6 +100,11 @@ class Chunks(Pattern, kind="chunks"):
 
     def keeps(self) -> Kept:
         return Kept(self.size * (self.before + 1))
+
+    def reach(self) -> Reach | None:
+        after = 0 if self.causal else self.size * (self.after + 1) - 1
+        reach = Reach(before=self.size * (self.before + 1) - 1, after=after, block=self.size)
+        return None if self.ring else reach
 
     def sees(self, position: int) -> Tensor:
         return torch.arange(max(0, position // self.size - self.before) * self.size, position + 1)

@@ -14,6 +14,7 @@ from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_integer, check_mask
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.joined import joined_period, joined_prefix
+from gossamer.patterns.reach import Reach, joined_reach
 
 __all__ = ["PerHead"]
 
@@ -56,6 +57,9 @@ class PerHead(Pattern, kind="per_head"):
     @property
     def sees_flags(self) -> bool:  # type: ignore[override]
         return any(pattern.sees_flags for pattern, _ in self.groups)
+
+    def reach(self) -> Reach | None:
+        return joined_reach(pattern.reach() for pattern, _ in self.groups)
 
     def by_head(self, heads: int) -> tuple[tuple[Pattern, int], ...]:
         return self.groups

@@ -9,6 +9,7 @@ from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_integer
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.pieces import ENDLESS, Band, Cells, Kept, Pieces, outside
+from gossamer.patterns.reach import Reach
 from gossamer.patterns.sums import Steps, band_pairs, band_row_sums, is_among_first, offsets
 
 __all__ = ["Sink"]
@@ -59,6 +60,9 @@ class Sink(Pattern, kind="sink"):
 
     def near(self, at: Tensor, keys: Tensor, flags: Tensor | None = None, key_flags: Tensor | None = None) -> Tensor:
         return is_among_first(keys, self.n) & (keys <= at.max())
+
+    def reach(self) -> Reach:
+        return Reach(first=self.n)
 
     def _merged_with(self, other: Pattern) -> Pattern | None:
         return Sink(max(self.n, other.n)) if isinstance(other, Sink) else None

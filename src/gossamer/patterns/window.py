@@ -10,6 +10,7 @@ from gossamer.patterns.base import Pattern
 from gossamer.patterns.checks import check_integer
 from gossamer.patterns.grid import Grid
 from gossamer.patterns.pieces import Band, Kept, Pieces
+from gossamer.patterns.reach import Reach
 from gossamer.patterns.sums import band_pairs, band_row_sums, offsets
 
 __all__ = ["Window"]
@@ -106,6 +107,9 @@ class Window(Pattern, kind="window"):
         step = self.dilation
         near = (keys >= at.min() - self.before * step) & (keys <= at.max() + self.after * step)
         return near if step == 1 else near & torch.isin(keys % step, at % step)
+
+    def reach(self) -> Reach:
+        return Reach(before=self.before * self.dilation, after=self.after * self.dilation)
 
     @classmethod
     def from_numbers(cls, before: int, dilation: int = 1) -> Pattern:  # type: ignore[override]

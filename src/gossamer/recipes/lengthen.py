@@ -84,6 +84,13 @@ def lengthen(
     if pattern != "window":
         require(window == DEFAULT_WINDOW, "window", window, "left out where the pattern is hashed")
         return _by_hashes(model, to, pattern, positions, seed)
+    return _by_windows(model, to, window, global_tokens, positions, seed, force)
+
+
+def _by_windows(
+    model: Model, to: int, window: int | Sequence[int], global_tokens: GlobalTokens, positions: NewPositions, seed: int,
+    force: bool,
+) -> tuple[Model, Receipt]:  # fmt: skip
     check_windows(window)
     windows = _windows(window, len(model.architecture.layers))
     longer = _lengthened(model.architecture, to, windows)

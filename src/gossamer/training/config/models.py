@@ -86,6 +86,7 @@ class DecoderSettings:
     reversible: Reversible = "no"
     feed_forward_chunk: int | None = None
     shared_query_key: bool = False
+    slice_length: int | None = None
     vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:
