@@ -80,6 +80,7 @@ class Case:
     padded: bool = False
     reversible: str = "no"
     chunk: int | None = None
+    slice_length: int | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -100,6 +101,7 @@ class Case:
             recompute=self.recompute,  # type: ignore[arg-type]
             reversible=self.reversible,  # type: ignore[arg-type]
             feed_forward_chunk=self.chunk,
+            slice_length=self.slice_length,
         )
         return self._with_shared(found)
 

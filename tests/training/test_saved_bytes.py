@@ -173,12 +173,14 @@ def test_what_is_computed_again(pattern: str, recompute: str, autocast: str | No
 
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])
-@pytest.mark.parametrize("chunk", [None, 250])
+@pytest.mark.parametrize(("chunk", "slice_length"), [(None, None), (250, None), (None, 170), (50, 170)])
 @pytest.mark.parametrize("reversible", ["no", "mean"])
-def test_reversible_layers_and_feed_forwards_in_chunks(
-    reversible: str, chunk: int | None, autocast: str | None
+def test_reversible_layers_chunks_and_slices(
+    reversible: str, chunk: int | None, slice_length: int | None, autocast: str | None
 ) -> None:
-    case = Case(reversible=reversible, chunk=chunk, autocast=autocast, dropout=0.1, layers=3)
+    case = Case(
+        reversible=reversible, chunk=chunk, slice_length=slice_length, autocast=autocast, dropout=0.1, layers=3
+    )
     # The last two streams are kept besides, by the layers, not by autograd.
     streams = 2 * 4 * case.rows * case.length * case.hidden if reversible == "mean" else 0
     found = saved_bytes(case.architecture, case, lambda name: True, None) + streams

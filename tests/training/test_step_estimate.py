@@ -50,6 +50,8 @@ MORE_PEAKS = [
     Case(**LARGE, pattern="modernbert", dropout=0.1),
     Case(**LARGE, reversible="mean", chunk=256),
     Case(**LARGE, chunk=256),
+    Case(**LARGE | {"length": 4096, "rows": 1}, reversible="mean", slice_length=512),
+    Case(**LARGE | {"length": 4096, "rows": 1}, slice_length=512),
     Case(**LARGE | {"layers": 8}, reversible="mean", dropout=0.1),
     Case(**LARGE, pattern="modernbert", autocast="bfloat16", recompute="attention"),
     Case(**LARGE, pattern="modernbert", head="several-classes", padded=True),

@@ -241,13 +241,26 @@ class Ledger:
             backward_bytes=max(inner.forward, inner.backward) - x.nbytes,
         )  # fmt: skip
 
-    def reversible(self, step: Callable[[Tensor, Ledger], Tensor], source: Tensor, target: Tensor) -> Tensor:
-        """`target + step(source)`, of which nothing is kept: both are computed again from the result and `source`."""
-        inner, out, weights = self._run_again(step, source)
+    def reversible(
+        self, step: Callable[[Tensor, Ledger], Tensor], source: Tensor, target: Tensor, reads: Sequence[int] = ()
+    ) -> Tensor:
+        """`target + step(source)`, of which nothing is kept: both are computed again from the result and `source`.
+
+        reads: of how many rows of each text the slices are that it is computed in, one after another.
+        """
+        rows, _, size = source.shape
+        slices = [self.view(source, rows, count, size) for count in reads] or [source]
+        scratch, backward = 0, 0
+        weights: tuple[nn.Parameter, ...] = ()
+        for part in slices:
+            inner, out, weights = self._run_again(step, part)
+            scratch = max(scratch, inner.live_bytes - part.nbytes, out.nbytes)
+            backward = max(backward, inner.forward, inner.backward)
+        # Slices add to gradients of the source that are their own.
+        backward += target.nbytes + (source.nbytes if len(slices) > 1 else 0)
         return self.operation(
-            target.shape, target.dtype, (source, target, *weights), hands_on=True,
-            scratch=max(inner.live_bytes - source.nbytes, out.nbytes),
-            backward_bytes=max(inner.forward, inner.backward) + target.nbytes,
+            target.shape, target.dtype, (source, target, *weights), hands_on=True, scratch=scratch,
+            backward_bytes=backward,
         )  # fmt: skip
 
     def _run_again(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from gossamer.errors import InputError
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers import (
+    Cut,
     DistanceWeights,
     FeedForwardNetwork,
     LayerNorm,
@@ -19,6 +20,7 @@ from gossamer.layers import (
     SelfAttention,
     account_branch,
     account_residual,
+    cuts_of,
     rotation,
 )
 from gossamer.models.architecture import Architecture, Layer
@@ -27,6 +29,7 @@ from gossamer.models.heads.base import RECKONED_HEADS
 from gossamer.models.model import Model
 from gossamer.models.next_token import account_next_token_loss
 from gossamer.models.stack import norms_of
+from gossamer.patterns import Pattern
 
 __all__ = ["account_model", "model_without_memory"]
 
@@ -50,7 +53,7 @@ def account_model(model: Model, ledger: Ledger, rows: int, length: int, *, switc
     tables = [one.attention.distance_bias for one in architecture.layers]
     run = _Residual(hidden, ledger) if architecture.reversible == "no" else _Reversible(hidden, ledger)
     for i, layer in enumerate(architecture.layers):
-        _account_layer(model, layer, run, ledger, rotations, switched)
+        _account_layer(model, layer, run, ledger, rotations, switched, length)
         table = tables[i]
         if table is not None and all(one is None or one.weights != table.weights for one in tables[i + 1 :]):
             # Its gradient is there from the last layer on that reads it, the first in the backward pass.
@@ -72,6 +75,12 @@ def account_model(model: Model, ledger: Ledger, rows: int, length: int, *, switc
 
 Step = Callable[[Tensor, Ledger], Tensor]
 Norms = dict[str, LayerNorm | RMSNorm | None]
+Cuts = Sequence[Cut] | None
+
+
+def _reads(cut: Cut) -> int:
+    """How many rows a slice reads."""
+    return cut.high - cut.low + (0 if cut.places is None else cut.places.shape[1])
 
 
 class _Residual:
@@ -84,13 +93,31 @@ class _Residual:
         """The last ones."""
         return self._hidden
 
-    def add(self, kind: str, owner: str, step: Step | None, norms: Norms, dropout: float, recompute: bool) -> None:
+    def add(
+        self, kind: str, owner: str, step: Step | None, norms: Norms, dropout: float, recompute: bool, cuts: Cuts
+    ) -> None:
         """A part in a section of its own; None for one that does nothing."""
         with self._ledger.section(kind, owner, self._hidden):
-            if step is not None:
+            if step is None:
+                return
+            if cuts is None:
                 self._hidden = account_residual(
                     step, self._hidden, self._ledger, **norms, dropout=dropout, recompute=recompute
                 )
+                return
+            rows, _, size = self._hidden.shape
+
+            @own_frame
+            def of_slice(x: Tensor, ledger: Ledger) -> Tensor:
+                return account_residual(step, x, ledger, **norms, dropout=dropout, recompute=False)
+
+            parts = []
+            for cut in cuts:
+                read = self._ledger.view(self._hidden, rows, _reads(cut), size)
+                known = self._ledger.training
+                out = self._ledger.checkpoint(of_slice, read) if known else of_slice(read, self._ledger)
+                parts.append(self._ledger.view(out, rows, cut.stop - cut.start, size))
+            self._hidden = self._ledger.operation(self._hidden.shape, parts[0].dtype, tuple(parts))
 
 
 class _Reversible:
@@ -108,7 +135,9 @@ class _Reversible:
             streams = (self._source, self._target)
             return self._ledger.operation((*streams[0].shape[:-1], size), self._dtype, streams, saves=streams)
 
-    def add(self, kind: str, owner: str, step: Step | None, norms: Norms, dropout: float, recompute: bool) -> None:
+    def add(
+        self, kind: str, owner: str, step: Step | None, norms: Norms, dropout: float, recompute: bool, cuts: Cuts
+    ) -> None:
         """A part in a section of its own; None for one that does nothing."""
         with self._ledger.section(kind, owner, self._source, self._target):
             if step is None:
@@ -120,10 +149,15 @@ class _Reversible:
                 return account_branch(step, ledger.to_dtype(x, self._dtype), ledger, **norms, dropout=dropout)
 
             source, target = self._source, self._target
+            reads = [_reads(cut) for cut in cuts or ()]
             if self._ledger.training:
-                total = self._ledger.reversible(added, source, target)
-            else:
+                total = self._ledger.reversible(added, source, target, reads)
+            elif not reads:
                 total = self._ledger.add(target, added(source, self._ledger))
+            else:
+                rows, _, size = source.shape
+                parts = [added(self._ledger.view(source, rows, one, size), self._ledger) for one in reads]
+                total = self._ledger.operation(target.shape, target.dtype, (target, *parts))
             self._source, self._target = total, source
 
 
@@ -134,6 +168,7 @@ def _account_layer(
     ledger: Ledger,
     rotations: dict[tuple[int, float], Rotation],
     switched: bool,
+    length: int,
 ) -> None:
     settings, (place, feed_forward_place) = layer.attention, layer.norm_places
     attention = cast(SelfAttention, model.attention[settings.weights])
@@ -151,14 +186,19 @@ def _account_layer(
     def feed(x: Tensor, ledger: Ledger) -> Tensor:
         return feed_forward.account(x, ledger, layer.feed_forward.dropout, layer.feed_forward.chunk)
 
+    def cut(pattern: Pattern | None) -> Cuts:
+        size = model.architecture.slice_length
+        return None if size is None else cuts_of(pattern, length, size, None)
+
     run.add(
         "attention", f"attention.{settings.weights}", None if attention.does_nothing else attend,
         norms_of(attention, place), settings.residual_dropout, layer.recompute in ("attention", "both"),
+        cut(settings.pattern),
     )  # fmt: skip
     run.add(
         "feed_forward", f"feed_forward.{layer.feed_forward.weights}", None if feed_forward.does_nothing else feed,
         norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout,
-        layer.recompute in ("feed_forward", "both"),
+        layer.recompute in ("feed_forward", "both"), cut(None),
     )  # fmt: skip
 
 
