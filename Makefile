@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim clean
+.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -80,6 +80,12 @@ bench-healing: $(STAMP)  ## a lengthened model trained on: copied or random posi
 
 bench-slim: $(STAMP)  ## what smaller and fine-tuned models keep (half an hour a part; ARGS="distil", vectors, pairs, long, trim)
 	$(BIN)/python benchmarks/slim.py $(or $(ARGS),distil) --budget cpu
+
+bench-million: $(STAMP)  ## a training step of a million tokens, and a run of 131,072 that is killed (about 40 minutes)
+	$(BIN)/python benchmarks/million.py --budget cpu --out build/million.json $(ARGS)
+
+bench-deep: $(STAMP)  ## memory by depth up to 512 layers, and 128 layers that learn (about 40 minutes)
+	$(BIN)/python benchmarks/deep.py --budget cpu --out build/deep.json $(ARGS)
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

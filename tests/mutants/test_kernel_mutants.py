@@ -176,7 +176,12 @@ MUTANTS = {
     "sink: one too many": Mutant("patterns/sink", "stop=self.n", "stop=self.n + 1"),
     "prefix: it ends too soon": Mutant("patterns/prefix", "stop=self.n)", "stop=self.n - 1)"),
     "prefix: a query sees itself twice": Mutant("patterns/prefix", "low=1, high=None", "low=0, high=None"),
-    "chunks: nobody looks ahead": Mutant("patterns/chunks", "else self.size - 1", "else 0"),
+    "chunks: nobody looks ahead": Mutant(
+        "patterns/chunks", "+ 1), 0 if self.causal else self.size * (self.after + 1) - 1", "+ 1), 0"
+    ),
+    "blocks: those before forgotten": Mutant("tiles", "max(place + band.low, -before * stride)", "max(place, 0)"),
+    "cpu: blocks before forgotten": Mutant("rows", "blocks, (-before, after))", "blocks, (0, after))", "cpu"),
+    "cpu: later keys of near blocks seen": Mutant("rows", "((band.low, band.high),)", "(EVERYWHERE,)", "cpu"),
     "places of documents forgotten": Mutant("inputs", "index = index - order.gather(1, run)", "pass"),
     "places of queries without query_start": Mutant("inputs", "((q_segments, query_start), ", "((q_segments, 0), "),
     "blocks: keys of the first one for all": Mutant("tiles", "block + first, block + last,", "first, last,"),
@@ -197,7 +202,10 @@ MUTANTS = {
     "cpu: cells forgotten": Mutant("rows", "if not band.stride or not band.stop:", "if True:", "cpu"),
     "cpu: cells and others swapped": Mutant("rows", "!= band.own_block", "== band.own_block", "cpu"),
     "cpu: blocks meet": Mutant(
-        "rows", "    if band.own_block:\n        numbers", "    if False:\n        numbers", "cpu"
+        "rows",
+        "    if band.own_block and band.near == (0, 0):\n        numbers",
+        "    if False:\n        numbers",
+        "cpu",
     ),
     "cpu: places forgotten": Mutant("rows", "known.places if band.stride", "known.positions if band.stride", "cpu"),
     "cpu: one half of the gaps": Mutant(
@@ -286,6 +294,7 @@ def calls(backend: str) -> list[Call]:
     chosen += [
         call(PerHead((Sink(3) | Window(5, 1), 1), (Prefix(7), 1)), 2, 2, 80, "key_mask", "segments", *drop),
         call(PerHead((Chunks(9), 1), (Chunks(9, causal=False), 1)), 2, 2, 77, "query_start", queries=20),
+        call(PerHead((Chunks(9, before=1), 1), (Chunks(7, False, 1, 2), 1)), 2, 2, 77, "query_start", queries=20),
     ]
     if backend in ("blocked", "cpu"):
         chosen.append(call(window, 2, 2, 80, "positions"))

@@ -1,5 +1,6 @@
 """`gossamer.distill`: students that learn from their teachers, on tasks and on plain text."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gossamer.models.decoders import decoder
 from gossamer.surgery.students import Widths, make_student
 from gossamer.text import byte_tokenizer
 from gossamer.training.objectives import Match, TeacherCache, TeacherVectorsObjective
-from gossamer.training.objectives.teachers.teacher import Teacher, digest_of_model, teacher_of
+from gossamer.training.objectives.teachers.teacher import Teacher, _unusual, digest_of_model, teacher_of
 
 QUICK: dict[str, Any] = {"journal": {"live": False}, "threads": 1, "steps": 3, "batch.rows": 6}
 
@@ -59,6 +60,17 @@ def test_a_student_learns_what_its_teacher_says(tmp_path: Path) -> None:
     assert receipt.measured.keys() >= {"held_out_loss", "held_out_accuracy"}
     assert (receipt.before["layers"], receipt.after["layers"]) == (2, 1)
     assert "1 layer of the teacher's: 0" in str(receipt)
+
+
+def test_a_teacher_is_known_by_what_is_not_usual(tmp_path: Path) -> None:
+    """So a run goes on after an upgrade that gave architectures a field more."""
+    teacher = classifier(tmp_path)
+    told = json.dumps(_unusual(teacher.architecture))
+    assert not any(name in told for name in ("reversible", "slice_length", "shared_query_key", "chunk"))
+    before = digest_of_model(teacher)
+    layers = tuple(replace(one, feed_forward=replace(one.feed_forward, chunk=8)) for one in teacher.architecture.layers)
+    teacher.architecture = replace(teacher.architecture, layers=layers)
+    assert digest_of_model(teacher) != before
 
 
 @pytest.mark.parametrize("kind", ["masked-lm", "causal-lm"])

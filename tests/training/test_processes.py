@@ -321,7 +321,7 @@ def test_two_resume_to_the_same_bits(pair: tuple[Path, dict[str, Any]], parallel
 )
 def test_what_cannot_be_shared_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     config = TrainingConfig.read(decoder_config(tmp_path, **changes))
-    processes: Any = SimpleNamespace(count=2, rank=1, sharded=True)
+    processes: Any = SimpleNamespace(count=2, rank=1, sharded=True, splits=False, reader=(1, 2))
     with pytest.raises(gs.InputError, match=message):
         gather(config, None, processes)
 

@@ -178,9 +178,7 @@ def test_what_is_computed_again(pattern: str, recompute: str, autocast: str | No
 def test_reversible_layers_chunks_and_slices(
     reversible: str, chunk: int | None, slice_length: int | None, autocast: str | None
 ) -> None:
-    case = Case(
-        reversible=reversible, chunk=chunk, slice_length=slice_length, autocast=autocast, dropout=0.1, layers=3
-    )
+    case = Case(reversible=reversible, chunk=chunk, slice_length=slice_length, autocast=autocast, dropout=0.1, layers=3)
     # The last two streams are kept besides, by the layers, not by autograd.
     streams = 2 * 4 * case.rows * case.length * case.hidden if reversible == "mean" else 0
     found = saved_bytes(case.architecture, case, lambda name: True, None) + streams

@@ -13,6 +13,7 @@ from gossamer.layers.residual import account_branch, account_residual, branch, r
 from gossamer.layers.reversible import Streams, add_reversibly, with_all_of
 from gossamer.layers.rotary import Rotation, rotation
 from gossamer.layers.slices import Cut, cuts_of
+from gossamer.layers.split import SequenceSplit, SharedCut
 from gossamer.layers.storages import DENSE, LowRank, Storage, storage_from_dict
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "RMSNorm",
     "Rotation",
     "SelfAttention",
+    "SequenceSplit",
+    "SharedCut",
     "Storage",
     "Streams",
     "TokenEmbeddings",

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.norms import LayerNorm, RMSNorm
 from gossamer.layers.slices import Cut
+from gossamer.layers.split import SharedCut
 
 __all__ = ["account_branch", "account_residual", "branch", "residual", "residual_in_slices"]
 
@@ -57,27 +58,29 @@ def residual(
 
 
 def residual_in_slices(
-    part: Callable[[Tensor, Cut], Tensor],
+    part: Callable[[Tensor, Cut | SharedCut], Tensor],
     hidden: States,
-    cuts: Sequence[Cut],
+    cuts: Sequence[Cut | SharedCut],
     *,
     input_norm: Norm | None = None,
     output_norm: Norm | None = None,
     sum_norm: Norm | None = None,
     dropout: float,
+    recompute: bool = True,
 ) -> States:
     """What `residual` gives, slice by slice: of a slice nothing is kept for the backward pass, which reads it again.
 
-    part: is handed the rows that a slice reads, and gives those that it writes.
+    recompute: false keeps what one slice alone, a process's share, needs for that. part: is handed the rows that a
+    slice reads, and gives those that it writes.
     """
 
-    def step(x: Tensor, cut: Cut) -> Tensor:
+    def step(x: Tensor, cut: Cut | SharedCut) -> Tensor:
         norms = {"input_norm": input_norm, "output_norm": output_norm}
         added = branch(lambda rows: part(rows, cut), cut.read(x), **norms, dropout=dropout)
         total = x[:, cut.start : cut.stop] + added
         return total if sum_norm is None else sum_norm(total)
 
-    if is_grad_enabled():
+    if is_grad_enabled() and (recompute or len(cuts) > 1):
         return torch.cat([checkpoint(step, hidden, cut, use_reentrant=False) for cut in cuts], 1)
     return torch.cat([step(hidden, cut) for cut in cuts], 1)
 

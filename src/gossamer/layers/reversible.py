@@ -18,10 +18,12 @@ from gossamer.errors import InputError
 from gossamer.kernels.hashing import recorded_buckets, replayed_buckets
 from gossamer.kernels.torch_state import in_transform
 from gossamer.layers.slices import Cut
+from gossamer.layers.split import SharedCut
 
 __all__ = ["Streams", "add_reversibly", "is_rebuilding", "with_all_of"]
 
 States = Float[Tensor, "batch length hidden"]
+AnyCut = Cut | SharedCut
 
 _REBUILDING: ContextVar[bool] = ContextVar("_REBUILDING", default=False)
 
@@ -76,9 +78,9 @@ class Streams:
 
 def add_reversibly(
     streams: Streams,
-    part: Callable[[Tensor, Cut], Tensor],
+    part: Callable[[Tensor, AnyCut], Tensor],
     reads: Callable[[], Iterable[Tensor]],
-    cuts: Sequence[Cut] | None = None,
+    cuts: Sequence[AnyCut] | None = None,
 ) -> None:
     """`target + part(source)` becomes the source, and the source the target; by slices where there are `cuts`.
 
@@ -119,9 +121,9 @@ def _learning(reads: Callable[[], Iterable[Tensor]]) -> list[Tensor]:
 class _Call:
     """A part, what it reads, and whether the streams swapped once more since the part before it."""
 
-    part: Callable[[Tensor, Cut], Tensor]
+    part: Callable[[Tensor, AnyCut], Tensor]
     reads: Callable[[], Iterable[Tensor]]
-    cuts: Sequence[Cut]
+    cuts: Sequence[AnyCut]
     last: _Last
     swapped: bool
 
@@ -190,12 +192,12 @@ def _check(ctx: Any, call: _Call, last: _Last) -> None:
         )
 
 
-def _cuts(source: Tensor, cuts: Sequence[Cut] | None) -> Sequence[Cut]:
+def _cuts(source: Tensor, cuts: Sequence[AnyCut] | None) -> Sequence[AnyCut]:
     """All rows as one slice, unless there are several."""
     return [Cut(start=0, stop=source.shape[1], low=0, high=source.shape[1])] if cuts is None else cuts
 
 
-def _sum(part: Callable[[Tensor, Cut], Tensor], source: Tensor, target: Tensor, cuts: Sequence[Cut]) -> Tensor:
+def _sum(part: Callable[[Tensor, AnyCut], Tensor], source: Tensor, target: Tensor, cuts: Sequence[AnyCut]) -> Tensor:
     """The target and what the part gives."""
     if len(cuts) == 1:
         return target + part(cuts[0].read(source), cuts[0])
@@ -218,7 +220,7 @@ class _Gradients:
     _is_own: bool = False
 
     def add(
-        self, cut: Cut, read: Tensor, added: Tensor, learnt: Sequence[Tensor], grad: Tensor, source: Tensor
+        self, cut: AnyCut, read: Tensor, added: Tensor, learnt: Sequence[Tensor], grad: Tensor, source: Tensor
     ) -> None:
         """What one slice gives."""
         of_read, *of_learnt = _gradients(added, read, learnt, grad)
@@ -227,7 +229,7 @@ class _Gradients:
             self.learnt[i] = one if before is None else before if one is None else before + one
         if of_read is None:
             return
-        if of_read.shape == source.shape:
+        if isinstance(cut, Cut) and of_read.shape == source.shape:
             self.source = of_read if self.source is None else self.source + of_read
             return
         if not self._is_own:

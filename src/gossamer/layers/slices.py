@@ -12,11 +12,12 @@ from torch import Tensor
 from gossamer.layers.embeddings import count_positions
 from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Pattern
+from gossamer.patterns.reach import Reach
 
 if TYPE_CHECKING:
     from gossamer.layers.attention import TokenInfo
 
-__all__ = ["Cut", "cuts_of"]
+__all__ = ["Cut", "cut_at", "cuts_of"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,18 +104,19 @@ def cuts_of(
     positions = None
     if told and segments is not None:
         positions = count_positions(torch.ones_like(segments, dtype=torch.bool), segments) - 1
-    cuts = []
-    for start in range(0, length, size):
-        stop = min(start + size, length)
-        low, high = max(0, start - reach.before), min(length, stop + reach.after)
-        first = min(reach.first, low)
-        if positions is None and low > first:
-            low = first + (low - first) // reach.block * reach.block  # what comes before moves by whole blocks
-        elif positions is None:
-            low = first = 0
-        cut = Cut(start=start, stop=stop, low=low, high=high)
-        cuts.append(_with_first(cut, first, positions) if first or positions is not None else cut)
-    return cuts
+    return [cut_at(reach, length, at, min(at + size, length), positions) for at in range(0, length, size)]
+
+
+def cut_at(reach: Reach, length: int, start: int, stop: int, positions: Int[Tensor, "batch length"] | None) -> Cut:
+    """The cut of these rows of so many. positions: in documents, where the pattern has to be told them."""
+    low, high = max(0, start - reach.before), min(length, stop + reach.after)
+    first = min(reach.first, low)
+    if positions is None and low > first:
+        low = first + (low - first) // reach.block * reach.block  # what comes before moves by whole blocks
+    elif positions is None:
+        low = first = 0
+    cut = Cut(start=start, stop=stop, low=low, high=high)
+    return _with_first(cut, first, positions) if first or positions is not None else cut
 
 
 def _with_first(cut: Cut, first: int, positions: Tensor | None) -> Cut:

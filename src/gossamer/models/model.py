@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gossamer.errors import InputError, quote
 from gossamer.layers import (
     Linear,
+    SequenceSplit,
     TokenInfo,
     count_positions,
 )
@@ -27,7 +28,7 @@ from gossamer.models.global_tokens import default_global_mask
 from gossamer.models.heads import CausalLM, CausalLMHead, Head, HeadModule, Labels, MaskedLM, Sizes, Tokens
 from gossamer.models.initial import draw_weights
 from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions, flatten_choices
-from gossamer.models.next_token import next_token_loss, next_tokens
+from gossamer.models.next_token import IGNORED, next_token_loss, next_tokens
 from gossamer.models.output import Output
 from gossamer.models.stack import check_distances, drops, run_layers
 from gossamer.models.tensors import describe
@@ -39,11 +40,11 @@ class Model(nn.Module):
     """A transformer encoder or decoder with fresh weights, as `architecture` describes it.
 
     `attention`, `feed_forward` and `distance_bias` hold one module per weight set; layers that name the same set share
-    it, and where no layer has a table by distance `distance_bias` is empty. `family` is
-    the public format it was read from ("gossamer": none), `tokenizer` reads text for it, `receipt` says what a recipe
-    changed, `extra_config` keeps the checkpoint's settings that do not change its mathematics, `generation_config` what
-    the file of this name says, `card` what its card says of license, language, base and task, and `notes` what is to be
-    known of how it was read, a line each.
+    it, and where no layer has a table by distance `distance_bias` is empty. `family` is the public format it was read
+    from ("gossamer": none), `tokenizer` reads text for it, `receipt` says what a recipe changed, `extra_config` keeps
+    the checkpoint's settings that do not change its mathematics, `generation_config` what the file of this name says,
+    `card` what its card says of license, language, base and task, and `notes` what is to be known of how it was read, a
+    line each. With a `split` it reads whole texts and has states of this process's part of them alone.
     """
 
     cross_attention: nn.ModuleList | None = None
@@ -58,6 +59,7 @@ class Model(nn.Module):
         self.card: dict[str, str | list[str]] = {}
         self.notes: list[str] = []
         self.source: str | None = None
+        self.split: SequenceSplit | None = None
         self.receipt: Any = None
         self.embeddings = build_embeddings(architecture)
         self.attention = nn.ModuleList(build_attention(architecture.hidden_size, architecture.layers))
@@ -142,10 +144,15 @@ class Model(nn.Module):
             shape = check_inputs(self.architecture, inputs_embeds, rows)
             if labels is not None:
                 self._check_labels(labels, shape, choices, packed=segments is not None)
+        if self.split is not None and settings is not None and not isinstance(settings, CausalLM):
+            raise InputError(
+                f"sequences are split over processes, and the head is {_kind(settings)}; it takes causal-lm"
+            )
         kept_heads = None if head_mask is None else self._head_mask(head_mask)
         tokens, states = self._encode(rows, inputs_embeds, output_hidden_states, cache, kept_heads)
         if labels is not None and isinstance(self.head, CausalLMHead):
-            out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments))
+            split = None if cache is not None else self.split
+            out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments, split))
         else:
             out = self._read(states[-1], tokens, rows["input_ids"], choices)
             out.loss = self._loss(out, labels, tokens.key_mask)
@@ -163,10 +170,18 @@ class Model(nn.Module):
         return cast(Tensor, cast(HeadModule, self.head)(hidden, tokens).logits)
 
     def _next_token_loss(
-        self, head: CausalLMHead, hidden: Tensor, labels: Tensor, segments: Tensor | None
+        self, head: CausalLMHead, hidden: Tensor, labels: Tensor, segments: Tensor | None, split: SequenceSplit | None
     ) -> Float[Tensor, ""]:
+        """Of a split sequence so many times this process's share of the mean as there are processes."""
         following = next_tokens(labels, segments, self.architecture.prefix)
-        return next_token_loss(hidden, head.table(self.embeddings.word.weight), following)
+        table = head.table(self.embeddings.word.weight)
+        if split is None:
+            return next_token_loss(hidden, table, following)
+        own = following[:, split.share(labels.shape[1])]
+        every, mine = (int((one != IGNORED).sum()) for one in (following, own))
+        if not mine:
+            return 0.0 * (hidden.sum() + table.sum())
+        return next_token_loss(hidden, table, own) * (split.count * mine / every)
 
     def _check_cached(self, cache: object, segments: Tensor | None, labels: Labels | None) -> None:
         head = self.architecture.head
@@ -204,10 +219,14 @@ class Model(nn.Module):
                 position_ids = next_ones + self.architecture.embeddings.positions.offset
         position_ids = self._positions(input_ids, given, position_ids, segments)
         tokens = replace(tokens, positions=position_ids)
+        split = None if cache is not None else self.split
+        mine = [input_ids, rows["token_type_ids"], position_ids, inputs_embeds]
+        if split is not None:
+            own = split.share(given.shape[1])
+            mine = [None if one is None else one[:, own] for one in mine]
         states = run_layers(
-            self, self.architecture.layers,
-            self.embeddings(input_ids, rows["token_type_ids"], position_ids, inputs_embeds),
-            tokens, cache=cache, head_mask=kept_heads, keep_all=keep, reversible=self.architecture.reversible,
+            self, self.architecture.layers, self.embeddings(*mine), tokens, split=split,
+            cache=cache, head_mask=kept_heads, keep_all=keep, reversible=self.architecture.reversible,
             slice_length=self.architecture.slice_length,
         )  # fmt: skip
         return tokens, states

@@ -24,6 +24,8 @@ from gossamer.layers import (
     RMSNorm,
     Rotation,
     SelfAttention,
+    SequenceSplit,
+    SharedCut,
     Streams,
     TokenInfo,
     add_reversibly,
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 States = Float[Tensor, "batch length hidden"]
+AnyCut = Cut | SharedCut
 
 
 @runtime_checkable
@@ -96,13 +99,13 @@ class Part:
     does_nothing: it leaves the states as they are. cuts: the slices that it runs in, of which `run` is handed one.
     """
 
-    run: Callable[[Tensor, Cut | None], Tensor]
+    run: Callable[[Tensor, AnyCut | None], Tensor]
     norms: dict[str, LayerNorm | RMSNorm | None]
     dropout: float
     recompute: bool
     reads: Callable[[], Iterable[Tensor]]
     does_nothing: bool = False
-    cuts: Sequence[Cut] | None = None
+    cuts: Sequence[AnyCut] | None = None
 
 
 class Stack(nn.Module):
@@ -176,15 +179,17 @@ def run_layers(
     keep_all: bool = False,
     reversible: Reversible = "no",
     slice_length: int | None = None,
+    split: SequenceSplit | None = None,
 ) -> list[States]:
     """Run layers in order: what `Stack.forward` gives. With a `cache` its call has begun, and ends here.
 
-    slice_length: so many tokens at once go through a part that sees no farther than it is bound to.
+    slice_length: so many tokens at once go through a part that sees no farther than it is bound to. split: the states
+    are those of this process's tokens, `tokens` tell of all.
     """
     _check_other(layers, other, cache)
     rotations = _rotations(layers, tokens.positions, states)
     run = _Residual(states) if reversible == "no" else _Reversible(states, reversible)
-    slices = _Slices(None if cache is not None else slice_length, states.shape[1], tokens)
+    slices = _Slices(None if cache is not None else slice_length, states.shape[1], tokens, split)
     earlier = []
     del states  # nobody but a layer that reads it, or `keep_all`, holds a state
     for i, layer in enumerate(layers):
@@ -220,7 +225,10 @@ class _Residual:
         if part.does_nothing:
             return
         if part.cuts is not None:
-            self.states = residual_in_slices(part.run, self.states, part.cuts, **part.norms, dropout=dropout)
+            again = part.recompute or isinstance(part.cuts[0], Cut)
+            self.states = residual_in_slices(
+                part.run, self.states, part.cuts, **part.norms, dropout=dropout, recompute=again
+            )
             return
         run = part.run
         self.states = residual(
@@ -247,7 +255,7 @@ class _Reversible:
 
         dtype = self._dtype  # a closure that held `self` would hold the streams' history
 
-        def added(x: Tensor, cut: Cut) -> Tensor:
+        def added(x: Tensor, cut: AnyCut) -> Tensor:
             known = None if part.cuts is None else cut
             return branch(lambda rows: part.run(rows, known), x.to(dtype), **part.norms, dropout=dropout)
 
@@ -257,13 +265,18 @@ class _Reversible:
 class _Slices:
     """How the parts of a stack are cut, found once for each pattern."""
 
-    def __init__(self, size: int | None, length: int, tokens: TokenInfo) -> None:
+    def __init__(self, size: int | None, length: int, tokens: TokenInfo, split: SequenceSplit | None) -> None:
         is_whole = size is None or torch.compiler.is_compiling() or in_transform()
         self._size, self._length, self._segments = None if is_whole else size, length, tokens.segments
-        self._known: dict[Pattern | None, Sequence[Cut] | None] = {}
+        self._split, self._all = split, 0 if tokens.positions is None else tokens.positions.shape[-1]
+        self._known: dict[Pattern | None, Sequence[AnyCut] | None] = {}
 
-    def of(self, pattern: Pattern | None) -> Sequence[Cut] | None:
+    def of(self, pattern: Pattern | None) -> Sequence[AnyCut] | None:
         """Of a part under this pattern, or of one that reads each token by itself (None)."""
+        if self._split is not None and pattern is not None:
+            if pattern not in self._known:
+                self._known[pattern] = [self._split.cut(pattern, self._all, self._segments is not None)]
+            return self._known[pattern]
         if self._size is None:
             return None
         if pattern not in self._known:
@@ -280,7 +293,7 @@ def layer_parts(
     settings, (place, feed_forward_place) = layer.attention, layer.norm_places
     attention = cast(SelfAttention, modules.attention[settings.weights])
 
-    def attend(x: Tensor, cut: Cut | None = None) -> Tensor:
+    def attend(x: Tensor, cut: AnyCut | None = None) -> Tensor:
         if cut is not None:
             return attention(
                 x, settings.pattern, cut.tokens(inputs.tokens, len(x)), settings.dropout, scale=settings.scale,
@@ -303,7 +316,7 @@ def layer_parts(
         crossing = layer.cross_attention
         cross = cast(CrossAttention, cast(nn.ModuleList, modules.cross_attention)[crossing.weights])
 
-        def attend_across(x: Tensor, cut: Cut | None = None) -> Tensor:
+        def attend_across(x: Tensor, cut: AnyCut | None = None) -> Tensor:
             return cross(
                 x, inputs.tokens, inputs.other, crossing.dropout, scale=crossing.scale, memory=inputs.cross_memory
             )
@@ -314,7 +327,7 @@ def layer_parts(
         )  # fmt: skip
     feed_forward = cast(FeedForwardNetwork, modules.feed_forward[layer.feed_forward.weights])
 
-    def feed(x: Tensor, cut: Cut | None = None) -> Tensor:
+    def feed(x: Tensor, cut: AnyCut | None = None) -> Tensor:
         return feed_forward(x, layer.feed_forward.dropout, layer.feed_forward.chunk)
 
     yield Part(

@@ -14,6 +14,7 @@ from gossamer.checkpoints.files import is_there
 from gossamer.checkpoints.hub import find_checkpoint
 from gossamer.checkpoints.new_heads import load_with_new_head, usual_head
 from gossamer.errors import InputError, plural, quote
+from gossamer.layers import SequenceSplit
 from gossamer.layers.linear import frozen_names
 from gossamer.models.dropout import with_dropout
 from gossamer.models.model import Model
@@ -94,6 +95,8 @@ def gather(
     if given is None:
         given = _fresh(config, tokenizer)
     check_model(config, given, processes.sharded)
+    if processes.splits:
+        _check_split(config, given, processes.count)
     check_words(given, tokenizer)
     check_prompt(config, given, tokenizer)
     _agree_on_tokenizer(given, tokenizer)
@@ -105,7 +108,7 @@ def gather(
     else:
         batches, notes = rows.batches(config, given, tokenizer, processes)
     check_metric(config.objective, config.evaluation.metric, given)
-    config.objective.attach(given, config.seed, processes.count)
+    config.objective.attach(given, config.seed, processes.reader[1])
     return Material(model=given, tokenizer=tokenizer, batches=batches, notes=notes, origin=origin or {})
 
 
@@ -125,7 +128,7 @@ def _token_batches(
     length = config.batch.length or model.architecture.length
     rows, packed, tokens = config.batch.rows_of(length), config.data.pack, config.batch.tokens
     if packed:
-        config.batch.check_parts(processes.count, length)
+        config.batch.check_parts(processes.reader[1], length)
     with processes.first_alone():
         file = _tokens(config.data.inputs, tokenizer, config, output / "train.tokens", processes, sources)
         target = output / "held-out.tokens"
@@ -135,7 +138,7 @@ def _token_batches(
         tokenizer=tokenizer,
         objective=objective,
         length=length,
-        batch=rows if packed or tokens is None else max(1, rows // processes.count) * processes.count,
+        batch=rows if packed or tokens is None else max(1, rows // processes.reader[1]) * processes.reader[1],
         tokens=None if packed else tokens,
         seed=config.seed,
         pack=packed,
@@ -144,8 +147,8 @@ def _token_batches(
         held_out_file=other,
         vocabulary_size=model.architecture.embeddings.vocabulary_size,
         token_types=model.architecture.embeddings.token_types,
-        rank=processes.rank,
-        world=processes.count,
+        rank=processes.reader[0],
+        world=processes.reader[1],
     )
     if tokens is None or not packed:
         return batches, ()
@@ -201,7 +204,20 @@ def _fresh(config: TrainingConfig, tokenizer: Tokenizer) -> Model:
 
 def _check_rows(config: TrainingConfig, processes: Processes) -> None:
     if config.batch.tokens is None:
-        config.batch.check_parts(processes.count, 1)
+        config.batch.check_parts(processes.reader[1], 1)
+
+
+def _check_split(config: TrainingConfig, model: Model, count: int) -> None:
+    """InputError where sequences of this length cannot be split over so many processes."""
+    if config.objective.kind != "causal-lm":
+        raise InputError(f"parallel is 'sequence', which takes the objective causal-lm, not {config.objective.kind}")
+    length = config.batch.length or model.architecture.length
+    for i, layer in enumerate(model.architecture.layers):
+        one = layer.attention
+        for name, usual in (("global_projections", False), ("distance_bias", None)):
+            if getattr(one, name) != usual:
+                raise InputError(f"parallel is 'sequence', and layers[{i}].attention has {name}; take 'ddp'")
+        SequenceSplit(rank=0, count=count).cut(one.pattern, length, packed=False)
 
 
 def check_model(config: TrainingConfig, model: Model, sharded: bool) -> None:

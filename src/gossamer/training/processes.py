@@ -1,4 +1,4 @@
-"""The processes of a run, on `accelerate`: alone, DDP or FSDP2; the same loop runs in each."""
+"""The processes of a run, on `accelerate`: alone, DDP, FSDP2 or sequences split; the same loop runs in each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.layers import SequenceSplit
 from gossamer.models.model import Model
 from gossamer.models.output import Output
 
@@ -37,12 +38,15 @@ class Processes:
         self.rank = self._accelerator.process_index
         self.count = self._accelerator.num_processes
         self.sharded = self.count > 1 and (parallel == "fsdp2" or _launched_for_fsdp2())
+        self.splits = self.count > 1 and parallel == "sequence"
+        if self.splits and self.sharded:
+            raise InputError("parallel is 'sequence', and accelerate launched the processes for FSDP: take one of them")
 
     @classmethod
     def alone(cls, device: torch.device) -> Processes:
         """This process by itself, whatever was started beside it: for a reading that the others take no part in."""
         one = cls.__new__(cls)
-        one.device, one.rank, one.count, one.sharded = device, 0, 1, False
+        one.device, one.rank, one.count, one.sharded, one.splits = device, 0, 1, False, False
         return one
 
     @property
@@ -51,9 +55,15 @@ class Processes:
         return self.rank == 0
 
     @property
+    def reader(self) -> tuple[int, int]:
+        """Which rows this process reads: those of this number among so many; of split sequences all read all."""
+        return (0, 1) if self.splits else (self.rank, self.count)
+
+    @property
     def names_of_parallel(self) -> str:
         """How the processes share the work, for a receipt."""
-        return "one process" if self.count == 1 else f"{self.count} processes, {'FSDP2' if self.sharded else 'DDP'}"
+        how = "FSDP2" if self.sharded else "split sequences" if self.splits else "DDP"
+        return "one process" if self.count == 1 else f"{self.count} processes, {how}"
 
     def wrap(self, model: Model, loss: Callable[[], Tensor]) -> nn.Module:
         """The model on its device, ready for gradients that are shared; `model` keeps its names, and its parameters.
@@ -68,6 +78,8 @@ class Processes:
             return model
         if self.count == 1:
             return model
+        if self.splits:
+            model.split = SequenceSplit(rank=self.rank, count=self.count)
         unused = _leaves_some_alone(model, loss)
         self._accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
         return cast(nn.Module, self._accelerator.prepare_model(model, device_placement=False))

@@ -431,6 +431,7 @@ class Run:
                 merge_maps(model)
         model.architecture = self._architecture
         self._give_rates_back()
+        model.split = None
         for name, one in model.named_parameters():
             one.grad = None
             one.requires_grad_(self._learns.get(name, one.requires_grad))

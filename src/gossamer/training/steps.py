@@ -112,7 +112,8 @@ class Stepper:
                 self.scaler.scale(loss * share).backward()
             losses.append(float(loss.detach()) * weight if weight else 0.0)
         (summed,) = self.processes.total(math.fsum(losses))
-        return summed / (total or 1), int(labels)
+        copies = self.processes.count // self.processes.reader[1]  # of split sequences each process counts all labels
+        return summed / (total or 1), int(labels) // copies
 
     def _loss(self, part: dict[str, Tensor], learns: bool) -> Tensor:
         """The mean loss; where nothing is to be learnt that of any labels, for all processes go through all of it."""

@@ -256,7 +256,8 @@ class TrainingConfig:
     0 meanwhile, None for nothing. `clipping`: the highest global norm of the gradients (Pascanu et al. 2013), None for
     none. `precision`: "bfloat16" and "float16" are autocast, the latter with scaled losses. `recompute`: parts of every
     layer that are computed again in the backward pass. `dropout`: the rate, while it learns, of every dropout that the
-    model has; its own unless given, and in what is saved. `parallel`: how several processes share the work.
+    model has; its own unless given, and in what is saved. `parallel`: what several processes share: rows ("ddp", and
+    "fsdp2", which shares the weights too), or the tokens of every row ("sequence").
     `train_only`: beginnings of the names of the parameters that are trained, all unless given; `frozen_rows`: of these
     parameters, the first rows that stay as they are. `threads`: of this process, torch's own number unless given.
     """
@@ -280,7 +281,7 @@ class TrainingConfig:
     journal: JournalSettings = field(default_factory=JournalSettings)
     recompute: Recompute | None = None
     dropout: float | None = None
-    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    parallel: Literal["ddp", "fsdp2", "sequence"] = "ddp"
     train_only: tuple[str, ...] = ()
     frozen_rows: dict[str, int] = field(default_factory=dict)
     seed: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -66,8 +67,22 @@ def find_teacher(student: Model, name: str | None) -> Teacher:
 
 
 def digest_of_model(model: Model) -> str:
-    """SHA-256 of what a model computes with: its description and its weights."""
-    return digest_of_weights(model.state_dict(), json.dumps(model.architecture.to_dict(), sort_keys=True))
+    """SHA-256 of what a model computes with: its weights, and its description as far as it is not the usual one.
+
+    So fields that later versions add, with a default that says what was before, change no digest.
+    """
+    return digest_of_weights(model.state_dict(), json.dumps(_unusual(model.architecture), sort_keys=True))
+
+
+def _unusual(value: object) -> object:
+    """A description without what its defaults say, as JSON has it."""
+    if isinstance(value, list | tuple):
+        return [_unusual(one) for one in value]
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    told = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    usual = {field.name: field.default for field in dataclasses.fields(value)}
+    return {"": type(value).__name__} | {name: _unusual(one) for name, one in told.items() if one != usual[name]}
 
 
 def digest_of_weights(weights: Mapping[str, Tensor], description: str = "") -> str:

@@ -1,0 +1,268 @@
+"""Hundreds of layers: memory and time by depth, plain, computed again, and reversible; and whether 128 of them learn.
+
+    python benchmarks/deep.py --budget cpu|gpu|smoke [--only memory,train] [--out FILE] [--plots FOLDER] [--work FOLDER]
+
+`memory`: one training step of 4,096 bytes at each depth, in a process of its own: what it takes beyond parameters,
+gradients and the optimizer's state, and its seconds a layer. `train`: byte-level decoders on the shipped speeches, 128
+layers with recomputation for so many minutes, then reversible ones and 8 layers for as many steps; told are held-out
+losses at equal steps. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from deep_plots import deep_plots
+from harness import ROOT, conditions, load, progress, table, write_json
+from peak_memory import extra_memory
+
+import gossamer as gs
+from gossamer.models import Model
+from gossamer.models.architecture import Architecture
+from gossamer.models.decoders import decoder
+from gossamer.patterns import Window
+from gossamer.text import speeches
+from gossamer.training.journal.journal import FILE, read_journal
+
+PARTS = ("memory", "train")
+WAYS = ("plain", "computed again", "reversible")
+FLAT = 1.10
+"""Reversible memory at the greatest depth, over that at the least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """`depths` at one width and length for memory; `deep` and `shallow` layers learn, `rows` of `row_length` a step."""
+
+    purpose: str
+    depths: tuple[int, ...]
+    minutes: float | None
+    steps: int | None = None
+    length: int = 4096
+    window: int = 256
+    hidden_size: int = 64
+    heads: int = 4
+    most_bytes: float = 18e9
+    deep: int = 128
+    shallow: int = 8
+    rows: int = 4
+    row_length: int = 512
+    learning_rate: float = 2e-3
+
+
+PLANS = {
+    "cpu": Plan(purpose="measurement", depths=(8, 32, 128, 512), minutes=13),
+    "gpu": Plan(purpose="measurement", depths=(8, 32, 128, 512), minutes=60, hidden_size=256, heads=8),
+    "smoke": Plan(
+        purpose="smoke test: its numbers mean nothing", depths=(1, 2), minutes=None, steps=2, length=64, window=8,
+        hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32,
+    ),
+}  # fmt: skip
+
+
+def architecture(plan: Plan, layers: int, length: int, way: str) -> Architecture:
+    """A byte-level decoder; its residual maps begin narrower by 1 / sqrt(2 layers)."""
+    return decoder(
+        vocabulary_size=257, length=length, layers=layers, hidden_size=plan.hidden_size, heads=plan.heads,
+        patterns=Window(plan.window - 1, 0), initializer="mimetic",
+        recompute="both" if way == "computed again" else "nothing",
+        reversible="mean" if way == "reversible" else "no",
+    )  # fmt: skip
+
+
+def one_depth(plan: Plan, layers: int, way: str, seed: int) -> dict[str, Any]:
+    """Bytes and seconds of a second step: the first one made gradients and the optimizer's state."""
+    torch.manual_seed(seed)
+    model = Model(architecture(plan, layers, plan.length, way)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    ids = torch.randint(257, (1, plan.length))
+
+    def step() -> None:
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+
+    step()
+    extra = extra_memory(step)
+    start = time.perf_counter()
+    step()
+    seconds = time.perf_counter() - start
+    sizes = sum(one.numel() * one.element_size() for one in model.parameters())
+    return {
+        "layers": layers, "way": way, "extra": extra, "weights, gradients, optimizer": 4 * sizes, "seconds": seconds,
+        "milliseconds a layer": 1e3 * seconds / layers,
+    }  # fmt: skip
+
+
+def depths(budget: str, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
+    """A record a depth and way, until memory ends: where twice the last one's would be too much."""
+    for way in WAYS:
+        last: dict[str, Any] | None = None
+        for layers in plan.depths:
+            if last is not None and last["extra"] * layers / last["layers"] > plan.most_bytes and way != "reversible":
+                progress(f"{way}, {layers} layers: would take {last['extra'] * layers / last['layers'] / 1e9:.0f} GB")
+                continue
+            progress(f"{way}, {layers} layers")
+            command = [sys.executable, __file__, "--budget", budget, "--seed", str(seed), "--child", f"{layers},{way}"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{way}, {layers} layers ended with {done.returncode}: {done.stderr[-2000:]}")
+            last = json.loads(done.stdout.splitlines()[-1])
+            yield last
+
+
+def learnt(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
+    """A record a model: its losses, step by step, and on held-out speeches in the end."""
+    texts = [one.text for one in speeches()]
+    steps = plan.steps
+    for name, layers, way in (
+        (f"{plan.deep} layers, computed again", plan.deep, "computed again"),
+        (f"{plan.deep} layers, reversible", plan.deep, "reversible"),
+        (f"{plan.shallow} layers", plan.shallow, "plain"),
+    ):
+        progress(name)
+        folder = work / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+        config = {
+            "model": {"architecture": architecture(plan, layers, plan.row_length, way).to_dict()},
+            "data": {},
+            "batch": {"rows": plan.rows, "length": plan.row_length},
+            "optimizer": {"name": "adamw", "learning_rate": plan.learning_rate},
+            "schedule": {"name": "constant", "warmup": min(50, steps or 50)},
+            **({"minutes": plan.minutes} if steps is None else {"steps": steps}),
+            "evaluation": {"held_out": 0.1},
+            "checkpoints": {"every": 100, "keep": 1},
+            "journal": {"live": False},
+            "seed": seed,
+            "output": str(folder),
+        }
+        _, receipt = gs.train(config, rows=[{"text": text} for text in texts])
+        steps = receipt.steps
+        lines = [one for one in read_journal(folder / FILE) if one["split"] == "train"]
+        yield {
+            "name": name, "layers": layers, "way": way, "steps": receipt.steps, "seconds": receipt.seconds,
+            "losses": [one["loss"] for one in lines], "held out": receipt.evaluation["loss"],
+        }  # fmt: skip
+
+
+def verdicts(results: dict[str, Any]) -> list[str]:
+    """The goals, and whether they are reached."""
+    told = []
+    flat = [one for one in results["memory"] if one["way"] == "reversible"]
+    if len(flat) > 1:
+        grows = flat[-1]["extra"] / flat[0]["extra"]
+        told.append(
+            _verdict(
+                grows < FLAT,
+                f"beyond weights, gradients and optimizer a reversible step of {flat[-1]['layers']} layers takes "
+                f"{flat[-1]['extra'] / 1e6:.0f} MB, of {flat[0]['layers']} layers {flat[0]['extra'] / 1e6:.0f} MB: "
+                f"{100 * (grows - 1):+.0f}% (goal: under {100 * (FLAT - 1):.0f}%)",
+            )
+        )
+    by_way = {one["way"]: one for one in results["train"]}
+    if set(by_way) == {"computed again", "reversible", "plain"}:
+        shallow = by_way["plain"]["held out"]
+        for way in ("computed again", "reversible"):
+            one = by_way[way]
+            told.append(
+                _verdict(
+                    one["held out"] < shallow,
+                    f"{one['layers']} layers, {way}, end at {one['held out']:.3f} after {one['steps']} steps, "
+                    f"{by_way['plain']['layers']} layers at {shallow:.3f}",
+                )
+            )
+        apart = by_way["reversible"]["held out"] - by_way["computed again"]["held out"]
+        told.append(
+            f"reversible less computed again at equal steps: {apart:+.3f} nats a byte (Reformer, figure 4: alike)"
+        )
+    return told
+
+
+def _verdict(holds: bool, claim: str) -> str:
+    return f"{'holds' if holds else 'falls short'}: {claim}"
+
+
+def report(results: dict[str, Any]) -> str:
+    """Conditions, tables, verdicts."""
+    told = "\n".join(f"{name}: {value}" for name, value in results["conditions"].items())
+    memory = [
+        [one["way"], str(one["layers"]), f"{one['extra'] / 1e6:.0f}",
+         f"{one['weights, gradients, optimizer'] / 1e6:.0f}", f"{one['seconds']:.2f}",
+         f"{one['milliseconds a layer']:.1f}"]
+        for one in results["memory"]
+    ]  # fmt: skip
+    train = [
+        [one["name"], str(one["steps"]), f"{one['losses'][-1]:.3f}", f"{one['held out']:.3f}", f"{one['seconds']:.0f}"]
+        for one in results["train"]
+    ]
+    tables = [
+        table(["a step of", "layers", "MB beside", "MB of weights", "seconds", "ms a layer"], memory) if memory else "",
+        table(["trained", "steps", "last loss", "held out", "seconds"], train) if train else "",
+    ]
+    return "\n\n".join([told, *filter(None, tables), "\n".join(verdicts(results))])
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    args = _read(given)
+    plan = PLANS[args.budget]
+    if args.child is not None:
+        layers, _, way = args.child.partition(",")
+        print(json.dumps(one_depth(plan, int(layers), way, args.seed)))
+        return 0
+    results: dict[str, Any] = {
+        "benchmark": "deep", "complete": False, "memory": [], "train": [],
+        "conditions": conditions(seed=args.seed, budget=args.budget, **asdict(plan)),
+    }  # fmt: skip
+    if args.out is not None and args.out.exists() and set(args.only) != set(PARTS):
+        old = json.loads(args.out.read_text())
+        results |= {name: old[name] for name in PARTS}
+    sources = {
+        "memory": depths(args.budget, plan, args.seed),
+        "train": learnt(plan, args.work / args.budget, args.seed),
+    }
+    for name in args.only:
+        results[name] = []
+        for record in sources[name]:
+            results[name].append(record)
+            _write(results, args.out)
+    results["complete"] = all(results[name] for name in PARTS)
+    results["conditions"]["load_at_end"] = load()
+    _write(results, args.out)
+    print(report(results))
+    if args.plots is not None:
+        deep_plots(results, args.plots)
+    return 0
+
+
+def _read(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", choices=PLANS, default="cpu", help="how much is measured")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS), help="some of memory,train")
+    parser.add_argument("--out", type=Path, help="write the results here, as JSON")
+    parser.add_argument("--plots", type=Path, help="draw the results into this folder (.svg)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "deep", help="where the runs lie")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and of the runs")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args(given)
+    unknown = [one for one in args.only if one not in PARTS]
+    if unknown:
+        sys.exit(f"--only has {unknown[0]}; it must be some of {','.join(PARTS)}")
+    if args.budget == "gpu" and not torch.cuda.is_available():
+        sys.exit("--budget gpu needs a GPU that torch can use; there is none")
+    return args
+
+
+def _write(results: dict[str, Any], out: Path | None) -> None:
+    if out is not None:
+        write_json(out, results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""deep.svg: memory by depth of three ways, and the losses of those that learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+COLOURS = {"plain": "#000000", "computed again": "#0072B2", "reversible": "#D55E00"}
+SMOOTH = 20
+"""Steps whose mean loss is drawn."""
+
+
+def deep_plots(results: dict[str, Any], folder: Path) -> None:
+    """One picture of two panels; those of parts that were not measured stay empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    memory, loss = figure.subplots(1, 2)
+    for way, colour in COLOURS.items():
+        there = [one for one in results["memory"] if one["way"] == way]
+        if there:
+            memory.plot(
+                [one["layers"] for one in there], [one["extra"] / 1e6 for one in there], "o-", color=colour, label=way
+            )
+    memory.set(xscale="log", yscale="log", xlabel="layers", ylabel="MB of a step, beside weights and optimizer")
+    for one in results["train"]:
+        few = max(1, min(SMOOTH, len(one["losses"]) // 5))
+        means = [
+            sum(one["losses"][max(0, i - few) : i + 1]) / (i + 1 - max(0, i - few)) for i in range(len(one["losses"]))
+        ]
+        loss.plot(range(1, len(means) + 1), means, color=COLOURS[one["way"]], label=one["name"])
+    loss.set(xlabel="steps", ylabel="loss, nats a byte")
+    for axes in (memory, loss):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
+    said = results["conditions"]
+    figure.suptitle(f"{said['cpu']}, {said['threads']} threads, torch {said['torch']}", fontsize=8)
+    figure.savefig(folder / "deep.svg", metadata={"Date": None})

@@ -1,0 +1,70 @@
+"""benchmarks/million.py and benchmarks/deep.py: what they conclude, and smoke runs to the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import deep
+import million
+import pytest
+
+
+def steps_of(*costs: float, peak: float = 8e9) -> list[dict[str, Any]]:
+    lengths = (4096, 16_384, 65_536)
+    return [
+        {"length": length, "microseconds a token": cost, "peak": peak, "seconds": 60.0}
+        for length, cost in zip(lengths, costs, strict=True)
+    ]
+
+
+def test_million_says_what_holds() -> None:
+    run = {"steps": 20, "losses": [3.0] * 10 + [2.0] * 10, "killed at step": 7}
+    assert million.verdicts({"steps": steps_of(900.0, 400.0, 480.0), "run": run}) == [
+        "holds: a step of 65,536 tokens in 8.00 GB (goal: under 12) and 1.0 minutes",
+        "holds: a token costs 400 to 480 us from 16,384 tokens on, 20% apart (goal: 25%)",
+        "holds: the loss of 20 steps falls from 3.000 to 2.000",
+        "holds: killed at step 7 and resumed to the end",
+    ]
+    worse = million.verdicts({"steps": steps_of(1.0, 400.0, 600.0, peak=13e9), "run": run | {"killed at step": None}})
+    assert [one.split(":")[0] for one in worse] == ["falls short", "falls short", "holds", "falls short"]
+
+
+def test_deep_says_what_holds() -> None:
+    memory = [
+        {"layers": layers, "way": "reversible", "extra": extra}
+        for layers, extra in ((8, 100e6), (128, 104e6), (512, 109e6))
+    ]
+    ends = {"computed again": 1.9, "reversible": 2.1, "plain": 2.0}
+    train = [
+        {"way": way, "layers": 8 if way == "plain" else 128, "held out": loss, "steps": 50}
+        for way, loss in ends.items()
+    ]
+    told = deep.verdicts({"memory": memory, "train": train})
+    assert told[0].startswith(
+        "holds: beyond weights, gradients and optimizer a reversible step of 512 layers takes 109 MB"
+    )
+    assert [one.split(":")[0] for one in told[1:3]] == ["holds", "falls short"]
+    assert told[3].startswith("reversible less computed again, equal steps: +0.200")
+
+
+@pytest.mark.slow
+def test_million_goes_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--budget", "smoke", "--out", str(tmp_path / "m.json"), "--plots", str(tmp_path), "--work", str(tmp_path)]
+    assert million.main(given) == 0
+    assert json.loads((tmp_path / "m.json").read_text())["complete"]
+    assert (tmp_path / "million.svg").stat().st_size > 0
+    assert "4 steps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_deep_goes_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--budget", "smoke", "--out", str(tmp_path / "d.json"), "--plots", str(tmp_path), "--work", str(tmp_path)]
+    assert deep.main(given) == 0
+    results = json.loads((tmp_path / "d.json").read_text())
+    assert results["complete"]
+    assert {one["way"] for one in results["memory"]} == set(deep.WAYS)
+    assert [one["steps"] for one in results["train"]] == [2, 2, 2]
+    assert (tmp_path / "deep.svg").stat().st_size > 0
+    assert "reversible less computed again" in capsys.readouterr().out

@@ -1,0 +1,108 @@
+"""Sequences split over two gloo processes, against one process: states, losses, gradients, runs, bytes, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from test_processes import free_port, start
+from tiny_runs import assert_same_run, checkpoints, decoder_config, journal, tensors
+
+import gossamer as gs
+from gossamer.layers import SequenceSplit
+from gossamer.training.config import TrainingConfig
+from gossamer.training.material import gather
+
+HERE = Path(__file__).parent
+
+
+def test_split_sequences_give_what_whole_ones_give(tmp_path: Path) -> None:
+    done = start(tmp_path, [str(HERE / "split_runs.py")])
+    assert [each.returncode for each in done] == [0, 0], done[0].stderr[-3000:] + done[1].stderr[-3000:]
+    for each in done:
+        sent, errors = json.loads(each.stdout.splitlines()[-1])
+        # Of each layer five states of two texts, to the right, and their gradients back: 12 numbers of 8 bytes.
+        assert sent == 2 * 5 * 2 * 12 * 8
+        assert len(errors) == 85
+        assert max(errors.values()) < 1e-9, {name: one for name, one in errors.items() if one >= 1e-9}
+
+
+def settings(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
+    """One document a row, in which sinks may be seen from far."""
+    pattern = {"pattern": "union", "parts": [gs.Window(5, 0).to_dict(), gs.Sink(2).to_dict()]}
+    decoder = {"layers": 2, "hidden_size": 16, "heads": 2, "length": 32, "pattern": pattern, "reversible": "mean"}
+    data = {"train": str(folder / "text.txt"), "split": "lines", "pack": False}
+    return decoder_config(
+        folder, name, **({"model": {"decoder": decoder}, "data": data, "evaluation": {"every": 3}} | changes)
+    )
+
+
+def launched(folder: Path, config: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """`gossamer train` under torchrun, by two processes."""
+    path = folder / f"{Path(config['output']).name}.json"
+    path.write_text(json.dumps(config))
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port(),
+         "-m", "gossamer", "train", str(path), "--json"],
+        capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_a_model_trains_under_torchrun_and_is_resumed_exactly(tmp_path: Path) -> None:
+    gs.train(settings(tmp_path, "one"))
+    done = launched(tmp_path, settings(tmp_path, "two", parallel="sequence"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["receipt"]["conditions"]["processes"] == "2 processes, split sequences"
+    ours, theirs = (tensors(tmp_path / name, 6) for name in ("two", "one"))
+    for name, one in theirs.items():
+        torch.testing.assert_close(ours[name], one, rtol=1e-4, atol=1e-6)
+    for mine, other in zip(journal(tmp_path / "two"), journal(tmp_path / "one"), strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    assert checkpoints(tmp_path / "two") == ["step-3", "step-6"]
+    # Stopped after a step, and then the rest.
+    begun = launched(tmp_path, settings(tmp_path, "again", parallel="sequence", minutes=1e-9))
+    assert begun.returncode == 0, begun.stderr[-3000:]
+    assert checkpoints(tmp_path / "again") == ["step-1"]
+    ended = launched(tmp_path, settings(tmp_path, "again", parallel="sequence"))
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-3")
+    assert_same_run(tmp_path / "two", tmp_path / "again", 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objective": "masked-lm"}, "parallel is 'sequence', which takes the objective causal-lm, not masked-lm"),
+        (
+            {"model": {"decoder": {"layers": 1, "hidden_size": 8, "heads": 2, "length": 32, "pattern": "full"}}},
+            "the pattern 'causal full' sees without bounds, and a sequence that is split over processes",
+        ),
+        (
+            {"model": {"decoder": {"layers": 1, "hidden_size": 8, "heads": 2, "length": 32, "pattern": "window(20)"}}},
+            "32 tokens are split over 2 processes, 16 each, and 'window 20 before, 0 after' reaches 20 of others'",
+        ),
+    ],
+)
+def test_what_cannot_be_split_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    config = TrainingConfig.read(settings(tmp_path, "out", parallel="sequence", **changes))
+    processes: Any = SimpleNamespace(count=2, rank=1, sharded=False, splits=True, reader=(0, 1))
+    with pytest.raises(gs.InputError) as problem:
+        gather(config, None, processes)
+    assert said in str(problem.value)
+
+
+def test_parts_of_a_sequence() -> None:
+    parts = [SequenceSplit(rank=rank, count=3).share(10) for rank in range(3)]
+    assert parts == [slice(0, 4), slice(4, 8), slice(8, 10)]
+    with pytest.raises(gs.InputError, match="reaches 5 of others': take fewer processes or longer texts"):
+        SequenceSplit(rank=0, count=3).cut(gs.Window(5, 0), 10, packed=False)
+    with pytest.raises(gs.InputError, match="give one document a row, or a window alone"):
+        SequenceSplit(rank=0, count=2).cut(gs.Sink(2) | gs.Window(2, 0), 10, packed=True)
