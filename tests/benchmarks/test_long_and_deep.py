@@ -46,7 +46,7 @@ def test_deep_says_what_holds() -> None:
         "holds: beyond weights, gradients and optimizer a reversible step of 512 layers takes 109 MB"
     )
     assert [one.split(":")[0] for one in told[1:3]] == ["holds", "falls short"]
-    assert told[3].startswith("reversible less computed again, equal steps: +0.200")
+    assert told[3].startswith("reversible less computed again at equal steps: +0.200")
 
 
 @pytest.mark.slow

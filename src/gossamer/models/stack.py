@@ -267,7 +267,9 @@ class _Slices:
 
     def __init__(self, size: int | None, length: int, tokens: TokenInfo, split: SequenceSplit | None) -> None:
         is_whole = size is None or torch.compiler.is_compiling() or in_transform()
-        self._size, self._length, self._segments = None if is_whole else size, length, tokens.segments
+        self._size, self._length = None if is_whole else size, length
+        cuts = split is not None or (self._size is not None and self._size < length)
+        self._segments = tokens.segments if cuts and _shares_rows(tokens) else None
         self._split, self._all = split, 0 if tokens.positions is None else tokens.positions.shape[-1]
         self._known: dict[Pattern | None, Sequence[AnyCut] | None] = {}
 
@@ -282,6 +284,14 @@ class _Slices:
         if pattern not in self._known:
             self._known[pattern] = cuts_of(pattern, self._length, self._size, self._segments)
         return self._known[pattern]
+
+
+def _shares_rows(tokens: TokenInfo) -> bool:
+    """Whether several documents lie in a row, padding apart."""
+    if tokens.segments is None:
+        return False
+    others = tokens.segments != tokens.segments[:, :1]
+    return bool((others if tokens.key_mask is None else others & tokens.key_mask).any())
 
 
 def layer_parts(
