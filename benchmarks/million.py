@@ -159,7 +159,7 @@ def run_config(plan: Plan, folder: Path, seed: int) -> dict[str, Any]:
         },
         "data": {"train": str(text), "split": "file"},
         "batch": {"rows": 1, "length": plan.run_length},
-        "optimizer": {"name": "adamw", "learning_rate": 3e-3},
+        "optimizer": {"name": "adamw", "learning_rate": 1e-3},
         "schedule": {"warmup": max(1, plan.run_steps // 10)},
         "steps": plan.run_steps,
         "checkpoints": {"every": max(1, plan.run_steps // 6), "keep": 1},
