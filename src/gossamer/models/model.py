@@ -144,15 +144,10 @@ class Model(nn.Module):
             shape = check_inputs(self.architecture, inputs_embeds, rows)
             if labels is not None:
                 self._check_labels(labels, shape, choices, packed=segments is not None)
-        if self.split is not None and settings is not None and not isinstance(settings, CausalLM):
-            raise InputError(
-                f"sequences are split over processes, and the head is {_kind(settings)}; it takes causal-lm"
-            )
         kept_heads = None if head_mask is None else self._head_mask(head_mask)
         tokens, states = self._encode(rows, inputs_embeds, output_hidden_states, cache, kept_heads)
         if labels is not None and isinstance(self.head, CausalLMHead):
-            split = None if cache is not None else self.split
-            out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments, split))
+            out = Output(loss=self._next_token_loss(self.head, states[-1], cast(Tensor, labels), segments))
         else:
             out = self._read(states[-1], tokens, rows["input_ids"], choices)
             out.loss = self._loss(out, labels, tokens.key_mask)
@@ -170,12 +165,12 @@ class Model(nn.Module):
         return cast(Tensor, cast(HeadModule, self.head)(hidden, tokens).logits)
 
     def _next_token_loss(
-        self, head: CausalLMHead, hidden: Tensor, labels: Tensor, segments: Tensor | None, split: SequenceSplit | None
+        self, head: CausalLMHead, hidden: Tensor, labels: Tensor, segments: Tensor | None
     ) -> Float[Tensor, ""]:
         """Of a split sequence so many times this process's share of the mean as there are processes."""
         following = next_tokens(labels, segments, self.architecture.prefix)
         table = head.table(self.embeddings.word.weight)
-        if split is None:
+        if (split := self.split) is None:
             return next_token_loss(hidden, table, following)
         own = following[:, split.share(labels.shape[1])]
         every, mine = (int((one != IGNORED).sum()) for one in (following, own))
@@ -222,6 +217,11 @@ class Model(nn.Module):
         split = None if cache is not None else self.split
         mine = [input_ids, rows["token_type_ids"], position_ids, inputs_embeds]
         if split is not None:
+            head = self.architecture.head
+            if head is not None and not isinstance(head, CausalLM):
+                raise InputError(
+                    f"sequences are split over processes, which takes causal-lm; the head is {_kind(head)}"
+                )
             own = split.share(given.shape[1])
             mine = [None if one is None else one[:, own] for one in mine]
         states = run_layers(
