@@ -1,11 +1,12 @@
 """Hundreds of layers: memory and time by depth, plain, computed again, and reversible; and whether 128 of them learn.
 
-    python benchmarks/deep.py --budget cpu|gpu|smoke [--only memory,train] [--out FILE] [--plots FOLDER] [--work FOLDER]
+    python benchmarks/deep.py --budget cpu|gpu|smoke [--only PARTS] [--out FILE] [--plots FOLDER] [--work FOLDER]
 
 `memory`: one training step of 4,096 bytes at each depth, in a process of its own: what it takes beyond parameters,
-gradients and the optimizer's state, and its seconds a layer. `train`: byte-level decoders on the shipped speeches, 128
-layers with recomputation for so many minutes, then reversible ones and 8 layers for as many steps; told are held-out
-losses at equal steps. Run it on a machine that does nothing else.
+gradients and the optimizer's state, and its seconds a layer. `drift`: how far what a reversible backward pass rebuilds
+at the bottom lies from what was read there, and its gradients from those of states that are kept. `train`: byte-level
+decoders on the shipped speeches, 128 layers with recomputation for so many minutes, then reversible ones and 8 layers
+for as many steps; told are held-out losses at equal steps. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from deep_plots import deep_plots
@@ -26,14 +28,17 @@ from harness import ROOT, conditions, load, progress, table, write_json
 from peak_memory import extra_memory
 
 import gossamer as gs
-from gossamer.models import Model
+from gossamer.layers import Cut, Streams
+from gossamer.models import Model, stack
 from gossamer.models.architecture import Architecture
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Window
 from gossamer.text import speeches
 from gossamer.training.journal.journal import FILE, read_journal
 
-PARTS = ("memory", "train")
+PARTS = ("memory", "drift", "train")
+HELD_OUT = 3
+"""Speeches that nobody learns from."""
 WAYS = ("plain", "computed again", "reversible")
 FLAT = 1.10
 """Reversible memory at the greatest depth, over that at the least."""
@@ -57,6 +62,7 @@ class Plan:
     rows: int = 4
     row_length: int = 512
     learning_rate: float = 2e-3
+    texts: int | None = None
 
 
 PLANS = {
@@ -64,7 +70,7 @@ PLANS = {
     "gpu": Plan(purpose="measurement", depths=(8, 32, 128, 512), minutes=60, hidden_size=256, heads=8),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", depths=(1, 2), minutes=None, steps=2, length=64, window=8,
-        hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32,
+        hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32, texts=6,
     ),
 }  # fmt: skip
 
@@ -119,9 +125,55 @@ def depths(budget: str, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
             yield last
 
 
+def drifts(plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
+    """A record a depth: relative errors of the states at the bottom, and of all gradients, after rounding."""
+    for layers in plan.depths:
+        progress(f"drift, {layers} layers")
+        torch.manual_seed(seed)
+        model = Model(architecture(plan, layers, plan.row_length, "reversible")).train()
+        ids = torch.randint(257, (1, plan.row_length))
+        begun: list[Streams] = []
+
+        def of(states: torch.Tensor, begun: list[Streams] = begun) -> Streams:
+            begun.append(_OF(states))
+            return begun[-1]
+
+        with patch.object(Streams, "of", staticmethod(of)):
+            read = model.embeddings(ids, None, torch.arange(plan.row_length)[None], None).detach()
+            model(ids, labels=ids).loss.backward()
+        last = begun[0]._last
+        assert last.source is not None
+        assert last.target is not None
+        states = max(_relative(one, read) for one in (last.source, last.target))
+        found = _gradients(model)
+        with patch.object(stack, "add_reversibly", _kept):
+            model(ids, labels=ids).loss.backward()
+        yield {"layers": layers, "states": states, "gradients": _relative(found, _gradients(model))}
+
+
+_OF = Streams.of
+
+
+def _kept(streams: Streams, part: Any, reads: Any, cuts: Any = None) -> None:
+    """The definition, of which autograd keeps everything."""
+    length = streams.source.shape[1]
+    every = part(streams.source, Cut(start=0, stop=length, low=0, high=length))
+    streams.source, streams.target = streams.target + every, streams.source
+
+
+def _gradients(model: Model) -> torch.Tensor:
+    found = torch.cat([one.grad.double().flatten() for one in model.parameters() if one.grad is not None])
+    model.zero_grad()
+    return found
+
+
+def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
 def learnt(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
     """A record a model: its losses, step by step, and on held-out speeches in the end."""
-    texts = [one.text for one in speeches()]
+    texts = [one.text for one in speeches()][: plan.texts]
     steps = plan.steps
     for name, layers, way in (
         (f"{plan.deep} layers, computed again", plan.deep, "computed again"),
@@ -137,7 +189,7 @@ def learnt(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
             "optimizer": {"name": "adamw", "learning_rate": plan.learning_rate},
             "schedule": {"name": "constant", "warmup": min(50, steps or 50)},
             **({"minutes": plan.minutes} if steps is None else {"steps": steps}),
-            "evaluation": {"held_out": 0.1},
+            "evaluation": {"held_out": HELD_OUT},
             "checkpoints": {"every": 100, "keep": 1},
             "journal": {"live": False},
             "seed": seed,
@@ -165,6 +217,12 @@ def verdicts(results: dict[str, Any]) -> list[str]:
                 f"{flat[-1]['extra'] / 1e6:.0f} MB, of {flat[0]['layers']} layers {flat[0]['extra'] / 1e6:.0f} MB: "
                 f"{100 * (grows - 1):+.0f}% (goal: under {100 * (FLAT - 1):.0f}%)",
             )
+        )
+    if results["drift"]:
+        deepest = results["drift"][-1]
+        told.append(
+            f"after {deepest['layers']} layers rebuilt states are {deepest['states']:.1e} off, gradients "
+            f"{deepest['gradients']:.1e} (relative, float32)"
         )
     by_way = {one["way"]: one for one in results["train"]}
     if set(by_way) == {"computed again", "reversible", "plain"}:
@@ -198,12 +256,14 @@ def report(results: dict[str, Any]) -> str:
          f"{one['milliseconds a layer']:.1f}"]
         for one in results["memory"]
     ]  # fmt: skip
+    drift = [[str(one["layers"]), f"{one['states']:.1e}", f"{one['gradients']:.1e}"] for one in results["drift"]]
     train = [
         [one["name"], str(one["steps"]), f"{one['losses'][-1]:.3f}", f"{one['held out']:.3f}", f"{one['seconds']:.0f}"]
         for one in results["train"]
     ]
     tables = [
         table(["a step of", "layers", "MB beside", "MB of weights", "seconds", "ms a layer"], memory) if memory else "",
+        table(["drift, layers", "states", "gradients"], drift) if drift else "",
         table(["trained", "steps", "last loss", "held out", "seconds"], train) if train else "",
     ]
     return "\n\n".join([told, *filter(None, tables), "\n".join(verdicts(results))])
@@ -217,7 +277,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(json.dumps(one_depth(plan, int(layers), way, args.seed)))
         return 0
     results: dict[str, Any] = {
-        "benchmark": "deep", "complete": False, "memory": [], "train": [],
+        "benchmark": "deep", "complete": False, **{name: [] for name in PARTS},
         "conditions": conditions(seed=args.seed, budget=args.budget, **asdict(plan)),
     }  # fmt: skip
     if args.out is not None and args.out.exists() and set(args.only) != set(PARTS):
@@ -225,6 +285,7 @@ def main(given: Sequence[str] | None = None) -> int:
         results |= {name: old[name] for name in PARTS}
     sources = {
         "memory": depths(args.budget, plan, args.seed),
+        "drift": drifts(plan, args.seed),
         "train": learnt(plan, args.work / args.budget, args.seed),
     }
     for name in args.only:
@@ -244,7 +305,9 @@ def main(given: Sequence[str] | None = None) -> int:
 def _read(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", choices=PLANS, default="cpu", help="how much is measured")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS), help="some of memory,train")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=list(PARTS), help="some of memory,drift,train"
+    )
     parser.add_argument("--out", type=Path, help="write the results here, as JSON")
     parser.add_argument("--plots", type=Path, help="draw the results into this folder (.svg)")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "deep", help="where the runs lie")

@@ -41,7 +41,7 @@ def test_deep_says_what_holds() -> None:
         {"way": way, "layers": 8 if way == "plain" else 128, "held out": loss, "steps": 50}
         for way, loss in ends.items()
     ]
-    told = deep.verdicts({"memory": memory, "train": train})
+    told = deep.verdicts({"memory": memory, "drift": [], "train": train})
     assert told[0].startswith(
         "holds: beyond weights, gradients and optimizer a reversible step of 512 layers takes 109 MB"
     )
@@ -65,6 +65,7 @@ def test_deep_goes_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     results = json.loads((tmp_path / "d.json").read_text())
     assert results["complete"]
     assert {one["way"] for one in results["memory"]} == set(deep.WAYS)
+    assert all(one["states"] < 1e-5 and one["gradients"] < 1e-4 for one in results["drift"])
     assert [one["steps"] for one in results["train"]] == [2, 2, 2]
     assert (tmp_path / "deep.svg").stat().st_size > 0
     assert "reversible less computed again" in capsys.readouterr().out
