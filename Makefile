@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep clean
+.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,6 +86,9 @@ bench-million: $(STAMP)  ## a training step of a million tokens, and a run of 13
 
 bench-deep: $(STAMP)  ## memory by depth up to 512 layers, and 128 layers that learn (about 40 minutes)
 	$(BIN)/python benchmarks/deep.py --budget cpu --out build/deep.json $(ARGS)
+
+bench-duplicate: $(STAMP)  ## Reformer's duplication task: trained and evaluated by full attention and by hashing
+	$(BIN)/python benchmarks/duplicate.py --budget cpu --out build/duplicate.json $(ARGS)
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

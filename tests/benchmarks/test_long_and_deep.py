@@ -1,4 +1,4 @@
-"""benchmarks/million.py and benchmarks/deep.py: what they conclude, and smoke runs to the end."""
+"""benchmarks/million.py, deep.py and duplicate.py: what they conclude, and smoke runs to the end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import deep
+import duplicate
 import million
 import pytest
+import torch
 
 
 def steps_of(*costs: float, peak: float = 8e9) -> list[dict[str, Any]]:
@@ -56,6 +58,28 @@ def test_million_goes_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert json.loads((tmp_path / "m.json").read_text())["complete"]
     assert (tmp_path / "million.svg").stat().st_size > 0
     assert "4 steps" in capsys.readouterr().out
+
+
+def test_sequences_are_words_twice() -> None:
+    plan = duplicate.PLANS["smoke"]
+    found = duplicate.sequences(plan, 3, 5)
+    assert found.shape == (3, plan.length)
+    assert torch.equal(found[:, : plan.length // 2], found[:, plan.length // 2 :])
+    assert (found[:, 0] == 0).all()
+    assert (found[:, 1 : plan.word + 1] > 0).all()
+    assert torch.equal(found, duplicate.sequences(plan, 3, 5))
+    assert not torch.equal(found, duplicate.sequences(plan, 3, -5))
+    assert duplicate.PLANS["cpu"].pattern("full").hashes.is_whole(128)
+
+
+def test_duplicate_goes_to_the_end_and_takes_finished_models(tmp_path: Path) -> None:
+    given = ["--budget", "smoke", "--out", str(tmp_path / "d.json"), "--plots", str(tmp_path), "--work", str(tmp_path)]
+    assert duplicate.main(given) == 0
+    first = json.loads((tmp_path / "d.json").read_text())
+    assert [row["trained"] for row in first["rows"]] == ["full", "4", "2", "1"]
+    assert (tmp_path / "duplicate.svg").stat().st_size > 0
+    assert duplicate.main(given) == 0
+    assert json.loads((tmp_path / "d.json").read_text())["rows"] == first["rows"]
 
 
 @pytest.mark.slow
