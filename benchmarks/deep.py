@@ -11,11 +11,11 @@ for as many steps; told are held-out losses at equal steps. Run it on a machine 
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import time
+from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 import torch
 from deep_plots import deep_plots
-from harness import ROOT, conditions, load, progress, table, write_json
+from harness import arguments, conditions, load, progress, read_arguments, table, verdict, write_results
 from peak_memory import extra_memory
 
 import gossamer as gs
@@ -211,7 +211,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     if len(flat) > 1:
         grows = flat[-1]["extra"] / flat[0]["extra"]
         told.append(
-            _verdict(
+            verdict(
                 grows < FLAT,
                 f"beyond weights, gradients and optimizer a reversible step of {flat[-1]['layers']} layers takes "
                 f"{flat[-1]['extra'] / 1e6:.0f} MB, of {flat[0]['layers']} layers {flat[0]['extra'] / 1e6:.0f} MB: "
@@ -230,7 +230,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         for way in ("computed again", "reversible"):
             one = by_way[way]
             told.append(
-                _verdict(
+                verdict(
                     one["held out"] < shallow,
                     f"{one['layers']} layers, {way}, end at {one['held out']:.3f} after {one['steps']} steps, "
                     f"{by_way['plain']['layers']} layers at {shallow:.3f}",
@@ -241,10 +241,6 @@ def verdicts(results: dict[str, Any]) -> list[str]:
             f"reversible less computed again at equal steps: {apart:+.3f} nats a byte (Reformer, figure 4: alike)"
         )
     return told
-
-
-def _verdict(holds: bool, claim: str) -> str:
-    return f"{'holds' if holds else 'falls short'}: {claim}"
 
 
 def report(results: dict[str, Any]) -> str:
@@ -270,7 +266,9 @@ def report(results: dict[str, Any]) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    args = _read(given)
+    parser = arguments(__doc__, PLANS, "deep", PARTS)
+    parser.add_argument("--child", help=SUPPRESS)
+    args = read_arguments(parser, given)
     plan = PLANS[args.budget]
     if args.child is not None:
         layers, _, way = args.child.partition(",")
@@ -292,39 +290,14 @@ def main(given: Sequence[str] | None = None) -> int:
         results[name] = []
         for record in sources[name]:
             results[name].append(record)
-            _write(results, args.out)
+            write_results(results, args.out)
     results["complete"] = all(results[name] for name in PARTS)
     results["conditions"]["load_at_end"] = load()
-    _write(results, args.out)
+    write_results(results, args.out)
     print(report(results))
     if args.plots is not None:
         deep_plots(results, args.plots)
     return 0
-
-
-def _read(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", choices=PLANS, default="cpu", help="how much is measured")
-    parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=list(PARTS), help="some of memory,drift,train"
-    )
-    parser.add_argument("--out", type=Path, help="write the results here, as JSON")
-    parser.add_argument("--plots", type=Path, help="draw the results into this folder (.svg)")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "deep", help="where the runs lie")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and of the runs")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args(given)
-    unknown = [one for one in args.only if one not in PARTS]
-    if unknown:
-        sys.exit(f"--only has {unknown[0]}; it must be some of {','.join(PARTS)}")
-    if args.budget == "gpu" and not torch.cuda.is_available():
-        sys.exit("--budget gpu needs a GPU that torch can use; there is none")
-    return args
-
-
-def _write(results: dict[str, Any], out: Path | None) -> None:
-    if out is not None:
-        write_json(out, results)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ that does nothing else.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 from duplicate_plots import duplicate_plots
-from harness import ROOT, conditions, load, progress, table, write_json
+from harness import arguments, conditions, load, progress, read_arguments, table, verdict, write_json, write_results
 
 import gossamer as gs
 from gossamer.models import Model
@@ -142,22 +141,18 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     told = []
     if "full" in found:
         full = found["full"]["full"]
-        told.append(_verdict(full >= LEARNT, f"full attention tells {full:.1%} (goal: {LEARNT:.0%})"))
+        told.append(verdict(full >= LEARNT, f"full attention tells {full:.1%} (goal: {LEARNT:.0%})"))
     for way in ("4", "2", "1"):
         if way in found:
             own = found[way]
             told.append(
-                _verdict(
+                verdict(
                     own["8"] >= own["1"],
                     f"trained with {way}, more rounds tell more: 8 rounds {own['8']:.1%}, 1 round {own['1']:.1%} "
                     f"(paper: {PAPER[way]['8']:.1f} and {PAPER[way]['1']:.1f})",
                 )
             )
     return told
-
-
-def _verdict(holds: bool, claim: str) -> str:
-    return f"{'holds' if holds else 'falls short'}: {claim}"
 
 
 def report(results: dict[str, Any]) -> str:
@@ -173,7 +168,8 @@ def report(results: dict[str, Any]) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    args = _read(given)
+    parser = arguments(__doc__, PLANS, "duplicate")
+    args = read_arguments(parser, given)
     plan = PLANS[args.budget]
     results: dict[str, Any] = {
         "benchmark": "duplicate", "complete": False, "rows": [], "paper": PAPER,
@@ -185,31 +181,13 @@ def main(given: Sequence[str] | None = None) -> int:
         results["rows"].append(
             {"trained": way, "accuracy": {one: accuracy(plan, model, one) for one in EVALUATED}} | told
         )
-        _write(results, args.out)
+        write_results(results, args.out)
     results["complete"], results["conditions"]["load_at_end"] = True, load()
-    _write(results, args.out)
+    write_results(results, args.out)
     print(report(results))
     if args.plots is not None:
         duplicate_plots(results, args.plots)
     return 0
-
-
-def _read(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", choices=PLANS, default="cpu", help="how much is trained")
-    parser.add_argument("--out", type=Path, help="write the results here, as JSON, after each model")
-    parser.add_argument("--plots", type=Path, help="draw the results into this folder (.svg)")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "duplicate", help="where finished models lie")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights")
-    args = parser.parse_args(given)
-    if args.budget == "gpu" and not torch.cuda.is_available():
-        sys.exit("--budget gpu needs a GPU that torch can use; there is none")
-    return args
-
-
-def _write(results: dict[str, Any], out: Path | None) -> None:
-    if out is not None:
-        write_json(out, results)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -160,6 +161,52 @@ def write_json(path: Path, results: Any) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_results(results: Any, out: Path | None) -> None:
+    """`write_json`, where a file is named."""
+    if out is not None:
+        write_json(out, results)
+
+
+def arguments(words: str | None, budgets: Iterable[str], name: str, parts: Sequence[str] = ()) -> ArgumentParser:
+    """What a benchmark of trainings is asked: --budget, --out, --plots, --work, --seed, and --only where it has parts."""
+    parser = ArgumentParser(description=words, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", choices=list(budgets), default="cpu", help="how much is measured")
+    if parts:
+        split = parser_of_parts(parts)
+        parser.add_argument("--only", type=split, default=list(parts), help=f"some of {','.join(parts)}")
+    parser.add_argument("--out", type=Path, help="write the results here, as JSON")
+    parser.add_argument("--plots", type=Path, help="draw the results into this folder (.svg)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / name, help="where runs lie")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and runs")
+    return parser
+
+
+def parser_of_parts(parts: Sequence[str]) -> Callable[[str], list[str]]:
+    """Reads some of the parts, with commas between them."""
+
+    def read(text: str) -> list[str]:
+        asked = text.split(",")
+        unknown = [one for one in asked if one not in parts]
+        if unknown:
+            raise ArgumentTypeError(f"{unknown[0]!r} is no part; it must be some of {','.join(parts)}")
+        return asked
+
+    return read
+
+
+def read_arguments(parser: ArgumentParser, given: Sequence[str] | None) -> Namespace:
+    """The arguments; exits where a GPU is asked for and there is none."""
+    args = parser.parse_args(given)
+    if args.budget == "gpu" and not torch.cuda.is_available():
+        sys.exit("--budget gpu needs a GPU that torch can use; there is none")
+    return args
+
+
+def verdict(holds: bool, claim: str) -> str:
+    """A claim, and whether it holds here."""
+    return f"{'holds' if holds else 'falls short'}: {claim}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,6 @@ that does nothing else.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -19,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import ROOT, conditions, load, progress, table, write_json
+from harness import arguments, conditions, load, progress, read_arguments, table, verdict, write_results
 from million_plots import million_plots
 
 from gossamer.models import Model
@@ -216,7 +216,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     if found:
         longest = found[-1]
         told.append(
-            _verdict(
+            verdict(
                 longest["peak"] < MOST_BYTES,
                 f"a step of {longest['length']:,} tokens in {longest['peak'] / 1e9:.2f} GB (goal: under "
                 f"{MOST_BYTES / 1e9:.0f}) and {longest['seconds'] / 60:.1f} minutes",
@@ -226,7 +226,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         if len(costs) > 1:
             apart = max(costs) / min(costs)
             told.append(
-                _verdict(
+                verdict(
                     apart <= FLAT,
                     f"a token costs {min(costs):.0f} to {max(costs):.0f} us from {FLAT_FROM:,} tokens on, "
                     f"{100 * (apart - 1):.0f}% apart (goal: {100 * (FLAT - 1):.0f}%)",
@@ -236,14 +236,10 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         one = results["run"]
         few = max(1, len(one["losses"]) // 10)
         first, last = (sum(part) / few for part in (one["losses"][:few], one["losses"][-few:]))
-        told.append(_verdict(last < first, f"the loss of {one['steps']} steps falls from {first:.3f} to {last:.3f}"))
+        told.append(verdict(last < first, f"the loss of {one['steps']} steps falls from {first:.3f} to {last:.3f}"))
         killed = one["killed at step"]
-        told.append(_verdict(killed is not None, f"killed at step {killed} and resumed to the end"))
+        told.append(verdict(killed is not None, f"killed at step {killed} and resumed to the end"))
     return told
-
-
-def _verdict(holds: bool, claim: str) -> str:
-    return f"{'holds' if holds else 'falls short'}: {claim}"
 
 
 def report(results: dict[str, Any]) -> str:
@@ -259,7 +255,9 @@ def report(results: dict[str, Any]) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    args = _read(given)
+    parser = arguments(__doc__, PLANS, "million", PARTS)
+    parser.add_argument("--child", type=int, help=SUPPRESS)
+    args = read_arguments(parser, given)
     plan = PLANS[args.budget]
     if args.child is not None:
         print(json.dumps(one_step(plan, args.child, args.seed)))
@@ -275,39 +273,16 @@ def main(given: Sequence[str] | None = None) -> int:
         results["steps"] = []
         for record in steps(args.budget, plan, args.seed):
             results["steps"].append(record)
-            _write(results, args.out)
+            write_results(results, args.out)
     if "run" in args.only:
         results["run"] = run(args.budget, plan, args.work, args.seed)
     results["complete"] = bool(results["steps"] and results["run"])
     results["conditions"]["load_at_end"] = load()
-    _write(results, args.out)
+    write_results(results, args.out)
     print(report(results))
     if args.plots is not None:
         million_plots(results, args.plots)
     return 0
-
-
-def _read(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", choices=PLANS, default="cpu", help="how much is measured")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS), help="some of step,run")
-    parser.add_argument("--out", type=Path, help="write the results here, as JSON")
-    parser.add_argument("--plots", type=Path, help="draw the results into this folder (.svg)")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "million", help="where the run lies")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and of the run")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args(given)
-    unknown = [one for one in args.only if one not in PARTS]
-    if unknown:
-        sys.exit(f"--only has {unknown[0]}; it must be some of {','.join(PARTS)}")
-    if args.budget == "gpu" and not torch.cuda.is_available():
-        sys.exit("--budget gpu needs a GPU that torch can use; there is none")
-    return args
-
-
-def _write(results: dict[str, Any], out: Path | None) -> None:
-    if out is not None:
-        write_json(out, results)
 
 
 if __name__ == "__main__":

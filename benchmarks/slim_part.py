@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import table
+from harness import table, verdict
 
 from gossamer.training.journal.journal import FILE, read_journal
+
+__all__ = ["BUDGETS", "Part", "held_out_curve", "named", "names_of", "text_table", "verdict"]
 
 BUDGETS = ("cpu", "gpu", "smoke")
 
@@ -34,11 +36,6 @@ class Part:
         """Conditions, tables, verdicts."""
         told = "\n".join(f"{name}: {value}" for name, value in results["conditions"].items())
         return "\n\n".join([told, *self.tables(results), "\n".join(self.verdicts(results))])
-
-
-def verdict(holds: bool, claim: str) -> str:
-    """A claim, and whether it holds here."""
-    return f"{'holds' if holds else 'falls short'}: {claim}"
 
 
 def named(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
