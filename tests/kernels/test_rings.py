@@ -67,9 +67,28 @@ def test_neighbouring_blocks_with_documents_and_padding(pattern: Chunks, backend
         check(Call(q, k, v, pattern, options, grad, None), backend, torch.float32)
 
 
+def test_one_document_a_row_has_its_ring() -> None:
+    pattern = Chunks(2, False, 1, 0, ring=6)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 6, 4) for _ in range(3))
+    one = torch.zeros(2, 6, dtype=torch.long)
+    alone = gs.attend(q, k, v, pattern)
+    assert torch.equal(gs.attend(q, k, v, pattern, segments=one), alone)
+    assert torch.equal(gs.attend(q, k, v, pattern, global_mask=one.bool()), alone)
+    mask = torch.tensor([[True] * 4 + [False] * 2] * 2)
+    filled = gs.attend(q, k, v, pattern, key_mask=mask, segments=torch.where(mask, 0, 1))
+    assert torch.equal(filled[:, :, :4], gs.attend(q, k, v, pattern, key_mask=mask)[:, :, :4])
+    two = torch.tensor([[0, 0, 0, 0, 1, 1]] * 2)
+    plain = gs.attend(q, k, v, Chunks(2, False, 1, 0), segments=two)
+    assert torch.equal(gs.attend(q, k, v, pattern, segments=two), plain)
+
+
 def test_a_ring_is_saved_and_written() -> None:
     pattern = Chunks(4, False, 1, 0, ring=8)
     assert pattern_from_dict(pattern.to_dict()) == pattern
+    assert pattern_from_dict({"pattern": "chunks", "size": 4, "causal": True}) == Chunks(4)  # as older files say it
+    older = {name: one for name, one in gs.Hashed().to_dict().items() if name not in ("whole", "ring", "itself")}
+    assert pattern_from_dict(older) == gs.Hashed()
     assert str(pattern) == "chunks 4, 1 before, 0 after, a ring of 8s (both ways)"
 
 
@@ -81,6 +100,8 @@ def test_a_ring_is_saved_and_written() -> None:
         (lambda: Chunks(4, True, 1, ring=4), "ring is 4"),
         (lambda: Chunks(4, False, ring=4), "ring is 4"),
         (lambda: Chunks(2**30, False, 2), "may reach over 2147483647 tokens at most"),
+        (lambda: Chunks(8, False, 2000, ring=8), "before is 2000 and after 0; around a ring they must be at most 1024"),
+        (lambda: gs.Hashed(before=10**6), "before is 1000000; it must be at most 1024 chunks"),
         (lambda: Chunks(4, False, 1, ring=4) | gs.Full(), "cannot be part of a union; give it a layer of its own"),
         (lambda: gs.PerHead((Chunks(4, False, 1, ring=4), 1)), "is a ring, which all heads of a layer are"),
     ],

@@ -11,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gossamer as gs
+from gossamer.inspect import summary
 from gossamer.models import Model
 from gossamer.models.architecture import Architecture
 from gossamer.models.decoders import decoder
+from gossamer.models.evaluation import reading_whole
+from gossamer.recipes.pruning.calibration import _watched
+from gossamer.surgery.students.narrow_states import second_moments
 
 PATTERNS = {
     "window": gs.Window(3, 0),
@@ -59,15 +63,17 @@ def answers(model: Model, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("name", PATTERNS)
 @given(
     size=st.integers(1, 30), length=st.integers(1, 41), reversible=st.sampled_from(["no", "mean", "concatenated"]),
-    packed=st.booleans(), padded=st.booleans(), form=st.sampled_from(["gpt2", "llama", "shared", "post"]),
+    packed=st.sampled_from(["no", "together", "apart"]), padded=st.booleans(),
+    form=st.sampled_from(["gpt2", "llama", "shared", "post"]),
 )  # fmt: skip
 def test_slices_change_nothing(
-    name: str, size: int, length: int, reversible: str, packed: bool, padded: bool, form: str
+    name: str, size: int, length: int, reversible: str, packed: str, padded: bool, form: str
 ) -> None:
     random = torch.Generator().manual_seed(length)
     batch = {"input_ids": torch.randint(40, (2, length), generator=random)}
-    if packed:
-        batch["segments"] = torch.randint(0, 3, (2, length), generator=random).sort(1).values
+    if packed != "no":
+        ids = torch.randint(0, 3, (2, length), generator=random)
+        batch["segments"] = ids.sort(1).values if packed == "together" else ids
     if padded:
         batch["attention_mask"] = (torch.rand(2, length, generator=random) < 0.8).long()
         batch["attention_mask"][:, 0] = 1
@@ -95,6 +101,29 @@ def test_what_sees_everything_is_not_cut(pattern: gs.patterns.Pattern, said: str
     with pytest.raises(gs.InputError) as problem:
         built(pattern, 8)
     assert said in str(problem.value)
+
+
+def test_who_looks_at_a_model_sees_it_whole() -> None:
+    """Its summary beside full attention; what its maps read, for pruning and for narrow students."""
+    model = built(gs.Window(3, 2), 5).float()
+    whole = Model(replace(model.architecture, slice_length=None))
+    whole.load_state_dict(model.state_dict())
+    assert summary(model, lengths=(64,)).full_costs == summary(whole, lengths=(64,)).full_costs
+    batch = {"input_ids": torch.randint(40, (2, 23)), "attention_mask": torch.ones(2, 23, dtype=torch.long)}
+    batch["attention_mask"][1, 17:] = 0
+    torch.testing.assert_close(second_moments(model, batch), second_moments(whole, batch), rtol=1e-5, atol=1e-6)
+    maps = {name: one for name, one in model.named_modules() if name.endswith((".query", ".up", ".down"))}
+    read = []
+    for one in (model, whole):
+        sums = {name: torch.zeros(part.in_features, dtype=torch.float32) for name, part in maps.items()}
+        there = {name: part for name, part in one.named_modules() if name in maps}
+        with reading_whole(one), _watched(there, sums, batch["attention_mask"]), torch.no_grad():
+            one(**batch)
+        read.append(sums)
+    assert read[0].keys() == read[1].keys()
+    for name, found in read[0].items():
+        torch.testing.assert_close(found, read[1][name], rtol=1e-4, atol=1e-4)
+    assert model.architecture.slice_length == 5
 
 
 def test_a_length_is_one() -> None:

@@ -93,6 +93,27 @@ def test_a_decoder_generates_with_a_cache() -> None:
     assert len(long.ids[0]) == 30
 
 
+def test_recipes_take_an_encoder() -> None:
+    """Whose local layers are a ring, which knows no global tokens."""
+    config = {name: value for name, value in SIZES.items() if name != "model_type"} | {"vocab_size": 60}
+    torch.manual_seed(0)
+    model = Model(get_family("reformer").read(config), family="reformer").eval()
+    small, _ = gs.prune(model, heads={0: [0], 1: [1]}, neurons={2: [0, 3]})
+    assert [layer.attention.heads for layer in small.architecture.layers] == [1, 1, 2]
+    assert small.architecture.layers[2].feed_forward.width == 22
+    ids = torch.arange(2, 40)[None]
+    with torch.no_grad():
+        for number, kept in ((0, slice(8, 16)), (1, slice(0, 8))):
+            for name in ("query", "value") if number else ("query", "key", "value"):
+                old = getattr(model.attention[number], name).weight
+                assert torch.equal(getattr(small.attention[number], name).weight, old[kept])
+        assert small(ids).last_hidden_state.isfinite().all()
+    same, _ = gs.compact(model)
+    torch.testing.assert_close(same(ids).last_hidden_state, model(ids).last_hidden_state, rtol=1e-5, atol=1e-5)
+    shared, _ = gs.share(model, parts="feed-forward", groups=1)
+    assert len(shared.feed_forward) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

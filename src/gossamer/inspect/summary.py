@@ -137,7 +137,7 @@ def _with_full_attention(architecture: Architecture) -> Architecture:
         one if _is_full(one.attention.pattern) else _with_pattern(one, Full(one.attention.pattern.causal))
         for one in architecture.layers
     )
-    return replace(architecture, layers=layers, global_tokens="none")
+    return replace(architecture, layers=layers, global_tokens="none", slice_length=None)
 
 
 def _is_full(pattern: Pattern) -> bool:

@@ -131,9 +131,9 @@ def make_inputs(
     _check_kinds(q, k, v)
     if isinstance(pattern, Chunks) and pattern.ring:
         _check_rows("key_mask", key_mask, q.shape[0], k.shape[2], q, boolean=True)
-        told = {"positions": positions, "global_mask": global_mask, "bias": bias, "distance_bias": distance_bias}
-        ring = with_ring_laid_open(q, k, v, pattern, key_mask, query_start, segments is not None, told)
-        k, v, pattern, key_mask, query_start = ring
+        told = {"positions": positions, "bias": bias, "distance_bias": distance_bias}
+        ring = with_ring_laid_open(q, k, v, pattern, key_mask, query_start, segments, told)
+        (k, v, pattern, key_mask, query_start, segments), global_mask = ring, None
     batch, queries, keys = q.shape[0], q.shape[2], k.shape[2]
     query_start, starts = _check_starts(query_start, batch, q)
     _check_numbers(query_start, dropout, scale)

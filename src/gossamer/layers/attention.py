@@ -12,8 +12,8 @@ from gossamer.kernels import attend
 from gossamer.kernels.accounts import account_attention
 from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.ledger import ID, Ledger, own_frame
+from gossamer.layers.again import is_rebuilding
 from gossamer.layers.multi_head import MultiHeadMaps, account_heads, merge_heads, split_heads
-from gossamer.layers.reversible import is_rebuilding
 from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Full, Global, Pattern
 

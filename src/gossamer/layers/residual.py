@@ -1,17 +1,19 @@
 """One part of a layer with what surrounds it: norm, dropout, the sum, and keeping or recomputing what it needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, is_grad_enabled
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.layers.again import AnyCut, Surroundings, add_learnt, gradients_of
 from gossamer.layers.norms import LayerNorm, RMSNorm
-from gossamer.layers.slices import Cut
-from gossamer.layers.split import SharedCut
 
 __all__ = ["account_branch", "account_residual", "branch", "residual", "residual_in_slices"]
 
@@ -58,9 +60,10 @@ def residual(
 
 
 def residual_in_slices(
-    part: Callable[[Tensor, Cut | SharedCut], Tensor],
+    part: Callable[[Tensor, AnyCut], Tensor],
     hidden: States,
-    cuts: Sequence[Cut | SharedCut],
+    cuts: Sequence[AnyCut],
+    reads: Callable[[], Iterable[Tensor]],
     *,
     input_norm: Norm | None = None,
     output_norm: Norm | None = None,
@@ -71,18 +74,68 @@ def residual_in_slices(
     """What `residual` gives, slice by slice: of a slice nothing is kept for the backward pass, which reads it again.
 
     recompute: false keeps what one slice alone, a process's share, needs for that. part: is handed the rows that a
-    slice reads, and gives those that it writes.
+    slice reads, and gives those that it writes. reads: tells all tensors that it reads and that may learn.
     """
 
-    def step(x: Tensor, cut: Cut | SharedCut) -> Tensor:
+    def step(own: Tensor, rows: Tensor, cut: AnyCut) -> Tensor:
         norms = {"input_norm": input_norm, "output_norm": output_norm}
-        added = branch(lambda rows: part(rows, cut), cut.read(x), **norms, dropout=dropout)
-        total = x[:, cut.start : cut.stop] + added
+        total = own + branch(lambda x: part(x, cut), rows, **norms, dropout=dropout)
         return total if sum_norm is None else sum_norm(total)
 
-    if is_grad_enabled() and (recompute or len(cuts) > 1):
-        return torch.cat([checkpoint(step, hidden, cut, use_reentrant=False) for cut in cuts], 1)
-    return torch.cat([step(hidden, cut) for cut in cuts], 1)
+    if len(cuts) == 1:
+        (cut,) = cuts
+
+        def alone(x: Tensor) -> Tensor:
+            return step(x, cut.read(x), cut)
+
+        again = recompute and is_grad_enabled()
+        return checkpoint(alone, hidden, use_reentrant=False) if again else alone(hidden)
+    if is_grad_enabled():
+        learnt = [one for one in reads() if one.requires_grad]
+        if learnt or hidden.requires_grad:
+            return cast(Tensor, _Sliced.apply(_Slices(step=step, cuts=cuts), hidden, *learnt))
+    return _joined(step, hidden, cuts)
+
+
+def _joined(step: Callable[[Tensor, Tensor, AnyCut], Tensor], hidden: Tensor, cuts: Sequence[AnyCut]) -> Tensor:
+    return torch.cat([step(hidden[:, cut.start : cut.stop], cut.read(hidden), cut) for cut in cuts], 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Slices:
+    step: Callable[[Tensor, Tensor, AnyCut], Tensor]
+    cuts: Sequence[AnyCut]
+
+
+class _Sliced(torch.autograd.Function):
+    """All slices, of which the states that they read are kept alone; gradients are added up in one tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Slices, hidden: Tensor, *learnt: Tensor) -> Tensor:
+        ctx.call, ctx.learnt, ctx.surroundings = call, learnt, Surroundings.now(hidden.device)
+        ctx.save_for_backward(hidden)
+        with torch.no_grad():
+            return _joined(call.step, hidden, call.cuts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (hidden,) = ctx.saved_tensors
+        into = torch.zeros_like(hidden)
+        of_learnt: list[Tensor | None] = [None] * len(ctx.learnt)
+        with ctx.surroundings.again():
+            for cut in ctx.call.cuts:
+                rows = slice(cut.start, cut.stop)
+                with torch.enable_grad():
+                    own, read = (x.detach().requires_grad_() for x in (hidden[:, rows], cut.read(hidden)))
+                    out = ctx.call.step(own, read, cut)
+                of_own, of_read, *new = gradients_of(out, (own, read), ctx.learnt, grad[:, rows])
+                add_learnt(of_learnt, new)
+                if of_own is not None:
+                    into[:, rows] += of_own
+                if of_read is not None:
+                    cut.add_to(into, of_read)
+        return None, into, *of_learnt
 
 
 def account_branch(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,25 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.distributed.tensor import DTensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.hashing import recorded_buckets, replayed_buckets
 from gossamer.kernels.torch_state import in_transform
+from gossamer.layers.again import AnyCut, Gradients, Surroundings
 from gossamer.layers.slices import Cut
-from gossamer.layers.split import SharedCut
 
-__all__ = ["Streams", "add_reversibly", "is_rebuilding", "with_all_of"]
+__all__ = ["Streams", "add_reversibly", "with_all_of"]
 
 States = Float[Tensor, "batch length hidden"]
-AnyCut = Cut | SharedCut
-
-_REBUILDING: ContextVar[bool] = ContextVar("_REBUILDING", default=False)
-
-
-def is_rebuilding() -> bool:
-    """Whether a part runs for the second time, in a backward pass."""
-    return _REBUILDING.get()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -133,7 +122,7 @@ class _Part(torch.autograd.Function):
     def forward(ctx: Any, call: _Call, source: Tensor, target: Tensor, *learnt: Tensor) -> tuple[Tensor, Tensor]:
         ctx.call, ctx.learnt = call, learnt
         ctx.number = call.last.parts
-        ctx.surroundings = _Surroundings.now(source.device)
+        ctx.surroundings = Surroundings.now(source.device)
         with torch.no_grad(), recorded_buckets() as ctx.buckets:
             total = _sum(call.part, source, target, call.cuts)
         call.last.parts += 1
@@ -146,7 +135,7 @@ class _Part(torch.autograd.Function):
         call, last = ctx.call, ctx.call.last
         _check(ctx, call, last)
         total, source = cast(Tensor, last.source), cast(Tensor, last.target)
-        found = _Gradients(source=grad_source, learnt=[None] * len(ctx.learnt))
+        found = Gradients(source=grad_source, learnt=[None] * len(ctx.learnt))
         target = torch.empty_like(total) if len(call.cuts) > 1 else None
         with ctx.surroundings.again(), replayed_buckets(ctx.buckets):
             for cut in call.cuts:
@@ -209,76 +198,3 @@ def _sum(part: Callable[[Tensor, AnyCut], Tensor], source: Tensor, target: Tenso
         own = slice(cut.start, cut.stop)
         torch.add(target[:, own], part(cut.read(source), cut), out=total[:, own])
     return total
-
-
-@dataclass(kw_only=True, eq=False)
-class _Gradients:
-    """Those of what a part read and of what learns, added up over slices; `learnt` in the order of what learns."""
-
-    source: Tensor | None
-    learnt: list[Tensor | None]
-    _is_own: bool = False
-
-    def add(
-        self, cut: AnyCut, read: Tensor, added: Tensor, learnt: Sequence[Tensor], grad: Tensor, source: Tensor
-    ) -> None:
-        """What one slice gives."""
-        of_read, *of_learnt = _gradients(added, read, learnt, grad)
-        for i, one in enumerate(of_learnt):
-            before = self.learnt[i]
-            self.learnt[i] = one if before is None else before if one is None else before + one
-        if of_read is None:
-            return
-        if isinstance(cut, Cut) and of_read.shape == source.shape:
-            self.source = of_read if self.source is None else self.source + of_read
-            return
-        if not self._is_own:
-            self.source = torch.zeros_like(source) if self.source is None else self.source.clone()
-            self._is_own = True
-        assert self.source is not None
-        cut.add_to(self.source, of_read)
-
-
-def _gradients(added: Tensor, read: Tensor, learnt: Sequence[Tensor], grad: Tensor) -> list[Tensor | None]:
-    """Those of what was read and of what learns; sharded parameters get theirs where their owner collects them."""
-    grad = grad.to(added.dtype)
-    if not added.requires_grad:
-        return [None] * (1 + len(learnt))
-    if any(isinstance(one, DTensor) for one in learnt):
-        torch.autograd.backward(added, grad)
-        return [read.grad, *(None for _ in learnt)]
-    return list(torch.autograd.grad(added, (read, *learnt), grad, allow_unused=True))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Surroundings:
-    """What a part computed with besides its tensors: generators of random numbers, and autocast."""
-
-    device: torch.device
-    cpu: Tensor
-    of_device: Tensor | None
-    autocast: tuple[bool, torch.dtype]
-
-    @classmethod
-    def now(cls, device: torch.device) -> _Surroundings:
-        kind = device.type
-        return cls(
-            device=device, cpu=torch.get_rng_state(),
-            of_device=torch.cuda.get_rng_state(device) if kind == "cuda" else None,
-            autocast=(torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)),
-        )  # fmt: skip
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """As it was then; generators go on afterwards from where they are now."""
-        enabled, dtype = self.autocast
-        with ExitStack() as stack:
-            devices = [] if self.of_device is None else [self.device]
-            stack.enter_context(torch.random.fork_rng(devices, device_type="cuda"))
-            torch.set_rng_state(self.cpu)
-            if self.of_device is not None:
-                torch.cuda.set_rng_state(self.of_device, self.device)
-            stack.enter_context(torch.autocast(self.device.type, enabled=enabled, dtype=dtype))
-            token = _REBUILDING.set(True)
-            stack.callback(_REBUILDING.reset, token)
-            yield

@@ -87,11 +87,16 @@ class Cut:
 
 
 def cuts_of(
-    pattern: Pattern | None, length: int, size: int, segments: Int[Tensor, "batch length"] | None
+    pattern: Pattern | None,
+    length: int,
+    size: int,
+    segments: Int[Tensor, "batch length"] | None,
+    device: torch.device | None = None,
 ) -> list[Cut] | None:
     """Slices of `size` rows under a pattern, or of a part that reads each row by itself (None).
 
-    None where one slice is all of it, or where the pattern sees too far to be cut.
+    None where one slice is all of it, where the pattern sees too far to be cut, or where it counts from the first token
+    of documents that do not lie together.
     """
     if length <= size:
         return None
@@ -103,11 +108,27 @@ def cuts_of(
     told = segments is not None and (reach.first > 0 or reach.block > 1)
     positions = None
     if told and segments is not None:
+        if not _lie_together(segments):
+            return None
         positions = count_positions(torch.ones_like(segments, dtype=torch.bool), segments) - 1
-    return [cut_at(reach, length, at, min(at + size, length), positions) for at in range(0, length, size)]
+    stops = ((at, min(at + size, length)) for at in range(0, length, size))
+    return [cut_at(reach, length, start, stop, positions, device) for start, stop in stops]
 
 
-def cut_at(reach: Reach, length: int, start: int, stop: int, positions: Int[Tensor, "batch length"] | None) -> Cut:
+def _lie_together(segments: Int[Tensor, "batch length"]) -> bool:
+    """Whether each document of a row is one run of tokens."""
+    runs, kinds = ((x.diff(dim=1) != 0).sum(1) for x in (segments, segments.sort(dim=1).values))
+    return bool((runs == kinds).all())
+
+
+def cut_at(
+    reach: Reach,
+    length: int,
+    start: int,
+    stop: int,
+    positions: Int[Tensor, "batch length"] | None,
+    device: torch.device | None = None,
+) -> Cut:
     """The cut of these rows of so many. positions: in documents, where the pattern has to be told them."""
     low, high = max(0, start - reach.before), min(length, stop + reach.after)
     first = min(reach.first, low)
@@ -116,13 +137,13 @@ def cut_at(reach: Reach, length: int, start: int, stop: int, positions: Int[Tens
     elif positions is None:
         low = first = 0
     cut = Cut(start=start, stop=stop, low=low, high=high)
-    return _with_first(cut, first, positions) if first or positions is not None else cut
+    return _with_first(cut, first, positions, device) if first or positions is not None else cut
 
 
-def _with_first(cut: Cut, first: int, positions: Tensor | None) -> Cut:
+def _with_first(cut: Cut, first: int, positions: Tensor | None, device: torch.device | None) -> Cut:
     """The same cut with so many rows of the document that its first row is in, or that its positions are told of."""
     if positions is None:
-        return replace(cut, places=torch.arange(first)[None])
+        return replace(cut, places=torch.arange(first, device=device)[None])
     begin = cut.start - positions[:, cut.start]
     places = begin[:, None] + torch.arange(first, device=positions.device)
     near = cut.values(positions)

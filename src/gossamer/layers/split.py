@@ -47,7 +47,7 @@ class SequenceSplit:
         start = min((self.rank if rank is None else rank) * size, length)
         return slice(start, min(start + size, length))
 
-    def cut(self, pattern: Pattern, length: int, packed: bool) -> SharedCut:
+    def cut(self, pattern: Pattern, length: int, packed: bool, device: torch.device | None = None) -> SharedCut:
         """What this process reads for its tokens. InputError where that lies beyond its neighbours."""
         reach = pattern.reach()
         if reach is None:
@@ -61,7 +61,7 @@ class SequenceSplit:
                 "split over processes: give one document a row, or a window alone"
             )
         shares = [self.share(length, rank) for rank in range(self.count)]
-        cuts = [cut_at(reach, length, share.start, share.stop, None) for share in shares]
+        cuts = [cut_at(reach, length, share.start, share.stop, None, device) for share in shares]
         for rank, (share, one) in enumerate(zip(shares, cuts, strict=True)):
             before, after = share.start - one.low, one.high - share.stop
             first = 0 if one.places is None else one.places.shape[1]

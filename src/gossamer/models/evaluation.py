@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from gossamer.models.model import Model
 
-__all__ = ["evaluating", "without_head"]
+__all__ = ["evaluating", "reading_whole", "without_head"]
 
 
 @contextmanager
@@ -22,6 +22,18 @@ def evaluating(model: Model) -> Iterator[Model]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def reading_whole(model: Model) -> Iterator[Model]:
+    """The model without slices and chunks, for who looks at what its parts read: each part runs once, on all tokens."""
+    described = model.architecture
+    layers = tuple(replace(one, feed_forward=replace(one.feed_forward, chunk=None)) for one in described.layers)
+    model.architecture = replace(described, layers=layers, slice_length=None)
+    try:
+        yield model
+    finally:
+        model.architecture = described
 
 
 def without_head(model: Model) -> Model:

@@ -189,7 +189,7 @@ def run_layers(
     _check_other(layers, other, cache)
     rotations = _rotations(layers, tokens.positions, states)
     run = _Residual(states) if reversible == "no" else _Reversible(states, reversible)
-    slices = _Slices(None if cache is not None else slice_length, states.shape[1], tokens, split)
+    slices = _Slices(None if cache is not None else slice_length, states, tokens, split)
     earlier = []
     del states  # nobody but a layer that reads it, or `keep_all`, holds a state
     for i, layer in enumerate(layers):
@@ -227,7 +227,7 @@ class _Residual:
         if part.cuts is not None:
             again = part.recompute or isinstance(part.cuts[0], Cut)
             self.states = residual_in_slices(
-                part.run, self.states, part.cuts, **part.norms, dropout=dropout, recompute=again
+                part.run, self.states, part.cuts, part.reads, **part.norms, dropout=dropout, recompute=again
             )
             return
         run = part.run
@@ -265,8 +265,9 @@ class _Reversible:
 class _Slices:
     """How the parts of a stack are cut, found once for each pattern."""
 
-    def __init__(self, size: int | None, length: int, tokens: TokenInfo, split: SequenceSplit | None) -> None:
+    def __init__(self, size: int | None, states: Tensor, tokens: TokenInfo, split: SequenceSplit | None) -> None:
         is_whole = size is None or torch.compiler.is_compiling() or in_transform()
+        length, self._device = states.shape[1], states.device
         self._size, self._length = None if is_whole else size, length
         cuts = split is not None or (self._size is not None and self._size < length)
         self._segments = tokens.segments if cuts and _shares_rows(tokens) else None
@@ -277,12 +278,12 @@ class _Slices:
         """Of a part under this pattern, or of one that reads each token by itself (None)."""
         if self._split is not None and pattern is not None:
             if pattern not in self._known:
-                self._known[pattern] = [self._split.cut(pattern, self._all, self._segments is not None)]
+                self._known[pattern] = [self._split.cut(pattern, self._all, self._segments is not None, self._device)]
             return self._known[pattern]
         if self._size is None:
             return None
         if pattern not in self._known:
-            self._known[pattern] = cuts_of(pattern, self._length, self._size, self._segments)
+            self._known[pattern] = cuts_of(pattern, self._length, self._size, self._segments, self._device)
         return self._known[pattern]
 
 

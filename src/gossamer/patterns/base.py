@@ -40,6 +40,8 @@ class Pattern(ABC):
     kinds: ClassVar[dict[str, type[Pattern]]] = {}
     short: ClassVar[str] = ""
     """How its short form for decoders is written, "strided(128)"; empty where it has none."""
+    later: ClassVar[tuple[str, ...]] = ()
+    """Fields that older descriptions have not, whose defaults say what was before."""
     sees_flags: ClassVar[bool] = False
     """Whether flagged (global) tokens make a difference."""
     _rank: ClassVar[int] = 0

@@ -19,6 +19,9 @@ from gossamer.patterns.window import Window
 
 __all__ = ["Chunks"]
 
+MOST_AROUND = 1024
+"""Blocks around a ring, which are keys once more."""
+
 
 @dataclass(frozen=True)
 class Chunks(Pattern, kind="chunks"):
@@ -38,6 +41,7 @@ class Chunks(Pattern, kind="chunks"):
     after: int = 0
     ring: int = 0
     short = "chunks(256)"
+    later = ("before", "after", "ring")
 
     def __post_init__(self) -> None:
         check_integer("Chunks", "size", self.size, 1)
@@ -51,6 +55,9 @@ class Chunks(Pattern, kind="chunks"):
                 f"Chunks: size is {self.size}, before {self.before} and after {self.after}; they may reach over "
                 f"{LARGEST} tokens at most"
             )
+        if self.ring and max(self.before, self.after) > MOST_AROUND:
+            looks = f"before is {self.before} and after {self.after}"
+            raise InputError(f"Chunks: {looks}; around a ring they must be at most {MOST_AROUND}")
         if self.ring and (self.ring % self.size or self.causal or not self.before + self.after):
             raise InputError(
                 f"Chunks: ring is {self.ring}; it must be 0, or a multiple of size, {self.size}, where blocks before "

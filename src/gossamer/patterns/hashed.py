@@ -21,6 +21,8 @@ from gossamer.patterns.sums import offsets
 __all__ = ["Hashed"]
 
 READINGS = ("paper", "released")
+MOST_LOOKS = 1024
+"""Chunks that are looked into before or after; each is compared by itself."""
 EXAMPLE = 8
 """Numbers of the directions that a picture shows."""
 
@@ -64,6 +66,7 @@ class Hashed(Pattern, kind="hashed"):
     ring: int | None = None
     itself: bool = False
     short = "hashed(4, 64, 64)"
+    later = ("whole", "ring", "itself")
 
     def __post_init__(self) -> None:
         check_integer("Hashed", "rounds", self.rounds, 1)
@@ -83,6 +86,8 @@ class Hashed(Pattern, kind="hashed"):
         check_choice("Hashed", "reading", self.reading, READINGS)
         for name in ("before", "after"):
             check_integer("Hashed", name, getattr(self, name), 0)
+            if getattr(self, name) > MOST_LOOKS:
+                raise InputError(f"Hashed: {name} is {getattr(self, name)}; it must be at most {MOST_LOOKS} chunks")
         if self.chunk is not None:
             check_integer("Hashed", "chunk", self.chunk, 1)
         elif self.reading == "released":

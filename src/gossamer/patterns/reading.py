@@ -33,8 +33,9 @@ def _read(data: Any, depth: int) -> Pattern:
 
 def _check_names(kind: type[Pattern], values: dict[Any, Any]) -> None:
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    needed = [name for name in known if name not in kind.later]
     problems = [f"unknown field {quote(name)}" for name in values if name not in known]
-    problems += [f"missing field {name!r}" for name in known if name not in values]
+    problems += [f"missing field {name!r}" for name in needed if name not in values]
     if problems:
         allowed = ", ".join(known) or "none"
         raise InputError(f"pattern {kind.kind!r}: {', '.join(problems[:4])}; the fields are: {allowed}")

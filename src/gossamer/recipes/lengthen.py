@@ -64,8 +64,8 @@ def lengthen(
         model: an encoder with full attention and learned absolute positions.
         to: tokens that the new model reads at once, at least as many as the model reads now.
         window: Longformer's `attention_window`, an even number of tokens; or one for each layer, in order.
-        global_tokens: "first": without a `global_mask` each text's first real token, which takes a large part of the
-            attention (docs/lengthen.md), is global beside those of the head; "none": those of the head alone.
+        global_tokens: of windows; "first": without a `global_mask` each text's first real token, which takes a large
+            part of the attention (docs/lengthen.md), is global beside those of the head; "none": the head's alone.
         positions: "copied", or "random": positions beyond the old length are drawn, normal of the model's
             `initializer_range`, by `seed`. That is worse, and there to be compared (Longformer, table 5).
         seed: of the random positions.
@@ -83,6 +83,7 @@ def lengthen(
     _check_attention(model)
     if pattern != "window":
         require(window == DEFAULT_WINDOW, "window", window, "left out where the pattern is hashed")
+        require(not force, "force", force, "left out where the pattern is hashed")
         return _by_hashes(model, to, pattern, positions, seed)
     return _by_windows(model, to, window, global_tokens, positions, seed, force)
 

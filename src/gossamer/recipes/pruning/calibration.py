@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.layers import Linear
-from gossamer.models.evaluation import evaluating
+from gossamer.models.evaluation import evaluating, reading_whole
 from gossamer.models.model import Model
 from gossamer.recipes.pruning.training import Lesson
 from gossamer.training.config import TrainingConfig
@@ -91,7 +91,7 @@ def _activations(
     linears = {name: one for name, one in maps.items() if isinstance(one, Linear)}
     sums = {name: one.weight.new_zeros(one.in_features, dtype=_wide(one.weight)) for name, one in linears.items()}
     for batch in batches:
-        with _watched(maps, sums, batch.get("attention_mask")), torch.no_grad():
+        with reading_whole(model), _watched(maps, sums, batch.get("attention_mask")), torch.no_grad():
             objective.loss(model, _there(model, batch))
     return {name: one.sqrt() for name, one in sums.items()}
 

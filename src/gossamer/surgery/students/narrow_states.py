@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gossamer.errors import InputError
 from gossamer.layers import LayerNorm, RMSNorm
 from gossamer.models.checks import require
-from gossamer.models.evaluation import evaluating
+from gossamer.models.evaluation import evaluating, reading_whole
 from gossamer.models.model import Model
 from gossamer.surgery.students.narrow_maps import sides_of, through
 from gossamer.text.speeches import speeches
@@ -147,7 +147,8 @@ def _hooked(model: Model, see: Callable[[str, Norm, Tensor, Tensor], Any]) -> It
         for name, module in _norms(model)
     ]
     try:
-        yield
+        with reading_whole(model):
+            yield
     finally:
         for hook in hooks:
             hook.remove()

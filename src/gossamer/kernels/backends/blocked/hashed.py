@@ -132,6 +132,9 @@ def _seen(
     if inputs.keys.segments is not None:
         queries, keys = of_both(inputs.keys.segments)
         seen = seen & (queries == keys)
+        if hashes.released and inputs.keys.real is not None:
+            # There padding lies behind all documents, and meets none of them.
+            seen = seen & of_both(inputs.keys.real.expand(of_queries.shape[0], -1))[0]
     if hashes.causal:
         at = inputs.read_positions[1].expand(of_queries.shape[0], -1)
         queries, keys = of_both(at)
