@@ -170,7 +170,7 @@ def write_results(results: Any, out: Path | None) -> None:
 
 
 def arguments(words: str | None, budgets: Iterable[str], name: str, parts: Sequence[str] = ()) -> ArgumentParser:
-    """What a benchmark of trainings is asked: --budget, --out, --plots, --work, --seed, and --only where it has parts."""
+    """What a benchmark of trainings is asked: --budget, --out, --plots, --work, --seed; --only where it has parts."""
     parser = ArgumentParser(description=words, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--budget", choices=list(budgets), default="cpu", help="how much is measured")
     if parts:
