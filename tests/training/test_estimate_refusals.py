@@ -83,6 +83,11 @@ def test_what_fsdp2_cannot_cut_is_refused_for_several_processes(
     assert estimate({**fields, "parallel": "ddp"}, processes=2).rows == 3
 
 
+def test_of_split_sequences_a_process_has_a_part_of_every_row(tmp_path: Path) -> None:
+    told = estimate(decoder_config(tmp_path, parallel="sequence", batch={"rows": 3}), processes=2)
+    assert (told.rows, told.length) == (3, 16)
+
+
 def test_a_tokenizer_without_a_mask_is_refused_for_a_masked_lm(tmp_path: Path, words: Path) -> None:
     fields = with_changes(encoder_config(tmp_path), {"data.tokenizer": str(words)})
     for take in (estimate, gs.train):

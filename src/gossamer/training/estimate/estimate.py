@@ -92,7 +92,9 @@ def estimate(
     settings, model, tokenizer, device and processes that training would refuse before it reads its data.
     """
     given = TrainingConfig.read(config)
-    count = processes * given.batch.accumulation
+    splits = given.parallel == "sequence" and processes != 1
+    readers = 1 if splits else processes  # of split sequences all read all rows
+    count = readers * given.batch.accumulation
     if type(processes) is not int or processes < 1 or (given.batch.tokens is None and given.batch.rows % count):
         raise InputError(
             f"batch.rows is {given.batch.rows}; with {processes} processes and accumulation {given.batch.accumulation} "
@@ -102,7 +104,8 @@ def estimate(
     device = Processes(given.parallel, given.device).device.type
     sharded = processes > 1 and given.parallel == "fsdp2"
     architecture, names = _checked(given, model, sharded=sharded)
-    rows, length = _sizes(given, architecture, processes)
+    rows, length = _sizes(given, architecture, readers)
+    length = math.ceil(length / processes) if splits else length
     has_labels = isinstance(given.objective, LabelObjective)
     step = Pass(rows=rows, length=length, autocast=_AUTOCAST[given.precision], device=device, padded=has_labels)
     estimated = estimate_step(
