@@ -82,13 +82,21 @@ class Surroundings:
     autocast: tuple[bool, torch.dtype]
 
     @classmethod
-    def now(cls, device: torch.device) -> Surroundings:
+    def now(cls, device: torch.device, before: Surroundings | None = None) -> Surroundings:
+        """Those of this moment; `before`, where nothing has changed since: a state for each part would be kept else."""
         kind = device.type
-        return cls(
+        found = cls(
             device=device, cpu=torch.get_rng_state(),
             of_device=torch.cuda.get_rng_state(device) if kind == "cuda" else None,
             autocast=(torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)),
         )  # fmt: skip
+        return before if before is not None and before._is(found) else found
+
+    def _is(self, other: Surroundings) -> bool:
+        if (self.device, self.autocast) != (other.device, other.autocast) or not torch.equal(self.cpu, other.cpu):
+            return False
+        mine, theirs = self.of_device, other.of_device
+        return mine is theirs or (mine is not None and theirs is not None and torch.equal(mine, theirs))
 
     @contextmanager
     def again(self) -> Iterator[None]:

@@ -26,13 +26,14 @@ States = Float[Tensor, "batch length hidden"]
 class _Last:
     """The states after the last part that has not been taken back, without their history: its source and its target.
 
-    parts: how many parts have not been. Autograd's nodes hold this, and never a state with a history, which would hold
-    them in turn.
+    parts: how many parts have not been. surroundings: of the last part that ran. Autograd's nodes hold this, and never
+    a state with a history, which would hold them in turn.
     """
 
     source: Tensor | None = None
     target: Tensor | None = None
     parts: int = 0
+    surroundings: Surroundings | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -122,7 +123,7 @@ class _Part(torch.autograd.Function):
     def forward(ctx: Any, call: _Call, source: Tensor, target: Tensor, *learnt: Tensor) -> tuple[Tensor, Tensor]:
         ctx.call, ctx.learnt = call, learnt
         ctx.number = call.last.parts
-        ctx.surroundings = Surroundings.now(source.device)
+        ctx.surroundings = call.last.surroundings = Surroundings.now(source.device, call.last.surroundings)
         with torch.no_grad(), recorded_buckets() as ctx.buckets:
             total = _sum(call.part, source, target, call.cuts)
         call.last.parts += 1
