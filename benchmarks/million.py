@@ -186,6 +186,7 @@ def run(budget: str, plan: Plan, work: Path, seed: int) -> dict[str, Any]:
                 os.kill(first.pid, signal.SIGKILL)
                 killed_at = done
                 progress(f"killed at step {done}")
+                break
             time.sleep(0.05)
         first.wait()
         again = subprocess.run(command, capture_output=True, text=True, check=False)
