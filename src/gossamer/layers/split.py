@@ -76,14 +76,14 @@ class SequenceSplit:
                 )
         return SharedCut(split=self, whole=cuts[self.rank], cuts=cuts, shares=shares)
 
-    def _exchange(self, to_last: Tensor | None, to_next: Tensor | None, from_last: Rows, from_next: Rows) -> None:
-        """Send rows to the neighbours, and fill those that come from them; None and empty ones do not travel."""
+    def _exchange(self, to_last: Rows, to_next: Rows, from_last: Rows, from_next: Rows) -> None:
+        """Send rows to the neighbours, and fill those that come from them; empty ones do not travel."""
         operations = []
         for tensor, peer, sends in (
             (to_last, self.rank - 1, True), (to_next, self.rank + 1, True),
             (from_last, self.rank - 1, False), (from_next, self.rank + 1, False),
         ):  # fmt: skip
-            if tensor is None or not tensor.numel():
+            if not tensor.numel():
                 continue
             self.sent += tensor.nbytes if sends else 0
             there = peer if self.group is None else dist.get_global_rank(self.group, peer)
