@@ -1,8 +1,8 @@
-"""What `bytes.py` found, as tables, and the paper's claims against it."""
+"""What `bytes.py` found, as tables, and the papers' claims against it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness import table
@@ -10,26 +10,37 @@ from harness import table
 PAPER_STEP = {"dense": 1.31, "fixed": 0.55, "strided": 0.35}
 """Seconds a step at 12,288 tokens of enwik8, 8 V100 (Child et al. 2019, table 2)."""
 CORPORA = ("speeches", "wikipedia")
+TRAINED = {
+    "corpora": "held-out bits per byte, equal parameters and time",
+    "digits": "held-out bits per pixel of 8 x 8 digits",
+    "hashed": "hashed attention: held-out bits per byte, equal parameters and time",
+    "ways": "ways to use factorised patterns: held-out bits per byte, equal parameters and time",
+    "dilations": "dilations that double from layer to layer: held-out bits per byte, equal parameters and time",
+    "pictures": "squares of photographs: held-out bits per byte, equal parameters and time",
+}
+"""Parts that learn, and what their tables tell."""
 
+Results = Mapping[str, Any]
 Records = Sequence[dict[str, Any]]
 
 
-def bytes_text(results: dict[str, Any]) -> str:
+def bytes_text(results: Results) -> str:
     """Conditions, tables, verdicts."""
-    parts = ["\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in results["run"].items())]
-    if results.get("corpora"):
-        parts.append(_trained("held-out bits per byte, equal parameters and time", results["corpora"]))
-    if results.get("digits"):
-        parts.append(_trained("held-out bits per pixel of 8 x 8 digits", results["digits"]))
-    if results.get("steps"):
-        parts.append(_steps(results["steps"]))
-    parts.append(
-        "\n".join(["claims", *(f"  {'holds' if one else 'does not hold':14}{what}" for what, one in claims(results))])
-    )
-    return "\n\n".join(parts)
+    told = ["\n".join(f"{part}: {_where(run)}" for part, run in results["runs"].items())]
+    told += [_trained(title, results[part]) for part, title in TRAINED.items() if results.get(part)]
+    told += [_steps(results["steps"])] if results.get("steps") else []
+    told += [_layers(results["layers"])] if results.get("layers") else []
+    verdicts = (f"  {'holds' if one else 'does not hold':14}{what}" for what, one in claims(results))
+    return "\n\n".join([*told, "\n".join(["claims", *verdicts])])
 
 
-def claims(results: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+def _where(run: Mapping[str, Any]) -> str:
+    """The conditions of a part in a line."""
+    said = [f"{name} {run[name]}" for name in ("torch", "commit", "budget", "seed", "load_at_start")]
+    return f"{run['cpu']} ({run['instruction_set']}), {run['threads']} threads, {run['date'][:10]}, {', '.join(said)}"
+
+
+def claims(results: Results) -> Iterator[tuple[str, bool]]:
     """What is to be shown, and whether it is so; nothing of parts that were not run."""
     for name in CORPORA:
         found = _bits(results.get("corpora", []), name)
@@ -42,10 +53,11 @@ def claims(results: dict[str, Any]) -> Iterator[tuple[str, bool]]:
             )
             yield _no_worse(name, found, "fixed", "dense", "text: fixed is no worse than dense (table 1)")
             yield _no_worse(name, found, "dense", "strided", "text: strided is worse than dense (table 1)")
-    found = _bits(results.get("digits", []), "digits")
-    if found:
-        yield _no_worse("digits", found, "strided", "dense", "images: strided is no worse than dense (table 1)")
-        yield _no_worse("digits", found, "strided", "fixed", "images: strided is no worse than fixed (table 1)")
+    for part in ("digits", "pictures"):
+        for name, found in _by_corpus(results.get(part, [])):
+            for other in ("dense", "fixed"):
+                yield _no_worse(name, found, "strided", other, f"images: strided is no worse than {other} (table 1)")
+    yield from _later_claims(results)
     times = {one["pattern"]: one["median"] for one in results.get("steps", [])}
     if times:
         for name in ("fixed", "strided"):
@@ -57,8 +69,52 @@ def claims(results: dict[str, Any]) -> Iterator[tuple[str, bool]]:
             )
 
 
+def _later_claims(results: Results) -> Iterator[tuple[str, bool]]:
+    """Of hashing, of ways to use factorised patterns, and of dilations."""
+    for name, found in _by_corpus(results.get("hashed", [])):
+        for other in ("dense", "window", "strided"):
+            yield _no_worse(name, found, "hashed", other, f"hashed is no worse than {other} in equal time")
+    for name, found in _by_corpus(results.get("ways", [])):
+        for other in ("in turns", "per head"):
+            yield _no_worse(name, found, "merged", other, f"merged is no worse than {other}")
+    for name, found in _by_corpus(results.get("dilations", [])):
+        yield _no_worse(name, found, "doubling", "window", "doubling dilations are no worse than one window")
+    if results.get("layers"):
+        hashings = [name for name in dict.fromkeys(one["pattern"] for one in results["layers"]) if "hashed" in name]
+        for name in hashings:
+            for other in ("dense", "window"):
+                first = _pays_from(results["layers"], name, other)
+                yield (
+                    f"a layer: {name} takes less time than {other}{'' if first is None else f' from {first:,} tokens'}",
+                    first is not None,
+                )
+
+
+def _pays_from(records: Records, one: str, other: str) -> int | None:
+    """The length from which on one takes less time than another, at all lengths that both were measured at."""
+    times: dict[int, dict[str, float]] = {}
+    for record in records:
+        times.setdefault(record["n"], {})[record["pattern"]] = record["median"]
+    first = None
+    for n in sorted(times, reverse=True):
+        if times[n][one] >= times[n][other]:
+            break
+        first = n
+    return first
+
+
 def _no_worse(corpus: str, found: dict[str, float], left: str, right: str, what: str) -> tuple[str, bool]:
     return f"{corpus}, {what}: {left} {found[left]:.3f}, {right} {found[right]:.3f}", found[left] <= found[right]
+
+
+def _by_corpus(records: Records) -> Iterator[tuple[str, dict[str, float]]]:
+    """The bits of each corpus whose patterns were all measured."""
+    names = list(dict.fromkeys(one["corpus"] for one in records))
+    kinds = {one["pattern"] for one in records}
+    for name in names:
+        found = _bits(records, name)
+        if set(found) == kinds:
+            yield name, found
 
 
 def _bits(records: Records, corpus: str) -> dict[str, float]:
@@ -70,7 +126,7 @@ def _trained(title: str, records: Records) -> str:
     rows = [
         [
             f"{one['corpus']}: {one['pattern']}", one["means"],
-            f"{one['bits_per_byte']:.3f}", f"{one.get('gzip', 0):.3f}",
+            f"{one['bits_per_byte']:.3f}", f"{one['gzip']:.3f}" if "gzip" in one else "-",
             f"{one['steps']:,}", f"{one['tokens'] / 1e6:.2f}", f"{one['seconds']:.0f}", f"{one['parameters']:,}",
         ]
         for one in ordered
@@ -90,3 +146,12 @@ def _steps(records: Records) -> str:
     ]  # fmt: skip
     header = ["", "pattern", "s a step", "of dense", "paper"]
     return f"forward and backward at {records[0]['n']:,} tokens, seconds, interleaved\n{table(header, rows)}"
+
+
+def _layers(records: Records) -> str:
+    names = list(dict.fromkeys(one["pattern"] for one in records))
+    rows = []
+    for n in dict.fromkeys(one["n"] for one in records):
+        times = {one["pattern"]: one["median"] for one in records if one["n"] == n}
+        rows.append([f"{n:,}", *(f"{1e3 * times[name]:.1f}" for name in names)])
+    return f"one layer, forward and backward, milliseconds, interleaved\n{table(['tokens', *names], rows)}"

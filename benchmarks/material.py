@@ -40,6 +40,18 @@ DIGITS = Member(
     "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
 )
 """1,797 images of handwritten digits, 8 x 8 bytes of 0 to 16 and a label (UCI, Alpaydin and Kaynak 1998)."""
+PHOTOGRAPHS = tuple(
+    Member("scikit-image==0.25.2", f"skimage/data/{name}", digest)
+    for name, digest in (
+        ("astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
+        ("chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
+        ("coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
+        ("rocket.jpg", "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
+        ("motorcycle_left.png", "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179"),
+        ("hubble_deep_field.jpg", "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4"),
+    )
+)
+"""Photographs in colour, 451 to 1,000 pixels wide: used here, never committed."""
 REVIEWS = Member(
     "vaderSentiment==3.3.2",
     "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
@@ -60,6 +72,19 @@ def digits() -> list[bytes]:
     """The images, 64 bytes each, row by row."""
     lines = gzip.decompress(_read(DIGITS)).decode().split()
     return [bytes(int(float(one)) for one in line.split(",")[:64]) for line in lines]
+
+
+def photographs(side: int) -> list[bytes]:
+    """Squares of `side` pixels that photographs are cut into, row by row, three colours a pixel: 3 * side^2 bytes."""
+    from PIL import Image
+
+    found = []
+    for member in PHOTOGRAPHS:
+        picture = Image.open(io.BytesIO(_read(member))).convert("RGB")
+        for top in range(0, picture.height - side + 1, side):
+            for left in range(0, picture.width - side + 1, side):
+                found.append(picture.crop((left, top, left + side, top + side)).tobytes())
+    return found
 
 
 def reviews() -> list[tuple[str, float]]:

@@ -5,36 +5,61 @@ from pathlib import Path
 from typing import Any
 
 import bytes as bench
+import bytes_parts
 import pytest
+from bytes_runs import PLANS, Bench, raw_tokenizer, spelt
 from bytes_text import claims
 
+from gossamer.patterns import Strided
+from gossamer.text import TokenFile
 
-def test_the_steps_part_runs_and_writes_conditions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+
+def test_parts_of_times_run_and_others_stay_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bytes.json"
-    assert bench.main(["--budget", "smoke", "--only", "steps", "--out", str(out)]) == 0
+    given = ["--budget", "smoke", "--out", str(out), "--work", str(tmp_path / "work")]
+    assert bench.main([*given, "--only", "steps"]) == 0
+    assert "a step at 512 tokens: strided" in capsys.readouterr().out
+    assert bench.main([*given, "--only", "layers", "--plots", str(tmp_path)]) == 0
     written = json.loads(out.read_text())
     assert {one["pattern"] for one in written["steps"]} == {"dense", "fixed", "strided"}
-    assert all(one["median"] > 0 for one in written["steps"])
-    assert written["run"]["budget"] == "smoke"
-    assert "a step at 512 tokens: strided" in capsys.readouterr().out
+    assert len(written["layers"]) == 2 * 5
+    assert all(one["median"] > 0 for one in [*written["steps"], *written["layers"]])
+    assert {part: run["budget"] for part, run in written["runs"].items()} == {"steps": "smoke", "layers": "smoke"}
+    assert (tmp_path / "bytes-layers.svg").stat().st_size > 0
+    assert "a layer: hashed, 4 takes less time than dense" in capsys.readouterr().out
 
 
 def test_all_models_have_equal_parameters_and_other_patterns() -> None:
-    plan = bench.PLANS["smoke"]
-    made = bench.Bench(plan, Path(), seed=0)
-    models = {name: made._model(one, plan.length, plan.heads) for name, one in plan.patterns().items()}
+    made = Bench(PLANS["smoke"], Path(), seed=0)
+    patterns = bytes_parts.text_patterns(made)
+    models = {name: made.model(one, made.plan.length) for name, one in patterns.items()}
     assert len({sum(one.numel() for one in model.parameters()) for model in models.values()}) == 1
     assert len({str(model.architecture.layers[0].attention.pattern) for model in models.values()}) == len(models) == 5
 
 
 def test_training_and_evaluation_of_one_model(tmp_path: Path) -> None:
-    made = bench.Bench(bench.PLANS["smoke"], tmp_path, seed=0)
+    made = Bench(PLANS["smoke"], tmp_path, seed=0)
     texts = ["the quick brown fox jumps over the lazy dog " * 20, "a second text, shorter" * 9]
-    files = made._write("some", {"train": texts, "held out": texts[1:]})
-    record = made._trained(files, bench.Strided(16), 64, 2, 0.3, 2)
+    files = made.write("some", {"train": texts, "held out": texts[1:]})
+    record = made.trained(files, Strided(16), length=64, rows=2, seconds=0.3)
     assert 0 < record["bits_per_byte"] < 9
     assert record["steps"] >= 2
     assert record["tokens"] == record["steps"] * 2 * 64
+
+
+def test_dilations_double_from_layer_to_layer(tmp_path: Path) -> None:
+    made = Bench(PLANS["smoke"], tmp_path, seed=0)
+    assert {one["pattern"]: one["means"] for one in bytes_parts.dilations(made)} == {
+        "window": "window 15+0", "doubling": "window 15+0; window 15+0, every 2nd"
+    }  # fmt: skip
+
+
+def test_bytes_that_are_no_text_are_tokens(tmp_path: Path) -> None:
+    every = bytes(range(256))
+    made = Bench(PLANS["smoke"], tmp_path, seed=0)
+    file = TokenFile.open(made.write("all", {"all": [spelt(every)]}, raw_tokenizer())["all"])
+    assert list(file.document(0)) == list(every)
+    assert file.end_id == 256
 
 
 def result(corpus: str, **bits: float) -> list[dict[str, Any]]:
@@ -49,4 +74,23 @@ def test_claims_follow_the_numbers() -> None:
                   {"dense": 1.0, "fixed": 0.5, "strided": 0.1}.items()],
     }  # fmt: skip
     assert [holds for _, holds in claims(results)] == [False, True, True, True, False, False, True]
-    assert not list(claims({"run": {}}))
+    assert not list(claims({"runs": {}}))
+
+
+def test_claims_of_hashing_and_of_dilations() -> None:
+    layers = [
+        {"n": n, "pattern": name, "median": time}
+        for n, times in ((64, (1, 2, 3)), (128, (4, 3, 2)), (256, (9, 4, 5)))
+        for name, time in zip(("dense", "window", "hashed, 1"), times, strict=True)
+    ]
+    results = {
+        "hashed": [
+            *result("short", dense=2.0, window=2.1, strided=1.8, hashed=1.9), *result("long", dense=1.0, hashed=2.0)
+        ],
+        "dilations": result("windows", window=2.0, doubling=2.1), "layers": layers,
+    }  # fmt: skip
+    told = dict(claims(results))
+    # A corpus that is not whole tells nothing.
+    assert [holds for _, holds in claims(results)] == [True, True, False, False, True, False]
+    assert told["a layer: hashed, 1 takes less time than dense from 128 tokens"]
+    assert not told["a layer: hashed, 1 takes less time than window"]
