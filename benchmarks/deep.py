@@ -2,17 +2,17 @@
 
     python benchmarks/deep.py --budget cpu|gpu|smoke [--only PARTS] [--out FILE] [--plots FOLDER] [--work FOLDER]
 
-`memory`: one training step of 4,096 bytes at each depth, in a process of its own: what it takes beyond parameters,
-gradients and the optimizer's state, and its seconds a layer. `drift`: how far what a reversible backward pass rebuilds
-at the bottom lies from what was read there, and its gradients from those of states that are kept. `train`: byte-level
-decoders on the shipped speeches, 128 layers with recomputation for so many minutes, then reversible ones and 8 layers
-for as many steps; told are held-out losses at equal steps. Run it on a machine that does nothing else.
+`memory`: one training step of 4,096 bytes at each depth: what it takes beyond parameters, gradients and the optimizer's
+state, in a process that hands freed memory back, and its seconds a layer, in one that does not. `drift`: how far what a
+reversible backward pass rebuilds at the bottom lies from what was read there, and its gradients from those of states
+that are kept. `train`: byte-level decoders on the shipped speeches, 128 layers with recomputation for so many minutes,
+then reversible ones and 8 layers for as many steps; told are held-out losses at equal steps. Run it on a machine that
+does nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from argparse import SUPPRESS
@@ -25,7 +25,7 @@ from unittest.mock import patch
 import torch
 from deep_plots import deep_plots
 from harness import arguments, conditions, load, progress, read_arguments, table, verdict, write_results
-from peak_memory import extra_memory
+from peak_memory import extra_memory, in_child
 
 import gossamer as gs
 from gossamer.layers import Cut, Streams
@@ -46,7 +46,10 @@ FLAT = 1.10
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`depths` at one width and length for memory; `deep` and `shallow` layers learn, `rows` of `row_length` a step."""
+    """`depths` at one width and length for memory; `deep` and `shallow` layers learn, `rows` of `row_length` a step.
+
+    Those of `depths` are `memory_size` wide, those that learn `hidden_size`.
+    """
 
     purpose: str
     depths: tuple[int, ...]
@@ -54,6 +57,7 @@ class Plan:
     steps: int | None = None
     length: int = 4096
     window: int = 256
+    memory_size: int = 128
     hidden_size: int = 64
     heads: int = 4
     most_bytes: float = 18e9
@@ -70,25 +74,25 @@ PLANS = {
     "gpu": Plan(purpose="measurement", depths=(8, 32, 128, 512), minutes=60, hidden_size=256, heads=8),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", depths=(1, 2), minutes=None, steps=2, length=64, window=8,
-        hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32, texts=6,
+        memory_size=16, hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32, texts=6,
     ),
 }  # fmt: skip
 
 
-def architecture(plan: Plan, layers: int, length: int, way: str) -> Architecture:
+def architecture(plan: Plan, layers: int, length: int, size: int, way: str) -> Architecture:
     """A byte-level decoder; its residual maps begin narrower by 1 / sqrt(2 layers)."""
     return decoder(
-        vocabulary_size=257, length=length, layers=layers, hidden_size=plan.hidden_size, heads=plan.heads,
+        vocabulary_size=257, length=length, layers=layers, hidden_size=size, heads=plan.heads,
         patterns=Window(plan.window - 1, 0), initializer="mimetic",
         recompute="both" if way == "computed again" else "nothing",
         reversible="mean" if way == "reversible" else "no",
     )  # fmt: skip
 
 
-def one_depth(plan: Plan, layers: int, way: str, seed: int) -> dict[str, Any]:
-    """Bytes and seconds of a second step: the first one made gradients and the optimizer's state."""
+def one_depth(plan: Plan, told: str, layers: int, way: str, seed: int) -> dict[str, Any]:
+    """Bytes or seconds of a second step: the first one made gradients and the optimizer's state."""
     torch.manual_seed(seed)
-    model = Model(architecture(plan, layers, plan.length, way)).train()
+    model = Model(architecture(plan, layers, plan.length, plan.memory_size, way)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     ids = torch.randint(257, (1, plan.length))
 
@@ -97,15 +101,13 @@ def one_depth(plan: Plan, layers: int, way: str, seed: int) -> dict[str, Any]:
         optimizer.step()
 
     step()
-    extra = extra_memory(step)
+    if told == "bytes":
+        sizes = sum(one.numel() * one.element_size() for one in model.parameters())
+        return {"extra": extra_memory(step), "weights, gradients, optimizer": 4 * sizes}
     start = time.perf_counter()
     step()
     seconds = time.perf_counter() - start
-    sizes = sum(one.numel() * one.element_size() for one in model.parameters())
-    return {
-        "layers": layers, "way": way, "extra": extra, "weights, gradients, optimizer": 4 * sizes, "seconds": seconds,
-        "milliseconds a layer": 1e3 * seconds / layers,
-    }  # fmt: skip
+    return {"seconds": seconds, "milliseconds a layer": 1e3 * seconds / layers}
 
 
 def depths(budget: str, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
@@ -117,11 +119,10 @@ def depths(budget: str, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
                 progress(f"{way}, {layers} layers: would take {last['extra'] * layers / last['layers'] / 1e9:.0f} GB")
                 continue
             progress(f"{way}, {layers} layers")
-            command = [sys.executable, __file__, "--budget", budget, "--seed", str(seed), "--child", f"{layers},{way}"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{way}, {layers} layers ended with {done.returncode}: {done.stderr[-2000:]}")
-            last = json.loads(done.stdout.splitlines()[-1])
+            given = ["--budget", budget, "--seed", str(seed), "--child"]
+            (found,) = in_child(Path(__file__), [*given, f"bytes,{layers},{way}"])
+            (times,) = in_child(Path(__file__), [*given, f"seconds,{layers},{way}"], gives_back=False)
+            last = {"layers": layers, "way": way} | found | times
             yield last
 
 
@@ -130,7 +131,7 @@ def drifts(plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
     for layers in plan.depths:
         progress(f"drift, {layers} layers")
         torch.manual_seed(seed)
-        model = Model(architecture(plan, layers, plan.row_length, "reversible")).train()
+        model = Model(architecture(plan, layers, plan.row_length, plan.hidden_size, "reversible")).train()
         ids = torch.randint(257, (1, plan.row_length))
         begun: list[Streams] = []
 
@@ -183,7 +184,7 @@ def learnt(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
         progress(name)
         folder = work / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
         config = {
-            "model": {"architecture": architecture(plan, layers, plan.row_length, way).to_dict()},
+            "model": {"architecture": architecture(plan, layers, plan.row_length, plan.hidden_size, way).to_dict()},
             "data": {},
             "batch": {"rows": plan.rows, "length": plan.row_length},
             "optimizer": {"name": "adamw", "learning_rate": plan.learning_rate},
@@ -271,8 +272,8 @@ def main(given: Sequence[str] | None = None) -> int:
     args = read_arguments(parser, given)
     plan = PLANS[args.budget]
     if args.child is not None:
-        layers, _, way = args.child.partition(",")
-        print(json.dumps(one_depth(plan, int(layers), way, args.seed)))
+        told, layers, way = args.child.split(",")
+        print(json.dumps(one_depth(plan, told, int(layers), way, args.seed)))
         return 0
     results: dict[str, Any] = {
         "benchmark": "deep", "complete": False, **{name: [] for name in PARTS},

@@ -17,9 +17,10 @@ from typing import Any
 MIB = 2**20
 
 
-def in_child(script: Path, arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The JSON lines that a script prints. glibc is told to hand every large block back at once."""
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+def in_child(script: Path, arguments: Sequence[str], *, gives_back: bool = True) -> Iterator[dict[str, Any]]:
+    """The JSON lines that a script prints. gives_back: glibc is told to hand every large block back at once."""
+    told = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    environment = {**os.environ, **(told if gives_back else {})}
     command = [sys.executable, str(script), *arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,9 +14,10 @@ from torch.distributed.tensor import DTensor
 from gossamer.layers.slices import Cut
 from gossamer.layers.split import SharedCut
 
-__all__ = ["AnyCut", "Gradients", "Surroundings", "add_learnt", "gradients_of", "is_rebuilding"]
+__all__ = ["AnyCut", "Gradients", "Moments", "Surroundings", "add_learnt", "gradients_of", "is_rebuilding"]
 
 AnyCut = Cut | SharedCut
+STATES_IN_BLOCK = 64
 
 _REBUILDING: ContextVar[bool] = ContextVar("_REBUILDING", default=False)
 
@@ -52,6 +53,33 @@ class Gradients:
         cut.add_to(self.source, of_read)
 
 
+@dataclass(kw_only=True, eq=False, slots=True)
+class Moments:
+    """The surroundings of one part after the other, for as long as the parts are not taken back.
+
+    States of generators (5 kB each on a CPU) lie together in blocks: one by one between large tensors, they keep the
+    heap from being handed back and used again (docs/LOG.md). Where nothing is drawn, all parts share one.
+    """
+
+    _last: Surroundings | None = None
+    _block: Tensor | None = None
+    _filled: int = 0
+
+    def now(self, device: torch.device) -> Surroundings:
+        """Those of this moment; the last ones, where nothing has changed since."""
+        found = Surroundings.now(device)
+        if self._last is None or not self._last.is_like(found):
+            self._last = replace(found, cpu=self._kept(found.cpu))
+        return self._last
+
+    def _kept(self, state: Tensor) -> Tensor:
+        if self._block is None or self._filled == len(self._block):
+            self._block, self._filled = state.new_empty(STATES_IN_BLOCK, len(state)), 0
+        row = self._block[self._filled].copy_(state)
+        self._filled += 1
+        return row
+
+
 def gradients_of(
     added: Tensor, read: tuple[Tensor, ...], learnt: Sequence[Tensor], grad: Tensor
 ) -> list[Tensor | None]:
@@ -72,7 +100,7 @@ def add_learnt(into: list[Tensor | None], new: Sequence[Tensor | None]) -> None:
         into[i] = one if before is None else before if one is None else before + one
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
     """What a part computed with besides its tensors: generators of random numbers, and autocast."""
 
@@ -82,17 +110,17 @@ class Surroundings:
     autocast: tuple[bool, torch.dtype]
 
     @classmethod
-    def now(cls, device: torch.device, before: Surroundings | None = None) -> Surroundings:
-        """Those of this moment; `before`, where nothing has changed since: a state for each part would be kept else."""
+    def now(cls, device: torch.device) -> Surroundings:
+        """Those of this moment."""
         kind = device.type
-        found = cls(
+        return cls(
             device=device, cpu=torch.get_rng_state(),
             of_device=torch.cuda.get_rng_state(device) if kind == "cuda" else None,
             autocast=(torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)),
         )  # fmt: skip
-        return before if before is not None and before._is(found) else found
 
-    def _is(self, other: Surroundings) -> bool:
+    def is_like(self, other: Surroundings) -> bool:
+        """Whether a part would compute the same with either."""
         if (self.device, self.autocast) != (other.device, other.autocast) or not torch.equal(self.cpu, other.cpu):
             return False
         mine, theirs = self.of_device, other.of_device
@@ -105,7 +133,7 @@ class Surroundings:
         with ExitStack() as stack:
             devices = [] if self.of_device is None else [self.device]
             stack.enter_context(torch.random.fork_rng(devices, device_type="cuda"))
-            torch.set_rng_state(self.cpu)
+            torch.set_rng_state(self.cpu.clone())  # torch 2.13 reads a row of a block from the block's beginning
             if self.of_device is not None:
                 torch.cuda.set_rng_state(self.of_device, self.device)
             stack.enter_context(torch.autocast(self.device.type, enabled=enabled, dtype=dtype))

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from gossamer.errors import InputError
 from gossamer.kernels.hashing import recorded_buckets, replayed_buckets
 from gossamer.kernels.torch_state import in_transform
-from gossamer.layers.again import AnyCut, Gradients, Surroundings
+from gossamer.layers.again import AnyCut, Gradients, Moments
 from gossamer.layers.slices import Cut
 
 __all__ = ["Streams", "add_reversibly", "with_all_of"]
@@ -26,14 +26,14 @@ States = Float[Tensor, "batch length hidden"]
 class _Last:
     """The states after the last part that has not been taken back, without their history: its source and its target.
 
-    parts: how many parts have not been. surroundings: of the last part that ran. Autograd's nodes hold this, and never
-    a state with a history, which would hold them in turn.
+    parts: how many parts have not been. Autograd's nodes hold this, and never a state with a history, which would hold
+    them in turn.
     """
 
     source: Tensor | None = None
     target: Tensor | None = None
     parts: int = 0
-    surroundings: Surroundings | None = None
+    moments: Moments = field(default_factory=Moments)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -107,7 +107,7 @@ def _learning(reads: Callable[[], Iterable[Tensor]]) -> list[Tensor]:
     return [one for one in reads() if one.requires_grad]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class _Call:
     """A part, what it reads, and whether the streams swapped once more since the part before it."""
 
@@ -123,7 +123,7 @@ class _Part(torch.autograd.Function):
     def forward(ctx: Any, call: _Call, source: Tensor, target: Tensor, *learnt: Tensor) -> tuple[Tensor, Tensor]:
         ctx.call, ctx.learnt = call, learnt
         ctx.number = call.last.parts
-        ctx.surroundings = call.last.surroundings = Surroundings.now(source.device, call.last.surroundings)
+        ctx.surroundings = call.last.moments.now(source.device)
         with torch.no_grad(), recorded_buckets() as ctx.buckets:
             total = _sum(call.part, source, target, call.cuts)
         call.last.parts += 1
