@@ -61,7 +61,11 @@ def test_the_command_makes_one(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ({"pattern": "strided"}, "pattern is 'strided'; it must be 'window', 'hashed', or a Hashed"),
         ({"pattern": gs.Hashed()}, "a Hashed that looks both ways"),
         ({"pattern": gs.Full()}, "it must be 'window', 'hashed'"),
-        ({"pattern": "hashed", "window": 64}, "window is 64; it must be left out where the pattern is hashed"),
+        ({"pattern": "hashed", "window": 512}, "window is 512; it must be left out where the pattern is hashed"),
+        (
+            {"pattern": "hashed", "global_tokens": "first"},
+            "global_tokens is 'first'; it must be left out where the pattern is hashed",
+        ),
         ({"pattern": "hashed", "to": 8}, "to is 8; it must be a whole number of tokens from 16"),
     ],
 )

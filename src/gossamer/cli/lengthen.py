@@ -20,12 +20,19 @@ def lengthen(
     out: Annotated[Path, Option(metavar="DIR", help="Where to save the longer model.")],
     to: Annotated[int, Option(metavar="N", help="Tokens that it shall read at once.")] = 4096,
     window: Annotated[
-        str, Option(metavar="N[,N,...]", help="Tokens that each one sees, half to either side; or one for each layer.")
-    ] = "512",
+        str | None,
+        Option(
+            metavar="N[,N,...]",
+            help="Tokens that each one sees, half to either side, 512 unless given; or one for each layer.",
+        ),
+    ] = None,
     global_tokens: Annotated[
-        str,
-        Option(metavar="WHICH", help="first: each text's first token sees all and is seen; none: only a head's own."),
-    ] = "first",
+        str | None,
+        Option(
+            metavar="WHICH",
+            help="first, unless given: each text's first token sees all and is seen; none: only a head's own.",
+        ),
+    ] = None,
     pattern: Annotated[
         str, Option(metavar="WHICH", help="window; hashed: tokens that point the same way see each other, near or far.")
     ] = "window",
@@ -39,7 +46,7 @@ def lengthen(
     kept, with its labels. What a longformer can hold (BERT, RoBERTa, most DistilBERTs) is saved as one, which
     transformers reads too.
     """
-    windows = _windows(window)
+    windows = None if window is None else _windows(window)
     if to < 1:
         raise InputError(f"--to is {to}; it must be a whole number of tokens, such as 4096")
     check_out(model, out, "lengthened")
@@ -48,7 +55,8 @@ def lengthen(
         from gossamer.recipes import lengthen as make_longer
         from gossamer.recipes.lengthen import check_windows
 
-        check_windows(windows)
+        if windows is not None:
+            check_windows(windows)
         old = load(model)
     with working("making it longer"):
         new, receipt = make_longer(

@@ -36,9 +36,9 @@ _REFUSED_FROM = 1.75
 def lengthen(
     model: Model,
     to: int = 4096,
-    window: int | Sequence[int] = DEFAULT_WINDOW,
+    window: int | Sequence[int] | None = None,
     *,
-    global_tokens: GlobalTokens = "first",
+    global_tokens: GlobalTokens | None = None,
     positions: NewPositions = "copied",
     seed: int = 0,
     force: bool = False,
@@ -63,14 +63,17 @@ def lengthen(
     Args:
         model: an encoder with full attention and learned absolute positions.
         to: tokens that the new model reads at once, at least as many as the model reads now.
-        window: Longformer's `attention_window`, an even number of tokens; or one for each layer, in order.
-        global_tokens: of windows; "first": without a `global_mask` each text's first real token, which takes a large
-            part of the attention (docs/lengthen.md), is global beside those of the head; "none": the head's alone.
+        window: Longformer's `attention_window`, an even number of tokens, 512 unless given; or one for each layer, in
+            order.
+        global_tokens: of windows; "first", unless given: without a `global_mask` each text's first real token, which
+            takes a large part of the attention (docs/lengthen.md), is global beside those of the head; "none": the
+            head's alone.
         positions: "copied", or "random": positions beyond the old length are drawn, normal of the model's
             `initializer_range`, by `seed`. That is worse, and there to be compared (Longformer, table 5).
         seed: of the random positions.
         force: take a window of 1.75 times the old length or more, which holds most copied positions twice.
-        pattern: "window"; "hashed", or a `Hashed` of one's own, which looks both ways: then there is no `window`.
+        pattern: "window"; "hashed", or a `Hashed` of one's own, which looks both ways: then `window`, `global_tokens`
+            and `force` are left out.
 
     Raises:
         InputError: `to` below the model's length or beyond what memory holds, a window that is odd, not positive or too
@@ -82,10 +85,13 @@ def lengthen(
     _check_options(global_tokens, positions, seed, force)
     _check_attention(model)
     if pattern != "window":
-        require(window == DEFAULT_WINDOW, "window", window, "left out where the pattern is hashed")
-        require(not force, "force", force, "left out where the pattern is hashed")
+        left_out = "left out where the pattern is hashed"
+        require(window is None, "window", window, left_out)
+        require(global_tokens is None, "global_tokens", global_tokens, left_out)
+        require(not force, "force", force, left_out)
         return _by_hashes(model, to, pattern, positions, seed)
-    return _by_windows(model, to, window, global_tokens, positions, seed, force)
+    window = DEFAULT_WINDOW if window is None else window
+    return _by_windows(model, to, window, global_tokens or "first", positions, seed, force)
 
 
 def _by_windows(
@@ -173,7 +179,7 @@ def _settings(
 
 
 def _check_options(global_tokens: object, positions: object, seed: object, force: object) -> None:
-    if global_tokens not in get_args(GlobalTokens):
+    if global_tokens is not None and global_tokens not in get_args(GlobalTokens):
         raise InputError(f"global_tokens is {quote(global_tokens)}; it must be 'first' or 'none'")
     if not isinstance(force, bool):
         raise InputError(f"force is {quote(force)}; it must be true or false")
