@@ -1,4 +1,4 @@
-"""What lengthening without training does to tokens: windows of all sizes, the first token global and not.
+"""What lengthening without training does to tokens: windows of all sizes, the first token global and not, and hashing.
 
     python benchmarks/lengthening.py [--texts N] [--tokens N] [--out FILE.json]
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from gossamer.text import speeches
 
 WINDOWS = (128, 256, 384, 512, 768, 896, 1022)
 WAYS = ("none", "first")
+ROUNDS = (1, 4, 8)
 COSINES = ("cosine", "cosine_at_copies_of_position_0")
 SHORT = 512
 
@@ -78,8 +80,23 @@ def measure(model: Model, texts: Sequence[Tensor]) -> dict[str, Any]:
             long, _ = gs.lengthen(model, to=texts[0].shape[1], window=window, global_tokens=which, force=True)
             cosines = [cosine(long(ids).last_hidden_state[0], one) for ids, one in zip(texts, references, strict=True)]
             rows.append({"window": window, "global_tokens": which, **summarize(cosines)})
+    hashed = []
+    for rounds in ROUNDS:
+        progress(f"hashed, {rounds} rounds")
+        long = by_hashes(model, texts[0].shape[1], rounds)
+        cosines = [cosine(long(ids).last_hidden_state[0], one) for ids, one in zip(texts, references, strict=True)]
+        hashed.append({"rounds": rounds, "pattern": long.architecture.layers[0].attention.pattern.to_dict()})
+        hashed[-1] |= summarize(cosines)
     alike = [cosine(one, other) for one, other in zip(chunked, references, strict=True)]
-    return {"chunks": summarize(alike), "rows": rows}
+    return {"chunks": summarize(alike), "rows": rows, "hashed": hashed}
+
+
+def by_hashes(model: Model, tokens: int, rounds: int) -> Model:
+    """Lengthened with the usual buckets, of so many rounds."""
+    usual, _ = gs.lengthen(model, to=tokens, pattern="hashed")
+    pattern = usual.architecture.layers[0].attention.pattern
+    assert isinstance(pattern, gs.Hashed)
+    return gs.lengthen(model, to=tokens, pattern=replace(pattern, rounds=rounds, seed=0))[0]
 
 
 def cosine(states: Tensor, others: Tensor) -> Tensor:
@@ -124,7 +141,7 @@ def read(model: Model, ids: Tensor, start: int, stop: int) -> Tensor:
 
 
 def report(results: dict[str, Any]) -> str:
-    """Conditions, and a line a window."""
+    """Conditions, and a line a window and number of rounds."""
     by = {(row["window"], row["global_tokens"]): row for row in results["rows"]}
     rows = [
         [
@@ -133,6 +150,8 @@ def report(results: dict[str, Any]) -> str:
         ]
         for window in WINDOWS
     ]
+    for row in results["hashed"]:
+        rows.append([f"hashed, {row['rounds']} rounds", f"{row['cosine']:.3f}", "", f"{row[COSINES[1]]:.3f}", ""])
     rows.append(["chunks of 512", f"{results['chunks']['cosine']:.3f}", "", "", ""])
     told = "\n".join(f"{name}: {value}" for name, value in results["conditions"].items())
     header = ["window", "none", "first", "at copies of 0: none", "first"]

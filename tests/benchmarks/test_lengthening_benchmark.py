@@ -21,6 +21,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import lengthening
 
     monkeypatch.setattr(lengthening, "WINDOWS", (128,))
+    monkeypatch.setattr(lengthening, "ROUNDS", (1,))
     return lengthening
 
 
@@ -56,4 +57,9 @@ def test_it_writes_a_cosine_for_each_way(
     assert (none["global_tokens"], first["global_tokens"]) == ("none", "first")
     assert 0.5 < none["cosine"] < first["cosine"] < 1
     assert none["cosine_at_copies_of_position_0"] < 0.5
-    assert f"{first['cosine']:.3f}" in capsys.readouterr().out
+    (hashed,) = results["hashed"]
+    assert hashed["pattern"]["rounds"] == 1
+    assert 0 < hashed["cosine"] < 1
+    said = capsys.readouterr().out
+    assert f"{first['cosine']:.3f}" in said
+    assert f"{hashed['cosine']:.3f}" in said

@@ -157,7 +157,7 @@ class Hashes:
         rank = torch.empty_like(order).scatter_(-1, order, torch.arange(length, device=order.device).expand_as(order))
         chunk = torch.zeros_like(rank) if whole else rank // self.chunk
         if not self.released:
-            return chunk + self.width * _ranks(group)
+            return chunk + self.width * _ranks(group, order)
         if documents is None:
             return chunk
         if real is not None:
@@ -186,10 +186,14 @@ class Hashes:
         return total
 
 
-def _ranks(values: Tensor) -> Tensor:
-    """The number of each value among those of its row, [..., length], which equal values share."""
+def _ranks(values: Tensor, order: Tensor | None = None) -> Tensor:
+    """The number of each value among those of its row, [..., length], which equal values share.
+
+    order: that of the values, where it is known.
+    """
     if values.shape[-1] == 0:
         return values
-    ordered, order = values.sort(dim=-1)
+    order = values.argsort(dim=-1) if order is None else order
+    ordered = values.gather(-1, order)
     new = torch.nn.functional.pad((ordered.diff(dim=-1) != 0).long(), (1, 0)).cumsum(-1)
     return torch.empty_like(new).scatter_(-1, order, new)
