@@ -33,12 +33,12 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-def built(pattern: gs.patterns.Pattern, form: dict[str, Any]) -> Model:
+def built(pattern: gs.patterns.Pattern, form: dict[str, Any], slice_length: int | None = None) -> Model:
     torch.manual_seed(5)
     plain = decoder(vocabulary_size=40, length=64, layers=2, hidden_size=12, heads=2, **form)
     layers = tuple(replace(one, attention=replace(one.attention, pattern=pattern)) for one in plain.layers)
     head = plain.head if pattern.causal else None
-    model = Model(replace(plain, layers=layers, head=head)).double().train()
+    model = Model(replace(plain, layers=layers, head=head, slice_length=slice_length)).double().train()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.3 * torch.randn_like(weight))
@@ -57,7 +57,10 @@ def learnt(model: Model, batch: dict[str, Tensor], grad: Tensor) -> tuple[Tensor
     return states.detach(), loss.detach(), zero
 
 
-def error(pattern: gs.patterns.Pattern, form: dict[str, Any], length: int, packed: bool, padded: bool) -> float:
+def error(
+    pattern: gs.patterns.Pattern, form: dict[str, Any], length: int, packed: bool, padded: bool,
+    slice_length: int | None = None,
+) -> float:  # fmt: skip
     """The largest relative difference of states, loss and gradients between whole and split sequences."""
     random = torch.Generator().manual_seed(length)
     batch = {"input_ids": torch.randint(40, (2, length), generator=random)}
@@ -65,7 +68,7 @@ def error(pattern: gs.patterns.Pattern, form: dict[str, Any], length: int, packe
         batch["segments"] = torch.randint(0, 3, (2, length), generator=random).sort(1).values
     if padded:
         batch["attention_mask"] = (torch.arange(length) < length - 3).long().expand(2, -1)
-    model = built(pattern, form)
+    model = built(pattern, form, slice_length)
     wide = model.architecture.output_size
     grad = torch.randn(2, length, wide, generator=random, dtype=torch.float64)
     states, loss, gradients = learnt(model, batch, grad)
@@ -100,6 +103,8 @@ def main() -> None:
                     continue
                 key = f"{name}, {form}{', packed' if packed else ''}{', padded' if padded else ''}"
                 told[key] = max(error(pattern, settings, length, packed, padded) for length in (40, 31))
+                # Each share of 16 and 15 in slices, the last of them shorter.
+                told[f"{key}, sliced"] = error(pattern, settings, 31, packed, padded, slice_length=7)
     print(json.dumps([sent, told]))
     dist.destroy_process_group()
 

@@ -32,7 +32,7 @@ def test_split_sequences_give_what_whole_ones_give(tmp_path: Path) -> None:
         sent, errors = json.loads(each.stdout.splitlines()[-1])
         # Of each layer five states of two texts, to the right, and their gradients back: 12 numbers of 8 bytes.
         assert sent == 2 * 5 * 2 * 12 * 8
-        assert len(errors) == 85
+        assert len(errors) == 2 * 85
         assert max(errors.values()) < 1e-9, {name: one for name, one in errors.items() if one >= 1e-9}
 
 
@@ -120,6 +120,17 @@ def test_what_cannot_be_split_is_refused(tmp_path: Path, changes: dict[str, Any]
     with pytest.raises(gs.InputError) as problem:
         gather(config, None, processes)
     assert said in str(problem.value)
+
+
+def test_a_share_is_attended_to_in_slices() -> None:
+    """Behind the sinks and what the first of them reaches back to; the last one is shorter."""
+    pattern = gs.Window(2, 0) | gs.Sink(1)
+    cut = SequenceSplit(rank=1, count=2).cut(pattern, 20, packed=False, size=4)
+    assert [(one.start, one.stop, one.low, one.high) for one in cut.slices] == [
+        (3, 7, 0, 7), (7, 11, 5, 11), (11, 13, 9, 13)
+    ]  # fmt: skip
+    assert [None if one.places is None else one.places.tolist() for one in cut.slices] == [None, [[0]], [[0]]]
+    assert not SequenceSplit(rank=1, count=2).cut(pattern, 20, packed=False, size=10).slices
 
 
 def test_parts_of_a_sequence() -> None:

@@ -9,7 +9,7 @@ from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
 from gossamer.layers.masks import Masked
 from gossamer.layers.norms import LayerNorm, RMSNorm, UnitNorm, build_norm
-from gossamer.layers.residual import account_branch, account_residual, branch, residual, residual_in_slices
+from gossamer.layers.residual import account_branch, account_residual, branch, in_slices, residual, residual_in_slices
 from gossamer.layers.reversible import Streams, add_reversibly, with_all_of
 from gossamer.layers.rotary import Rotation, rotation
 from gossamer.layers.slices import Cut, cuts_of
@@ -47,6 +47,7 @@ __all__ = [
     "build_norm",
     "count_positions",
     "cuts_of",
+    "in_slices",
     "reading_seed",
     "residual",
     "residual_in_slices",

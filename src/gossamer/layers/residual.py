@@ -1,5 +1,7 @@
 """One part of a layer with what surrounds it: norm, dropout, the sum, and keeping or recomputing what it needs."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers.again import AnyCut, Surroundings, add_learnt, gradients_of
 from gossamer.layers.norms import LayerNorm, RMSNorm
+from gossamer.layers.slices import Cut
 
-__all__ = ["account_branch", "account_residual", "branch", "residual", "residual_in_slices"]
+__all__ = ["account_branch", "account_residual", "branch", "in_slices", "residual", "residual_in_slices"]
 
 States = Float[Tensor, "batch length hidden"]
 Norm = LayerNorm | RMSNorm
@@ -90,11 +93,22 @@ def residual_in_slices(
 
         again = recompute and is_grad_enabled()
         return checkpoint(alone, hidden, use_reentrant=False) if again else alone(hidden)
+    return _in_slices(_Slices(step=step, cuts=cuts), hidden, reads)
+
+
+def in_slices(
+    part: Callable[[Tensor, Cut], Tensor], x: States, cuts: Sequence[Cut], reads: Callable[[], Iterable[Tensor]]
+) -> States:
+    """What a part gives for the rows of `x` that cuts write, one after the other; kept is `x` alone."""
+    return _in_slices(_Slices(step=lambda own, rows, cut: part(rows, cast(Cut, cut)), cuts=cuts), x, reads)
+
+
+def _in_slices(call: _Slices, hidden: Tensor, reads: Callable[[], Iterable[Tensor]]) -> Tensor:
     if is_grad_enabled():
         learnt = [one for one in reads() if one.requires_grad]
         if learnt or hidden.requires_grad:
-            return cast(Tensor, _Sliced.apply(_Slices(step=step, cuts=cuts), hidden, *learnt))
-    return _joined(step, hidden, cuts)
+            return cast(Tensor, _Sliced.apply(call, hidden, *learnt))
+    return _joined(call.step, hidden, call.cuts)
 
 
 def _joined(step: Callable[[Tensor, Tensor, AnyCut], Tensor], hidden: Tensor, cuts: Sequence[AnyCut]) -> Tensor:
@@ -123,13 +137,16 @@ class _Sliced(torch.autograd.Function):
         (hidden,) = ctx.saved_tensors
         into = torch.zeros_like(hidden)
         of_learnt: list[Tensor | None] = [None] * len(ctx.learnt)
+        first = ctx.call.cuts[0].start
         with ctx.surroundings.again():
             for cut in ctx.call.cuts:
                 rows = slice(cut.start, cut.stop)
                 with torch.enable_grad():
                     own, read = (x.detach().requires_grad_() for x in (hidden[:, rows], cut.read(hidden)))
                     out = ctx.call.step(own, read, cut)
-                of_own, of_read, *new = gradients_of(out, (own, read), ctx.learnt, grad[:, rows])
+                of_own, of_read, *new = gradients_of(
+                    out, (own, read), ctx.learnt, grad[:, cut.start - first : cut.stop - first]
+                )
                 add_learnt(of_learnt, new)
                 if of_own is not None:
                     into[:, rows] += of_own

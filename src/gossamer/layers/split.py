@@ -47,8 +47,13 @@ class SequenceSplit:
         start = min((self.rank if rank is None else rank) * size, length)
         return slice(start, min(start + size, length))
 
-    def cut(self, pattern: Pattern, length: int, packed: bool, device: torch.device | None = None) -> SharedCut:
-        """What this process reads for its tokens. InputError where that lies beyond its neighbours."""
+    def cut(
+        self, pattern: Pattern, length: int, packed: bool, device: torch.device | None = None, size: int | None = None
+    ) -> SharedCut:
+        """What this process reads for its tokens, of which so many (`size`) are to be attended to at once, or all.
+
+        InputError where it lies beyond its neighbours.
+        """
         reach = pattern.reach()
         if reach is None:
             raise InputError(
@@ -74,7 +79,14 @@ class SequenceSplit:
                     f"{shares[0].stop:,} each, and '{pattern}' reaches {max(before, after, first):,} of others': take "
                     "fewer processes or longer texts, so that each has at least so many"
                 )
-        return SharedCut(split=self, whole=cuts[self.rank], cuts=cuts, shares=shares)
+        own = cuts[self.rank].own
+        slices = []
+        if size is not None and size < own.stop - own.start:
+            # What is read is a shorter text, which the same pattern reads as it does the whole one.
+            rows = own.stop + cuts[self.rank].high - cuts[self.rank].stop
+            stops = ((at, min(at + size, own.stop)) for at in range(own.start, own.stop, size))
+            slices = [cut_at(reach, rows, start, stop, None, device) for start, stop in stops]
+        return SharedCut(split=self, whole=cuts[self.rank], cuts=cuts, shares=shares, slices=slices)
 
     def _exchange(self, to_last: Rows, to_next: Rows, from_last: Rows, from_next: Rows) -> None:
         """Send rows to the neighbours, and fill those that come from them; empty ones do not travel."""
@@ -96,13 +108,14 @@ class SequenceSplit:
 class SharedCut:
     """A `Cut` of the whole sequence whose rows lie on several processes: states are this process's, tokens all.
 
-    cuts, shares: of all processes.
+    cuts, shares: of all processes. slices: of the rows that are read, where attention is to see so many at once.
     """
 
     split: SequenceSplit
     whole: Cut
     cuts: Sequence[Cut]
     shares: Sequence[slice]
+    slices: Sequence[Cut] = ()
 
     start = 0
 

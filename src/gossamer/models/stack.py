@@ -32,6 +32,7 @@ from gossamer.layers import (
     branch,
     count_positions,
     cuts_of,
+    in_slices,
     residual,
     residual_in_slices,
     rotation,
@@ -278,7 +279,8 @@ class _Slices:
         """Of a part under this pattern, or of one that reads each token by itself (None)."""
         if self._split is not None and pattern is not None:
             if pattern not in self._known:
-                self._known[pattern] = [self._split.cut(pattern, self._all, self._segments is not None, self._device)]
+                packed = self._segments is not None
+                self._known[pattern] = [self._split.cut(pattern, self._all, packed, self._device, self._size)]
             return self._known[pattern]
         if self._size is None:
             return None
@@ -301,28 +303,8 @@ def layer_parts(
     """The parts of a layer in their order: attention, that to other states where it has it, feed-forward."""
     # A memory would take its tokens a second time.
     again = layer.recompute if inputs.memory is None else "nothing"
-    settings, (place, feed_forward_place) = layer.attention, layer.norm_places
-    attention = cast(SelfAttention, modules.attention[settings.weights])
-
-    def attend(x: Tensor, cut: AnyCut | None = None) -> Tensor:
-        if cut is not None:
-            return attention(
-                x, settings.pattern, cut.tokens(inputs.tokens, len(x)), settings.dropout, scale=settings.scale,
-                head_mask=inputs.head_mask, rotation=cut.turned(inputs.rotation), own=cut.own,
-                pattern_positions=cut.positions,
-            )  # fmt: skip
-        return attention(
-            x, settings.pattern, inputs.tokens, settings.dropout, scale=settings.scale, memory=inputs.memory,
-            head_mask=inputs.head_mask, rotation=inputs.rotation,
-            distance_bias=_distance_bias(modules, layer, inputs.tokens),
-        )  # fmt: skip
-
-    yield Part(
-        attend, norms_of(attention, place), settings.residual_dropout, again in ("attention", "both"),
-        reads=lambda: (*attention.parameters(), *_distances_read(modules, layer), *_present(inputs.head_mask)),
-        does_nothing=attention.does_nothing,
-        cuts=None if slices is None or attention.hook is not None else slices.of(settings.pattern),
-    )  # fmt: skip
+    place, feed_forward_place = layer.norm_places
+    yield _attention_part(modules, layer, inputs, slices, again in ("attention", "both"))
     if layer.cross_attention is not None:
         crossing = layer.cross_attention
         cross = cast(CrossAttention, cast(nn.ModuleList, modules.cross_attention)[crossing.weights])
@@ -345,6 +327,40 @@ def layer_parts(
         feed, norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout,
         again in ("feed_forward", "both"), reads=feed_forward.parameters,
         does_nothing=feed_forward.does_nothing, cuts=None if slices is None else slices.of(None),
+    )  # fmt: skip
+
+
+def _attention_part(
+    modules: StackModules, layer: Layer, inputs: LayerInputs, slices: _Slices | None, recompute: bool
+) -> Part:
+    settings = layer.attention
+    attention = cast(SelfAttention, modules.attention[settings.weights])
+
+    def reads() -> tuple[Tensor, ...]:
+        return (*attention.parameters(), *_distances_read(modules, layer), *_present(inputs.head_mask))
+
+    def attend_to(x: Tensor, cut: AnyCut, tokens: TokenInfo, rotation: Rotation | None) -> Tensor:
+        return attention(
+            x, settings.pattern, cut.tokens(tokens, len(x)), settings.dropout, scale=settings.scale,
+            head_mask=inputs.head_mask, rotation=cut.turned(rotation), own=cut.own, pattern_positions=cut.positions,
+        )  # fmt: skip
+
+    def attend(x: Tensor, cut: AnyCut | None = None) -> Tensor:
+        if isinstance(cut, SharedCut) and cut.slices:
+            tokens, rotation = cut.tokens(inputs.tokens, len(x)), cut.turned(inputs.rotation)
+            return in_slices(lambda rows, one: attend_to(rows, one, tokens, rotation), x, cut.slices, reads)
+        if cut is not None:
+            return attend_to(x, cut, inputs.tokens, inputs.rotation)
+        return attention(
+            x, settings.pattern, inputs.tokens, settings.dropout, scale=settings.scale, memory=inputs.memory,
+            head_mask=inputs.head_mask, rotation=inputs.rotation,
+            distance_bias=_distance_bias(modules, layer, inputs.tokens),
+        )  # fmt: skip
+
+    return Part(
+        attend, norms_of(attention, layer.norm_places[0]), settings.residual_dropout, recompute, reads=reads,
+        does_nothing=attention.does_nothing,
+        cuts=None if slices is None or attention.hook is not None else slices.of(settings.pattern),
     )  # fmt: skip
 
 
