@@ -69,7 +69,7 @@ bench: $(STAMP)  ## attention side by side with its peers, on the CPU (half an h
 bench-encoder: $(STAMP)  ## a whole model side by side with transformers (a quarter of an hour)
 	$(BIN)/python benchmarks/encoder.py --budget cpu --out build/encoder.json $(ARGS)
 
-bench-bytes: $(STAMP)  ## byte-level models under five patterns, equal parameters and time (about 40 minutes)
+bench-bytes: $(STAMP)  ## byte-level models under many patterns, equal parameters and time (about 100 minutes; ARGS="--only PARTS")
 	$(BIN)/python benchmarks/bytes.py --budget cpu --out build/bytes.json $(ARGS)
 
 bench-recompute: $(STAMP)  ## storing against computing parts of layers again: time and memory

@@ -9,8 +9,8 @@ merged and per head. `dilations`: windows whose dilation doubles from layer to l
 `pictures`: squares of photographs on three axes. `layers`: a layer's time by length, dense, window and hashed.
 
 Each model trains for the same seconds with the same settings; how many steps that is, is measured before. What papers
-found is checked, and the answer printed, whichever it is. With --out, parts that were measured before stay. Run it on a
-machine that does nothing else.
+found is checked, and the answer printed, whichever it is. With --out, parts that were measured before stay; a part that
+is broken off begins anew. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -33,25 +33,37 @@ from harness import arguments, conditions, load, read_arguments, write_results
 def main(given: Sequence[str] | None = None) -> int:
     args = read_arguments(arguments(__doc__, PLANS, "bytes", tuple(PARTS)), given)
     plan = PLANS[args.budget]
-    results: dict[str, Any] = {"benchmark": "bytes", "runs": {}}
-    if args.out is not None and args.out.exists():
-        results = json.loads(args.out.read_text())
+    results = _measured_before(args.out, args.budget)
     args.work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=args.work) as folder:
         for part in args.only:
-            # Times are compared within a part alone.
-            results["runs"][part] = run = conditions(budget=args.budget, seed=args.seed, plan=asdict(plan))
-            results[part] = []
+            # What was measured before stays until the part is done again.
+            run = conditions(budget=args.budget, seed=args.seed, plan=asdict(plan))
+            results["unfinished"] = {part: []}
             (Path(folder) / part).mkdir()
             for record in PARTS[part](Bench(plan, Path(folder) / part, args.seed)):
-                results[part].append(record)
+                results["unfinished"][part].append(record)
                 write_results(results, args.out)
-            run["load_at_end"] = load()
+            results |= results.pop("unfinished")
+            results["runs"][part] = run | {"load_at_end": load()}
             write_results(results, args.out)
     if args.plots is not None:
         bytes_plots(results, args.plots)
     print(bytes_text(results))
     return 0
+
+
+def _measured_before(out: Path | None, budget: str) -> dict[str, Any]:
+    """What a file has of other runs; exits where it cannot be added to."""
+    if out is None or not out.exists():
+        return {"benchmark": "bytes", "runs": {}}
+    results: dict[str, Any] = json.loads(out.read_text())
+    if results.get("benchmark") != "bytes" or "runs" not in results:
+        sys.exit(f"--out {out} holds no results of this benchmark, or an older version's; name another file")
+    others = {run["budget"] for run in results["runs"].values()} - {budget}
+    if others:
+        sys.exit(f"--out {out} holds results of --budget {', '.join(others)}, not {budget}; name another file")
+    return results
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from bytes_runs import HELD_OUT_EVERY, Bench, Patterns, all_speeches, held_out, raw_tokenizer, spelt, step
+from bytes_runs import Bench, Patterns, all_speeches, held_out, step
 from harness import Entry, interleave, progress, spread
 from material import digits, photographs, wikipedia
 
@@ -18,6 +19,7 @@ from gossamer.patterns import Fixed, Full, Hashed, Pattern, PerHead, Strided, Wi
 
 Records = Iterator[dict[str, Any]]
 HASHES = (1, 2, 4)
+HELD_OUT_PICTURE = "chelsea.png"
 
 
 def text_patterns(bench: Bench) -> dict[str, Pattern]:
@@ -59,13 +61,11 @@ def steps(bench: Bench) -> Records:
 
 def digits_part(bench: Bench) -> Records:
     """Digits as 64 bytes; positions are rows and columns, the stride is a row."""
-    images = [one.decode() for one in digits()]
+    images = digits()
     count = min(bench.plan.digit_images, len(images) * 4 // 5)
-    files = bench.write("digits", {"train": images[:count], "held out": images[count : count + count // 4]})
+    files = bench.write_images("digits", images[:count], images[count : count + count // 4])
     for name, pattern in {"dense": Full(causal=True), "strided": Strided(8), "fixed": Fixed(8, 1)}.items():
-        record = bench.trained(
-            files, pattern, length=64, rows=32, seconds=bench.plan.digits_seconds, axes=(8, 8), pack=False
-        )
+        record = bench.trained(files, pattern, length=64, rows=32, seconds=bench.plan.digits_seconds, axes=(8, 8))
         yield {"corpus": "digits", "pattern": name, **record}
 
 
@@ -78,7 +78,8 @@ def hashed(bench: Bench) -> Records:
             "dense": Full(causal=True),
             "strided": Strided(stride),
             "window": Window(2 * stride - 1, 0),
-            "hashed": Hashed(rounds=2, buckets=max(2, length // stride), chunk=stride),
+            # Queries and keys that are apart are hashed apart, as `lengthen` does it; a bucket has a window's tokens.
+            "hashed": Hashed(rounds=2, buckets=max(2, length // (2 * stride)), chunk=None, itself=True),
         }
         yield from _learnt(bench, files, f"speeches, {length:,} bytes", kinds, length)
 
@@ -106,53 +107,63 @@ def dilations(bench: Bench) -> Records:
     """Windows whose dilation doubles from layer to layer (WaveNet's), against one window of as many pairs."""
     plan = bench.plan
     files = bench.write_parted("speeches", all_speeches())
+    # Begun again where the window would be longer than the row, and see less than the other.
+    several = max(1, (plan.length // plan.stride).bit_length())
     kinds: dict[str, Patterns] = {
         "window": Window(plan.stride - 1, 0),
-        "doubling": tuple(Window(plan.stride - 1, 0, dilation=2**i) for i in range(plan.layers)),
+        "doubling": tuple(Window(plan.stride - 1, 0, dilation=2 ** (i % several)) for i in range(plan.layers)),
     }
     yield from _learnt(bench, files, "windows of equal pairs", kinds, plan.length)
 
 
 def pictures(bench: Bench) -> Records:
-    """Photographs, cut into squares: rows, columns and colours are axes, and the stride is a row."""
+    """Photographs, cut into squares: rows, columns and colours are axes, and the stride is a row; one is held out."""
     plan = bench.plan
     row = 3 * plan.side
-    squares = [spelt(one) for one in photographs(plan.side)]
-    bench.rng.shuffle(squares)
-    count = min(len(squares) // HELD_OUT_EVERY, plan.held_out_bytes // (row * plan.side))
-    tokenizer = raw_tokenizer()
-    files = bench.write("photographs", {"train": squares[count:], "held out": squares[:count]}, tokenizer)
+    squares = photographs(plan.side)
+    held = squares.pop(HELD_OUT_PICTURE)[: plan.held_out_bytes // (row * plan.side)]
+    files = bench.write_images("photographs", [one for several in squares.values() for one in several], held)
     kinds: dict[str, Pattern] = {
         "dense": Full(causal=True),
         "strided": Strided(row),
         "fixed": Fixed(row, max(1, row // 8)),
         "window": Window(2 * row - 1, 0),
     }
-    axes = (plan.side, plan.side, 3)
     name = f"photographs, {plan.side} x {plan.side} x 3"
-    more = {"tokenizer": tokenizer, "axes": axes, "pack": False}
-    yield from _learnt(bench, files, name, kinds, row * plan.side, **more)
+    yield from _learnt(bench, files, name, kinds, row * plan.side, axes=(plan.side, plan.side, 3))
 
 
 def layers(bench: Bench) -> Records:
-    """One whole layer, forward and backward: from which length on hashing takes less time than others."""
+    """A model of one layer, forward and backward: from which length on hashing takes less time than others.
+
+    Hashed layers are Reformer's: queries are keys, and chunks bound what a token sees.
+    """
     plan = bench.plan
     for n in plan.layer_lengths:
         progress(f"a layer at {n:,} tokens")
-        chunk = min(64, n // 4)
         kinds: dict[str, Pattern] = {"dense": Full(causal=True), "window": Window(plan.layer_window - 1, 0)}
-        kinds |= {f"hashed, {k}": Hashed(rounds=k, buckets=max(2, n // chunk), chunk=chunk) for k in HASHES}
-        heads = max(1, plan.layer_size // 64)
-        models = {
-            name: Model(
-                decoder(
-                    vocabulary_size=257, length=n, layers=1, hidden_size=plan.layer_size, heads=heads,
-                    patterns=pattern,
-                )
-            )
-            for name, pattern in kinds.items()
-        }  # fmt: skip
-        yield from _timed(bench, models, n, patience=10.0)
+        kinds |= {f"hashed, {rounds}": _chunked(n, rounds) for rounds in HASHES}
+        models = {name: _one_layer(bench, pattern, n) for name, pattern in kinds.items()}
+        for record in _timed(bench, models, n, patience=10.0):
+            yield {"means": str(kinds[record["pattern"]]), **record}
+
+
+def _chunked(n: int, rounds: int) -> Hashed:
+    """Buckets of about a chunk's tokens, in two factors where one rotation to all of them would be large."""
+    chunk = min(64, n // 4)
+    buckets = max(2, n // chunk)
+    root = 2 * math.ceil(math.sqrt(buckets) / 2)
+    return Hashed(rounds=rounds, buckets=buckets if buckets <= 128 else (root, root), chunk=chunk)
+
+
+def _one_layer(bench: Bench, pattern: Pattern, n: int) -> Model:
+    size = bench.plan.layer_size
+    return Model(
+        decoder(
+            vocabulary_size=257, length=n, layers=1, hidden_size=size, heads=max(1, size // 64), patterns=pattern,
+            shared_query_key=isinstance(pattern, Hashed),
+        )
+    )  # fmt: skip
 
 
 def _learnt(

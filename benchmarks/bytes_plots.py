@@ -13,17 +13,15 @@ COLOURS = {
     "hashed": "#D55E00", "in turns": "#56B4E9", "merged": "#E69F00", "per head": "#CC79A7", "doubling": "#F0E442",
     "hashed, 1": "#F0E442", "hashed, 2": "#E69F00", "hashed, 4": "#D55E00",
 }  # fmt: skip
-PLOTS = {"bytes": ("corpora", "digits"), "bytes-more": ("hashed", "ways", "dilations", "pictures")}
-"""Pictures, and the parts that each of them shows."""
+BARS = ("corpora", "digits", "hashed", "ways", "dilations", "pictures")
 
 
 def bytes_plots(results: Mapping[str, Any], folder: Path) -> None:
-    """bytes.svg, bytes-more.svg: a panel for each corpus, a bar a pattern; bytes-layers.svg: a layer's time."""
+    """bytes-corpora.svg and others: a panel for each corpus, a bar a pattern; bytes-layers.svg: a layer's time."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, parts in PLOTS.items():
-        there = [part for part in parts if results.get(part)]
-        if there:
-            _save(_bars([one for part in there for one in results[part]]), results["runs"][there[0]], folder, name)
+    for part in BARS:
+        if results.get(part):
+            _save(_bars(results[part]), results["runs"][part], folder, f"bytes-{part}")
     if results.get("layers"):
         _save(_lines(results["layers"]), results["runs"]["layers"], folder, "bytes-layers")
 
@@ -57,7 +55,7 @@ def _lines(records: list[dict[str, Any]]) -> Figure:
         panel.plot([one["n"] for one in some], times, "o-", color=COLOURS[name], label=name)
     panel.set(xscale="log", yscale="log", xlabel="tokens", ylabel="us a token, forward and backward")
     panel.legend(fontsize=8)
-    figure.suptitle("One layer", fontsize=12)
+    figure.suptitle("A model of one layer", fontsize=12)
     return figure
 
 

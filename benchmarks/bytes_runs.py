@@ -119,13 +119,14 @@ class Bench:
 
     def trained(
         self, files: Mapping[str, Path], patterns: Patterns, *, length: int, seconds: float, rows: int | None = None,
-        pack: bool = True, **more: Any,
+        axes: tuple[int, ...] = (),
     ) -> dict[str, Any]:  # fmt: skip
-        """Train for so many seconds, then read the held-out text. more: as in `model`."""
+        """Train for so many seconds, then read what is held out. axes: of images, each of which is a row."""
+        made = {"axes": axes, "tokenizer": raw_tokenizer()} if axes else {}
 
         def config(steps: int, name: str, held_out: bool) -> dict[str, Any]:
             return {
-                "data": {"train": str(files["train"]), "pack": pack},
+                "data": {"train": str(files["train"]), "pack": not axes},
                 "batch": {"rows": rows or self.plan.rows, "length": length},
                 "optimizer": {"name": "adamw", "learning_rate": 2e-3, "weight_decay": 0.1},
                 "schedule": {"name": "cosine", "warmup": 0.05},
@@ -136,13 +137,13 @@ class Bench:
             }  # fmt: skip
 
         run = len(list(self.folder.iterdir()))
-        gs.train(config(FEW_STEPS, f"{run}-trial", False), model=self.model(patterns, length, **more))
+        gs.train(config(FEW_STEPS, f"{run}-trial", False), model=self.model(patterns, length, **made))
         times = _step_ends(self.folder / f"{run}-trial")
         steps = max(2, round(seconds / statistics.median(b - a for a, b in pairwise(times))))
-        model, receipt = gs.train(config(steps, f"{run}-run", True), model=self.model(patterns, length, **more))
+        model, receipt = gs.train(config(steps, f"{run}-run", True), model=self.model(patterns, length, **made))
         means = list(dict.fromkeys(str(one.attention.pattern) for one in model.architecture.layers))
-        # Of bytes that are no text each token is one.
-        bits = receipt.evaluation["loss"] / math.log(2) if "tokenizer" in more else receipt.evaluation["bits_per_byte"]
+        # Of an image each token is a byte, whose letter may take two of a text.
+        bits = receipt.evaluation["loss"] / math.log(2) if axes else receipt.evaluation["bits_per_byte"]
         record = {
             "means": "; ".join(means), "bits_per_byte": bits, "steps": steps, "tokens": receipt.tokens,
             "seconds": _step_ends(self.folder / f"{run}-run")[-1], "parameters": receipt.parameters,
@@ -150,6 +151,11 @@ class Bench:
         }  # fmt: skip
         progress(f"{record['means']}: {bits:.3f} bits after {steps} steps")
         return record
+
+    def write_images(self, name: str, train: Sequence[bytes], held_out: Sequence[bytes]) -> dict[str, Path]:
+        """Token files of images."""
+        pieces = {"train": [spelt(one) for one in train], "held out": [spelt(one) for one in held_out]}
+        return self.write(name, pieces, raw_tokenizer())
 
     def write(
         self, name: str, pieces: Mapping[str, Sequence[str]], tokenizer: Tokenizer | None = None
@@ -194,10 +200,12 @@ def held_out(documents: Sequence[str], most: int) -> list[str]:
 
 
 def raw_tokenizer() -> Tokenizer:
-    """Ids 0 to 255 are bytes that are no text, each spelt as one letter (`spelt`); 256 ends a document."""
+    """Ids 0 to 255 are bytes that are no text, each spelt as one letter (`spelt`); nothing ends a document.
+
+    So an image is a row, and each byte of it has the place that its axes say.
+    """
     backend = Backend(BPE({letter: byte for byte, letter in enumerate(byte_letters())}, []))
-    backend.add_special_tokens(["<|endoftext|>"])
-    return Tokenizer(backend, {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"})
+    return Tokenizer(backend, {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def spelt(data: bytes) -> str:

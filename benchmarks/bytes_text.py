@@ -9,7 +9,6 @@ from harness import table
 
 PAPER_STEP = {"dense": 1.31, "fixed": 0.55, "strided": 0.35}
 """Seconds a step at 12,288 tokens of enwik8, 8 V100 (Child et al. 2019, table 2)."""
-CORPORA = ("speeches", "wikipedia")
 TRAINED = {
     "corpora": "held-out bits per byte, equal parameters and time",
     "digits": "held-out bits per pixel of 8 x 8 digits",
@@ -41,26 +40,27 @@ def _where(run: Mapping[str, Any]) -> str:
 
 
 def claims(results: Results) -> Iterator[tuple[str, bool]]:
-    """What is to be shown, and whether it is so; nothing of parts that were not run."""
-    for name in CORPORA:
-        found = _bits(results.get("corpora", []), name)
-        if found:
-            bar = next(one["gzip"] for one in results["corpora"] if one["corpus"] == name)
-            worst = max(found, key=found.__getitem__)
-            yield (
-                f"{name}: every model beats gzip -9, {bar:.3f} (worst: {worst}, {found[worst]:.3f})",
-                found[worst] < bar,
-            )
-            yield _no_worse(name, found, "fixed", "dense", "text: fixed is no worse than dense (table 1)")
-            yield _no_worse(name, found, "dense", "strided", "text: strided is worse than dense (table 1)")
-    for part in ("digits", "pictures"):
-        for name, found in _by_corpus(results.get(part, [])):
-            for other in ("dense", "fixed"):
-                yield _no_worse(name, found, "strided", other, f"images: strided is no worse than {other} (table 1)")
-    yield from _later_claims(results)
+    """What is to be shown, and whether it is so; nothing of what was not run."""
+    for name, bits in _by_corpus(results.get("corpora", [])):
+        bar = next(one["gzip"] for one in results["corpora"] if one["corpus"] == name)
+        worst = max(bits, key=bits.__getitem__)
+        yield f"{name}: every model beats gzip -9, {bar:.3f} (worst: {worst}, {bits[worst]:.3f})", bits[worst] < bar
+        yield from _no_worse(name, bits, "fixed", "dense", "text: fixed is no worse than dense (table 1)")
+        yield from _no_worse(name, bits, "dense", "strided", "text: strided is worse than dense (table 1)")
+    for part, better, others, said in (
+        ("digits", "strided", ("dense", "fixed"), "images: strided is no worse than {} (table 1)"),
+        ("pictures", "strided", ("dense", "fixed"), "images: strided is no worse than {} (table 1)"),
+        ("hashed", "hashed", ("dense", "window", "strided"), "hashed is no worse than {} in equal time"),
+        ("ways", "merged", ("in turns", "per head"), "merged is no worse than {}"),
+        ("dilations", "doubling", ("window",), "doubling dilations are no worse than one {}"),
+    ):
+        for name, bits in _by_corpus(results.get(part, [])):
+            for other in others:
+                yield from _no_worse(name, bits, better, other, said.format(other))
+    yield from _claims_of_layers(results.get("layers", []))
     times = {one["pattern"]: one["median"] for one in results.get("steps", [])}
-    if times:
-        for name in ("fixed", "strided"):
+    for name in ("fixed", "strided"):
+        if {name, "dense"} <= times.keys():
             ours, theirs = times["dense"] / times[name], PAPER_STEP["dense"] / PAPER_STEP[name]
             n = results["steps"][0]["n"]
             yield (
@@ -69,56 +69,37 @@ def claims(results: Results) -> Iterator[tuple[str, bool]]:
             )
 
 
-def _later_claims(results: Results) -> Iterator[tuple[str, bool]]:
-    """Of hashing, of ways to use factorised patterns, and of dilations."""
-    for name, found in _by_corpus(results.get("hashed", [])):
-        for other in ("dense", "window", "strided"):
-            yield _no_worse(name, found, "hashed", other, f"hashed is no worse than {other} in equal time")
-    for name, found in _by_corpus(results.get("ways", [])):
-        for other in ("in turns", "per head"):
-            yield _no_worse(name, found, "merged", other, f"merged is no worse than {other}")
-    for name, found in _by_corpus(results.get("dilations", [])):
-        yield _no_worse(name, found, "doubling", "window", "doubling dilations are no worse than one window")
-    if results.get("layers"):
-        hashings = [name for name in dict.fromkeys(one["pattern"] for one in results["layers"]) if "hashed" in name]
-        for name in hashings:
-            for other in ("dense", "window"):
-                first = _pays_from(results["layers"], name, other)
-                yield (
-                    f"a layer: {name} takes less time than {other}{'' if first is None else f' from {first:,} tokens'}",
-                    first is not None,
-                )
+def _claims_of_layers(records: Records) -> Iterator[tuple[str, bool]]:
+    for name in dict.fromkeys(one["pattern"] for one in records):
+        for other in ("dense", "window") if "hashed" in name else ():
+            first = _pays_from(records, name, other)
+            since = "" if first is None else f" from {first:,} tokens"
+            yield f"a model of one layer: {name} takes less time than {other}{since}", first is not None
 
 
 def _pays_from(records: Records, one: str, other: str) -> int | None:
-    """The length from which on one takes less time than another, at all lengths that both were measured at."""
-    times: dict[int, dict[str, float]] = {}
+    """The length from which on one takes less time than another, spread apart, at all lengths of both."""
+    spreads: dict[int, dict[str, dict[str, Any]]] = {}
     for record in records:
-        times.setdefault(record["n"], {})[record["pattern"]] = record["median"]
+        spreads.setdefault(record["n"], {})[record["pattern"]] = record
     first = None
-    for n in sorted(times, reverse=True):
-        if times[n][one] >= times[n][other]:
+    for n in sorted((n for n, there in spreads.items() if {one, other} <= there.keys()), reverse=True):
+        if spreads[n][one]["upper_quartile"] >= spreads[n][other]["lower_quartile"]:
             break
         first = n
     return first
 
 
-def _no_worse(corpus: str, found: dict[str, float], left: str, right: str, what: str) -> tuple[str, bool]:
-    return f"{corpus}, {what}: {left} {found[left]:.3f}, {right} {found[right]:.3f}", found[left] <= found[right]
+def _no_worse(corpus: str, bits: dict[str, float], left: str, right: str, what: str) -> Iterator[tuple[str, bool]]:
+    """Nothing where one of them was not learnt."""
+    if {left, right} <= bits.keys():
+        yield f"{corpus}, {what}: {left} {bits[left]:.3f}, {right} {bits[right]:.3f}", bits[left] <= bits[right]
 
 
 def _by_corpus(records: Records) -> Iterator[tuple[str, dict[str, float]]]:
-    """The bits of each corpus whose patterns were all measured."""
-    names = list(dict.fromkeys(one["corpus"] for one in records))
-    kinds = {one["pattern"] for one in records}
-    for name in names:
-        found = _bits(records, name)
-        if set(found) == kinds:
-            yield name, found
-
-
-def _bits(records: Records, corpus: str) -> dict[str, float]:
-    return {one["pattern"]: one["bits_per_byte"] for one in records if one["corpus"] == corpus}
+    """The bits of each corpus, by pattern."""
+    for name in dict.fromkeys(one["corpus"] for one in records):
+        yield name, {one["pattern"]: one["bits_per_byte"] for one in records if one["corpus"] == name}
 
 
 def _trained(title: str, records: Records) -> str:
@@ -150,8 +131,11 @@ def _steps(records: Records) -> str:
 
 def _layers(records: Records) -> str:
     names = list(dict.fromkeys(one["pattern"] for one in records))
+    means = {one["pattern"]: one["means"] for one in records if one["n"] == records[-1]["n"]}
     rows = []
     for n in dict.fromkeys(one["n"] for one in records):
         times = {one["pattern"]: one["median"] for one in records if one["n"] == n}
         rows.append([f"{n:,}", *(f"{1e3 * times[name]:.1f}" for name in names)])
-    return f"one layer, forward and backward, milliseconds, interleaved\n{table(['tokens', *names], rows)}"
+    said = "; ".join(f"{name}: {text}" for name, text in means.items())
+    title = "a model of one layer, forward and backward, milliseconds, interleaved"
+    return f"{title} ({said})\n{table(['tokens', *names], rows)}"

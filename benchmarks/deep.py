@@ -2,12 +2,13 @@
 
     python benchmarks/deep.py --budget cpu|gpu|smoke [--only PARTS] [--out FILE] [--plots FOLDER] [--work FOLDER]
 
-`memory`: one training step of 4,096 bytes at each depth: what it takes beyond parameters, gradients and the optimizer's
-state, in a process that hands freed memory back, and its seconds a layer, in one that does not. `drift`: how far what a
-reversible backward pass rebuilds at the bottom lies from what was read there, and its gradients from those of states
-that are kept. `train`: byte-level decoders on the shipped speeches, 128 layers with recomputation for so many minutes,
-then reversible ones and 8 layers for as many steps; told are held-out losses at equal steps. Run it on a machine that
-does nothing else.
+`memory`: one training step of 4,096 bytes at each depth, reversible with dropout too: what it takes beyond parameters,
+gradients and the optimizer's state, as it is, and where the C library is told to hand freed blocks back at once, which
+is what is needed; and its seconds a layer. `drift`: how far what a reversible backward pass rebuilds at the bottom lies
+from what was read there, and its gradients from those of states that are kept. `train`: byte-level decoders on the
+shipped speeches, 128 layers with recomputation for so many minutes, then reversible ones and 8 layers for as many
+steps; told are held-out losses at equal steps. With --out, parts that were measured before stay. Run it on a machine
+that does nothing else.
 """
 
 from __future__ import annotations
@@ -39,17 +40,14 @@ from gossamer.training.journal.journal import FILE, read_journal
 PARTS = ("memory", "drift", "train")
 HELD_OUT = 3
 """Speeches that nobody learns from."""
-WAYS = ("plain", "computed again", "reversible")
+WAYS = ("plain", "computed again", "reversible", "reversible, dropout")
 FLAT = 1.10
 """Reversible memory at the greatest depth, over that at the least."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`depths` at one width and length for memory; `deep` and `shallow` layers learn, `rows` of `row_length` a step.
-
-    Those of `depths` are `memory_size` wide, those that learn `hidden_size`.
-    """
+    """`depths` at one width and length for memory; `deep` and `shallow` layers learn, `rows` of `row_length` a step."""
 
     purpose: str
     depths: tuple[int, ...]
@@ -57,7 +55,6 @@ class Plan:
     steps: int | None = None
     length: int = 4096
     window: int = 256
-    memory_size: int = 128
     hidden_size: int = 64
     heads: int = 4
     most_bytes: float = 18e9
@@ -74,25 +71,26 @@ PLANS = {
     "gpu": Plan(purpose="measurement", depths=(8, 32, 128, 512), minutes=60, hidden_size=256, heads=8),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", depths=(1, 2), minutes=None, steps=2, length=64, window=8,
-        memory_size=16, hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32, texts=6,
+        hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32, texts=6,
     ),
 }  # fmt: skip
 
 
-def architecture(plan: Plan, layers: int, length: int, size: int, way: str) -> Architecture:
+def architecture(plan: Plan, layers: int, length: int, way: str) -> Architecture:
     """A byte-level decoder; its residual maps begin narrower by 1 / sqrt(2 layers)."""
     return decoder(
-        vocabulary_size=257, length=length, layers=layers, hidden_size=size, heads=plan.heads,
+        vocabulary_size=257, length=length, layers=layers, hidden_size=plan.hidden_size, heads=plan.heads,
         patterns=Window(plan.window - 1, 0), initializer="mimetic",
         recompute="both" if way == "computed again" else "nothing",
-        reversible="mean" if way == "reversible" else "no",
+        reversible="mean" if way.startswith("reversible") else "no",
+        dropout=0.1 if way.endswith("dropout") else 0.0,
     )  # fmt: skip
 
 
-def one_depth(plan: Plan, told: str, layers: int, way: str, seed: int) -> dict[str, Any]:
-    """Bytes or seconds of a second step: the first one made gradients and the optimizer's state."""
+def one_depth(plan: Plan, layers: int, way: str, seed: int) -> dict[str, Any]:
+    """Bytes and seconds of a second step: the first one made gradients and the optimizer's state."""
     torch.manual_seed(seed)
-    model = Model(architecture(plan, layers, plan.length, plan.memory_size, way)).train()
+    model = Model(architecture(plan, layers, plan.length, way)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     ids = torch.randint(257, (1, plan.length))
 
@@ -101,13 +99,15 @@ def one_depth(plan: Plan, told: str, layers: int, way: str, seed: int) -> dict[s
         optimizer.step()
 
     step()
-    if told == "bytes":
-        sizes = sum(one.numel() * one.element_size() for one in model.parameters())
-        return {"extra": extra_memory(step), "weights, gradients, optimizer": 4 * sizes}
+    extra = extra_memory(step)
     start = time.perf_counter()
     step()
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "milliseconds a layer": 1e3 * seconds / layers}
+    sizes = sum(one.numel() * one.element_size() for one in model.parameters())
+    return {
+        "layers": layers, "way": way, "extra": extra, "weights, gradients, optimizer": 4 * sizes, "seconds": seconds,
+        "milliseconds a layer": 1e3 * seconds / layers,
+    }  # fmt: skip
 
 
 def depths(budget: str, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
@@ -115,14 +115,14 @@ def depths(budget: str, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
     for way in WAYS:
         last: dict[str, Any] | None = None
         for layers in plan.depths:
-            if last is not None and last["extra"] * layers / last["layers"] > plan.most_bytes and way != "reversible":
+            if last is not None and last["extra"] * layers / last["layers"] > plan.most_bytes:
                 progress(f"{way}, {layers} layers: would take {last['extra'] * layers / last['layers'] / 1e9:.0f} GB")
                 continue
             progress(f"{way}, {layers} layers")
-            given = ["--budget", budget, "--seed", str(seed), "--child"]
-            (found,) = in_child(Path(__file__), [*given, f"bytes,{layers},{way}"])
-            (times,) = in_child(Path(__file__), [*given, f"seconds,{layers},{way}"], gives_back=False)
-            last = {"layers": layers, "way": way} | found | times
+            child = ["--budget", budget, "--seed", str(seed), "--child", f"{layers};{way}"]
+            (last,) = in_child(Path(__file__), child, gives_back=False)
+            (needed,) = in_child(Path(__file__), child)
+            last["needed"] = needed["extra"]
             yield last
 
 
@@ -131,7 +131,7 @@ def drifts(plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
     for layers in plan.depths:
         progress(f"drift, {layers} layers")
         torch.manual_seed(seed)
-        model = Model(architecture(plan, layers, plan.row_length, plan.hidden_size, "reversible")).train()
+        model = Model(architecture(plan, layers, plan.row_length, "reversible")).train()
         ids = torch.randint(257, (1, plan.row_length))
         begun: list[Streams] = []
 
@@ -184,7 +184,7 @@ def learnt(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
         progress(name)
         folder = work / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
         config = {
-            "model": {"architecture": architecture(plan, layers, plan.row_length, plan.hidden_size, way).to_dict()},
+            "model": {"architecture": architecture(plan, layers, plan.row_length, way).to_dict()},
             "data": {},
             "batch": {"rows": plan.rows, "length": plan.row_length},
             "optimizer": {"name": "adamw", "learning_rate": plan.learning_rate},
@@ -208,17 +208,19 @@ def learnt(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
 def verdicts(results: dict[str, Any]) -> list[str]:
     """The goals, and whether they are reached."""
     told = []
-    flat = [one for one in results["memory"] if one["way"] == "reversible"]
-    if len(flat) > 1:
-        grows = flat[-1]["extra"] / flat[0]["extra"]
-        told.append(
-            verdict(
-                grows < FLAT,
-                f"beyond weights, gradients and optimizer a reversible step of {flat[-1]['layers']} layers takes "
-                f"{flat[-1]['extra'] / 1e6:.0f} MB, of {flat[0]['layers']} layers {flat[0]['extra'] / 1e6:.0f} MB: "
-                f"{100 * (grows - 1):+.0f}% (goal: under {100 * (FLAT - 1):.0f}%)",
-            )
-        )
+    for way in ("reversible", "reversible, dropout"):
+        flat = [one for one in results["memory"] if one["way"] == way]
+        for key, how in (("extra", "takes"), ("needed", "needs (freed blocks handed back)")):
+            if len(flat) > 1:
+                grows = flat[-1][key] / flat[0][key]
+                told.append(
+                    verdict(
+                        grows < FLAT,
+                        f"beyond weights, gradients and optimizer a {way} step of {flat[-1]['layers']} layers {how} "
+                        f"{flat[-1][key] / 1e6:.0f} MB, of {flat[0]['layers']} layers {flat[0][key] / 1e6:.0f} MB: "
+                        f"{100 * (grows - 1):+.0f}% (goal: under {100 * (FLAT - 1):.0f}%)",
+                    )
+                )
     if results["drift"]:
         deepest = results["drift"][-1]
         told.append(
@@ -246,9 +248,11 @@ def verdicts(results: dict[str, Any]) -> list[str]:
 
 def report(results: dict[str, Any]) -> str:
     """Conditions, tables, verdicts."""
-    told = "\n".join(f"{name}: {value}" for name, value in results["conditions"].items())
+    told = "\n\n".join(
+        "\n".join([part, *(f"{name}: {value}" for name, value in run.items())]) for part, run in results["runs"].items()
+    )
     memory = [
-        [one["way"], str(one["layers"]), f"{one['extra'] / 1e6:.0f}",
+        [one["way"], str(one["layers"]), f"{one['extra'] / 1e6:.0f}", f"{one['needed'] / 1e6:.0f}",
          f"{one['weights, gradients, optimizer'] / 1e6:.0f}", f"{one['seconds']:.2f}",
          f"{one['milliseconds a layer']:.1f}"]
         for one in results["memory"]
@@ -259,7 +263,9 @@ def report(results: dict[str, Any]) -> str:
         for one in results["train"]
     ]
     tables = [
-        table(["a step of", "layers", "MB beside", "MB of weights", "seconds", "ms a layer"], memory) if memory else "",
+        table(["a step of", "layers", "MB beside", "needed", "MB of weights", "seconds", "ms a layer"], memory)
+        if memory
+        else "",
         table(["drift, layers", "states", "gradients"], drift) if drift else "",
         table(["trained", "steps", "last loss", "held out", "seconds"], train) if train else "",
     ]
@@ -272,16 +278,12 @@ def main(given: Sequence[str] | None = None) -> int:
     args = read_arguments(parser, given)
     plan = PLANS[args.budget]
     if args.child is not None:
-        told, layers, way = args.child.split(",")
-        print(json.dumps(one_depth(plan, told, int(layers), way, args.seed)))
+        layers, _, way = args.child.partition(";")
+        print(json.dumps(one_depth(plan, int(layers), way, args.seed)))
         return 0
-    results: dict[str, Any] = {
-        "benchmark": "deep", "complete": False, **{name: [] for name in PARTS},
-        "conditions": conditions(seed=args.seed, budget=args.budget, **asdict(plan)),
-    }  # fmt: skip
-    if args.out is not None and args.out.exists() and set(args.only) != set(PARTS):
-        old = json.loads(args.out.read_text())
-        results |= {name: old[name] for name in PARTS}
+    results: dict[str, Any] = {"benchmark": "deep", "runs": {}, **{name: [] for name in PARTS}}
+    if args.out is not None and args.out.exists():
+        results |= json.loads(args.out.read_text())
     sources = {
         "memory": depths(args.budget, plan, args.seed),
         "drift": drifts(plan, args.seed),
@@ -289,12 +291,12 @@ def main(given: Sequence[str] | None = None) -> int:
     }
     for name in args.only:
         results[name] = []
+        results["runs"][name] = conditions(seed=args.seed, budget=args.budget, **asdict(plan))
         for record in sources[name]:
             results[name].append(record)
             write_results(results, args.out)
-    results["complete"] = all(results[name] for name in PARTS)
-    results["conditions"]["load_at_end"] = load()
-    write_results(results, args.out)
+        results["runs"][name]["load_at_end"] = load()
+        write_results(results, args.out)
     print(report(results))
     if args.plots is not None:
         deep_plots(results, args.plots)

@@ -1,4 +1,4 @@
-"""deep.svg: memory by depth of three ways, and the losses of those that learnt."""
+"""deep.svg: memory by depth of each way, and the losses of those that learnt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-COLOURS = {"plain": "#000000", "computed again": "#0072B2", "reversible": "#D55E00"}
+COLOURS = {
+    "plain": "#000000", "computed again": "#0072B2", "reversible": "#D55E00", "reversible, dropout": "#E69F00",
+}  # fmt: skip
 SMOOTH = 20
 """Steps whose mean loss is drawn."""
 
@@ -34,6 +36,7 @@ def deep_plots(results: dict[str, Any], folder: Path) -> None:
     for axes in (memory, loss):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
-    said = results["conditions"]
-    figure.suptitle(f"{said['cpu']}, {said['threads']} threads, torch {said['torch']}", fontsize=8)
+    said = [f"{part}: {run['cpu']}, {run['threads']} threads, torch {run['torch']}, {run['date'][:10]}"
+            for part, run in results["runs"].items() if part != "drift"]  # fmt: skip
+    figure.suptitle("; ".join(said), fontsize=7)
     figure.savefig(folder / "deep.svg", metadata={"Date": None})

@@ -74,17 +74,19 @@ def digits() -> list[bytes]:
     return [bytes(int(float(one)) for one in line.split(",")[:64]) for line in lines]
 
 
-def photographs(side: int) -> list[bytes]:
-    """Squares of `side` pixels that photographs are cut into, row by row, three colours a pixel: 3 * side^2 bytes."""
+def photographs(side: int) -> dict[str, list[bytes]]:
+    """Squares of `side` pixels that each photograph is cut into, row by row, three colours a pixel."""
     from PIL import Image
 
-    found = []
+    cut: dict[str, list[bytes]] = {}
     for member in PHOTOGRAPHS:
         picture = Image.open(io.BytesIO(_read(member))).convert("RGB")
-        for top in range(0, picture.height - side + 1, side):
-            for left in range(0, picture.width - side + 1, side):
-                found.append(picture.crop((left, top, left + side, top + side)).tobytes())
-    return found
+        cut[Path(member.name).name] = [
+            picture.crop((left, top, left + side, top + side)).tobytes()
+            for top in range(0, picture.height - side + 1, side)
+            for left in range(0, picture.width - side + 1, side)
+        ]
+    return cut
 
 
 def reviews() -> list[tuple[str, float]]:

@@ -1,17 +1,20 @@
 """The benchmark of byte-level models: it runs, and says of each claim whether it holds."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import bytes as bench
 import bytes_parts
 import pytest
-from bytes_runs import PLANS, Bench, raw_tokenizer, spelt
+from bytes_runs import PLANS, Bench, raw_tokenizer
 from bytes_text import claims
 
 from gossamer.patterns import Strided
 from gossamer.text import TokenFile
+from gossamer.training.data.token_batches import Batches
+from gossamer.training.objectives import Objective
 
 
 def test_parts_of_times_run_and_others_stay_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +29,30 @@ def test_parts_of_times_run_and_others_stay_in_the_file(tmp_path: Path, capsys: 
     assert all(one["median"] > 0 for one in [*written["steps"], *written["layers"]])
     assert {part: run["budget"] for part, run in written["runs"].items()} == {"steps": "smoke", "layers": "smoke"}
     assert (tmp_path / "bytes-layers.svg").stat().st_size > 0
-    assert "a layer: hashed, 4 takes less time than dense" in capsys.readouterr().out
+    assert "a model of one layer: hashed, 4 takes less time than dense" in capsys.readouterr().out
+
+
+def test_a_part_that_is_broken_off_leaves_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "bytes.json"
+    given = ["--budget", "smoke", "--out", str(out), "--work", str(tmp_path / "work"), "--only"]
+    monkeypatch.setitem(bench.PARTS, "hashed", lambda made: iter(result("some", dense=2.0, hashed=1.0)))
+    assert bench.main([*given, "hashed"]) == 0
+
+    def broken(made: Bench) -> Iterator[dict[str, Any]]:
+        yield result("some", dense=9.0)[0]
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(bench.PARTS, "hashed", broken)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main([*given, "hashed"])
+    written = json.loads(out.read_text())
+    assert [one["bits_per_byte"] for one in written["hashed"]] == [2.0, 1.0]
+    assert [one["bits_per_byte"] for one in written["unfinished"]["hashed"]] == [9.0]
+    with pytest.raises(SystemExit, match="holds results of --budget smoke, not cpu"):
+        bench.main(["--budget", "cpu", "--out", str(out), "--only", "layers"])
+    out.write_text('{"benchmark": "bytes", "run": {}}')
+    with pytest.raises(SystemExit, match="or an older version's; name another file"):
+        bench.main([*given, "layers"])
 
 
 def test_all_models_have_equal_parameters_and_other_patterns() -> None:
@@ -54,16 +80,24 @@ def test_dilations_double_from_layer_to_layer(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_bytes_that_are_no_text_are_tokens(tmp_path: Path) -> None:
+def test_an_image_is_a_row_whose_bytes_lie_where_its_axes_say(tmp_path: Path) -> None:
     every = bytes(range(256))
     made = Bench(PLANS["smoke"], tmp_path, seed=0)
-    file = TokenFile.open(made.write("all", {"all": [spelt(every)]}, raw_tokenizer())["all"])
-    assert list(file.document(0)) == list(every)
-    assert file.end_id == 256
+    files = made.write_images("all", [every, every[::-1]], [every])
+    file, tokenizer = TokenFile.open(files["train"]), raw_tokenizer()
+    assert [list(file.document(i)) for i in range(2)] == [list(every), list(every[::-1])]
+    objective = Objective(kind="causal-lm")
+    batches = Batches(file=file, tokenizer=tokenizer, objective=objective, length=256, batch=1, pack=False)
+    assert batches.rows_per_epoch == 2
+    rows = {tuple(batches.at(step)["input_ids"][0].tolist()) for step in range(2)}
+    assert rows == {tuple(every), tuple(every[::-1])}
+    record = made.trained(files, Strided(16), length=256, seconds=0.1, axes=(16, 16))
+    assert 7 < record["bits_per_byte"] < 10
 
 
 def result(corpus: str, **bits: float) -> list[dict[str, Any]]:
-    return [{"corpus": corpus, "pattern": name, "bits_per_byte": one, "gzip": 2.6} for name, one in bits.items()]
+    usual = {"corpus": corpus, "gzip": 2.6, "means": "", "steps": 1, "tokens": 1, "seconds": 1.0, "parameters": 1}
+    return [usual | {"pattern": name, "bits_per_byte": one} for name, one in bits.items()]
 
 
 def test_claims_follow_the_numbers() -> None:
@@ -79,7 +113,7 @@ def test_claims_follow_the_numbers() -> None:
 
 def test_claims_of_hashing_and_of_dilations() -> None:
     layers = [
-        {"n": n, "pattern": name, "median": time}
+        {"n": n, "pattern": name, "median": time, "lower_quartile": time, "upper_quartile": time}
         for n, times in ((64, (1, 2, 3)), (128, (4, 3, 2)), (256, (9, 4, 5)))
         for name, time in zip(("dense", "window", "hashed, 1"), times, strict=True)
     ]
@@ -90,7 +124,14 @@ def test_claims_of_hashing_and_of_dilations() -> None:
         "dilations": result("windows", window=2.0, doubling=2.1), "layers": layers,
     }  # fmt: skip
     told = dict(claims(results))
-    # A corpus that is not whole tells nothing.
-    assert [holds for _, holds in claims(results)] == [True, True, False, False, True, False]
-    assert told["a layer: hashed, 1 takes less time than dense from 128 tokens"]
-    assert not told["a layer: hashed, 1 takes less time than window"]
+    # Of a corpus that is not whole those patterns that are there.
+    assert [holds for _, holds in claims(results)] == [True, True, False, False, False, True, False]
+    assert told["a model of one layer: hashed, 1 takes less time than dense from 128 tokens"]
+    assert not told["a model of one layer: hashed, 1 takes less time than window"]
+    results["layers"] = [one | {"upper_quartile": 9} for one in layers]
+    assert not dict(claims(results))["a model of one layer: hashed, 1 takes less time than dense"]
+
+
+def test_parts_that_were_broken_off_tell_what_they_can() -> None:
+    assert not list(claims({"hashed": result("some", dense=2.0), "corpora": result("some", dense=1.0)[:0]}))
+    assert len(list(claims({"corpora": result("speeches", dense=1.0)}))) == 1

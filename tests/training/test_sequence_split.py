@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ from tiny_runs import assert_same_run, checkpoints, decoder_config, encoder_conf
 
 import gossamer as gs
 from gossamer.layers import SequenceSplit
+from gossamer.models import Model, stack
+from gossamer.models.decoders import decoder
 from gossamer.training.config import TrainingConfig
 from gossamer.training.material import gather
 
@@ -131,6 +134,34 @@ def test_a_share_is_attended_to_in_slices() -> None:
     ]  # fmt: skip
     assert [None if one.places is None else one.places.tolist() for one in cut.slices] == [None, [[0]], [[0]]]
     assert not SequenceSplit(rank=1, count=2).cut(pattern, 20, packed=False, size=10).slices
+
+
+def slices_kept(part: Any, x: torch.Tensor, cuts: Any, reads: Any) -> torch.Tensor:
+    """The definition, of which autograd keeps everything."""
+    return torch.cat([part(cut.read(x), cut) for cut in cuts], 1)
+
+
+@pytest.mark.parametrize("form", [{}, {"reversible": "mean"}, {"recompute": "both"}], ids=str)
+def test_slices_of_a_share_that_attend_again_drop_the_same(form: dict[str, Any]) -> None:
+    """One process, of which the whole sequence is the share."""
+    ids = torch.arange(40)[None] % 30
+
+    def gradients() -> torch.Tensor:
+        torch.manual_seed(4)
+        model = Model(
+            decoder(
+                vocabulary_size=30, length=40, layers=2, hidden_size=12, heads=2, patterns=gs.Window(5, 0),
+                dropout=0.2, slice_length=9, **form,
+            )
+        ).double().train()  # fmt: skip
+        model.split = SequenceSplit(rank=0, count=1)
+        model(ids, labels=ids).loss.backward()
+        return torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+
+    again = gradients()
+    with patch.object(stack, "in_slices", Mock(wraps=slices_kept)) as kept:
+        torch.testing.assert_close(again, gradients(), rtol=1e-12, atol=1e-15)
+    assert kept.called
 
 
 def test_parts_of_a_sequence() -> None:

@@ -1,5 +1,6 @@
 """The bricks of a model: embeddings, attention that has a pattern, feed-forward."""
 
+from gossamer.layers.again import Moments
 from gossamer.layers.attention import KeyValueCache, SelfAttention, TokenInfo, reading_seed
 from gossamer.layers.constant import Constant
 from gossamer.layers.cross_attention import CrossAttention, CrossKeyValueCache, OtherStates
@@ -29,6 +30,7 @@ __all__ = [
     "Linear",
     "LowRank",
     "Masked",
+    "Moments",
     "OtherStates",
     "RMSNorm",
     "Rotation",

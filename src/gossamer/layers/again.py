@@ -18,6 +18,7 @@ __all__ = ["AnyCut", "Gradients", "Moments", "Surroundings", "add_learnt", "grad
 
 AnyCut = Cut | SharedCut
 STATES_IN_BLOCK = 64
+"""Of a generator, 5 kB each on a CPU."""
 
 _REBUILDING: ContextVar[bool] = ContextVar("_REBUILDING", default=False)
 
@@ -67,12 +68,16 @@ class Moments:
 
     def now(self, device: torch.device) -> Surroundings:
         """Those of this moment; the last ones, where nothing has changed since."""
-        found = Surroundings.now(device)
-        if self._last is None or not self._last.is_like(found):
-            self._last = replace(found, cpu=self._kept(found.cpu))
+        last, new = self._last, Surroundings.now(device)
+        if last is not None and last.is_like(new):
+            return last
+        if last is not None and torch.equal(last.cpu, new.cpu):
+            self._last = replace(new, cpu=last.cpu)
+        else:
+            self._last = replace(new, cpu=self._stored(new.cpu))
         return self._last
 
-    def _kept(self, state: Tensor) -> Tensor:
+    def _stored(self, state: Tensor) -> Tensor:
         if self._block is None or self._filled == len(self._block):
             self._block, self._filled = state.new_empty(STATES_IN_BLOCK, len(state)), 0
         row = self._block[self._filled].copy_(state)

@@ -20,6 +20,7 @@ from gossamer.layers import (
     FeedForwardNetwork,
     KeyValueCache,
     LayerNorm,
+    Moments,
     OtherStates,
     RMSNorm,
     Rotation,
@@ -220,7 +221,7 @@ class _Residual:
     """Parts added to one stream of states."""
 
     def __init__(self, states: States) -> None:
-        self.states = states
+        self.states, self._moments = states, Moments()
 
     def add(self, part: Part, dropout: float) -> None:
         if part.does_nothing:
@@ -228,8 +229,9 @@ class _Residual:
         if part.cuts is not None:
             again = part.recompute or isinstance(part.cuts[0], Cut)
             self.states = residual_in_slices(
-                part.run, self.states, part.cuts, part.reads, **part.norms, dropout=dropout, recompute=again
-            )
+                part.run, self.states, part.cuts, part.reads, self._moments, **part.norms, dropout=dropout,
+                recompute=again,
+            )  # fmt: skip
             return
         run = part.run
         self.states = residual(
