@@ -310,6 +310,7 @@ class Gradients(Dataset[Tensor]):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # what is tested
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core
 def test_loaders_compute_in_their_workers(method: str, threads: Callable[[int], None]) -> None:
     """Forked after the parent has computed with several threads, or spawned; forward and backward, in both."""
     threads(3)
