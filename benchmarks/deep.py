@@ -211,7 +211,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     for way in ("reversible", "reversible, dropout"):
         flat = [one for one in results["memory"] if one["way"] == way]
         for key, how in (("extra", "takes"), ("needed", "needs (freed blocks handed back)")):
-            if len(flat) > 1:
+            if len(flat) > 1 and all(key in one for one in flat):  # older files have no bytes needed
                 grows = flat[-1][key] / flat[0][key]
                 told.append(
                     verdict(
@@ -246,13 +246,17 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     return told
 
 
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.0f}"
+
+
 def report(results: dict[str, Any]) -> str:
     """Conditions, tables, verdicts."""
     told = "\n\n".join(
         "\n".join([part, *(f"{name}: {value}" for name, value in run.items())]) for part, run in results["runs"].items()
     )
     memory = [
-        [one["way"], str(one["layers"]), f"{one['extra'] / 1e6:.0f}", f"{one['needed'] / 1e6:.0f}",
+        [one["way"], str(one["layers"]), f"{one['extra'] / 1e6:.0f}", _megabytes(one.get("needed")),
          f"{one['weights, gradients, optimizer'] / 1e6:.0f}", f"{one['seconds']:.2f}",
          f"{one['milliseconds a layer']:.1f}"]
         for one in results["memory"]
