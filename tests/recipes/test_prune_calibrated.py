@@ -1,5 +1,6 @@
 """Pruning by what a model does with some rows, without training: scores against their formulas, in float64."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import pytest
 import torch
 
 import gossamer as gs
+from gossamer.errors import InputError
 from gossamer.families import get_family
 from gossamer.models import Model
 from gossamer.models.decoders import decoder
-from gossamer.models.heads import SequenceClassification
+from gossamer.models.heads import SentenceEmbedding, SequenceClassification
 from gossamer.text import byte_tokenizer, train_tokenizer
 from gossamer.training.pruning.choice import keep_highest
 
@@ -163,6 +165,21 @@ def test_fewer_rows_than_a_batch_are_enough(score: str) -> None:
     assert receipt.settings["samples"] == 5
     for name, one in new.state_dict().items():
         assert torch.equal(one == 0, wanted.state_dict()[name] == 0), name
+
+
+@pytest.mark.parametrize("score", ["gradient", "wanda"])
+def test_pairs_that_are_told_from_one_another_are_enough(score: str) -> None:
+    """Fewer than a batch; one alone has nothing that it is told from."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 260, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    read = get_family("bert").read({**sizes, "intermediate_size": 20, "max_position_embeddings": 48})
+    encoder = Model(replace(read, head=SentenceEmbedding()), tokenizer=byte_tokenizer(pairs=True))
+    rows = [{"query": f"{one} {other}", "positive": f"{other} {one}"} for one, other in zip("abcde", "fghij")]  # noqa: B905
+    given = {"score": score, "keep": 0.5, "structure": "neurons", "settings": {"threads": 1}}
+    _, receipt = gs.prune(encoder, rows, **given)
+    assert receipt.settings["samples"] == 5
+    with pytest.raises(InputError, match="2"):
+        gs.prune(encoder, rows[:1], **given)
 
 
 @pytest.mark.parametrize("batch", [{"batch": {"tokens": 64}}, {"batch.accumulation": 2}])

@@ -20,7 +20,7 @@ from gossamer.training.config.training import BatchSettings
 from gossamer.training.data.labelled import LabelledBatches
 from gossamer.training.data.token_batches import Batches
 from gossamer.training.material import gather
-from gossamer.training.objectives import BatchSource, Objective
+from gossamer.training.objectives import BatchSource, Objective, RowObjective
 from gossamer.training.processes import Processes
 
 __all__ = ["calibrate"]
@@ -38,7 +38,8 @@ def calibrate(
         config, rows = lesson.reading(folder)
         processes = Processes(config.parallel, config.device)
         # How many rows there are is known when they are read: of so few at once there are always enough.
-        few = {} if config.batch.tokens is not None else {"batch.rows": processes.count, "batch.accumulation": 1}
+        least = processes.count * (config.objective.least_rows if isinstance(config.objective, RowObjective) else 1)
+        few = {} if config.batch.tokens is not None else {"batch.rows": least, "batch.accumulation": 1}
         material = gather(TrainingConfig.read(config, few), model, processes, lesson.sources, rows)
         batches = list(_first_rows(material.batches, samples, config.batch))
     linears = {name: model.get_submodule(name) for name in maps}

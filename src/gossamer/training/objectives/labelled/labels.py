@@ -95,6 +95,11 @@ class RowObjective(Objective):
     def prepare(self, model: Model, examples: Sequence[Example]) -> None:
         """Called before the run with the examples that are trained on."""
 
+    @property
+    def least_rows(self) -> int:
+        """Of a step."""
+        return 1
+
     def check_batch(self, rows: int, tokens: int | None) -> None:
         """Raise InputError for a step of so many rows, or of rows that so many tokens hold, that will not do."""
 

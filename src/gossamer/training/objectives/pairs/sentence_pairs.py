@@ -110,12 +110,16 @@ class SentencePairsObjective(VectorObjective, RowObjective, kind="sentence-pairs
         names = ("anchor", "positive", "negative", "label", "score")
         return read_pair(document, PairColumns(**{name: getattr(self, f"{name}_field") for name in names}))
 
+    @property
+    def least_rows(self) -> int:
+        return 2 if self.criterion in (None, "in-batch-negatives") else 1
+
     def check_batch(self, rows: int, tokens: int | None) -> None:
         if tokens is not None:
             raise InputError(
                 f"batch.tokens is {tokens:,}; objective.kind {self.kind!r} compares the rows of a step: give batch.rows"
             )
-        if self.criterion in (None, "in-batch-negatives") and rows < 2:
+        if rows < self.least_rows:
             raise InputError(f"batch.rows is {rows}; an anchor is told from those of other rows: give 2 or more")
 
     def settle_head(self, head: Head, rows: Sequence[LabelledRow]) -> Head:
