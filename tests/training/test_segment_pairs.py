@@ -408,7 +408,7 @@ def test_a_family_s_config_is_read_field_by_field(changes: dict[str, Any], messa
 
 
 def test_order_is_learnt_where_it_can_be_told(tmp_path: Path) -> None:
-    """A document's first sentence has other letters than its second; narrower fresh weights (0.02) never learn it."""
+    """A document's first sentence has other letters than its second; the fresh weights are wide ones (docs/LOG.md)."""
     draw = random.Random(0)
 
     def sentence(letters: str) -> str:
