@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gossamer.kernels.ledger import Ledger, own_frame
-from gossamer.layers.again import AnyCut, Moments, add_learnt, gradients_of
+from gossamer.layers.again import AnyCut, Moments, Surroundings, add_learnt, gradients_of
 from gossamer.layers.norms import LayerNorm, RMSNorm
 from gossamer.layers.slices import Cut
 
@@ -95,15 +95,15 @@ def residual_in_slices(
 
         again = recompute and is_grad_enabled()
         return checkpoint(alone, hidden, use_reentrant=False) if again else alone(hidden)
-    return _in_slices(_Slices(step=step, cuts=cuts, moments=moments), hidden, reads)
+    return _in_slices(_Slices(step=step, cuts=cuts, surroundings=moments.now), hidden, reads)
 
 
 def in_slices(
     part: Callable[[Tensor, Cut], Tensor], x: States, cuts: Sequence[Cut], reads: Callable[[], Iterable[Tensor]]
 ) -> States:
     """What a part gives for the rows of `x` that cuts write, one after the other; kept is `x` alone."""
-    call = _Slices(step=lambda own, rows, cut: part(rows, cast(Cut, cut)), cuts=cuts, moments=Moments())
-    return _in_slices(call, x, reads)
+    step = lambda own, rows, cut: part(rows, cast(Cut, cut))  # noqa: E731
+    return _in_slices(_Slices(step=step, cuts=cuts, surroundings=Surroundings.now), x, reads)
 
 
 def _in_slices(call: _Slices, hidden: Tensor, reads: Callable[[], Iterable[Tensor]]) -> Tensor:
@@ -122,7 +122,7 @@ def _joined(step: Callable[[Tensor, Tensor, AnyCut], Tensor], hidden: Tensor, cu
 class _Slices:
     step: Callable[[Tensor, Tensor, AnyCut], Tensor]
     cuts: Sequence[AnyCut]
-    moments: Moments
+    surroundings: Callable[[torch.device], Surroundings]
 
 
 class _Sliced(torch.autograd.Function):
@@ -130,7 +130,7 @@ class _Sliced(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: _Slices, hidden: Tensor, *learnt: Tensor) -> Tensor:
-        ctx.call, ctx.learnt, ctx.surroundings = call, learnt, call.moments.now(hidden.device)
+        ctx.call, ctx.learnt, ctx.surroundings = call, learnt, call.surroundings(hidden.device)
         ctx.save_for_backward(hidden)
         with torch.no_grad():
             return _joined(call.step, hidden, call.cuts)

@@ -97,7 +97,7 @@ class RowObjective(Objective):
 
     @property
     def least_rows(self) -> int:
-        """Of a step."""
+        """How many a step has to have."""
         return 1
 
     def check_batch(self, rows: int, tokens: int | None) -> None:
