@@ -64,7 +64,7 @@ class Plan:
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=None, epochs=3.5, seeds=1,
+        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=None, epochs=3.1, seeds=1,
         short=(("l0", 0.1, 1),),
     ),
     "gpu": Plan(
