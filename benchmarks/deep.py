@@ -89,20 +89,21 @@ def architecture(plan: Plan, layers: int, length: int, way: str) -> Architecture
 
 def one_depth(plan: Plan, layers: int, way: str, seed: int) -> dict[str, Any]:
     """Bytes and seconds of a second step: the first one made gradients and the optimizer's state."""
+    seconds = 0.0
     torch.manual_seed(seed)
     model = Model(architecture(plan, layers, plan.length, way)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     ids = torch.randint(257, (1, plan.length))
 
     def step() -> None:
+        nonlocal seconds
+        start = time.perf_counter()
         model(ids, labels=ids).loss.backward()
         optimizer.step()
+        seconds = time.perf_counter() - start
 
     step()
     extra = extra_memory(step)
-    start = time.perf_counter()
-    step()
-    seconds = time.perf_counter() - start
     sizes = sum(one.numel() * one.element_size() for one in model.parameters())
     return {
         "layers": layers, "way": way, "extra": extra, "weights, gradients, optimizer": 4 * sizes, "seconds": seconds,

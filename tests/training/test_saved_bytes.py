@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from kept_bytes import kept_bytes
 from step_cases import HEADS, Case, batch
 from torch import Tensor
 
-from gossamer.layers import LowRank
+from gossamer.layers import LowRank, SequenceSplit
 from gossamer.models import Architecture, DistanceTable, Model, Norm, Rotary, StoredMaps
 from gossamer.patterns import Global, Window
 from gossamer.training.estimate.memory import peak_memory
@@ -37,9 +38,11 @@ def saved_bytes(
     case: Case,
     is_trained: Callable[[str], bool] = lambda name: True,
     head_mask: Tensor | None = None,
+    split: SequenceSplit | None = None,
 ) -> int:
     """Of one forward pass, weights left out, each storage once."""
     model = Model(architecture).train()
+    model.split = split
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_trained(name))
     context = nullcontext() if case.autocast is None else torch.autocast("cpu", dtype=getattr(torch, case.autocast))
@@ -183,6 +186,20 @@ def test_reversible_layers_chunks_and_slices(
     streams = 2 * 4 * case.rows * case.length * case.hidden if reversible == "mean" else 0
     found = saved_bytes(case.architecture, case, lambda name: True, None) + streams
     assert found == pytest.approx(told_bytes(case.architecture, case, lambda name: True, False), rel=0.005)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("slice_length", [None, 170])
+@pytest.mark.parametrize("form", [{}, {"llama": True}, {"recompute": "both"}, {"reversible": "mean"}], ids=str)
+def test_a_share_of_split_sequences(form: dict[str, Any], slice_length: int | None, autocast: str | None) -> None:
+    """What the neighbour sends is empty here, and as large."""
+    case = Case(length=1200, slice_length=slice_length, autocast=autocast, dropout=0.1, layers=3, **form)
+    step = replace(case.step, length=600, processes=2)
+    streams = 2 * 4 * case.rows * step.length * case.hidden if case.reversible == "mean" else 0
+    told = sum(part.kept for part in parts_of(case.architecture, step))
+    with patch.object(SequenceSplit, "_exchange"):
+        found = saved_bytes(case.architecture, case, split=SequenceSplit(rank=1, count=2)) + streams
+    assert found == pytest.approx(told, rel=0.005)
 
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])

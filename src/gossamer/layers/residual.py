@@ -185,12 +185,17 @@ def account_residual(
     sum_norm: Norm | None = None,
     dropout: float,
     recompute: bool = False,
+    reads: Callable[[Tensor, Ledger], Tensor] | None = None,
 ) -> Tensor:
-    """What `residual` takes; with `recompute` the part is told twice, and nothing of it is kept but what it reads."""
+    """What `residual` takes; with `recompute` the part is told twice, and nothing of it is kept but what it reads.
+
+    reads: of the states, the rows that the part is handed, where they are not the states themselves.
+    """
 
     @own_frame
     def step(x: Tensor, ledger: Ledger) -> Tensor:
-        added = account_branch(part, x, ledger, input_norm=input_norm, output_norm=output_norm, dropout=dropout)
+        rows = x if reads is None else reads(x, ledger)
+        added = account_branch(part, rows, ledger, input_norm=input_norm, output_norm=output_norm, dropout=dropout)
         total = ledger.add(x, added)
         return total if sum_norm is None else sum_norm.account(total, ledger)
 

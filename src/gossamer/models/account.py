@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.kernels.ledger import Ledger, own_frame
+from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.layers import (
     Cut,
     DistanceWeights,
@@ -18,6 +18,8 @@ from gossamer.layers import (
     RMSNorm,
     Rotation,
     SelfAttention,
+    SequenceSplit,
+    SharedCut,
     account_branch,
     account_residual,
     cuts_of,
@@ -40,20 +42,27 @@ def model_without_memory(architecture: Architecture) -> Model:
         return Model(architecture)
 
 
-def account_model(model: Model, ledger: Ledger, rows: int, length: int, *, switched: bool = False) -> None:
+def account_model(
+    model: Model, ledger: Ledger, rows: int, length: int, *, switched: bool = False, processes: int = 1
+) -> None:
     """What `Model.forward` takes of `rows` texts of `length` tokens, with their loss where the ledger is a training's.
 
-    Sections are named as the model's modules are. `switched`: with a `head_mask`. Raises InputError for a training
-    without a head, or with one whose loss is not reckoned.
+    Sections are named as the model's modules are. `switched`: with a `head_mask`. `processes`: so many split each text,
+    and `length` tokens are the share of one. Raises InputError for a training without a head, or with one whose loss is
+    not reckoned, and for a pattern that shares cannot be read under.
     """
     architecture = model.architecture
     with ledger.section("embeddings", "embeddings"):
         hidden = model.embeddings.account(rows, length, ledger)
-    rotations = _rotations(architecture, length, ledger, hidden.dtype)
+        if processes > 1:  # ids are views of those of whole texts
+            others = ledger.memory(ID * rows * length * (processes - 1))
+            hidden = ledger.operation(hidden.shape, hidden.dtype, (hidden,), saves=(others,), hands_on=True)
+    rotations = _rotations(architecture, length * processes, ledger, hidden.dtype)
+    cuts = _Cuts(architecture.slice_length, length, processes)
     tables = [one.attention.distance_bias for one in architecture.layers]
     run = _Residual(hidden, ledger) if architecture.reversible == "no" else _Reversible(hidden, ledger)
     for i, layer in enumerate(architecture.layers):
-        _account_layer(model, layer, run, ledger, rotations, switched, length)
+        _account_layer(model, layer, run, ledger, rotations, switched, cuts)
         table = tables[i]
         if table is not None and all(one is None or one.weights != table.weights for one in tables[i + 1 :]):
             # Its gradient is there from the last layer on that reads it, the first in the backward pass.
@@ -73,14 +82,59 @@ def account_model(model: Model, ledger: Ledger, rows: int, length: int, *, switc
             model.pooler.account(ledger.operation((rows, hidden.shape[-1]), hidden.dtype, (hidden,)), ledger, "tanh")
 
 
-Step = Callable[[Tensor, Ledger], Tensor]
+Step = Callable[..., Tensor]
+"""Of states and a ledger; attention's also of how many rows it reads for, where those are not all."""
 Norms = dict[str, LayerNorm | RMSNorm | None]
-Cuts = Sequence[Cut] | None
+Cuts = Sequence[Cut] | SharedCut | None
+
+
+class _Cuts:
+    """How parts are cut: into slices of `size` rows, and for those that look around by the shares of processes."""
+
+    def __init__(self, size: int | None, length: int, processes: int) -> None:
+        self._size, self._length, self._processes = size, length, processes
+
+    def of(self, pattern: Pattern | None) -> Cuts:
+        """Of a part under this pattern, or of one that reads each token by itself (None)."""
+        if self._processes > 1 and pattern is not None:
+            return self._fullest_share(pattern)
+        return None if self._size is None else cuts_of(pattern, self._length, self._size, None)
+
+    def _fullest_share(self, pattern: Pattern) -> SharedCut:
+        """That of the process that reads most: those between the first and the last are alike."""
+        ranks, whole = {0, 1, self._processes - 1}, self._length * self._processes
+        splits = [SequenceSplit(rank=rank, count=self._processes) for rank in sorted(ranks)]
+        return max((one.cut(pattern, whole, False, size=self._size) for one in splits), key=lambda x: _reads(x.whole))
 
 
 def _reads(cut: Cut) -> int:
     """How many rows a slice reads."""
     return cut.high - cut.low + (0 if cut.places is None else cut.places.shape[1])
+
+
+def _account_slices(step: Step, x: Tensor, cuts: Sequence[Cut], ledger: Ledger) -> Tensor:
+    """What `step` gives slice by slice, of which a training keeps what all of them read."""
+    rows, _, size = x.shape
+    parts = []
+    for cut in cuts:
+        read = ledger.view(x, rows, _reads(cut), size)
+        out = ledger.checkpoint(step, read) if ledger.training else step(read, ledger)
+        parts.append(ledger.view(out, rows, cut.stop - cut.start, out.shape[2]))
+    return ledger.operation((rows, sum(one.shape[1] for one in parts), parts[0].shape[2]), parts[0].dtype, tuple(parts))
+
+
+def _of_share(step: Step, share: SharedCut) -> tuple[Step, Step]:
+    """How the rows that a process reads come to it, and what `step` gives of them for its own."""
+    own = share.stop - share.start
+
+    def gathered(x: Tensor, ledger: Ledger) -> Tensor:
+        return ledger.operation((x.shape[0], _reads(share.whole), x.shape[2]), x.dtype, (x,))
+
+    @own_frame
+    def of_rows(x: Tensor, ledger: Ledger) -> Tensor:
+        return _account_slices(step, x, share.slices, ledger) if share.slices else step(x, ledger, own)
+
+    return gathered, of_rows
 
 
 class _Residual:
@@ -100,24 +154,20 @@ class _Residual:
         with self._ledger.section(kind, owner, self._hidden):
             if step is None:
                 return
-            if cuts is None:
+            if cuts is None or isinstance(cuts, SharedCut):
+                reads = None
+                if cuts is not None:
+                    reads, step = _of_share(step, cuts)
                 self._hidden = account_residual(
-                    step, self._hidden, self._ledger, **norms, dropout=dropout, recompute=recompute
+                    step, self._hidden, self._ledger, **norms, dropout=dropout, recompute=recompute, reads=reads
                 )
                 return
-            rows, _, size = self._hidden.shape
 
             @own_frame
             def of_slice(x: Tensor, ledger: Ledger) -> Tensor:
                 return account_residual(step, x, ledger, **norms, dropout=dropout, recompute=False)
 
-            parts = []
-            for cut in cuts:
-                read = self._ledger.view(self._hidden, rows, _reads(cut), size)
-                known = self._ledger.training
-                out = self._ledger.checkpoint(of_slice, read) if known else of_slice(read, self._ledger)
-                parts.append(self._ledger.view(out, rows, cut.stop - cut.start, size))
-            self._hidden = self._ledger.operation(self._hidden.shape, parts[0].dtype, tuple(parts))
+            self._hidden = _account_slices(of_slice, self._hidden, cuts, self._ledger)
 
 
 class _Reversible:
@@ -144,9 +194,14 @@ class _Reversible:
                 self._source, self._target = self._target, self._source
                 return
 
+            gathered: Step = lambda x, ledger: x  # noqa: E731
+            if isinstance(cuts, SharedCut):
+                (gathered, step), cuts = _of_share(step, cuts), None
+
             @own_frame
             def added(x: Tensor, ledger: Ledger) -> Tensor:
-                return account_branch(step, ledger.to_dtype(x, self._dtype), ledger, **norms, dropout=dropout)
+                rows = ledger.to_dtype(gathered(x, ledger), self._dtype)
+                return account_branch(step, rows, ledger, **norms, dropout=dropout)
 
             source, target = self._source, self._target
             reads = [_reads(cut) for cut in cuts or ()]
@@ -168,7 +223,7 @@ def _account_layer(
     ledger: Ledger,
     rotations: dict[tuple[int, float], Rotation],
     switched: bool,
-    length: int,
+    cuts: _Cuts,
 ) -> None:
     settings, (place, feed_forward_place) = layer.attention, layer.norm_places
     attention = cast(SelfAttention, model.attention[settings.weights])
@@ -178,27 +233,24 @@ def _account_layer(
         table = cast(DistanceWeights, model.distance_bias[settings.distance_bias.weights]).account(ledger)
     turned = None if settings.rotary is None else rotations[_turning(layer)]
 
-    def attend(x: Tensor, ledger: Ledger) -> Tensor:
+    def attend(x: Tensor, ledger: Ledger, own: int | None = None) -> Tensor:
         return attention.account(
-            x, settings.pattern, ledger, settings.dropout, rotation=turned, distance_table=table, switched=switched
-        )
+            x, settings.pattern, ledger, settings.dropout, rotation=turned, distance_table=table, switched=switched,
+            own=own,
+        )  # fmt: skip
 
     def feed(x: Tensor, ledger: Ledger) -> Tensor:
         return feed_forward.account(x, ledger, layer.feed_forward.dropout, layer.feed_forward.chunk)
 
-    def cut(pattern: Pattern | None) -> Cuts:
-        size = model.architecture.slice_length
-        return None if size is None else cuts_of(pattern, length, size, None)
-
     run.add(
         "attention", f"attention.{settings.weights}", None if attention.does_nothing else attend,
         norms_of(attention, place), settings.residual_dropout, layer.recompute in ("attention", "both"),
-        cut(settings.pattern),
+        cuts.of(settings.pattern),
     )  # fmt: skip
     run.add(
         "feed_forward", f"feed_forward.{layer.feed_forward.weights}", None if feed_forward.does_nothing else feed,
         norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout,
-        layer.recompute in ("feed_forward", "both"), cut(None),
+        layer.recompute in ("feed_forward", "both"), cuts.of(None),
     )  # fmt: skip
 
 

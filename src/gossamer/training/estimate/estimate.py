@@ -107,7 +107,10 @@ def estimate(
     rows, length = _sizes(given, architecture, readers)
     length = math.ceil(length / processes) if splits else length
     has_labels = isinstance(given.objective, LabelObjective)
-    step = Pass(rows=rows, length=length, autocast=_AUTOCAST[given.precision], device=device, padded=has_labels)
+    step = Pass(
+        rows=rows, length=length, autocast=_AUTOCAST[given.precision], device=device, padded=has_labels,
+        processes=processes if splits else 1,
+    )  # fmt: skip
     estimated = estimate_step(
         architecture, step, given.optimizer, accumulation=given.batch.accumulation, trainable=names,
         averaged=given.average is not None,

@@ -22,7 +22,8 @@ __all__ = ["Pass", "parts_of", "trained_model"]
 class Pass:
     """One micro-batch: `rows` texts of `length` tokens, weights of a dtype, linear maps in `autocast`'s where given.
 
-    padded: whether some of the texts are shorter and filled up.
+    padded: whether some of the texts are shorter and filled up. processes: so many split each text, and `length` tokens
+    are the share of one.
     """
 
     rows: int
@@ -31,6 +32,7 @@ class Pass:
     autocast: torch.dtype | None = None
     device: str = "cpu"
     padded: bool = False
+    processes: int = 1
 
     @property
     def tokens(self) -> int:
@@ -51,7 +53,7 @@ def parts_of(
 ) -> list[Section]:
     """The parts in the order of the forward pass; `model` says what is trained; `switched`: with a `head_mask`.
 
-    Raises InputError for a head that no objective trains.
+    Raises InputError for a head that no objective trains, and for patterns that shares cannot be read under.
     """
     head = architecture.head
     has_global = architecture.global_tokens == "first" or (head is not None and head.first_is_global)
@@ -59,5 +61,8 @@ def parts_of(
         training=True, autocast=step.autocast, device=step.device, padded=step.padded,
         global_tokens=int(architecture.takes_global_tokens and has_global),
     )  # fmt: skip
-    account_model(model or trained_model(architecture, step), ledger, step.rows, step.length, switched=switched)
+    account_model(
+        model or trained_model(architecture, step), ledger, step.rows, step.length, switched=switched,
+        processes=step.processes,
+    )  # fmt: skip
     return ledger.sections
