@@ -37,7 +37,8 @@ class Plan:
     share, epochs) besides. Masks are set every so many steps; weights go evenly between warm-up and cool-down, shares
     of all steps. Each score has the two that suit it: where scores move, rate and steps of the warm-up must let a
     weight move by its own size before any goes; magnitude does best with most steps for what is left (docs/LOG.md). The
-    penalty is soft movement's, which arrives nowhere with less.
+    penalty is that of soft movement and of L0, which arrive nowhere with less; L0's gates have farther to go in fewer
+    steps, by a rate of their own.
     """
 
     purpose: str
@@ -51,6 +52,7 @@ class Plan:
     layers: tuple[int, ...] = (0, 2, 5)
     learning_rate: float = 3.5e-4
     score_rate: float = 1.2e-2
+    gate_rate: float = 4e-2
     penalty: float = 2e4
     of_weights: tuple[float, float] = (0.1, 0.25)
     of_scores: tuple[float, float] = (0.35, 0.15)
@@ -64,7 +66,7 @@ class Plan:
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=None, epochs=3.1, seeds=1,
+        purpose="measurement", teacher=slim_distil.PLANS["cpu"], train=None, epochs=3.5, seeds=1,
         short=(("l0", 0.1, 1),),
     ),
     "gpu": Plan(
@@ -118,12 +120,12 @@ def _pruned(
         "pruning.warmup": warmup,
         "pruning.cooldown": cooldown,
         "pruning.every": plan.every,
-        "pruning.learning_rate": plan.score_rate,
+        "pruning.learning_rate": plan.gate_rate if score == "l0" else plan.score_rate,
         "dropout": 0.0,
         "checkpoints": {"every": 500, "keep": 1},
         "journal": {"live": False},
     }
-    if score == "soft-movement":
+    if score in ("soft-movement", "l0"):
         settings["pruning.penalty"] = plan.penalty
     pruned, receipt = gs.prune(
         model, data.train[: plan.train], score=score, keep=share, refine=False, teacher=teacher, epochs=epochs,
