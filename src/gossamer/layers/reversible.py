@@ -26,13 +26,14 @@ States = Float[Tensor, "batch length hidden"]
 class _Last:
     """The states after the last part that has not been taken back, without their history: its source and its target.
 
-    parts: how many parts have not been. Autograd's nodes hold this, and never a state with a history, which would hold
-    them in turn.
+    parts: how many parts have not been. whole: all rows as one slice, of parts that are not cut. Autograd's nodes hold
+    this, and never a state with a history, which would hold them in turn.
     """
 
     source: Tensor | None = None
     target: Tensor | None = None
     parts: int = 0
+    whole: Sequence[AnyCut] = ()
     moments: Moments = field(default_factory=Moments)
 
 
@@ -84,14 +85,17 @@ def add_reversibly(
     section 3.
     """
     source, target = streams.source, streams.target
+    every = streams._last.whole if cuts is None else cuts
+    if not every:
+        length = source.shape[1]
+        every = streams._last.whole = [Cut(start=0, stop=length, low=0, high=length)]
     learnt = _learning(reads)
     watched = bool(learnt) or source.requires_grad or target.requires_grad
     if not torch.is_grad_enabled() or not watched or in_transform():
-        streams.source, streams.target = _sum(part, source, target, _cuts(source, cuts)), source
+        streams.source, streams.target = _sum(part, source, target, every), source
         return
     # Nobody but `streams` holds a state.
     streams.source = streams.target = cast(Tensor, None)
-    every = _cuts(source, cuts)
     call = _Call(part=part, reads=reads, cuts=every, last=streams._last, swapped=streams._swapped)
     found = _Part.apply(call, source, target, *learnt)
     streams.source, streams.target = cast(tuple[Tensor, Tensor], found)
@@ -180,11 +184,6 @@ def _check(ctx: Any, call: _Call, last: _Last) -> None:
             "weights of a reversible model were exchanged, frozen or let loose between its forward and its backward "
             "pass, which computes its states once more: change them after that (torch.func.functional_call does it)"
         )
-
-
-def _cuts(source: Tensor, cuts: Sequence[AnyCut] | None) -> Sequence[AnyCut]:
-    """All rows as one slice, unless there are several."""
-    return [Cut(start=0, stop=source.shape[1], low=0, high=source.shape[1])] if cuts is None else cuts
 
 
 def _sum(part: Callable[[Tensor, AnyCut], Tensor], source: Tensor, target: Tensor, cuts: Sequence[AnyCut]) -> Tensor:

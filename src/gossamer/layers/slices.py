@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Cut", "cut_at", "cuts_of"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Cut:
     """Rows start to stop are written. Read are rows low to high, behind the first of each document (`places`).
 

@@ -79,7 +79,7 @@ class StackModules(Protocol):
     training: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LayerInputs:
     """What one layer is run with, beside states: its tokens, what turns its heads, what is added to scores by distance,
     how much of each head counts, what it keeps of earlier tokens, the states that it may attend to, and what it keeps
@@ -94,7 +94,7 @@ class LayerInputs:
     cross_memory: CrossKeyValueCache | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """One part of a layer, with what `residual` puts around it. reads: tells all that it reads, its input apart.
 
