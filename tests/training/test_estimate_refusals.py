@@ -86,6 +86,9 @@ def test_what_fsdp2_cannot_cut_is_refused_for_several_processes(
 def test_of_split_sequences_a_process_has_a_part_of_every_row(tmp_path: Path) -> None:
     told = estimate(decoder_config(tmp_path, parallel="sequence", batch={"rows": 3}), processes=2)
     assert (told.rows, told.length) == (3, 16)
+    full = {"model": {"decoder": {"layers": 1, "hidden_size": 8, "heads": 2, "length": 32, "pattern": "full"}}}
+    with pytest.raises(gs.InputError, match="the pattern 'causal full' sees without bounds, and a sequence that is"):
+        estimate(decoder_config(tmp_path, parallel="sequence", **full), processes=2)
 
 
 def test_a_tokenizer_without_a_mask_is_refused_for_a_masked_lm(tmp_path: Path, words: Path) -> None:
