@@ -194,8 +194,8 @@ def test_reversible_layers_chunks_and_slices(
 def test_a_share_of_split_sequences(form: dict[str, Any], slice_length: int | None, autocast: str | None) -> None:
     """What the neighbour sends is empty here, and as large."""
     case = Case(length=1200, slice_length=slice_length, autocast=autocast, dropout=0.1, layers=3, **form)
-    step = replace(case.step, length=600, processes=2)
-    streams = 2 * 4 * case.rows * step.length * case.hidden if case.reversible == "mean" else 0
+    step = replace(case.step, processes=2)
+    streams = 2 * 4 * case.rows * step.share * case.hidden if case.reversible == "mean" else 0
     told = sum(part.kept for part in parts_of(case.architecture, step))
     with patch.object(SequenceSplit, "_exchange"):
         found = saved_bytes(case.architecture, case, split=SequenceSplit(rank=1, count=2)) + streams

@@ -64,6 +64,7 @@ def account_attention(
     ledger: Ledger,
     dropout: float = 0.0,
     table: Tensor | None = None,
+    query_start: int = 0,
 ) -> Tensor:
     """`attend` of the first `ledger.global_tokens` global ones, on the backend that `auto` takes.
 
@@ -72,7 +73,7 @@ def account_attention(
     """
     q, k, v = (ledger.in_autocast_dtype(x) for x in (q, k, v))
     batch, heads, queries, size = q.shape
-    pairs = batch * count_pairs(pattern, heads, queries, k.shape[2], ledger.global_tokens)
+    pairs = batch * count_pairs(pattern, heads, queries, k.shape[2], ledger.global_tokens, query_start)
     flops = 2 * pairs * (size + v.shape[3])
     ledger.count("attention", (pattern, heads, k.shape[1], size, dropout), pairs, flops=flops)
     ledger.here.pair_flops += flops
@@ -135,10 +136,15 @@ def _account_by_distance(
 
 
 @lru_cache(maxsize=256)
-def count_pairs(pattern: Pattern, heads: int, queries: int, keys: int, global_tokens: int = 0) -> int:
-    """How many (query, key) pairs one text computes, all heads together; the first `global_tokens` are global."""
+def count_pairs(
+    pattern: Pattern, heads: int, queries: int, keys: int, global_tokens: int = 0, query_start: int = 0
+) -> int:
+    """How many (query, key) pairs one text computes, all heads together; the first `global_tokens` are global.
+
+    query_start: the first query's place among the keys.
+    """
     flags = torch.arange(keys) < global_tokens if global_tokens and queries == keys else None
-    pairs = pattern.pairs(queries, keys, flags=flags)
+    pairs = pattern.pairs(queries, keys, query_start, flags=flags)
     return pairs if pattern.differs_by_head else pairs * heads
 
 

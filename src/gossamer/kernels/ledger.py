@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -242,18 +242,21 @@ class Ledger:
         )  # fmt: skip
 
     def reversible(
-        self, step: Callable[[Tensor, Ledger], Tensor], source: Tensor, target: Tensor, reads: Sequence[int] = ()
+        self, step: Callable[..., Tensor], source: Tensor, target: Tensor, slices: Sequence[tuple[int, slice]] = ()
     ) -> Tensor:
         """`target + step(source)`, of which nothing is kept: both are computed again from the result and `source`.
 
-        reads: of how many rows of each text the slices are that it is computed in, one after another.
+        slices: that it is computed in, one after another: how many rows of each text are read, and which of those are
+        written, which `step` is told.
         """
         rows, _, size = source.shape
-        slices = [self.view(source, rows, count, size) for count in reads] or [source]
+        parts: list[tuple[Tensor, Callable[..., Tensor]]] = [(source, step)]
+        if slices:
+            parts = [(self.view(source, rows, count, size), partial(step, own=own)) for count, own in slices]
         scratch, backward = 0, 0
         weights: tuple[nn.Parameter, ...] = ()
-        for part in slices:
-            inner, out, weights = self._run_again(step, part)
+        for part, step_of_part in parts:
+            inner, out, weights = self._run_again(step_of_part, part)
             scratch = max(scratch, inner.live_bytes - part.nbytes, out.nbytes)
             backward = max(backward, inner.forward, inner.backward)
         # Slices add to gradients of the source that are their own.

@@ -169,23 +169,26 @@ class SelfAttention(MultiHeadMaps):
         rotation: Rotation | None = None,
         distance_table: Float[Tensor, "heads distances"] | None = None,
         switched: bool = False,
-        own: int | None = None,
+        own: slice | None = None,
     ) -> Tensor:
-        """What `forward` takes; `switched`: with a `head_mask`; `own`: how many rows are read for, unless all."""
-        if not self.heads:
-            return self.output.account(hidden, ledger)
+        """What `forward` takes; `switched`: with a `head_mask`."""
         batch, length, size = hidden.shape
-        own, mine = own or length, hidden
-        if own < length and rotation is None and not self.shared_query_key:
+        count = length if own is None else own.stop - own.start
+        if not self.heads:
+            return self.output.account(ledger.view(hidden, batch, count, size), ledger)
+        mine = hidden
+        if count < length and rotation is None and not self.shared_query_key:
             # A product of several texts' rows reads a copy of them; autocast's copy is one.
             copied = batch > 1 and ledger.autocast is None
-            shape = (batch, own, size)
+            shape = (batch, count, size)
             mine = ledger.operation(shape, hidden.dtype, (hidden,)) if copied else ledger.view(hidden, *shape)
         q, k, v = self.account_maps(mine, hidden, ledger)
         if rotation is not None:
             q, k = rotation.account(q, ledger), rotation.account(k, ledger)
-        q = q if q.shape[2] == own else ledger.view(q, batch, self.heads, own, self.head_size)
-        out = account_attention(q, k, v, pattern, ledger, dropout, distance_table)
+        q = q if q.shape[2] == count else ledger.view(q, batch, self.heads, count, self.head_size)
+        out = account_attention(
+            q, k, v, pattern, ledger, dropout, distance_table, query_start=0 if own is None else own.start
+        )
         if self.global_projections and ledger.global_tokens:
             out = self._account_globals(out, hidden, ledger, dropout)
         if self.global_projections and ledger.padded:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -48,16 +50,17 @@ def account_model(
     """What `Model.forward` takes of `rows` texts of `length` tokens, with their loss where the ledger is a training's.
 
     Sections are named as the model's modules are. `switched`: with a `head_mask`. `processes`: so many split each text,
-    and `length` tokens are the share of one. Raises InputError for a training without a head, or with one whose loss is
+    and it is one of them that is told of. Raises InputError for a training without a head, or with one whose loss is
     not reckoned, and for a pattern that shares cannot be read under.
     """
     architecture = model.architecture
     with ledger.section("embeddings", "embeddings"):
-        hidden = model.embeddings.account(rows, length, ledger)
+        share = math.ceil(length / processes)
+        hidden = model.embeddings.account(rows, share, ledger)
         if processes > 1:  # ids are views of those of whole texts
-            others = ledger.memory(ID * rows * length * (processes - 1))
+            others = ledger.memory(ID * rows * (length - share))
             hidden = ledger.operation(hidden.shape, hidden.dtype, (hidden,), saves=(others,), hands_on=True)
-    rotations = _rotations(architecture, length * processes, ledger, hidden.dtype)
+    rotations = _rotations(architecture, length, ledger, hidden.dtype)
     cuts = _Cuts(architecture.slice_length, length, processes)
     tables = [one.attention.distance_bias for one in architecture.layers]
     run = _Residual(hidden, ledger) if architecture.reversible == "no" else _Reversible(hidden, ledger)
@@ -83,7 +86,7 @@ def account_model(
 
 
 Step = Callable[..., Tensor]
-"""Of states and a ledger; attention's also of how many rows it reads for, where those are not all."""
+"""Of states and a ledger, and of the rows that are written (`own`), where those are not all."""
 Norms = dict[str, LayerNorm | RMSNorm | None]
 Cuts = Sequence[Cut] | SharedCut | None
 
@@ -98,13 +101,15 @@ class _Cuts:
         """Of a part under this pattern, or of one that reads each token by itself (None)."""
         if self._processes > 1 and pattern is not None:
             return self._fullest_share(pattern)
-        return None if self._size is None else cuts_of(pattern, self._length, self._size, None)
+        share = math.ceil(self._length / self._processes)
+        return None if self._size is None else cuts_of(pattern, share, self._size, None)
 
     def _fullest_share(self, pattern: Pattern) -> SharedCut:
-        """That of the process that reads most: those between the first and the last are alike."""
-        ranks, whole = {0, 1, self._processes - 1}, self._length * self._processes
-        splits = [SequenceSplit(rank=rank, count=self._processes) for rank in sorted(ranks)]
-        return max((one.cut(pattern, whole, False, size=self._size) for one in splits), key=lambda x: _reads(x.whole))
+        """That of the process that reads most."""
+        first = SequenceSplit(rank=0, count=self._processes).cut(pattern, self._length, packed=False)
+        rank = max(range(self._processes), key=lambda i: _reads(first.cuts[i]))
+        split = SequenceSplit(rank=rank, count=self._processes)
+        return split.cut(pattern, self._length, packed=False, size=self._size)
 
 
 def _reads(cut: Cut) -> int:
@@ -117,22 +122,20 @@ def _account_slices(step: Step, x: Tensor, cuts: Sequence[Cut], ledger: Ledger) 
     rows, _, size = x.shape
     parts = []
     for cut in cuts:
-        read = ledger.view(x, rows, _reads(cut), size)
-        out = ledger.checkpoint(step, read) if ledger.training else step(read, ledger)
-        parts.append(ledger.view(out, rows, cut.stop - cut.start, out.shape[2]))
+        read, of_slice = ledger.view(x, rows, _reads(cut), size), partial(step, own=cut.own)
+        parts.append(ledger.checkpoint(of_slice, read) if ledger.training else of_slice(read, ledger))
     return ledger.operation((rows, sum(one.shape[1] for one in parts), parts[0].shape[2]), parts[0].dtype, tuple(parts))
 
 
 def _of_share(step: Step, share: SharedCut) -> tuple[Step, Step]:
     """How the rows that a process reads come to it, and what `step` gives of them for its own."""
-    own = share.stop - share.start
 
     def gathered(x: Tensor, ledger: Ledger) -> Tensor:
         return ledger.operation((x.shape[0], _reads(share.whole), x.shape[2]), x.dtype, (x,))
 
     @own_frame
     def of_rows(x: Tensor, ledger: Ledger) -> Tensor:
-        return _account_slices(step, x, share.slices, ledger) if share.slices else step(x, ledger, own)
+        return _account_slices(step, x, share.slices, ledger) if share.slices else step(x, ledger, share.own)
 
     return gathered, of_rows
 
@@ -164,8 +167,12 @@ class _Residual:
                 return
 
             @own_frame
-            def of_slice(x: Tensor, ledger: Ledger) -> Tensor:
-                return account_residual(step, x, ledger, **norms, dropout=dropout, recompute=False)
+            def of_slice(x: Tensor, ledger: Ledger, own: slice) -> Tensor:
+                mine = ledger.view(x, x.shape[0], own.stop - own.start, x.shape[2])
+                part = partial(step, own=own)
+                return account_residual(
+                    part, mine, ledger, **norms, dropout=dropout, recompute=False, reads=lambda _, ledger: x
+                )
 
             self._hidden = _account_slices(of_slice, self._hidden, cuts, self._ledger)
 
@@ -199,19 +206,21 @@ class _Reversible:
                 (gathered, step), cuts = _of_share(step, cuts), None
 
             @own_frame
-            def added(x: Tensor, ledger: Ledger) -> Tensor:
+            def added(x: Tensor, ledger: Ledger, own: slice | None = None) -> Tensor:
                 rows = ledger.to_dtype(gathered(x, ledger), self._dtype)
-                return account_branch(step, rows, ledger, **norms, dropout=dropout)
+                part = step if own is None else partial(step, own=own)
+                return account_branch(part, rows, ledger, **norms, dropout=dropout)
 
             source, target = self._source, self._target
-            reads = [_reads(cut) for cut in cuts or ()]
+            slices = [(_reads(cut), cut.own) for cut in cuts or ()]
             if self._ledger.training:
-                total = self._ledger.reversible(added, source, target, reads)
-            elif not reads:
+                total = self._ledger.reversible(added, source, target, slices)
+            elif not slices:
                 total = self._ledger.add(target, added(source, self._ledger))
             else:
                 rows, _, size = source.shape
-                parts = [added(self._ledger.view(source, rows, one, size), self._ledger) for one in reads]
+                read = [(self._ledger.view(source, rows, one, size), own) for one, own in slices]
+                parts = [added(x, self._ledger, own) for x, own in read]
                 total = self._ledger.operation(target.shape, target.dtype, (target, *parts))
             self._source, self._target = total, source
 
@@ -233,13 +242,13 @@ def _account_layer(
         table = cast(DistanceWeights, model.distance_bias[settings.distance_bias.weights]).account(ledger)
     turned = None if settings.rotary is None else rotations[_turning(layer)]
 
-    def attend(x: Tensor, ledger: Ledger, own: int | None = None) -> Tensor:
+    def attend(x: Tensor, ledger: Ledger, own: slice | None = None) -> Tensor:
         return attention.account(
             x, settings.pattern, ledger, settings.dropout, rotation=turned, distance_table=table, switched=switched,
             own=own,
         )  # fmt: skip
 
-    def feed(x: Tensor, ledger: Ledger) -> Tensor:
+    def feed(x: Tensor, ledger: Ledger, own: slice | None = None) -> Tensor:
         return feed_forward.account(x, ledger, layer.feed_forward.dropout, layer.feed_forward.chunk)
 
     run.add(

@@ -41,6 +41,7 @@ __all__ = [
     "check_output",
     "check_prompt",
     "check_pruning",
+    "check_split",
     "check_words",
     "gather",
     "how_many_steps",
@@ -96,7 +97,7 @@ def gather(
         given = _fresh(config, tokenizer)
     check_model(config, given, processes.sharded)
     if processes.splits:
-        _check_split(config, given, processes.count)
+        check_split(config, given, processes.count)
     check_words(given, tokenizer)
     check_prompt(config, given, tokenizer)
     _agree_on_tokenizer(given, tokenizer)
@@ -207,7 +208,7 @@ def _check_rows(config: TrainingConfig, processes: Processes) -> None:
         config.batch.check_parts(processes.reader[1], 1)
 
 
-def _check_split(config: TrainingConfig, model: Model, count: int) -> None:
+def check_split(config: TrainingConfig, model: Model, count: int) -> None:
     """InputError where sequences of this length cannot be split over so many processes."""
     if config.objective.kind != "causal-lm":
         raise InputError(f"parallel is 'sequence', which takes the objective causal-lm, not {config.objective.kind}")

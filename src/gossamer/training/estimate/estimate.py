@@ -25,7 +25,7 @@ from gossamer.training.config.models import with_recompute
 from gossamer.training.estimate.memory import Memory, peak_memory
 from gossamer.training.estimate.saved import Pass
 from gossamer.training.estimate.step_time import step_seconds
-from gossamer.training.material import check_model, check_prompt, check_words, trained_names
+from gossamer.training.material import check_model, check_prompt, check_split, check_words, trained_names
 from gossamer.training.objectives import LabelObjective, Objective
 from gossamer.training.optimization.adapters import adapted, adapted_maps, learning_names
 from gossamer.training.optimization.optimizers import OptimizerSettings
@@ -103,9 +103,8 @@ def estimate(
     _check_objective(given.objective)
     device = Processes(given.parallel, given.device).device.type
     sharded = processes > 1 and given.parallel == "fsdp2"
-    architecture, names = _checked(given, model, sharded=sharded)
+    architecture, names = _checked(given, model, sharded=sharded, split_over=processes if splits else 1)
     rows, length = _sizes(given, architecture, readers)
-    length = math.ceil(length / processes) if splits else length
     has_labels = isinstance(given.objective, LabelObjective)
     step = Pass(
         rows=rows, length=length, autocast=_AUTOCAST[given.precision], device=device, padded=has_labels,
@@ -138,7 +137,7 @@ def estimate_step(
     return Estimate(
         architecture=architecture,
         rows=step.rows,
-        length=step.length,
+        length=step.share,
         accumulation=accumulation,
         device=step.device,
         parameters=memory.weights // step.weights.itemsize,
@@ -178,7 +177,9 @@ def rows_of_budget(tokens: int, length: int, parts: int) -> int:
     return math.ceil((tokens + (parts - 1) * length) / (parts * length))
 
 
-def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> tuple[Architecture, set[str] | None]:
+def _checked(
+    config: TrainingConfig, model: Model | None, *, sharded: bool, split_over: int
+) -> tuple[Architecture, set[str] | None]:
     """Of the model that training would begin with, after its checks: the architecture, and what `train_only` names.
 
     Fresh weights are on the meta device, never drawn.
@@ -190,6 +191,8 @@ def _checked(config: TrainingConfig, model: Model | None, *, sharded: bool) -> t
         with torch.device("meta"):
             found = Model(config.model.describe(count_ids(tokenizer)))
     check_model(config, found, sharded)
+    if split_over > 1:
+        check_split(config, found, split_over)
     architecture = found.architecture
     check_words(found, tokenizer)
     check_prompt(config, found, tokenizer)

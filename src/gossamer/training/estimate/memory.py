@@ -66,7 +66,7 @@ def peak_memory(
     walk = _Walk(
         weights=sum(one.numel() for one in parameters.values()) * size,
         optimizer=state * size,
-        batch=PER_TOKEN * ID * step.tokens * accumulation,
+        batch=PER_TOKEN * ID * step.rows * step.length * accumulation,
         every=sum(one.numel() for one in trained.values()) * size,
         of_owner=_by_owner(trained, size, tied=tied),
         tied=trained["embeddings.word.weight"].numel() * size if tied and "embeddings.word.weight" in trained else 0,

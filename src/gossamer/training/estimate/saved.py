@@ -5,6 +5,7 @@ A test compares them, byte for byte, with the tensors that `torch.autograd.graph
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ __all__ = ["Pass", "parts_of", "trained_model"]
 class Pass:
     """One micro-batch: `rows` texts of `length` tokens, weights of a dtype, linear maps in `autocast`'s where given.
 
-    padded: whether some of the texts are shorter and filled up. processes: so many split each text, and `length` tokens
-    are the share of one.
+    padded: whether some of the texts are shorter and filled up. processes: so many split each text, of which one is
+    told of.
     """
 
     rows: int
@@ -35,8 +36,14 @@ class Pass:
     processes: int = 1
 
     @property
+    def share(self) -> int:
+        """Tokens of each text that one process has."""
+        return math.ceil(self.length / self.processes)
+
+    @property
     def tokens(self) -> int:
-        return self.rows * self.length
+        """Those of one process."""
+        return self.rows * self.share
 
 
 def trained_model(architecture: Architecture, step: Pass, trainable: Collection[str] | None = None) -> Model:

@@ -105,7 +105,7 @@ def _measure(operation: Operation, architecture: Architecture, step: Pass) -> tu
 def _attention_rate(work: AttentionWork, step: Pass) -> tuple[float, float]:
     """Of a text as long as the real ones where those have few enough pairs."""
     pattern, heads, key_heads, head_size, dropout = work
-    length = step.length
+    length = step.share
     while count_pairs(pattern, heads, length, length) > PAIRS and length > 256:
         length //= 2
     like: dict[str, Any] = {"dtype": step.autocast or step.weights, "device": step.device}
