@@ -7,8 +7,8 @@ gradients and the optimizer's state, as it is, and where the C library is told t
 is what is needed; and its seconds a layer. `drift`: how far what a reversible backward pass rebuilds at the bottom lies
 from what was read there, and its gradients from those of states that are kept. `train`: byte-level decoders on the
 shipped speeches, 128 layers with recomputation for so many minutes, then reversible ones and 8 layers for as many
-steps; told are held-out losses at equal steps. With --out, parts that were measured before stay. Run it on a machine
-that does nothing else.
+steps, each depth at a rate of its own; told are held-out losses at equal steps. With --out, parts that were measured
+before stay. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def architecture(plan: Plan, layers: int, length: int, way: str) -> Architecture
 
 
 def one_depth(plan: Plan, layers: int, way: str, seed: int) -> dict[str, Any]:
-    """Bytes and seconds of a second step: the first one made gradients and the optimizer's state."""
+    """Bytes and seconds of a second step, whose memory is fresh: the first made gradients and the optimizer's state."""
     seconds = 0.0
     torch.manual_seed(seed)
     model = Model(architecture(plan, layers, plan.length, way)).train()

@@ -4,8 +4,8 @@
 
 A sequence is 0 w 0 w, and the second w is to be told (Kitaev et al. 2020, section 5). One layer of Reformer's
 attention, queries that are keys, learns it from random sequences; what it tells of others is its accuracy, under full
-attention and under 8, 4, 2 and 1 rounds, as in the paper's table 2. Finished models lie in --work. Run it on a machine
-that does nothing else.
+attention and under 8, 4, 2 and 1 rounds, as in the paper's table 2. Finished models lie in --work. Only its seconds
+need a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
                     f"(paper: {PAPER[way]['8']:.1f} and {PAPER[way]['1']:.1f})",
                 )
             )
+            told.append(f"trained with {way}, full attention tells {own['full']:.1%} (paper: {PAPER[way]['full']:.1f})")
     return told
 
 

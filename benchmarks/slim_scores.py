@@ -38,7 +38,7 @@ class Plan:
     of all steps. Each score has the two that suit it: where scores move, rate and steps of the warm-up must let a
     weight move by its own size before any goes; magnitude does best with most steps for what is left (docs/LOG.md). The
     penalty is that of soft movement and of L0, which arrive nowhere with less; L0's gates have farther to go in fewer
-    steps, by a rate of their own.
+    steps, by a rate of their own (both tried for the plan `cpu` alone).
     """
 
     purpose: str
