@@ -84,7 +84,7 @@ bench-slim: $(STAMP)  ## what smaller and fine-tuned models keep (half an hour a
 bench-million: $(STAMP)  ## a training step of a million tokens, and a run of 131,072 that is killed (about 40 minutes)
 	$(BIN)/python benchmarks/million.py --budget cpu --out build/million.json $(ARGS)
 
-bench-deep: $(STAMP)  ## memory by depth up to 512 layers, and 128 layers that learn (about 40 minutes)
+bench-deep: $(STAMP)  ## memory by depth up to 512 layers, and 128 layers that learn (about 45 minutes)
 	$(BIN)/python benchmarks/deep.py --budget cpu --out build/deep.json $(ARGS)
 
 bench-duplicate: $(STAMP)  ## Reformer's duplication task: trained and evaluated by full attention and by hashing
