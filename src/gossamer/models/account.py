@@ -54,14 +54,13 @@ def account_model(
     not reckoned, and for a pattern that shares cannot be read under.
     """
     architecture = model.architecture
+    cuts = _Cuts(architecture.slice_length, length, processes)
     with ledger.section("embeddings", "embeddings"):
-        share = math.ceil(length / processes)
-        hidden = model.embeddings.account(rows, share, ledger)
+        hidden = model.embeddings.account(rows, cuts.share, ledger)
         if processes > 1:  # ids are views of those of whole texts
-            others = ledger.memory(ID * rows * (length - share))
+            others = ledger.memory(ID * rows * (length - cuts.share))
             hidden = ledger.operation(hidden.shape, hidden.dtype, (hidden,), saves=(others,), hands_on=True)
     rotations = _rotations(architecture, length, ledger, hidden.dtype)
-    cuts = _Cuts(architecture.slice_length, length, processes)
     tables = [one.attention.distance_bias for one in architecture.layers]
     run = _Residual(hidden, ledger) if architecture.reversible == "no" else _Reversible(hidden, ledger)
     for i, layer in enumerate(architecture.layers):
@@ -96,13 +95,13 @@ class _Cuts:
 
     def __init__(self, size: int | None, length: int, processes: int) -> None:
         self._size, self._length, self._processes = size, length, processes
+        self.share = math.ceil(length / processes)
 
     def of(self, pattern: Pattern | None) -> Cuts:
         """Of a part under this pattern, or of one that reads each token by itself (None)."""
         if self._processes > 1 and pattern is not None:
             return self._fullest_share(pattern)
-        share = math.ceil(self._length / self._processes)
-        return None if self._size is None else cuts_of(pattern, share, self._size, None)
+        return None if self._size is None else cuts_of(pattern, self.share, self._size, None)
 
     def _fullest_share(self, pattern: Pattern) -> SharedCut:
         """That of the process that reads most."""
