@@ -37,6 +37,11 @@ OWN: dict[str, dict[str, Any]] = {
     "modernbert": {**WIDE, "pad_token_id": 1},
     "longformer": {**WIDE, "attention_window": [4, 6, 2]},
     "gpt2": {"n_embd": 8, "n_layer": 3, "n_head": 2, "n_inner": 6},
+    "bart": {
+        "d_model": 8, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 6, "decoder_ffn_dim": 5, "pad_token_id": 1,
+    },
+    "t5": {"d_model": 8, "d_kv": 3, "d_ff": 6, "num_layers": 3, "num_heads": 2},
     "reformer": {
         "hidden_size": 8, "attn_layers": ["local", "lsh", "lsh"], "num_attention_heads": 2, "attention_head_size": 4,
         "feed_forward_size": 6, "axial_pos_shape": [5, 6], "axial_pos_embds_dim": [3, 5], "num_buckets": 4,

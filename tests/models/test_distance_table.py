@@ -280,7 +280,9 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], said: str) -> None:
 def test_tables_of_one_set_are_alike_and_sizes_are_counts() -> None:
     plain = decoder([CAUSAL, CAUSAL]).architecture
     one, other = (DistanceTable(before=n, after=0, weights=0) for n in (3, 4))
-    with pytest.raises(InputError, match=r"layers\[1\].distance_bias shares weight set 0 but is shaped \(4, 4, 0\)"):
+    with pytest.raises(
+        InputError, match=r"layers\[1\].distance_bias shares weight set 0 but is shaped \(4, 4, 0, None\)"
+    ):
         with_tables(plain, [one, other])
     with pytest.raises(InputError, match="before is -1"):
         DistanceTable(before=-1, after=0, weights=0)

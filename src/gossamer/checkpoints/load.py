@@ -120,6 +120,9 @@ def _read(checkpoint: Checkpoint, described: _Described, dtype: torch.dtype | No
         # A table of its own starts as the one it was tied to.
         fresh["head.decoder.weight"] = table.clone()
     common = dtype or _common_dtype(tensors)
+    for name, copied in checkpoint.family.optional_names(checkpoint.architecture).items():
+        if name in described.shapes and name not in tensors:
+            fresh[name] = torch.zeros(described.shapes[name]) if copied is None else tensors[copied].clone()
     for name in list(tensors):  # one after the other, so that the model is never there twice
         tensors[name] = _convert(f"{checkpoint.weights.where}: tensor {homes[name]!r}", tensors[name], common)
     model.load_state_dict(tensors | {name: tensor.to(common) for name, tensor in fresh.items()}, assign=True)

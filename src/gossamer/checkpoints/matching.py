@@ -30,7 +30,10 @@ def match_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]],
     family, names, on_file = checkpoint.family, checkpoint.names, checkpoint.weights.shapes
     candidates = checkpoint.candidates(shapes)
     first = {ours: next((name for name in theirs if name in names), None) for ours, theirs in candidates.items()}
-    missing = list(dict.fromkeys(candidates[ours][0] for ours, name in first.items() if name is None))
+    needed = {ours for ours in shapes if ours not in family.optional_names(checkpoint.architecture)}
+    missing = list(
+        dict.fromkeys(candidates[ours][0] for ours, name in first.items() if name is None and ours in needed)
+    )
     stored = family.stored(shapes, checkpoint.architecture)
     homes = {names[name]: stored[name] for name in first.values() if name is not None}
     known = {name for theirs in candidates.values() for name in theirs} | set(

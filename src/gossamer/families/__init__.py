@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from gossamer.errors import InputError, quote
 from gossamer.families import (
     albert,
+    bart,
     bert,
     distilbert,
     electra,
@@ -15,6 +16,7 @@ from gossamer.families import (
     native,
     reformer,
     roberta,
+    t5,
 )
 from gossamer.families.base import Config, Family, Field, HeadForm
 from gossamer.models.architecture import Architecture
@@ -35,6 +37,8 @@ _ALL = (
     llama.FAMILY,
     modernbert.FAMILY,
     reformer.FAMILY,
+    bart.FAMILY,
+    t5.FAMILY,
     NATIVE,
 )
 FAMILIES: dict[str, Family] = {one.model_type: one for one in _ALL}

@@ -10,15 +10,10 @@ from typing import Any, Self, cast
 
 from gossamer.errors import InputError, quote
 from gossamer.families.kinds import Kind
+from gossamer.families.places import OMITTED, assemble, pick, values_under
 from gossamer.families.stored import Stored, StoredTensor
 from gossamer.models.architecture import (
     Architecture,
-    Attention,
-    Embeddings,
-    FeedForward,
-    Layer,
-    Norm,
-    Positions,
     differences,
 )
 from gossamer.models.heads import Head, SentenceEmbedding
@@ -79,7 +74,7 @@ class Field:
 
     def written(self, architecture: Architecture) -> Any:
         """The file's value for this architecture; OMITTED where the architecture has no such place."""
-        values = (_pick(architecture, place) for place in self.to)
+        values = (pick(architecture, place) for place in self.to)
         value = next((value for value in values if value is not OMITTED), OMITTED)
         if value is OMITTED:
             return OMITTED
@@ -98,7 +93,8 @@ class HeadForm:
 
     `tied` names tensors that, in a tied model, must equal one of ours where the file has them at all. `required` is the
     family's, for this head alone. `prefix`: of the encoder beside this head, if not the family's. `idle`: tensors of
-    one number a word that the original has and reads nowhere: written as zeros.
+    one number a word that the original has and reads nowhere: written as zeros. `optional`: tensors of ours that a
+    file need not have, which are then a copy of another, or 0 (None).
     """
 
     head: type
@@ -108,6 +104,7 @@ class HeadForm:
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     prefix: str | None = None
     idle: tuple[str, ...] = ()
+    optional: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +114,7 @@ class Family:
     `given`: architecture values that no field holds, constants or functions of the config. `required`: fields that
     change the mathematics, with the values that can be read. `keys`: our module or tensor name to theirs, or to how it
     is stored there (`Stored`); several are copies of one tensor, the first that is there is read, all are written.
+    `copies` names tensors of a file that, where it has them, must equal one of ours, whatever the head.
     `slots` turns the number of a weight set into what the keys' braces hold. `aliases`: other names that a field may
     have in a file, to its own. `unread`: settings of the original code that nobody follows, with what tells the values
     that say nothing. `renamed`: endings of old files' names; `ignored`: names known to be harmless.
@@ -135,6 +133,7 @@ class Family:
     unread: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
     renamed: tuple[tuple[str, str], ...] = OLD_NORMS
     ignored: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
     public: bool = True
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
@@ -157,7 +156,7 @@ class Family:
             values |= dict.fromkeys(line.to, value)
         for path, value in self.given.items():
             values[path] = value(full) if callable(value) else value
-        return _assemble(values, self._head(values, head), pooler)
+        return assemble(values, self._head(values, head), pooler)
 
     def write(self, architecture: Architecture) -> dict[str, Any]:
         """The fields of config.json for an architecture; `obstacles` says whether they hold all of it."""
@@ -166,7 +165,7 @@ class Family:
 
     def held(self, architecture: Architecture) -> set[str]:
         """The names of all lines whose meaning this architecture holds, under whichever name."""
-        names = {line.name for line in self.fields if any(_pick(architecture, to) is not OMITTED for to in line.to)}
+        names = {line.name for line in self.fields if any(pick(architecture, to) is not OMITTED for to in line.to)}
         return names | {alias for alias, name in self.aliases.items() if name in names}
 
     def obstacles(self, architecture: Architecture) -> list[str]:
@@ -261,11 +260,11 @@ class Family:
         `prefixed` says whether a file does so, whatever its head.
         """
         form = self._form(architecture)
-        if not self.prefix or not (form is not None if prefixed is None else prefixed):
+        prefix = self.prefix if form is None else form.prefix or self.prefix
+        if not prefix or not (form is not None if prefixed is None else prefixed):
             return theirs
         is_head = form is not None and _is_in(theirs, form.keys) and not _is_in(theirs, self.keys)
-        own = None if form is None else form.prefix
-        return theirs if is_head else f"{own or self.prefix}.{theirs}"
+        return theirs if is_head else f"{prefix}.{theirs}"
 
     def is_prefixed(self, name: str) -> bool:
         """Whether a file's name for a tensor lies under one of the prefixes of the encoder."""
@@ -297,7 +296,13 @@ class Family:
     def tied_names(self, architecture: Architecture) -> Mapping[str, str]:
         """Their copies of our tensors in a tied model: where a file has one it must be equal."""
         form = self._form(architecture)
-        return form.tied if form is not None and getattr(architecture.head, "tied", False) else {}
+        of_head = form.tied if form is not None and getattr(architecture.head, "tied", False) else {}
+        return {**self.copies, **of_head}
+
+    def optional_names(self, architecture: Architecture) -> Mapping[str, str | None]:
+        """Tensors of ours that a file with this head need not have, and which they are copies of; None: they are 0."""
+        form = self._form(architecture)
+        return {} if form is None else form.optional
 
     def idle_names(self, architecture: Architecture) -> tuple[str, ...]:
         """Tensors of a file with this head that nobody reads."""
@@ -337,7 +342,7 @@ class Family:
             raise InputError(f"head is {head!r}; {self.model_type!r} has {', '.join(self.heads) or 'none'}")
         form = self.heads[head].head
         names = {field.name for field in dataclasses.fields(form)}
-        settings = _under(values, "head") | _under(values, f"head.{head}")
+        settings = values_under(values, "head") | values_under(values, f"head.{head}")
         return form(**{name: value for name, value in settings.items() if name in names})
 
     def _translate(self, name: str, table: Mapping[str, Key], config: Config) -> tuple[Stored, ...]:
@@ -348,10 +353,6 @@ class Family:
                 slots = {} if number is None else self.slots(int(number), config)
                 return tuple(replace(place, name=place.name.format(**slots) + rest) for place in _as_stored(theirs))
         raise InputError(f"the format {self.model_type!r} has no place for the tensor {name!r}")
-
-
-OMITTED = object()
-"""What a field's `write` returns for a line that is not to be written."""
 
 
 def _is_in(theirs: str, keys: Mapping[str, Key]) -> bool:
@@ -371,56 +372,3 @@ def _names(key: Key) -> list[str]:
 @cache
 def _matcher(ours: str) -> re.Pattern[str]:
     return re.compile(re.escape(ours).replace(r"\{layer\}", r"(?P<layer>\d+)") + r"(?P<rest>\..+)?")
-
-
-def _pick(architecture: Architecture, path: str) -> Any:
-    if path == "layers":
-        return len(architecture.layers)
-    if path.startswith("layers."):
-        return [_follow(layer, path.removeprefix("layers.")) for layer in architecture.layers]
-    parts = path.split(".")
-    if parts[0] == "head" and len(parts) == 3:
-        is_kind = architecture.head is not None and architecture.head.kind == parts[1]
-        return getattr(architecture.head, parts[2], OMITTED) if is_kind else OMITTED
-    return _follow(architecture, path)
-
-
-def _follow(value: Any, path: str) -> Any:
-    for name in path.split("."):
-        value = getattr(value, name, OMITTED)
-    return value
-
-
-def _under(values: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """The values directly under a place: {"embeddings.size": 3} gives {"size": 3} under "embeddings"."""
-    inner = {path.removeprefix(f"{place}."): value for path, value in values.items() if path.startswith(f"{place}.")}
-    return {name: value for name, value in inner.items() if "." not in name}
-
-
-def _assemble(values: Mapping[str, Any], head: Head | None, pooler: bool) -> Architecture:
-    count = values["layers"]
-    positions = Positions(**_under(values, "embeddings.positions"))
-    return Architecture(
-        **{name: value for name, value in values.items() if "." not in name and name != "layers"},
-        **_norm(values, "final_norm"),
-        embeddings=Embeddings(**_under(values, "embeddings"), **_norm(values, "embeddings.norm"), positions=positions),
-        layers=tuple(_layer(values, i) for i in range(count)),
-        pooler=pooler,
-        head=head,
-    )
-
-
-def _layer(values: Mapping[str, Any], i: int) -> Layer:
-    own = {path: value[i] if isinstance(value, list) else value for path, value in values.items()}
-    attention = {"weights": i, **_under(own, "layers.attention")}
-    feed_forward = {"weights": i, **_under(own, "layers.feed_forward")}
-    norm = _norm(own, "layers.norm")
-    return Layer(
-        **_under(own, "layers"), **norm, attention=Attention(**attention), feed_forward=FeedForward(**feed_forward)
-    )
-
-
-def _norm(values: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """The norm whose fields lie under a place, by its name; {} where there are none."""
-    fields = _under(values, place)
-    return {place.rpartition(".")[2]: Norm(**fields)} if fields else {}

@@ -22,6 +22,7 @@ __all__ = [
     "NOT_NEGATIVE",
     "OPTIONAL_COLUMNS",
     "OPTIONAL_COUNT",
+    "OPTIONAL_FLAG",
     "OPTIONAL_NAME",
     "OPTIONAL_OBJECT",
     "OPTIONAL_POSITIVE",
@@ -107,6 +108,7 @@ POSITIVE = Kind(allowed="a finite number above 0", accepts=lambda v: is_finite(v
 OPTIONAL_POSITIVE = Kind(allowed=f"{POSITIVE.allowed}, or null", accepts=lambda v: v is None or POSITIVE.accepts(v))
 NOT_NEGATIVE = Kind(allowed="a finite number, 0 or more", accepts=lambda v: is_finite(v) and v >= 0)
 FLAG = Kind(allowed="true or false", accepts=lambda v: isinstance(v, bool))
+OPTIONAL_FLAG = Kind(allowed="true, false, or null", accepts=lambda v: v is None or isinstance(v, bool))
 OPTIONAL_RATE = Kind(allowed=f"{RATE.allowed}, or null", accepts=lambda v: v is None or RATE.accepts(v))
 ACTIVATION = _one_of(_ACTIVATIONS)
 POOLER_ACTIVATION = _one_of(_ACTIVATIONS | {"tanh": "tanh"})

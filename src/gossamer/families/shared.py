@@ -1,10 +1,10 @@
 """Small rules and groups of fields that several forms use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gossamer.errors import InputError, quote
-from gossamer.families.base import OMITTED, Config, Field
+from gossamer.families.base import OMITTED, Config, Field, HeadForm
 from gossamer.families.kinds import (
     LABEL_NUMBERS,
     LABELS,
@@ -13,14 +13,19 @@ from gossamer.families.kinds import (
     OPTIONAL_OBJECT,
     OPTIONAL_RATE,
     PROBLEM_TYPE,
+    TOKEN,
 )
 from gossamer.models.architecture import Architecture
+from gossamer.models.heads import QuestionAnswering, SequenceClassification
 
 __all__ = [
     "DECODER_DROPOUT",
     "LABEL_FIELDS",
     "classifier_dropout",
+    "end_of_text",
     "head_size",
+    "label_fields",
+    "label_heads",
     "padding_id",
     "refuse_scaled_rotary",
     "table_rows",
@@ -96,12 +101,15 @@ DECODER_DROPOUT = Field(
 """Before a decoder's labels of tokens, which is 0.1 in `transformers` where the file says nothing."""
 
 
-def _names(value: Any, config: Config) -> Any:
-    count = config["num_labels"]
-    if value is not None and count in (None, len(value)):
-        named = {str(number): str(name) for number, name in value.items()}
-        return tuple(named[str(i)] for i in range(len(named)))
-    return tuple(f"LABEL_{i}" for i in range(2 if count is None else count))
+def _names(usual: int) -> Callable[[Any, Config], tuple[str, ...]]:
+    def read(value: Any, config: Config) -> tuple[str, ...]:
+        count = config["num_labels"]
+        if value is not None and count in (None, len(value)):
+            named = {str(number): str(name) for number, name in value.items()}
+            return tuple(named[str(i)] for i in range(len(named)))
+        return tuple(f"LABEL_{i}" for i in range(usual if count is None else count))
+
+    return read
 
 
 _ACTIVATIONS = {
@@ -130,43 +138,78 @@ def _written_activation(value: Any, architecture: Architecture) -> Any:
 
 _SCORES = ("head.sequence-classification.score_activation",)
 
-# The last line wins: names where there are any and num_labels says no other number, else as many as that says, else
-# two, as in transformers.
-LABEL_FIELDS = (
-    Field(
-        "label2id",
-        LABEL_NUMBERS,
-        None,
-        to=("head.labels",),
-        write=lambda labels, architecture: {label: i for i, label in enumerate(labels)},
-    ),
-    Field("num_labels", OPTIONAL_COUNT, None, to=("head.labels",), write=lambda labels, architecture: OMITTED),
-    Field(
-        "id2label",
-        LABELS,
-        None,
-        to=("head.labels",),
-        read=_names,
-        write=lambda labels, architecture: {str(i): label for i, label in enumerate(labels)},
-    ),
-    Field("problem_type", PROBLEM_TYPE, None, to=("head.problem_type",)),
-    Field(
-        "sentence_transformers",
-        OPTIONAL_OBJECT,
-        None,
-        to=_SCORES,
-        read=_score_activation,
-        write=_written_activation,
-    ),
-    Field(
-        "sbert_ce_default_activation_function",
-        OPTIONAL_NAME,
-        None,
-        to=_SCORES,
-        read=_score_activation,
-        write=lambda value, architecture: OMITTED,
-    ),
-)
+
+def label_fields(usual: int = 2) -> tuple[Field, ...]:
+    """The lines about labels, of which there are so many where the file says nothing: 2 in most of transformers.
+
+    The last line wins: names where there are any and num_labels says no other number, else as many as that says.
+    """
+    return (
+        Field(
+            "label2id",
+            LABEL_NUMBERS,
+            None,
+            to=("head.labels",),
+            write=lambda labels, architecture: {label: i for i, label in enumerate(labels)},
+        ),
+        Field("num_labels", OPTIONAL_COUNT, None, to=("head.labels",), write=lambda labels, architecture: OMITTED),
+        Field(
+            "id2label",
+            LABELS,
+            None,
+            to=("head.labels",),
+            read=_names(usual),
+            write=lambda labels, architecture: {str(i): label for i, label in enumerate(labels)},
+        ),
+        Field("problem_type", PROBLEM_TYPE, None, to=("head.problem_type",)),
+        Field(
+            "sentence_transformers",
+            OPTIONAL_OBJECT,
+            None,
+            to=_SCORES,
+            read=_score_activation,
+            write=_written_activation,
+        ),
+        Field(
+            "sbert_ce_default_activation_function",
+            OPTIONAL_NAME,
+            None,
+            to=_SCORES,
+            read=_score_activation,
+            write=lambda value, architecture: OMITTED,
+        ),
+    )
+
+
+LABEL_FIELDS = label_fields()
+
+
+def end_of_text(default: int) -> Field:
+    """`eos_token_id`, the last of which in a text is what a head of labels reads of a decoder's states."""
+    return Field(
+        "eos_token_id",
+        TOKEN,
+        default,
+        to=("head.sequence-classification.end_id",),
+        read=lambda value, config: token_id("eos_token_id", value, config),
+    )
+
+
+def label_heads(stem: str, prefix: str | None = None) -> dict[str, HeadForm]:
+    """The heads that read a decoder's states of the text that its encoder reads, too. prefix: beside the first."""
+    return {
+        "sequence-classification": HeadForm(
+            head=SequenceClassification,
+            architectures=(f"{stem}ForSequenceClassification",),
+            keys={"head.dense": "classification_head.dense", "head.output": "classification_head.out_proj"},
+            prefix=prefix,
+        ),
+        "question-answering": HeadForm(
+            head=QuestionAnswering,
+            architectures=(f"{stem}ForQuestionAnswering",),
+            keys={"head.output": "qa_outputs"},
+        ),
+    }
 
 
 def refuse_scaled_rotary(name: str, parameters: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from gossamer.generation.inputs import Prompts, Stops, read_prompts, read_seeds,
 from gossamer.generation.loop import Piece, Row, Stopped, continue_rows
 from gossamer.generation.sampling import Sampling
 from gossamer.generation.stream import TextStream
+from gossamer.models.heads import CausalLM, Seq2SeqLM
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 
@@ -100,12 +101,13 @@ def generate(
     batch_size: int = 16,
     use_cache: bool = True,
 ) -> Generated | Generation:
-    """Continue prompts with a decoder.
+    """Continue prompts with a decoder, or write a second text to each with an encoder and decoder.
 
     Args:
-        model: one with the head "causal-lm". It is left in the mode that it was in.
+        model: one with the head "causal-lm" or "seq2seq-lm". It is left in the mode that it was in.
         prompts: a text or texts; or token ids: a list, a list of lists, a tensor [length] or [batch, length]. An empty
-            text begins with the token that ends texts. No special tokens are added.
+            text begins with the token that ends texts. No special tokens are added, but to the texts that an encoder
+            reads.
         max_new_tokens: for each prompt.
         temperature, top_k, top_p: as in `Sampling`, in this order; `temperature=0` is greedy. The defaults draw from
             the nucleus, as Holtzman et al. (2020) advise: greedy texts repeat themselves, texts drawn from all tokens
@@ -169,28 +171,35 @@ def _run(
 
 def _require_decoder(model: Model) -> None:
     check_model(model)
-    if not model.architecture.is_decoder:
-        head = model.architecture.head
+    head = model.architecture.head
+    if not isinstance(head, CausalLM | Seq2SeqLM):
         has = "model has no head" if head is None else f"model's head is {head.kind!r}"
-        raise InputError(f"the {has}, so it cannot generate text: take a decoder, a model with the head 'causal-lm'")
+        raise InputError(
+            f"the {has}, so it cannot generate text: take a model with the head 'causal-lm' or 'seq2seq-lm'"
+        )
 
 
 def _row(model: Model, i: int, given: list[int], most: int, stops: tuple[set[int], list[str]], seed: int) -> Row:
+    decoder = model.architecture.decoder
+    begun = given if decoder is None else [decoder.start_id]
+    length = model.architecture.length if decoder is None else decoder.length
+    context = given if decoder is None else []
     return Row(
         prompt=i,
-        given=given,
+        given=begun,
+        source=None if decoder is None else given,
         most=most,
-        room=model.architecture.length - len(given),
+        room=length - len(begun),
         stop_ids=stops[0],
         generator=torch.Generator().manual_seed(seed),
-        text=None if model.tokenizer is None else TextStream(model.tokenizer, given, stops[1]),
+        text=None if model.tokenizer is None else TextStream(model.tokenizer, context, stops[1]),
     )
 
 
 def _result(rows: Sequence[Row], seeds: list[int], seconds: float, notes: list[str]) -> Generated:
     stopped_early = [
-        f"prompt {one.prompt} of {plural(len(one.given), 'token')}: stopped after {plural(len(one.ids), 'new one')}, "
-        f"because the model reads {len(one.given) + one.room}"
+        f"prompt {one.prompt} of {plural(one.tokens, 'token')}: stopped after {plural(len(one.ids), 'new one')}, "
+        f"because the model {'reads' if one.source is None else 'writes'} {len(one.given) + one.room}"
         for one in rows
         if one.stopped == "length"
     ]
@@ -198,7 +207,7 @@ def _result(rows: Sequence[Row], seeds: list[int], seconds: float, notes: list[s
     return Generated(
         texts=texts if len(texts) == len(rows) else None,
         ids=[one.ids for one in rows],
-        tokens=[len(one.given) for one in rows],
+        tokens=[one.tokens for one in rows],
         stopped=[cast(Stopped, one.stopped) for one in rows],
         stop=[one.stop for one in rows],
         seeds=seeds,

@@ -133,6 +133,8 @@ def _of_text(model: Model, i: int, text: str) -> list[int]:
             f"prompt {i} holds half a surrogate pair at character {problem.start}, which is no character: read the "
             "text as UTF-8, with errors='replace' where it is damaged"
         ) from None
+    if model.decoder is not None:
+        return list(map(int, model.tokenizer([text], truncation=False)["input_ids"][0]))
     ids = model.tokenizer.encode_plain(text)[0] if text else end_ids(model)[:1]
     if not ids:
         raise InputError(

@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from gossamer.generation.readers import Reader, reader_of
 from gossamer.generation.sampling import Sampling, choose
 from gossamer.generation.stream import TextStream
-from gossamer.models.cache import Cache
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.model import Model
 
@@ -37,10 +35,14 @@ class Piece:
 
 @dataclass(kw_only=True)
 class Row:
-    """A prompt and its continuation so far. room: how many new tokens the model's length leaves."""
+    """A prompt and its continuation so far. room: how many new tokens the model's length leaves.
+
+    source: of a model of two texts, the one that is read; `given` is what stands before the other.
+    """
 
     prompt: int
     given: list[int]
+    source: list[int] | None = None
     most: int
     room: int
     stop_ids: set[int]
@@ -50,6 +52,11 @@ class Row:
     stopped: Stopped | None = None
     stop: int | str | None = None
     _shown: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How long the prompt is."""
+        return len(self.given if self.source is None else self.source)
 
     def take(self, token: int) -> Piece | None:
         """One more token; what it adds that can be shown."""
@@ -75,44 +82,6 @@ class Row:
         return Piece(prompt=self.prompt, text=said, ids=tuple(self.ids[shown:]))
 
 
-@runtime_checkable
-class Reader(Protocol):
-    """Reads what is new of each row and gives the states of the last tokens."""
-
-    def read(self, new: Sequence[list[int]]) -> Float[Tensor, "rows hidden"]: ...
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone."""
-
-
-class Cached:
-    """Reads each token once."""
-
-    def __init__(self, body: Model) -> None:
-        self._body, self._cache = body, Cache(body.architecture)
-
-    def read(self, new: Sequence[list[int]]) -> Float[Tensor, "rows hidden"]:
-        return _last_states(self._body, new, self._cache)
-
-    def select(self, rows: Sequence[int]) -> None:
-        self._cache.select(rows)
-
-
-class Uncached:
-    """Reads everything again for each token."""
-
-    def __init__(self, body: Model) -> None:
-        self._body = body
-        self._read: list[list[int]] = []
-
-    def read(self, new: Sequence[list[int]]) -> Float[Tensor, "rows hidden"]:
-        self._read = [old + one for old, one in zip(self._read or [[] for _ in new], new, strict=True)]
-        return _last_states(self._body, self._read, None)
-
-    def select(self, rows: Sequence[int]) -> None:
-        self._read = [self._read[one] for one in rows]
-
-
 def continue_rows(
     model: Model, rows: Sequence[Row], sampling: Sampling, use_cache: bool, clock: list[float]
 ) -> Iterator[Piece]:
@@ -124,7 +93,7 @@ def continue_rows(
     with evaluating(model):
         body = without_head(model)
     parts = list(model.modules())
-    reader: Reader = Cached(body) if use_cache else Uncached(body)
+    reader = reader_of(body, [one.source for one in rows if one.source is not None], use_cache)
     going, new = list(rows), [one.given for one in rows]
     while going:
         begun = time.perf_counter()
@@ -148,14 +117,3 @@ def _next_tokens(
     scores = model.scores(reader.read(new))
     draws = [torch.rand((), dtype=torch.float64, generator=one.generator) for one in rows]
     return choose(scores, sampling, torch.stack(draws)).tolist()
-
-
-def _last_states(body: Model, texts: Sequence[list[int]], cache: Cache | None) -> Float[Tensor, "rows hidden"]:
-    """The state of the last token of each text. Padding stands behind, so positions are those of a text alone."""
-    device = body.embeddings.word.weight.device
-    lengths = torch.tensor([len(one) for one in texts])
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in texts], batch_first=True)
-    mask = torch.arange(ids.shape[1]) < lengths[:, None]
-    padded = None if bool(mask.all()) else mask.to(device)
-    states = body(ids.to(device), attention_mask=padded, cache=cache).last_hidden_state
-    return states[torch.arange(len(texts), device=device), (lengths - 1).to(device)]

@@ -14,6 +14,7 @@ from gossamer.kernels.ledger import Ledger
 from gossamer.models.account import account_model, model_without_memory
 from gossamer.models.architecture import Architecture
 from gossamer.models.model import Model
+from gossamer.models.text_decoder import TextDecoder
 
 __all__ = ["Cost", "PartCost", "cost"]
 
@@ -76,7 +77,8 @@ class Cost:
 def cost(
     architecture: Architecture, length: int, *, dtype: torch.dtype = torch.float32, global_tokens: int = 0
 ) -> Cost:
-    """What reading one text of `length` tokens takes, `global_tokens` of them flagged (the first ones).
+    """What reading one text of `length` tokens takes, `global_tokens` of them flagged (the first ones); with a decoder
+    what writing as many takes besides, or as many as it reads.
 
     Of the FLOPs, linear maps and pairs of tokens are counted, as in `torch.utils.flop_counter`; norms, activations and
     table look-ups are not. Pairs are the pattern's own, the useful work: a backend may compute some more. Raises
@@ -113,7 +115,12 @@ def _parts(model: Model, ledger: Ledger) -> Iterator[PartCost]:
         )
 
 
-def _names(model: Model) -> Iterator[str]:
-    """The modules of the model, of a list of weight sets each one."""
+def _names(model: torch.nn.Module) -> Iterator[str]:
+    """The modules of the model, of a list of weight sets each one, of a decoder its own."""
     for name, module in model.named_children():
-        yield from (f"{name}.{i}" for i in range(len(module))) if isinstance(module, torch.nn.ModuleList) else (name,)
+        if isinstance(module, TextDecoder):
+            yield from (f"{name}.{one}" for one in _names(module))
+        elif isinstance(module, torch.nn.ModuleList):
+            yield from (f"{name}.{i}" for i in range(len(module)))
+        else:
+            yield name

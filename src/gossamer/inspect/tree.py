@@ -11,11 +11,23 @@ from torch import nn
 
 from gossamer.errors import plural
 from gossamer.inspect.cost import Cost, PartCost
-from gossamer.layers import Constant, FeedForwardNetwork, LayerNorm, Linear, RMSNorm, SelfAttention, Storage, UnitNorm
+from gossamer.layers import (
+    Constant,
+    CrossAttention,
+    FeedForwardNetwork,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    SelfAttention,
+    Storage,
+    TokenEmbeddings,
+    UnitNorm,
+)
 from gossamer.models.account import model_without_memory
-from gossamer.models.architecture import Architecture, Layer, Positions
+from gossamer.models.architecture import Architecture, Embeddings, Layer, Positions
 from gossamer.models.model import Model
 from gossamer.models.settings import NormPlace
+from gossamer.models.stack import StackModules
 from gossamer.patterns import Pattern
 from gossamer.patterns.head_groups import groups_of
 
@@ -48,7 +60,13 @@ class Node:
 def architecture_tree(architecture: Architecture, known: Cost) -> Node:
     """The whole model; `known` is its cost at any length, which counted the parameters."""
     model = model_without_memory(architecture)
-    children = [_embeddings(model), *_layers(model), *_top(model, {part.name: part for part in known.parts})]
+    children = [
+        _embeddings(architecture.embeddings, model.embeddings),
+        *_layers(model, architecture.layers),
+        *_final_norm(model),
+        *_decoder(model),
+        *_top(model, {part.name: part for part in known.parts}),
+    ]
     text = f"reads {architecture.length:,} tokens"
     return Node(name="model", text=text, parameters=known.parameters, children=tuple(children))
 
@@ -63,13 +81,14 @@ def _parent(name: str, text: str, children: Sequence[Node]) -> Node:
     return Node(name=name, text=text, parameters=sum(one.parameters for one in children), children=tuple(children))
 
 
-def _embeddings(model: Model) -> Node:
-    settings, built = model.architecture.embeddings, model.embeddings
+def _embeddings(settings: Embeddings, built: TokenEmbeddings, *, shared_words: bool = False) -> Node:
     positions, size = settings.positions, f"{settings.size:,}"
     rows = f"{positions.length:,}" if not positions.offset else f"({positions.offset:,} + {positions.length:,})"
     rows = f"({' + '.join(f'{one:,}' for one in positions.axes)})" if positions.axes else rows
     tables = [
-        _node("word", f"{settings.vocabulary_size:,} × {size}", built.word),
+        Node(name="word", text="the same table")
+        if shared_words
+        else _node("word", f"{settings.vocabulary_size:,} × {size}", built.word),
         _node("position", _positions(positions, rows, size), built.position) if built.position else None,
         _node("token type", f"{settings.token_types:,} × {size}", built.token_type) if built.token_type else None,
         _norm(built.norm) if built.norm else None,
@@ -88,16 +107,16 @@ def _norm(norm: LayerNorm | RMSNorm | UnitNorm, place: str = "") -> Node:
     return _node("norm", ", ".join([*said, f"eps {norm.eps:g}"]), norm)
 
 
-def _norms(built: SelfAttention | FeedForwardNetwork, place: NormPlace) -> list[Node]:
+def _norms(built: SelfAttention | CrossAttention | FeedForwardNetwork, place: NormPlace) -> list[Node]:
     """Those of one part, which has none of what it reads where it reads nothing."""
     norms = zip((built.norm, built.output_norm), _NORM_PLACES[place], strict=False)
     return [_norm(norm, said) for norm, said in norms if norm is not None]
 
 
-def _layers(model: Model) -> Iterator[Node]:
+def _layers(model: StackModules, layers: Sequence[Layer]) -> Iterator[Node]:
     """One node a run of layers that differ in nothing but their weights."""
     seen: set[str] = set()
-    numbered = enumerate(model.architecture.layers)
+    numbered = enumerate(layers)
     for _, run in groupby(numbered, key=lambda item: (_without_weights(item[1]), _storages(model, item[1]))):
         members = list(run)
         halves, shared = [], []
@@ -113,12 +132,12 @@ def _layers(model: Model) -> Iterator[Node]:
         yield _run(members, halves, shared)
 
 
-def _modules(model: Model, layer: Layer) -> tuple[SelfAttention, FeedForwardNetwork]:
+def _modules(model: StackModules, layer: Layer) -> tuple[SelfAttention, FeedForwardNetwork]:
     attention, feed_forward = model.attention[layer.attention.weights], model.feed_forward[layer.feed_forward.weights]
     return cast(SelfAttention, attention), cast(FeedForwardNetwork, feed_forward)
 
 
-def _storages(model: Model, layer: Layer) -> list[tuple[str, Storage]]:
+def _storages(model: StackModules, layer: Layer) -> list[tuple[str, Storage]]:
     named = (item for module in _modules(model, layer) for item in module.named_modules())
     return [(name, one.storage) for name, one in named if isinstance(one, Linear)]
 
@@ -151,8 +170,9 @@ def _numbers(layer: Layer) -> set[int]:
 def _without_weights(layer: Layer) -> Layer:
     table = layer.attention.distance_bias
     attention = replace(layer.attention, weights=0, distance_bias=None if table is None else replace(table, weights=0))
+    cross = None if layer.cross_attention is None else replace(layer.cross_attention, weights=0)
     feed_forward = replace(layer.feed_forward, weights=0)
-    return replace(layer, attention=attention, feed_forward=feed_forward)
+    return replace(layer, attention=attention, cross_attention=cross, feed_forward=feed_forward)
 
 
 def _sharing(layers: int, sets: int, fresh: int, first: str) -> str:
@@ -169,7 +189,7 @@ def _scaled(node: Node, times: int) -> Node:
     return replace(node, parameters=node.parameters * times, children=children)
 
 
-def _attention(model: Model, layer: Layer) -> Node:
+def _attention(model: StackModules, layer: Layer) -> Node:
     built, settings = _modules(model, layer)[0], layer.attention
     if not settings.heads:
         return _parent("attention", "no heads", _constant("output", built.output, built, layer.norm_places[0]))
@@ -226,7 +246,7 @@ def _pattern(pattern: Pattern) -> Node:
     return Node(name="pattern", text="per head", children=groups)
 
 
-def _feed_forward(model: Model, layer: Layer) -> Node:
+def _feed_forward(model: StackModules, layer: Layer) -> Node:
     built, settings = _modules(model, layer)[1], layer.feed_forward
     if not settings.width:
         return _parent("feed-forward", "no neurons", _constant("down", built.down, built, layer.norm_places[1]))
@@ -240,20 +260,58 @@ def _feed_forward(model: Model, layer: Layer) -> Node:
     return _parent("feed-forward", f"{settings.width:,} wide", children)
 
 
-def _distance_bias(model: Model, layer: Layer) -> Node:
+def _distance_bias(model: StackModules, layer: Layer) -> Node:
     table = layer.attention.distance_bias
     assert table is not None
-    text = f"{plural(layer.attention.heads, 'head')} × ({table.before:,} before + 1 + {table.after:,} after)"
+    count = f"({table.before:,} before + 1 + {table.after:,} after)"
+    if table.buckets is not None:
+        count = f"{plural(table.buckets, 'bucket')} of distances to {table.before:,}"
+    text = f"{plural(layer.attention.heads, 'head')} × {count}"
     return _node("distance bias", text, model.distance_bias[table.weights])
 
 
-_PARTS = {"attention": _attention, "distance_bias": _distance_bias, "feed_forward": _feed_forward}
+def _cross_attention(model: StackModules, layer: Layer) -> Node:
+    settings = layer.cross_attention
+    assert settings is not None
+    assert model.cross_attention is not None
+    built = cast(CrossAttention, model.cross_attention[settings.weights])
+    children = [
+        *_projections(built.query, built.key, built.value),
+        _node("output", built.output.describe(), built.output),
+        *_norms(built, layer.norm_places[0]),
+    ]
+    return _parent("cross-attention", f"{plural(settings.heads, 'head')} × {settings.head_size}", children)
+
+
+_PARTS = {
+    "attention": _attention,
+    "cross_attention": _cross_attention,
+    "distance_bias": _distance_bias,
+    "feed_forward": _feed_forward,
+}
 """What describes each part of a layer that has weight sets of its own."""
 
 
+def _final_norm(stack: StackModules) -> Iterator[Node]:
+    if stack.final_norm is not None:
+        yield replace(_norm(stack.final_norm, "of the last states"), name="final norm")
+
+
+def _decoder(model: Model) -> Iterator[Node]:
+    """The stack of a second text."""
+    built = model.decoder
+    if built is None:
+        return
+    settings = built.settings
+    children = [
+        _embeddings(settings.embeddings, built.embeddings, shared_words=settings.shared_words),
+        *_layers(built, settings.layers),
+        *_final_norm(built),
+    ]
+    yield _parent("decoder", f"writes {settings.length:,} tokens", children)
+
+
 def _top(model: Model, parts: dict[str, PartCost]) -> Iterator[Node]:
-    if model.final_norm is not None:
-        yield replace(_norm(model.final_norm, "of the last states"), name="final norm")
     if model.pooler is not None:
         unused = "" if parts["pooler"].applications else " (unused by head)"
         yield _node("pooler", f"{model.pooler.describe()}, tanh{unused}", model.pooler)

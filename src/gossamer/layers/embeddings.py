@@ -18,9 +18,10 @@ class TokenEmbeddings(nn.Module):
     """The sum of a word, a position and (if `token_types`) a token-type row, normalised by `norm`, then dropout.
 
     With `axes` positions have a table for each dimension (`AxisPositions`), `sinusoidal` ones no weights, with 0
-    `positions` none at all.
-    With `projected_size` a linear map follows (ALBERT's factorised embedding, Lan et al. 2020, section 3.1). Rows
-    `padding_id` of the word and `position_padding` of the position table get no gradient, as in `transformers`.
+    `positions` none at all. Rows of words are multiplied by `scale`. With `own_words` false there is no word table:
+    rows of another come as `inputs_embeds`. With `projected_size` a linear map follows (ALBERT's factorised embedding,
+    Lan et al. 2020, section 3.1). Rows `padding_id` of the word and `position_padding` of the position table get no
+    gradient, as in `transformers`.
     """
 
     def __init__(
@@ -38,9 +39,13 @@ class TokenEmbeddings(nn.Module):
         axes: tuple[int, ...] = (),
         axis_sizes: tuple[int, ...] = (),
         sinusoidal: bool = False,
+        scale: float = 1.0,
+        own_words: bool = True,
     ) -> None:
         super().__init__()
-        self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
+        if own_words:
+            self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
+        self.scale = scale
         self.position: nn.Module | None = nn.Embedding(positions, size, position_padding) if positions else None
         if axes or sinusoidal:
             self.position = AxisPositions(axes, size, axis_sizes) if axes else SinusoidalPositions(size)
@@ -57,8 +62,8 @@ class TokenEmbeddings(nn.Module):
         inputs_embeds: Float[Tensor, "batch length size"] | None,
     ) -> Float[Tensor, "batch length hidden"]:
         if inputs_embeds is not None and not torch.compiler.is_compiling():
-            _check_type(inputs_embeds, self.word.weight)
-        total = self.word(input_ids) if inputs_embeds is None else inputs_embeds
+            self._check_type(inputs_embeds)
+        total = self.words(cast(Tensor, input_ids)) if inputs_embeds is None else inputs_embeds
         if self.token_type is not None:
             # Type 0 is the default: its row is a plain constant, no table look-up needed.
             total = total + (self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids))
@@ -68,10 +73,26 @@ class TokenEmbeddings(nn.Module):
         summed = self.dropout(total if self.norm is None else self.norm(total))
         return summed if self.projection is None else self.projection(summed)
 
+    def words(self, input_ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
+        """The rows of words, scaled."""
+        rows: Tensor = self.word(input_ids)
+        return rows if self.scale == 1 else rows * self.scale
+
+    def _check_type(self, inputs_embeds: Tensor) -> None:
+        own = next(self.parameters(), inputs_embeds)
+        if inputs_embeds.dtype != own.dtype and not torch.is_autocast_enabled(own.device.type):
+            given, needed = (str(one.dtype).removeprefix("torch.") for one in (inputs_embeds, own))
+            raise InputError(
+                f"inputs_embeds is {given}, the model {needed}; convert it: inputs_embeds.to(torch.{needed})"
+            )
+
     @own_frame
-    def account(self, rows: int, length: int, ledger: Ledger) -> Tensor:
-        """What `forward` takes of so many texts of so many tokens, all of the first type."""
-        total = _account_rows(self.word, (rows, length), ledger)
+    def account(self, rows: int, length: int, ledger: Ledger, words: nn.Embedding | None = None) -> Tensor:
+        """What `forward` takes of so many texts of so many tokens, all of the first type; words: a shared table."""
+        table = self.word if words is None else words
+        total = _account_rows(table, (rows, length), ledger)
+        if self.scale != 1:
+            total = _account_sum(total, table.weight, ledger)
         if self.token_type is not None:
             total = _account_sum(total, self.token_type.weight, ledger)
         if isinstance(self.position, SinusoidalPositions):
@@ -153,12 +174,6 @@ def _account_sum(total: Tensor, row: Tensor, ledger: Ledger) -> Tensor:
     new = ledger.operation(total.shape, total.dtype, (total, row), hands_on=True)
     ledger.release(total, row)
     return new
-
-
-def _check_type(inputs_embeds: Tensor, weight: Tensor) -> None:
-    if inputs_embeds.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
-        given, needed = (str(one.dtype).removeprefix("torch.") for one in (inputs_embeds, weight))
-        raise InputError(f"inputs_embeds is {given}, the model {needed}; convert it: inputs_embeds.to(torch.{needed})")
 
 
 def count_positions(

@@ -3,6 +3,7 @@
 from gossamer.models.architecture import (
     Architecture,
     Attention,
+    Decoder,
     DistanceTable,
     Embeddings,
     FeedForward,
@@ -25,6 +26,7 @@ from gossamer.models.heads import (
     QuestionAnswering,
     ReplacedToken,
     SentenceEmbedding,
+    Seq2SeqLM,
     SequenceClassification,
     TokenClassification,
 )
@@ -37,6 +39,7 @@ __all__ = [
     "Attention",
     "Cache",
     "CausalLM",
+    "Decoder",
     "DenseLayer",
     "DistanceTable",
     "Embeddings",
@@ -55,6 +58,7 @@ __all__ = [
     "ReplacedToken",
     "Rotary",
     "SentenceEmbedding",
+    "Seq2SeqLM",
     "SequenceClassification",
     "StoredMaps",
     "TokenClassification",

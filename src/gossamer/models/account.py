@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gossamer.errors import InputError
 from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.layers import (
+    CrossAttention,
     Cut,
     DistanceWeights,
     FeedForwardNetwork,
@@ -27,12 +29,13 @@ from gossamer.layers import (
     cuts_of,
     rotation,
 )
-from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.heads import CausalLMHead, Tokens
+from gossamer.models.architecture import Architecture, Attention, Layer
+from gossamer.models.heads import CausalLMHead, Seq2SeqLMHead, Tokens
 from gossamer.models.heads.base import RECKONED_HEADS
 from gossamer.models.model import Model
 from gossamer.models.next_token import account_next_token_loss
-from gossamer.models.stack import norms_of
+from gossamer.models.stack import StackModules, norms_of
+from gossamer.models.text_decoder import TextDecoder
 from gossamer.patterns import Pattern
 
 __all__ = ["account_model", "model_without_memory"]
@@ -60,25 +63,21 @@ def account_model(
         if processes > 1:  # ids are views of those of whole texts
             others = ledger.memory(ID * rows * (length - cuts.share))
             hidden = ledger.operation(hidden.shape, hidden.dtype, (hidden,), saves=(others,), hands_on=True)
-    rotations = _rotations(architecture, length, ledger, hidden.dtype)
-    tables = [one.attention.distance_bias for one in architecture.layers]
+    rotations = _rotations(architecture.layers, length, ledger, hidden.dtype)
     run = _Residual(hidden, ledger) if architecture.reversible == "no" else _Reversible(hidden, ledger)
-    for i, layer in enumerate(architecture.layers):
-        _account_layer(model, layer, run, ledger, rotations, switched, cuts)
-        table = tables[i]
-        if table is not None and all(one is None or one.weights != table.weights for one in tables[i + 1 :]):
-            # Its gradient is there from the last layer on that reads it, the first in the backward pass.
-            with ledger.section("attention", f"distance_bias.{table.weights}"):
-                pass
+    _account_layers(_Place(modules=model), architecture.layers, run, ledger, rotations, switched, cuts)
     hidden = run.states(model.architecture.output_size)
     if model.final_norm is not None:
         with ledger.section("norm", "final_norm", hidden):
             hidden = model.final_norm.account(hidden, ledger)
+    hidden = ledger.dropout(hidden, architecture.final_dropout) if architecture.final_dropout else hidden
+    if model.decoder is not None:
+        hidden = _account_decoder(model, model.decoder, hidden, ledger, rows, length)
     if ledger.training:
         _account_loss(model, hidden, ledger)
     elif model.head is not None:
         with ledger.section("head", "head", hidden):
-            model.head.account(hidden, Tokens(word_table=model.embeddings.word.weight), ledger)
+            model.head.account(hidden, Tokens(word_table=model.written_words), ledger)
     elif architecture.head is None and model.pooler is not None:
         with ledger.section("pooler", "pooler", hidden):
             model.pooler.account(ledger.operation((rows, hidden.shape[-1]), hidden.dtype, (hidden,)), ledger, "tanh")
@@ -224,8 +223,57 @@ class _Reversible:
             self._source, self._target = total, source
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """The modules of a stack, what their names begin with, and what its layers attend to beside their own states."""
+
+    modules: StackModules
+    prefix: str = ""
+    other: Tensor | None = None
+
+
+def _account_decoder(
+    model: Model, decoder: TextDecoder, encoded: Tensor, ledger: Ledger, rows: int, length: int
+) -> Tensor:
+    """A second text as long as the first, or as the decoder reads; the states of the first are there all along."""
+    ledger.hold(encoded)
+    settings = decoder.settings
+    written = min(length, decoder.length)
+    with ledger.section("embeddings", "decoder.embeddings", encoded):
+        words = model.embeddings.word if settings.shared_words else None
+        hidden = decoder.embeddings.account(rows, written, ledger, words)
+    run, cuts = _Residual(hidden, ledger), _Cuts(None, written, 1)
+    place = _Place(modules=decoder, prefix="decoder.", other=encoded)
+    rotations = _rotations(settings.layers, written, ledger, hidden.dtype)
+    _account_layers(place, settings.layers, run, ledger, rotations, False, cuts)
+    hidden = run.states(model.architecture.hidden_size)
+    if decoder.final_norm is not None:
+        with ledger.section("norm", "decoder.final_norm", hidden):
+            hidden = decoder.final_norm.account(hidden, ledger)
+    return ledger.dropout(hidden, settings.final_dropout) if settings.final_dropout else hidden
+
+
+def _account_layers(
+    place: _Place,
+    layers: Sequence[Layer],
+    run: _Residual | _Reversible,
+    ledger: Ledger,
+    rotations: dict[tuple[int, float], Rotation],
+    switched: bool,
+    cuts: _Cuts,
+) -> None:
+    tables = [one.attention.distance_bias for one in layers]
+    for i, layer in enumerate(layers):
+        _account_layer(place, layer, run, ledger, rotations, switched, cuts)
+        table = tables[i]
+        if table is not None and all(one is None or one.weights != table.weights for one in tables[i + 1 :]):
+            # Its gradient is there from the last layer on that reads it, the first in the backward pass.
+            with ledger.section("attention", f"{place.prefix}distance_bias.{table.weights}"):
+                pass
+
+
 def _account_layer(
-    model: Model,
+    place: _Place,
     layer: Layer,
     run: _Residual | _Reversible,
     ledger: Ledger,
@@ -233,12 +281,13 @@ def _account_layer(
     switched: bool,
     cuts: _Cuts,
 ) -> None:
-    settings, (place, feed_forward_place) = layer.attention, layer.norm_places
-    attention = cast(SelfAttention, model.attention[settings.weights])
-    feed_forward = cast(FeedForwardNetwork, model.feed_forward[layer.feed_forward.weights])
+    modules, prefix, settings = place.modules, place.prefix, layer.attention
+    norm_place, feed_forward_place = layer.norm_places
+    attention = cast(SelfAttention, modules.attention[settings.weights])
+    feed_forward = cast(FeedForwardNetwork, modules.feed_forward[layer.feed_forward.weights])
     table = None
     if settings.distance_bias is not None:
-        table = cast(DistanceWeights, model.distance_bias[settings.distance_bias.weights]).account(ledger)
+        table = cast(DistanceWeights, modules.distance_bias[settings.distance_bias.weights]).account(ledger)
     turned = None if settings.rotary is None else rotations[_turning(layer)]
 
     def attend(x: Tensor, ledger: Ledger, own: slice | None = None) -> Tensor:
@@ -251,22 +300,38 @@ def _account_layer(
         return feed_forward.account(x, ledger, layer.feed_forward.dropout, layer.feed_forward.chunk)
 
     run.add(
-        "attention", f"attention.{settings.weights}", None if attention.does_nothing else attend,
-        norms_of(attention, place), settings.residual_dropout, layer.recompute in ("attention", "both"),
+        "attention", f"{prefix}attention.{settings.weights}", None if attention.does_nothing else attend,
+        norms_of(attention, norm_place), settings.residual_dropout, layer.recompute in ("attention", "both"),
         cuts.of(settings.pattern),
     )  # fmt: skip
+    if layer.cross_attention is not None:
+        _account_cross(place, layer, layer.cross_attention, run)
     run.add(
-        "feed_forward", f"feed_forward.{layer.feed_forward.weights}", None if feed_forward.does_nothing else feed,
-        norms_of(feed_forward, feed_forward_place), layer.feed_forward.residual_dropout,
-        layer.recompute in ("feed_forward", "both"), cuts.of(None),
+        "feed_forward", f"{prefix}feed_forward.{layer.feed_forward.weights}",
+        None if feed_forward.does_nothing else feed, norms_of(feed_forward, feed_forward_place),
+        layer.feed_forward.residual_dropout, layer.recompute in ("feed_forward", "both"), cuts.of(None),
+    )  # fmt: skip
+
+
+def _account_cross(place: _Place, layer: Layer, settings: Attention, run: _Residual | _Reversible) -> None:
+    cross = cast(CrossAttention, cast(nn.ModuleList, place.modules.cross_attention)[settings.weights])
+    other = cast(Tensor, place.other)
+
+    def attend_across(x: Tensor, ledger: Ledger) -> Tensor:
+        return cross.account(x, other, ledger, settings.dropout)
+
+    run.add(
+        "attention", f"{place.prefix}cross_attention.{settings.weights}", attend_across,
+        norms_of(cross, layer.norm_places[0]), settings.residual_dropout, layer.recompute in ("attention", "both"),
+        None,
     )  # fmt: skip
 
 
 def _rotations(
-    architecture: Architecture, length: int, ledger: Ledger, dtype: torch.dtype
+    layers: Sequence[Layer], length: int, ledger: Ledger, dtype: torch.dtype
 ) -> dict[tuple[int, float], Rotation]:
     """What turns the heads, made once for all layers that turn alike, and there until the last one has."""
-    kinds = {_turning(one) for one in architecture.layers if one.attention.rotary is not None}
+    kinds = {_turning(one) for one in layers if one.attention.rotary is not None}
     places = torch.empty(1, length, dtype=torch.int64, device="meta")
     rotations = {kind: rotation(places, *kind, ledger.autocast or dtype) for kind in kinds}
     ledger.hold(*(x for one in rotations.values() for x in (one.cosine, one.sine)))
@@ -281,12 +346,15 @@ def _turning(layer: Layer) -> tuple[int, float]:
 
 
 def _account_loss(model: Model, hidden: Tensor, ledger: Ledger) -> None:
-    settings, words = model.architecture.head, model.embeddings.word.weight
+    settings = model.architecture.head
+    words = model.written_words
     if settings is None:
         raise InputError(f"the model has no head; {RECKONED_HEADS}")
     with ledger.section("loss", "head", hidden):
         if isinstance(model.head, CausalLMHead):
             account_next_token_loss(hidden, model.head.table(words), ledger)
+        elif isinstance(model.head, Seq2SeqLMHead):
+            account_next_token_loss(*model.head.account_factors(hidden, words, ledger), ledger)
         elif model.head is None:
             settings.account_loss(hidden, ledger)
         else:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from gossamer.errors import InputError, quote
-from gossamer.layers import storage_from_dict
+from gossamer.errors import quote
 from gossamer.models.bricks import (
-    LAYER_NORM,
     Attention,
     DistanceTable,
     Embeddings,
@@ -30,16 +26,29 @@ from gossamer.models.checks import (
     require_count,
     require_flag,
     require_positive,
+    require_rate,
 )
-from gossamer.models.heads import CausalLM, DenseLayer, Head
+from gossamer.models.decoder_stack import Decoder, check_decoder_layers
+from gossamer.models.heads import CausalLM, Head, QuestionAnswering, Seq2SeqLM, SequenceClassification
+from gossamer.models.layer import Layer, check_weight_sets
 from gossamer.models.old_descriptions import with_length, with_norms
-from gossamer.models.settings import NormPlace, Reversible, norm_count
-from gossamer.patterns import Full, pattern_from_dict
+from gossamer.models.reading import (
+    build,
+    read_decoder,
+    read_embeddings,
+    read_head,
+    read_layers,
+    read_norm,
+    read_object,
+    read_storages,
+)
+from gossamer.models.settings import Reversible
 from gossamer.settings import plain_fields
 
 __all__ = [
     "Architecture",
     "Attention",
+    "Decoder",
     "DistanceTable",
     "Embeddings",
     "FeedForward",
@@ -60,50 +69,8 @@ GlobalTokens = Literal["first", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One application of attention and feed-forward; with `cross_attention` of that to other states in between.
-
-    `norm` is that of both parts, `norm_place` where it stands: "post" normalises after the residual sum, as BERT does,
-    "pre" what a part reads, as GPT-2 and the Sparse Transformer (section 5.2) do, "both" what it reads and, by a norm
-    of its own, what it gives before that is added (Gemma 2: arXiv 2408.00118, section 2), "none" nothing. A pair is
-    attention's and the feed-forward's: ModernBERT's first layer is ("none", "pre"). While training, `recompute` keeps
-    only the input of the named part and computes it once more in the backward pass (Sparse Transformer, section 5.4).
-    """
-
-    attention: Attention
-    feed_forward: FeedForward
-    norm: Norm = LAYER_NORM
-    norm_place: NormPlace | tuple[NormPlace, NormPlace] = "post"
-    recompute: Recompute = "nothing"
-    cross_attention: Attention | None = None
-
-    def __post_init__(self) -> None:
-        if self.cross_attention is not None:
-            _check_cross(self.cross_attention)
-        require_norm(self, "norm", optional=False)
-        require_choice(self, Recompute, "recompute")
-        self._check_places()
-
-    def _check_places(self) -> None:
-        place = self.norm_place
-        is_pair = isinstance(place, tuple) and len(place) == 2
-        named = [one in get_args(NormPlace) for one in (place if is_pair else (place,)) if isinstance(one, str)]
-        allowed = f"one of {', '.join(map(repr, get_args(NormPlace)))}, or a pair of them: attention's, feed-forward's"
-        require(named == [True] * (2 if is_pair else 1), "norm_place", place, allowed)
-        if is_pair and place[0] == place[1]:
-            # One spelling, so that layers that are alike are equal.
-            object.__setattr__(self, "norm_place", place[0])
-
-    @property
-    def norm_places(self) -> tuple[NormPlace, NormPlace]:
-        """Where the norms of attention and of the feed-forward stand."""
-        place = self.norm_place
-        return place if isinstance(place, tuple) else (place, place)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A whole encoder or decoder. `layers` lists the *applications* in order.
+    """A whole encoder or decoder; with a `decoder` both. `layers` lists the *applications* in order.
 
     `length`: how many tokens it reads at once; 0: as many as its tables have positions for, which it may not exceed.
     `pooler` is BERT's tanh layer on the first token. `global_tokens`: what sees and is seen by everything where no
@@ -116,6 +83,8 @@ class Architecture:
     3). In the end their "mean" is read, or both, "concatenated", as Reformer has it, which heads are twice as wide for.
     `slice_length`: longer texts go through each part in slices of so many tokens, each with what its pattern lets it
     see of those around it, so that nothing but the states is ever there of all tokens.
+    `decoder`: the stack that writes a second text and attends to what these layers make of the first; all else is said
+    of these layers alone. `final_dropout` is of the last states, after the `final_norm` (T5).
     """
 
     hidden_size: int
@@ -132,6 +101,8 @@ class Architecture:
     length: int = 0
     reversible: Reversible = "no"
     slice_length: int | None = None
+    final_dropout: float = 0.0
+    decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
         require_count(self, "hidden_size")
@@ -163,6 +134,28 @@ class Architecture:
             self._check_decoder(self.head)
         if self.initializer == "mimetic":
             self._check_mimetic()
+        require_rate(self, "final_dropout")
+        self._check_second_text()
+
+    def _check_second_text(self) -> None:
+        decoder, head = self.decoder, self.head
+        with_decoder = isinstance(head, Seq2SeqLM | SequenceClassification | QuestionAnswering) or head is None
+        fits = with_decoder if decoder is not None else not isinstance(head, Seq2SeqLM)
+        names = "'seq2seq-lm', 'sequence-classification', 'question-answering' or None"
+        allowed = f"{names} with a decoder, and not 'seq2seq-lm' without one"
+        require(fits, "head", None if head is None else head.kind, allowed)
+        if decoder is None:
+            return
+        require(isinstance(decoder, Decoder), "decoder", decoder, "a Decoder, or None")
+        for name, usual in (("pooler", False), ("reversible", "no")):
+            require(getattr(self, name) == usual, name, getattr(self, name), f"{quote(usual)} with a decoder")
+        ours, theirs = self.embeddings, decoder.embeddings
+        require(theirs.size == self.hidden_size, "decoder.embeddings.size", theirs.size, f"{self.hidden_size}, as here")
+        if decoder.shared_words:
+            for name in ("vocabulary_size", "size", "padding_id", "scale"):
+                value, wanted = getattr(theirs, name), getattr(ours, name)
+                allowed = f"{quote(wanted)}, as here, with shared_words"
+                require(value == wanted, f"decoder.embeddings.{name}", value, allowed)
 
     def _check_reversible(self) -> None:
         for i, layer in enumerate(self.layers):
@@ -210,15 +203,7 @@ class Architecture:
             require(not one.shared_query_key, f"layers[{i}].attention.shared_query_key", True, allowed)
 
     def _check_decoder(self, head: CausalLM) -> None:
-        for i, layer in enumerate(self.layers):
-            if layer.attention.pattern.prefix is None:
-                raise InputError(
-                    f"layers[{i}].attention.pattern is {quote(str(layer.attention.pattern))}; with the head "
-                    "'causal-lm' it must be causal, such as Full(causal=True) or Window(255, 0), or a Prefix"
-                )
-            flagged = layer.attention.global_projections
-            allowed = "false with the head 'causal-lm': the tokens that it is for see later ones"
-            require(not flagged, f"layers[{i}].attention.global_projections", flagged, allowed)
+        check_decoder_layers(self.layers, "with the head 'causal-lm'")
         counted = self.embeddings.positions.from_padding
         allowed = "false with the head 'causal-lm': generating counts all tokens"
         require(not counted, "embeddings.positions.from_padding", counted, allowed)
@@ -242,6 +227,11 @@ class Architecture:
         """Whether it predicts the next token, each state from earlier ones alone, or from a prefix."""
         return isinstance(self.head, CausalLM)
 
+    @property
+    def writing_layers(self) -> tuple[Layer, ...]:
+        """The layers that a cache is of: those which read what is written, token by token."""
+        return self.layers if self.decoder is None else self.decoder.layers
+
     def to_dict(self) -> dict[str, Any]:
         """The description as JSON-ready nested dicts; `from_dict` reads it back to an equal value."""
         return plain_fields(self)
@@ -249,19 +239,16 @@ class Architecture:
     @classmethod
     def from_dict(cls, data: object) -> Architecture:
         """Read what `to_dict` wrote. Raises InputError naming any missing, unknown or impossible field."""
-        fields = with_length(with_norms(_object(data, "architecture")))
-        layers = fields.get("layers")
-        if not isinstance(layers, (list, tuple)):
-            raise InputError(f"architecture.layers is {quote(layers)}; it must be a list of layers")
-        require(len(layers) <= MOST_LAYERS, "number of layers", len(layers), f"from 1 to {MOST_LAYERS}")
+        fields = with_length(with_norms(read_object(data, "architecture")))
         parts = {
-            "layers": tuple(_layer(one, f"layers[{i}]") for i, one in enumerate(layers)),
-            "embeddings": _embeddings(fields.get("embeddings")),
-            "head": _head(fields.get("head")),
-            "final_norm": _norm(fields.get("final_norm"), "final_norm"),
-            "storages": _storages(fields.get("storages", [])),
+            "layers": read_layers(fields.get("layers"), "architecture.layers"),
+            "embeddings": read_embeddings(fields.get("embeddings")),
+            "head": read_head(fields.get("head")),
+            "final_norm": read_norm(fields.get("final_norm"), "final_norm"),
+            "storages": read_storages(fields.get("storages", [])),
+            "decoder": read_decoder(fields.get("decoder")),
         }
-        return _build(cls, {**fields, **parts}, "architecture")
+        return build(cls, {**fields, **parts}, "architecture")
 
 
 def differences(ours: Architecture, theirs: Architecture) -> list[str]:
@@ -288,151 +275,3 @@ def _flatten(value: Any, path: str = "") -> dict[str, Any]:
     for name, one in items:
         flat |= _flatten(one, f"{path}.{name}" if path else str(name))
     return flat
-
-
-def check_weight_sets(layers: Sequence[Layer]) -> None:
-    """Raise InputError unless weight sets are numbered without gaps, and layers that share one give it one shape."""
-    _check_sharing("attention", {i: _attention_shape(one) for i, one in enumerate(layers)})
-    _check_sharing("feed_forward", {i: _feed_forward_shape(one) for i, one in enumerate(layers)})
-    tables = {i: (one.attention.heads, one.attention.distance_bias) for i, one in enumerate(layers)}
-    _check_sharing(
-        "distance_bias",
-        {i: (one.weights, (heads, one.before, one.after)) for i, (heads, one) in tables.items() if one is not None},
-    )
-    crossing = {i: _heads_shape(one.cross_attention, one) for i, one in enumerate(layers) if one.cross_attention}
-    _check_sharing("cross_attention", crossing)
-
-
-def _check_sharing(part: str, shapes: Mapping[int, tuple[int, tuple[object, ...]]]) -> None:
-    sets = sorted({weights for weights, _ in shapes.values()})
-    require(sets == list(range(len(sets))), f"layers.{part}.weights", sets, "numbered 0, 1, 2 ... without gaps")
-    first: dict[int, tuple[object, ...]] = {}
-    for i, (weights, shape) in shapes.items():
-        known = first.setdefault(weights, shape)
-        if known != shape:
-            raise InputError(f"layers[{i}].{part} shares weight set {weights} but is shaped {shape}, not {known}")
-
-
-def _attention_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
-    return _heads_shape(layer.attention, layer)
-
-
-def _heads_shape(one: Attention, layer: Layer) -> tuple[int, tuple[object, ...]]:
-    biases, norms = (
-        (one.bias, one.output_bias, one.shared_query_key),
-        (one.query_key_norm, *_norms_of(layer.norm, layer.norm_places[0], one.heads > 0)),
-    )
-    return one.weights, (one.heads, one.head_size, one.key_inner, one.global_projections, *biases, *norms)
-
-
-def _check_cross(settings: Attention) -> None:
-    what = "with cross-attention: its keys are another text's"
-    require(settings.heads > 0, "cross_attention.heads", settings.heads, "1 or more")
-    require(settings.pattern == Full(), "cross_attention.pattern", settings.pattern, f"Full() {what}")
-    refused = {"global_projections": False, "rotary": None, "distance_bias": None, "shared_query_key": False}
-    for name, usual in refused.items():
-        value = getattr(settings, name)
-        require(value == usual, f"cross_attention.{name}", value, f"{quote(usual)} {what}")
-
-
-def _feed_forward_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
-    one = layer.feed_forward
-    norms = _norms_of(layer.norm, layer.norm_places[1], one.width > 0)
-    return one.weights, (one.width, one.activation, one.gated, one.bias, *norms)
-
-
-def _norms_of(norm: Norm, place: NormPlace, reads: bool) -> tuple[Norm, ...]:
-    return (norm,) * norm_count(place, reads=reads)
-
-
-def _object(data: object, where: str) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise InputError(f"{where} is {quote(data)}; it must be an object with fields")
-    return data
-
-
-def _build(cls: Any, data: object, where: str) -> Any:
-    given = _object(data, where)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(given) - set(fields))
-    missing = sorted(name for name, f in fields.items() if f.default is dataclasses.MISSING and name not in given)
-    if unknown or missing:
-        raise InputError(f"{where} has unknown fields {unknown} and lacks {missing}; known are {sorted(fields)}")
-    try:
-        return cls(**given)
-    except InputError as problem:
-        raise InputError(f"{where}.{problem}") from None
-
-
-def _embeddings(data: object) -> Embeddings:
-    fields = _object(data, "embeddings")
-    given = _object(fields.get("positions"), "embeddings.positions")
-    tuples = {name: tuple(given[name]) for name in ("axes", "axis_sizes") if isinstance(given.get(name), list)}
-    given = {**given, **tuples}
-    positions = _build(Positions, given, "embeddings.positions")
-    parts = {"positions": positions} | _norms(fields, "norm", "embeddings")
-    return _build(Embeddings, {**fields, **parts}, "embeddings")
-
-
-def _layer(data: object, where: str) -> Layer:
-    fields = _object(data, where)
-    crossing, place = fields.get("cross_attention"), fields.get("norm_place")
-    parts = {
-        **({"norm_place": tuple(place)} if isinstance(place, list) else {}),
-        "attention": _attention(fields.get("attention"), f"{where}.attention"),
-        "cross_attention": None if crossing is None else _attention(crossing, f"{where}.cross_attention"),
-        "feed_forward": _build(FeedForward, fields.get("feed_forward"), f"{where}.feed_forward"),
-        **_norms(fields, "norm", where),
-    }
-    return _build(Layer, {**fields, **parts}, where)
-
-
-def _attention(data: object, where: str) -> Attention:
-    fields = _object(data, where)
-    pattern = pattern_from_dict(_object(fields.get("pattern"), f"{where}.pattern"))
-    rotary, table = fields.get("rotary"), fields.get("distance_bias")
-    inner = {
-        "pattern": pattern,
-        "rotary": None if rotary is None else _build(Rotary, rotary, f"{where}.rotary"),
-        "distance_bias": None if table is None else _build(DistanceTable, table, f"{where}.distance_bias"),
-        **_norms(fields, "query_key_norm", where),
-    }
-    return _build(Attention, {**fields, **inner}, where)
-
-
-def _storages(data: object) -> tuple[StoredMaps, ...]:
-    if not isinstance(data, (list, tuple)):
-        raise InputError(f"storages is {quote(data)}; it must be a list of maps with their storage")
-    found = []
-    for i, one in enumerate(data):
-        fields = _object(one, f"storages[{i}]")
-        maps, storage = fields.get("maps"), storage_from_dict(fields.get("storage"))
-        parts = {"maps": tuple(maps) if isinstance(maps, list) else maps, "storage": storage}
-        found.append(_build(StoredMaps, {**fields, **parts}, f"storages[{i}]"))
-    return tuple(found)
-
-
-def _norms(fields: dict[str, Any], name: str, where: str) -> dict[str, Norm | None]:
-    """The norm of this name as a value, where the fields have one."""
-    return {name: _norm(fields[name], f"{where}.{name}")} if name in fields else {}
-
-
-def _norm(data: object, where: str) -> Norm | None:
-    return None if data is None else _build(Norm, data, where)
-
-
-def _head(data: object) -> Head | None:
-    if data is None:
-        return None
-    kind = _object(data, "head").get("kind")
-    if not isinstance(kind, str) or kind not in Head.kinds:
-        raise InputError(f"head.kind is {quote(kind)}; it must be one of {', '.join(Head.kinds)}")
-    settings = Head.kinds[kind]
-    names = {one.name for one in dataclasses.fields(settings)}  # type: ignore[arg-type]
-    lists = {name: value for name, value in data.items() if name in names and isinstance(value, list)}  # type: ignore
-    parts: dict[str, Any] = _norms(data, "norm", "head")  # type: ignore[arg-type]
-    if "labels" in lists:
-        parts["labels"] = tuple(lists["labels"])
-    if "dense" in lists:
-        parts["dense"] = tuple(_build(DenseLayer, one, f"head.dense[{i}]") for i, one in enumerate(lists["dense"]))
-    return _build(settings, {**data, **parts}, "head")  # type: ignore

@@ -98,21 +98,32 @@ class DistanceTable:
     """A number for each head and distance, key less query, that is added to the scores.
 
     Distances run from `-before` to `after`; keys further off have the numbers of the ends. `weights` names the table:
-    attentions that name the same one share it, as all layers of T5 do. Source: Raffel et al. 2020 (T5, arXiv
-    1910.10683), section 2.1, with one number a distance instead of one for several.
+    attentions that name the same one share it, as all layers of T5 do. With `buckets` there are only so many numbers:
+    near keys have one each, farther ones one for a range that grows with the distance, half of all for keys before and
+    half for keys behind, or all for keys before where `after` is 0. Source: Raffel et al. 2020 (T5, arXiv 1910.10683),
+    section 2.1.
     """
 
     before: int
     after: int
     weights: int
+    buckets: int | None = None
 
     def __post_init__(self) -> None:
         require_count(self, "before", "after", least=0, most=MOST_ROWS)
         require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+        if self.buckets is not None:
+            sides = 2 if self.after else 1
+            least = 2 * sides
+            fits = type(self.buckets) is int and self.buckets >= least and self.buckets % sides == 0
+            require(fits, "buckets", self.buckets, f"a multiple of {sides} from {least} on, or None")
+            exact = self.buckets // sides // 2
+            require(self.before > exact, "before", self.before, f"more than {exact}, where each distance has a number")
+            require(self.after in (0, self.before), "after", self.after, f"0 or before, {self.before}, with buckets")
 
     @property
     def distances(self) -> int:
-        """Numbers of each head."""
+        """Distances that have a number of their own, or share one with few."""
         return self.before + self.after + 1
 
 
@@ -177,7 +188,7 @@ class Positions:
 class Embeddings:
     """Word, position and token-type tables of `size` columns, summed and, with a `norm`, normalised.
 
-    `token_types=0`: no such table.
+    `token_types=0`: no such table. `scale` multiplies the rows of words (Vaswani et al. 2017, section 3.4).
     `projection`: a linear map takes the sum to the model's width (ALBERT's factorised embedding, Lan et al. 2020,
     section 3.1); without one `size` is that width.
     """
@@ -190,9 +201,11 @@ class Embeddings:
     norm: Norm | None = LAYER_NORM
     dropout: float = 0.1
     projection: bool = False
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         require_flag(self, "projection")
+        require_positive(self, "scale")
         require_norm(self, "norm")
         require_count(self, "vocabulary_size", most=MOST_ROWS)
         require_count(self, "size")

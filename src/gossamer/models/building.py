@@ -16,7 +16,7 @@ from gossamer.layers import (
     TokenEmbeddings,
 )
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.bricks import Attention
+from gossamer.models.bricks import Attention, Embeddings
 from gossamer.models.norms import norm_module
 from gossamer.models.settings import NormPlace, norm_count
 
@@ -31,8 +31,7 @@ __all__ = [
 ]
 
 
-def build_embeddings(architecture: Architecture) -> TokenEmbeddings:
-    settings = architecture.embeddings
+def build_embeddings(settings: Embeddings, hidden_size: int, *, own_words: bool = True) -> TokenEmbeddings:
     positions = settings.positions
     return TokenEmbeddings(
         settings.vocabulary_size,
@@ -43,10 +42,12 @@ def build_embeddings(architecture: Architecture) -> TokenEmbeddings:
         position_padding=positions.offset - 1 if positions.from_padding else None,
         norm=None if settings.norm is None else norm_module(settings.norm, settings.size),
         dropout=settings.dropout,
-        projected_size=architecture.hidden_size if settings.projection else None,
+        projected_size=hidden_size if settings.projection else None,
         axes=positions.axes,
         axis_sizes=positions.axis_sizes,
         sinusoidal=positions.scheme == "sinusoidal",
+        scale=settings.scale,
+        own_words=own_words,
     )
 
 
@@ -84,7 +85,7 @@ def build_distance_bias(layers: Sequence[Layer]) -> list[DistanceWeights]:
     attentions = [one.attention for one in layers]
     sets = {one.distance_bias.weights: (one.heads, one.distance_bias) for one in attentions if one.distance_bias}
     return [
-        DistanceWeights(heads, table.distances, before=table.before)
+        DistanceWeights(heads, table.distances, before=table.before, buckets=table.buckets)
         for _, (heads, table) in sorted(sets.items(), key=lambda item: item[0])
     ]
 

@@ -6,10 +6,12 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gossamer.errors import InputError, quote
 from gossamer.layers import (
     Linear,
+    OtherStates,
     SequenceSplit,
     TokenInfo,
     count_positions,
@@ -25,13 +27,25 @@ from gossamer.models.building import (
 )
 from gossamer.models.cache import Cache
 from gossamer.models.global_tokens import default_global_mask
-from gossamer.models.heads import CausalLM, CausalLMHead, Head, HeadModule, Labels, MaskedLM, Sizes, Tokens
+from gossamer.models.heads import (
+    CausalLM,
+    CausalLMHead,
+    Head,
+    HeadModule,
+    Labels,
+    MaskedLM,
+    Seq2SeqLM,
+    Seq2SeqLMHead,
+    Sizes,
+    Tokens,
+)
 from gossamer.models.initial import draw_weights
 from gossamer.models.inputs import as_mask, check_inputs, check_length, check_positions, flatten_choices
 from gossamer.models.next_token import IGNORED, next_token_loss, next_tokens
 from gossamer.models.output import Output
 from gossamer.models.stack import check_distances, drops, run_layers
 from gossamer.models.tensors import describe
+from gossamer.models.text_decoder import TextDecoder, shift_right
 
 __all__ = ["Model"]
 
@@ -61,13 +75,15 @@ class Model(nn.Module):
         self.source: str | None = None
         self.split: SequenceSplit | None = None
         self.receipt: Any = None
-        self.embeddings = build_embeddings(architecture)
+        self.embeddings = build_embeddings(architecture.embeddings, architecture.hidden_size)
         self.attention = nn.ModuleList(build_attention(architecture.hidden_size, architecture.layers))
         self.distance_bias = nn.ModuleList(build_distance_bias(architecture.layers))
         self.feed_forward = nn.ModuleList(build_feed_forward(architecture.hidden_size, architecture.layers))
         norm = architecture.final_norm
         self.final_norm = None if norm is None else norm_module(norm, architecture.output_size)
         self.pooler = Linear(*2 * (architecture.output_size,)) if architecture.pooler else None
+        decoder = architecture.decoder
+        self.decoder = None if decoder is None else TextDecoder(decoder, architecture.hidden_size)
         self.head = None if architecture.head is None else architecture.head.build(architecture)
         self.reset_parameters()
         store_maps(self, architecture)
@@ -103,8 +119,8 @@ class Model(nn.Module):
         segments: Int[Tensor, "batch *choices length"] | None = None,
         global_mask: Tensor | None = None,
         inputs_embeds: Float[Tensor, "batch *choices length size"] | None = None,
-        decoder_input_ids: None = None,
-        decoder_attention_mask: None = None,
+        decoder_input_ids: Int[Tensor, "batch written"] | None = None,
+        decoder_attention_mask: Tensor | None = None,
         cache: Cache | None = None,
         labels: Labels | None = None,
         head_mask: Shaped[Tensor, "*layers heads"] | None = None,
@@ -122,9 +138,16 @@ class Model(nn.Module):
         token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids,
         -100 for padding, which stands on the right: each state is compared with its document's next token, in tiles,
         without logits. With a `cache` the tokens follow those that it holds. `head_mask`, [heads] or [layers, heads],
-        multiplies what each head gives: 0 switches it off. Raises InputError for what this model cannot read.
+        multiplies what each head gives: 0 switches it off.
+
+        A model of two texts, with a `decoder`, reads the second one as `decoder_input_ids`, start first, of which a
+        mask may say what is real; its `labels`, [batch, written], are what is to be told at each of its places, and
+        where no `decoder_input_ids` are given, these are the labels moved one place to the right. With a `cache` the
+        first text is read at the first call, and left out at later ones. States, logits and the cache are then of the
+        second text, `encoder_last_hidden_state` is of the first. A head of labels reads the states of the same
+        text, written once more. Raises InputError for what this model cannot read.
         """
-        if decoder_input_ids is not None or decoder_attention_mask is not None:
+        if self.decoder is None and (decoder_input_ids is not None or decoder_attention_mask is not None):
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")
         if cache is not None:
             self._check_cached(cache, segments, labels)
@@ -136,6 +159,11 @@ class Model(nn.Module):
             "segments": segments,
             "global_mask": global_mask,
         }
+        if self.decoder is not None:
+            written = (decoder_input_ids, decoder_attention_mask)
+            return self._write(
+                self.decoder, rows, inputs_embeds, written, cache, labels, head_mask, output_hidden_states
+            )
         choices = None
         settings = self.architecture.head
         if settings is not None and settings.takes_choices:
@@ -155,13 +183,77 @@ class Model(nn.Module):
         out.hidden_states = tuple(states) if output_hidden_states else None
         return out
 
+    def _write(
+        self,
+        decoder: TextDecoder,
+        rows: dict[str, Tensor | None],
+        inputs_embeds: Tensor | None,
+        written: tuple[Tensor | None, Tensor | None],
+        cache: Cache | None,
+        labels: Labels | None,
+        head_mask: Tensor | None,
+        keep: bool,
+    ) -> Output:
+        """What `forward` gives where a second text is written beside a first."""
+        ids, mask = written
+        head = self.head
+        if rows["segments"] is not None:
+            raise InputError("segments were given to a model of two texts, which reads one pair a row: leave them out")
+        if ids is None:
+            ids = shift_right(self._told(rows["input_ids"], labels), decoder.settings)
+        read = cache is not None and cache.holds_other_states
+        if not read and not torch.compiler.is_compiling():
+            batch = check_inputs(self.architecture, inputs_embeds, rows)[0]
+        elif read and (rows["input_ids"] is not None or inputs_embeds is not None):
+            raise InputError("input_ids were given with a cache that holds the first text: leave them out")
+        else:
+            batch = len(ids)
+        if not torch.compiler.is_compiling():
+            decoder.check(ids, mask, batch)
+            if labels is not None:
+                self._check_labels(labels, ids.shape, None, packed=False)
+        other, encoded = None, None
+        if not read:
+            kept_heads = None if head_mask is None else self._head_mask(head_mask)
+            tokens, states = self._encode(rows, inputs_embeds, False, None, kept_heads)
+            encoded = F.dropout(states[-1], self.architecture.final_dropout, self.training)
+            other = OtherStates(states=encoded, tokens=TokenInfo(key_mask=tokens.key_mask))
+        words = (self.embeddings if decoder.settings.shared_words else decoder.embeddings).words(ids)
+        every = decoder.read(words, as_mask("decoder_attention_mask", mask), other, cache, keep)
+        if isinstance(head, Seq2SeqLMHead) and labels is not None:
+            out = Output(loss=next_token_loss(*head.factors(every[-1], self.written_words), cast(Tensor, labels)))
+        else:
+            key_mask = as_mask("attention_mask", rows["attention_mask"])
+            out = self._read(every[-1], TokenInfo(key_mask=key_mask), rows["input_ids"], None)
+            out.loss = self._loss(out, labels, key_mask)
+        out.last_hidden_state, out.cache, out.encoder_last_hidden_state = every[-1], cache, encoded
+        out.hidden_states = tuple(every) if keep else None
+        return out
+
+    def _told(self, input_ids: Tensor | None, labels: Labels | None) -> Tensor:
+        """The tokens that a decoder is to tell: the labels', or where a head reads its states, the first text's own."""
+        of_text = self.architecture.head is not None and not isinstance(self.architecture.head, Seq2SeqLM)
+        told = input_ids if of_text else labels
+        if not isinstance(told, Tensor):
+            other = "input_ids" if of_text else "labels to make them of"
+            raise InputError(f"there is no second text: give decoder_input_ids, or {other}")
+        return told
+
+    @property
+    def written_words(self) -> Float[Tensor, "vocabulary size"]:
+        """The word table that a tied head compares states with: that of the text which is written."""
+        decoder = self.decoder
+        own = decoder is not None and not decoder.settings.shared_words
+        return cast(TextDecoder, decoder).embeddings.word.weight if own else self.embeddings.word.weight
+
     def scores(self, hidden: Float[Tensor, "*rest hidden"]) -> Float[Tensor, "*rest vocabulary"]:
         """The logits of some states of a model with a head that scores tokens. Raises InputError for another."""
-        if not isinstance(self.architecture.head, CausalLM | MaskedLM):
+        if not isinstance(self.architecture.head, CausalLM | MaskedLM | Seq2SeqLM):
             raise InputError(
-                f"the model's head is {_kind(self.architecture.head)}; scores are those of causal-lm or masked-lm"
+                f"the model's head is {_kind(self.architecture.head)}; scores are those of causal-lm, masked-lm or "
+                "seq2seq-lm"
             )
-        tokens = Tokens(word_table=self.embeddings.word.weight)
+        tokens = Tokens(word_table=self.written_words)
         return cast(Tensor, cast(HeadModule, self.head)(hidden, tokens).logits)
 
     def _next_token_loss(
@@ -180,11 +272,11 @@ class Model(nn.Module):
 
     def _check_cached(self, cache: object, segments: Tensor | None, labels: Labels | None) -> None:
         head = self.architecture.head
-        if head is not None and not self.architecture.is_decoder:
+        if head is not None and not self.architecture.is_decoder and self.decoder is None:
             raise InputError(f"a cache is for decoders; this model's head is {_kind(head)}")
         if not isinstance(cache, Cache):
             raise InputError(f"cache is {quote(cache)}; make one with gossamer.models.Cache(model.architecture)")
-        if cache.layers is not self.architecture.layers and cache.layers != self.architecture.layers:
+        if cache.layers is not self.architecture.writing_layers and cache.layers != self.architecture.writing_layers:
             raise InputError("the cache was made for another model: make one with Cache(model.architecture)")
         for name, given in (("segments", segments), ("labels", labels)):
             if given is not None:
@@ -275,7 +367,7 @@ class Model(nn.Module):
         if info.segments is not None and head is not None and head.reads_whole_texts:
             raise InputError(f"{head.kind} reads one text a row; give packed texts (segments) in rows of their own")
         tokens = Tokens(
-            word_table=self.embeddings.word.weight, input_ids=input_ids, key_mask=info.key_mask,
+            word_table=self.written_words, input_ids=input_ids, key_mask=info.key_mask,
             segments=info.segments,
         )  # fmt: skip
         out = Output() if self.head is None else self.head(hidden, tokens)
@@ -302,7 +394,10 @@ class Model(nn.Module):
 
 
 def _drops(architecture: Architecture) -> bool:
-    return architecture.embeddings.dropout > 0 or drops(architecture.layers)
+    decoder = architecture.decoder
+    rates = [] if decoder is None else [decoder.embeddings.dropout, decoder.final_dropout, architecture.final_dropout]
+    every = architecture.layers if decoder is None else (*architecture.layers, *decoder.layers)
+    return any(rate > 0 for rate in (architecture.embeddings.dropout, *rates)) or drops(every)
 
 
 def _kind(head: Head | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from gossamer.errors import InputError, quote
 from gossamer.models.model import Model
 
-__all__ = ["check_model"]
+__all__ = ["check_model", "check_one_text"]
 
 
 def check_model(model: Any) -> Model:
@@ -16,3 +16,12 @@ def check_model(model: Any) -> Model:
     if not isinstance(model, Model):
         raise InputError(f"model is {quote(model)}, no model; give what gossamer.load or gossamer.lengthen returned")
     return model
+
+
+def check_one_text(model: Model, what: str) -> None:
+    """InputError where a model has a decoder for a second text, which is not yet taken by `what`."""
+    if model.decoder is not None:
+        raise InputError(
+            f"the model reads one text and writes another (family {quote(model.family)}); {what} takes models of one "
+            "text so far"
+        )

@@ -16,7 +16,7 @@ from gossamer.inspect import cost
 from gossamer.layers import Linear
 from gossamer.models.architecture import Architecture
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.recipes.receipts.measure import on_cpu, read_measure
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.removal.cut import Cut, cut
@@ -57,6 +57,7 @@ def compact(
         raise InputError(f"padded is {quote(padded)}; it must be true or false")
     compared = read_measure(measure)
     old = load(model) if isinstance(model, str | Path) else check_model(model)
+    check_one_text(old, "compact")
     whole = merge(old) if old.architecture.storages else old
     stays = find_zeros(whole)
     smaller = cut(whole, stays)

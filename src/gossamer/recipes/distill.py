@@ -23,7 +23,7 @@ from gossamer.models.heads import (
     TokenClassification,
 )
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.recipes.finetune import Data, output_folder, read_data
 from gossamer.recipes.left_out import require_left_out
 from gossamer.recipes.receipts.comparison import Making
@@ -109,6 +109,7 @@ def distill(
     require(isinstance(settings, Mapping), "settings", settings, "a mapping of fields of a TrainingConfig")
     compared = read_measure(measure)
     old = load(teacher, dtype="float32") if isinstance(teacher, str | Path) else check_model(teacher)
+    check_one_text(old, "distill")
     aim = aim_of(objective, task, old)
     widths = Widths(hidden_size=hidden_size, heads=heads, feedforward_size=feedforward_size, by=narrow)
     terms = {

@@ -17,7 +17,7 @@ from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens,
 from gossamer.models.checks import MOST_ROWS
 from gossamer.models.heads import Head
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.patterns import Full, Global, Hashed, Window
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.states import changed_dropout, compare_states
@@ -190,6 +190,7 @@ def _check_options(global_tokens: object, positions: object, seed: object, force
 
 def _check_attention(model: Model) -> None:
     check_model(model)
+    check_one_text(model, "lengthen")
     if not model.architecture.is_decoder and any(one.attention.distance_bias for one in model.architecture.layers):
         raise InputError(
             "the model's attention has a table by distance (distance_bias), and lengthen gives layers global "

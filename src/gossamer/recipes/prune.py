@@ -16,7 +16,7 @@ from gossamer.checkpoints import load
 from gossamer.checks import as_python, is_finite, is_whole, require
 from gossamer.errors import InputError, plural, quote
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.recipes.finetune import NOTHING, Data, output_folder
 from gossamer.recipes.pruning.calibration import calibrate
 from gossamer.recipes.pruning.density import describe_density
@@ -130,6 +130,7 @@ def _prune_named(
     if not any(map(_counts, (heads, neurons, layers))):
         raise InputError("heads, neurons and layers name nothing that is to be removed; name some, or leave them out")
     old = load(model) if isinstance(model, str | Path) else check_model(model)
+    check_one_text(old, "prune")
     new = remove(old, heads=heads, neurons=neurons, layers=layers)
     named = {"heads": heads, "neurons": neurons, "layers": layers}
     named = {name: value for name, value in named.items() if value is not None and len(value)}
@@ -159,6 +160,7 @@ def _prune_in_training(
 ) -> tuple[Model, Receipt]:  # fmt: skip
     given = lesson.given
     old = load(given) if isinstance(given, str | Path) else check_model(given)
+    check_one_text(old, "prune")
     units = selection.units(old)
     with output_folder(output) as folder:
         settings = plain_fields(selection) | {"score": asked["score"]}
@@ -205,6 +207,7 @@ def _prune_at_once(
     remark: Callable[[str], None],
 ) -> tuple[Model, Receipt]:
     old = load(model) if isinstance(model, str | Path) else check_model(model)
+    check_one_text(old, "prune")
     units = selection.units(old)
     if selection.latency is not None:
         selection = replace(selection, times=measured_times(old, units, remark))

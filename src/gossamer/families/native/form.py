@@ -38,17 +38,24 @@ _UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
 )
 """The fields of format n as those of format n + 1, by n."""
 
+_OF_STACK = (
+    *(f"embeddings.{part}" for part in ("word", "position", "token_type", "norm", "projection")),
+    *(f"attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm", "output_norm")),
+    *(f"attention.{{layer}}.{part}_global" for part in ("query", "key", "value")),
+    *(f"attention.{{layer}}.{part}_norm" for part in ("query", "key")),
+    *(f"cross_attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm", "output_norm")),
+    *(f"cross_attention.{{layer}}.{part}_norm" for part in ("query", "key")),
+    "distance_bias.{layer}",
+    *(f"feed_forward.{{layer}}.{part}" for part in ("gate", "up", "down", "norm", "output_norm")),
+    "final_norm",
+)
+
 _NAMES: Mapping[str, Key] = {
     ours: ours
     for ours in (
-        *(f"embeddings.{part}" for part in ("word", "position", "token_type", "norm", "projection")),
-        *(f"attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm", "output_norm")),
-        *(f"attention.{{layer}}.{part}_global" for part in ("query", "key", "value")),
-        *(f"attention.{{layer}}.{part}_norm" for part in ("query", "key")),
-        "distance_bias.{layer}",
-        *(f"feed_forward.{{layer}}.{part}" for part in ("gate", "up", "down", "norm", "output_norm")),
+        *_OF_STACK,
+        *(f"decoder.{part}" for part in _OF_STACK),
         *(f"head.{part}" for part in ("dense", "norm", "decoder", "bias", "output", "pair.dense", "pair.output")),
-        "final_norm",
         "pooler",
     )
 }

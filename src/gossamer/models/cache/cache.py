@@ -122,6 +122,8 @@ class StackCache:
 class Cache(StackCache):
     """The memory of a decoder for a batch of texts: `model(input_ids, cache=cache)` reads on where it stopped.
 
+    Of a model of two texts it keeps the second, and what the second's layers attend to of the first.
+
     What it keeps and what it takes is said of `StackCache`. Raises InputError for an architecture with a pattern that
     looks ahead.
     """
@@ -130,4 +132,5 @@ class Cache(StackCache):
         if not isinstance(architecture, Architecture):
             kind = type(architecture).__name__
             raise InputError(f"a cache was made of a {kind}; it is made of a description: Cache(model.architecture)")
-        super().__init__(architecture.layers, architecture.length)
+        decoder = architecture.decoder
+        super().__init__(architecture.writing_layers, architecture.length if decoder is None else decoder.length)

@@ -17,6 +17,7 @@ from gossamer.models.heads.next_sentence import NextSentence
 from gossamer.models.heads.pre_training import PreTraining
 from gossamer.models.heads.question_answering import QuestionAnswering
 from gossamer.models.heads.replaced_token import ReplacedToken
+from gossamer.models.heads.seq2seq_lm import Seq2SeqLM, Seq2SeqLMHead
 from gossamer.models.heads.sequence_classification import ProblemType, ScoreActivation, SequenceClassification
 from gossamer.models.heads.token_classification import TokenClassification
 
@@ -39,6 +40,8 @@ __all__ = [
     "ReplacedToken",
     "ScoreActivation",
     "SentenceEmbedding",
+    "Seq2SeqLM",
+    "Seq2SeqLMHead",
     "SequenceClassification",
     "Similarity",
     "Sizes",

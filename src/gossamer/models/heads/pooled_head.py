@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from gossamer.errors import InputError
 from gossamer.kernels.ledger import Ledger, own_frame
 from gossamer.layers import LayerNorm, Linear, RMSNorm
 from gossamer.models.heads.base import HeadModule, Tokens
@@ -22,7 +24,8 @@ class PooledHead(HeadModule):
 
     `pooled` is what the last map reads, without its dropout. `reads` says what `x` is: "first", the first position,
     padding or not, as in `transformers` (pad texts for such a head on the right); "first-real", the first token that is
-    no padding; "mean", the mean of all that are none. inner: rows of `dense`, as many as it has columns unless given.
+    no padding; "mean", the mean of all that are none; "end", the last one that is `end_id`. inner: rows of `dense`, as
+    many as it has columns unless given.
     """
 
     def __init__(
@@ -33,13 +36,14 @@ class PooledHead(HeadModule):
         activation: str,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
-        reads: Literal["first", "first-real", "mean"] = "first",
+        reads: Literal["first", "first-real", "mean", "end"] = "first",
+        end_id: int | None = None,
         dense_bias: bool = True,
         norm: LayerNorm | RMSNorm | None = None,
         inner: int | None = None,
     ) -> None:
         super().__init__()
-        self.reads = reads
+        self.reads, self.end_id = reads, end_id
         self.norm = norm
         inner = hidden_size if inner is None else inner
         self.dense = Linear(hidden_size, inner, bias=dense_bias)
@@ -65,5 +69,18 @@ class PooledHead(HeadModule):
     def _read(self, hidden: Float[Tensor, "batch length hidden"], tokens: Tokens) -> Float[Tensor, "batch hidden"]:
         if self.reads == "first":
             return hidden[:, 0]
+        if self.reads == "end":
+            return hidden[torch.arange(len(hidden), device=hidden.device), self._last_end(tokens)]
         pooling: Pooling = "cls" if self.reads == "first-real" else "mean"
         return pool(SentenceEmbedding(pooling=pooling), hidden, tokens.key_mask)
+
+    def _last_end(self, tokens: Tokens) -> Int[Tensor, "batch"]:
+        """Where each text ends. Raises InputError for one that does not."""
+        if tokens.input_ids is None:
+            raise InputError(f"the head reads the token {self.end_id}, which only input_ids tell: give those")
+        is_end = tokens.input_ids.eq(cast(int, self.end_id))
+        if not torch.compiler.is_compiling() and not bool(is_end.any(dim=1).all()):
+            row = int((~is_end.any(dim=1)).nonzero()[0])
+            raise InputError(f"row {row} has no token {self.end_id}, the end of a text, which the head reads: add it")
+        places = torch.arange(is_end.shape[1], device=is_end.device)
+        return (places * is_end).argmax(dim=1)

@@ -39,7 +39,7 @@ __all__ = ["PoolerActivation", "ProblemType", "Reads", "ScoreActivation", "Seque
 PoolerActivation = Literal["tanh", Activation]
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 ScoreActivation = Literal["identity", "sigmoid"]
-Reads = Literal["first", "last", "mean"]
+Reads = Literal["first", "last", "mean", "end"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,7 @@ class SequenceClassification(Head, kind="sequence-classification"):
     With `reads="mean"` from the mean of its real tokens; a `norm` follows the activation, the dense map has a bias
     unless `dense_bias` is false (ModernBERT). With `reads="last"` from its last real token, one linear map without
     bias: the form of causal models; `padding_id` is then the token that is none, where the embeddings know of none.
+    With `reads="end"` from the last token that is `end_id` (BART, T5).
     `problem_type` decides the loss: None leaves that to the number of labels and the type of the given ones.
     `score_activation` is what a cross-encoder of sentence-transformers makes of its scores when it answers: the numbers
     themselves, or the sigmoid of each; None: what is usual for the problem. The model's logits are without it.
@@ -63,6 +64,7 @@ class SequenceClassification(Head, kind="sequence-classification"):
     dropout: float = 0.1
     reads: Reads = "first"
     padding_id: int | None = None
+    end_id: int | None = None
     dense_bias: bool = True
     norm: Norm | None = None
     kind: Literal["sequence-classification"] = "sequence-classification"
@@ -88,6 +90,8 @@ class SequenceClassification(Head, kind="sequence-classification"):
         padding = self.padding_id
         require(padding is None or type(padding) is int, "padding_id", padding, "a token id, or None")
         require(padding is None or self.reads == "last", "padding_id", padding, "None unless the last token is read")
+        allowed = "a token id where the end is read, else None"
+        require((type(self.end_id) is int) == (self.reads == "end"), "end_id", self.end_id, allowed)
 
     @classmethod
     def drawn_on(cls, architecture: Architecture) -> SequenceClassification:
@@ -110,6 +114,7 @@ class SequenceClassification(Head, kind="sequence-classification"):
             dropout=self.dropout,
             input_dropout=self.input_dropout,
             reads=self.reads,
+            end_id=self.end_id,
             dense_bias=self.dense_bias,
             norm=None if self.norm is None else norm_module(self.norm, architecture.hidden_size),
             inner=architecture.hidden_size,

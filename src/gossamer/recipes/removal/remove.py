@@ -12,7 +12,7 @@ from gossamer.checks import as_python
 from gossamer.errors import InputError, quote
 from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.recipes.removal.cut import Cut, cut, remember_format
 from gossamer.recipes.removal.heads_left import HeadsLeft, heads_left
 from gossamer.surgery.students.student import make_student
@@ -48,6 +48,7 @@ def remove(
     1909.11556) for layers.
     """
     check_model(model)
+    check_one_text(model, "removing heads and neurons")
     if model.architecture.storages:
         kind = model.architecture.storages[0].storage.kind
         raise InputError(f"the model keeps some weights in parts ({kind}); make them whole, then remove")

@@ -12,7 +12,7 @@ from gossamer.checkpoints import load
 from gossamer.models.checks import require
 from gossamer.models.heads import SentenceEmbedding
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.recipes.distill import Made, aim_of, check_terms, teach
 from gossamer.recipes.finetune import Data
 from gossamer.recipes.left_out import require_left_out
@@ -72,6 +72,7 @@ def share(
         require_left_out(share, options, _OF_A_TRAINING, "nothing learns without train")
     dtype = None if train is None else "float32"
     old = load(model, dtype=dtype) if isinstance(model, str | Path) else check_model(model)
+    check_one_text(old, "share")
     form = Form(parts=parts, groups=groups, embedding_size=embedding_size, start=start)
     new, changes = shared_form(old, form)
     measured, read = compare_states(old, new, _lengths(old), "sharing")

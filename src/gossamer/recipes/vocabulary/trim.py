@@ -9,7 +9,7 @@ from typing import Any
 from gossamer.checkpoints.load import load
 from gossamer.errors import InputError, plural
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.vocabulary.corpora import Texts, TextsReader, count_tokens
 from gossamer.recipes.vocabulary.measured import compare_models, compare_texts
@@ -68,6 +68,7 @@ def trim(
     documents = reader.documents("texts", texts)
     held_out = None if evaluate is None else reader.documents("evaluate", evaluate)
     old = load(model) if isinstance(model, str | Path) else check_model(model)
+    check_one_text(old, "trim")
     return _trim(old, choice, documents, held_out)
 
 

@@ -1,0 +1,237 @@
+"""Models of two texts against `transformers`: outputs, loss, gradients, greedy continuations, files both ways."""
+
+import tempfile
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import distance
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
+
+import gossamer as gs
+from gossamer.models import Model
+
+FAMILIES = ("bart", "t5")
+BOUNDS = {"bart": 1e-9, "t5": 1e-5}
+"""transformers' T5 takes its softmax and its norms in float32."""
+FAMILY = pytest.mark.parametrize("family", FAMILIES)
+FEW = settings(max_examples=max(3, settings.default.max_examples // 4))
+IGNORED = -100
+
+
+def bart(draw: st.DrawFn, longest: int) -> dict[str, Any]:
+    heads, others = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    return {
+        "max_position_embeddings": longest + draw(st.integers(0, 3)),
+        "d_model": heads * others * draw(st.sampled_from([2, 4])),
+        "encoder_layers": draw(st.integers(1, 3)),
+        "decoder_layers": draw(st.integers(1, 3)),
+        "encoder_attention_heads": heads,
+        "decoder_attention_heads": others,
+        "encoder_ffn_dim": draw(st.integers(1, 24)),
+        "decoder_ffn_dim": draw(st.integers(1, 24)),
+        "activation_function": draw(st.sampled_from(["gelu", "relu", "silu"])),
+        "scale_embedding": draw(st.booleans()),
+        "pad_token_id": draw(st.integers(0, 3)),
+        "forced_eos_token_id": None,
+    }
+
+
+def t5(draw: st.DrawFn, longest: int) -> dict[str, Any]:
+    layers, farthest = draw(st.integers(1, 3)), draw(st.integers(9, 40))
+    return {
+        "d_model": draw(st.integers(2, 20)),
+        "d_kv": draw(st.integers(1, 8)),
+        "d_ff": draw(st.integers(1, 24)),
+        "num_layers": layers,
+        # transformers' own cache is made for as many layers as the encoder has, and breaks with more.
+        "num_decoder_layers": draw(st.integers(1, layers)),
+        "num_heads": draw(st.integers(1, 4)),
+        "relative_attention_num_buckets": draw(st.sampled_from([4, 8, 16, 32])),
+        "relative_attention_max_distance": farthest + 8,
+        "feed_forward_proj": draw(st.sampled_from(["relu", "gated-gelu", "gated-silu", "gelu"])),
+        "layer_norm_epsilon": draw(st.sampled_from([1e-6, 1e-3])),
+        "tie_word_embeddings": draw(st.booleans()),
+        "pad_token_id": 0,
+    }
+
+
+@st.composite
+def models(draw: st.DrawFn, family: str, longest: int) -> PreTrainedModel:
+    """A model with weights at which nothing is trivial."""
+    fields = {"bart": bart, "t5": t5}[family](draw, longest)
+    words = draw(st.integers(8, 60))
+    start = draw(st.integers(0, words - 1)) if family == "bart" else 0
+    config = AutoConfig.for_model(family, vocab_size=words, decoder_start_token_id=start, **fields)
+    config._attn_implementation = "eager"
+    torch.manual_seed(draw(st.integers(0, 2**31)))
+    model = AutoModelForSeq2SeqLM.from_config(config).double().eval()
+    with torch.no_grad():
+        for weight in (*model.parameters(), *(one for one in model.buffers() if one.is_floating_point())):
+            weight.add_(torch.randn_like(weight) * 0.2)
+    return model
+
+
+@st.composite
+def batches(draw: st.DrawFn, words: int, read: int, written: int) -> dict[str, Tensor]:
+    """Texts of drawn lengths, padded anywhere, and labels of which some are ignored, never all."""
+    rows = draw(st.integers(1, 3))
+    random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    ids = torch.randint(words, (rows, read), generator=random)
+    mask = (torch.rand(rows, read, generator=random) < draw(st.sampled_from([0.5, 1.0]))).long()
+    mask[:, 0] = 1
+    labels = torch.randint(words, (rows, written), generator=random)
+    labels[torch.rand(rows, written, generator=random) < 0.3] = IGNORED
+    labels[:, 0] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def loaded(theirs: PreTrainedModel) -> Model:
+    with tempfile.TemporaryDirectory() as directory:
+        theirs.save_pretrained(directory)
+        return gs.load(directory)
+
+
+@FAMILY
+@FEW
+@given(data=st.data(), read=st.integers(1, 40), written=st.integers(1, 30))
+def test_outputs_loss_and_gradients(family: str, data: st.DataObject, read: int, written: int) -> None:
+    theirs = data.draw(models(family, max(read, written)))
+    ours = loaded(theirs)
+    batch = data.draw(batches(theirs.config.vocab_size, read, written))
+    given_ids = {name: one for name, one in batch.items() if name != "labels"}
+    expected, found = theirs(**batch), ours(**batch)
+    assert distance(found.loss, expected.loss) <= 1e-5  # in float32 with them
+    shifted = theirs._shift_right(batch["labels"]) if family == "t5" else None
+    if family == "bart":
+        start, padding = theirs.config.decoder_start_token_id, theirs.config.pad_token_id
+        shifted = torch.cat([torch.full_like(batch["labels"][:, :1], start), batch["labels"][:, :-1]], 1)
+        shifted = shifted.masked_fill(shifted == IGNORED, padding)
+    again = ours(**given_ids, decoder_input_ids=shifted, output_hidden_states=True)
+    mirror = theirs(**given_ids, decoder_input_ids=shifted, output_hidden_states=True)
+    bound = BOUNDS[family]
+    assert distance(again.logits, expected.logits) <= bound
+    assert distance(again.encoder_last_hidden_state, expected.encoder_last_hidden_state) <= bound
+    for mine, reference in zip(again.hidden_states, mirror.decoder_hidden_states, strict=True):
+        assert distance(mine, reference) <= bound
+    random = torch.randn(expected.logits.shape, generator=torch.Generator().manual_seed(1)).double()
+    (expected.logits * random).sum().backward()
+    (again.logits * random).sum().backward()
+    assert gradient_distance(ours, theirs) <= max(bound, 1e-8)
+
+
+def gradient_distance(ours: Model, theirs: PreTrainedModel) -> float:
+    """Of all gradients as one vector, by the names in files; theirs of tied tensors stand under one name."""
+    from gossamer.families import get_family
+
+    form = get_family(ours.family).numbered_by(theirs.config.to_dict())
+    mine = {name: one.grad for name, one in ours.named_parameters()}
+    for name, one in ours.named_buffers():
+        mine[name] = torch.zeros_like(one)
+    places = form.stored(mine, ours.architecture)
+    named = {form.file_name(name, ours.architecture): stored.join(mine) for name, stored in places.items()}
+    expected = {name: one.grad for name, one in theirs.named_parameters()}
+    assert set(expected) <= set(named)
+    assert set(named) - set(expected) <= {"final_logits_bias"}
+    order = sorted(expected)
+    return distance(
+        torch.cat([named[name].flatten() for name in order]), torch.cat([expected[name].flatten() for name in order])
+    )
+
+
+@FAMILY
+@FEW
+@given(data=st.data(), read=st.integers(1, 20))
+def test_greedy_texts_are_the_same(family: str, data: st.DataObject, read: int) -> None:
+    """Token for token; theirs without a cache, which gives the same and does not break."""
+    steps = 8
+    theirs = data.draw(models(family, max(read, steps + 1)))
+    ours = loaded(theirs)
+    batch = data.draw(batches(theirs.config.vocab_size, read, 2))
+    ids, mask = batch["input_ids"], batch["attention_mask"].sort(descending=True).values
+    expected = theirs.generate(
+        ids, attention_mask=mask, max_new_tokens=steps, do_sample=False, eos_token_id=None, use_cache=False
+    )[:, 1:].tolist()
+    for use_cache in (True, False):
+        found = gs.generate(
+            ours, ids, attention_mask=mask, max_new_tokens=steps, temperature=0, ignore_end=True, use_cache=use_cache
+        )
+        assert found.ids == expected
+        assert found.tokens == mask.sum(1).tolist()
+
+
+@FAMILY
+@FEW
+@given(data=st.data())
+def test_files_go_both_ways(family: str, data: st.DataObject) -> None:
+    theirs = data.draw(models(family, 9))
+    ours = loaded(theirs)
+    batch = data.draw(batches(theirs.config.vocab_size, 9, 5))
+    for form in (None, "gossamer"):
+        with tempfile.TemporaryDirectory() as directory:
+            gs.save(ours, directory, family=form)
+            again = gs.load(directory)
+            assert again.architecture == ours.architecture
+            back, info = (again, None) if form else type(theirs).from_pretrained(directory, output_loading_info=True)
+        if info is not None:
+            assert not info["missing_keys"]
+            assert not info["unexpected_keys"]
+        with torch.no_grad():
+            assert distance(again(**batch).loss, ours(**batch).loss) == 0
+            assert distance(back.eval()(**batch).loss, theirs(**batch).loss) <= 1e-5
+
+
+def test_text_by_text_with_a_cache() -> None:
+    """The first text at the first call alone; each new token costs a step, and gives the scores of all at once."""
+    torch.manual_seed(0)
+    theirs = AutoModelForSeq2SeqLM.from_config(
+        AutoConfig.for_model("t5", vocab_size=30, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2)
+    )
+    ours = loaded(theirs).double()
+    ids, mask = torch.randint(30, (2, 7)), torch.ones(2, 7, dtype=torch.long)
+    mask[1, 4:] = 0
+    written = torch.randint(30, (2, 6))
+    with torch.no_grad():
+        every = ours(ids, mask, decoder_input_ids=written).logits
+        cache = gs.models.Cache(ours.architecture)
+        first = ours(ids, mask, decoder_input_ids=written[:, :2], cache=cache).logits
+        rest = [ours(decoder_input_ids=written[:, i : i + 1], cache=cache).logits for i in range(2, 6)]
+    assert distance(torch.cat([first, *rest], 1), every) <= 1e-12
+    with pytest.raises(gs.errors.InputError, match="a cache that holds the first text"):
+        ours(ids, mask, decoder_input_ids=written[:, :1], cache=cache)
+
+
+@pytest.mark.parametrize("head", ["SequenceClassification", "QuestionAnswering"])
+@FAMILY
+@FEW
+@given(data=st.data(), read=st.integers(2, 24))
+def test_heads_that_read_the_decoder(family: str, head: str, data: st.DataObject, read: int) -> None:
+    """The decoder reads the encoder's text once more; a label is told at its last end, an answer at every token."""
+    template = data.draw(models(family, read))
+    config = template.config
+    config.eos_token_id = 2
+    theirs = getattr(transformers, f"{template.__class__.__name__.removesuffix('ForConditionalGeneration')}For{head}")(
+        config
+    )
+    theirs = theirs.double().eval()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    ours = loaded(theirs)
+    batch = data.draw(batches(config.vocab_size, read, 1))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    ids[ids == 2] = 3
+    ids[:, -1] = 2
+    with torch.no_grad():
+        found, expected = ours(ids, mask), theirs(ids, attention_mask=mask)
+    if head == "QuestionAnswering":
+        wanted = torch.stack([expected.start_logits, expected.end_logits], dim=-1)
+        assert distance(found.logits, wanted) <= BOUNDS[family]
+        return
+    assert distance(found.logits, expected.logits) <= BOUNDS[family]
+    with pytest.raises(gs.errors.InputError, match="has no token 2, the end of a text"):
+        ours(ids.clone().fill_(3), mask)
