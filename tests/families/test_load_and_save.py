@@ -30,6 +30,10 @@ EVERY = [(form.model_type, head) for form in FAMILIES.values() if form.public fo
 PUBLIC = [form.model_type for form in FAMILIES.values() if form.public]
 ENCODERS = [family for family, head in EVERY if head == "masked-lm"]
 WIDE = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 6}
+TWO_TEXTS = {
+    "d_model": 8, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 6, "decoder_ffn_dim": 5, "pad_token_id": 1,
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6},
     "albert": {**WIDE, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 5},
@@ -37,10 +41,9 @@ OWN: dict[str, dict[str, Any]] = {
     "modernbert": {**WIDE, "pad_token_id": 1},
     "longformer": {**WIDE, "attention_window": [4, 6, 2]},
     "gpt2": {"n_embd": 8, "n_layer": 3, "n_head": 2, "n_inner": 6},
-    "bart": {
-        "d_model": 8, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 2,
-        "decoder_attention_heads": 4, "encoder_ffn_dim": 6, "decoder_ffn_dim": 5, "pad_token_id": 1,
-    },
+    "bart": TWO_TEXTS,
+    "led": {**TWO_TEXTS, "attention_window": [4, 6, 2]},
+    "marian": {**TWO_TEXTS, "decoder_start_token_id": 1},
     "t5": {"d_model": 8, "d_kv": 3, "d_ff": 6, "num_layers": 3, "num_heads": 2},
     "reformer": {
         "hidden_size": 8, "attn_layers": ["local", "lsh", "lsh"], "num_attention_heads": 2, "attention_head_size": 4,

@@ -10,7 +10,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from gossamer.families import FAMILIES
 
-COMMON = [form for form in FAMILIES.values() if form.public and form.model_type not in ("reformer", "bart", "t5")]
+TWO_TEXTS = ("bart", "led", "marian", "t5")
+COMMON = [form for form in FAMILIES.values() if form.public and form.model_type not in ("reformer", *TWO_TEXTS)]
 """Reformer has a file of its own: it computes gradients only while training, of certain lengths; so have models of two
 texts."""
 EVERY = [(form.model_type, head) for form in COMMON for head in (None, *form.heads)]

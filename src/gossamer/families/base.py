@@ -114,7 +114,8 @@ class Family:
     `given`: architecture values that no field holds, constants or functions of the config. `required`: fields that
     change the mathematics, with the values that can be read. `keys`: our module or tensor name to theirs, or to how it
     is stored there (`Stored`); several are copies of one tensor, the first that is there is read, all are written.
-    `copies` names tensors of a file that, where it has them, must equal one of ours, whatever the head.
+    `braces`: what else stands in keys, by the config. `copies` names tensors of a file that, where it has them, must
+    equal one of ours, whatever the head, if a decoder shares its words.
     `slots` turns the number of a weight set into what the keys' braces hold. `aliases`: other names that a field may
     have in a file, to its own. `unread`: settings of the original code that nobody follows, with what tells the values
     that say nothing. `renamed`: endings of old files' names; `ignored`: names known to be harmless.
@@ -134,6 +135,7 @@ class Family:
     renamed: tuple[tuple[str, str], ...] = OLD_NORMS
     ignored: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)
+    braces: Callable[[Config], Mapping[str, str]] = lambda config: {}
     public: bool = True
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
@@ -297,7 +299,10 @@ class Family:
         """Their copies of our tensors in a tied model: where a file has one it must be equal."""
         form = self._form(architecture)
         of_head = form.tied if form is not None and getattr(architecture.head, "tied", False) else {}
-        return {**self.copies, **of_head}
+        decoder = architecture.decoder
+        if decoder is None or decoder.shared_words:
+            return {**self.copies, **of_head}
+        return {theirs: f"decoder.{ours}" for theirs, ours in of_head.items()}
 
     def optional_names(self, architecture: Architecture) -> Mapping[str, str | None]:
         """Tensors of ours that a file with this head need not have, and which they are copies of; None: they are 0."""
@@ -350,7 +355,7 @@ class Family:
             match = _matcher(ours).fullmatch(name)
             if match:
                 number, rest = match.groupdict().get("layer"), match["rest"] or ""
-                slots = {} if number is None else self.slots(int(number), config)
+                slots = {**self.braces(config), **({} if number is None else self.slots(int(number), config))}
                 return tuple(replace(place, name=place.name.format(**slots) + rest) for place in _as_stored(theirs))
         raise InputError(f"the format {self.model_type!r} has no place for the tensor {name!r}")
 

@@ -98,7 +98,11 @@ def _embeddings(settings: Embeddings, built: TokenEmbeddings, *, shared_words: b
 
 
 def _positions(positions: Positions, rows: str, size: str) -> str:
-    return "sinusoidal, of any length" if positions.scheme == "sinusoidal" else f"{rows} × {size}, {positions.scheme}"
+    return (
+        "sinusoidal, of any length"
+        if positions.scheme.startswith("sinusoidal")
+        else f"{rows} × {size}, {positions.scheme}"
+    )
 
 
 def _norm(norm: LayerNorm | RMSNorm | UnitNorm, place: str = "") -> Node:

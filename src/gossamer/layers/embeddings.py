@@ -1,6 +1,6 @@
 """Word, position and token-type tables, and the rule that gives every token its position."""
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,7 +38,7 @@ class TokenEmbeddings(nn.Module):
         projected_size: int | None = None,
         axes: tuple[int, ...] = (),
         axis_sizes: tuple[int, ...] = (),
-        sinusoidal: bool = False,
+        sinusoidal: Literal["no", "in turns", "halves"] = "no",
         scale: float = 1.0,
         own_words: bool = True,
     ) -> None:
@@ -47,8 +47,10 @@ class TokenEmbeddings(nn.Module):
             self.word = nn.Embedding(vocabulary_size, size, padding_idx=padding_id)
         self.scale = scale
         self.position: nn.Module | None = nn.Embedding(positions, size, position_padding) if positions else None
-        if axes or sinusoidal:
-            self.position = AxisPositions(axes, size, axis_sizes) if axes else SinusoidalPositions(size)
+        if axes:
+            self.position = AxisPositions(axes, size, axis_sizes)
+        if sinusoidal != "no":
+            self.position = SinusoidalPositions(size, halves=sinusoidal == "halves")
         self.token_type = nn.Embedding(token_types, size) if token_types else None
         self.norm = norm
         self.dropout = nn.Dropout(dropout)
@@ -108,19 +110,22 @@ class TokenEmbeddings(nn.Module):
 class SinusoidalPositions(nn.Module):
     """Sines in even columns and cosines in odd ones, of waves from 2 pi to 10,000 * 2 pi tokens; nothing is learned.
 
-    Source: Vaswani et al. 2017, section 3.5. Its factor sqrt(size) of the word table (section 3.4) is not applied.
+    halves: all sines first, then all cosines, as Marian has them. Source: Vaswani et al. 2017, section 3.5. Its factor
+    sqrt(size) of the word table (section 3.4) is the embeddings' `scale`.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, halves: bool = False) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.halves = size, halves
 
     def forward(self, position_ids: Int[Tensor, "#batch length"]) -> Float[Tensor, "#batch length size"]:
         # In float32 the angle of the 16,000th token would be off by a thousandth; some devices have nothing wider.
         dtype = torch.float64 if position_ids.device.type in ("cpu", "cuda", "meta") else torch.float32
         columns = torch.arange(0, self.size, 2, dtype=dtype, device=position_ids.device)
         angles = position_ids[..., None].to(dtype) * 10000.0 ** (-columns / self.size)
-        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., : self.size]
+        waves = [angles.sin(), angles.cos()]
+        every = torch.cat(waves, dim=-1) if self.halves else torch.stack(waves, dim=-1).flatten(-2)
+        return every[..., : self.size]
 
     def account(self, length: int, dtype: torch.dtype, ledger: Ledger) -> Tensor:
         """What `forward` takes of the positions of one text, and what their conversion does: nothing is kept."""

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 NormKind = Literal["layer", "rms"]
-PositionScheme = Literal["learned", "sinusoidal", "axes", "none"]
+PositionScheme = Literal["learned", "sinusoidal", "sinusoidal-halves", "axes", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +135,10 @@ class Positions:
     `from_padding` only tokens other than padding are counted, and padding reads the row before position 0.
     "axes" sums one row of a table for each dimension, the last one running fastest: (rows, columns, channels) of an
     image, (blocks, places) of a stride (Sparse Transformer, section 5.3); with `axis_sizes` these rows have so many
-    columns each, and lie side by side (Reformer, section 4, "axial"). "sinusoidal" has sines and cosines for a
-    table, of any length (Vaswani et al. 2017, section 3.5). "none" says nothing of positions, which attention may know
-    (`Rotary`). Only "learned" has a `length`; how many tokens a model reads is `Architecture.length`.
+    columns each, and lie side by side (Reformer, section 4, "axial"). "sinusoidal" has sines and cosines in
+    turns for a table, of any length (Vaswani et al. 2017, section 3.5), "sinusoidal-halves" all sines first (Marian).
+    "none" says nothing of positions, which attention may know (`Rotary`). Only "learned" has a `length`; how many
+    tokens a model reads is `Architecture.length`.
     """
 
     length: int = 0

@@ -1,7 +1,7 @@
 """A model's modules, one for each weight set, as an architecture describes them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 
+_SINUSOIDAL: dict[str, Literal["in turns", "halves"]] = {"sinusoidal": "in turns", "sinusoidal-halves": "halves"}
+
+
 def build_embeddings(settings: Embeddings, hidden_size: int, *, own_words: bool = True) -> TokenEmbeddings:
     positions = settings.positions
     return TokenEmbeddings(
@@ -45,7 +48,7 @@ def build_embeddings(settings: Embeddings, hidden_size: int, *, own_words: bool 
         projected_size=hidden_size if settings.projection else None,
         axes=positions.axes,
         axis_sizes=positions.axis_sizes,
-        sinusoidal=positions.scheme == "sinusoidal",
+        sinusoidal=_SINUSOIDAL.get(positions.scheme, "no"),
         scale=settings.scale,
         own_words=own_words,
     )

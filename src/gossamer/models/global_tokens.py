@@ -27,7 +27,9 @@ def default_global_mask(
     if not architecture.takes_global_tokens:
         return None
     head = architecture.head
-    of_task = None if head is None else head.global_tokens(architecture, input_ids, like)
+    # With a decoder transformers leaves them to the caller.
+    knows = head is not None and architecture.decoder is None
+    of_task = head.global_tokens(architecture, input_ids, like) if head is not None and knows else None
     if architecture.global_tokens == "none":
         return of_task
     real = torch.ones(like.shape[:2], dtype=torch.bool, device=like.device) if key_mask is None else key_mask

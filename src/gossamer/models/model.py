@@ -387,7 +387,9 @@ class Model(nn.Module):
         head = self.architecture.head
         if head is None:
             raise InputError("labels were given but this model has no head: load it with a head that has a loss")
-        vocabulary = self.architecture.embeddings.vocabulary_size
+        decoder = self.architecture.decoder
+        words = self.architecture.embeddings if decoder is None else decoder.embeddings
+        vocabulary = words.vocabulary_size
         head.check_labels(labels, Sizes(rows=shape[0], length=shape[1], vocabulary=vocabulary, choices=choices))
         if packed and isinstance(labels, tuple) and len(labels) > 1:
             raise InputError("labels of pairs were given for packed texts (segments): give those of tokens alone")

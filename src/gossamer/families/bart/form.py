@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from gossamer.errors import InputError
@@ -14,7 +15,7 @@ from gossamer.models.architecture import Architecture
 from gossamer.models.heads import Seq2SeqLM
 from gossamer.patterns import Full
 
-__all__ = ["FAMILY"]
+__all__ = ["ALIASES", "COPIES", "FAMILY", "FIELDS", "GIVEN", "KEYS", "UNREAD", "seq2seq_head", "stack_keys"]
 
 _OFFSET = 2
 """Rows of the position tables that lie before position 0, whatever the padding's id is."""
@@ -119,14 +120,14 @@ FIELDS = (
 )
 
 
-def stack_keys(ours: str, theirs: str) -> dict[str, Key]:
-    """The keys of one stack: ours begin with the first, theirs with the second."""
+def stack_keys(ours: str, theirs: str, *, norm: bool = True) -> dict[str, Key]:
+    """The keys of one stack: ours begin with the first, theirs with the second. norm: embeddings have one."""
     layer = f"{theirs}.layers.{{layer}}"
     parts = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
     attentions = [("attention", "self_attn")] + ([("cross_attention", "encoder_attn")] if ours else [])
     return {
         f"{ours}embeddings.position": f"{theirs}.embed_positions",
-        f"{ours}embeddings.norm": f"{theirs}.layernorm_embedding",
+        **({f"{ours}embeddings.norm": f"{theirs}.layernorm_embedding"} if norm else {}),
         **{
             f"{ours}{own}.{{layer}}.{part}": f"{layer}.{name}.{there}"
             for own, name in attentions
@@ -161,6 +162,28 @@ GIVEN = {
     "head.sequence-classification.reads": "end",
 }
 
+
+def seq2seq_head(name: str) -> HeadForm:
+    """The head that writes, whose bias old files may lack."""
+    return HeadForm(
+        head=Seq2SeqLM,
+        architectures=(name,),
+        keys={"head.bias": Stored(name="final_logits_bias", single=0), "head.decoder": "lm_head"},
+        tied={"lm_head.weight": "embeddings.word.weight"},
+        optional={"head.bias": None},
+    )
+
+
+ALIASES = {
+    "num_attention_heads": "encoder_attention_heads",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+}
+
+UNREAD: dict[str, Callable[[Any], bool]] = {
+    f"{stack}_layerdrop": lambda value: value in (None, 0) for stack in ("encoder", "decoder")
+}
+
 FAMILY = Family(
     model_type="bart",
     prefix="model",
@@ -176,20 +199,7 @@ FAMILY = Family(
     },
     keys=KEYS,
     copies=COPIES,
-    heads={
-        "seq2seq-lm": HeadForm(
-            head=Seq2SeqLM,
-            architectures=("BartForConditionalGeneration",),
-            keys={"head.bias": Stored(name="final_logits_bias", single=0), "head.decoder": "lm_head"},
-            tied={"lm_head.weight": "embeddings.word.weight"},
-            optional={"head.bias": None},
-        ),
-        **label_heads("Bart"),
-    },
-    aliases={
-        "num_attention_heads": "encoder_attention_heads",
-        "hidden_size": "d_model",
-        "num_hidden_layers": "encoder_layers",
-    },
-    unread={f"{stack}_layerdrop": lambda value: value in (None, 0) for stack in ("encoder", "decoder")},
+    heads={"seq2seq-lm": seq2seq_head("BartForConditionalGeneration"), **label_heads("Bart")},
+    aliases=ALIASES,
+    unread=UNREAD,
 )

@@ -14,7 +14,7 @@ from gossamer.models.architecture import Architecture, GlobalTokens
 from gossamer.models.checks import MOST_ROWS
 from gossamer.patterns import Global, Pattern, Union, Window
 
-__all__ = ["FAMILY"]
+__all__ = ["ATTENTION_WINDOW", "FAMILY", "GLOBAL_TOKENS", "unless_none"]
 
 
 def _write_window(pattern: Pattern) -> int:
@@ -41,7 +41,8 @@ GLOBAL_TOKENS = Kind(
 """Our own line in the file; `transformers` carries it along and does not read it. Without it there are none."""
 
 
-def _unless_none(which: GlobalTokens, _: Architecture) -> Any:
+def unless_none(which: GlobalTokens, _: Architecture) -> Any:
+    """The line is written where it says something."""
     return OMITTED if which == "none" else which
 
 
@@ -52,7 +53,7 @@ def _dropout(config: Config) -> Any:
 FIELDS = with_fields(
     ROBERTA_FIELDS,
     Field("attention_window", ATTENTION_WINDOW, 512, to=("layers.attention.pattern",), per_layer=True),
-    Field("global_tokens", GLOBAL_TOKENS, "none", to=("global_tokens",), write=_unless_none),
+    Field("global_tokens", GLOBAL_TOKENS, "none", to=("global_tokens",), write=unless_none),
     Field(
         "sep_token_id",
         OPTIONAL_TOKEN,

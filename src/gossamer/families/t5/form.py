@@ -206,8 +206,8 @@ def _stack_keys(ours: str, theirs: str) -> dict[str, Key]:
     }
 
 
-def _slots(number: int, config: Config) -> Mapping[str, int | str]:
-    return {"layer": number, "up": "wi_1" if config["feed_forward_proj"].startswith("gated-") else "wi"}
+def _braces(config: Config) -> Mapping[str, str]:
+    return {"up": "wi_1" if _is_gated(config) else "wi"}
 
 
 def _is_gated(config: Config) -> bool:
@@ -259,7 +259,7 @@ FAMILY = Family(
         ),
         **label_heads("T5", prefix="transformer"),
     },
-    slots=_slots,
+    braces=_braces,
     aliases={
         "hidden_size": "d_model",
         "num_attention_heads": "num_heads",
