@@ -106,8 +106,7 @@ def generate(
     Args:
         model: one with the head "causal-lm" or "seq2seq-lm". It is left in the mode that it was in.
         prompts: a text or texts; or token ids: a list, a list of lists, a tensor [length] or [batch, length]. An empty
-            text begins with the token that ends texts. No special tokens are added, but to the texts that an encoder
-            reads.
+            text begins with the token that ends texts. Special tokens are added to what an encoder reads alone.
         max_new_tokens: for each prompt.
         temperature, top_k, top_p: as in `Sampling`, in this order; `temperature=0` is greedy. The defaults draw from
             the nucleus, as Holtzman et al. (2020) advise: greedy texts repeat themselves, texts drawn from all tokens

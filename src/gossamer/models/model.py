@@ -59,6 +59,17 @@ class Model(nn.Module):
     the checkpoint's settings that do not change its mathematics, `generation_config` what the file of this name says,
     `card` what its card says of license, language, base and task, and `notes` what is to be known of how it was read, a
     line each. With a `split` it reads whole texts and has states of this process's part of them alone.
+
+    `labels` are [batch, length] (masked LM, token classification), [batch] (one of the labels, choices), [batch,
+    labels] (several labels, regression), [batch, 2] (first and last token of the answer), or (tokens, pairs) for the
+    pre-training head. The labels of a decoder are its input_ids, -100 for padding, which stands on the right: each
+    state is compared with its document's next token, in tiles, without logits.
+
+    A model of two texts, with a `decoder`, reads the second one as `decoder_input_ids`, start first, of which a mask
+    may say what is real; its `labels`, [batch, written], are what is to be told at each of its places, and where no
+    `decoder_input_ids` are given, these are the labels moved one place to the right. With a `cache` the first text is
+    read at the first call, and left out at later ones. States, logits and the cache are then of the second text,
+    `encoder_last_hidden_state` is of the first. A head of labels reads the states of the same text, written once more.
     """
 
     cross_attention: nn.ModuleList | None = None
@@ -133,32 +144,19 @@ class Model(nn.Module):
         `segments` are document ids of texts packed into one row: nothing crosses them and positions start again.
         Without a `global_mask` the global tokens are those of `transformers`: the first (sequence classification), the
         question, all but the context (choices), or none; with `architecture.global_tokens` "first" each text's first
-        real token, too. `labels` give a loss, -100 being ignored: [batch, length] (masked LM, token classification),
-        [batch] (one of the labels, choices), [batch, labels] (several labels, regression), [batch, 2] (first and last
-        token of the answer), or (tokens, pairs) for the pre-training head. The labels of a decoder are its input_ids,
-        -100 for padding, which stands on the right: each state is compared with its document's next token, in tiles,
-        without logits. With a `cache` the tokens follow those that it holds. `head_mask`, [heads] or [layers, heads],
-        multiplies what each head gives: 0 switches it off.
-
-        A model of two texts, with a `decoder`, reads the second one as `decoder_input_ids`, start first, of which a
-        mask may say what is real; its `labels`, [batch, written], are what is to be told at each of its places, and
-        where no `decoder_input_ids` are given, these are the labels moved one place to the right. With a `cache` the
-        first text is read at the first call, and left out at later ones. States, logits and the cache are then of the
-        second text, `encoder_last_hidden_state` is of the first. A head of labels reads the states of the same
-        text, written once more. Raises InputError for what this model cannot read.
+        real token, too. `labels` give a loss, -100 being ignored: see the class. With a `cache` the tokens follow those
+        that it holds. `head_mask`, [heads] or [layers, heads], multiplies what each head gives: 0 switches it off. Of
+        two texts `decoder_input_ids` are the second: see the class. Raises InputError for what this model cannot read.
         """
-        if self.decoder is None and (decoder_input_ids is not None or decoder_attention_mask is not None):
+        written = (decoder_input_ids, decoder_attention_mask)
+        if self.decoder is None and any(one is not None for one in written):
             raise InputError("decoder_input_ids and decoder_attention_mask are for models of two texts; give input_ids")
         if cache is not None:
             self._check_cached(cache, segments, labels)
         rows = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-            "segments": segments,
-            "global_mask": global_mask,
-        }
+            "input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids,
+            "position_ids": position_ids, "segments": segments, "global_mask": global_mask,
+        }  # fmt: skip
         if self.decoder is not None:
             written = (decoder_input_ids, decoder_attention_mask)
             return self._write(

@@ -17,11 +17,11 @@ from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens,
 from gossamer.models.checks import MOST_ROWS
 from gossamer.models.heads import Head
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model, check_one_text
+from gossamer.models.model_argument import check_model
 from gossamer.patterns import Full, Global, Hashed, Window
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.states import changed_dropout, compare_states
-from gossamer.surgery.rebuild import fit, rebuild, why_own_format
+from gossamer.surgery.rebuild import fit, fit_positions, rebuild, why_own_format
 
 __all__ = ["NewPositions", "check_windows", "lengthen"]
 
@@ -29,6 +29,8 @@ NewPositions = Literal["copied", "random"]
 
 DEFAULT_WINDOW = 512
 _POSITIONS, _TOKEN_TYPES = "embeddings.position.weight", "embeddings.token_type.weight"
+_WRITTEN_POSITIONS = f"decoder.{_POSITIONS}"
+_CALLED = {"longformer": "Longformer", "led": "LED"}
 _REFUSED_FROM = 1.75
 """Windows of so many times the old length read two copies of most positions as one (measured: docs/lengthen.md)."""
 
@@ -44,16 +46,17 @@ def lengthen(
     force: bool = False,
     pattern: Literal["window", "hashed"] | Hashed = "window",
 ) -> tuple[Model, Receipt]:
-    """A copy of an encoder that reads `to` tokens, each seeing `window` / 2 on either side and all global tokens.
+    """A copy of an encoder, with a decoder or alone, that reads `to` tokens, each seeing `window` / 2 on either side.
 
-    The learned positions are repeated until they fill the longer table, and the global projections start as copies of
-    the local ones, so a text that a window covers (up to window / 2 + 1 tokens) gives the outputs of the original; the
-    receipt says how closely it did. No weight is trained. The given model is left as it was. As in every Longformer,
-    positions count the tokens that are no padding: padding on the left changes no state, where BERT counts it (labels
-    of whole texts are read at the first position, as in `transformers`: pad on the right). Any head is kept, with its
-    labels, and takes its own global tokens too. Where nothing else stands in the way of Longformer's format, what does
-    not change the outputs is fitted to it: dropout rates, and a zero row for the token type that DistilBERT has not.
-    Weights that layers share (ALBERT) stay shared, the copies too.
+    All see the global tokens, too. The learned positions are repeated until they fill the longer table, and the global
+    projections start as copies of the local ones, so a text that a window covers (up to window / 2 + 1 tokens) gives
+    the outputs of the original; the receipt says how closely it did. No weight is trained. The given model is left as
+    it was. As in every Longformer, positions count the tokens that are no padding: padding on the left changes no
+    state, where BERT counts it (labels of whole texts are read at the first position, as in `transformers`: pad on the
+    right). Any head is kept, with its labels, and takes its own global tokens too. Where nothing else stands in the way
+    of Longformer's format, what does not change the outputs is fitted to it: dropout rates, and a zero row for the
+    token type that DistilBERT has not. Weights that layers share (ALBERT) stay shared, the copies too. Of two texts the
+    first becomes longer, BART an LED, which counts all tokens.
 
     With the pattern "hashed" each token sees those whose keys its query points at, near or far (`Hashed`: four rounds,
     queries and keys hashed apart, buckets of some 64 tokens at that length), and texts as long as the model reads now
@@ -102,8 +105,11 @@ def _by_windows(
     windows = _windows(window, len(model.architecture.layers))
     longer = _lengthened(model.architecture, to, windows)
     notes = () if positions == "random" else _remark_on_copies(model.architecture.length, to, max(windows), force)
-    longer = dataclasses.replace(longer, separator_id=_separator(model), global_tokens=global_tokens)
-    architecture, obstacles = fit(longer, get_family("longformer"))
+    two_texts = longer.decoder is not None
+    separator = None if two_texts else _separator(model)
+    longer = dataclasses.replace(longer, separator_id=separator, global_tokens=global_tokens)
+    wanted = "led" if two_texts else "longformer"
+    architecture, obstacles = (fit_positions if two_texts else fit)(longer, get_family(wanted))
     new = rebuild(model, architecture, _new_weights(model, architecture, seed, positions), _local)
     measured, read = compare_states(model, new, _lengths(model.architecture.length, min(windows)), "lengthening")
     new.receipt = Receipt(
@@ -112,7 +118,7 @@ def _by_windows(
         settings=_settings(to, windows, global_tokens, positions, seed, force),
         before=describe(model),
         after=describe(new),
-        changes=_changes(model.architecture, new, positions, obstacles),
+        changes=_changes(model.architecture, new, positions, wanted, obstacles),
         measured=measured,
         conditions=conditions(new) | read,
         notes=notes,
@@ -190,7 +196,6 @@ def _check_options(global_tokens: object, positions: object, seed: object, force
 
 def _check_attention(model: Model) -> None:
     check_model(model)
-    check_one_text(model, "lengthen")
     if not model.architecture.is_decoder and any(one.attention.distance_bias for one in model.architecture.layers):
         raise InputError(
             "the model's attention has a table by distance (distance_bias), and lengthen gives layers global "
@@ -251,14 +256,14 @@ def check_windows(window: Any) -> None:
 
 
 def _lengthened(old: Architecture, to: int, windows: tuple[int, ...]) -> Architecture:
-    padding = old.embeddings.padding_id
+    padding = None if old.decoder is not None else old.embeddings.padding_id
     _check_length(old, to, old.embeddings.positions.offset if padding is None else padding + 1)
     widest = max(2 * to, DEFAULT_WINDOW)
     if max(windows) > widest:
         # It would see no more, and transformers would pad every text to a multiple of it.
         raise InputError(f"window is {max(windows)}; it must be at most {widest}: a wider one sees no more")
     layers = tuple(_windowed(layer, window) for layer, window in zip(old.layers, windows, strict=True))
-    return dataclasses.replace(old, length=to, embeddings=_counted(old.embeddings, to), layers=layers)
+    return dataclasses.replace(old, length=to, embeddings=_counted(old, to), layers=layers)
 
 
 def _check_length(old: Architecture, to: object, before: int) -> None:
@@ -295,10 +300,11 @@ def _separator(model: Model) -> int | None:
     return next((number for number in (known, *named) if type(number) is int and 0 <= number < size), None)
 
 
-def _counted(old: Embeddings, to: int) -> Embeddings:
-    """The longer table; positions counted from padding, where there is a padding token to tell."""
+def _counted(architecture: Architecture, to: int) -> Embeddings:
+    """The longer table; positions counted from padding, where there is a padding token to tell, but not by LED."""
+    old = architecture.embeddings
     positions = dataclasses.replace(old.positions, length=to)
-    if old.padding_id is not None:
+    if old.padding_id is not None and architecture.decoder is None:
         positions = dataclasses.replace(positions, offset=old.padding_id + 1, from_padding=True)
     return dataclasses.replace(old, positions=positions)
 
@@ -316,6 +322,9 @@ def _new_weights(model: Model, new: Architecture, seed: int, positions: NewPosit
     if positions == "random":
         _draw_positions(table, old, new, seed)
     weights = {_POSITIONS: table}
+    if old.decoder is not None and new.decoder is not None:
+        unread = old.decoder.embeddings.positions.offset - new.decoder.embeddings.positions.offset
+        weights[_WRITTEN_POSITIONS] = model.state_dict()[_WRITTEN_POSITIONS][unread:].clone()
     if new.embeddings.token_types and not old.embeddings.token_types:
         weights[_TOKEN_TYPES] = table.new_zeros(new.embeddings.token_types, table.shape[1])
     return weights
@@ -359,7 +368,9 @@ def _lengths(old: int, window: int) -> tuple[int, int]:
     return min(window // 2 + 1, old), old
 
 
-def _changes(old: Architecture, model: Model, positions: NewPositions, obstacles: list[str]) -> tuple[str, ...]:
+def _changes(
+    old: Architecture, model: Model, positions: NewPositions, wanted: str, obstacles: list[str]
+) -> tuple[str, ...]:
     new = model.architecture
     before, after = old.embeddings.positions, new.embeddings.positions
     changes = _what_became(old, model, positions)
@@ -374,7 +385,7 @@ def _changes(old: Architecture, model: Model, positions: NewPositions, obstacles
         changes.append("two token types, rows of zeros: Longformer's format has such a table")
     if old.separator_id != new.separator_id:
         changes.append(f"the token between two texts, which ends a question: id {new.separator_id}")
-    return (*changes, *changed_dropout(old, new), *why_own_format(model.family, "Longformer", obstacles))
+    return (*changes, *changed_dropout(old, new), *why_own_format(model.family, _CALLED[wanted], obstacles))
 
 
 def _what_became(old: Architecture, model: Model, positions: NewPositions) -> list[str]:

@@ -12,6 +12,7 @@ from gossamer.errors import InputError
 from gossamer.models.architecture import Architecture, differences, of_any_layer
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
+from gossamer.models.text_decoder import shift_right
 from gossamer.text import speeches
 
 __all__ = ["changed_dropout", "compare_states", "probe", "read_states", "relative_difference"]
@@ -59,8 +60,12 @@ def read_states(model: Model, ids: Int[Tensor, "1 length"]) -> Float[Tensor, "1 
         ids = ids[:, None]
     is_global = torch.zeros_like(ids)
     is_global[..., 0] = _first_is_global(model.architecture)
+    decoder = model.architecture.decoder
+    # The same text, written once more, is as good as any.
+    written = None if decoder is None else shift_right(ids, decoder)[:, : decoder.length]
     with evaluating(model):
-        return model(ids, global_mask=is_global).last_hidden_state.double().cpu()
+        out = model(ids, global_mask=is_global, decoder_input_ids=written)
+    return out.last_hidden_state.double().cpu()
 
 
 def relative_difference(before: Tensor, after: Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.families import Family, family_for
-from gossamer.models.architecture import Architecture, of_any_layer
+from gossamer.models.architecture import Architecture, Embeddings, of_any_layer
 from gossamer.models.heads import (
     Head,
     MultipleChoice,
@@ -20,7 +20,7 @@ from gossamer.models.heads import (
 )
 from gossamer.models.model import Model
 
-__all__ = ["fit", "rebuild", "why_own_format"]
+__all__ = ["fit", "fit_positions", "rebuild", "why_own_format"]
 
 
 def fit(architecture: Architecture, family: Family) -> tuple[Architecture, list[str]]:
@@ -44,6 +44,23 @@ def fit(architecture: Architecture, family: Family) -> tuple[Architecture, list[
     fitted = dataclasses.replace(architecture, layers=layers, embeddings=embeddings, head=head)
     obstacles = family.obstacles(fitted)
     return (architecture if obstacles else fitted), obstacles
+
+
+def fit_positions(architecture: Architecture, family: Family) -> tuple[Architecture, list[str]]:
+    """The same model of two texts without rows before position 0, where `family` can then hold it; else as it is."""
+    decoder = architecture.decoder
+    assert decoder is not None
+    fitted = dataclasses.replace(
+        architecture,
+        embeddings=_from_zero(architecture.embeddings),
+        decoder=dataclasses.replace(decoder, embeddings=_from_zero(decoder.embeddings)),
+    )
+    obstacles = family.obstacles(fitted)
+    return (architecture if obstacles else fitted), obstacles
+
+
+def _from_zero(embeddings: Embeddings) -> Embeddings:
+    return dataclasses.replace(embeddings, positions=dataclasses.replace(embeddings.positions, offset=0))
 
 
 def why_own_format(family: str, wanted: str, obstacles: list[str]) -> tuple[str, ...]:
