@@ -148,7 +148,7 @@ def test_a_terminal_gets_the_speed_and_nothing_that_moves_its_cursor(
         (["/nowhere", "a", "--top-p", "2"], "top_p is 2.0; it must be above 0 and at most 1"),
         (["{writer}", "a", "--seed", "-1"], "seed is -1; it must be a whole number from 0"),
         (["{writer}", "b", "a" * 65], "argument 2 is 65 tokens long, the model reads 64: shorten it"),
-        (["{small}", "a"], "the model's head is 'embed', so it cannot generate text: take a decoder"),
+        (["{small}", "a"], "the model's head is 'embed', so it cannot generate text: take a model with"),
     ],
     ids=lambda one: " ".join(one)[:40] if isinstance(one, list) else "",
 )

@@ -419,7 +419,7 @@ def test_models_that_cannot() -> None:
     from gossamer.models import MaskedLM
 
     with pytest.raises(
-        InputError, match=r"^the model's head is 'masked-lm', so it cannot generate text: take a decoder"
+        InputError, match=r"^the model's head is 'masked-lm', so it cannot generate text: take a model with"
     ):
         gs.generate(model(architecture(head=MaskedLM())), [1])
     with pytest.raises(InputError, match=r"^the model has no head, so it cannot generate text"):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from gossamer.cli.options import AsJson, Loading, ModelName, TextFiles, check_count, grouped
+from gossamer.cli.options import AsJson, Loading, ModelName, TextFiles, grouped
 from gossamer.cli.output import harmless, note, print_json, progress, working
 from gossamer.cli.task_pages import remark
 from gossamer.cli.texts import TakesFiles, Text, carried
+from gossamer.cli.writing import Writing
 from gossamer.errors import InputError, plural
 
 if TYPE_CHECKING:
@@ -36,43 +37,31 @@ def generate(
     ] = None,
     *,
     files: TextFiles,
-    max_new_tokens: Annotated[int, Option(metavar="N", help="Tokens to generate for each text.")] = 128,
-    temperature: Annotated[float, Option(metavar="T", help="0: always the likeliest token.")] = 1.0,
-    top_k: Annotated[int | None, Option(metavar="N", help="Draw from the N likeliest tokens alone.")] = None,
-    top_p: Annotated[
-        float, Option(metavar="P", help="Draw from the fewest tokens that are as likely as P together; 1: from all.")
-    ] = 0.95,
-    stop: Annotated[
-        list[str] | None, Option(metavar="TEXT", help=r"End before this (\n: a line's end); several times.")
-    ] = None,
-    seed: Annotated[int | None, Option(metavar="N", help="Same seed, same texts; drawn unless given.")] = None,
+    writing: Writing,
     loading: Loading,
     as_json: AsJson = False,
 ) -> None:
-    """Continue texts with a decoder. One text is shown while it is written."""
-    check_count("--max-new-tokens", max_new_tokens)
-    check_count("--top-k", top_k)
+    """Continue texts with a decoder, or write texts about them with an encoder and decoder; shown while it is written.
+
+    What is not asked for is as the model's generation_config.json has it.
+    """
     prompts = [_without_last_break(text) for text in files.read([*(texts or []), *(prompt or [])])]
     with working("reading the model"):
-        from gossamer.generation.sampling import Sampling
-
-        Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        options = writing.arguments()
     loaded = loading.load(model)
-    options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "stop": [text.replace("\\n", "\n") for text in stop or []],
-        "seed": seed,
-    }
     try:
-        generated = _run(loaded, prompts, options, shown=len(prompts) == 1 and not as_json)
+        shown = len(prompts) == 1 and options["beams"] is None and not as_json
+        generated = _run(loaded, prompts, options, shown=shown)
     except InputError as problem:
         raise InputError(_named(str(problem), prompts)) from problem
-    _report(prompts, generated, as_json)
+    if as_json:
+        notes = [_named(said, prompts) for said in generated.notes]
+        print_json({"texts": _rows(prompts, generated), "notes": notes} | _speed(generated))
+    elif not shown:
+        _write_all(prompts, generated, follows=loaded.decoder is None)
+    remark([_named(said, prompts) for said in generated.notes])
     if not as_json:
-        _tell_speed_and_seed(generated, drawn=seed is None and temperature > 0)
+        _tell_speed_and_seed(generated, drawn=writing.seed is None and generated.drawn)
 
 
 def _without_last_break(text: Text) -> Text:
@@ -90,27 +79,23 @@ def _run(model: Model, texts: list[Text], options: dict[str, Any], shown: bool) 
             under_way, done = run(model, prompts, **options, stream=True), 0
             for piece in under_way:
                 done += len(piece.ids)
-                told(done, len(prompts) * options["max_new_tokens"])
+                told(done, under_way.most)
         return under_way.result
     under_way = run(model, prompts, **options, stream=True)
     for i, piece in enumerate(under_way):
-        if i == 0:
+        if i == 0 and model.decoder is None:
             _write_prompt(prompts[0])
         _write(piece.text)
     _write("\n")
     return under_way.result
 
 
-def _report(texts: list[Text], generated: Generated, as_json: bool) -> None:
-    notes = [_named(said, texts) for said in generated.notes]
-    continued = generated.texts or []
-    if as_json:
-        print_json({"texts": _rows(texts, generated), "notes": notes} | _speed(generated))
-    elif len(texts) > 1:
-        for prompt, text in zip(texts, continued, strict=True):
-            _write_prompt(prompt.text)
-            _write(f"{text}\n\n")
-    remark(notes)
+def _write_all(texts: list[Text], generated: Generated, *, follows: bool) -> None:
+    """Every text after its prompt, which it `follows`; those that are written about a text alone, a line each."""
+    for i, text in zip(generated.prompts, generated.texts or [], strict=True):
+        if follows:
+            _write_prompt(texts[i].text)
+        _write(f"{text}\n\n" if follows else f"{text}\n")
 
 
 def _tell_speed_and_seed(generated: Generated, drawn: bool) -> None:
@@ -123,13 +108,14 @@ def _tell_speed_and_seed(generated: Generated, drawn: bool) -> None:
 
 
 def _rows(texts: list[Text], generated: Generated) -> list[dict[str, Any]]:
-    fields = generated.to_dict()
+    fields, scores = generated.to_dict(), generated.scores
     names = {"texts": "text", "ids": "ids", "tokens": "tokens", "stopped": "stopped", "stop": "stop", "seeds": "seed"}
     return [
-        {"source": text.source, "prompt": text.text}
-        | carried(text.fields, ("source", "prompt", *names.values()))
+        {"source": texts[prompt].source, "prompt": texts[prompt].text}
+        | carried(texts[prompt].fields, ("source", "prompt", *names.values()))
         | {name: fields[field][i] for field, name in names.items()}
-        for i, text in enumerate(texts)
+        | ({} if scores is None else {"score": scores[i]})
+        for i, prompt in enumerate(generated.prompts)
     ]
 
 

@@ -15,9 +15,11 @@ _DRAWING = ("temperature", "top_k", "top_p")
 _SILENT = {
     *("eos_token_id", "bos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"),
     *("_from_model_config", "do_sample", "use_cache", "cache_implementation", "return_dict_in_generate"),
-    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "num_return_sequences"),
-    *("length_penalty", "early_stopping", "diversity_penalty", "renormalize_logits", "remove_invalid_values"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "diversity_penalty"),
+    *("renormalize_logits", "remove_invalid_values"),
 }
+_OF_BEAMS = ("length_penalty", "early_stopping", "num_return_sequences")
+"""What says nothing without beams."""
 _NEUTRAL: tuple[Any, ...] = (None, False, 0, 1, [], {}, "")
 """Values with which a setting does nothing: no penalty, one beam, no list."""
 
@@ -31,7 +33,15 @@ def unfollowed(config: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
     asked = {name: value for name, value in asked.items() if value not in _NEUTRAL}
     if config.get("do_sample") is True:
         asked |= {name: config[name] for name in _DRAWING if config.get(name) is not None}
-    other = [f"{name} {quote(value)}" for name, value in asked.items() if used.get(name) != value]
+    of_beams = used.get("num_beams", 1) > 1
+    asked = {name: value for name, value in asked.items() if of_beams or name not in _OF_BEAMS}
+    other = [f"{name} {quote(value)}" for name, value in asked.items() if not _alike(used.get(name), value)]
     if not other:
         return []
     return [f"generation_config.json says {', '.join(other)}: not followed, the options of the call decide"]
+
+
+def _alike(used: Any, asked: Any) -> bool:
+    """Whether they are one, a list being the same as a tuple, and a number as that alone."""
+    ours, theirs = (tuple(one) if isinstance(one, list | tuple) else (one,) for one in (used, asked))
+    return ours == theirs

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, plural, quote
-from gossamer.generation.config import unfollowed
-from gossamer.generation.inputs import Prompts, Stops, read_prompts, read_seeds, read_stops
+from gossamer.errors import InputError, plural
+from gossamer.generation.beams import Beams, Ended, Search, search_beams
+from gossamer.generation.inputs import Prompts, Stops, check_flag, check_stream, read_prompts, read_seeds, read_stops
 from gossamer.generation.loop import Piece, Row, Stopped, continue_rows
-from gossamer.generation.sampling import Sampling
+from gossamer.generation.options import Options, read_options
+from gossamer.generation.rules import Rules
 from gossamer.generation.stream import TextStream
 from gossamer.models.heads import CausalLM, Seq2SeqLM
 from gossamer.models.model import Model
@@ -31,7 +33,9 @@ class Generated:
     texts: without the prompt, on which they follow as they are, and without what stopped them; None where the model has
     no tokenizer. ids: all new tokens, a stop token too. tokens: how long each prompt is. stopped: why each ended:
     "stop" (`stop` says at which token or string), "max_new_tokens", or "length", all that the model can read. seeds:
-    what each was drawn with. seconds: of reading the prompts and of generating. notes: remarks, a line each.
+    what each was drawn with, if anything was `drawn`. seconds: of reading the prompts and of generating. notes:
+    remarks, a line each. prompts: which prompt each is of; scores: of beams, which may give several a prompt, best
+    first.
     """
 
     texts: list[str] | None
@@ -42,6 +46,9 @@ class Generated:
     seeds: list[int]
     seconds: float
     notes: list[str]
+    drawn: bool
+    prompts: list[int]
+    scores: list[float] | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -56,10 +63,10 @@ class Generated:
 class Generation(Iterator[Piece]):
     """A generation under way: an iterator that yields a `Piece` whenever there is something new."""
 
-    def __init__(
-        self, pieces: Iterator[Piece], rows: Sequence[Row], seeds: list[int], clock: list[float], notes: list[str]
-    ) -> None:
-        self._pieces, self._rows, self._seeds, self._clock, self._notes = pieces, rows, seeds, clock, notes
+    def __init__(self, pieces: Iterator[Piece], finished: Callable[[], Generated | None], most: int) -> None:
+        self._pieces, self._finished = pieces, finished
+        self.most = most
+        """New tokens of all prompts at most."""
 
     def __next__(self) -> Piece:
         return next(self._pieces)
@@ -67,78 +74,73 @@ class Generation(Iterator[Piece]):
     @property
     def result(self) -> Generated:
         """All of it. Raises InputError before the last piece was taken."""
-        if any(one.stopped is None for one in self._rows):
+        found = self._finished()
+        if found is None:
             raise InputError("the texts are still being generated: take all pieces, then ask for the result")
-        return _result(self._rows, self._seeds, sum(self._clock), self._notes)
+        return found
 
 
 @overload
 def generate(
-    model: Model, prompts: Prompts, *, max_new_tokens: int = ..., temperature: float = ..., top_k: int | None = ...,
-    top_p: float = ..., stop: Stops = ..., ignore_end: bool = ..., seed: int | Sequence[int] | None = ...,
-    stream: Callable[[Piece], object] | None = ..., attention_mask: Tensor | None = ..., batch_size: int = ...,
-    use_cache: bool = ...,
+    model: Model, prompts: Prompts, *, max_new_tokens: int | None = ..., temperature: float | None = ...,
+    top_k: int | None = ..., top_p: float | None = ..., stop: Stops = ..., ignore_end: bool = ...,
+    seed: int | Sequence[int] | None = ..., stream: Callable[[Piece], object] | None = ...,
+    attention_mask: Tensor | None = ..., batch_size: int = ..., use_cache: bool = ..., beams: Beams | int | None = ...,
+    rules: Rules | None = ...,
 ) -> Generated: ...  # fmt: skip
 @overload
 def generate(
-    model: Model, prompts: Prompts, *, max_new_tokens: int = ..., temperature: float = ..., top_k: int | None = ...,
-    top_p: float = ..., stop: Stops = ..., ignore_end: bool = ..., seed: int | Sequence[int] | None = ...,
-    stream: Literal[True], attention_mask: Tensor | None = ..., batch_size: int = ..., use_cache: bool = ...,
+    model: Model, prompts: Prompts, *, max_new_tokens: int | None = ..., temperature: float | None = ...,
+    top_k: int | None = ..., top_p: float | None = ..., stop: Stops = ..., ignore_end: bool = ...,
+    seed: int | Sequence[int] | None = ..., stream: Literal[True], attention_mask: Tensor | None = ...,
+    batch_size: int = ..., use_cache: bool = ..., beams: Beams | int | None = ..., rules: Rules | None = ...,
 ) -> Generation: ...  # fmt: skip
 def generate(
-    model: Model,
-    prompts: Prompts,
-    *,
-    max_new_tokens: int = 128,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 0.95,
-    stop: Stops = None,
-    ignore_end: bool = False,
-    seed: int | Sequence[int] | None = None,
-    stream: Callable[[Piece], object] | Literal[True] | None = None,
-    attention_mask: Tensor | None = None,
-    batch_size: int = 16,
-    use_cache: bool = True,
-) -> Generated | Generation:
+    model: Model, prompts: Prompts, *, max_new_tokens: int | None = None, temperature: float | None = None,
+    top_k: int | None = None, top_p: float | None = None, stop: Stops = None, ignore_end: bool = False,
+    seed: int | Sequence[int] | None = None, stream: Callable[[Piece], object] | Literal[True] | None = None,
+    attention_mask: Tensor | None = None, batch_size: int = 16, use_cache: bool = True,
+    beams: Beams | int | None = None, rules: Rules | None = None,
+) -> Generated | Generation:  # fmt: skip
     """Continue prompts with a decoder, or write a second text to each with an encoder and decoder.
+
+    What the call leaves out is as generation_config.json has it, else as is usual; what that asks for and is not done
+    is noted in the result.
 
     Args:
         model: one with the head "causal-lm" or "seq2seq-lm". It is left in the mode that it was in.
         prompts: a text or texts; or token ids: a list, a list of lists, a tensor [length] or [batch, length]. An empty
             text begins with the token that ends texts. Special tokens are added to what an encoder reads alone.
-        max_new_tokens: for each prompt.
-        temperature, top_k, top_p: as in `Sampling`, in this order; `temperature=0` is greedy. The defaults draw from
-            the nucleus, as Holtzman et al. (2020) advise: greedy texts repeat themselves, texts drawn from all tokens
-            go astray.
+        max_new_tokens: for each prompt; usually 128.
+        temperature, top_k, top_p: as in `Sampling`, in this order; `temperature=0` is greedy, as is usual for two texts
+            and beams. Usual for a decoder is 1 and the nucleus of 0.95, as Holtzman et al. (2020) advise: greedy texts
+            repeat themselves, texts drawn from all tokens go astray.
         stop: token ids and strings that end a text. `eos_token_id` of generation_config.json, else of config.json, does
-            so too, unless `ignore_end`; what else the former asks for is not followed, but noted in the result.
+            so too, unless `ignore_end`.
         seed: each prompt draws from a generator of its own, whatever stands beside it in the batch. A number gives
             prompt i the seed `seed + i`, a list gives each its own, None draws such a number from torch's generator.
         stream: a function that is called with each `Piece`; or True, which returns an iterator of them.
         attention_mask: 1 or True for the real tokens of a tensor of prompts, which may be padded on either side.
         batch_size: how many prompts are continued at once; one that ends leaves the batch.
-        use_cache: False reads the whole text again for every token: slow, for comparison. Scores differ by rounding
-            alone: the tokens are the same but for near ties, which are rare in float64 and float32, not in half.
+        use_cache: False reads the whole text again for every token: slow, for comparison. Scores differ by rounding.
+        beams: their number, or `Beams`: beam search. rules: see `Rules`.
 
     Raises:
         InputError: an option, a prompt that is empty or longer than the model reads, or a model that is no decoder.
         GossamerError: scores that are NaN or infinite.
     """
     _require_decoder(model)
-    require_whole("max_new_tokens", max_new_tokens)
     require_whole("batch_size", batch_size)
-    if not isinstance(use_cache, bool):
-        raise InputError(f"use_cache is {quote(use_cache)}; it must be True or False")
-    if stream is not None and stream is not True and not callable(stream):
-        raise InputError(f"stream is {quote(stream)}; it must be a function of one Piece, True, or None")
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    check_flag("use_cache", use_cache)
+    check_stream(stream)
+    options = read_options(
+        model, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, beams=beams,
+        rules=rules,
+    )  # fmt: skip
     stops = read_stops(model, stop, ignore_end)
     given = read_prompts(model, prompts, attention_mask)
     seeds = read_seeds(seed, len(given))
-    rows = [_row(model, i, one, max_new_tokens, stops, seeds[i]) for i, one in enumerate(given)]
-    notes = unfollowed(model.generation_config, {"max_new_tokens": max_new_tokens, **vars(sampling)})
-    running = _start(model, rows, sampling, batch_size, use_cache, seeds, notes)
+    running = _start(model, given, options, stops, batch_size, use_cache, seeds)
     if stream is True:
         return running
     for piece in running:
@@ -148,24 +150,88 @@ def generate(
 
 
 def _start(
-    model: Model,
-    rows: Sequence[Row],
-    sampling: Sampling,
-    batch_size: int,
-    use_cache: bool,
-    seeds: list[int],
-    notes: list[str],
-) -> Generation:
+    model: Model, given: Sequence[list[int]], options: Options, stops: tuple[set[int], list[str]], batch_size: int,
+    use_cache: bool, seeds: list[int],
+) -> Generation:  # fmt: skip
+    if options.beams is not None:
+        found: list[Generated] = []
+        run = partial(_search, model, given, options, options.beams, stops, batch_size, use_cache, seeds)
+        return Generation(_pieces(run, found), lambda: found[0] if found else None, len(given) * options.max_new_tokens)
+    rows = [_row(model, i, one, options.max_new_tokens, stops, seeds[i]) for i, one in enumerate(given)]
     clock: list[float] = []
-    pieces = _run(model, rows, sampling, batch_size, use_cache, clock)
-    return Generation(pieces, rows, seeds, clock, notes)
+
+    def finished() -> Generated | None:
+        going = any(one.stopped is None for one in rows)
+        return None if going else _result(rows, seeds, sum(clock), options)
+
+    pieces = _run(model, rows, options, batch_size, use_cache, clock)
+    return Generation(pieces, finished, len(given) * options.max_new_tokens)
+
+
+def _pieces(search: Callable[[], Generated], found: list[Generated]) -> Iterator[Piece]:
+    """Each whole text, when the search is over: before, nobody knows which it will be."""
+    found.append(search())
+    texts = found[0].texts or [""] * len(found[0].ids)
+    for prompt, text, ids in zip(found[0].prompts, texts, found[0].ids, strict=True):
+        yield Piece(prompt=prompt, text=text, ids=tuple(ids))
 
 
 def _run(
-    model: Model, rows: Sequence[Row], sampling: Sampling, batch_size: int, use_cache: bool, clock: list[float]
+    model: Model, rows: Sequence[Row], options: Options, batch_size: int, use_cache: bool, clock: list[float]
 ) -> Iterator[Piece]:
     for first in range(0, len(rows), batch_size):
-        yield from continue_rows(model, rows[first : first + batch_size], sampling, use_cache, clock)
+        part = rows[first : first + batch_size]
+        yield from continue_rows(model, part, options.sampling, options.rules, use_cache, clock)
+
+
+def _search(
+    model: Model,
+    given: Sequence[list[int]],
+    options: Options,
+    beams: Beams,
+    stops: tuple[set[int], list[str]],
+    batch_size: int,
+    use_cache: bool,
+    seeds: list[int],
+) -> Generated:
+    """The best texts of each prompt, best first, those of one prompt together."""
+    searches = [_beam_search(model, one, options.max_new_tokens, stops) for one in given]
+    batches = [searches[first : first + batch_size] for first in range(0, len(searches), batch_size)]
+    seconds = sum(search_beams(model, batch, beams, options.rules, use_cache) for batch in batches)
+    found = [(i, one) for i, search in enumerate(searches) for one in search.result(beams)]
+    limits = [min(options.max_new_tokens, search.most) for search in searches]
+    stopped: list[Stopped] = [
+        "stop" if one.stop is not None else "max_new_tokens" if limits[i] == options.max_new_tokens else "length"
+        for i, one in found
+    ]
+    return Generated(
+        texts=None if model.tokenizer is None else [_text(model, one, stops[0]) for _, one in found],
+        ids=[one.ids for _, one in found],
+        tokens=[len(given[i]) for i, _ in found],
+        stopped=stopped,
+        stop=[one.stop for _, one in found],
+        seeds=[seeds[i] for i, _ in found],
+        seconds=seconds,
+        notes=options.notes,
+        drawn=False,
+        prompts=[i for i, _ in found],
+        scores=[one.score for _, one in found],
+    )
+
+
+def _beam_search(model: Model, given: list[int], most: int, stops: tuple[set[int], list[str]]) -> Search:
+    begun, source, room = _begin(model, given)
+    return Search(
+        given=begun, source=source, most=min(most, room + 1), ends=frozenset(stops[0]), stop_strings=stops[1],
+        tokenizer=model.tokenizer,
+    )  # fmt: skip
+
+
+def _text(model: Model, ended: Ended, ends: set[int]) -> str:
+    """Its text, without what stopped it."""
+    ids = ended.ids[:-1] if ended.ids[-1] in ends else ended.ids
+    text: str = model.tokenizer.decode(ids)
+    return text.partition(ended.stop)[0] if isinstance(ended.stop, str) else text
 
 
 def _require_decoder(model: Model) -> None:
@@ -179,23 +245,29 @@ def _require_decoder(model: Model) -> None:
 
 
 def _row(model: Model, i: int, given: list[int], most: int, stops: tuple[set[int], list[str]], seed: int) -> Row:
-    decoder = model.architecture.decoder
-    begun = given if decoder is None else [decoder.start_id]
-    length = model.architecture.length if decoder is None else decoder.length
-    context = given if decoder is None else []
+    begun, source, room = _begin(model, given)
+    context = given if source is None else []
     return Row(
         prompt=i,
         given=begun,
-        source=None if decoder is None else given,
+        source=source,
         most=most,
-        room=length - len(begun),
+        room=room,
         stop_ids=stops[0],
         generator=torch.Generator().manual_seed(seed),
         text=None if model.tokenizer is None else TextStream(model.tokenizer, context, stops[1]),
     )
 
 
-def _result(rows: Sequence[Row], seeds: list[int], seconds: float, notes: list[str]) -> Generated:
+def _begin(model: Model, given: list[int]) -> tuple[list[int], list[int] | None, int]:
+    """What stands before the new tokens, the first of two texts, and how many new ones the model's length leaves."""
+    decoder = model.architecture.decoder
+    if decoder is None:
+        return given, None, model.architecture.length - len(given)
+    return [decoder.start_id], given, decoder.length - 1
+
+
+def _result(rows: Sequence[Row], seeds: list[int], seconds: float, options: Options) -> Generated:
     stopped_early = [
         f"prompt {one.prompt} of {plural(one.tokens, 'token')}: stopped after {plural(len(one.ids), 'new one')}, "
         f"because the model {'reads' if one.source is None else 'writes'} {len(one.given) + one.room}"
@@ -211,5 +283,7 @@ def _result(rows: Sequence[Row], seeds: list[int], seconds: float, notes: list[s
         stop=[one.stop for one in rows],
         seeds=seeds,
         seconds=seconds,
-        notes=[*notes, *stopped_early],
+        notes=[*options.notes, *stopped_early],
+        drawn=options.sampling.temperature > 0,
+        prompts=[one.prompt for one in rows],
     )

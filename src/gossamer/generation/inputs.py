@@ -14,7 +14,7 @@ from gossamer.models.model import Model
 from gossamer.models.tensors import describe
 from gossamer.text.encoding import end_of_documents
 
-__all__ = ["Prompts", "Stops", "end_ids", "read_prompts", "read_seeds", "read_stops"]
+__all__ = ["Prompts", "Stops", "check_flag", "check_stream", "end_ids", "read_prompts", "read_seeds", "read_stops"]
 
 Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
 Stops = int | str | Sequence[int | str] | Set[int | str] | None
@@ -52,8 +52,7 @@ def read_prompts(model: Model, prompts: object, attention_mask: object) -> list[
 
 def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int], list[str]]:
     """The ids and the strings that end a text. Raises InputError for what can be neither."""
-    if not isinstance(ignore_end, bool):
-        raise InputError(f"ignore_end is {quote(ignore_end)}; it must be True or False")
+    check_flag("ignore_end", ignore_end)
     if stop is not None and not isinstance(stop, int | str | list | tuple | Set):
         raise InputError(f"stop is {quote(stop)}; give token ids and strings, one or a list of them, or None")
     listed: list[Any] = [] if stop is None else [stop] if isinstance(stop, int | str) else list(stop)
@@ -68,6 +67,18 @@ def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int]
         raise InputError(f"stop holds the string {quote(strings[0])}, but the model has no tokenizer; give token ids")
     ids = {one for one in listed if type(one) is int}
     return ids if ignore_end else ids | set(end_ids(model)), strings
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise InputError for what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {quote(value)}; it must be True or False")
+
+
+def check_stream(stream: object) -> None:
+    """Raise InputError for what cannot be called with pieces."""
+    if stream is not None and stream is not True and not callable(stream):
+        raise InputError(f"stream is {quote(stream)}; it must be a function of one Piece, True, or None")
 
 
 def read_seeds(seed: object, count: int) -> list[int]:

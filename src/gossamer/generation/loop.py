@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 
 from gossamer.generation.readers import Reader, reader_of
-from gossamer.generation.sampling import Sampling, choose
+from gossamer.generation.rules import Rules, Written, ruled
+from gossamer.generation.sampling import Sampling, checked_scores, choose
 from gossamer.generation.stream import TextStream
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.model import Model
@@ -58,6 +59,12 @@ class Row:
         """How long the prompt is."""
         return len(self.given if self.source is None else self.source)
 
+    @property
+    def written(self) -> Written:
+        """All of it, for the rules of what comes next."""
+        most, ends = min(self.most, self.room + 1), frozenset(self.stop_ids)
+        return Written(ids=[*self.given, *self.ids], new=len(self.ids), most=most, ends=ends)
+
     def take(self, token: int) -> Piece | None:
         """One more token; what it adds that can be shown."""
         self.ids.append(token)
@@ -83,7 +90,7 @@ class Row:
 
 
 def continue_rows(
-    model: Model, rows: Sequence[Row], sampling: Sampling, use_cache: bool, clock: list[float]
+    model: Model, rows: Sequence[Row], sampling: Sampling, rules: Rules, use_cache: bool, clock: list[float]
 ) -> Iterator[Piece]:
     """Continue all rows until each has stopped; adds the seconds it took, those of the caller left out, to `clock`.
 
@@ -99,7 +106,7 @@ def continue_rows(
         begun = time.perf_counter()
         # Setting modes takes as long as a part of a small model's step.
         with evaluating(model) if any(one.training for one in parts) else nullcontext():
-            tokens = _next_tokens(model, reader, new, going, sampling)
+            tokens = _next_tokens(model, reader, new, going, sampling, rules)
         pieces = [row.take(token) for row, token in zip(going, tokens, strict=True)]
         left = [i for i, row in enumerate(going) if row.stopped is None]
         if 0 < len(left) < len(going):
@@ -112,8 +119,10 @@ def continue_rows(
 
 @torch.inference_mode()
 def _next_tokens(
-    model: Model, reader: Reader, new: Sequence[list[int]], rows: Sequence[Row], sampling: Sampling
+    model: Model, reader: Reader, new: Sequence[list[int]], rows: Sequence[Row], sampling: Sampling, rules: Rules
 ) -> list[int]:
     scores = model.scores(reader.read(new))
+    if not rules.change_nothing:
+        scores = ruled(checked_scores(scores), [one.written for one in rows], rules)
     draws = [torch.rand((), dtype=torch.float64, generator=one.generator) for one in rows]
     return choose(scores, sampling, torch.stack(draws)).tolist()

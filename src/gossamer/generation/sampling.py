@@ -12,7 +12,7 @@ from torch import Tensor
 from gossamer.errors import GossamerError
 from gossamer.models.checks import require
 
-__all__ = ["Sampling", "choose", "filtered"]
+__all__ = ["Sampling", "checked_scores", "choose", "filtered"]
 
 SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 """Scores are divided in float32, where less is 0 and more is infinite."""
@@ -59,6 +59,16 @@ def filtered(logits: Float[Tensor, "rows vocabulary"], sampling: Sampling) -> Fl
     return scores
 
 
+def checked_scores(logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
+    """The scores in float32 at least. Raises GossamerError where NaN or infinite; -inf may stand beside finite ones."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if not bool(logits.amax(dim=-1).isfinite().all()):
+        raise GossamerError(
+            "the model's scores are NaN or infinite: its weights are damaged, or float16 overflows; try bfloat16"
+        )
+    return logits
+
+
 def choose(
     logits: Float[Tensor, "rows vocabulary"], sampling: Sampling, draws: Float[Tensor, "rows"] | None
 ) -> Int[Tensor, "rows"]:
@@ -68,11 +78,7 @@ def choose(
     its own scores and number alone. Raises GossamerError for scores that are NaN or infinite; -inf may
     stand beside finite ones.
     """
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    if not bool(logits.amax(dim=-1).isfinite().all()):
-        raise GossamerError(
-            "the model's scores are NaN or infinite: its weights are damaged, or float16 overflows; try bfloat16"
-        )
+    logits = checked_scores(logits)
     if draws is None or sampling.temperature == 0:
         return logits.argmax(dim=-1)
     # In main memory: not every device has float64, and some add up in no fixed order.

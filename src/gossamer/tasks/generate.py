@@ -8,8 +8,10 @@ from typing import Literal, get_args
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
-from gossamer.generation import Generated, Piece, Stops, generate
-from gossamer.models.heads import CausalLM
+from gossamer.generation import Beams, Generated, Piece, Rules, Stops, generate
+from gossamer.generation.options import read_max_new_tokens
+from gossamer.models.heads import CausalLM, Seq2SeqLM
+from gossamer.models.model import Model
 from gossamer.tasks.base import Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading
@@ -20,38 +22,49 @@ LongPrompt = Literal["error", "truncate"]
 
 
 class Generate(Task):
-    """Continue texts with a decoder. Raises InputError for other models."""
+    """Continue texts with a decoder, or write others about them with an encoder and decoder.
 
-    heads, load_with, doing = (CausalLM,), "causal-lm", "continue"
+    Raises InputError for other models.
+    """
+
+    heads, load_with, doing = (CausalLM, Seq2SeqLM), "causal-lm", "continue"
 
     @checks_options
     def __call__(
         self,
         texts: str | Sequence[str],
-        max_new_tokens: int = 128,
-        temperature: float = 1.0,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
         top_k: int | None = None,
-        top_p: float = 0.95,
+        top_p: float | None = None,
         stop: Stops = None,
         seed: int | Sequence[int] | None = None,
         long: LongPrompt = "error",
         batch_size: int = 16,
+        beams: Beams | int | None = None,
+        rules: Rules | None = None,
         progress: Progress | None = None,
     ) -> Generated:
         """A continuation of each text; all options but two are those of `gossamer.generate`.
 
         long: a text longer than the model reads is refused, or, with "truncate", so much of its end is continued as
-        leaves room for the new tokens, half of what the model reads at least; the result's notes say so. `progress` is
-        called with the new tokens so far and the most there can be.
+        leaves room for the new tokens, half of what the model reads at least; of two texts the beginning of the first
+        is read; the result's notes say so. `progress` is called with the new tokens so far and the most there can be.
         """
-        require_whole("max_new_tokens", max_new_tokens)
+        if max_new_tokens is not None:
+            require_whole("max_new_tokens", max_new_tokens)
         if long not in get_args(LongPrompt):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(LongPrompt))}")
-        readings = self._readings(list_texts("texts", texts))
-        notes = self._cut(readings, max_new_tokens, long)
+        listed = list_texts("texts", texts)
+        if self.model.decoder is None:
+            readings = self._readings(listed)
+            new = read_max_new_tokens(max_new_tokens, self.model)
+            notes, prompts = self._cut(readings, new, long), [reading.ids for reading in readings]
+        else:
+            notes, prompts = self._read_first(listed, long)
         generated = generate(
             self.model,
-            [reading.ids for reading in readings],
+            prompts,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -59,11 +72,27 @@ class Generate(Task):
             stop=stop,
             seed=seed,
             batch_size=batch_size,
-            stream=None if progress is None else _counting(progress, len(readings) * max_new_tokens),
+            beams=beams,
+            rules=rules,
+            stream=None if progress is None else _counting(progress, len(prompts), max_new_tokens, self.model),
         )
         return dataclasses.replace(
             generated, notes=[*notes, *(note.replace("prompt", "text", 1) for note in generated.notes)]
         )
+
+    def _read_first(self, texts: Sequence[str], long: LongPrompt) -> tuple[list[str], list[list[int]]]:
+        """The ids of the first of two texts, special tokens included; their ends are left out where that is asked."""
+        notes, prompts, most = [], [], self.model.reading_length()
+        for i, text in enumerate(texts):
+            ids = self.model.tokenizer([text], truncation=False)["input_ids"][0].tolist()
+            if len(ids) > most:
+                said = f"text {i} is {len(ids)} tokens long, the model reads {most}"
+                if long == "error":
+                    raise InputError(f"{said}: shorten it, or give long='truncate' to read its beginning")
+                ids = self.model.tokenizer([text], max_length=most)["input_ids"][0].tolist()
+                notes.append(f"{said}: its beginning is read")
+            prompts.append(ids)
+        return notes, prompts
 
     def _cut(self, readings: Sequence[Reading], new: int, long: LongPrompt) -> list[str]:
         """Refuse what is too long, or keep of its end what leaves room for the new tokens, and say so."""
@@ -80,8 +109,8 @@ class Generate(Task):
         return notes
 
 
-def _counting(progress: Progress, total: int) -> Callable[[Piece], None]:
-    done = 0
+def _counting(progress: Progress, texts: int, most: int | None, model: Model) -> Callable[[Piece], None]:
+    done, total = 0, texts * read_max_new_tokens(most, model)
 
     def count(piece: Piece) -> None:
         nonlocal done

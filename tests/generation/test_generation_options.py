@@ -1,0 +1,111 @@
+"""What calls and generation_config.json ask for: which wins, what is refused, how beams end and are streamed."""
+
+from typing import Any
+
+import pytest
+import torch
+from generation_models import decoder
+
+import gossamer as gs
+from gossamer.errors import InputError
+from gossamer.generation import Beams, Rules
+from gossamer.models import Model
+from gossamer.patterns import Full
+from gossamer.text import byte_tokenizer
+
+FULL = Full(causal=True)
+
+
+def model(**config: Any) -> Model:
+    found = decoder([FULL], length=64, tokenizer=byte_tokenizer(), vocabulary=257)
+    found.generation_config = config
+    return found
+
+
+def test_the_file_is_followed_where_the_call_is_silent() -> None:
+    asked = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.0, "no_repeat_ngram_size": 2}
+    said = gs.generate(model(**asked, max_new_tokens=6, suppress_tokens=[97]), "ab", ignore_end=True)
+    beams = Beams(num_beams=3, num_return_sequences=2, length_penalty=0.0)
+    rules = Rules(no_repeat_ngram_size=2, suppress_tokens=(97,))
+    told = gs.generate(model(), "ab", max_new_tokens=6, beams=beams, rules=rules, ignore_end=True)
+    assert (said.ids, said.scores, said.texts) == (told.ids, told.scores, told.texts)
+    assert said.notes == []
+    assert said.prompts == [0, 0]
+    assert not said.drawn
+    assert said.scores == sorted(said.scores, reverse=True)
+
+
+def test_the_call_wins_and_what_is_not_done_is_told() -> None:
+    asked = {"num_beams": 3, "do_sample": True, "temperature": 0.5, "repetition_penalty": 1.5, "epsilon_cutoff": 0.1}
+    found = gs.generate(model(**asked), "ab", max_new_tokens=3, beams=1, temperature=0.7, rules=Rules(), seed=0)
+    (note,) = found.notes
+    for name in ("num_beams 3", "temperature 0.5", "repetition_penalty 1.5", "epsilon_cutoff 0.1"):
+        assert name in note
+    assert found.drawn
+
+
+def test_drawing_as_the_file_says() -> None:
+    drawn = gs.generate(model(do_sample=True, temperature=0.5, top_k=7), "ab", max_new_tokens=8, seed=3)
+    told = gs.generate(model(), "ab", max_new_tokens=8, seed=3, temperature=0.5, top_k=7, top_p=1.0)
+    assert drawn.ids == told.ids
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"beams": 258}, "num_beams is 258; it must be at most the vocabulary's 257 words"),
+        ({"beams": 0}, "num_beams is 0"),
+        ({"beams": True}, "beams is True"),
+        ({"beams": 2, "temperature": 1.0}, "temperature is 1.0; it must be 0 or left out: beams draw nothing"),
+        ({"rules": {"min_new_tokens": 3}}, "rules is "),
+        ({"rules": Rules(min_new_tokens=9), "max_new_tokens": 8}, "min_new_tokens is 9; it must be at most max_new"),
+        ({"rules": Rules(suppress_tokens=(257,))}, r"suppress_tokens is \[257\]; it must be token ids from 0 to 256"),
+        ({"rules": Rules(forced_eos_token_id=300)}, r"forced_eos_token_id is \[300\]"),
+        ({"rules": Rules(suppress_tokens=tuple(range(257)))}, "number of suppress_tokens is 257"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_compute(options: dict[str, Any], said: str) -> None:
+    one = model()
+    one.forward = None  # type: ignore[assignment]
+    with pytest.raises(InputError, match=said):
+        gs.generate(one, "ab", **options)
+
+
+def test_a_forced_token_that_is_suppressed_is_refused() -> None:
+    with pytest.raises(InputError, match="forced_bos_token_id is 3; it must be a token that is not suppressed"):
+        Rules(forced_bos_token_id=3, suppress_tokens=(3,))
+    with pytest.raises(InputError, match="forced_eos_token_id"):
+        Rules(forced_eos_token_id=[2, 3], suppress_tokens=(3,))
+    with pytest.raises(InputError, match=r"generation_config.json: repetition_penalty is -1"):
+        gs.generate(model(repetition_penalty=-1), "ab")
+
+
+def test_beams_end_at_strings_and_are_streamed_when_they_are_known() -> None:
+    one = model()
+    free = gs.generate(one, ["ab", "c"], max_new_tokens=12, beams=3, ignore_end=True)
+    stop = free.texts[0][2:4]
+    assert len(stop) == 2
+    cut = gs.generate(one, ["ab", "c"], max_new_tokens=12, beams=3, ignore_end=True, stop=stop)
+    for text, why, which in zip(cut.texts, cut.stopped, cut.stop, strict=True):
+        assert stop not in text
+        assert (why == "stop") == (which == stop)
+    under_way = gs.generate(one, ["ab", "c"], max_new_tokens=12, beams=3, ignore_end=True, stream=True)
+    with pytest.raises(InputError, match="still being generated"):
+        _ = under_way.result
+    pieces = list(under_way)
+    assert [one.text for one in pieces] == free.texts
+    assert under_way.result.ids == free.ids
+
+
+def test_ones_own_rule_comes_last_and_must_give_scores() -> None:
+    def only_a(ids: list[list[int]], scores: torch.Tensor) -> torch.Tensor:
+        assert all(one[:2] == [97, 98] for one in ids)
+        out = torch.full_like(scores, -torch.inf)
+        out[:, 97] = 0
+        return out
+
+    rules = Rules(processors=(only_a,))
+    assert gs.generate(model(), "ab", max_new_tokens=4, rules=rules, seed=0).texts == ["aaaa"]
+    assert gs.generate(model(), "ab", max_new_tokens=4, rules=rules, beams=2).texts == ["aaaa"]
+    with pytest.raises(InputError, match="a processor gave None"):
+        gs.generate(model(), "ab", rules=Rules(processors=(lambda ids, scores: None,)))
