@@ -2,13 +2,13 @@
 
     python benchmarks/deep.py --budget cpu|gpu|smoke [--only PARTS] [--out FILE] [--plots FOLDER] [--work FOLDER]
 
-`memory`: one training step of 4,096 bytes at each depth, reversible with dropout too: what it takes beyond parameters,
-gradients and the optimizer's state, as it is, and where the C library is told to hand freed blocks back at once, which
-is what is needed; and its seconds a layer. `drift`: how far what a reversible backward pass rebuilds at the bottom lies
-from what was read there, and its gradients from those of states that are kept. `train`: byte-level decoders on the
-shipped speeches, 128 layers with recomputation for so many minutes, then reversible ones and 8 layers for as many
-steps, each depth at a rate of its own; told are held-out losses at equal steps. With --out, parts that were measured
-before stay. Run it on a machine that does nothing else.
+`memory`: one training step of 4,096 bytes at each width and depth, reversible with dropout too at the least width:
+what it takes beyond parameters, gradients and the optimizer's state, as it is, and for reversible steps where the C
+library is told to hand freed blocks back at once, which is what is needed; and its seconds a layer. `drift`: how far
+what a reversible backward pass rebuilds at the bottom lies from what was read there, and its gradients from those of
+states that are kept. `train`: byte-level decoders on the shipped speeches, 128 layers with recomputation for so many
+minutes, then reversible ones and 8 layers for as many steps, each depth at a rate of its own; told are held-out losses
+at equal steps. With --out, parts that were measured before stay. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import sys
 import time
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -47,8 +48,8 @@ FLAT = 1.10
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`depths` at one width and length for memory; `deep` and `shallow` layers learn, `rows` of `row_length` a step, at
-    rates of their own: 256 narrow parts move their sum farther than 16.
+    """`depths` at each of `widths` and one length for memory; `deep` and `shallow` layers of width `hidden_size` learn,
+    `rows` of `row_length` a step, at rates of their own: 256 narrow parts move their sum farther than 16.
     """
 
     purpose: str
@@ -56,6 +57,7 @@ class Plan:
     minutes: float | None
     steps: int | None = None
     length: int = 4096
+    widths: tuple[int, ...] = (64, 256)
     window: int = 256
     hidden_size: int = 64
     heads: int = 4
@@ -71,10 +73,10 @@ class Plan:
 
 PLANS = {
     "cpu": Plan(purpose="measurement", depths=(8, 32, 128, 512), minutes=13),
-    "gpu": Plan(purpose="measurement", depths=(8, 32, 128, 512), minutes=60, hidden_size=256, heads=8),
+    "gpu": Plan(purpose="measurement", depths=(8, 32, 128, 512), minutes=60, widths=(256,), hidden_size=256, heads=8),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", depths=(1, 2), minutes=None, steps=2, length=64, window=8,
-        hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32, texts=6,
+        widths=(16,), hidden_size=16, heads=2, deep=3, shallow=2, rows=2, row_length=32, texts=6,
     ),
 }  # fmt: skip
 
@@ -90,11 +92,11 @@ def architecture(plan: Plan, layers: int, length: int, way: str) -> Architecture
     )  # fmt: skip
 
 
-def one_depth(plan: Plan, layers: int, way: str, seed: int) -> dict[str, Any]:
+def one_depth(plan: Plan, width: int, layers: int, way: str, seed: int) -> dict[str, Any]:
     """Bytes and seconds of a second step, whose memory is fresh: the first made gradients and the optimizer's state."""
     seconds = 0.0
     torch.manual_seed(seed)
-    model = Model(architecture(plan, layers, plan.length, way)).train()
+    model = Model(architecture(replace(plan, hidden_size=width), layers, plan.length, way)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     ids = torch.randint(257, (1, plan.length))
 
@@ -109,24 +111,28 @@ def one_depth(plan: Plan, layers: int, way: str, seed: int) -> dict[str, Any]:
     extra = extra_memory(step)
     sizes = sum(one.numel() * one.element_size() for one in model.parameters())
     return {
-        "layers": layers, "way": way, "extra": extra, "weights, gradients, optimizer": 4 * sizes, "seconds": seconds,
-        "milliseconds a layer": 1e3 * seconds / layers,
+        "width": width, "layers": layers, "way": way, "extra": extra, "weights, gradients, optimizer": 4 * sizes,
+        "seconds": seconds, "milliseconds a layer": 1e3 * seconds / layers,
     }  # fmt: skip
 
 
 def depths(budget: str, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
-    """A record a depth and way, until memory ends: where twice the last one's would be too much."""
-    for way in WAYS:
+    """A record a width, way and depth, until memory ends: where the last one's, by depth, would be too much."""
+    for width, way in product(plan.widths, WAYS):
+        if way.endswith("dropout") and width != plan.widths[0]:
+            continue  # what it keeps are seeds, as many at any width
         last: dict[str, Any] | None = None
         for layers in plan.depths:
+            told = f"width {width}, {way}, {layers} layers"
             if last is not None and last["extra"] * layers / last["layers"] > plan.most_bytes:
-                progress(f"{way}, {layers} layers: would take {last['extra'] * layers / last['layers'] / 1e9:.0f} GB")
+                progress(f"{told}: would take {last['extra'] * layers / last['layers'] / 1e9:.0f} GB")
                 continue
-            progress(f"{way}, {layers} layers")
-            child = ["--budget", budget, "--seed", str(seed), "--child", f"{layers};{way}"]
+            progress(told)
+            child = ["--budget", budget, "--seed", str(seed), "--child", f"{width};{layers};{way}"]
             (last,) = in_child(Path(__file__), child, gives_back=False)
-            (needed,) = in_child(Path(__file__), child)
-            last["needed"] = needed["extra"]
+            if way.startswith("reversible"):
+                (needed,) = in_child(Path(__file__), child)
+                last["needed"] = needed["extra"]
             yield last
 
 
@@ -213,16 +219,18 @@ def learnt(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
 def verdicts(results: dict[str, Any]) -> list[str]:
     """The goals, and whether they are reached."""
     told = []
-    for way in ("reversible", "reversible, dropout"):
-        flat = [one for one in results["memory"] if one["way"] == way]
+    widths = sorted({one["width"] for one in results["memory"]})
+    for width, way in product(widths, ("reversible", "reversible, dropout")):
+        flat = [one for one in results["memory"] if (one["width"], one["way"]) == (width, way)]
         for key, how in (("extra", "takes"), ("needed", "needs (freed blocks handed back)")):
-            if len(flat) > 1 and all(key in one for one in flat):  # older files have no bytes needed
+            if len(flat) > 1:
                 grows = flat[-1][key] / flat[0][key]
                 told.append(
                     verdict(
                         grows < FLAT,
-                        f"beyond weights, gradients and optimizer a {way} step of {flat[-1]['layers']} layers {how} "
-                        f"{flat[-1][key] / 1e6:.0f} MB, of {flat[0]['layers']} layers {flat[0][key] / 1e6:.0f} MB: "
+                        f"width {width}: beyond weights, gradients and optimizer a {way} step of "
+                        f"{flat[-1]['layers']} layers {how} {flat[-1][key] / 1e6:.0f} MB, of {flat[0]['layers']} "
+                        f"layers {flat[0][key] / 1e6:.0f} MB: "
                         f"{100 * (grows - 1):+.0f}% (goal: under {100 * (FLAT - 1):.0f}%)",
                     )
                 )
@@ -261,7 +269,7 @@ def report(results: dict[str, Any]) -> str:
         "\n".join([part, *(f"{name}: {value}" for name, value in run.items())]) for part, run in results["runs"].items()
     )
     memory = [
-        [one["way"], str(one["layers"]), f"{one['extra'] / 1e6:.0f}", _megabytes(one.get("needed")),
+        [str(one["width"]), one["way"], str(one["layers"]), f"{one['extra'] / 1e6:.0f}", _megabytes(one.get("needed")),
          f"{one['weights, gradients, optimizer'] / 1e6:.0f}", f"{one['seconds']:.2f}",
          f"{one['milliseconds a layer']:.1f}"]
         for one in results["memory"]
@@ -272,7 +280,7 @@ def report(results: dict[str, Any]) -> str:
         for one in results["train"]
     ]
     tables = [
-        table(["a step of", "layers", "MB beside", "needed", "MB of weights", "seconds", "ms a layer"], memory)
+        table(["width", "a step of", "layers", "MB beside", "needed", "MB of weights", "seconds", "ms a layer"], memory)
         if memory
         else "",
         table(["drift, layers", "states", "gradients"], drift) if drift else "",
@@ -287,8 +295,8 @@ def main(given: Sequence[str] | None = None) -> int:
     args = read_arguments(parser, given)
     plan = PLANS[args.budget]
     if args.child is not None:
-        layers, _, way = args.child.partition(";")
-        print(json.dumps(one_depth(plan, int(layers), way, args.seed)))
+        width, layers, way = args.child.split(";")
+        print(json.dumps(one_depth(plan, int(width), int(layers), way, args.seed)))
         return 0
     results: dict[str, Any] = {"benchmark": "deep", "runs": {}, **{name: [] for name in PARTS}}
     if args.out is not None and args.out.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ def deep_plots(results: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     memory, loss = figure.subplots(1, 2)
-    for way, colour in COLOURS.items():
-        there = [one for one in results["memory"] if one["way"] == way]
+    widths = sorted({one["width"] for one in results["memory"]})
+    for width, (way, colour) in product(widths, COLOURS.items()):
+        there = [one for one in results["memory"] if (one["width"], one["way"]) == (width, way)]
         if there:
-            memory.plot(
-                [one["layers"] for one in there], [one["extra"] / 1e6 for one in there], "o-", color=colour, label=way
-            )
+            layers, style = [one["layers"] for one in there], "o-" if width == widths[-1] else "o:"
+            told = f"{way}, {width} wide"
+            memory.plot(layers, [one["extra"] / 1e6 for one in there], style, color=colour, label=told, markersize=3)
     memory.set(xscale="log", yscale="log", xlabel="layers", ylabel="MB of a step, beside weights and optimizer")
     for one in results["train"]:
         few = max(1, min(SMOOTH, len(one["losses"]) // 5))
@@ -35,7 +37,7 @@ def deep_plots(results: dict[str, Any], folder: Path) -> None:
     loss.set(xlabel="steps", ylabel="loss, nats a byte")
     for axes in (memory, loss):
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=6)
     said = [f"{part}: {run['cpu']}, {run['threads']} threads, torch {run['torch']}, {run['date'][:10]}"
             for part, run in results["runs"].items() if part != "drift"]  # fmt: skip
     figure.suptitle("; ".join(said), fontsize=7)

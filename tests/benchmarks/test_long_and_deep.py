@@ -35,7 +35,7 @@ def test_million_says_what_holds() -> None:
 
 def test_deep_says_what_holds() -> None:
     memory = [
-        {"layers": layers, "way": "reversible", "extra": extra, "needed": needed}
+        {"width": 64, "layers": layers, "way": "reversible", "extra": extra, "needed": needed}
         for layers, extra, needed in ((8, 100e6, 50e6), (128, 104e6, 54e6), (512, 109e6, 56e6))
     ]
     ends = {"computed again": 1.9, "reversible": 2.1, "plain": 2.0}
@@ -45,10 +45,10 @@ def test_deep_says_what_holds() -> None:
     ]
     told = deep.verdicts({"memory": memory, "drift": [], "train": train})
     assert told[0].startswith(
-        "holds: beyond weights, gradients and optimizer a reversible step of 512 layers takes 109 MB"
+        "holds: width 64: beyond weights, gradients and optimizer a reversible step of 512 layers takes 109 MB"
     )
     assert told[1].startswith(
-        "falls short: beyond weights, gradients and optimizer a reversible step of 512 layers needs"
+        "falls short: width 64: beyond weights, gradients and optimizer a reversible step of 512 layers needs"
     )
     assert [one.split(":")[0] for one in told[2:4]] == ["holds", "falls short"]
     assert told[4].startswith("reversible less computed again at equal steps: +0.200")
