@@ -100,16 +100,18 @@ class DistanceTable:
     Distances run from `-before` to `after`; keys further off have the numbers of the ends. `weights` names the table:
     attentions that name the same one share it, as all layers of T5 do. With `buckets` there are only so many numbers:
     near keys have one each, farther ones one for a range that grows with the distance, half of all for keys before and
-    half for keys behind, or all for keys before where `after` is 0. Source: Raffel et al. 2020 (T5, arXiv 1910.10683),
-    section 2.1.
+    half for keys behind, or all for keys before where `after` is 0. Distances are of positions, or with `of_rows` of
+    places in the row, padding counted (MPNet). Source: Raffel et al. 2020 (T5, arXiv 1910.10683), section 2.1.
     """
 
     before: int
     after: int
     weights: int
     buckets: int | None = None
+    of_rows: bool = False
 
     def __post_init__(self) -> None:
+        require_flag(self, "of_rows")
         require_count(self, "before", "after", least=0, most=MOST_ROWS)
         require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
         if self.buckets is not None:

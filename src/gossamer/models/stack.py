@@ -402,7 +402,7 @@ def _distance_bias(modules: StackModules, layer: Layer, tokens: TokenInfo) -> Di
     table = layer.attention.distance_bias
     if table is None:
         return None
-    return cast(DistanceWeights, modules.distance_bias[table.weights])(tokens.positions)
+    return cast(DistanceWeights, modules.distance_bias[table.weights])(None if table.of_rows else tokens.positions)
 
 
 def _distances_read(modules: StackModules, layer: Layer) -> tuple[Tensor, ...]:
