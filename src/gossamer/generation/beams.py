@@ -19,7 +19,7 @@ from gossamer.models.checks import require, require_count
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.model import Model
 
-__all__ = ["Beams", "Ended", "Search", "search_beams"]
+__all__ = ["Beams", "Ended", "Search", "known_text", "search_beams"]
 
 EarlyStopping = bool | Literal["never"]
 
@@ -108,7 +108,7 @@ class Search:
             return ids[-1]
         if not self.stop_strings:
             return None
-        text = self.tokenizer.decode(ids)
+        text = known_text(self.tokenizer, ids)
         return next((one for one in self.stop_strings if one in text), None)
 
     def _end(self, found: Sequence[Any], reached: bool, beams: Beams) -> None:
@@ -155,6 +155,13 @@ def search_beams(model: Model, searches: Sequence[Search], beams: Beams, rules: 
             if going:
                 reader.select(kept)
     return time.perf_counter() - begun
+
+
+def known_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of those ids that the vocabulary has: a model's table may have more rows."""
+    known = [one for one, token in zip(ids, tokenizer.tokens(ids), strict=True) if token]
+    text: str = tokenizer.decode(known)
+    return text
 
 
 def _written(search: Search, ids: list[int]) -> Written:

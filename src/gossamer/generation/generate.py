@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural
-from gossamer.generation.beams import Beams, Ended, Search, search_beams
+from gossamer.generation.beams import Beams, Ended, Search, known_text, search_beams
 from gossamer.generation.inputs import Prompts, Stops, check_flag, check_stream, read_prompts, read_seeds, read_stops
 from gossamer.generation.loop import Piece, Row, Stopped, continue_rows
 from gossamer.generation.options import Options, read_options
@@ -230,7 +230,7 @@ def _beam_search(model: Model, given: list[int], most: int, stops: tuple[set[int
 def _text(model: Model, ended: Ended, ends: set[int]) -> str:
     """Its text, without what stopped it."""
     ids = ended.ids[:-1] if ended.ids[-1] in ends else ended.ids
-    text: str = model.tokenizer.decode(ids)
+    text = known_text(model.tokenizer, ids)
     return text.partition(ended.stop)[0] if isinstance(ended.stop, str) else text
 
 

@@ -27,6 +27,7 @@ COLUMNS = {
     "anchor": ANCHORS,
     "positive": POSITIVES,
     "negative": (),
+    "target": ("target", "summary", "translation", "title"),
 }
 """What a row may have, and what people call it; the first that is there is taken."""
 
@@ -35,6 +36,7 @@ _NEEDED = {
     "token-classification": (("tokens", "tags"), ("text", "entities")),
     "sequence-classification": (("text", "label"), ("text", "score")),
     "embed": (("anchor", "positive"),),
+    "seq2seq-lm": (("text", "target"),),
     "masked-lm": (("text",),),
     "causal-lm": (("text",),),
 }
@@ -48,8 +50,8 @@ _OBJECTIVES = {
 _OF_PAIRS = ("anchor", "positive", "negative", "label", "score")
 _TRAINED_AS = {"pre-training": "masked-lm"}
 """Heads whose rows are those of another one."""
-_ONLY_IF_THERE = ("masked-lm", "causal-lm")
-"""Heads that rows of plain texts are for where the model has them: any row with a text would do."""
+_ONLY_IF_THERE = ("seq2seq-lm", "masked-lm", "causal-lm")
+"""Heads that rows are for where the model has them alone: no other can be given one, or any text would do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,8 @@ def _objective(head: str, found: Mapping[str, str]) -> dict[str, Any]:
         settings |= {f"{name}_field": found[name] for name in names}
     elif head == "question-answering":
         settings |= {f"{name}_field": found[name] for name in ("question", "context", "answers")}
+    elif head == "seq2seq-lm":
+        settings |= {"target_field": found["target"]}
     return settings
 
 

@@ -3,6 +3,7 @@
 from gossamer.training.objectives.base import IGNORED, Batch, BatchSource, Direction, Objective, unwrapped
 from gossamer.training.objectives.labelled.labels import LabelObjective, RowObjective
 from gossamer.training.objectives.labelled.question_answering import QuestionAnsweringObjective
+from gossamer.training.objectives.labelled.second_text import Seq2SeqObjective
 from gossamer.training.objectives.labelled.sequence_classification import ClassificationObjective
 from gossamer.training.objectives.labelled.token_classification import TaggingObjective
 from gossamer.training.objectives.pairs.sentence_pairs import SentencePairsObjective
@@ -37,6 +38,7 @@ __all__ = [
     "RowObjective",
     "SentenceOrderObjective",
     "SentencePairsObjective",
+    "Seq2SeqObjective",
     "TaggingObjective",
     "TeacherCache",
     "TeacherVectorsObjective",

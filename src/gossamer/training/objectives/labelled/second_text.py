@@ -1,0 +1,143 @@
+"""A second text for each text: translations, summaries, titles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.errors import InputError
+from gossamer.models import Model
+from gossamer.models.checks import require_count, require_rate
+from gossamer.models.heads import Head, Seq2SeqLM, Seq2SeqLMHead
+from gossamer.text import Document, Tokenizer
+from gossamer.training.objectives.base import IGNORED, Batch, Direction, learnt, unwrapped
+from gossamer.training.objectives.labelled.labels import (
+    Example,
+    LabelledRow,
+    RowObjective,
+    collated,
+    describe_field,
+    is_text,
+    padded,
+)
+
+__all__ = ["Seq2SeqObjective"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairExample(Example):
+    """A text, and as labels int64 [written] the tokens of the second one."""
+
+    @property
+    def has_token_labels(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seq2SeqObjective(RowObjective, kind="seq2seq-lm"):
+    """The tokens of a second text, each told from the first and from those before it (Sutskever et al. 2014, arXiv
+    1409.3215, section 2), the head `Seq2SeqLM`.
+
+    A row has a text and its `target_field`. target_length: tokens of the second text, as many as the decoder reads
+    unless given; what is longer is cut. label_smoothing: so much of each label's weight is spread over all words
+    (Szegedy et al. 2015, arXiv 1512.00567, section 7).
+    """
+
+    heads: ClassVar[tuple[type[Head], ...]] = (Seq2SeqLM,)
+    is_reckoned: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
+    without_head: ClassVar[str] = ": take a model of two texts, such as BART or T5"
+
+    kind: Literal["seq2seq-lm"] = "seq2seq-lm"
+    target_field: str = "target"
+    target_length: int | None = None
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_rate(self, "label_smoothing")
+        if self.target_length is not None:
+            require_count(self, "target_length", most=2**20)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.target_field,)
+
+    def new_head(self, rows: Sequence[Any] = (), usual: Head | None = None) -> Head:
+        return usual or Seq2SeqLM()
+
+    def read_row(self, document: Document, text_field: str) -> LabelledRow:
+        fields, where = document.fields, document.name
+        text, target = fields.get(text_field), fields.get(self.target_field)
+        for name, value in ((text_field, text), (self.target_field, target)):
+            if not is_text(value) or not value.strip():
+                raise InputError(f"{where}: the field {name!r} {describe_field(fields, name)}; it must be a text")
+        return LabelledRow(name=where, text=cast(str, text), label=target)
+
+    def encode(
+        self, rows: Sequence[LabelledRow], tokenizer: Tokenizer, length: int, head: Head, *, control_tokens: bool
+    ) -> list[Example]:
+        return [self._example(row, tokenizer, length, control_tokens) for row in rows]
+
+    def collate(self, examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+        width = max(len(one.labels) for one in examples)
+        same = [np.zeros(0, dtype=np.int64)] * len(examples)
+        batch = collated([_with_labels(one, none) for one, none in zip(examples, same, strict=True)], pad_id)
+        return {**batch, "labels": padded([one.labels for one in examples], width, IGNORED)}
+
+    def count_labels(self, model: Model, batch: Batch) -> int:
+        return int(learnt(batch["labels"]).sum())
+
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """The mean cross-entropy of all labels of a batch, smoothed while the model learns."""
+        out = model(**_inputs(model, batch))
+        loss = cast(Tensor, out.loss)
+        if not self.label_smoothing or not model.training:
+            return loss
+        return loss + self.label_smoothing * _less_likely(unwrapped(model), out.last_hidden_state, batch["labels"])
+
+    def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, Any]) -> dict[str, float | None]:
+        return {"perplexity": math.exp(min(loss, 700.0))}
+
+    def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
+        return {"perplexity": "lower"}
+
+    def _example(self, row: LabelledRow, tokenizer: Tokenizer, length: int, control_tokens: bool) -> PairExample:
+        ids, types, cut = _encoded(tokenizer, row.text, length, control_tokens)
+        target, _, _ = _encoded(tokenizer, cast(str, row.label), self.target_length, control_tokens)
+        return PairExample(name=row.name, ids=ids, types=types, labels=target, cut=cut)
+
+
+def _encoded(
+    tokenizer: Tokenizer, text: str, length: int | None, control_tokens: bool
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Ids and types of a text with its special tokens, and whether it was cut to this length."""
+    whole = tokenizer(text, truncation=False, control_tokens=control_tokens)
+    cut = length is not None and whole["input_ids"].shape[1] > length
+    batch = tokenizer(text, max_length=length, control_tokens=control_tokens) if cut else whole
+    return batch["input_ids"][0].numpy(), batch["token_type_ids"][0].numpy(), cut
+
+
+def _with_labels(example: Example, labels: np.ndarray) -> PairExample:
+    return PairExample(name=example.name, ids=example.ids, types=example.types, labels=labels, cut=example.cut)
+
+
+def _inputs(model: nn.Module, batch: Batch) -> Batch:
+    """The batch, its second texts no longer than the decoder reads."""
+    decoder = unwrapped(model).architecture.decoder
+    most = batch["labels"].shape[1] if decoder is None else decoder.length
+    return {**batch, "labels": batch["labels"][:, :most]}
+
+
+def _less_likely(model: Model, states: Tensor, labels: Tensor) -> Float[Tensor, ""]:
+    """How much higher labels score than the mean of all words: what smoothing adds of, without a score of all."""
+    states, table = cast(Seq2SeqLMHead, model.head).factors(states, model.written_words)
+    labels = labels[:, : states.shape[1]]
+    counted = learnt(labels)
+    wanted = table[labels.where(counted, 0)] - table.mean(dim=0)
+    return (states * wanted).sum(dim=-1).where(counted, 0).sum() / counted.sum()

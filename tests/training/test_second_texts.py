@@ -1,0 +1,109 @@
+"""Training on texts and second ones: loss and smoothing against torch, rows, a run that learns and resumes."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from broken_runs import broken_off
+from torch.nn import functional as F
+
+import gossamer as gs
+from gossamer.errors import InputError
+from gossamer.families import get_family
+from gossamer.models import Model
+from gossamer.text import byte_tokenizer
+from gossamer.training.objectives import Seq2SeqObjective
+from gossamer.training.objectives.labelled.labels import LabelledRow
+from gossamer.training.stops import RunStopped
+
+SIZES = {
+    "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2, "vocab_size": 257, "dropout_rate": 0.0,
+    "eos_token_id": 256, "decoder_start_token_id": 256,
+}  # fmt: skip
+ROWS = [{"text": f"{a}{b}", "target": f"{b}{a}"} for a in "abcdef" for b in "abcdef"]
+
+
+def model(family: str = "t5", **changes: Any) -> Model:
+    torch.manual_seed(0)
+    described = get_family(family).read({**SIZES, **changes}, head="seq2seq-lm")
+    found = Model(described, family=family, tokenizer=byte_tokenizer())
+    with torch.no_grad():
+        for weight in found.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return found
+
+
+def batch_of(objective: Seq2SeqObjective) -> dict[str, torch.Tensor]:
+    pairs = [*ROWS[:5], {"text": "abcdefgh", "target": "xyzzy"}]
+    rows = [LabelledRow(name="r", text=one["text"], label=one["target"]) for one in pairs]
+    examples = objective.encode(rows, byte_tokenizer(), 64, objective.new_head(), control_tokens=False)
+    return objective.collate(examples, 0)
+
+
+def test_a_batch_has_texts_and_second_texts_of_lengths_of_their_own() -> None:
+    batch = batch_of(Seq2SeqObjective())
+    assert batch["input_ids"].shape == (6, 8)
+    assert batch["labels"].shape == (6, 5)
+    assert batch["labels"][0].tolist() == [97, 97, -100, -100, -100]
+    assert batch["attention_mask"].sum(1).tolist() == [2, 2, 2, 2, 2, 8]
+    short = batch_of(Seq2SeqObjective(target_length=3))
+    assert short["labels"].shape == (6, 3)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_loss_is_torchs_with_its_smoothing(smoothing: float, tied: bool) -> None:
+    objective = Seq2SeqObjective(label_smoothing=smoothing)
+    one = model(tie_word_embeddings=tied).double().train()
+    batch = batch_of(objective)
+    loss = objective.loss(one, batch)
+    loss.backward()
+    found = {name: weight.grad.clone() for name, weight in one.named_parameters() if weight.grad is not None}
+    one.zero_grad()
+    given = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    told = batch["labels"]
+    before = F.pad(told[:, :-1], (1, 0), value=256).masked_fill(F.pad(told[:, :-1] == -100, (1, 0)), 256)
+    logits = one(**given, decoder_input_ids=before).logits
+    expected = F.cross_entropy(logits.flatten(0, 1), told.flatten(), label_smoothing=smoothing)
+    expected.backward()
+    assert abs(float(loss.detach()) - float(expected.detach())) <= 1e-10
+    for name, weight in one.named_parameters():
+        if weight.grad is not None:
+            assert torch.allclose(found[name], weight.grad, atol=1e-10), name
+    with torch.no_grad():
+        one.eval()
+        assert float(objective.loss(one, batch)) == pytest.approx(
+            float(F.cross_entropy(logits.flatten(0, 1), told.flatten())), abs=1e-10
+        )
+
+
+@pytest.mark.parametrize("how", [RunStopped, MemoryError])
+def test_a_run_learns_and_goes_on_to_the_same_bits(how: type[BaseException], tmp_path: Path) -> None:
+    drawn = model(dropout_rate=0.1)
+    config = {
+        "data": {}, "objective": {"kind": "seq2seq-lm"}, "batch": {"rows": 12}, "steps": 60,
+        "optimizer": {"learning_rate": 1e-2}, "evaluation": {"held_out": 6}, "checkpoints": {"every": 30, "keep": 2},
+        "journal": {"live": False},
+    }  # fmt: skip
+    whole, receipt = gs.train({**config, "output": str(tmp_path / "whole")}, model=copy.deepcopy(drawn), rows=ROWS)
+    losses = [float(v) for v in (receipt.evaluation["loss"], receipt.evaluation["perplexity"])]
+    assert losses[0] < 4.0  # of 5.5, that of no knowledge
+    cut = {**config, "output": str(tmp_path / "cut")}
+    broken_off(cut, 40, how, model=copy.deepcopy(drawn), rows=ROWS)
+    again, _ = gs.train(cut, model=copy.deepcopy(drawn), rows=ROWS, resume="must")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    assert gs.load(tmp_path / "whole" / "last").family == "t5"
+
+
+def test_finetune_knows_the_columns_and_refuses_what_is_missing() -> None:
+    trained, receipt = gs.finetune(model(), [{"text": one["text"], "summary": one["target"]} for one in ROWS],
+                                   epochs=1, measure=False)  # fmt: skip
+    assert trained.decoder is not None
+    assert receipt.steps > 0
+    with pytest.raises(InputError, match="the field 'target' is missing"):
+        gs.train({"objective": {"kind": "seq2seq-lm"}, "output": "x", "steps": 1}, model=model(), rows=[{"text": "a"}])
+    with pytest.raises(InputError, match=r"label_smoothing is 1"):
+        Seq2SeqObjective(label_smoothing=1)
