@@ -57,7 +57,10 @@ def test_drawing_as_the_file_says() -> None:
         ({"beams": 0}, "num_beams is 0"),
         ({"beams": True}, "beams is True"),
         ({"beams": 2, "temperature": 1.0}, "temperature is 1.0; it must be 0 or left out: beams draw nothing"),
-        ({"rules": {"min_new_tokens": 3}}, "rules is "),
+        ({"rules": 3}, "rules is 3; give Rules"),
+        ({"rules": {"penalty": 3}}, "there is no option 'penalty' of Rules; it has begin_suppress_tokens"),
+        ({"beams": Beams(num_beams=2), "top_k": 5}, "top_k is 5; it must be 0 or left out: beams draw nothing"),
+        ({"rules": {"suppress_tokens": "a"}}, "suppress_tokens is 'a'; give a token id"),
         ({"rules": Rules(min_new_tokens=9), "max_new_tokens": 8}, "min_new_tokens is 9; it must be at most max_new"),
         ({"rules": Rules(suppress_tokens=(257,))}, r"suppress_tokens is \[257\]; it must be token ids from 0 to 256"),
         ({"rules": Rules(forced_eos_token_id=300)}, r"forced_eos_token_id is \[300\]"),
@@ -109,3 +112,63 @@ def test_ones_own_rule_comes_last_and_must_give_scores() -> None:
     assert gs.generate(model(), "ab", max_new_tokens=4, rules=rules, beams=2).texts == ["aaaa"]
     with pytest.raises(InputError, match="a processor gave None"):
         gs.generate(model(), "ab", rules=Rules(processors=(lambda ids, scores: None,)))
+
+
+def test_a_call_may_change_a_part_of_what_the_file_asks_for() -> None:
+    asked = {"num_beams": 4, "length_penalty": 0.0, "suppress_tokens": [97], "no_repeat_ngram_size": 2}
+    found = gs.generate(model(**asked), "ab", max_new_tokens=6, beams=3, rules={"no_repeat_ngram_size": 1})
+    beams, rules = Beams(num_beams=3, length_penalty=0.0), Rules(suppress_tokens=(97,), no_repeat_ngram_size=1)
+    assert found.ids == gs.generate(model(), "ab", max_new_tokens=6, beams=beams, rules=rules).ids
+    # Who asks for drawing does not ask for the file's beams, and is told so.
+    drawn = gs.generate(model(num_beams=4), "ab", max_new_tokens=3, temperature=0.8, seed=0)
+    assert drawn.drawn
+    assert "num_beams 4" in drawn.notes[0]
+    off = gs.generate(model(do_sample=True, top_k=0), "ab", max_new_tokens=3, seed=0)
+    assert off.ids == gs.generate(model(), "ab", max_new_tokens=3, seed=0, temperature=1.0, top_p=1.0).ids
+
+
+@pytest.mark.parametrize("penalty", [21, -1e9, float("inf"), float("nan"), "1", True])
+def test_penalties_that_no_number_holds_are_refused(penalty: Any) -> None:
+    with pytest.raises(InputError, match="length_penalty is .*; it must be a number from -20 to 20"):
+        Beams(length_penalty=penalty)
+    for most in (-20, 20):
+        assert len(gs.generate(model(), "ab", max_new_tokens=3, beams=Beams(length_penalty=most)).ids) == 1
+
+
+def test_rules_that_leave_nothing_are_named() -> None:
+    rules = Rules(begin_suppress_tokens=tuple(range(257)))
+    for beams in (1, 2):
+        with pytest.raises(InputError, match="the rules leave no token that may come next"):
+            gs.generate(model(), "ab", beams=beams, rules=rules)
+    not_a_number = Rules(processors=(lambda ids, scores: scores * float("nan"),))
+    with pytest.raises(InputError, match="a processor gave NaN"):
+        gs.generate(model(), "ab", rules=not_a_number)
+    # Tokens that may not come are no texts, however many are asked for.
+    forced = Rules(forced_eos_token_id=5)
+    found = gs.generate(model(), "ab", max_new_tokens=1, beams=Beams(num_beams=3, num_return_sequences=3), rules=forced)
+    assert (found.ids, found.scores) == ([[5]], [0.0])
+
+
+def test_texts_of_beams_follow_on_their_prompt_as_others_do() -> None:
+    one = gs.load("sample:minilm").tokenizer
+    found = decoder([FULL], length=64, tokenizer=one, vocabulary=one.vocabulary_size)
+    greedy = gs.generate(found, "hello world", max_new_tokens=4, temperature=0)
+    asked = Rules(processors=(lambda ids, scores: _only(scores, greedy.ids[0][len(ids[0]) - len(prompt)]),))
+    prompt = one.encode_plain("hello world")[0]
+    beams = gs.generate(found, "hello world", max_new_tokens=4, beams=2, rules=asked)
+    assert beams.texts == greedy.texts
+
+
+def _only(scores: torch.Tensor, token: int) -> torch.Tensor:
+    out = torch.full_like(scores, -torch.inf)
+    out[:, token] = 0
+    return out
+
+
+def test_beams_that_the_length_ends_say_so_and_are_counted() -> None:
+    one = model()
+    under_way = gs.generate(
+        one, "a" * 60, beams=Beams(num_beams=2, num_return_sequences=2), ignore_end=True, stream=True
+    )
+    assert sum(len(piece.ids) for piece in under_way) <= under_way.most
+    assert "because the model reads 64" in under_way.result.notes[-1]

@@ -1,6 +1,7 @@
 """Models of two texts against `transformers`: outputs, loss, gradients, greedy continuations, files both ways."""
 
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -279,3 +280,49 @@ def test_led_with_global_tokens(data: st.DataObject, read: int) -> None:
         found = ours(**batch, global_mask=chosen).loss
         expected = theirs(**batch, global_attention_mask=chosen.long()).loss
     assert distance(found, expected) <= 1e-5
+
+
+def test_what_cannot_be_is_refused_in_one_line() -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("t5", vocab_size=30, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2)
+    ours = loaded(AutoModelForSeq2SeqLM.from_config(config))
+    ids = torch.randint(30, (2, 7))
+    refused = gs.errors.InputError
+    with pytest.raises(refused, match=r"labels is int64 shaped \[2\]"):
+        ours(ids, labels=torch.ones(2).long())
+    with pytest.raises(refused, match=r"labels holds 50 at"):
+        ours(ids, labels=torch.full((2, 3), 50))
+    with pytest.raises(refused, match="labels is float32"):
+        ours(ids, labels=torch.ones(2, 3))
+    with pytest.raises(refused, match="there is no second text"):
+        ours(ids)
+    with pytest.raises(refused, match="decoder_input_ids has 1 rows and input_ids 2"):
+        ours(ids, decoder_input_ids=ids[:1])
+    cache = gs.models.Cache(ours.architecture)
+    ours(ids, decoder_input_ids=ids[:, :1], cache=cache)
+    for name, one in {
+        "attention_mask": torch.ones_like(ids),
+        "head_mask": torch.ones(2, 2),
+        "position_ids": ids,
+    }.items():
+        with pytest.raises(refused, match=f"{name} was given with a cache that holds the first text: leave it out"):
+            ours(decoder_input_ids=ids[:, :1], cache=cache, **{name: one})
+    with pytest.raises(refused, match="final_dropout is 0.5; it must be 0 without a decoder"):
+        replace(gs.load("sample:minilm").architecture, final_dropout=0.5)
+    with pytest.raises(refused, match="layers is 3; it must be a tuple of Layers"):
+        replace(ours.architecture.decoder, layers=3)
+
+
+def test_a_second_text_with_words_of_its_own_ends_at_its_own_tokens() -> None:
+    """Of Marian with two word tables, whose second is the longer one."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "marian", vocab_size=20, decoder_vocab_size=30, d_model=8, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=1,
+        decoder_start_token_id=1, eos_token_id=25, share_encoder_decoder_embeddings=False, tie_word_embeddings=False,
+    )  # fmt: skip
+    ours = loaded(AutoModelForSeq2SeqLM.from_config(config))
+    only = gs.generation.Rules(suppress_tokens=tuple(one for one in range(30) if one != 25))
+    found = gs.generate(ours, [3, 4], rules=only, max_new_tokens=4)
+    assert (found.ids, found.stopped, found.stop) == ([[25]], ["stop"], [25])
+    assert gs.generate(ours, [3, 4], stop=[29], max_new_tokens=2).ids

@@ -46,6 +46,9 @@ def attention(
     if len(texts) > 1:
         raise InputError(f"there are {len(texts)} texts; give one at a time")
     loaded = placement.load(source.model)
+    from gossamer.models.model_argument import check_one_text
+
+    check_one_text(loaded, "attention")
     with working("reading the text"):
         try:
             attended, more = _read(loaded, texts[0], layer, head, token or [], top, None if as_json else SHOWN)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Option
 
 from gossamer.cli.options import OptionGroup, check_count
-from gossamer.errors import InputError
-
-if TYPE_CHECKING:
-    from gossamer.generation import Beams, Rules
 
 __all__ = ["Writing"]
 
@@ -72,20 +68,19 @@ class Writing(OptionGroup):
             "rules": self._rules(),
         }
 
-    def _search(self) -> Beams | None:
-        """None where the model's files decide; InputError for what is of beams, without any."""
+    def _search(self) -> dict[str, Any] | None:
+        """What is changed of the beams that the model's files ask for; None where these decide."""
         from gossamer.generation import Beams
 
-        if self.beams is None:
-            for option, value in (("--length-penalty", self.length_penalty), ("--returned", self.returned)):
-                if value is not None:
-                    raise InputError(f"{option} is {value}; it is for beams: give --beams, too")
-            return None
-        more = {"length_penalty": self.length_penalty, "num_return_sequences": self.returned}
-        return Beams(num_beams=self.beams, **_given(more))
+        more = {
+            "num_beams": self.beams, "length_penalty": self.length_penalty, "num_return_sequences": self.returned,
+        }  # fmt: skip
+        if self.beams is not None:
+            Beams(**_given(more))
+        return _given(more) or None
 
-    def _rules(self) -> Rules | None:
-        """None where the model's files decide."""
+    def _rules(self) -> dict[str, Any] | None:
+        """What is changed of the rules that the model's files ask for; None where these decide."""
         from gossamer.generation import Rules
 
         given = {
@@ -93,7 +88,8 @@ class Writing(OptionGroup):
             "no_repeat_ngram_size": self.no_repeat_ngram,
             "min_new_tokens": self.min_new_tokens,
         }
-        return Rules(**_given(given)) if _given(given) else None
+        Rules(**_given(given))
+        return _given(given) or None
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

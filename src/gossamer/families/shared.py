@@ -14,6 +14,7 @@ from gossamer.families.kinds import (
     OPTIONAL_RATE,
     PROBLEM_TYPE,
     TOKEN,
+    Kind,
 )
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import QuestionAnswering, SequenceClassification
@@ -186,13 +187,18 @@ LABEL_FIELDS = label_fields()
 
 def end_of_text(default: int) -> Field:
     """`eos_token_id`, the last of which in a text is what a head of labels reads of a decoder's states."""
-    return Field(
-        "eos_token_id",
-        TOKEN,
-        default,
-        to=("head.sequence-classification.end_id",),
-        read=lambda value, config: token_id("eos_token_id", value, config),
+    kind = Kind(
+        allowed="a token id, a list of them, or null",
+        accepts=lambda v: (
+            v is None or TOKEN.accepts(v) or (isinstance(v, list) and v != [] and all(map(TOKEN.accepts, v)))
+        ),
     )
+
+    def read(value: Any, config: Config) -> Any:
+        first = value[0] if isinstance(value, list) else default if value is None else value
+        return token_id("eos_token_id", first, config) if value is not None else first
+
+    return Field("eos_token_id", kind, default, to=("head.sequence-classification.end_id",), read=read)
 
 
 def label_heads(stem: str, prefix: str | None = None) -> dict[str, HeadForm]:

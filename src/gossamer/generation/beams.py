@@ -12,16 +12,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.errors import InputError
 from gossamer.generation.readers import reader_of
 from gossamer.generation.rules import Rules, Written, ruled
 from gossamer.generation.sampling import checked_scores
+from gossamer.generation.stream import TextStream
 from gossamer.models.checks import require, require_count
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.model import Model
 
-__all__ = ["Beams", "Ended", "Search", "known_text", "search_beams"]
+__all__ = ["Beams", "Search", "search_beams"]
 
 EarlyStopping = bool | Literal["never"]
+_MOST_PENALTY = 20
+"""A million tokens to this power are a number yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +46,9 @@ class Beams:
     def __post_init__(self) -> None:
         require_count(self, "num_beams", "num_return_sequences")
         penalty = self.length_penalty
-        is_number = type(penalty) in (int, float) and math.isfinite(penalty)
-        require(is_number, "length_penalty", penalty, "a finite number; 0: lengths do not count")
+        is_number = type(penalty) in (int, float) and abs(penalty) <= _MOST_PENALTY
+        allowed = f"a number from -{_MOST_PENALTY} to {_MOST_PENALTY}; 0: lengths do not count"
+        require(is_number, "length_penalty", penalty, allowed)
         known = isinstance(self.early_stopping, bool) or self.early_stopping == "never"
         require(known, "early_stopping", self.early_stopping, "true, false or 'never'")
         allowed = f"at most num_beams, {self.num_beams}"
@@ -91,8 +96,11 @@ class Search:
         places = [(at // vocabulary, at % vocabulary) for at in best.indices.tolist()]
         texts = [(before, [*self.running[before], token]) for before, token in places]
         stops = [self._stop(ids) for _, ids in texts]
-        reached = len(texts[0][1]) == self.most
-        found = list(zip(texts, best.values.tolist(), stops, strict=True))
+        reached = len(self.running[0]) + 1 == self.most
+        every = zip(texts, best.values.tolist(), stops, strict=True)
+        found = [one for one in every if one[1] > -math.inf]  # what may not come is no text
+        if not found and not self.ended:
+            raise InputError("the rules leave no token that may come next: allow more")
         self._end(found[: beams.num_beams], reached, beams)
         going = [one for one in found if one[2] is None and not reached][: beams.num_beams]
         self.running, self.scores = [ids for (_, ids), _, _ in going], [score for _, score, _ in going]
@@ -106,16 +114,22 @@ class Search:
     def _stop(self, ids: list[int]) -> int | str | None:
         if ids[-1] in self.ends:
             return ids[-1]
-        if not self.stop_strings:
-            return None
-        text = known_text(self.tokenizer, ids)
-        return next((one for one in self.stop_strings if one in text), None)
+        return self.read(ids).stop if self.stop_strings else None
+
+    def read(self, ids: Sequence[int]) -> TextStream:
+        """New tokens as text, which follows on the prompt where there is no other text."""
+        text = TextStream(self.tokenizer, self.given if self.source is None else [], self.stop_strings)
+        for one in ids:
+            if one not in self.ends and text.stop is None:
+                text.push(one)
+        text.finish()
+        return text
 
     def _end(self, found: Sequence[Any], reached: bool, beams: Beams) -> None:
         if beams.early_stopping is True and len(self.ended) == beams.num_beams:
             return
         new = [
-            Ended(ids=ids, score=score / len(ids) ** beams.length_penalty, stop=stop)
+            Ended(ids=ids, score=score / float(len(ids)) ** beams.length_penalty, stop=stop)
             for (_, ids), score, stop in found
             if stop is not None or reached
         ]
@@ -129,7 +143,7 @@ class Search:
             return True
         longest = beams.early_stopping == "never" and beams.length_penalty > 0
         length = self.most if longest else len(self.running[0])
-        return self.scores[0] / length**beams.length_penalty <= self.ended[-1].score
+        return self.scores[0] / float(length) ** beams.length_penalty <= self.ended[-1].score
 
 
 def search_beams(model: Model, searches: Sequence[Search], beams: Beams, rules: Rules, use_cache: bool) -> float:
@@ -155,13 +169,6 @@ def search_beams(model: Model, searches: Sequence[Search], beams: Beams, rules: 
             if going:
                 reader.select(kept)
     return time.perf_counter() - begun
-
-
-def known_text(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text of those ids that the vocabulary has: a model's table may have more rows."""
-    known = [one for one, token in zip(ids, tokenizer.tokens(ids), strict=True) if token]
-    text: str = tokenizer.decode(known)
-    return text
 
 
 def _written(search: Search, ids: list[int]) -> Written:

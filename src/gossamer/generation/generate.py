@@ -13,11 +13,10 @@ from torch import Tensor
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural
-from gossamer.generation.beams import Beams, Ended, Search, known_text, search_beams
+from gossamer.generation.beams import Beams, Search, search_beams
 from gossamer.generation.inputs import Prompts, Stops, check_flag, check_stream, read_prompts, read_seeds, read_stops
 from gossamer.generation.loop import Piece, Row, Stopped, continue_rows
-from gossamer.generation.options import Options, read_options
-from gossamer.generation.rules import Rules
+from gossamer.generation.options import BeamsAsked, Options, RulesAsked, read_options, read_start
 from gossamer.generation.stream import TextStream
 from gossamer.models.heads import CausalLM, Seq2SeqLM
 from gossamer.models.model import Model
@@ -85,22 +84,22 @@ def generate(
     model: Model, prompts: Prompts, *, max_new_tokens: int | None = ..., temperature: float | None = ...,
     top_k: int | None = ..., top_p: float | None = ..., stop: Stops = ..., ignore_end: bool = ...,
     seed: int | Sequence[int] | None = ..., stream: Callable[[Piece], object] | None = ...,
-    attention_mask: Tensor | None = ..., batch_size: int = ..., use_cache: bool = ..., beams: Beams | int | None = ...,
-    rules: Rules | None = ...,
+    attention_mask: Tensor | None = ..., batch_size: int = ..., use_cache: bool = ..., beams: BeamsAsked = ...,
+    rules: RulesAsked = ...,
 ) -> Generated: ...  # fmt: skip
 @overload
 def generate(
     model: Model, prompts: Prompts, *, max_new_tokens: int | None = ..., temperature: float | None = ...,
     top_k: int | None = ..., top_p: float | None = ..., stop: Stops = ..., ignore_end: bool = ...,
     seed: int | Sequence[int] | None = ..., stream: Literal[True], attention_mask: Tensor | None = ...,
-    batch_size: int = ..., use_cache: bool = ..., beams: Beams | int | None = ..., rules: Rules | None = ...,
+    batch_size: int = ..., use_cache: bool = ..., beams: BeamsAsked = ..., rules: RulesAsked = ...,
 ) -> Generation: ...  # fmt: skip
 def generate(
     model: Model, prompts: Prompts, *, max_new_tokens: int | None = None, temperature: float | None = None,
     top_k: int | None = None, top_p: float | None = None, stop: Stops = None, ignore_end: bool = False,
     seed: int | Sequence[int] | None = None, stream: Callable[[Piece], object] | Literal[True] | None = None,
     attention_mask: Tensor | None = None, batch_size: int = 16, use_cache: bool = True,
-    beams: Beams | int | None = None, rules: Rules | None = None,
+    beams: BeamsAsked = None, rules: RulesAsked = None,
 ) -> Generated | Generation:  # fmt: skip
     """Continue prompts with a decoder, or write a second text to each with an encoder and decoder.
 
@@ -123,7 +122,7 @@ def generate(
         attention_mask: 1 or True for the real tokens of a tensor of prompts, which may be padded on either side.
         batch_size: how many prompts are continued at once; one that ends leaves the batch.
         use_cache: False reads the whole text again for every token: slow, for comparison. Scores differ by rounding.
-        beams: their number, or `Beams`: beam search. rules: see `Rules`.
+        beams: their number, or `Beams`: beam search. rules: see `Rules`. A mapping changes some of the file's settings.
 
     Raises:
         InputError: an option, a prompt that is empty or longer than the model reads, or a model that is no decoder.
@@ -156,16 +155,17 @@ def _start(
     if options.beams is not None:
         found: list[Generated] = []
         run = partial(_search, model, given, options, options.beams, stops, batch_size, use_cache, seeds)
-        return Generation(_pieces(run, found), lambda: found[0] if found else None, len(given) * options.max_new_tokens)
+        most = len(given) * options.most_tokens
+        return Generation(_pieces(run, found), lambda: found[0] if found else None, most)
     rows = [_row(model, i, one, options.max_new_tokens, stops, seeds[i]) for i, one in enumerate(given)]
     clock: list[float] = []
 
     def finished() -> Generated | None:
         going = any(one.stopped is None for one in rows)
-        return None if going else _result(rows, seeds, sum(clock), options)
+        return None if going else _result(model, rows, seeds, sum(clock), options)
 
     pieces = _run(model, rows, options, batch_size, use_cache, clock)
-    return Generation(pieces, finished, len(given) * options.max_new_tokens)
+    return Generation(pieces, finished, len(given) * options.most_tokens)
 
 
 def _pieces(search: Callable[[], Generated], found: list[Generated]) -> Iterator[Piece]:
@@ -199,20 +199,21 @@ def _search(
     batches = [searches[first : first + batch_size] for first in range(0, len(searches), batch_size)]
     seconds = sum(search_beams(model, batch, beams, options.rules, use_cache) for batch in batches)
     found = [(i, one) for i, search in enumerate(searches) for one in search.result(beams)]
-    limits = [min(options.max_new_tokens, search.most) for search in searches]
+    is_whole = [search.most == options.max_new_tokens for search in searches]
     stopped: list[Stopped] = [
-        "stop" if one.stop is not None else "max_new_tokens" if limits[i] == options.max_new_tokens else "length"
-        for i, one in found
+        "stop" if one.stop is not None else "max_new_tokens" if is_whole[i] else "length" for i, one in found
     ]
+    ends = [(i, one) for (i, one), why in zip(found, stopped, strict=True) if why == "length"]
+    notes = [_ended_early(model, i, len(given[i]), len(one.ids)) for i, one in ends]
     return Generated(
-        texts=None if model.tokenizer is None else [_text(model, one, stops[0]) for _, one in found],
+        texts=None if model.tokenizer is None else [searches[i].read(one.ids).text for i, one in found],
         ids=[one.ids for _, one in found],
         tokens=[len(given[i]) for i, _ in found],
         stopped=stopped,
         stop=[one.stop for _, one in found],
         seeds=[seeds[i] for i, _ in found],
         seconds=seconds,
-        notes=options.notes,
+        notes=[*options.notes, *notes],
         drawn=False,
         prompts=[i for i, _ in found],
         scores=[one.score for _, one in found],
@@ -225,13 +226,6 @@ def _beam_search(model: Model, given: list[int], most: int, stops: tuple[set[int
         given=begun, source=source, most=min(most, room + 1), ends=frozenset(stops[0]), stop_strings=stops[1],
         tokenizer=model.tokenizer,
     )  # fmt: skip
-
-
-def _text(model: Model, ended: Ended, ends: set[int]) -> str:
-    """Its text, without what stopped it."""
-    ids = ended.ids[:-1] if ended.ids[-1] in ends else ended.ids
-    text = known_text(model.tokenizer, ids)
-    return text.partition(ended.stop)[0] if isinstance(ended.stop, str) else text
 
 
 def _require_decoder(model: Model) -> None:
@@ -264,15 +258,20 @@ def _begin(model: Model, given: list[int]) -> tuple[list[int], list[int] | None,
     decoder = model.architecture.decoder
     if decoder is None:
         return given, None, model.architecture.length - len(given)
-    return [decoder.start_id], given, decoder.length - 1
+    return [read_start(model, decoder)], given, decoder.length - 1
 
 
-def _result(rows: Sequence[Row], seeds: list[int], seconds: float, options: Options) -> Generated:
+def _ended_early(model: Model, prompt: int, tokens: int, new: int) -> str:
+    """What is said where the model's length ended a text."""
+    decoder = model.architecture.decoder
+    reads = f"reads {model.architecture.length}" if decoder is None else f"writes {decoder.length}"
+    ended = f"stopped after {plural(new, 'new one')}, because the model {reads}"
+    return f"prompt {prompt} of {plural(tokens, 'token')}: {ended}"
+
+
+def _result(model: Model, rows: Sequence[Row], seeds: list[int], seconds: float, options: Options) -> Generated:
     stopped_early = [
-        f"prompt {one.prompt} of {plural(one.tokens, 'token')}: stopped after {plural(len(one.ids), 'new one')}, "
-        f"because the model {'reads' if one.source is None else 'writes'} {len(one.given) + one.room}"
-        for one in rows
-        if one.stopped == "length"
+        _ended_early(model, one.prompt, one.tokens, len(one.ids)) for one in rows if one.stopped == "length"
     ]
     texts = [one.text.text for one in rows if one.text is not None]
     return Generated(

@@ -30,7 +30,7 @@ def end_ids(model: Model) -> list[int]:
     if named is None and model.tokenizer is not None:
         named = end_of_documents(model.tokenizer)
     found = named if isinstance(named, list) else [named]
-    rows = model.architecture.embeddings.vocabulary_size
+    rows = len(model.written_words)
     return [one for one in found if type(one) is int and 0 <= one < rows]
 
 
@@ -56,7 +56,7 @@ def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int]
     if stop is not None and not isinstance(stop, int | str | list | tuple | Set):
         raise InputError(f"stop is {quote(stop)}; give token ids and strings, one or a list of them, or None")
     listed: list[Any] = [] if stop is None else [stop] if isinstance(stop, int | str) else list(stop)
-    rows = model.architecture.embeddings.vocabulary_size
+    rows = len(model.written_words)
     for one in listed:
         if type(one) is int and not 0 <= one < rows:
             raise InputError(f"stop holds {one}; token ids go from 0 to {rows - 1}")

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from gossamer.generation.readers import Reader, reader_of
-from gossamer.generation.rules import Rules, Written, ruled
+from gossamer.generation.rules import Rules, Written, check_left, ruled
 from gossamer.generation.sampling import Sampling, checked_scores, choose
 from gossamer.generation.stream import TextStream
 from gossamer.models.evaluation import evaluating, without_head
@@ -123,6 +123,6 @@ def _next_tokens(
 ) -> list[int]:
     scores = model.scores(reader.read(new))
     if not rules.change_nothing:
-        scores = ruled(checked_scores(scores), [one.written for one in rows], rules)
+        scores = check_left(ruled(checked_scores(scores), [one.written for one in rows], rules))
     draws = [torch.rand((), dtype=torch.float64, generator=one.generator) for one in rows]
     return choose(scores, sampling, torch.stack(draws)).tolist()

@@ -14,12 +14,19 @@ from gossamer.generation.config import unfollowed
 from gossamer.generation.rules import Rules, check_rules
 from gossamer.generation.sampling import Sampling
 from gossamer.models.checks import require
+from gossamer.models.decoder_stack import Decoder
 from gossamer.models.model import Model
 
-__all__ = ["Options", "read_max_new_tokens", "read_options"]
+__all__ = ["BeamsAsked", "Options", "RulesAsked", "read_max_new_tokens", "read_options", "read_start"]
 
 USUAL_NEW_TOKENS = 128
 _NUCLEUS = 0.95
+
+
+BeamsAsked = Beams | Mapping[str, Any] | int | None
+"""Beams as they are; or what is changed of those that the file asks for, a number alone being theirs."""
+RulesAsked = Rules | Mapping[str, Any] | None
+"""The same of rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,11 @@ class Options:
     beams: Beams | None
     notes: list[str]
 
+    @property
+    def most_tokens(self) -> int:
+        """New tokens of a prompt's texts at most."""
+        return self.max_new_tokens * (1 if self.beams is None else self.beams.num_return_sequences)
+
 
 def read_options(
     model: Model,
@@ -40,20 +52,21 @@ def read_options(
     temperature: float | None,
     top_k: int | None,
     top_p: float | None,
-    beams: Beams | int | None,
-    rules: Rules | None,
+    beams: BeamsAsked,
+    rules: RulesAsked,
 ) -> Options:
     """Each is the call's, else the file's, else the usual one. Raises InputError for what cannot be, of either."""
     config, two_texts = model.generation_config, model.decoder is not None
-    searched = _beams(beams, config)
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    sampling = _sampling(drawn, config, greedy=two_texts or searched is not None)
+    asked = {name: value for name, value in drawn.items() if value is not None and (name, value) != ("temperature", 0)}
+    searched = _beams(beams, config, draws=bool(asked))
     if searched is not None:
-        require(sampling.temperature == 0, "temperature", sampling.temperature, "0 or left out: beams draw nothing")
+        for name, value in asked.items():
+            require(False, name, value, "0 or left out: beams draw nothing")
+    sampling = _sampling(drawn, config, searches=searched is not None, two_texts=two_texts)
     most = read_max_new_tokens(max_new_tokens, model)
-    chosen = _rules(config, two_texts, most) if rules is None else rules
-    require(isinstance(chosen, Rules), "rules", chosen, "Rules, such as Rules(no_repeat_ngram_size=3), or None")
-    words = model.written_words.shape[0]
+    chosen = rules if isinstance(rules, Rules) else _rules(rules, config, two_texts, most)
+    words = len(model.written_words)
     check_rules(chosen, words, most)
     if searched is not None:
         require(searched.num_beams <= words, "num_beams", searched.num_beams, f"at most the vocabulary's {words} words")
@@ -64,34 +77,66 @@ def read_options(
     )  # fmt: skip
 
 
-def _beams(given: Beams | int | None, config: Mapping[str, Any]) -> Beams | None:
-    if isinstance(given, bool) or not isinstance(given, Beams | int | None):
+def read_start(model: Model, decoder: Decoder) -> int:
+    """The token before a second text: generation_config.json's, which transformers takes, too, else the model's."""
+    named = model.generation_config.get("decoder_start_token_id")
+    known = is_whole(named, 0, len(model.written_words) - 1)
+    return int(named) if known and named is not None else decoder.start_id
+
+
+def _beams(given: object, config: Mapping[str, Any], *, draws: bool) -> Beams | None:
+    """draws: whether the call asks for tokens to be drawn, which leaves the file's beams out."""
+    if isinstance(given, Beams):
+        searched = given
+    elif given is None:
+        searched = Beams(num_beams=1) if draws else _of_file(Beams, {"num_beams": 1, **config})
+    elif isinstance(given, Mapping) or (isinstance(given, int) and not isinstance(given, bool)):
+        changes = given if isinstance(given, Mapping) else {"num_beams": given}
+        searched = _of_file(Beams, config, changes) if _count(config, changes) > 1 else Beams(**changes)
+    else:
         raise InputError(f"beams is {quote(given)}; give a number, Beams(num_beams=4, ...), or None")
-    if given is None:
-        count = config.get("num_beams")
-        given = _of_file(Beams, config) if type(count) is int and count > 1 else 1
-    searched = Beams(num_beams=given) if isinstance(given, int) else given
-    return None if searched == Beams(num_beams=1) else searched
+    return None if searched.num_beams == 1 else searched
 
 
-def _of_file(kind: type[Any], config: Mapping[str, Any]) -> Any:
-    """The settings of this kind that the file names."""
-    names = {field.name for field in dataclasses.fields(kind)}
+def _count(config: Mapping[str, Any], changes: Mapping[str, Any]) -> int:
+    count = changes.get("num_beams", config.get("num_beams", 1))
+    return count if type(count) is int else 1
+
+
+def _of_file(kind: type[Any], config: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Any:
+    """The settings of this kind that the file names, and what the call changes of them."""
+    names = {field.name for field in dataclasses.fields(kind)} - {"processors"}
     said = {name: value for name, value in config.items() if name in names and value is not None}
+    if said.get("top_k") == 0:  # none is left out
+        del said["top_k"]
     try:
-        return kind(**{name: tuple(one) if isinstance(one, list) else one for name, one in said.items()})
+        found = kind(**said)
     except InputError as problem:
         raise InputError(f"generation_config.json: {problem}; correct it, or give the option in the call") from None
+    unknown = sorted(set(changes or {}) - names - {"processors"})
+    if unknown:
+        raise InputError(f"there is no option {unknown[0]!r} of {kind.__name__}; it has {', '.join(sorted(names))}")
+    return dataclasses.replace(found, **(changes or {}))
 
 
-def _sampling(given: Mapping[str, Any], config: Mapping[str, Any], *, greedy: bool) -> Sampling:
+def _sampling(given: Mapping[str, Any], config: Mapping[str, Any], *, searches: bool, two_texts: bool) -> Sampling:
     asked = {name: value for name, value in given.items() if value is not None}
-    if not asked and config.get("do_sample") is True and not greedy:
+    if not asked and config.get("do_sample") is True and not searches:
         found: Sampling = _of_file(Sampling, config)
         return found
-    if greedy and "temperature" not in asked:
-        asked["temperature"] = 0.0 if not asked else 1.0
+    if (searches or two_texts) and not asked:
+        asked["temperature"] = 0.0
     return Sampling(**{"top_p": _NUCLEUS, **asked})
+
+
+def _whole(config: Mapping[str, Any], name: str, least: int) -> int | None:
+    """A number of the file, or None for none; InputError for what is none."""
+    value = config.get(name)
+    if value is not None and not is_whole(value, least):
+        raise InputError(
+            f"generation_config.json: {name} is {quote(value)}; it must be a whole number, {least} or more; correct it"
+        )
+    return None if value is None else int(value)
 
 
 def read_max_new_tokens(given: int | None, model: Model) -> int:
@@ -100,16 +145,21 @@ def read_max_new_tokens(given: int | None, model: Model) -> int:
     if given is not None:
         require_whole("max_new_tokens", given)
         return int(given)
-    named, longest = config.get("max_new_tokens"), config.get("max_length")
-    if is_whole(named, 1):
-        return int(named)
+    named = _whole(config, "max_new_tokens", 1)
+    if named is not None:
+        return named
     # It counts the start of the text, too; of a decoder alone the prompt, which is of any length.
-    return int(longest) - 1 if two_texts and is_whole(longest, 2) else USUAL_NEW_TOKENS
+    longest = _whole(config, "max_length", 2) if two_texts else None
+    return USUAL_NEW_TOKENS if longest is None else longest - 1
 
 
-def _rules(config: Mapping[str, Any], two_texts: bool, most: int) -> Rules:
-    found: Rules = _of_file(Rules, config)
-    least = config.get("min_length")
-    if two_texts and is_whole(least, 2) and not found.min_new_tokens:
-        found = dataclasses.replace(found, min_new_tokens=int(least) - 1)
-    return dataclasses.replace(found, min_new_tokens=min(found.min_new_tokens, most))
+def _rules(given: object, config: Mapping[str, Any], two_texts: bool, most: int) -> Rules:
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"rules is {quote(given)}; give Rules, such as Rules(no_repeat_ngram_size=3), or None")
+    changes = dict(given or {})
+    found: Rules = _of_file(Rules, config, changes)
+    if "min_new_tokens" in changes:
+        return found
+    least = _whole(config, "min_length", 0) if two_texts else None
+    wanted = found.min_new_tokens or max(0, (least or 0) - 1)  # its length counts the start, too
+    return dataclasses.replace(found, min_new_tokens=min(wanted, most))

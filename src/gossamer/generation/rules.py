@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from gossamer.checks import is_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.checks import require, require_count
 
-__all__ = ["Processor", "Rules", "Written", "check_rules", "ruled"]
+__all__ = ["Processor", "Rules", "Written", "check_left", "check_rules", "ruled"]
 
 Processor = Callable[[list[list[int]], Tensor], Tensor]
 """One's own rule: of the ids of each row so far, prompt or start included, and scores [rows, vocabulary]."""
@@ -50,8 +50,11 @@ class Rules:
         for name in ("suppress_tokens", "begin_suppress_tokens"):
             object.__setattr__(self, name, _ids(name, getattr(self, name)))
         if self.forced_bos_token_id is not None:
-            (first,) = _ids("forced_bos_token_id", [self.forced_bos_token_id])
+            first = self.forced_bos_token_id
+            require(is_whole(first, 0), "forced_bos_token_id", first, "a token id, a whole number from 0")
             require(first not in self.suppress_tokens, "forced_bos_token_id", first, "a token that is not suppressed")
+        if self.forced_eos_token_id == ():
+            object.__setattr__(self, "forced_eos_token_id", None)
         if self.forced_eos_token_id is not None:
             object.__setattr__(self, "forced_eos_token_id", _ids("forced_eos_token_id", self.forced_eos_token_id))
             both = sorted(set(self.forced_ends) & set(self.suppress_tokens))
@@ -72,10 +75,10 @@ class Rules:
 
 
 def _ids(name: str, value: object) -> tuple[int, ...]:
-    listed = [value] if isinstance(value, int) else value
+    listed = [value] if isinstance(value, int) else sorted(value) if isinstance(value, Set) else value
     whole = isinstance(listed, Sequence) and not isinstance(listed, str) and all(is_whole(one, 0) for one in listed)
     if not whole:
-        raise InputError(f"{name} is {quote(value)}; give token ids, whole numbers from 0")
+        raise InputError(f"{name} is {quote(value)}; give a token id, a whole number from 0, or a list of them")
     return tuple(listed)  # type: ignore[arg-type]
 
 
@@ -129,6 +132,16 @@ def ruled(
         if not isinstance(changed, Tensor) or changed.shape != scores.shape:
             raise InputError(f"a processor gave {quote(changed)}; it must give scores shaped {list(scores.shape)}")
         scores = changed
+    return scores
+
+
+def check_left(scores: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
+    """The same scores. InputError where rules leave a row no token, or where a processor made NaN."""
+    best = scores.amax(dim=-1)
+    if bool(best.isnan().any()):
+        raise InputError("a processor gave NaN for a score; -inf is what may not come")
+    if bool((best == -torch.inf).any()):
+        raise InputError("the rules leave no token that may come next: allow more")
     return scores
 
 

@@ -145,6 +145,8 @@ class Architecture:
         allowed = f"{names} with a decoder, and not 'seq2seq-lm' without one"
         require(fits, "head", None if head is None else head.kind, allowed)
         if decoder is None:
+            allowed = "0 without a decoder: layers of one text have dropouts of their own"
+            require(self.final_dropout == 0, "final_dropout", self.final_dropout, allowed)
             return
         require(isinstance(decoder, Decoder), "decoder", decoder, "a Decoder, or None")
         for name, usual in (("pooler", False), ("reversible", "no")):

@@ -31,6 +31,9 @@ class Decoder:
     final_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        whole = isinstance(self.layers, tuple) and all(isinstance(one, Layer) for one in self.layers)
+        require(whole, "layers", self.layers, "a tuple of Layers")
+        require(isinstance(self.embeddings, Embeddings), "embeddings", self.embeddings, "an Embeddings")
         require_flag(self, "shared_words")
         require_norm(self, "final_norm")
         require_rate(self, "final_dropout")

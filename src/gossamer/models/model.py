@@ -197,19 +197,21 @@ class Model(nn.Module):
         head = self.head
         if rows["segments"] is not None:
             raise InputError("segments were given to a model of two texts, which reads one pair a row: leave them out")
+        read = cache is not None and cache.holds_other_states
+        checks = not torch.compiler.is_compiling()
+        if read:
+            first = {**rows, "inputs_embeds": inputs_embeds, "head_mask": head_mask}
+            for name, one in first.items():
+                if one is not None:
+                    raise InputError(f"{name} was given with a cache that holds the first text: leave it out")
+        elif checks:
+            batch = check_inputs(self.architecture, inputs_embeds, rows)
+            if ids is None or labels is not None:
+                self._check_told(decoder, labels, ids, batch)
         if ids is None:
             ids = shift_right(self._told(rows["input_ids"], labels), decoder.settings)
-        read = cache is not None and cache.holds_other_states
-        if not read and not torch.compiler.is_compiling():
-            batch = check_inputs(self.architecture, inputs_embeds, rows)[0]
-        elif read and (rows["input_ids"] is not None or inputs_embeds is not None):
-            raise InputError("input_ids were given with a cache that holds the first text: leave them out")
-        else:
-            batch = len(ids)
-        if not torch.compiler.is_compiling():
-            decoder.check(ids, mask, batch)
-            if labels is not None:
-                self._check_labels(labels, ids.shape, None, packed=False)
+        if checks:
+            decoder.check(ids, mask, len(ids) if read else batch[0])
         other, encoded = None, None
         if not read:
             kept_heads = None if head_mask is None else self._head_mask(head_mask)
@@ -228,12 +230,37 @@ class Model(nn.Module):
         out.hidden_states = tuple(every) if keep else None
         return out
 
+    def _check_told(self, decoder: TextDecoder, labels: Labels | None, ids: Tensor | None, batch: torch.Size) -> None:
+        """Refuse labels that fit neither the head nor the second text, and a second text where there is none to be."""
+        if self._reads_again:
+            if ids is not None:
+                raise InputError(
+                    "decoder_input_ids were given to a head that reads the first text again: leave them out"
+                )
+            if labels is not None:
+                self._check_labels(labels, batch, None, packed=False)
+            return
+        if isinstance(labels, Tensor) and labels.dim() == 2 and labels.shape[1] > decoder.length:
+            raise InputError(
+                f"labels are {labels.shape[1]} tokens long, the decoder tells {decoder.length}: shorten them"
+            )
+        if labels is None:
+            return
+        is_row = isinstance(labels, Tensor) and labels.dim() == 2 and labels.shape[1] > 0
+        written = (cast(Tensor, labels).shape[1] if is_row else 1) if ids is None else ids.shape[-1]
+        self._check_labels(labels, torch.Size((batch[0], written)), None, packed=False)
+
+    @property
+    def _reads_again(self) -> bool:
+        """Whether the head reads the states of the first text, written once more."""
+        head = self.architecture.head
+        return head is not None and not isinstance(head, Seq2SeqLM)
+
     def _told(self, input_ids: Tensor | None, labels: Labels | None) -> Tensor:
         """The tokens that a decoder is to tell: the labels', or where a head reads its states, the first text's own."""
-        of_text = self.architecture.head is not None and not isinstance(self.architecture.head, Seq2SeqLM)
-        told = input_ids if of_text else labels
+        told = input_ids if self._reads_again else labels
         if not isinstance(told, Tensor):
-            other = "input_ids" if of_text else "labels to make them of"
+            other = "input_ids" if self._reads_again else "labels to make them of"
             raise InputError(f"there is no second text: give decoder_input_ids, or {other}")
         return told
 

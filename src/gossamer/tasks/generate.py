@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
-from gossamer.generation import Beams, Generated, Piece, Rules, Stops, generate
-from gossamer.generation.options import read_max_new_tokens
+from gossamer.generation import Generated, Piece, Stops, generate
+from gossamer.generation.options import BeamsAsked, RulesAsked, read_max_new_tokens
 from gossamer.models.heads import CausalLM, Seq2SeqLM
 from gossamer.models.model import Model
 from gossamer.tasks.base import Task, list_texts
@@ -41,8 +41,8 @@ class Generate(Task):
         seed: int | Sequence[int] | None = None,
         long: LongPrompt = "error",
         batch_size: int = 16,
-        beams: Beams | int | None = None,
-        rules: Rules | None = None,
+        beams: BeamsAsked = None,
+        rules: RulesAsked = None,
         progress: Progress | None = None,
     ) -> Generated:
         """A continuation of each text; all options but two are those of `gossamer.generate`.

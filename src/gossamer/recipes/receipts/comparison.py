@@ -21,7 +21,7 @@ from gossamer.inspect.report import ReportTable, html_page, markdown_table
 from gossamer.metrics import PairedDifference, paired_difference
 from gossamer.metrics.estimate import Groups, Values, read_values
 from gossamer.models.model import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.recipes.receipts.measure import (
     check_devices,
     check_settings,
@@ -189,7 +189,7 @@ def _named(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Model]:
         values = list(models)
         names = [getattr(model, "source", None) or f"model {i}" for i, model in enumerate(values, start=1)]
     for name, model in zip(names, values, strict=True):
-        check_model(model)
+        check_one_text(check_model(model), "compare")
         if not isinstance(name, str):
             raise InputError(f"models has the name {quote(name)}; names are texts")
     return dict(zip(unique_names(names), values, strict=True))
