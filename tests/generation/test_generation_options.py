@@ -129,7 +129,7 @@ def test_a_call_may_change_a_part_of_what_the_file_asks_for() -> None:
 
 @pytest.mark.parametrize("penalty", [21, -1e9, float("inf"), float("nan"), "1", True])
 def test_penalties_that_no_number_holds_are_refused(penalty: Any) -> None:
-    with pytest.raises(InputError, match="length_penalty is .*; it must be a number from -20 to 20"):
+    with pytest.raises(InputError, match=r"length_penalty is .*; it must be a number from -20 to 20"):
         Beams(length_penalty=penalty)
     for most in (-20, 20):
         assert len(gs.generate(model(), "ab", max_new_tokens=3, beams=Beams(length_penalty=most)).ids) == 1

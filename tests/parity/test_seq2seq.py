@@ -307,7 +307,7 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
     }.items():
         with pytest.raises(refused, match=f"{name} was given with a cache that holds the first text: leave it out"):
             ours(decoder_input_ids=ids[:, :1], cache=cache, **{name: one})
-    with pytest.raises(refused, match="final_dropout is 0.5; it must be 0 without a decoder"):
+    with pytest.raises(refused, match=r"final_dropout is 0.5; it must be 0 without a decoder"):
         replace(gs.load("sample:minilm").architecture, final_dropout=0.5)
     with pytest.raises(refused, match="layers is 3; it must be a tuple of Layers"):
         replace(ours.architecture.decoder, layers=3)
