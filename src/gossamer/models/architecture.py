@@ -28,7 +28,7 @@ from gossamer.models.checks import (
     require_positive,
     require_rate,
 )
-from gossamer.models.decoder_stack import Decoder, check_decoder_layers
+from gossamer.models.decoder_stack import Decoder, check_decoder_layers, settle_length
 from gossamer.models.heads import CausalLM, Head, QuestionAnswering, Seq2SeqLM, SequenceClassification
 from gossamer.models.layer import Layer, check_weight_sets
 from gossamer.models.old_descriptions import with_length, with_norms
@@ -129,7 +129,7 @@ class Architecture:
         for i, layer in enumerate(self.layers):
             allowed = "None: a model of one text has no other states to attend to"
             require(layer.cross_attention is None, f"layers[{i}].cross_attention", layer.cross_attention, allowed)
-        self._check_length()
+        settle_length(self, self.embeddings)
         if isinstance(self.head, CausalLM):
             self._check_decoder(self.head)
         if self.initializer == "mimetic":
@@ -183,15 +183,6 @@ class Architecture:
     def output_size(self) -> int:
         """Columns of the last states, which heads read."""
         return self.hidden_size * (2 if self.reversible == "concatenated" else 1)
-
-    def _check_length(self) -> None:
-        reach = self.embeddings.positions.reach
-        if self.length == 0 and reach is not None:
-            # One spelling, so that models that are alike are equal.
-            object.__setattr__(self, "length", reach)
-        require_count(self, "length", most=MOST_ROWS)
-        allowed = f"at most {reach}, the positions of its table"
-        require(reach is None or self.length <= reach, "length", self.length, allowed)
 
     def _check_mimetic(self) -> None:
         scheme = self.embeddings.positions.scheme

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from gossamer.errors import InputError, quote
 from gossamer.models.bricks import Embeddings, Norm, require_norm
 from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, require, require_count, require_flag, require_rate
 from gossamer.models.layer import Layer, check_weight_sets
 
-__all__ = ["Decoder", "check_decoder_layers"]
+__all__ = ["Decoder", "check_decoder_layers", "settle_length"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +49,18 @@ class Decoder:
         for i, layer in enumerate(self.layers):
             require(layer.cross_attention is not None, f"layers[{i}].cross_attention", None, "an Attention")
         check_decoder_layers(self.layers, "in a decoder of a second text")
-        self._check_length()
+        settle_length(self, self.embeddings)
 
-    def _check_length(self) -> None:
-        reach = self.embeddings.positions.reach
-        if self.length == 0 and reach is not None:
-            # One spelling, so that models that are alike are equal.
-            object.__setattr__(self, "length", reach)
-        require_count(self, "length", most=MOST_ROWS)
-        allowed = f"at most {reach}, the positions of its table"
-        require(reach is None or self.length <= reach, "length", self.length, allowed)
+
+def settle_length(owner: Any, embeddings: Embeddings) -> None:
+    """Where its `length` is 0, make it that of the table of positions. Raise InputError for more than the table has."""
+    reach = embeddings.positions.reach
+    if owner.length == 0 and reach is not None:
+        # One spelling, so that models that are alike are equal.
+        object.__setattr__(owner, "length", reach)
+    require_count(owner, "length", most=MOST_ROWS)
+    allowed = f"at most {reach}, the positions of its table"
+    require(reach is None or owner.length <= reach, "length", owner.length, allowed)
 
 
 def check_decoder_layers(layers: tuple[Layer, ...], where: str) -> None:

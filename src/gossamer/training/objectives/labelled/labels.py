@@ -27,6 +27,7 @@ __all__ = [
     "LabelledRow",
     "RowObjective",
     "collated",
+    "collated_inputs",
     "from_cell",
     "is_label",
     "is_text",
@@ -163,6 +164,16 @@ class LabelObjective(RowObjective):
 
 def collated(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
     """Rows of one text each, or of a pair that is read as one, padded on the right."""
+    batch = collated_inputs(examples, pad_id)
+    labels = [one.labels for one in examples]
+    of_tokens = examples[0].has_token_labels
+    width = batch["input_ids"].shape[1]
+    batch["labels"] = padded(labels, width, IGNORED) if of_tokens else torch.from_numpy(np.stack(labels))
+    return batch
+
+
+def collated_inputs(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """What a model reads of these rows, padded on the right, without labels."""
     width = max(len(one.ids) for one in examples)
     batch = {"input_ids": padded([one.ids for one in examples], width, pad_id)}
     if any(one.types.any() for one in examples):
@@ -171,9 +182,6 @@ def collated(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
         batch["attention_mask"] = padded([np.ones_like(one.ids) for one in examples], width, 0)
     if any(one.global_tokens for one in examples):
         batch["global_mask"] = padded([np.arange(len(one.ids)) < one.global_tokens for one in examples], width, 0)
-    labels = [one.labels for one in examples]
-    of_tokens = examples[0].has_token_labels
-    batch["labels"] = padded(labels, width, IGNORED) if of_tokens else torch.from_numpy(np.stack(labels))
     return batch
 
 

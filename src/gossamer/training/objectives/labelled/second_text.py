@@ -21,7 +21,7 @@ from gossamer.training.objectives.labelled.labels import (
     Example,
     LabelledRow,
     RowObjective,
-    collated,
+    collated_inputs,
     describe_field,
     is_text,
     padded,
@@ -85,10 +85,9 @@ class Seq2SeqObjective(RowObjective, kind="seq2seq-lm"):
         return [self._example(row, tokenizer, length, control_tokens) for row in rows]
 
     def collate(self, examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-        width = max(len(one.labels) for one in examples)
-        same = [np.zeros(0, dtype=np.int64)] * len(examples)
-        batch = collated([_with_labels(one, none) for one, none in zip(examples, same, strict=True)], pad_id)
-        return {**batch, "labels": padded([one.labels for one in examples], width, IGNORED)}
+        labels = [one.labels for one in examples]
+        width = max(map(len, labels))
+        return {**collated_inputs(examples, pad_id), "labels": padded(labels, width, IGNORED)}
 
     def count_labels(self, model: Model, batch: Batch) -> int:
         return int(learnt(batch["labels"]).sum())
@@ -121,10 +120,6 @@ def _encoded(
     cut = length is not None and whole["input_ids"].shape[1] > length
     batch = tokenizer(text, max_length=length, control_tokens=control_tokens) if cut else whole
     return batch["input_ids"][0].numpy(), batch["token_type_ids"][0].numpy(), cut
-
-
-def _with_labels(example: Example, labels: np.ndarray) -> PairExample:
-    return PairExample(name=example.name, ids=example.ids, types=example.types, labels=labels, cut=example.cut)
 
 
 def _inputs(model: nn.Module, batch: Batch) -> Batch:
