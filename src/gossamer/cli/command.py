@@ -39,7 +39,7 @@ VERBS = {
     "classify": "Label texts, or pairs of texts, of any length.",
     "tag": "Names, parts of speech or other labels in texts of any length.",
     "answer": "Answer a question from texts of any length.",
-    "generate": "Continue texts with a decoder.",
+    "generate": "Continue texts, or write texts about them.",
     "attention": "What the tokens of a text attend to, by layer and head.",
     "tokenizer": "Train a tokenizer, or see how one cuts a text.",
     "tokenize": "Turn texts into a token file to train on.",
