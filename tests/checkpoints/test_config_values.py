@@ -64,9 +64,9 @@ COMMON = [
     ("add_cross_attention", True, "False"),
     ("quantization_config", {"bits": 4}, "dequantize the model"),
     ("quantization_config", {}, "dequantize the model"),
-    ("model_type", "mamba", "electra, gossamer, gpt2, llama, longformer"),
+    ("model_type", "mamba", "electra, gossamer, gpt2, led, llama, longformer"),
     ("model_type", None, "as its architectures say"),
-    ("model_type", ["bert"], "electra, gossamer, gpt2, llama, longformer"),
+    ("model_type", ["bert"], "electra, gossamer, gpt2, led, llama, longformer"),
     ("architectures", ["BertLMHeadModel"], "head='none'"),
     ("architectures", "BertModel", "list of names"),
 ]
@@ -142,8 +142,8 @@ def test_broken_config_is_refused(tmp_path: Path, text: str) -> None:
     [
         (["BertForMaskedLM"], 'add "model_type": "bert", as its architectures say'),
         (["GPT2LMHeadModel"], 'add "model_type": "gpt2", as its architectures say'),
-        (["MambaModel"], 'add "model_type": one of albert, bert, camembert'),
-        (None, 'add "model_type": one of albert, bert, camembert'),
+        (["MambaModel"], 'add "model_type": one of albert, bart, bert, camembert'),
+        (None, 'add "model_type": one of albert, bart, bert, camembert'),
     ],
 )
 def test_a_missing_model_type_is_told_with_its_remedy(tmp_path: Path, architectures: object, remedy: str) -> None:

@@ -56,10 +56,10 @@ def test_generation_config_is_kept(decoder: Path, tmp_path: Path) -> None:
         ({"do_sample": False, "temperature": 0.6}, {}, ""),
         ({"do_sample": True, "temperature": 0.6, "top_p": 0.95}, {}, "temperature 0.6"),
         ({"do_sample": True, "temperature": 0.6, "top_k": 5}, {"temperature": 0.6, "top_k": 5}, ""),
-        ({"repetition_penalty": 1.1, "num_beams": 4}, {}, "repetition_penalty 1.1, num_beams 4"),
+        ({"repetition_penalty": 1.1, "num_beams": 4}, {}, "num_beams 4"),
         ({"repetition_penalty": 1.0, "num_beams": 1, "bad_words_ids": None, "min_length": 0}, {}, ""),
         ({"max_new_tokens": 20, "use_cache": True, "transformers_version": "5.0"}, {}, ""),
-        ({"max_length": 50, "suppress_tokens": [3]}, {}, "max_length 50, suppress_tokens [3]"),
+        ({"max_length": 50, "suppress_tokens": [3]}, {}, "max_length 50"),
     ],
 )
 def test_what_is_not_followed_is_told(

@@ -99,11 +99,12 @@ def test_beams(kind: str, data: st.DataObject, most: int) -> None:
             rules=own_rules(more),
             use_cache=use_cache,
         )
-        real = [i for i, one in enumerate(scores.tolist()) if one > -1e8]  # theirs fills up with what never was
-        assert [found.ids[i] for i in real if i < len(found.ids)] == [expected[i] for i in real]
+        # Theirs fills up with what may not come, far below any score.
+        real = [i for i, one in enumerate(scores.tolist()) if one > -1e7]
+        assert found.ids == [expected[i] for i in real]
         assert found.scores is not None
-        for i in real:
-            assert abs(found.scores[i] - float(scores[i])) <= 1e-4 * max(1.0, abs(float(scores[i])))
+        for mine, i in zip(found.scores, real, strict=True):
+            assert abs(mine - float(scores[i])) <= 1e-4 * max(1.0, abs(float(scores[i])))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -98,12 +98,13 @@ def test_a_run_learns_and_goes_on_to_the_same_bits(how: type[BaseException], tmp
     assert gs.load(tmp_path / "whole" / "last").family == "t5"
 
 
-def test_finetune_knows_the_columns_and_refuses_what_is_missing() -> None:
+def test_finetune_knows_the_columns_and_refuses_what_is_missing(tmp_path: Path) -> None:
     trained, receipt = gs.finetune(model(), [{"text": one["text"], "summary": one["target"]} for one in ROWS],
                                    epochs=1, measure=False)  # fmt: skip
     assert trained.decoder is not None
     assert receipt.steps > 0
+    config = {"objective": {"kind": "seq2seq-lm"}, "output": str(tmp_path / "out"), "steps": 1}
     with pytest.raises(InputError, match="the field 'target' is missing"):
-        gs.train({"objective": {"kind": "seq2seq-lm"}, "output": "x", "steps": 1}, model=model(), rows=[{"text": "a"}])
+        gs.train(config, model=model(), rows=[{"text": "a"}])
     with pytest.raises(InputError, match=r"label_smoothing is 1"):
         Seq2SeqObjective(label_smoothing=1)
