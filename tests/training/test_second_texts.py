@@ -1,12 +1,14 @@
 """Training on texts and second ones: loss and smoothing against torch, rows, a run that learns and resumes."""
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from broken_runs import broken_off
+from kept_bytes import kept_bytes
 from torch.nn import functional as F
 
 import gossamer as gs
@@ -108,3 +110,44 @@ def test_finetune_knows_the_columns_and_refuses_what_is_missing(tmp_path: Path) 
         gs.train(config, model=model(), rows=[{"text": "a"}])
     with pytest.raises(InputError, match=r"label_smoothing is 1"):
         Seq2SeqObjective(label_smoothing=1)
+
+
+def test_settings_of_a_training_reach_both_stacks() -> None:
+    """Rates, recomputation, adapters and falling rates are of the second text's layers, too."""
+    from gossamer.models.dropout import set_dropout
+    from gossamer.training.config.models import with_recompute
+    from gossamer.training.optimization.adapters import AdapterSettings, adapted_maps
+    from gossamer.training.optimization.layer_depths import depths_from_top
+
+    one = model(dropout_rate=0.5, num_layers=2, num_decoder_layers=3).double().train()
+    batch = batch_of(Seq2SeqObjective())
+    restore = set_dropout(one, 0)
+    still = [one(**batch).loss for _ in range(2)]
+    assert still[0] == still[1]
+    (plain,) = torch.autograd.grad(still[0], [one.decoder.cross_attention[0].query.weight])
+    one.architecture = with_recompute(one.architecture, "both")
+    assert {layer.recompute for layer in one.architecture.decoder.layers} == {"both"}
+    (again,) = torch.autograd.grad(one(**batch).loss, [one.decoder.cross_attention[0].query.weight])
+    assert torch.equal(plain, again)
+    assert get_family("t5").expresses(one.architecture)
+    restore()
+    one.architecture = model(dropout_rate=0.5, num_layers=2, num_decoder_layers=3).architecture
+    assert one(**batch).loss != one(**batch).loss
+    maps = adapted_maps(one, AdapterSettings())
+    assert {"attention.1.query", "decoder.attention.2.value", "decoder.cross_attention.0.query"} <= set(maps)
+    depths = depths_from_top(one)
+    names = ("head.decoder.weight", "decoder.final_norm.weight", "decoder.attention.2.query.weight",
+             "decoder.cross_attention.0.query.weight", "decoder.distance_bias.0.weight", "final_norm.weight",
+             "attention.1.query.weight", "feed_forward.0.up.weight", "embeddings.word.weight")  # fmt: skip
+    expected = (None, 0, 1, 3, 1, 3, 4, 5, 6)
+    assert tuple(depths.get(name) for name in names) == expected
+
+
+def test_recomputation_keeps_less_of_the_second_text() -> None:
+    one = model(num_decoder_layers=3).train()
+    batch = batch_of(Seq2SeqObjective())
+    plain = kept_bytes(lambda: one(**batch).loss, one)
+    described = one.architecture
+    layers = tuple(dataclasses.replace(layer, recompute="both") for layer in described.decoder.layers)
+    one.architecture = dataclasses.replace(described, decoder=dataclasses.replace(described.decoder, layers=layers))
+    assert kept_bytes(lambda: one(**batch).loss, one) < plain

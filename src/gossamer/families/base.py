@@ -174,11 +174,9 @@ class Family:
         """What this format cannot hold: [] where writing and reading back gives an equal architecture."""
         if self.public:
             # What is computed twice in training, or in chunks, changes no output; public formats have no word for it.
-            layers = tuple(
-                replace(layer, recompute="nothing", feed_forward=replace(layer.feed_forward, chunk=None))
-                for layer in architecture.layers
+            architecture = architecture.with_layers(
+                lambda layer: replace(layer, recompute="nothing", feed_forward=replace(layer.feed_forward, chunk=None))
             )
-            architecture = replace(architecture, layers=layers)
             if architecture.storages:
                 kept = architecture.storages[0].storage.kind
                 return [f"storages: the format {self.model_type!r} keeps weights whole, not {kept}; merge them first"]

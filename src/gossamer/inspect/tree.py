@@ -303,10 +303,9 @@ def _final_norm(stack: StackModules) -> Iterator[Node]:
 
 def _decoder(model: Model) -> Iterator[Node]:
     """The stack of a second text."""
-    built = model.decoder
-    if built is None:
+    built, settings = model.decoder, model.architecture.decoder
+    if built is None or settings is None:
         return
-    settings = built.settings
     children = [
         _embeddings(settings.embeddings, built.embeddings, shared_words=settings.shared_words),
         *_layers(built, settings.layers),

@@ -30,6 +30,7 @@ from gossamer.layers import (
     rotation,
 )
 from gossamer.models.architecture import Architecture, Attention, Layer
+from gossamer.models.decoder_stack import Decoder
 from gossamer.models.heads import CausalLMHead, Seq2SeqLMHead, Tokens
 from gossamer.models.heads.base import RECKONED_HEADS
 from gossamer.models.model import Model
@@ -237,8 +238,8 @@ def _account_decoder(
 ) -> Tensor:
     """A second text as long as the first, or as the decoder reads; the states of the first are there all along."""
     ledger.hold(encoded)
-    settings = decoder.settings
-    written = min(length, decoder.length)
+    settings = cast(Decoder, model.architecture.decoder)
+    written = min(length, settings.length)
     with ledger.section("embeddings", "decoder.embeddings", encoded):
         words = model.embeddings.word if settings.shared_words else None
         hidden = decoder.embeddings.account(rows, written, ledger, words)

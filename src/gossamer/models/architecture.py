@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gossamer.errors import quote
@@ -149,7 +150,7 @@ class Architecture:
             require(self.final_dropout == 0, "final_dropout", self.final_dropout, allowed)
             return
         require(isinstance(decoder, Decoder), "decoder", decoder, "a Decoder, or None")
-        for name, usual in (("pooler", False), ("reversible", "no")):
+        for name, usual in (("pooler", False), ("reversible", "no"), ("initializer", "normal")):
             require(getattr(self, name) == usual, name, getattr(self, name), f"{quote(usual)} with a decoder")
         ours, theirs = self.embeddings, decoder.embeddings
         require(theirs.size == self.hidden_size, "decoder.embeddings.size", theirs.size, f"{self.hidden_size}, as here")
@@ -219,6 +220,13 @@ class Architecture:
     def is_decoder(self) -> bool:
         """Whether it predicts the next token, each state from earlier ones alone, or from a prefix."""
         return isinstance(self.head, CausalLM)
+
+    def with_layers(self, change: Callable[[Layer], Layer]) -> Architecture:
+        """The same model with each layer changed, those of a second text too."""
+        decoder = self.decoder
+        if decoder is not None:
+            decoder = replace(decoder, layers=tuple(map(change, decoder.layers)))
+        return replace(self, layers=tuple(map(change, self.layers)), decoder=decoder)
 
     @property
     def writing_layers(self) -> tuple[Layer, ...]:

@@ -39,7 +39,9 @@ def set_dropout(model: Model, rate: float | None) -> Callable[[], None]:
     model.architecture = with_dropout(model.architecture, rate)
     if rate is None:
         return lambda: None
-    places = [(model.embeddings.dropout, "p")] + [
+    embeddings = [model.embeddings] if model.decoder is None else [model.embeddings, model.decoder.embeddings]
+    places: list[tuple[nn.Module, str]] = [(one.dropout, "p") for one in embeddings]
+    places += [
         (module, name) for module in (model.head.modules() if model.head is not None else ()) for name in _OF_HEADS
     ]
     before = [(module, name, value) for module, name in places if (value := _rate(module, name))]

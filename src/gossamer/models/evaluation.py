@@ -28,8 +28,8 @@ def evaluating(model: Model) -> Iterator[Model]:
 def reading_whole(model: Model) -> Iterator[Model]:
     """The model without slices and chunks, for who looks at what its parts read: each part runs once, on all tokens."""
     described = model.architecture
-    layers = tuple(replace(one, feed_forward=replace(one.feed_forward, chunk=None)) for one in described.layers)
-    model.architecture = replace(described, layers=layers, slice_length=None)
+    whole = described.with_layers(lambda one: replace(one, feed_forward=replace(one.feed_forward, chunk=None)))
+    model.architecture = replace(whole, slice_length=None)
     try:
         yield model
     finally:

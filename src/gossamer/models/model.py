@@ -26,6 +26,7 @@ from gossamer.models.building import (
     store_maps,
 )
 from gossamer.models.cache import Cache
+from gossamer.models.decoder_stack import Decoder
 from gossamer.models.global_tokens import default_global_mask
 from gossamer.models.heads import (
     CausalLM,
@@ -45,7 +46,7 @@ from gossamer.models.next_token import IGNORED, next_token_loss, next_tokens
 from gossamer.models.output import Output
 from gossamer.models.stack import check_distances, drops, run_layers
 from gossamer.models.tensors import describe
-from gossamer.models.text_decoder import TextDecoder, shift_right
+from gossamer.models.text_decoder import TextDecoder, check_second_text, shift_right
 
 __all__ = ["Model"]
 
@@ -194,7 +195,7 @@ class Model(nn.Module):
     ) -> Output:
         """What `forward` gives where a second text is written beside a first."""
         ids, mask = written
-        head = self.head
+        head, settings = self.head, cast(Decoder, self.architecture.decoder)
         if rows["segments"] is not None:
             raise InputError("segments were given to a model of two texts, which reads one pair a row: leave them out")
         read = cache is not None and cache.holds_other_states
@@ -207,19 +208,19 @@ class Model(nn.Module):
         elif checks:
             batch = check_inputs(self.architecture, inputs_embeds, rows)
             if ids is None or labels is not None:
-                self._check_told(decoder, labels, ids, batch)
+                self._check_told(settings, labels, ids, batch)
         if ids is None:
-            ids = shift_right(self._told(rows["input_ids"], labels), decoder.settings)
+            ids = shift_right(self._told(rows["input_ids"], labels), settings)
         if checks:
-            decoder.check(ids, mask, len(ids) if read else batch[0])
+            check_second_text(settings, ids, mask, len(ids) if read else batch[0])
         other, encoded = None, None
         if not read:
             kept_heads = None if head_mask is None else self._head_mask(head_mask)
             tokens, states = self._encode(rows, inputs_embeds, False, None, kept_heads)
             encoded = F.dropout(states[-1], self.architecture.final_dropout, self.training)
             other = OtherStates(states=encoded, tokens=TokenInfo(key_mask=tokens.key_mask))
-        words = (self.embeddings if decoder.settings.shared_words else decoder.embeddings).words(ids)
-        every = decoder.read(words, as_mask("decoder_attention_mask", mask), other, cache, keep)
+        words = (self.embeddings if settings.shared_words else decoder.embeddings).words(ids)
+        every = decoder.read(settings, words, as_mask("decoder_attention_mask", mask), other, cache, keep)
         if isinstance(head, Seq2SeqLMHead) and labels is not None:
             out = Output(loss=next_token_loss(*head.factors(every[-1], self.written_words), cast(Tensor, labels)))
         else:
@@ -230,7 +231,7 @@ class Model(nn.Module):
         out.hidden_states = tuple(every) if keep else None
         return out
 
-    def _check_told(self, decoder: TextDecoder, labels: Labels | None, ids: Tensor | None, batch: torch.Size) -> None:
+    def _check_told(self, decoder: Decoder, labels: Labels | None, ids: Tensor | None, batch: torch.Size) -> None:
         """Refuse labels that fit neither the head nor the second text, and a second text where there is none to be."""
         if self._reads_again:
             if ids is not None:
@@ -267,9 +268,10 @@ class Model(nn.Module):
     @property
     def written_words(self) -> Float[Tensor, "vocabulary size"]:
         """The word table that a tied head compares states with: that of the text which is written."""
-        decoder = self.decoder
-        own = decoder is not None and not decoder.settings.shared_words
-        return cast(TextDecoder, decoder).embeddings.word.weight if own else self.embeddings.word.weight
+        decoder = self.architecture.decoder
+        if decoder is None or decoder.shared_words:
+            return self.embeddings.word.weight
+        return cast(TextDecoder, self.decoder).embeddings.word.weight
 
     def scores(self, hidden: Float[Tensor, "*rest hidden"]) -> Float[Tensor, "*rest vocabulary"]:
         """The logits of some states of a model with a head that scores tokens. Raises InputError for another."""

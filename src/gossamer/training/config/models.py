@@ -221,5 +221,4 @@ def with_recompute(architecture: Architecture, recompute: Recompute | None) -> A
     """The same model with these parts computed again in the backward pass; None leaves it as it is."""
     if recompute is None:
         return architecture
-    layers = tuple(dataclasses.replace(one, recompute=recompute) for one in architecture.layers)
-    return dataclasses.replace(architecture, layers=layers)
+    return architecture.with_layers(lambda layer: dataclasses.replace(layer, recompute=recompute))

@@ -96,4 +96,4 @@ def learning_names(model: Model, settings: AdapterSettings) -> set[str]:
 
 
 def _is_in_layers(name: str) -> bool:
-    return name.partition(".")[0] in _LAYERS
+    return name.removeprefix("decoder.").partition(".")[0] in _LAYERS
