@@ -146,6 +146,8 @@ def test_a_terminal_gets_the_speed_and_nothing_that_moves_its_cursor(
         (["/nowhere", "a", "--top-k", "x"], "--top-k is 'x'; it must be a whole number"),
         (["/nowhere", "a", "--temperature", "-1"], "temperature is -1.0; it must be a finite number, 0"),
         (["/nowhere", "a", "--top-p", "2"], "top_p is 2.0; it must be above 0 and at most 1"),
+        (["{writer}", "a", "--length-penalty", "2"], "length_penalty is 2.0; it is for beams: give their number, too"),
+        (["{writer}", "a", "--beams", "2", "--returned", "3"], "num_return_sequences is 3; it must be at most num_be"),
         (["{writer}", "a", "--seed", "-1"], "seed is -1; it must be a whole number from 0"),
         (["{writer}", "b", "a" * 65], "argument 2 is 65 tokens long, the model reads 64: shorten it"),
         (["{small}", "a"], "the model's head is 'embed', so it cannot generate text: take a model with"),

@@ -57,6 +57,8 @@ def test_drawing_as_the_file_says() -> None:
         ({"beams": 0}, "num_beams is 0"),
         ({"beams": True}, "beams is True"),
         ({"beams": 2, "temperature": 1.0}, "temperature is 1.0; it must be 0 or left out: beams draw nothing"),
+        ({"beams": {"length_penalty": 2.0}}, "length_penalty is 2.0; it is for beams: give their number, too"),
+        ({"beams": {"beams": 2, "num_beams": 2}}, "there is no option 'beams' of Beams; it has early_stopping"),
         ({"rules": 3}, "rules is 3; give Rules"),
         ({"rules": {"penalty": 3}}, "there is no option 'penalty' of Rules; it has begin_suppress_tokens"),
         ({"beams": Beams(num_beams=2), "top_k": 5}, "top_k is 5; it must be 0 or left out: beams draw nothing"),

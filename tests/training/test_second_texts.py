@@ -151,3 +151,22 @@ def test_recomputation_keeps_less_of_the_second_text() -> None:
     layers = tuple(dataclasses.replace(layer, recompute="both") for layer in described.decoder.layers)
     one.architecture = dataclasses.replace(described, decoder=dataclasses.replace(described.decoder, layers=layers))
     assert kept_bytes(lambda: one(**batch).loss, one) < plain
+
+
+def test_labels_that_the_decoder_does_not_tell_do_not_count() -> None:
+    """What a decoder has no place for is cut; a batch counts for the labels that its loss is the mean of."""
+    sizes = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+             "decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "vocab_size": 257,
+             "max_position_embeddings": 3}  # fmt: skip
+    one = Model(get_family("bart").read(sizes, head="seq2seq-lm"), tokenizer=byte_tokenizer()).eval()
+    objective = Seq2SeqObjective()
+    batch = batch_of(objective)
+    given = {name: tensor[:5] for name, tensor in batch.items()} | {"input_ids": batch["input_ids"][:5, :2]}
+    given["attention_mask"] = given["attention_mask"][:, :2]
+    cut = {**given, "labels": given["labels"][:, :3]}
+    assert given["labels"].shape[1] == 5
+    assert objective.count_labels(one, given) == int((cut["labels"] != -100).sum())
+    with torch.no_grad():
+        assert objective.loss(one, given) == one(**cut).loss
+    longer = {**given, "labels": torch.full((5, 5), 97)}
+    assert objective.count_labels(one, longer) == 15

@@ -60,9 +60,9 @@ def read_options(
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     asked = {name: value for name, value in drawn.items() if value is not None and (name, value) != ("temperature", 0)}
     searched = _beams(beams, config, draws=bool(asked))
-    if searched is not None:
-        for name, value in asked.items():
-            require(False, name, value, "0 or left out: beams draw nothing")
+    if searched is not None and asked:
+        name, value = next(iter(asked.items()))
+        raise InputError(f"{name} is {quote(value)}; it must be 0 or left out: beams draw nothing")
     sampling = _sampling(drawn, config, searches=searched is not None, two_texts=two_texts)
     most = read_max_new_tokens(max_new_tokens, model)
     chosen = rules if isinstance(rules, Rules) else _rules(rules, config, two_texts, most)
@@ -80,27 +80,25 @@ def read_options(
 def read_start(model: Model, decoder: Decoder) -> int:
     """The token before a second text: generation_config.json's, which transformers takes, too, else the model's."""
     named = model.generation_config.get("decoder_start_token_id")
-    known = is_whole(named, 0, len(model.written_words) - 1)
-    return int(named) if known and named is not None else decoder.start_id
+    return int(named) if is_whole(named, 0, len(model.written_words) - 1) else decoder.start_id
 
 
 def _beams(given: object, config: Mapping[str, Any], *, draws: bool) -> Beams | None:
     """draws: whether the call asks for tokens to be drawn, which leaves the file's beams out."""
+    if given is None and draws:
+        return None
     if isinstance(given, Beams):
-        searched = given
-    elif given is None:
-        searched = Beams(num_beams=1) if draws else _of_file(Beams, {"num_beams": 1, **config})
-    elif isinstance(given, Mapping) or (isinstance(given, int) and not isinstance(given, bool)):
-        changes = given if isinstance(given, Mapping) else {"num_beams": given}
-        searched = _of_file(Beams, config, changes) if _count(config, changes) > 1 else Beams(**changes)
-    else:
+        return None if given.num_beams == 1 else given
+    if isinstance(given, bool) or not isinstance(given, Mapping | int | None):
         raise InputError(f"beams is {quote(given)}; give a number, Beams(num_beams=4, ...), or None")
-    return None if searched.num_beams == 1 else searched
-
-
-def _count(config: Mapping[str, Any], changes: Mapping[str, Any]) -> int:
-    count = changes.get("num_beams", config.get("num_beams", 1))
-    return count if type(count) is int else 1
+    changes = given if isinstance(given, Mapping) else {} if given is None else {"num_beams": given}
+    if changes.get("num_beams", config.get("num_beams") or 1) == 1:
+        if changes and "num_beams" not in changes:
+            name, value = next(iter(changes.items()))
+            raise InputError(f"{name} is {quote(value)}; it is for beams: give their number, too")
+        return None
+    searched: Beams = _of_file(Beams, config, changes)
+    return searched
 
 
 def _of_file(kind: type[Any], config: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Any:

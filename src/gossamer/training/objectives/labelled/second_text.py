@@ -90,7 +90,7 @@ class Seq2SeqObjective(RowObjective, kind="seq2seq-lm"):
         return {**collated_inputs(examples, pad_id), "labels": padded(labels, width, IGNORED)}
 
     def count_labels(self, model: Model, batch: Batch) -> int:
-        return int(learnt(batch["labels"]).sum())
+        return int(learnt(_inputs(model, batch)["labels"]).sum())
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """The mean cross-entropy of all labels of a batch, smoothed while the model learns."""
