@@ -62,7 +62,7 @@ def theirs_generates(theirs: PreTrainedModel, ids: torch.Tensor, **asked: Any) -
         return_dict_in_generate=True, output_scores=True, **asked,
     )  # fmt: skip
     start = 1 if theirs.config.is_encoder_decoder else ids.shape[1]
-    return [until_end(row) for row in out.sequences[:, start:].tolist()], getattr(out, "sequences_scores", None)
+    return [until_end(row) for row in out.sequences[:, start:].tolist()], getattr(out, "sequences_scores", out.scores)
 
 
 def until_end(ids: list[int]) -> list[int]:
@@ -88,7 +88,16 @@ def test_beams(kind: str, data: st.DataObject, most: int) -> None:
     }
     more = data.draw(rules(words, most))
     expected, scores = theirs_generates(theirs, ids, max_new_tokens=most, **asked, **more)
+    # Theirs fills up with what may not come, far below any score.
+    real = [i for i, one in enumerate(scores.tolist()) if one > -1e7]
+    returned = asked["num_return_sequences"]
+    has_none = {i // returned for i in real} != set(range(len(ids)))
     for use_cache in (True, False):
+        if has_none:
+            with pytest.raises(gs.errors.InputError, match="the rules leave no token"):
+                gs.generate(ours, ids, max_new_tokens=most, stop=END, ignore_end=True, beams=Beams(**asked),
+                            rules=own_rules(more), use_cache=use_cache)  # fmt: skip
+            continue
         found = gs.generate(
             ours,
             ids,
@@ -99,8 +108,6 @@ def test_beams(kind: str, data: st.DataObject, most: int) -> None:
             rules=own_rules(more),
             use_cache=use_cache,
         )
-        # Theirs fills up with what may not come, far below any score.
-        real = [i for i, one in enumerate(scores.tolist()) if one > -1e7]
         assert found.ids == [expected[i] for i in real]
         assert found.scores is not None
         for mine, i in zip(found.scores, real, strict=True):
@@ -113,6 +120,12 @@ def test_beams(kind: str, data: st.DataObject, most: int) -> None:
 def test_rules_of_greedy_texts(kind: str, data: st.DataObject, most: int) -> None:
     theirs, ours, ids = data.draw(searched(kind))
     more = data.draw(rules(theirs.config.vocab_size, most))
-    expected, _ = theirs_generates(theirs, ids, max_new_tokens=most, **more)
+    expected, steps = theirs_generates(theirs, ids, max_new_tokens=most, **more)
+    # A row that has ended is filled up, whatever its scores.
+    going = [[i < len(row) for row in expected] for i in range(len(steps))]
+    if any(bool((one[on] == -torch.inf).all(-1).any()) for one, on in zip(steps, going, strict=True)):
+        with pytest.raises(gs.errors.InputError, match="the rules leave no token"):
+            gs.generate(ours, ids, max_new_tokens=most, stop=END, ignore_end=True, temperature=0, rules=own_rules(more))
+        return
     found = gs.generate(ours, ids, max_new_tokens=most, stop=END, ignore_end=True, temperature=0, rules=own_rules(more))
     assert found.ids == expected
