@@ -20,7 +20,7 @@ MAX_FILE_LINES = 450
 # Each part may import the parts of the lines before its own, never its own line's neighbours nor a later line.
 ORDER = [
     ["errors"],
-    ["checks", "settings"],
+    ["checks", "numbered_notes", "settings"],
     ["regular_files"],
     ["atomic_files"],
     ["text"],

@@ -5,7 +5,7 @@ import re
 import sys
 import warnings
 
-__all__ = ["GossamerError", "InputError", "Remark", "clean_line", "plural", "quote", "remark"]
+__all__ = ["GossamerError", "InputError", "ItemError", "Remark", "clean_line", "plural", "quote", "remark"]
 
 LONGEST_LINE = 2000
 """Characters of one line that is shown to a person; of a longer one the beginning and the end are kept."""
@@ -26,6 +26,14 @@ class GossamerError(Exception):
 
 class InputError(GossamerError, ValueError):
     """A value from outside (argument, config, file, text) that cannot be used; the message quotes it and the remedy."""
+
+
+class ItemError(InputError):
+    """An InputError about number `item` of a list of things, of which the others may be right."""
+
+    def __init__(self, item: int, message: str) -> None:
+        super().__init__(message)
+        self.item = item
 
 
 class Remark(UserWarning):

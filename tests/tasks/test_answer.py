@@ -23,7 +23,7 @@ from gossamer.errors import InputError
 from gossamer.models import Model, QuestionAnswering
 from gossamer.patterns import Global, Window
 from gossamer.tasks import Answers, AnswerTask
-from gossamer.tasks.passes import _plan
+from gossamer.tasks.passes import PassPlan
 from gossamer.tasks.spans import likeliest_spans
 
 HEAD = QuestionAnswering()
@@ -46,7 +46,7 @@ def kept_scores(model: Model, question: str, context: str) -> tuple[torch.Tensor
     """Each token's scores from the pass that keeps it, asked of the model itself; the least likely null."""
     first = len(question) + 2
     kept, nulls = [], []
-    for part in _plan(0, len(context), model.architecture.length - first - 1):
+    for part in PassPlan(0, model.architecture.length - first - 1).passes(len(context), ended=True):
         batch = model.tokenizer(question, text_pair=context[part.start : part.stop], truncation=False)
         with torch.no_grad():
             logits = model(**batch).logits[0]

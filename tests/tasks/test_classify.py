@@ -18,7 +18,7 @@ from gossamer.models import Model, SequenceClassification
 from gossamer.patterns import Global, Window
 from gossamer.tasks import Classified, Classify
 from gossamer.tasks.frames import find_pair_frame
-from gossamer.tasks.passes import _plan
+from gossamer.tasks.passes import PassPlan
 
 NAMES = ("no", "maybe", "yes")
 HEAD = SequenceClassification(labels=NAMES)
@@ -72,7 +72,7 @@ def logits(model: Model, first: str, second: str | None = None) -> torch.Tensor:
 @given(text=st.text("abcdefgh", min_size=1, max_size=90), batch=st.sampled_from([1, 40, 4096]))
 def test_long_texts_are_the_weighted_mean_of_their_passes(text: str, batch: int) -> None:
     model = embedder(HEAD)
-    plan = list(_plan(0, len(text), 14))
+    plan = list(PassPlan(0, 14).passes(len(text), ended=True))
     weights = torch.tensor([part.keep_stop - part.keep_start for part in plan], dtype=torch.float64)
     each = torch.stack([logits(model, text[part.start : part.stop]) for part in plan])
     expected = ((weights / weights.sum()) @ each).softmax(dim=0)
@@ -93,7 +93,7 @@ def test_of_a_pair_the_longer_text_is_read_in_passes(first: str, second: str, ex
     long, short = max(second, first, key=len), min(first, second, key=len)
     exchanged = exchanged and len(long) > len(short)
     both = (long, short) if exchanged else (short, long)
-    plan = list(_plan(0, len(long), 16 - 3 - len(short)))
+    plan = list(PassPlan(0, 16 - 3 - len(short)).passes(len(long), ended=True))
     each = []
     for part in plan:
         piece = long[part.start : part.stop]

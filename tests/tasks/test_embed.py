@@ -19,7 +19,7 @@ from gossamer.models import MaskedLM, Model, SentenceEmbedding
 from gossamer.models.heads import pool
 from gossamer.tasks import TASKS, Embed, pooled, task
 from gossamer.tasks.frames import find_frame
-from gossamer.tasks.passes import Reading, _plan, read_states
+from gossamer.tasks.passes import PassPlan, Reading, read_states
 from gossamer.text import Document, speeches
 
 HEADS = [
@@ -101,7 +101,7 @@ def test_spans_cover_every_token_once(text: str, spans: int, head: SentenceEmbed
 def test_passes_keep_every_token_once(capacity: int, data: st.DataObject) -> None:
     near = st.sampled_from([1, capacity - 1, capacity, capacity + 1, 2 * capacity - 1, 2 * capacity, 2 * capacity + 1])
     tokens = max(1, data.draw(near | st.integers(1, 40 * capacity)))
-    plan = list(_plan(3, tokens, capacity))
+    plan = list(PassPlan(3, capacity).passes(tokens, ended=True))
     assert [i for one in plan for i in range(one.keep_start, one.keep_stop)] == list(range(tokens))
     assert all(one.stop - one.start == capacity for one in plan[:-2])
     assert len({one.stop - one.start for one in plan[-2:]}) == 1
@@ -126,7 +126,7 @@ def test_states_are_those_of_the_pass_that_keeps_them(length: int, text: str) ->
     one = Reading(text=0, ids=ids, offsets=offsets, frame=find_frame(model.tokenizer))
     with torch.no_grad():
         read_states(model, [one], batch_tokens=50)
-        plan = list(_plan(0, len(ids), length - 2))
+        plan = list(PassPlan(0, length - 2).passes(len(ids), ended=True))
         for part in plan:
             expected = states(model, text[part.start : part.stop])
             kept = expected[part.keep_start - part.start : part.keep_stop - part.start]

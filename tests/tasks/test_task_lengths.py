@@ -1,13 +1,18 @@
 """max_length in the tasks that read labels, answers and masks; how their remarks count tokens."""
 
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_embedders import embedder
 
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.models import Head, MaskedLM, Model, QuestionAnswering, SequenceClassification, TokenClassification
+from gossamer.tasks.passes import PassPlan
 
 CASES: dict[str, tuple[Head, tuple[str, ...], int]] = {
     "classify": (SequenceClassification(labels=("no", "yes")), ("abcdefghijkl",), 14),
@@ -68,3 +73,38 @@ def test_truncation_follows_max_length() -> None:
 def test_without_special_tokens_there_is_one_count() -> None:
     model = embedder(CASES["classify"][0], frame="$A", length=8)
     assert "special" not in gs.task("classify", model)("abcdefghijkl").notes[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(tokens=st.integers(1, 200), capacity=st.integers(1, 40), data=st.data())
+def test_passes_share_the_tokens_of_the_stride(tokens: int, capacity: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(0, capacity - 1))
+    plan = list(PassPlan(0, capacity, stride).passes(tokens, ended=True))
+    assert all(part.stop - part.start <= capacity for part in plan)
+    kept = [place for part in plan for place in range(part.keep_start, part.keep_stop)]
+    assert kept == list(range(tokens))
+    shared = [earlier.stop - later.start for earlier, later in pairwise(plan)]
+    assert all(stride <= count <= stride + 1 for count in shared)
+    assert all(count == stride for count in shared[:-1])
+
+
+@pytest.mark.parametrize("name", ["tag", "classify", "fill-mask", "answer"])
+def test_a_stride_is_taken_or_refused(minilm: Path, name: str) -> None:
+    head = {"tag": TokenClassification(labels=("a", "b")), "classify": SequenceClassification(labels=("a", "b")),
+            "fill-mask": MaskedLM(), "answer": QuestionAnswering()}[name]  # fmt: skip
+    task = gs.task(name, gs.load(minilm, head=head))
+    text = "word [MASK] " * 50
+    asked = ["who?"] if name == "answer" else []
+    passes = [task(*asked, text, max_length=32, stride=stride).passes[0] for stride in (0, 10, 20)]
+    assert passes == sorted(set(passes))
+    for stride in (-1, 1.5, "3", True):
+        with pytest.raises(InputError, match=r"stride is .*; it must be a whole number of tokens, 0 or more, or None"):
+            task(*asked, text, stride=stride)
+    with pytest.raises(InputError, match="stride is 40; it must be less than the 30 tokens"):
+        task(*asked, text, max_length=32, stride=40)
+
+
+def test_a_stride_is_less_than_what_a_question_leaves(minilm: Path) -> None:
+    answer = gs.task("answer", gs.load(minilm, head=QuestionAnswering()))
+    with pytest.raises(InputError, match="text 1: stride is 25; it must be less than the 20 tokens"):
+        answer("who wrote to Charles in Turin of it?", ["short", "word " * 100], max_length=32, stride=25)

@@ -21,6 +21,7 @@ from gossamer.generation.stream import TextStream
 from gossamer.models.heads import CausalLM, Seq2SeqLM
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
+from gossamer.numbered_notes import notes_of
 
 __all__ = ["Generated", "Generation", "generate"]
 
@@ -53,6 +54,20 @@ class Generated:
     def tokens_per_second(self) -> float:
         """New tokens of all prompts for each second."""
         return sum(map(len, self.ids)) / max(self.seconds, 1e-9)
+
+    def part(self, i: int) -> Generated:
+        """The continuations of prompt number i alone, which is prompt 0 of them."""
+        places = [place for place, prompt in enumerate(self.prompts) if prompt == i]
+        lists: dict[str, Any] = {
+            field.name: [value[place] for place in places]
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), list) and field.name != "notes"
+        }
+        return dataclasses.replace(self, **lists | {"prompts": [0] * len(places)}, notes=notes_of(self.notes, i))
+
+    def with_notes(self, notes: list[str]) -> Generated:
+        """The same with other notes."""
+        return dataclasses.replace(self, notes=notes)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready values."""

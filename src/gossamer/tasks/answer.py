@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, plural
+from gossamer.errors import InputError, ItemError, plural
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import QuestionAnswering
 from gossamer.models.model import Model
@@ -21,6 +21,7 @@ from gossamer.tasks.frames import find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
 from gossamer.tasks.spans import likeliest_spans
+from gossamer.tasks.stream import Streaming
 from gossamer.text.words import continues_word, trim
 
 __all__ = ["Answer", "AnswerTask", "Answers"]
@@ -60,7 +61,7 @@ class _Context:
     goes_on: list[bool]
 
 
-class AnswerTask(Task):
+class AnswerTask(Streaming[Answers], Task):
     """Answer questions with a model that has a question-answering head. Raises InputError for other models."""
 
     heads, load_with, doing = (QuestionAnswering,), "question-answering", "answer questions about"
@@ -84,6 +85,7 @@ class AnswerTask(Task):
         whole_words: bool = True,
         long: Long = "chunk",
         max_length: int | None = None,
+        stride: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Answers:
@@ -97,12 +99,12 @@ class AnswerTask(Task):
         over the whole context, so that scores compare across passes and with those of one pass. `impossible`: "" is
         among the answers. `whole_words`: answers go to the ends of their words, but of words of more than
         `max_answer_tokens` (what has no spaces). `long`, `max_length`, `batch_tokens` and
-        `progress` are as in the task embed.
+        `progress` are as in the task embed, `stride` as in tag.
 
         Raises InputError for empty texts, for numbers of questions and contexts that do not fit, and for a question
         that leaves no room for its context.
         """
-        self._check(long, batch_tokens, max_length)
+        self._check(long, batch_tokens, max_length, stride)
         require_whole("top_k", top_k, of="answers")
         require_whole("max_answer_tokens", max_answer_tokens, of="tokens")
         listed = [*_matched(*_with_contexts(questions, contexts))]
@@ -110,7 +112,7 @@ class AnswerTask(Task):
         readings = [context.reading for context in read_contexts]
         tokens = [len(reading.ids) + len(reading.frame) - len(self.pair) for reading in readings]
         notes = self._fit(readings, long, " with its question", None, max_length, len(self.pair))
-        nulls = self._read(readings, plan_passes(self.model, readings, max_length), batch_tokens, progress)
+        nulls = self._read(readings, plan_passes(self.model, readings, max_length, stride), batch_tokens, progress)
         answers_of_each = []
         null_scores = []
         for context, null in zip(read_contexts, nulls, strict=True):
@@ -123,20 +125,25 @@ class AnswerTask(Task):
         passes = [reading.passes for reading in readings]
         return Answers(answers=answers_of_each, null_scores=null_scores, tokens=tokens, passes=passes, notes=notes)
 
+    def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> Answers:
+        """Items are contexts where the questions are given, else questions with their contexts."""
+        return self(options.pop("questions"), items, **options) if "questions" in options else self(items, **options)
+
     def _context(self, i: int, question: object, context: Any, max_length: int | None) -> _Context:
         asked, _ = self._tokenize("question", i, question)
         ids, offsets = self._tokenize("context", i, context)
         frame = self.pair.around_context(asked, self._flags_question)
         if room(self.model, frame, max_length) < 1:
-            raise InputError(
+            raise ItemError(
+                i,
                 f"question {i} is {len(asked)} tokens long, which leaves no room for its context, as the model reads "
                 f"{self.model.reading_length(max_length)}: shorten the question, or "
-                f"{self._remedy(len(ids) + len(frame))}"
+                f"{self._remedy(len(ids) + len(frame))}",
             )
         goes_on = continues_word(self.model.tokenizer, context, ids, offsets)
-        for i, (earlier, later) in enumerate(pairwise(offsets), 1):
+        for token, (earlier, later) in enumerate(pairwise(offsets), 1):
             # A word behind a space that is a token of its own; a piece of a character that began before.
-            goes_on[i] |= later[0] < earlier[1] or not context[slice(*earlier)].strip()
+            goes_on[token] |= later[0] < earlier[1] or not context[slice(*earlier)].strip()
         return _Context(context, Reading(i, ids, offsets, frame), goes_on)
 
     def _read(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, ItemError, quote
 from gossamer.models.inputs import advise_longer
 from gossamer.models.model import Model
+from gossamer.numbered_notes import notes_of
 from gossamer.tasks.frames import find_frame
-from gossamer.tasks.passes import Reading, room
+from gossamer.tasks.passes import Reading, check_stride, room
 from gossamer.text import Tokenizer
 
 __all__ = ["Long", "Result", "Task", "check_text", "list_fields", "list_texts"]
@@ -20,11 +21,29 @@ Long = Literal["chunk", "truncate", "error"]
 
 
 class Result:
-    """What a task gives for some texts: a frozen dataclass."""
+    """What a task gives for some texts: a frozen dataclass, whose lists have an entry for each text but for `notes`.
+
+    A note on one text names its number first: "text 3 is ...".
+    """
+
+    notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready values."""
         return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    def part(self, i: int) -> Self:
+        """What is given for text number i alone, which is text 0 of it."""
+        lists = {
+            field.name: value[i : i + 1]
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if isinstance(value := getattr(self, field.name), list) and field.name != "notes"
+        }
+        return dataclasses.replace(self, **lists, notes=notes_of(self.notes, i))  # type: ignore[type-var]
+
+    def with_notes(self, notes: list[str]) -> Self:
+        """The same with other notes."""
+        return dataclasses.replace(self, notes=notes)  # type: ignore[type-var]
 
 
 class Task:
@@ -72,13 +91,16 @@ class Task:
             f"the {has}, so it cannot {self.doing} texts: take a model with the head {self.load_with!r}, or train one"
         )
 
-    def _check(self, long: str, batch_tokens: int, max_length: int | None = None) -> None:
+    def _check(self, long: str, batch_tokens: int, max_length: int | None = None, stride: int | None = None) -> None:
         if long not in get_args(Long):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(Long))}")
         require_whole("batch_tokens", batch_tokens, of="tokens")
         if room(self.model, self.frame, max_length) < 1:
             least = f"at least {len(self.frame) + 1}, for the special tokens and one of text"
             raise InputError(f"max_length is {max_length}; it must be {least}")
+        if stride is not None:
+            require_whole("stride", stride, 0, of="tokens", instead="None")
+            check_stride(stride, room(self.model, self.frame, max_length))
 
     def _readings(self, texts: Sequence[object]) -> list[Reading]:
         return [Reading(i, *self._tokenize("text", i, text), self.frame) for i, text in enumerate(texts)]
@@ -88,7 +110,7 @@ class Task:
         text = check_text(what, i, text)
         ids, offsets = self.model.tokenizer.encode_plain(text)
         if not ids:
-            raise InputError(f"{what} {i} is empty ({text[:20]!r}): there is nothing to {self.doing}; leave it out")
+            raise ItemError(i, f"{what} {i} is empty ({text[:20]!r}): there is nothing to {self.doing}; leave it out")
         return ids, offsets
 
     def _fit(
@@ -138,7 +160,7 @@ class Task:
         counted = f" ({length - around} without special tokens)" if around else ""
         if long == "error":
             remedies = (self._remedy(length), "give long='chunk' or long='truncate'")
-            raise InputError(f"{said}: {', or '.join(filter(None, remedies))}{counted}")
+            raise ItemError(i, f"{said}: {', or '.join(filter(None, remedies))}{counted}")
         done_instead = "cut" if long == "truncate" else self._chunked()
         return f"{said}: {'; '.join(filter(None, (done_instead, self._remedy(length))))}{counted}"
 
@@ -179,30 +201,32 @@ def list_fields(name: str, rows: object, first: str, second: str) -> tuple[list[
     form = f"{{{first!r}: ..., {second!r}: ...}}"
     for i, row in enumerate(listed):
         if isinstance(row, tuple | list):
-            raise InputError(f"{first} {i} is {quote(row)}, a {type(row).__name__}; write a pair as {form}")
+            raise ItemError(i, f"{first} {i} is {quote(row)}, a {type(row).__name__}; write a pair as {form}")
     if not any(isinstance(row, Mapping) for row in listed):
         return listed, None
     for i, row in enumerate(listed):
         if not isinstance(row, Mapping) or first not in row or set(row) - {first, second}:
-            raise InputError(
-                f"{first} {i} is {quote(row)}; where one is a dict, each must be {form}, without other fields"
+            raise ItemError(
+                i, f"{first} {i} is {quote(row)}; where one is a dict, each must be {form}, without other fields"
             )
     seconds = [row.get(second) for row in listed]
     without = [i for i, value in enumerate(seconds) if value is None]
     if without and len(without) < len(listed):
-        raise InputError(f"{first} {without[0]} has no {second!r}, as others have: give one to each, or to none")
+        said = f"{first} {without[0]} has no {second!r}, as others have: give one to each, or to none"
+        raise ItemError(without[0], said)
     return [row[first] for row in listed], None if without else seconds
 
 
 def check_text(what: str, i: int, text: object, before: int = 0) -> str:
     """A text, or a part of one with so many characters before it. InputError for what is none."""
     if not isinstance(text, str):
-        raise InputError(f"{what} {i} is {quote(text)}, a {type(text).__name__}; it must be a string")
+        raise ItemError(i, f"{what} {i} is {quote(text)}, a {type(text).__name__}; it must be a string")
     try:
         text.encode()
     except UnicodeEncodeError as problem:
-        raise InputError(
+        raise ItemError(
+            i,
             f"{what} {i} holds half a surrogate pair at character {before + problem.start}, which is no character: "
-            "read the text as UTF-8, with errors='replace' where it is damaged"
+            "read the text as UTF-8, with errors='replace' where it is damaged",
         ) from None
     return text

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, plural, quote
+from gossamer.errors import InputError, ItemError, plural, quote
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import SequenceClassification
 from gossamer.models.model import Model
@@ -20,6 +20,7 @@ from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts
 from gossamer.tasks.frames import PairFrame, find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.stream import Streaming
 
 __all__ = ["Classified", "Classify", "Label", "ScoreFunction"]
 
@@ -49,7 +50,7 @@ class Classified(Result):
     notes: list[str]
 
 
-class Classify(Task):
+class Classify(Streaming[Classified], Task):
     """Classify texts with a model that has a sequence-classification head. Raises InputError for other models."""
 
     heads, load_with, doing = (SequenceClassification,), "sequence-classification", "classify"
@@ -73,6 +74,7 @@ class Classify(Task):
         function_to_apply: ScoreFunction | None = None,
         long: Long = "chunk",
         max_length: int | None = None,
+        stride: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Classified:
@@ -85,12 +87,12 @@ class Classify(Task):
         re-ranker whose scores are all near 1. A text longer than the model is read in overlapping passes and their
         logits are averaged, weighted by the tokens that each pass keeps; of a pair, the longer text is, and every pass
         holds the whole shorter one ("truncate" cuts the longer text first, then both alike). `long`, `max_length`,
-        `batch_tokens` and `progress` are as in the task embed.
+        `batch_tokens` and `progress` are as in the task embed, `stride` as in tag.
 
         Raises InputError for empty texts, an unknown function, as many texts as pairs not being given, and for a pair
         whose shorter text leaves no room for the other.
         """
-        self._check(long, batch_tokens, max_length)
+        self._check(long, batch_tokens, max_length, stride)
         if top_k is not None:
             require_whole("top_k", top_k, of="labels", instead="None")
         if function_to_apply not in (None, *get_args(ScoreFunction)):
@@ -107,7 +109,7 @@ class Classify(Task):
             readings, tokens = self._pairs(first, second, long, max_length)
             lengths = [count + len(self.pair) for count in tokens]
             notes = self._fit(readings, long, " with its pair", lengths, max_length, len(self.pair))
-        plan = plan_passes(self.model, readings, max_length)
+        plan = plan_passes(self.model, readings, max_length, stride)
         function = self._function() if function_to_apply is None else function_to_apply
         return Classified(
             labels=[
@@ -144,9 +146,10 @@ class Classify(Task):
         else:
             reading = Reading(i, pair_ids, pair_offsets, self.pair.around_second(ids[:shorter]))
         if not shorter or room(self.model, reading.frame, max_length) < 1:
-            raise InputError(
+            raise ItemError(
+                i,
                 f"both texts of pair {i} are long, the shorter {min(len(ids), len(pair_ids))} tokens, and the model "
-                f"reads {most}: {self._remedy(tokens + len(self.pair))}, or shorten one of them"
+                f"reads {most}: {self._remedy(tokens + len(self.pair))}, or shorten one of them",
             )
         return reading, tokens
 

@@ -11,13 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, ItemError, quote
 from gossamer.models.evaluation import evaluating, without_head
 from gossamer.models.heads import HeadModule, MaskedLM, PreTraining, Tokens
 from gossamer.models.model import Model
 from gossamer.tasks.base import Long, Result, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.stream import Streaming
 from gossamer.text.words import trim
 
 __all__ = ["Fill", "FillMask", "Filled", "Mask"]
@@ -66,7 +67,7 @@ class Filled(Result):
     notes: list[str]
 
 
-class FillMask(Task):
+class FillMask(Streaming[Filled], Task):
     """Fill masks with a model that has a masked-LM (or pre-training) head.
 
     Raises InputError for other models, and for those whose tokenizer has no mask token.
@@ -94,6 +95,7 @@ class FillMask(Task):
         targets: str | Sequence[str] | None = None,
         long: Long = "chunk",
         max_length: int | None = None,
+        stride: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Filled:
@@ -104,11 +106,11 @@ class FillMask(Task):
         Where tokens hold the space before a word, " people" is the word and "people" goes on with one; `notes` say so.
         A text longer than the model is read in overlapping passes, each mask in the pass where it lies furthest from an
         edge; passes without a mask are left out. `long`, `max_length`, `batch_tokens` and `progress` are as in
-        the task embed.
+        the task embed, `stride` as in tag.
 
         Raises InputError for a text without mask, a mask that truncation cuts off, and targets that are no one token.
         """
-        self._check(long, batch_tokens, max_length)
+        self._check(long, batch_tokens, max_length, stride)
         require_whole("top_k", top_k, of="tokens")
         listed_targets = [] if targets is None else list_texts("targets", targets)
         chosen = None if targets is None else [self._target(target) for target in listed_targets]
@@ -119,7 +121,7 @@ class FillMask(Task):
         notes = self._fit(readings, long, max_length=max_length) + self._pieces_for_words(listed_targets)
         # Each token once, however many targets are read as it.
         ids = None if chosen is None else sorted(set(chosen))
-        plan = plan_passes(self.model, readings, max_length)
+        plan = plan_passes(self.model, readings, max_length, stride)
         ranked = self._rank(readings, plan, places, ids, top_k, batch_tokens, progress)
         return Filled(
             masks=[
@@ -178,11 +180,13 @@ class FillMask(Task):
         """Which tokens of a text are masks."""
         places = [place for place, token in enumerate(reading.ids) if token == self.mask_id]
         if not places:
-            raise InputError(f"text {i} has no mask: write {self.model.tokenizer.mask_token} where a token is wanted")
+            mask = self.model.tokenizer.mask_token
+            raise ItemError(i, f"text {i} has no mask: write {mask} where a token is wanted")
         if long == "truncate" and places[-1] >= room(self.model, reading.frame, max_length):
-            raise InputError(
+            raise ItemError(
+                i,
                 f"text {i} has a mask at character {reading.offsets[places[-1]][0]}, behind what the model reads: "
-                "shorten the text, or give long='chunk'"
+                "shorten the text, or give long='chunk'",
             )
         return places
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, ItemError, quote
 from gossamer.generation import Generated, Piece, Stops, generate
 from gossamer.generation.options import BeamsAsked, RulesAsked, read_max_new_tokens
 from gossamer.models.heads import CausalLM, Seq2SeqLM
@@ -15,13 +15,14 @@ from gossamer.models.model import Model
 from gossamer.tasks.base import Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading
+from gossamer.tasks.stream import Streaming
 
 __all__ = ["Generate", "LongPrompt"]
 
 LongPrompt = Literal["error", "truncate"]
 
 
-class Generate(Task):
+class Generate(Streaming[Generated], Task):
     """Continue texts with a decoder, or write others about them with an encoder and decoder.
 
     Raises InputError for other models.
@@ -80,6 +81,15 @@ class Generate(Task):
             generated, notes=[*notes, *(note.replace("prompt", "text", 1) for note in generated.notes)]
         )
 
+    def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> Generated:
+        """Each with the seed that it would have in one call."""
+        seed = options.pop("seed", None)
+        if isinstance(seed, int):
+            seed = [seed + number for number in numbers]
+        elif seed is not None:
+            seed = [seed[number] for number in numbers]
+        return self(items, seed=seed, **options)
+
     def _read_first(self, texts: Sequence[str], long: LongPrompt) -> tuple[list[str], list[list[int]]]:
         """The ids of the first of two texts, special tokens included; their ends are left out where that is asked."""
         notes, prompts, most = [], [], self.model.reading_length()
@@ -88,7 +98,7 @@ class Generate(Task):
             if len(ids) > most:
                 said = f"text {i} is {len(ids)} tokens long, the model reads {most}"
                 if long == "error":
-                    raise InputError(f"{said}: shorten it, or give long='truncate' to read its beginning")
+                    raise ItemError(i, f"{said}: shorten it, or give long='truncate' to read its beginning")
                 ids = self.model.tokenizer([text], max_length=most)["input_ids"][0].tolist()
                 notes.append(f"{said}: its beginning is read")
             prompts.append(ids)
@@ -102,7 +112,7 @@ class Generate(Task):
         for i, reading in enumerate(readings):
             said = f"text {i} is {len(reading.ids)} tokens long, the model reads {most}"
             if long == "error" and len(reading.ids) > most:
-                raise InputError(f"{said}: shorten it, or give long='truncate' to continue its end")
+                raise ItemError(i, f"{said}: shorten it, or give long='truncate' to continue its end")
             if long == "truncate" and len(reading.ids) > last:
                 reading.ids = reading.ids[-last:]
                 notes.append(f"{said}: its last {last} are continued, which leaves room for {most + 1 - last} new ones")

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, ItemError, plural, quote
 from gossamer.models.model import Model
 from gossamer.models.output import Output
 from gossamer.tasks.frames import Frame
@@ -19,6 +19,7 @@ __all__ = [
     "PassPlan",
     "Progress",
     "Reading",
+    "check_stride",
     "in_batches",
     "in_groups",
     "plan_passes",
@@ -115,15 +116,33 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Progress | Non
     return None if progress is None else lambda read, _: progress(done + read, total)
 
 
-def plan_passes(model: Model, readings: Sequence[Reading], max_length: int | None = None) -> list[Pass]:
+def plan_passes(
+    model: Model, readings: Sequence[Reading], max_length: int | None = None, stride: int | None = None
+) -> list[Pass]:
     """The passes in which all of these are read.
 
-    A text longer than the model is read in passes that overlap by an eighth of what the model reads of it; of each
-    overlap, either pass keeps the half that lies further from its edge. Two passes share equally what they read, the
-    last two of several too; all before them are as long as the model.
+    A text longer than the model is read in passes that share `stride` tokens, an eighth of what the model reads of it
+    unless given; of each overlap, either pass keeps the half that lies further from its edge. Two passes share equally
+    what they read, the last two of several too; all before them are as long as the model. Raises InputError for a
+    stride that leaves a pass nothing new.
     """
     rooms = [room(model, reading.frame, max_length) for reading in readings]
-    return [part for i, reading in enumerate(readings) for part in _plan(i, len(reading.ids), rooms[i])]
+    for reading, tokens in zip(readings, rooms, strict=True):
+        if stride is not None and len(reading.ids) > tokens:
+            check_stride(stride, tokens, reading.text)
+    return [
+        part
+        for i, reading in enumerate(readings)
+        for part in PassPlan(i, rooms[i], stride).passes(len(reading.ids), ended=True)
+    ]
+
+
+def check_stride(stride: int, tokens: int, text: int | None = None) -> None:
+    """Refuse an overlap that is no less than the tokens of a text that a pass holds."""
+    if stride < tokens:
+        return
+    said = f"stride is {stride}; it must be less than the {plural(tokens, 'token')} of a text that a pass holds"
+    raise InputError(said) if text is None else ItemError(text, f"text {text}: {said}")
 
 
 def read_passes(
@@ -162,11 +181,12 @@ def read_states(
     progress: Progress | None = None,
     choose: Callable[[Output], Tensor | None] = lambda out: out.last_hidden_state,
     max_length: int | None = None,
+    stride: int | None = None,
 ) -> None:
     """Fill in the states of every reading: the model's last ones, or what else `choose` picks for every token."""
     for reading in readings:
         reading.forget()
-    plan = plan_passes(model, readings, max_length)
+    plan = plan_passes(model, readings, max_length, stride)
     for reading, part, row in read_passes(model, readings, plan, choose, batch_tokens, progress):
         reading.keep(part, row)
 
@@ -174,8 +194,9 @@ def read_states(
 class PassPlan:
     """The passes of one text while it is still coming: each as soon as it does not depend on what is yet to come."""
 
-    def __init__(self, reading: int, capacity: int) -> None:
-        self.reading, self.capacity, self.overlap = reading, capacity, capacity // 8
+    def __init__(self, reading: int, capacity: int, stride: int | None = None) -> None:
+        self.reading, self.capacity = reading, capacity
+        self.overlap = capacity // 8 if stride is None else stride
         self.start = self.kept = 0
         self.is_complete = False
 
@@ -194,10 +215,6 @@ class PassPlan:
             part = Pass(self.reading, self.start, stop, self.kept, keep_stop)
             self.start, self.kept = following, keep_stop
             yield part
-
-
-def _plan(reading: int, tokens: int, capacity: int) -> Iterator[Pass]:
-    return PassPlan(reading, capacity).passes(tokens, ended=True)
 
 
 def _width(part: Pass, reading: Reading) -> int:

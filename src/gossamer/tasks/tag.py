@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from gossamer.errors import InputError, quote
 from gossamer.models.evaluation import evaluating
@@ -16,6 +18,8 @@ from gossamer.models.model import Model
 from gossamer.tasks.base import Long, Result, Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, in_groups, read_states
+from gossamer.tasks.stream import Streaming
+from gossamer.tasks.viterbi import LabelOrder
 from gossamer.text.label_schemes import LabelScheme, TokenLabel, find_scheme
 from gossamer.text.words import continues_word, trim
 
@@ -61,7 +65,7 @@ class _Piece:
     goes_on: bool = False
 
 
-class Tag(Task):
+class Tag(Streaming[Tagged], Task):
     """Label tokens with a model that has a token-classification head. Raises InputError for other models."""
 
     heads, load_with, doing = (TokenClassification,), "token-classification", "tag"
@@ -78,8 +82,10 @@ class Tag(Task):
         texts: str | Sequence[str],
         aggregation: Aggregation = "simple",
         ignore_labels: Sequence[str] = ("O",),
+        constrained: bool = False,
         long: Long = "chunk",
         max_length: int | None = None,
+        stride: int | None = None,
         batch_tokens: int = 4096,
         progress: Progress | None = None,
     ) -> Tagged:
@@ -90,17 +96,20 @@ class Tag(Task):
         in `scheme`); the others label whole words before they join them, by the word's "first" token, the "average" of
         its tokens' probabilities, or its token of the highest ("max"). An entity's score is the mean over its tokens or
         words. `ignore_labels`: as the labels are written, or as the kinds they are joined to; "O" is "o" in a scheme of
-        small letters. A text longer than the model is read in overlapping passes,
-        each token's scores kept once, and joined afterwards: an entity on a border comes out whole. `long`,
-        `max_length`, `batch_tokens` and `progress` are as in the task embed.
+        small letters. constrained: of all labels in a row that make whole entities ("I-PER" behind a part of a "PER"
+        alone), the likeliest. A text longer than the model is read in passes that share `stride` tokens, an eighth of
+        what they hold unless given, each token's scores kept once, and joined afterwards: an entity on a border comes
+        out whole. `long`, `max_length`, `batch_tokens` and `progress` are as in the task embed.
 
-        Raises InputError for empty texts, an unknown aggregation, and labels to ignore that are no names.
+        Raises InputError for empty texts, an unknown aggregation, labels to ignore that are no names, a stride that
+        leaves nothing new to read, and labels without a scheme that are to be `constrained`.
         """
-        self._check(long, batch_tokens, max_length)
+        self._check(long, batch_tokens, max_length, stride)
         if not isinstance(aggregation, str) or aggregation not in get_args(Aggregation):
             raise InputError(
                 f"aggregation is {quote(aggregation)}; it must be one of {', '.join(get_args(Aggregation))}"
             )
+        self._check_constrained(constrained)
         ignored = _ignored(ignore_labels, self.scheme)
         listed = list_texts("texts", texts)
         readings = self._readings(listed)
@@ -109,9 +118,9 @@ class Tag(Task):
         entities: list[list[Entity]] = []
         with evaluating(self.model):
             for group, report in in_groups(readings, progress):
-                read_states(self.model, group, batch_tokens, report, lambda out: out.logits, max_length)
+                read_states(self.model, group, batch_tokens, report, lambda out: out.logits, max_length, stride)
                 for reading in group:
-                    of_text = self._entities(listed[reading.text], reading, aggregation)
+                    of_text = self._entities(listed[reading.text], reading, aggregation, constrained)
                     entities.append([entity for entity in of_text if entity.label not in ignored])
                     reading.forget()
         return Tagged(
@@ -122,38 +131,34 @@ class Tag(Task):
             notes=notes,
         )
 
-    def _entities(self, text: str, reading: Reading, aggregation: Aggregation) -> Iterator[Entity]:
+    def _check_constrained(self, constrained: object) -> None:
+        if not isinstance(constrained, bool):
+            raise InputError(f"constrained is {quote(constrained)}; it must be True or False")
+        if constrained and not self.scheme.labels:
+            raise InputError(
+                "constrained is True, but the model's labels do not say where entities begin or end "
+                f"({quote(', '.join(self.labels))}): leave it out"
+            )
+
+    def _entities(self, text: str, reading: Reading, aggregation: Aggregation, constrained: bool) -> Iterator[Entity]:
         scores = reading.states.softmax(dim=-1).numpy()
         goes_on = continues_word(self.model.tokenizer, text, reading.ids, reading.offsets)
-        if aggregation in ("none", "simple"):
-            pieces = [
-                self._piece(row, *span, on) for row, span, on in zip(scores, reading.offsets, goes_on, strict=True)
-            ]
-        else:
-            pieces = self._words(reading, scores, goes_on, aggregation)
+        spans = reading.offsets
+        if aggregation not in ("none", "simple"):
+            scores, spans = _of_words(scores, spans, goes_on, aggregation)
+            goes_on = [False] * len(spans)
+        best = self._order.likeliest(np.log(scores + 1e-30), goes_on) if constrained else scores.argmax(axis=1)
+        pieces = [
+            _Piece(self.labels[label], float(row[label]), *span, on)
+            for label, row, span, on in zip(best.tolist(), scores, spans, goes_on, strict=True)
+        ]
         for piece in pieces if aggregation == "none" else _join(pieces, self.scheme):
             start, end = trim(text, piece.start, piece.end)
             yield Entity(label=piece.label, score=piece.score, start=start, end=end, text=text[start:end])
 
-    def _piece(self, scores: np.ndarray, start: int, end: int, goes_on: bool = False) -> _Piece:
-        best = int(scores.argmax())
-        return _Piece(self.labels[best], float(scores[best]), start, end, goes_on)
-
-    def _words(
-        self, reading: Reading, scores: np.ndarray, goes_on: Sequence[bool], aggregation: Aggregation
-    ) -> list[_Piece]:
-        starts = [i for i, on in enumerate(goes_on) if not on or i == 0]
-        pieces = []
-        for start, stop in zip(starts, [*starts[1:], len(goes_on)], strict=True):
-            rows = scores[start:stop]
-            if aggregation == "first":
-                row = rows[0]
-            elif aggregation == "average":
-                row = rows.mean(axis=0)
-            else:
-                row = rows[int(rows.max(axis=1).argmax())]
-            pieces.append(self._piece(row, reading.offsets[start][0], reading.offsets[stop - 1][1]))
-        return pieces
+    @cached_property
+    def _order(self) -> LabelOrder:
+        return LabelOrder.of(self.scheme, self.labels)
 
     def _chunked(self) -> str:
         return f"{super()._chunked()}, each token's scores kept once"
@@ -165,6 +170,27 @@ def _ignored(labels: object, scheme: LabelScheme) -> set[str]:
     if not all(isinstance(name, str) for name in names):
         raise InputError(f"ignore_labels is {quote(labels)}; give a label or a list of them, or () to keep them all")
     return {*names, *([scheme.outside] if "O" in names else [])}
+
+
+def _of_words(
+    scores: Float[np.ndarray, "tokens labels"],
+    offsets: Sequence[tuple[int, int]],
+    goes_on: Sequence[bool],
+    aggregation: Aggregation,
+) -> tuple[Float[np.ndarray, "words labels"], list[tuple[int, int]]]:
+    """The scores of words, and the characters from which to which each stands."""
+    starts = [i for i, on in enumerate(goes_on) if not on or i == 0]
+    rows, spans = [], []
+    for start, stop in zip(starts, [*starts[1:], len(goes_on)], strict=True):
+        of_word = scores[start:stop]
+        if aggregation == "first":
+            rows.append(of_word[0])
+        elif aggregation == "average":
+            rows.append(of_word.mean(axis=0))
+        else:
+            rows.append(of_word[int(of_word.max(axis=1).argmax())])
+        spans.append((offsets[start][0], offsets[stop - 1][1]))
+    return np.stack(rows), spans
 
 
 def _join(pieces: Sequence[_Piece], scheme: LabelScheme) -> Iterator[_Piece]:
