@@ -18,7 +18,11 @@ from gossamer.tasks.embed import Embed, EmbeddedPart, Embeddings
 from gossamer.tasks.fill_mask import Fill, Filled, FillMask, Mask
 from gossamer.tasks.generate import Generate
 from gossamer.tasks.names import ALIASES, ELSEWHERE, refusal
+from gossamer.tasks.rank import Rank, RankedText, RankedTexts
+from gossamer.tasks.similar import Neighbour, Similar, SimilarTexts
+from gossamer.tasks.stream import StreamedItem
 from gossamer.tasks.tag import Entity, Tag, Tagged
+from gossamer.tasks.zero_shot import ZeroShot, ZeroShotClassified
 
 __all__ = [
     "TASKS",
@@ -37,8 +41,17 @@ __all__ = [
     "Generate",
     "Label",
     "Mask",
+    "Neighbour",
+    "Rank",
+    "RankedText",
+    "RankedTexts",
+    "Similar",
+    "SimilarTexts",
+    "StreamedItem",
     "Tag",
     "Tagged",
+    "ZeroShot",
+    "ZeroShotClassified",
     "task",
 ]
 
@@ -48,7 +61,10 @@ TASKS: dict[str, type[Task]] = {
     "embed": Embed,
     "fill-mask": FillMask,
     "generate": Generate,
+    "rank": Rank,
+    "similar": Similar,
     "tag": Tag,
+    "zero-shot": ZeroShot,
 }
 
 
@@ -71,6 +87,12 @@ def task(name: Literal["fill-mask"], model: Model, device: Device = None) -> Fil
 def task(name: Literal["generate", "text-generation"], model: Model, device: Device = None) -> Generate: ...
 @overload
 def task(name: Literal["tag", "ner", "token-classification"], model: Model, device: Device = None) -> Tag: ...
+@overload
+def task(name: Literal["rank", "text-ranking"], model: Model, device: Device = None) -> Rank: ...
+@overload
+def task(name: Literal["similar", "semantic-search"], model: Model, device: Device = None) -> Similar: ...
+@overload
+def task(name: Literal["zero-shot", "zero-shot-classification"], model: Model, device: Device = None) -> ZeroShot: ...
 @overload
 def task(name: str, model: Model, device: Device = None) -> Task: ...
 def task(name: str | None = None, model: Model | None = None, device: Device = None, **options: object) -> Task:

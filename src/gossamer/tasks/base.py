@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from gossamer.checks import require_whole
@@ -15,7 +16,7 @@ from gossamer.tasks.frames import find_frame
 from gossamer.tasks.passes import Reading, check_stride, room
 from gossamer.text import Tokenizer
 
-__all__ = ["Long", "Result", "Task", "check_text", "list_fields", "list_texts"]
+__all__ = ["Long", "Result", "Task", "check_text", "iterate", "list_fields", "list_texts", "of_the_call"]
 
 Long = Literal["chunk", "truncate", "error"]
 
@@ -133,7 +134,7 @@ class Task:
         notes = self._say_longer(max_length)
         for i, reading in enumerate(readings):
             length = len(reading.ids) + len(reading.frame) if lengths is None else lengths[i]
-            said = self._say_long(i, length, long, most, around, beside)
+            said = self._say_long(reading.text, length, long, most, around, beside)
             if said is None:
                 continue
             if long == "truncate":
@@ -192,6 +193,12 @@ def list_texts(name: str, texts: object) -> list[Any]:
     return listed
 
 
+def iterate(name: str, texts: object) -> Iterable[Any]:
+    """Texts as they come, one alone as a list of one. InputError for what gives no texts in an order."""
+    refused = isinstance(texts, str | bytes | bytearray | memoryview | Mapping | Set)
+    return list_texts(name, texts) if refused or not isinstance(texts, Iterable) else texts
+
+
 def list_fields(name: str, rows: object, first: str, second: str) -> tuple[list[Any], list[Any] | None]:
     """Texts, and what is read with each where they are dicts of the fields `first` and `second`, one or a list of them.
 
@@ -215,6 +222,15 @@ def list_fields(name: str, rows: object, first: str, second: str) -> tuple[list[
         said = f"{first} {without[0]} has no {second!r}, as others have: give one to each, or to none"
         raise ItemError(without[0], said)
     return [row[first] for row in listed], None if without else seconds
+
+
+@contextmanager
+def of_the_call() -> Iterator[None]:
+    """What is wrong with a text in here is wrong with the whole call: a label, a query."""
+    try:
+        yield
+    except ItemError as problem:
+        raise InputError(str(problem)) from None
 
 
 def check_text(what: str, i: int, text: object, before: int = 0) -> str:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, ItemError, plural, quote
-from gossamer.models.evaluation import evaluating
-from gossamer.models.heads import SequenceClassification
-from gossamer.models.model import Model
-from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts
-from gossamer.tasks.frames import PairFrame, find_pair_frame
+from gossamer.errors import InputError, plural
+from gossamer.tasks.base import Long, Result, list_fields, list_texts
 from gossamer.tasks.names import checks_options
-from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
+from gossamer.tasks.passes import Progress, plan_passes
 from gossamer.tasks.stream import Streaming
+from gossamer.tasks.text_pairs import PairOptions, PairTask, ReadPairs, ScoreFunction, TextTokens, TokenPair, score
 
-__all__ = ["Classified", "Classify", "Label", "ScoreFunction"]
-
-ScoreFunction = Literal["softmax", "sigmoid", "none"]
+__all__ = ["Classified", "Classify", "Label"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +44,10 @@ class Classified(Result):
     notes: list[str]
 
 
-class Classify(Streaming[Classified], Task):
+class Classify(Streaming[Classified], PairTask):
     """Classify texts with a model that has a sequence-classification head. Raises InputError for other models."""
 
-    heads, load_with, doing = (SequenceClassification,), "sequence-classification", "classify"
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
-        self.head = cast(SequenceClassification, model.architecture.head)
-
-    @cached_property
-    def pair(self) -> PairFrame:
-        """What the tokenizer puts around two texts."""
-        return find_pair_frame(self.model.tokenizer)
+    doing = "classify"
 
     @checks_options
     @torch.inference_mode()
@@ -95,90 +80,52 @@ class Classify(Streaming[Classified], Task):
         self._check(long, batch_tokens, max_length, stride)
         if top_k is not None:
             require_whole("top_k", top_k, of="labels", instead="None")
-        if function_to_apply not in (None, *get_args(ScoreFunction)):
-            raise InputError(
-                f"function_to_apply is {quote(function_to_apply)}; it must be one of "
-                f"{', '.join(get_args(ScoreFunction))}, or None for what fits the model"
-            )
+        function = self._function(function_to_apply)
         first, second = _with_pairs(texts, text_pair)
+        options = PairOptions(long=long, max_length=max_length, stride=stride, batch_tokens=batch_tokens)
         if second is None:
-            readings = self._readings(first)
-            tokens = [len(reading.ids) for reading in readings]
-            notes = self._fit(readings, long, max_length=max_length)
+            read = self._read_texts(first, options, progress)
         else:
-            readings, tokens = self._pairs(first, second, long, max_length)
-            lengths = [count + len(self.pair) for count in tokens]
-            notes = self._fit(readings, long, " with its pair", lengths, max_length, len(self.pair))
-        plan = plan_passes(self.model, readings, max_length, stride)
-        function = self._function() if function_to_apply is None else function_to_apply
+            read = self._read_pairs(self._pairs(first, list_texts("text_pair", second)), options, progress)
         return Classified(
-            labels=[
-                self._labels(row, function)[:top_k] for row in self._logits(readings, plan, batch_tokens, progress)
-            ],
+            labels=[self._labels(row, function)[:top_k] for row in read.logits],
             function_to_apply=function,
-            tokens=tokens,
-            passes=[reading.passes for reading in readings],
-            notes=notes,
+            tokens=read.tokens,
+            passes=read.passes,
+            notes=read.notes,
         )
 
-    def _pairs(
-        self, first: Sequence[object], text_pair: object, long: Long, max_length: int | None
-    ) -> tuple[list[Reading], list[int]]:
-        """Each pair's reading, and how many tokens both texts are."""
-        second = list_texts("text_pair", text_pair)
+    def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> Classified:
+        if options.get("text_pair") is not None:
+            raise InputError(
+                "text_pair is given beside a stream of texts; give each text with its own, as a dict "
+                "{'text': ..., 'text_pair': ...}"
+            )
+        return self(items, **options)
+
+    def _pairs(self, first: Sequence[object], second: Sequence[object]) -> list[TokenPair]:
         if len(first) != len(second):
             raise InputError(
                 f"there are {plural(len(first), 'text')} and {len(second)} in text_pair: give one for each text"
             )
-        pairs = [self._pair(i, *both, long, max_length) for i, both in enumerate(zip(first, second, strict=True))]
-        return [reading for reading, _ in pairs], [tokens for _, tokens in pairs]
-
-    def _pair(self, i: int, first: object, second: object, long: Long, max_length: int | None) -> tuple[Reading, int]:
-        """The longer text in the frame of the shorter one, and how many tokens both are."""
-        ids, offsets = self._tokenize("text", i, first)
-        pair_ids, pair_offsets = self._tokenize("text_pair", i, second)
-        most, tokens = self.model.reading_length(max_length), len(ids) + len(pair_ids)
-        shorter = min(len(ids), len(pair_ids))
-        if long == "truncate" and tokens + len(self.pair) > most:  # the longer first, then both alike
-            shorter = min(shorter, (most - len(self.pair)) // 2)
-        if len(ids) > len(pair_ids):
-            reading = Reading(i, ids, offsets, self.pair.around_first(pair_ids[:shorter]))
-        else:
-            reading = Reading(i, pair_ids, pair_offsets, self.pair.around_second(ids[:shorter]))
-        if not shorter or room(self.model, reading.frame, max_length) < 1:
-            raise ItemError(
-                i,
-                f"both texts of pair {i} are long, the shorter {min(len(ids), len(pair_ids))} tokens, and the model "
-                f"reads {most}: {self._remedy(tokens + len(self.pair))}, or shorten one of them",
+        return [
+            TokenPair(
+                i, TextTokens(*self._tokenize("text", i, text)), TextTokens(*self._tokenize("text_pair", i, other))
             )
-        return reading, tokens
+            for i, (text, other) in enumerate(zip(first, second, strict=True))
+        ]
 
-    def _logits(
-        self, readings: Sequence[Reading], plan: Sequence[Pass], batch_tokens: int, progress: Progress | None
-    ) -> Float[Tensor, "texts labels"]:
-        """The passes' logits, averaged with the tokens that each keeps as weights."""
-        sums = torch.zeros(len(readings), len(self.head.labels), dtype=torch.float64)
-        with evaluating(self.model):
-            read = read_passes(self.model, readings, plan, lambda out: out.logits, batch_tokens, progress)
-            for _, part, logits in read:
-                sums[part.reading] += (part.keep_stop - part.keep_start) * logits.double()
-        return sums / torch.tensor([[len(reading.ids)] for reading in readings])
-
-    def _function(self) -> ScoreFunction:
-        """What makes scores of the model's numbers unless another function is asked for."""
-        if self.head.score_activation is not None:
-            return "none" if self.head.score_activation == "identity" else "sigmoid"
-        if self.head.problem_type == "regression":
-            return "none"
-        several_at_once = self.head.problem_type == "multi_label_classification"
-        return "sigmoid" if several_at_once or len(self.head.labels) == 1 else "softmax"
+    def _read_texts(self, texts: Sequence[object], options: PairOptions, progress: Progress | None) -> ReadPairs:
+        readings = self._readings(texts)
+        tokens = [len(reading.ids) for reading in readings]
+        notes = self._fit(readings, options.long, max_length=options.max_length)
+        plan = plan_passes(self.model, readings, options.max_length, options.stride)
+        logits = self._logits(readings, plan, options.batch_tokens, progress)
+        return ReadPairs(logits=logits, tokens=tokens, passes=[reading.passes for reading in readings], notes=notes)
 
     def _labels(self, logits: Float[Tensor, " labels"], function: ScoreFunction) -> list[Label]:
-        # In float64: sigmoids of numbers of 17 and more are all 1 in float32.
-        values = {"none": logits, "sigmoid": logits.sigmoid(), "softmax": logits.softmax(dim=-1)}[function]
-        labels = [
-            Label(label=label, score=score) for label, score in zip(self.head.labels, values.tolist(), strict=True)
-        ]
+        values = score(logits, function).tolist()
+        labels = [Label(label=label, score=value) for label, value in zip(self.head.labels, values, strict=True)]
         return sorted(labels, key=lambda label: -label.score)
 
     def _chunked(self) -> str:

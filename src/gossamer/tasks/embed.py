@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -16,7 +16,7 @@ from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.models.heads import EmbeddingHead, SentenceEmbedding
 from gossamer.models.model import Model
-from gossamer.tasks.base import Long, Task, check_text, list_texts
+from gossamer.tasks.base import Long, Task, check_text, iterate
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading, check_progress, room
 from gossamer.tasks.pooled import OpenText, PooledRow, PooledRows, TextTokens
@@ -181,7 +181,8 @@ class Embed(SentenceMethods, Task):
             normalize=normalize, truncate_dim=self._size(truncate_dim), skip_empty=skip_empty,
             notes=[*self._say_prompt(text, prompt, prompt_name), *self._say_longer(max_length)],
         )  # fmt: skip
-        return self._stream(_iterate(texts), _characters(texts), settings, progress)
+        listed = [texts] if isinstance(texts, Document) else iterate("texts", texts)
+        return self._stream(listed, _characters(texts), settings, progress)
 
     def pooled(
         self,
@@ -334,14 +335,6 @@ class Embed(SentenceMethods, Task):
     def _chunked(self) -> str:
         only_first = " (its vector, the first token's state, sees the first alone)" * (self.head.pooling == "cls")
         return f"{super()._chunked()}{only_first}"
-
-
-def _iterate(texts: object) -> Iterable[object]:
-    """One text as a list of one; others as they come. InputError for what is no text and nothing that gives texts."""
-    if isinstance(texts, Document):
-        return [texts]
-    is_refused = isinstance(texts, str | bytes | bytearray | memoryview | Mapping | Set)
-    return list_texts("texts", texts) if is_refused or not isinstance(texts, Iterable) else texts
 
 
 def _characters(texts: object) -> int | None:

@@ -18,12 +18,15 @@ ALIASES = {
     "feature-extraction": "embed",
     "ner": "tag",
     "question-answering": "answer",
+    "semantic-search": "similar",
     "sentence-embedding": "embed",
     "sentence-similarity": "embed",
     "sentiment-analysis": "classify",
     "text-classification": "classify",
     "text-generation": "generate",
+    "text-ranking": "rank",
     "token-classification": "tag",
+    "zero-shot-classification": "zero-shot",
 }
 """The names that others have for our tasks."""
 
@@ -32,26 +35,28 @@ ELSEWHERE = (
     "document-question-answering",
     "summarization",
     "table-question-answering",
-    "text-ranking",
     "text2text-generation",
     "translation",
     "visual-question-answering",
-    "zero-shot-classification",
 )
 """Tasks of others on text that there are none for here."""
 
 _RENAMED = {
     "aggregation_strategy": "aggregation",
     "align_to_words": "whole_words",
+    "candidate_labels": "labels",
     "context": "contexts",
     "doc_stride": "stride",
     "handle_impossible_answer": "impossible",
     "inputs": "texts",
+    "documents": "texts",
     "handle_long_generation": "long",
+    "hypothesis_template": "template",
     "max_answer_len": "max_answer_tokens",
     "max_length": "max_new_tokens",
     "prompt": "texts",
     "prompts": "texts",
+    "query": "queries",
     "question": "questions",
     "sentences": "texts",
     "sequences": "texts",
@@ -65,7 +70,7 @@ _RENAMED = {
 
 _NEEDLESS = {
     "batch_size": "give batch_tokens, the most tokens that are read at once",
-    "candidate_labels": "the labels are those that the model was trained on",
+    "candidate_labels": "the labels are those that the model was trained on; the task zero-shot takes others",
     "convert_to_numpy": "the result's vectors are a tensor: .vectors.numpy()",
     "delimiter": "give whole texts",
     "device": 'give it to gossamer.load or gossamer.task: gossamer.task("NAME", model, device="cpu")',

@@ -76,11 +76,11 @@ class SentenceMethods:
 
     def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Encoded:
         """`encode`, with the prompt called "query" where the model has one and no other is asked for."""
-        return self.encode(sentences, **self._with_prompt(options, "query"))
+        return self.encode(sentences, **self.with_prompt(options, "query"))
 
     def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Encoded:
         """`encode`, with the prompt called "document", "passage" or "corpus", the first that the model has."""
-        return self.encode(sentences, **self._with_prompt(options, "document", "passage", "corpus"))
+        return self.encode(sentences, **self.with_prompt(options, "document", "passage", "corpus"))
 
     def similarity(self, embeddings1: Vectors, embeddings2: Vectors) -> Float[Tensor, "rows others"]:
         """How alike each of the first vectors is to each of the second, by the model's `similarity_fn_name`."""
@@ -157,7 +157,7 @@ class SentenceMethods:
             )
         return embedded.vectors
 
-    def _with_prompt(self, options: dict[str, Any], *names: str) -> dict[str, Any]:
+    def with_prompt(self, options: dict[str, Any], *names: str) -> dict[str, Any]:
         """The options of `encode`, with the first of these prompts that there is, where they ask for none."""
         if options.get("prompt") is not None or options.get("prompt_name") is not None:
             return options

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from gossamer.errors import InputError, ItemError
 from gossamer.numbered_notes import is_numbered, renumbered
-from gossamer.tasks.base import list_texts
+from gossamer.tasks.base import iterate
 from gossamer.tasks.names import refusal
 from gossamer.tasks.passes import check_progress
 
-__all__ = ["StreamedItem", "Streaming", "TokensRead"]
+__all__ = ["StreamedItem", "Streaming", "TokensRead", "item_groups"]
 
 
 class Splits(Protocol):
@@ -65,9 +65,7 @@ class Streaming(Generic[R]):
         for name in options:
             if name not in known:
                 raise InputError(refusal(name, known))
-        if isinstance(items, str | bytes | Mapping | Set) or not isinstance(items, Iterable):
-            items = list_texts("items", items)
-        return self._streamed(items, progress, options)
+        return self._streamed(iterate("items", items), progress, options)
 
     def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> R:
         """The call, whose first argument are the items. numbers: theirs among all that are streamed."""
@@ -78,7 +76,7 @@ class Streaming(Generic[R]):
     ) -> Iterator[StreamedItem[R]]:
         counted = _Counted(progress)
         first, told = 0, set[str]()
-        for group in _groups(items):
+        for group in item_groups(items):
             for item in self._group(first, group, counted, options):
                 yield item if item.result is None else _without(item, told)
             first += len(group)
@@ -126,7 +124,8 @@ class _Counted:
         self._read = 0
 
 
-def _groups(items: Iterable[Any]) -> Iterator[list[Any]]:
+def item_groups(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Items in groups of bounded size."""
     group: list[Any] = []
     characters = 0
     for item in items:
