@@ -10,6 +10,7 @@ from tiny_embedders import embedder, tokenizer
 
 import gossamer as gs
 from gossamer.errors import InputError, plural
+from gossamer.families import get_family
 from gossamer.models import (
     CausalLM,
     Head,
@@ -35,17 +36,22 @@ HEADS: dict[str, Head] = {
     "similar": SentenceEmbedding(),
     "zero-shot": SequenceClassification(labels=("contradiction", "entailment")),
 }
+WRITING = ("rewrite", "summarize", "translate")
 MORE: dict[str, list[Any]] = {"answer": ["a b c"], "zero-shot": [["a", "b"], "{}"]}
 """What a task is called with beside texts."""
 
 
 def small(name: str) -> Any:
     """A model for the task of this name."""
-    if name != "generate":
+    if name in HEADS and name != "generate":
         return embedder(HEADS[name])
     letters = tokenizer("$A")
     rows = letters.vocabulary_size
     torch.manual_seed(0)
+    if name in WRITING:
+        sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": rows}
+        described = get_family("t5").read(sizes, head="seq2seq-lm")
+        return Model(described, family="t5", tokenizer=letters.with_max_length(16)).eval()
     return Model(decoder(vocabulary_size=rows, length=16, hidden_size=8, heads=2, layers=1), tokenizer=letters).eval()
 
 
@@ -72,6 +78,9 @@ def ask(name: str, texts: Any, **options: Any) -> Any:
         ("text-ranking", "rank"),
         ("semantic-search", "similar"),
         ("zero-shot-classification", "zero-shot"),
+        ("summarization", "summarize"),
+        ("translation", "translate"),
+        ("text2text-generation", "rewrite"),
     ],
 )
 def test_the_names_of_pipelines_are_names_of_tasks(theirs: str, ours: str) -> None:

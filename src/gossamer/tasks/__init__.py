@@ -17,11 +17,15 @@ from gossamer.tasks.classify import Classified, Classify, Label
 from gossamer.tasks.embed import Embed, EmbeddedPart, Embeddings
 from gossamer.tasks.fill_mask import Fill, Filled, FillMask, Mask
 from gossamer.tasks.generate import Generate
-from gossamer.tasks.names import ALIASES, ELSEWHERE, refusal
+from gossamer.tasks.names import ALIASES, ELSEWHERE, TRANSLATION, refusal
 from gossamer.tasks.rank import Rank, RankedText, RankedTexts
+from gossamer.tasks.rewrite import Rewrite
 from gossamer.tasks.similar import Neighbour, Similar, SimilarTexts
 from gossamer.tasks.stream import StreamedItem
+from gossamer.tasks.summarize import Summarize
 from gossamer.tasks.tag import Entity, Tag, Tagged
+from gossamer.tasks.translate import Translate
+from gossamer.tasks.write import Written
 from gossamer.tasks.zero_shot import ZeroShot, ZeroShotClassified
 
 __all__ = [
@@ -45,11 +49,15 @@ __all__ = [
     "Rank",
     "RankedText",
     "RankedTexts",
+    "Rewrite",
     "Similar",
     "SimilarTexts",
     "StreamedItem",
+    "Summarize",
     "Tag",
     "Tagged",
+    "Translate",
+    "Written",
     "ZeroShot",
     "ZeroShotClassified",
     "task",
@@ -62,8 +70,11 @@ TASKS: dict[str, type[Task]] = {
     "fill-mask": FillMask,
     "generate": Generate,
     "rank": Rank,
+    "rewrite": Rewrite,
     "similar": Similar,
+    "summarize": Summarize,
     "tag": Tag,
+    "translate": Translate,
     "zero-shot": ZeroShot,
 }
 
@@ -90,6 +101,12 @@ def task(name: Literal["tag", "ner", "token-classification"], model: Model, devi
 @overload
 def task(name: Literal["rank", "text-ranking"], model: Model, device: Device = None) -> Rank: ...
 @overload
+def task(name: Literal["rewrite", "text2text-generation"], model: Model, device: Device = None) -> Rewrite: ...
+@overload
+def task(name: Literal["summarize", "summarization"], model: Model, device: Device = None) -> Summarize: ...
+@overload
+def task(name: Literal["translate", "translation"], model: Model, device: Device = None) -> Translate: ...
+@overload
 def task(name: Literal["similar", "semantic-search"], model: Model, device: Device = None) -> Similar: ...
 @overload
 def task(name: Literal["zero-shot", "zero-shot-classification"], model: Model, device: Device = None) -> ZeroShot: ...
@@ -103,7 +120,9 @@ def task(name: str | None = None, model: Model | None = None, device: Device = N
     """
     if name is None and isinstance(options.get("task"), str):
         raise InputError(f"the name of the task comes first: gossamer.task({options['task']!r}, model)")
-    kind = TASKS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
+    pair = TRANSLATION.fullmatch(name) if isinstance(name, str) else None
+    own_name = "translate" if pair is not None else ALIASES.get(str(name), name)
+    kind = TASKS.get(own_name) if isinstance(own_name, str) else None
     if kind is None:
         is_elsewhere = isinstance(name, str) and name.startswith(ELSEWHERE)
         said = "a task that Gossamer does not have; it has" if is_elsewhere else "it must be one of"
@@ -113,4 +132,5 @@ def task(name: str | None = None, model: Model | None = None, device: Device = N
         raise InputError(refusal(option, known, called=f"what gossamer.task({name!r}, model) returns"))
     checked = check_model(model)
     where = find_device(device)
-    return kind(checked if where is None else checked.to(where))
+    checked = checked if where is None else checked.to(where)
+    return kind(checked) if pair is None else Translate(checked, *pair.groups())

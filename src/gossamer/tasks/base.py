@@ -150,10 +150,12 @@ class Task:
             return []
         return [f"read up to {most} tokens at once, as max_length says; the model's own files say {own}"]
 
-    def _say_long(self, i: int, length: int, long: str, most: int, around: int, beside: str = "") -> str | None:
+    def _say_long(
+        self, i: int, length: int, long: str, most: int, around: int, beside: str = "", how: str | None = None
+    ) -> str | None:
         """What is done with text i of so many tokens, `around` of them special, where more than `most`.
 
-        InputError where it is refused.
+        how: it is read then, as `_chunked` says unless given. InputError where it is refused.
         """
         if length <= most:
             return None
@@ -162,7 +164,7 @@ class Task:
         if long == "error":
             remedies = (self._remedy(length), "give long='chunk' or long='truncate'")
             raise ItemError(i, f"{said}: {', or '.join(filter(None, remedies))}{counted}")
-        done_instead = "cut" if long == "truncate" else self._chunked()
+        done_instead = "cut" if long == "truncate" else how or self._chunked()
         return f"{said}: {'; '.join(filter(None, (done_instead, self._remedy(length))))}{counted}"
 
     def _chunked(self) -> str:

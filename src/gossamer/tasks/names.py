@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 from gossamer.errors import InputError, quote
 
-__all__ = ["ALIASES", "ELSEWHERE", "checks_options", "refusal"]
+__all__ = ["ALIASES", "ELSEWHERE", "TRANSLATION", "checks_options", "refusal"]
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -22,21 +23,24 @@ ALIASES = {
     "sentence-embedding": "embed",
     "sentence-similarity": "embed",
     "sentiment-analysis": "classify",
+    "summarization": "summarize",
+    "text2text-generation": "rewrite",
     "text-classification": "classify",
     "text-generation": "generate",
     "text-ranking": "rank",
     "token-classification": "tag",
+    "translation": "translate",
     "zero-shot-classification": "zero-shot",
 }
 """The names that others have for our tasks."""
 
+TRANSLATION = re.compile(r"translation_(\w+?)_to_(\w+)")
+"""Such a name is a translation of two languages, in pipelines and in `task_specific_params`."""
+
 ELSEWHERE = (
     "conversational",
     "document-question-answering",
-    "summarization",
     "table-question-answering",
-    "text2text-generation",
-    "translation",
     "visual-question-answering",
 )
 """Tasks of others on text that there are none for here."""
@@ -61,9 +65,11 @@ _RENAMED = {
     "sentences": "texts",
     "sequences": "texts",
     "show_progress_bar": "progress",
+    "src_lang": "source",
     "stop_sequence": "stop",
     "stop_strings": "stop",
     "text_inputs": "texts",
+    "tgt_lang": "target",
     "text": "texts",
 }
 """Options of others that are an option here, of another name."""
@@ -71,17 +77,20 @@ _RENAMED = {
 _NEEDLESS = {
     "batch_size": "give batch_tokens, the most tokens that are read at once",
     "candidate_labels": "the labels are those that the model was trained on; the task zero-shot takes others",
+    "clean_up_tokenization_spaces": "leave it out: texts are as the tokenizer writes them",
     "convert_to_numpy": "the result's vectors are a tensor: .vectors.numpy()",
     "delimiter": "give whole texts",
     "device": 'give it to gossamer.load or gossamer.task: gossamer.task("NAME", model, device="cpu")',
     "do_sample": "temperature=0 takes the likeliest token, any other draws",
+    "min_length": 'give rules={"min_new_tokens": N}',
     "dtype": "give it to gossamer.load",
     "is_split_into_words": "give whole texts",
     "max_length": 'a text is cut to what the model reads with long="truncate"',
-    "max_new_tokens": "only the task generate writes text",
+    "max_new_tokens": "only the tasks generate, rewrite, summarize and translate write text",
     "max_question_len": "the whole question is read",
     "max_seq_len": "the model reads what it can; longer texts are read in overlapping passes",
-    "num_return_sequences": "give the text as many times",
+    "num_beams": "give beams, their number",
+    "num_return_sequences": 'give the text as many times, or beams={"num_return_sequences": N}',
     "num_workers": "leave it out: texts are read in this process",
     "offset_mapping": "give whole texts",
     "padding": "leave it out: texts of like length are read together",
