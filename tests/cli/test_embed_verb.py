@@ -163,7 +163,7 @@ def test_a_row_that_was_cut_off_is_no_row(
     def add_twice() -> None:
         with open_vectors(out) as file:
             file.add(vectors, rows, is_last=True)
-            monkeypatch.setattr(vector_files, "_write_line", interrupted)
+            monkeypatch.setattr(vector_files, "write_line", interrupted)
             file.add(vectors, rows, is_last=True)
 
     with pytest.raises(KeyboardInterrupt):

@@ -220,9 +220,9 @@ def test_refusals_name_the_place_and_the_option(
 ) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "a [MASK]"}\n{"text": "a", "other": null}\n')
-    assert f"{file}:2 has no mask" in gossamer("fill-mask", with_head("fill-mask"), "--file", file).error
-    refused = gossamer("tag", with_head("tag"), "a", LONG, "--long", "error").error
-    assert refused.startswith("gossamer: argument 2 is ")
+    assert f"{file}:2 has no mask" in gossamer("fill-mask", with_head("fill-mask"), "--file", file).err
+    refused = gossamer("tag", with_head("tag"), LONG, "--long", "error").error
+    assert refused.startswith("gossamer: argument 1 is ")
     assert "gossamer lengthen MODEL --to 64 --out DIR, or give --long chunk or --long truncate" in refused
     pairs = ("classify", with_head("classify"), "--file", file, "--pair-field", "other")
     missing = gossamer(*pairs).error
@@ -297,3 +297,112 @@ def test_numbers_that_json_does_not_have_become_null_and_a_note(
         assert [(row["x"], row["y"]) for row in listed] == [(None, {"z": [None, 1.5]})] * 2
         assert done.error == said
     assert gossamer("embed", small, "--file", rows).err == ""
+
+
+BAD = '{"text": "a cat"}\n{"text": "", "id": 7}\n{"body": 1}\nno json\n[1]\n{"text": "a dog", "id": 8}\n'
+SAID = ["", ":2: the text is empty", ":3: the field 'text' is missing", ":4: is no JSON", ":5: is [1]; each line", ""]
+
+
+@pytest.mark.parametrize("to", ["page", "json", "out"])
+def test_bad_rows_are_told_with_their_place_and_the_others_go_on(
+    gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path, to: str
+) -> None:
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    file.write_text(BAD)
+    how = {"page": [], "json": ["--json"], "out": ["--out", out]}[to]
+    done = gossamer("classify", with_head("classify"), "--file", file, *how)
+    assert done.code == 2
+    lines = done.err.splitlines()
+    assert lines[0] == "gossamer: 4 of 6 texts could not be read"
+    assert lines[1].startswith(f"gossamer: {file}:2: the text is empty")
+    assert lines[3] == "gossamer: and 2 more texts like these"
+    if to == "page":
+        assert done.out.count("score") == 2
+        return
+    rows = done.json["texts"] if to == "json" else [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["source"] for row in rows] == [f"{file}:{i}" for i in range(1, 7)]
+    for row, said in zip(rows, SAID, strict=True):
+        assert ("labels" in row) == (not said)
+        assert row.get("error", "").startswith(f"{file}{said}" if said else "")
+    assert rows[1]["id"] == 7
+    assert rows[5]["id"] == 8
+    classify = gs.task("classify", gs.load(with_head("classify")))
+    expected = classify(["a cat", "a dog"]).to_dict()["labels"][1]
+    assert [one["label"] for one in rows[5]["labels"]] == [one["label"] for one in expected]
+    assert [one["score"] for one in rows[5]["labels"]] == pytest.approx([one["score"] for one in expected])
+
+
+def test_nothing_but_bad_rows_is_refused(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path) -> None:
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    file.write_text('{"text": ""}\n{"text": 5}\n')
+    done = gossamer("classify", with_head("classify"), "--file", file, "--out", out)
+    assert (done.code, done.out) == (2, "")
+    assert f"{file}:1: the text is empty" in done.error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", HEADS)
+def test_rows_are_written_as_they_are_read(
+    gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.tasks.stream.GROUP_ITEMS", 3)
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    file.write_text("".join(json.dumps({"text": f"{TEXT[verb]} {i}", "id": i}) + "\n" for i in range(10)))
+    done = gossamer(verb, with_head(verb), *asked(verb), file, "--out", out)
+    assert (done.code, done.out.strip()) == (0, f"10 rows written to {out}")
+    listed = gossamer(verb, with_head(verb), *asked(verb), file, "--json").json
+    assert [json.loads(line) for line in out.read_text().splitlines()] == listed["texts"]
+    told = gossamer(verb, with_head(verb), *asked(verb), file, "--out", out, "--json").json
+    assert told | {"out": str(out), "rows": 10, "errors": 0} == told
+
+
+def test_an_interrupt_leaves_the_rows_that_are_finished(
+    gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.tasks.stream.GROUP_ITEMS", 2)
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    file.write_text('{"text": "a cat"}\n' * 9)
+    out.write_text("mine")
+    groups = []
+
+    def interrupting(*x: Any, **more: Any) -> Any:
+        groups.append(1)
+        if len(groups) == 3:
+            raise KeyboardInterrupt
+        return forward(*x, **more)
+
+    forward = Model.forward
+    monkeypatch.setattr(Model, "forward", interrupting)
+    done = gossamer("classify", with_head("classify"), "--file", file, "--out", out)
+    assert done.code == 130
+    assert out.read_text() == "mine"
+    assert len((tmp_path / "out.partial.jsonl").read_text().splitlines()) == 4
+    assert f"4 rows are finished and in {tmp_path / 'out.partial.jsonl'}" in done.err
+
+
+def test_lines_are_texts_of_their_own(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n\na dog\n")
+    done = gossamer("classify", with_head("classify"), tmp_path / "a.txt", "--lines", "--json")
+    assert [one["source"] for one in done.json["texts"]] == [f"{tmp_path / 'a.txt'}:1", f"{tmp_path / 'a.txt'}:3"]
+
+
+def test_out_is_checked_before_anything_is_read(gossamer: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}')
+    for out, said in ((tmp_path / "a.txt", "must end in .jsonl"), (tmp_path / "a.jsonl", "is one of the texts"),
+                      (tmp_path / "no" / "a.jsonl", "there is no directory")):  # fmt: skip
+        done = gossamer("classify", "/nowhere", tmp_path / "a.jsonl", "--out", out)
+        assert done.code == 2
+        assert said in done.error
+
+
+def test_options_of_passes_and_rules_of_labels_reach_the_tasks(
+    gossamer: Command, with_head: Callable[[str], Path]
+) -> None:
+    passes = [
+        gossamer("tag", with_head("tag"), LONG, "--stride", stride, "--json").json["texts"][0]["passes"]
+        for stride in (0, 20)
+    ]
+    assert passes[0] < passes[1]
+    refused = gossamer("tag", with_head("tag"), LONG, "--stride", 30)
+    assert "--stride is 30; it must be less than the 30 tokens of a text that a pass holds" in refused.error
+    assert gossamer("tag", with_head("tag"), "Ada wrote it", "--constrained").code == 0

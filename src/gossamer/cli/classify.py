@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Any
 
 from typer import Option
 
-from gossamer.cli.options import AsJson, BatchedReading, Source, check_count, grouped
+from gossamer.cli.options import AsJson, BatchedReading, Out, Source, check_count, grouped
 from gossamer.cli.output import note
-from gossamer.cli.task_pages import report, score, telling
-from gossamer.cli.texts import TakesFiles, Text, refuse_file_name
+from gossamer.cli.task_pages import score
+from gossamer.cli.task_runs import Page, TaskRun, check_out
+from gossamer.cli.texts import TakesFiles, Text, not_one_bad, refuse_file_name
 from gossamer.errors import InputError, quote
 
-__all__ = ["COMMAND", "classify"]
+__all__ = ["COMMAND", "classify", "label_cells"]
 
 COMMAND = TakesFiles
 PAIR_FIELD = "text_pair"
@@ -43,43 +46,52 @@ def classify(
         Option(metavar="NAME", help="Scores: softmax, sigmoid or none (the model's own numbers); what fits the model."),
     ] = None,
     reading: BatchedReading,
+    out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Label texts, or pairs of texts, of any length: every label's score, the highest first."""
     check_count("--top-k", top_k)
-    texts = source.read()
-    pairs = _pairs(texts, pair, pair_field, source.files.as_text)
+    check_out(out, source.inputs())
+    texts, item = _paired(source.stream(), pair, pair_field, source.files.as_text)
     classifier = reading.task("classify", source.model)
-    with telling(texts) as told:
-        classified = classifier(
-            [text.text for text in texts],
-            pairs,
-            top_k=top_k,
-            function_to_apply=None if function_to_apply is None else function_to_apply.value,
-            progress=told,
-            **reading.arguments(classifier.model),
-        )
-    rows = [[[label.label, score(label.score)] for label in labels] for labels in classified.labels]
-    report(texts, classified, ("label", "score"), rows, as_json)
+    function = None if function_to_apply is None else function_to_apply.value
+    options = {"top_k": top_k, "function_to_apply": function} | reading.arguments(classifier.model)
+    TaskRun(task=classifier, page=PAGE, out=out, as_json=as_json, item=item).run(texts, options)
 
 
-def _pairs(texts: Sequence[Text], pair: str | None, pair_field: str | None, as_text: bool) -> list[str] | None:
-    """Each text's second text: one for all of them, or each from another field of the text's own row."""
+def label_cells(classified: Any) -> list[list[str]]:
+    """The labels of the one text."""
+    return [[label.label, score(label.score)] for label in classified.labels[0]]
+
+
+PAGE = Page(columns=("label", "score"), cells=label_cells)
+
+
+def _paired(
+    texts: Iterator[Text], pair: str | None, pair_field: str | None, as_text: bool
+) -> tuple[Iterator[Text], Callable[[Text], Any]]:
+    """The texts, and each with its second one: one for all, or each from another field of the text's own row."""
     if pair is not None and pair_field is not None:
         raise InputError(f"--pair {pair!r} and --pair-field {pair_field!r} were both given; give one of them")
     if pair is not None:
         refuse_file_name("--pair", pair, as_text)
-        return [pair] * len(texts)
-    if pair_field is None and texts and all(PAIR_FIELD in text.fields for text in texts):
+        return texts, lambda text: {"text": text.text, PAIR_FIELD: pair}
+    first = next(texts)
+    if pair_field is None and PAIR_FIELD in first.fields:
         note(f"the rows have a field {PAIR_FIELD!r}, which is read with each text; --pair-field names another")
         pair_field = PAIR_FIELD
-    return None if pair_field is None else [_other_text(text, pair_field) for text in texts]
+    if pair_field is None:
+        return chain([first], texts), lambda text: text.text
+    seconds = (_with_second(text, pair_field) for text in chain([first], texts))
+    return not_one_bad(seconds), lambda text: {"text": text.text, PAIR_FIELD: text.fields[pair_field]}
 
 
-def _other_text(text: Text, name: str) -> str:
+def _with_second(text: Text, name: str) -> Text:
+    """The text, with a problem where its row has no second text."""
     value = text.fields.get(name)
-    if not isinstance(value, str):
-        others = ", ".join(text.fields)[:80] or "none but its text"
-        problem = f"is {quote(value)}" if name in text.fields else f"is missing (it has: {others})"
-        raise InputError(f"{text.source}: the field {name!r} {problem}; name one of its row with --pair-field")
-    return value
+    if isinstance(value, str) or text.problem is not None:
+        return text
+    others = ", ".join(text.fields)[:80] or "none but its text"
+    problem = f"is {quote(value)}" if name in text.fields else f"is missing (it has: {others})"
+    said = f"{text.source}: the field {name!r} {problem}; name one of its row with --pair-field"
+    return replace(text, problem=said)

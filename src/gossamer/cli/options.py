@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from typer import Argument, Option
 
 from gossamer.checks import require_whole
 from gossamer.cli.output import working
-from gossamer.cli.texts import Text, TextFormat, read_texts
+from gossamer.cli.texts import Text, TextFormat, input_files, read_texts
 from gossamer.errors import InputError, quote
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "Loading",
     "Long",
     "ModelName",
+    "Out",
     "Placement",
     "Reading",
     "Source",
@@ -54,6 +55,9 @@ Format = Annotated[
 ]
 BatchSize = Annotated[
     int | None, Option(metavar="N", min=1, help="Read as many tokens at once as N texts that fill the model.")
+]
+Out = Annotated[
+    Path | None, Option(metavar="FILE.jsonl", help="Write a row for each text as it is read, however many there are.")
 ]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
 
@@ -78,12 +82,29 @@ class TextFiles(OptionGroup):
     field: FieldName = "text"
     format: Format = None
     as_text: Annotated[bool, Option("--text", help="Every TEXT is a text, though a file be called so.")] = False
+    lines: Annotated[bool, Option("--lines", help="Each line of a text file is a text.")] = False
+
+    def stream(self, texts: list[str]) -> Iterator[Text]:
+        """The same as they are asked for; one that cannot be read has a `problem`."""
+        return read_texts(
+            texts, self.file or [], self.field, format=self.format, as_text=self.as_text, split=self._split,
+            lenient=True,
+        )  # fmt: skip
+
+    def inputs(self, texts: list[str]) -> list[Path]:
+        """The files that are read."""
+        return input_files(texts, self.file or [], self.as_text)
+
+    @property
+    def _split(self) -> Literal["file", "lines"]:
+        return "lines" if self.lines else "file"
 
     def read(self, texts: list[str], *, may_be_empty: bool = False) -> list[Text]:
         """The texts of the command line and of the files, as `gossamer.cli.texts.read_texts` reads them."""
         documents = read_texts(
-            texts, self.file or [], self.field, format=self.format, as_text=self.as_text, may_be_empty=may_be_empty
-        )
+            texts, self.file or [], self.field, format=self.format, as_text=self.as_text, may_be_empty=may_be_empty,
+            split=self._split,
+        )  # fmt: skip
         return list(documents)
 
 
@@ -98,6 +119,14 @@ class Source(OptionGroup):
     def read(self) -> list[Text]:
         """All texts."""
         return self.files.read(self.texts or [])
+
+    def stream(self) -> Iterator[Text]:
+        """The texts as they are asked for; one that cannot be read has a `problem`."""
+        return self.files.stream(self.texts or [])
+
+    def inputs(self) -> list[Path]:
+        """The files that are read."""
+        return self.files.inputs(self.texts or [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +185,18 @@ class Reading(OptionGroup):
 class BatchedReading(Reading):
     """How a task reads texts, several at once."""
 
+    stride: Annotated[
+        int | None, Option(metavar="N", help="Tokens that passes share; an eighth of what they hold.")
+    ] = None
     batch_size: BatchSize = None
 
     def arguments(self, model: Model) -> dict[str, Any]:
         """What a task is called with."""
         passes = self.batch_size
         tokens = BATCH_TOKENS if passes is None else passes * model.reading_length(self.max_length)
-        return {"long": self.long.value, "max_length": self.max_length, "batch_tokens": tokens}
+        return {
+            "long": self.long.value, "max_length": self.max_length, "stride": self.stride, "batch_tokens": tokens,
+        }  # fmt: skip
 
 
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gossamer.cli.output import note, print_json, printable, progress, show
-from gossamer.cli.texts import Text, carried
+from gossamer.cli.output import note, printable, progress
+from gossamer.cli.texts import Text
 from gossamer.cli.wording import wording
 from gossamer.errors import InputError, plural
 
@@ -21,12 +20,12 @@ __all__ = [
     "Named",
     "named",
     "remark",
-    "report",
+    "result_page",
     "score",
     "telling",
 ]
 
-_OF_ONE = {"null_scores": "null_score"}
+_OPTION = re.compile(r"\b(max_length|stride) (is|says)\b")
 NOTES = 3
 SHOWN = 20
 
@@ -44,11 +43,13 @@ def named(notes: Sequence[str], texts: Sequence[Text] | Mapping[int, Named]) -> 
 
 
 def _named(said: str, texts: Sequence[Text] | Mapping[int, Named]) -> str:
-    said = re.sub(r"^(?:text|context) (\d+)\b", lambda number: texts[int(number[1])].source, said)
+    said = re.sub(
+        r"^(left out: )?(?:text|context) (\d+)\b", lambda found: (found[1] or "") + texts[int(found[2])].source, said
+    )
     said = re.sub(r"^text_pair (\d+)\b", lambda number: f"{texts[int(number[1])].source}: the second text", said)
     said = re.sub(r"\bof pair (\d+)\b", lambda number: f"of {texts[int(number[1])].source}", said)
     said = re.sub(r"^question \d+\b", "QUESTION", said)
-    return wording(re.sub(r"\bmax_length (is|says)\b", r"--max-length \1", said))
+    return wording(_OPTION.sub(lambda option: f"--{option[1].replace('_', '-')} {option[2]}", said))
 
 
 @contextmanager
@@ -77,37 +78,10 @@ def remark(notes: list[str], count: int | None = None) -> None:
         note(f"and {plural(more, 'more text')} like these")
 
 
-def report(
-    texts: Sequence[Text], result: Any, columns: Sequence[str], rows: Sequence[list[list[str]]], as_json: bool
-) -> None:
-    """A task's result: everything that it has for each text, as JSON, or the cells of `rows`, in a table a text.
-
-    In JSON the other fields of a text's row stand beside it.
-    """
-    notes = named(result.notes, texts)
-    remark(notes)
-    if as_json:
-        fields_of_result = result.to_dict()
-        fields = {
-            _OF_ONE.get(field, field): values
-            for field, values in fields_of_result.items()
-            if isinstance(values, list) and field != "notes"
-        }
-        listed = [
-            {"source": text.source}
-            | carried(text.fields, ("source", *fields))
-            | {field: values[i] for field, values in fields.items()}
-            for i, text in enumerate(texts)
-        ]
-        of_all = {field: value for field, value in fields_of_result.items() if not isinstance(value, list)}
-        print_json({"texts": listed, **of_all, "notes": notes})
-        return
-    parts: list[Any] = []
-    for text, tokens, passes, cells in list(zip(texts, result.tokens, result.passes, rows, strict=True))[:SHOWN]:
-        parts += [*_heading(text, tokens, passes), _table(columns, cells) if cells else Styled("none", "dim"), ""]
-    if len(texts) > SHOWN:
-        parts.append(Styled(f"and {plural(len(texts) - SHOWN, 'more text')}: see all with --json", style="dim"))
-    show(Group(*parts))
+def result_page(text: Text, result: Any, columns: Sequence[str], cells: Sequence[list[str]]) -> list[Any]:
+    """What a task gives for one text: what it was, and the cells in a table."""
+    table = _table(columns, cells) if cells else Styled("none", "dim")
+    return [*_heading(text, result.tokens[0], result.passes[0]), table, ""]
 
 
 def _heading(text: Text, tokens: int, passes: int) -> list[Styled]:

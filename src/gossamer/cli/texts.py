@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from gossamer.cli.output import is_json, note
 from gossamer.errors import InputError, quote, remark
 
 if TYPE_CHECKING:
-    from gossamer.text import Document, InputStream
+    from gossamer.text import Document, InputStream, Split
 
 __all__ = [
     "TakesFiles",
@@ -25,6 +26,7 @@ __all__ = [
     "carried",
     "documents_of",
     "input_files",
+    "not_one_bad",
     "open_sources",
     "read_texts",
     "refuse_file_name",
@@ -54,13 +56,20 @@ class TextFormat(StrEnum):
 class Text:
     """One text and where it came from: `argument 1`, `speech.txt`, `speeches.jsonl:3`, `standard input`.
 
-    whole: it is all of a file of plain text, with the line break at its end. fields: the others of its row.
+    whole: it is all of a file of plain text, with the line break at its end. fields: the others of its row. problem:
+    why there is no text.
     """
 
     source: str
     text: str
     whole: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+    @property
+    def item(self) -> str | None:
+        """What a task is asked about: the text, or None, which it refuses."""
+        return None if self.problem is not None else self.text
 
 
 def carried(fields: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
@@ -127,15 +136,27 @@ def read_texts(
     format: TextFormat | None = None,
     as_text: bool = False,
     may_be_empty: bool = False,
+    split: Split = "file",
+    lenient: bool = False,
 ) -> Iterator[Text]:
     """All texts in order, arguments first, read as they are asked for: one row or one file at a time.
 
-    An argument that is the name of a file, and "-", is read as that file, which a note says, unless `as_text`. Raises
-    InputError, at once where there is nothing to read from or a file that is not there or of no format that is read;
-    later, for what is in the files, for empty texts unless they may be, and where there were no texts.
+    An argument that is the name of a file, and "-", is read as that file, which a note says, unless `as_text`. split:
+    what is a text of a file of plain text. lenient: a row that cannot be read, an empty text, is one with a `problem`.
+    Raises InputError, at once where there is nothing to read from or a file that is not there or of no format that is
+    read; later, for what is in the files, for empty texts unless they may be, and where there were no texts.
     """
     sources = open_sources(arguments, files, format=format, as_text=as_text)
-    return _checked(_texts(sources, field, format), may_be_empty)
+    texts = _checked(_texts(sources, field, format, split, lenient), may_be_empty, lenient)
+    return not_one_bad(texts) if lenient else texts
+
+
+def not_one_bad(texts: Iterator[Text]) -> Iterator[Text]:
+    """The same; InputError at once where there is one alone, which cannot be read."""
+    first = list(islice(texts, 2))
+    if len(first) == 1 and first[0].problem is not None:
+        raise InputError(first[0].problem)
+    return chain(first, texts)
 
 
 def open_sources(
@@ -158,13 +179,18 @@ def open_sources(
 
 
 def documents_of(
-    path: Path, field: str, format: TextFormat | None, told: Callable[[int], None] = lambda count: None
+    path: Path,
+    field: str,
+    format: TextFormat | None,
+    told: Callable[[int], None] = lambda count: None,
+    split: Split = "file",
+    lenient: bool = False,
 ) -> Iterator[Document]:
     """The documents of a file, or of standard input, in parts; told: the bytes that were read."""
     from gossamer.text.documents import read_documents
 
     source = stdin_stream() if path == Path("-") else path
-    return read_documents([source], field=field, format=format, told=told, remark=note)
+    return read_documents([source], field=field, split=split, format=format, told=told, remark=note, lenient=lenient)
 
 
 def input_files(arguments: Sequence[str], files: Sequence[Path], as_text: bool = False) -> list[Path]:
@@ -256,37 +282,47 @@ def _check_stdin() -> None:
         raise InputError("standard input is a directory; pipe a text in, or name a file")
 
 
-def _texts(sources: Sequence[Path | Text], field: str, format: TextFormat | None) -> Iterator[Text]:
+def _texts(
+    sources: Sequence[Path | Text], field: str, format: TextFormat | None, split: Split, lenient: bool
+) -> Iterator[Text]:
     for source in sources:
         if isinstance(source, Text):
             yield source
-        else:
-            yield from _read(source, field, format)
+            continue
+        for document in documents_of(source, field, format, split=split, lenient=lenient):
+            yield _text_of(document, lenient)
 
 
-def _read(path: Path, field: str, format: TextFormat | None) -> Iterator[Text]:
-    for document in documents_of(path, field, format):
+def _text_of(document: Document, lenient: bool) -> Text:
+    try:
         text = "".join(document.parts)
-        yield Text(document.name, text, whole=document.number == 0, fields=document.fields)
+    except InputError as problem:
+        if not lenient:
+            raise
+        return Text(document.name, "", fields=document.fields, problem=str(problem))
+    return Text(document.name, text, whole=document.number == 0, fields=document.fields)
 
 
-def _checked(texts: Iterator[Text], may_be_empty: bool) -> Iterator[Text]:
+def _checked(texts: Iterator[Text], may_be_empty: bool, lenient: bool) -> Iterator[Text]:
     count = 0
     for count, text in enumerate(texts, 1):  # noqa: B007
-        if not may_be_empty and not text.text.strip():
-            raise InputError(f"{text.source}: the text is empty; leave it out, or write something in it")
-        yield replace(text, text=_whole_characters(text))
+        problem = text.problem or _problem(text, may_be_empty)
+        if problem is not None and not lenient:
+            raise InputError(problem)
+        yield replace(text, problem=problem)
     if not count:
         raise InputError("there is no text: the files have none in them; name others")
 
 
-def _whole_characters(text: Text) -> str:
-    """Half a surrogate pair is what Python makes of bytes on the command line that are no UTF-8."""
+def _problem(text: Text, may_be_empty: bool) -> str | None:
+    """What is wrong with a text. Bytes of an argument that are no UTF-8 come as halves of surrogate pairs."""
+    if not may_be_empty and not text.text.strip():
+        return f"{text.source}: the text is empty; leave it out, or write something in it"
     try:
         text.text.encode()
     except UnicodeEncodeError as problem:
-        raise InputError(
+        return (
             f"{text.source}: character {problem.start} is no character, but half a surrogate pair or a byte that is no "
             "UTF-8; write the text as UTF-8"
-        ) from None
-    return text.text
+        )
+    return None

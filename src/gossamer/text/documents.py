@@ -66,6 +66,7 @@ def read_documents(
     format: str | None = None,
     told: Told = lambda count: None,
     remark: Remark | None = None,
+    lenient: bool = False,
 ) -> Iterator[Document]:
     """All documents of all inputs, in their order; memory holds one row, or a piece of a whole file, at a time.
 
@@ -79,7 +80,8 @@ def read_documents(
     split: what a document of plain text is: the whole "file", each of its "lines", or "paragraphs" (what stands between
     blank lines); blank ones are left out. told: is called with the number of bytes whenever some were read. remark: is
     told what the reader should know: that an input is a pipe (refused without it), or is no plain text by its content.
-    Raises InputError for what cannot be read.
+    lenient: a row that cannot be read does not end the reading; its `parts` raise the InputError when they are asked
+    for. Raises InputError for what cannot be read.
     """
     if split not in get_args(Split):
         raise InputError(f"split is {quote(split)}; it must be one of {', '.join(map(repr, get_args(Split)))}")
@@ -88,7 +90,10 @@ def read_documents(
     for each in inputs:
         if isinstance(each, str | Path) and each != SPEECHES:
             format_of_name(str(each), format)
-    return _documents(inputs, partial(_Reader, field=field, split=split, format=format, told=told, remark=remark))
+    return _documents(
+        inputs,
+        partial(_Reader, field=field, split=split, format=format, told=told, remark=remark, lenient=lenient),
+    )
 
 
 def input_bytes(inputs: Sequence[Input], *, pipes: bool = True) -> int:
@@ -151,6 +156,7 @@ class _Reader:
     format: str | None
     told: Told
     remark: Remark | None
+    lenient: bool
 
     def read_path(self, path: Path) -> Iterator[Document]:
         with _read_errors(self.name), self._open(path) as file:
@@ -180,7 +186,7 @@ class _Reader:
             self.told(int(share * size) - told)
             told = int(share * size)
 
-        yield from parquet_rows(stream, self.name, self.field, tell)
+        yield from parquet_rows(stream, self.name, self.field, tell, self.lenient)
 
     def _rows(self, stream: BinaryIO, form: FileFormat) -> Iterator[Row]:
         data = io.BufferedReader(_FromFirstLine(stream, self.told), CHUNK)
@@ -200,10 +206,10 @@ class _Reader:
         if content == "txt":
             return text_rows(text, self.split)
         if content == "jsonl":
-            return jsonl_rows(text, self.name, self.field)
+            return jsonl_rows(text, self.name, self.field, self.lenient)
         if content == "json":
-            return json_rows(text, self.name, self.field)
-        return table_rows(text, self.name, self.field, "," if content == "csv" else "\t")
+            return json_rows(text, self.name, self.field, self.lenient)
+        return table_rows(text, self.name, self.field, "," if content == "csv" else "\t", self.lenient)
 
 
 class _FromFirstLine(io.RawIOBase):

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO, Literal, TextIO
 
 from gossamer.errors import InputError, quote
@@ -15,6 +16,9 @@ __all__ = ["Row", "Split", "json_rows", "jsonl_rows", "parquet_rows", "table_row
 Split = Literal["file", "lines", "paragraphs"]
 Row = tuple[int, Iterable[str], Mapping[str, Any]]
 """Where a text begins (its line or row, from 1; 0 for a whole file), its parts, and the other fields of its row."""
+
+Cells = tuple[Iterable[str], Mapping[str, Any]]
+"""Its parts and other fields."""
 
 CHUNK = 2**17
 _REMEDY = "name the field that holds the text"
@@ -31,32 +35,29 @@ def text_rows(text: TextIO, split: Split) -> Iterator[Row]:
         yield from _paragraphs(text)
 
 
-def jsonl_rows(text: TextIO, name: str, field: str | None) -> Iterator[Row]:
-    """An object a line, its text in `field`; None: no text, all fields."""
+def jsonl_rows(text: TextIO, name: str, field: str | None, lenient: bool = False) -> Iterator[Row]:
+    """An object a line, its text in `field`; None: no text, all fields. lenient: bad rows are refused when read."""
     for number, line in _lines(text):
-        where = f"{name}:{number}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as problem:
-            raise InputError(f"{where}: is no JSON ({problem}); each line must be an object") from None
-        if not isinstance(value, dict):
-            having = "" if field is None else f" with the field {field!r}"
-            raise InputError(f"{where}: is {quote(value)}; each line must be an object{having}")
-        yield number, *_parts(value, field, where)
+        yield number, *_either(partial(_jsonl_row, line, field, f"{name}:{number}"), lenient)
 
 
-def json_rows(text: TextIO, name: str, field: str | None) -> Iterator[Row]:
+def _jsonl_row(line: str, field: str | None, where: str) -> Cells:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as problem:
+        raise InputError(f"{where}: is no JSON ({problem}); each line must be an object") from None
+    if not isinstance(value, dict):
+        having = "" if field is None else f" with the field {field!r}"
+        raise InputError(f"{where}: is {quote(value)}; each line must be an object{having}")
+    return _parts(value, field, where)
+
+
+def json_rows(text: TextIO, name: str, field: str | None, lenient: bool = False) -> Iterator[Row]:
     """The elements of one array, texts or objects with the text in `field`; or objects, one behind the other."""
     number = 0
     try:
         for number, value in enumerate(_JsonValues(text, name), 1):
-            where = f"{name}:{number}"
-            if isinstance(value, str):
-                yield number, [value], {}
-            elif isinstance(value, dict):
-                yield number, *_parts(value, field, where)
-            else:
-                raise InputError(f"{where}: is {quote(value)}; each element must be a text, or an object with one")
+            yield number, *_either(partial(_json_row, value, field, f"{name}:{number}"), lenient)
     except (UnicodeDecodeError, InputError):
         raise
     except (ValueError, RecursionError) as problem:
@@ -64,7 +65,15 @@ def json_rows(text: TextIO, name: str, field: str | None) -> Iterator[Row]:
         raise InputError(f"{where}: is no JSON ({problem}); it must be an array of texts or objects") from None
 
 
-def table_rows(text: TextIO, name: str, field: str | None, delimiter: str) -> Iterator[Row]:
+def _json_row(value: Any, field: str | None, where: str) -> Cells:
+    if isinstance(value, str):
+        return [value], {}
+    if isinstance(value, dict):
+        return _parts(value, field, where)
+    raise InputError(f"{where}: is {quote(value)}; each element must be a text, or an object with one")
+
+
+def table_rows(text: TextIO, name: str, field: str | None, delimiter: str, lenient: bool = False) -> Iterator[Row]:
     """Rows of .csv or .tsv under a line that names the columns, quoted as Python's csv writes them."""
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     columns = _next_row(reader, name) or []
@@ -78,13 +87,18 @@ def table_rows(text: TextIO, name: str, field: str | None, delimiter: str) -> It
             return
         if not cells:
             continue
-        if len(cells) != len(columns):
-            raise InputError(f"{name}:{line}: has {len(cells)} cells, the first line {len(columns)}; mend the row")
-        values = dict(zip(columns, cells, strict=True))
-        yield line, *_parts(values, field, f"{name}:{line}")
+        yield line, *_either(partial(_table_row, columns, cells, field, f"{name}:{line}"), lenient)
 
 
-def parquet_rows(data: BinaryIO, name: str, field: str | None, told: Callable[[float], None]) -> Iterator[Row]:
+def _table_row(columns: list[str], cells: list[str], field: str | None, where: str) -> Cells:
+    if len(cells) != len(columns):
+        raise InputError(f"{where}: has {len(cells)} cells, the first line {len(columns)}; mend the row")
+    return _parts(dict(zip(columns, cells, strict=True)), field, where)
+
+
+def parquet_rows(
+    data: BinaryIO, name: str, field: str | None, told: Callable[[float], None], lenient: bool = False
+) -> Iterator[Row]:
     """Rows of a parquet file, a few at a time; told: called with the share of them that is read."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -98,7 +112,7 @@ def parquet_rows(data: BinaryIO, name: str, field: str | None, told: Callable[[f
         for batch in table.iter_batches(batch_size=64):
             for values in batch.to_pylist():
                 number += 1
-                parts, others = _parts(values, field, f"{name}:{number}")
+                parts, others = _either(partial(_parts, values, field, f"{name}:{number}"), lenient)
                 yield number, parts, {key: _as_json(value) for key, value in others.items()}
             told(number / max(table.metadata.num_rows, 1))
     except ArrowException as problem:
@@ -132,7 +146,22 @@ def _text_of(values: Mapping[str, Any], field: str, where: str) -> str:
     return value
 
 
-def _parts(values: Mapping[str, Any], field: str | None, where: str) -> tuple[list[str], dict[str, Any]]:
+def _either(read: Callable[[], Cells], lenient: bool) -> Cells:
+    """A row; or, where it may be bad, one whose parts say so when somebody reads them."""
+    try:
+        return read()
+    except InputError as problem:
+        if not lenient:
+            raise
+        return _refused(problem), {}
+
+
+def _refused(problem: InputError) -> Iterator[str]:
+    raise problem
+    yield ""
+
+
+def _parts(values: Mapping[str, Any], field: str | None, where: str) -> Cells:
     """A row's text, none where no field has one, and its other fields."""
     texts = [] if field is None else [_text_of(values, field, where)]
     return texts, {name: value for name, value in values.items() if name != field}
