@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from gossamer.cli.options import AsJson, Loading, ModelName, TextFiles, grouped
+from gossamer.cli.options import AsJson, Loading, ModelName, Out, TextFiles, grouped
 from gossamer.cli.output import harmless, note, print_json, progress, working
 from gossamer.cli.task_pages import remark
+from gossamer.cli.task_runs import Page, TaskRun, check_out
 from gossamer.cli.texts import TakesFiles, Text, carried
 from gossamer.cli.writing import Writing
 from gossamer.errors import InputError, plural
@@ -39,12 +41,16 @@ def generate(
     files: TextFiles,
     writing: Writing,
     loading: Loading,
+    out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Continue texts with a decoder, or write texts about them with an encoder and decoder; shown while it is written.
 
     What is not asked for is as the model's generation_config.json has it.
     """
+    if out is not None:
+        _write_rows(model, files, [*(texts or []), *(prompt or [])], writing, loading, out, as_json)
+        return
     prompts = [_without_last_break(text) for text in files.read([*(texts or []), *(prompt or [])])]
     with working("reading the model"):
         options = writing.arguments()
@@ -62,6 +68,24 @@ def generate(
     remark([_named(said, prompts) for said in generated.notes])
     if not as_json:
         _tell_speed_and_seed(generated, drawn=writing.seed is None and generated.drawn)
+
+
+def _write_rows(
+    model: str, files: TextFiles, arguments: list[str], writing: Writing, loading: Loading, out: Path, as_json: bool
+) -> None:
+    """A row for each text, as texts come."""
+    check_out(out, files.inputs(arguments))
+    with working("reading the model"):
+        options = writing.arguments()
+    prompts = files.stream(arguments)
+    loaded = loading.load(model)
+    from gossamer.tasks import task
+
+    TaskRun(
+        task=task("generate", loaded), page=Page(), out=out, as_json=as_json,
+        item=lambda text: _without_last_break(text).text,
+        rows=lambda text, result: _rows([_without_last_break(text)], result),
+    ).run(prompts, options)  # fmt: skip
 
 
 def _without_last_break(text: Text) -> Text:

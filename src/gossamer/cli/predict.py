@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from rich.text import Text
 from typer import Argument, Option
 
 from gossamer.cli.columns import Columns, read_columns
 from gossamer.cli.options import AsJson, BatchedReading, ModelName, grouped
-from gossamer.cli.output import check_target, json_line, print_json, show
-from gossamer.cli.task_pages import named, remark, telling
-from gossamer.cli.texts import carried
-from gossamer.errors import InputError, plural, quote
-
-if TYPE_CHECKING:
-    from gossamer.tasks.base import Task
+from gossamer.cli.output import check_target, note
+from gossamer.cli.task_runs import Page, TaskRun
+from gossamer.cli.texts import Text, carried
+from gossamer.errors import InputError, quote
 
 __all__ = ["predict"]
 
-_TASKS = {"sequence-classification": "classify", "token-classification": "tag", "question-answering": "answer"}
+Said = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row of a file, and its columns by our names."""
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How rows are read for a head: the task, what it is asked about a row, what is said of its result, options."""
 
-    source: str
-    fields: Mapping[str, Any]
-    columns: Mapping[str, str]
+    task: str
+    item: Callable[[_Columns, Text], Any]
+    said: Callable[[_Columns, Text, Any], Said]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_batched: bool = True
 
-    def text(self, ours: str) -> str:
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """A file's columns by our names, and what is known of all of its rows from the first one and the model."""
+
+    names: Mapping[str, str]
+    has_words: bool
+    problem_type: str | None
+
+    def text(self, row: Text, ours: str) -> str:
         """The text of a column; InputError where it has none."""
-        name = self.columns.get(ours, ours)
-        value = self.fields.get(name)
+        name = self.names.get(ours, ours)
+        value = row.fields.get(name)
         if not isinstance(value, str):
-            raise InputError(f"{self.source}: the field {name!r} is {quote(value)}; it must be a text (--column)")
+            raise InputError(f"{row.source}: the field {name!r} is {quote(value)}; it must be a text (--column)")
         return value
 
-    def words(self) -> list[str] | None:
-        """Its words, where it has a list of them."""
-        from gossamer.training.objectives.labelled.labels import from_cell
-
-        words = from_cell(self.fields.get(self.columns.get("tokens", "tokens")))
-        is_list = isinstance(words, list) and bool(words) and all(isinstance(one, str) and one.strip() for one in words)
-        return words if is_list else None
+    def words(self, row: Text) -> list[str]:
+        """The words of a row; InputError where it has none."""
+        found = _words_of(row, self.names)
+        if found is None:
+            name = self.names.get("tokens", "tokens")
+            value = quote(row.fields.get(name))
+            raise InputError(
+                f"{row.source}: the field {name!r} is {value}; it must be a list of words, as in the first row"
+            )
+        return found
 
 
 @grouped
@@ -64,72 +74,99 @@ def predict(
     """Label the rows of files: their fields are kept, `prediction` and its scores stand beside them.
 
     By the model's head: the label of a text (or of a pair), all labels above a half, a number; a tag for each of its
-    tokens, or the entities of a text; or the answer to its question, "" where there is none.
+    tokens, or the entities of a text; the answer to its question, "" where there is none; or the text that is written
+    about it.
     """
     check_target(out, [".jsonl"], file)
-    rows = _read(file, read_columns(column))
+    rows = _read(file)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{', '.join(map(str, file))}: there are no rows; name files that have some")
+    from gossamer.recipes.columns import called_columns
+
+    names = called_columns(first.source, dict(first.fields), read_columns(column))
     loaded = reading.loading.load(model)
-    kind = None if loaded.architecture.head is None else loaded.architecture.head.kind
-    if kind not in _TASKS:
-        heads = ", ".join(_TASKS)
-        raise InputError(f"the model's head is {kind!r}, which predicts nothing of rows; load one of {heads}")
-    from gossamer.atomic_files import write_texts
+    head = loaded.architecture.head
+    kind = None if head is None else _KINDS.get(head.kind)
+    if kind is None:
+        has = None if head is None else head.kind
+        raise InputError(
+            f"the model's head is {has!r}, which predicts nothing of rows; load one of {', '.join(_KINDS)}"
+        )
+    columns = _Columns(
+        names=names, has_words=_words_of(first, names) is not None, problem_type=getattr(head, "problem_type", None)
+    )
     from gossamer.tasks import task
 
-    predicted, notes = _SAYING[kind](task(_TASKS[kind], loaded), rows, reading.arguments(loaded))
-    remark(named(notes, dict(enumerate(rows))))
-    written = [json_line(carried(row.fields, one) | one) for row, one in zip(rows, predicted, strict=True)]
-    write_texts({out: "\n".join(written) + "\n"})
-    if as_json:
-        print_json({"out": str(out), "rows": len(rows)})
-    else:
-        show(Text(f"{plural(len(rows), 'row')} written to {out}", no_wrap=True, overflow="ignore"))
+    options = {**kind.options, **_options(kind, columns, reading.arguments(loaded))}
+    predictor: Any = task(kind.task, loaded)
+    TaskRun(
+        task=predictor, page=Page(), out=out, as_json=as_json,
+        item=lambda row: kind.item(columns, row),
+        rows=lambda row, result: [_with_fields(row, kind.said(columns, row, result))],
+    ).run(chain([first], rows), options)  # fmt: skip
 
 
-def _read(files: Sequence[Path], named_columns: Mapping[str, str]) -> list[_Row]:
-    from gossamer.recipes.columns import called_columns
+def _read(files: Sequence[Path]) -> Iterator[Text]:
+    """The rows of files, all of their fields; one that is none has a problem."""
     from gossamer.text import read_documents
 
-    documents = list(read_documents(list(files), field=None))
-    if not documents:
-        raise InputError(f"{', '.join(map(str, files))}: there are no rows; name files that have some")
-    columns = called_columns(documents[0].name, documents[0].fields, named_columns)
-    return [_Row(one.name, one.fields, columns) for one in documents]
+    for document in read_documents(list(files), field=None, remark=note, lenient=True):
+        try:
+            "".join(document.parts)
+            problem = None
+        except InputError as refused:
+            problem = str(refused)
+        yield Text(document.name, "", fields=document.fields, problem=problem)
 
 
-def _classes(classify: Task, rows: Sequence[_Row], options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    pairs = [row.text("text_pair") for row in rows] if "text_pair" in rows[0].columns else None
-    with telling(dict(enumerate(rows))) as told:
-        found = classify([row.text("text") for row in rows], pairs, progress=told, **options)  # type: ignore[operator]
-    problem = classify.model.architecture.head.problem_type  # type: ignore[union-attr]
-    said = []
-    for labels in found.labels:
-        prediction: Any = labels[0].label
-        if problem == "multi_label_classification":
-            prediction = [one.label for one in labels if one.score > 0.5]
-        elif problem == "regression":
-            prediction = labels[0].score if len(labels) == 1 else {one.label: one.score for one in labels}
-        said.append({"prediction": prediction, "scores": {one.label: one.score for one in labels}})
-    return said, found.notes
+def _options(kind: _Kind, columns: _Columns, reading: dict[str, Any]) -> dict[str, Any]:
+    if not kind.is_batched:
+        return {name: reading[name] for name in ("long", "max_length")}
+    words = {"aggregation": "none", "ignore_labels": ()} if kind.task == "tag" and columns.has_words else {}
+    return {**reading, **words}
 
 
-def _tags(tag: Task, rows: Sequence[_Row], options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+def _with_fields(row: Text, said: Said) -> dict[str, Any]:
+    return carried(row.fields, said) | said
+
+
+def _words_of(row: Text, names: Mapping[str, str]) -> list[str] | None:
+    from gossamer.training.objectives.labelled.labels import from_cell
+
+    words = from_cell(row.fields.get(names.get("tokens", "tokens")))
+    is_list = isinstance(words, list) and bool(words) and all(isinstance(one, str) and one.strip() for one in words)
+    return words if is_list else None
+
+
+def _class_item(columns: _Columns, row: Text) -> Any:
+    text = columns.text(row, "text")
+    return {"text": text, "text_pair": columns.text(row, "text_pair")} if "text_pair" in columns.names else text
+
+
+def _classes(columns: _Columns, row: Text, found: Any) -> Said:
+    labels = found.labels[0]
+    prediction: Any = labels[0].label
+    if columns.problem_type == "multi_label_classification":
+        prediction = [one.label for one in labels if one.score > 0.5]
+    elif columns.problem_type == "regression":
+        prediction = labels[0].score if len(labels) == 1 else {one.label: one.score for one in labels}
+    return {"prediction": prediction, "scores": {one.label: one.score for one in labels}}
+
+
+def _tag_item(columns: _Columns, row: Text) -> str:
+    return " ".join(columns.words(row)) if columns.has_words else columns.text(row, "text")
+
+
+def _tags(columns: _Columns, row: Text, found: Any) -> Said:
     """A tag for each of a row's tokens, by its first piece; the entities of a row that has a text."""
-    words = [row.words() for row in rows]
-    if all(words):
-        texts, more = [" ".join(one or ()) for one in words], {"aggregation": "none", "ignore_labels": ()}
-    else:
-        texts, more = [row.text("text") for row in rows], {}
-    with telling(dict(enumerate(rows))) as told:
-        found = tag(texts, progress=told, **more, **options)  # type: ignore[operator]
-    if not all(words):
-        kept = ("label", "score", "start", "end", "text")
-        return [{"prediction": [{name: getattr(one, name) for name in kept} for one in of_text]}
-                for of_text in found.entities], found.notes  # fmt: skip
-    return [_tags_of(one or [], pieces) for one, pieces in zip(words, found.entities, strict=True)], found.notes
+    if columns.has_words:
+        return _tags_of(columns.words(row), found.entities[0])
+    kept = ("label", "score", "start", "end", "text")
+    return {"prediction": [{name: getattr(one, name) for name in kept} for one in found.entities[0]]}
 
 
-def _tags_of(words: Sequence[str], pieces: Sequence[Any]) -> dict[str, Any]:
+def _tags_of(words: Sequence[str], pieces: Sequence[Any]) -> Said:
     """Of words that no piece begins in, such as signs that the tokenizer drops, the tag is None."""
     ends = list(accumulate(len(word) + 1 for word in words))
     first: dict[int, Any] = {}
@@ -142,13 +179,25 @@ def _tags_of(words: Sequence[str], pieces: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _answers(answer: Task, rows: Sequence[_Row], options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    questions, contexts = ([row.text(name) for row in rows] for name in ("question", "context"))
-    with telling(dict(enumerate(rows))) as told:
-        found = answer(questions, contexts, impossible=True, progress=told, **options)  # type: ignore[operator]
-    best = [answers[0] for answers in found.answers]
-    said = [{"prediction": one.text, "score": one.score, "start": one.start, "end": one.end} for one in best]
-    return said, found.notes
+def _answer_item(columns: _Columns, row: Text) -> dict[str, str]:
+    return {name: columns.text(row, name) for name in ("question", "context")}
 
 
-_SAYING = {"sequence-classification": _classes, "token-classification": _tags, "question-answering": _answers}
+def _answers(columns: _Columns, row: Text, found: Any) -> Said:
+    best = found.answers[0][0]
+    return {"prediction": best.text, "score": best.score, "start": best.start, "end": best.end}
+
+
+def _text_item(columns: _Columns, row: Text) -> str:
+    return columns.text(row, "text")
+
+
+_KINDS = {
+    "sequence-classification": _Kind(task="classify", item=_class_item, said=_classes),
+    "token-classification": _Kind(task="tag", item=_tag_item, said=_tags),
+    "question-answering": _Kind(task="answer", item=_answer_item, said=_answers, options={"impossible": True}),
+    "seq2seq-lm": _Kind(
+        task="rewrite", item=_text_item, said=lambda columns, row, found: {"prediction": found.texts[0]},
+        is_batched=False,
+    ),
+}  # fmt: skip

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text as Styled
 
@@ -19,6 +20,7 @@ from gossamer.errors import InputError, plural
 __all__ = [
     "Named",
     "named",
+    "query_page",
     "remark",
     "result_page",
     "score",
@@ -102,3 +104,9 @@ def _table(columns: Sequence[str], rows: Sequence[list[str]]) -> Table:
     if len(rows) > SHOWN:
         table.add_row(*[Styled(f"and {len(rows) - SHOWN:,} more", style="dim")], *[""] * (len(columns) - 1))
     return table
+
+
+def query_page(query: str, cells: Sequence[list[str]]) -> Group:
+    """Texts in the order of a query: their places, scores, where they are from, how they begin."""
+    table = _table(("", "score", "from", "text"), [[*row[:3], row[3][:200]] for row in cells])
+    return Group(Styled(printable(query[:200]), "bold", no_wrap=True, overflow="ellipsis"), table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,7 +51,9 @@ def check_out(out: Path | None, inputs: Sequence[Path]) -> None:
 
 @dataclass(kw_only=True)
 class TaskRun:
-    """One call of a verb. item: what the task is asked about a text, the text itself unless given.
+    """One call of a verb. item: what the task is asked about a text, the text itself unless given; or an InputError.
+
+    rows: what is written of a text and its result; one row of all that the result says, unless given.
 
     Texts are read as they are needed, and nothing is held of those that are done but what is shown.
     """
@@ -61,7 +63,9 @@ class TaskRun:
     out: Path | None
     as_json: bool
     item: Callable[[Text], Any] = lambda text: text.item
+    rows: Callable[[Text, Any], list[dict[str, Any]]] | None = None
     written: int = 0
+    written_rows: int = 0
     errors: int = 0
     noted: int = 0
     notes: list[str] = field(default_factory=list)
@@ -89,8 +93,12 @@ class TaskRun:
 
     def _items(self, texts: Iterable[Text], pending: dict[int, Text]) -> Iterator[Any]:
         for number, text in enumerate(texts):
+            try:
+                item = None if text.problem is not None else self.item(text)
+            except InputError as problem:
+                item, text = None, replace(text, problem=str(problem))
             pending[number] = text
-            yield None if text.problem is not None else self.item(text)
+            yield item
 
     def _add(self, text: Text, done: Any, file: RowFile | None, lists: Mapping[str, JsonList]) -> None:
         numbered = {done.number: text}
@@ -99,17 +107,19 @@ class TaskRun:
             self.errors += 1
             self.first_error = self.first_error or error
             self._note([error], lists)
-            row = {"source": text.source} | carried(text.fields, ("source", "error")) | {"error": error}
+            rows = [{"source": text.source} | carried(text.fields, ("source", "error")) | {"error": error}]
         else:
             self.written += 1
             self._note(named(done.result.notes, numbered), lists)
-            row = self._row(text, done.result)
+            rows = [self._row(text, done.result)] if self.rows is None else self.rows(text, done.result)
             if file is None and not lists:
                 self._take_page(text, done.result)
-        if file is not None:
-            file.add(row)
-        elif lists:
-            lists["texts"].add(row)
+        for row in rows:
+            if file is not None:
+                file.add(row)
+                self.written_rows += 1
+            elif lists:
+                lists["texts"].add(row)
 
     def _take_page(self, text: Text, result: Any) -> None:
         if self.page.line is not None:
@@ -147,7 +157,7 @@ class TaskRun:
             self._show()
 
     def _tell_file(self) -> None:
-        rows = self.written + self.errors
+        rows = self.written_rows
         if self.as_json:
             print_json({"out": str(self.out), "rows": rows, "errors": self.errors, **self.of_all})
         else:

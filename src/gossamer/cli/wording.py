@@ -11,6 +11,13 @@ _PYTHON_ONLY = re.compile(r"\b(?:head|errors|cache|similarity)=(?:'\w+'|[\w.]+\(
 _ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|-?\d[\d.e-]*|True|False)(?![\w.])")
 _CALLS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?:gossamer|gs)\.lengthen\(model, to=(\d+)\)"), r"gossamer lengthen MODEL --to \1 --out DIR"),
+    (re.compile(r"\bsource is (None|'[^']*') and target "), r"--from is \1 and --to "),
+    (
+        re.compile(r"\bname one with source and target, such as \('(\w+)', '(\w+)'\)"),
+        r"name one, such as --from \1 --to \2",
+    ),
+    (re.compile(r"^target is (?=missing|'[^']*'[;,] (?:the|but the) model)"), "--to is "),
+    (re.compile(r"^source is (?='[^']*', but the model)"), "--from is "),
     (re.compile(r"\bname the field that holds the text\b(?! with)"), "name the field that holds the text with --field"),
 )
 
