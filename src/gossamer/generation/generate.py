@@ -23,7 +23,7 @@ from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.numbered_notes import notes_of
 
-__all__ = ["Generated", "Generation", "generate"]
+__all__ = ["Generated", "Generation", "generate", "require_writer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def generate(
         InputError: an option, a prompt that is empty or longer than the model reads, or a model that is no decoder.
         GossamerError: scores that are NaN or infinite.
     """
-    _require_decoder(model)
+    require_writer(model, "generate text")
     require_whole("batch_size", batch_size)
     check_flag("use_cache", use_cache)
     check_stream(stream)
@@ -243,14 +243,13 @@ def _beam_search(model: Model, given: list[int], most: int, stops: tuple[set[int
     )  # fmt: skip
 
 
-def _require_decoder(model: Model) -> None:
+def require_writer(model: Model, doing: str) -> None:
+    """Raise InputError for what is no model, or has no head that scores the next token, which `doing` so takes."""
     check_model(model)
     head = model.architecture.head
     if not isinstance(head, CausalLM | Seq2SeqLM):
         has = "model has no head" if head is None else f"model's head is {head.kind!r}"
-        raise InputError(
-            f"the {has}, so it cannot generate text: take a model with the head 'causal-lm' or 'seq2seq-lm'"
-        )
+        raise InputError(f"the {has}, so it cannot {doing}: take a model with the head 'causal-lm' or 'seq2seq-lm'")
 
 
 def _row(model: Model, i: int, given: list[int], most: int, stops: tuple[set[int], list[str]], seed: int) -> Row:

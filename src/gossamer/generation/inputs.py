@@ -14,7 +14,18 @@ from gossamer.models.model import Model
 from gossamer.models.tensors import describe
 from gossamer.text.encoding import end_of_documents
 
-__all__ = ["Prompts", "Stops", "check_flag", "check_stream", "end_ids", "read_prompts", "read_seeds", "read_stops"]
+__all__ = [
+    "Prompts",
+    "Stops",
+    "check_flag",
+    "check_prompt",
+    "check_stream",
+    "end_ids",
+    "is_one_prompt",
+    "read_prompts",
+    "read_seeds",
+    "read_stops",
+]
 
 Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
 Stops = int | str | Sequence[int | str] | Set[int | str] | None
@@ -46,8 +57,15 @@ def read_prompts(model: Model, prompts: object, attention_mask: object) -> list[
     if not read:
         raise InputError("there are no prompts: give at least one")
     for i, ids in enumerate(read):
-        _check(model, i, ids)
+        check_prompt(model, i, ids)
     return read
+
+
+def is_one_prompt(prompts: object) -> bool:
+    """Whether these are one prompt that stands in no list: a text, a list of token ids, or a tensor of them."""
+    if isinstance(prompts, Tensor):
+        return prompts.dim() == 1
+    return isinstance(prompts, str) or (_all(prompts, int) and prompts != [])
 
 
 def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int], list[str]]:
@@ -154,7 +172,8 @@ def _of_text(model: Model, i: int, text: str) -> list[int]:
     return list(ids)
 
 
-def _check(model: Model, i: int, ids: list[int]) -> None:
+def check_prompt(model: Model, i: int, ids: list[int]) -> None:
+    """Raise InputError for a prompt without tokens, with ids that the model has not, and for lengths it cannot read."""
     rows, most = model.architecture.embeddings.vocabulary_size, model.architecture.length
     if not ids:
         raise InputError(f"prompt {i} has no tokens; give at least one")

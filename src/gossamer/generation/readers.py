@@ -12,7 +12,7 @@ from torch import Tensor
 from gossamer.models.cache import Cache
 from gossamer.models.model import Model
 
-__all__ = ["Reader", "reader_of"]
+__all__ = ["Reader", "padded", "reader_of"]
 
 
 @runtime_checkable
@@ -66,21 +66,21 @@ def _last_states(
 ) -> Float[Tensor, "rows hidden"]:
     """The state of the last token of each text. Padding stands behind, so positions are those of a text alone."""
     device = body.embeddings.word.weight.device
-    ids, padded = _padded(texts, device)
+    ids, mask = padded(texts, device)
     if body.decoder is None:
-        states = body(ids, attention_mask=padded, cache=cache).last_hidden_state
+        states = body(ids, attention_mask=mask, cache=cache).last_hidden_state
     else:
-        read, mask = _padded(sources, device) if sources else (None, None)
-        states = body(read, mask, decoder_input_ids=ids, decoder_attention_mask=padded, cache=cache).last_hidden_state
+        read, real = padded(sources, device) if sources else (None, None)
+        states = body(read, real, decoder_input_ids=ids, decoder_attention_mask=mask, cache=cache).last_hidden_state
     last = torch.tensor([len(one) - 1 for one in texts], device=device)
     return states[torch.arange(len(texts), device=device), last]
 
 
-def _padded(
+def padded(
     texts: Sequence[list[int]], device: torch.device
 ) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"] | None]:
     """Token ids, padded behind, and which are real; None where all are."""
     lengths = torch.tensor([len(one) for one in texts])
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in texts], batch_first=True)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(one, dtype=torch.int64) for one in texts], batch_first=True)
     mask = torch.arange(ids.shape[1]) < lengths[:, None]
     return ids.to(device), None if bool(mask.all()) else mask.to(device)
