@@ -117,6 +117,14 @@ def test_a_stop_may_be_the_end_of_a_line(gossamer: Command, writer: Path, monkey
     assert done.json["texts"][0]["stop"] == "\n"
 
 
+def test_only_the_choices_are_written(gossamer: Command, writer: Path) -> None:
+    options = ("--choice", "red", "--choice", "blue", "--seed", 4, "--json")
+    done = gossamer("generate", writer, "Once", "Twice", *options)
+    expected = gs.generate(gs.load(writer), ["Once", "Twice"], choices=["red", "blue"], seed=4)
+    assert [one["text"] for one in done.json["texts"]] == expected.texts
+    assert set(expected.texts) <= {"red", "blue"}
+
+
 def test_the_models_length_is_told(gossamer: Command, writer: Path) -> None:
     done = gossamer("generate", writer, "a" * 60, "--seed", 0, "--json")
     assert done.error == ("gossamer: argument 1 of 60 tokens: stopped after 5 new ones, because the model reads 64")
@@ -149,6 +157,7 @@ def test_a_terminal_gets_the_speed_and_nothing_that_moves_its_cursor(
         (["{writer}", "a", "--length-penalty", "2"], "length_penalty is 2.0; it is for beams: give their number, too"),
         (["{writer}", "a", "--beams", "2", "--returned", "3"], "num_return_sequences is 3; it must be at most num_be"),
         (["{writer}", "a", "--seed", "-1"], "seed is -1; it must be a whole number from 0"),
+        (["{writer}", "a", "--choice", ""], "choices holds ''; give texts of one character or more"),
         (["{writer}", "b", "a" * 65], "argument 2 is 65 tokens long, the model reads 64: shorten it"),
         (["{small}", "a"], "the model's head is 'embed', so it cannot generate text: take a model with"),
     ],

@@ -44,6 +44,38 @@ def test_the_call_wins_and_what_is_not_done_is_told() -> None:
     assert found.drawn
 
 
+def test_bad_words_and_stop_strings_of_the_file() -> None:
+    greedy: dict[str, Any] = {"max_new_tokens": 8, "temperature": 0}
+    free = gs.generate(model(), "ab", **greedy)
+    first, second = free.ids[0][:2]
+    banned = gs.generate(model(bad_words_ids=[[first]]), "ab", **greedy)
+    assert banned.ids == gs.generate(model(), "ab", rules={"bad_words_ids": [[first]]}, **greedy).ids
+    assert first not in banned.ids[0]
+    assert banned.notes == []
+    pair = gs.generate(model(), "ab", rules=Rules(bad_words_ids=((first, second),)), **greedy)
+    assert pair.ids[0][0] == first
+    assert pair.ids[0][1] != second
+    # A token that ends texts may come, whatever the file says.
+    end = Rules(bad_words_ids=((256,),), suppress_tokens=tuple(range(256)))
+    assert gs.generate(model(), "ab", rules=end).ids == [[256]]
+    stop = next(one for one in free.texts[0] if one.isprintable())
+    ended = gs.generate(model(stop_strings=[stop]), "ab", **greedy)
+    assert (ended.stop, ended.notes) == ([stop], [])
+    assert ended.texts[0] == free.texts[0].split(stop)[0]
+    for options in ({"stop": 5}, {"ignore_end": True}):
+        other = gs.generate(model(stop_strings=[stop]), "ab", **greedy, **options)
+        assert other.stop != [stop]
+        assert "stop_strings" in other.notes[0]
+    with pytest.raises(InputError, match=r"generation_config.json: stop_strings is \[3\]; it must be a text"):
+        gs.generate(model(stop_strings=[3]), "ab")
+
+
+def test_drawing_of_beams_is_told_not_to_be_done() -> None:
+    found = gs.generate(model(do_sample=True, num_beams=2), "ab", max_new_tokens=2)
+    assert found.notes == ["generation_config.json says do_sample True: not followed, the options of the call decide"]
+    assert found.scores is not None
+
+
 def test_drawing_as_the_file_says() -> None:
     drawn = gs.generate(model(do_sample=True, temperature=0.5, top_k=7), "ab", max_new_tokens=8, seed=3)
     told = gs.generate(model(), "ab", max_new_tokens=8, seed=3, temperature=0.5, top_k=7, top_p=1.0)
@@ -60,12 +92,15 @@ def test_drawing_as_the_file_says() -> None:
         ({"beams": {"length_penalty": 2.0}}, "length_penalty is 2.0; it is for beams: give their number, too"),
         ({"beams": {"beams": 2, "num_beams": 2}}, "there is no option 'beams' of Beams; it has early_stopping"),
         ({"rules": 3}, "rules is 3; give Rules"),
-        ({"rules": {"penalty": 3}}, "there is no option 'penalty' of Rules; it has begin_suppress_tokens"),
+        ({"rules": {"penalty": 3}}, "there is no option 'penalty' of Rules; it has bad_words_ids, begin_"),
         ({"beams": Beams(num_beams=2), "top_k": 5}, "top_k is 5; it must be 0 or left out: beams draw nothing"),
         ({"rules": {"suppress_tokens": "a"}}, "suppress_tokens is 'a'; give a token id"),
         ({"rules": Rules(min_new_tokens=9), "max_new_tokens": 8}, "min_new_tokens is 9; it must be at most max_new"),
         ({"rules": Rules(suppress_tokens=(257,))}, r"suppress_tokens is \[257\]; it must be token ids from 0 to 256"),
         ({"rules": Rules(forced_eos_token_id=300)}, r"forced_eos_token_id is \[300\]"),
+        ({"rules": {"bad_words_ids": [5]}}, r"bad_words_ids is \[5\]; give a list of lists of token ids"),
+        ({"rules": {"bad_words_ids": [[]]}}, r"bad_words_ids is \[\[\]\]; give a list of lists of token ids"),
+        ({"rules": {"bad_words_ids": [[257, 1]]}}, r"bad_words_ids is \[257\]; it must be token ids from 0 to 256"),
         ({"rules": Rules(suppress_tokens=tuple(range(257)))}, "number of suppress_tokens is 257"),
     ],
 )

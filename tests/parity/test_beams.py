@@ -51,6 +51,7 @@ def rules(draw: st.DrawFn, words: int, most: int) -> dict[str, Any]:
         "forced_eos_token_id": st.just(END),
         "suppress_tokens": st.lists(ids, min_size=1, max_size=2),
         "begin_suppress_tokens": st.lists(ids, min_size=1, max_size=2),
+        "bad_words_ids": st.lists(st.lists(ids, min_size=1, max_size=2), min_size=1, max_size=6),
     }
     named = draw(st.sets(st.sampled_from(sorted(settings_of)), max_size=3))
     return {name: draw(settings_of[name]) for name in named}

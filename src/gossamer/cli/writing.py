@@ -45,6 +45,9 @@ class Writing(OptionGroup):
     stop: Annotated[
         list[str] | None, Option(metavar="TEXT", help=r"End before this (\n: a line's end); several times.")
     ] = None
+    choice: Annotated[
+        list[str] | None, Option(metavar="TEXT", help="Write one of these texts and nothing else; several times.")
+    ] = None
     seed: Annotated[int | None, Option(metavar="N", help="Same seed, same texts; drawn unless given.")] = None
 
     def arguments(self) -> dict[str, Any]:
@@ -62,10 +65,11 @@ class Writing(OptionGroup):
         return {
             "max_new_tokens": self.max_new_tokens,
             **drawn,
-            "stop": [text.replace("\\n", "\n") for text in self.stop or []],
+            "stop": [text.replace("\\n", "\n") for text in self.stop or []] or None,
             "seed": self.seed,
             "beams": self._search(),
             "rules": self._rules(),
+            "choices": self.choice or None,
         }
 
     def _search(self) -> dict[str, Any] | None:

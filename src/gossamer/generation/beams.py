@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.generation.readers import reader_of
-from gossamer.generation.rules import Rules, Written, ruled
+from gossamer.generation.rules import Following, Rules, Written, ruled
 from gossamer.generation.sampling import checked_scores
 from gossamer.generation.stream import TextStream
 from gossamer.models.checks import require, require_count
@@ -69,7 +69,7 @@ class Ended:
 class Search:
     """The search for one prompt. given: what stands before the new tokens; source: the first of two texts.
 
-    most: new tokens at most. stop_strings end a text too, as `tokenizer` writes it.
+    most: new tokens at most. stop_strings end a text too, as `tokenizer` writes it. choices: what alone may be written.
     """
 
     given: list[int]
@@ -78,6 +78,7 @@ class Search:
     ends: frozenset[int]
     stop_strings: Sequence[str] = ()
     tokenizer: Any = None
+    choices: Following | None = None
     running: list[list[int]] = field(default_factory=lambda: [[]])
     scores: list[float] = field(default_factory=lambda: [0.0])
     ended: list[Ended] = field(default_factory=list)
@@ -172,4 +173,6 @@ def search_beams(model: Model, searches: Sequence[Search], beams: Beams, rules: 
 
 
 def _written(search: Search, ids: list[int]) -> Written:
-    return Written(ids=[*search.given, *ids], new=len(ids), most=search.most, ends=search.ends)
+    return Written(
+        ids=[*search.given, *ids], new=len(ids), most=search.most, ends=search.ends, choices=search.choices
+    )  # fmt: skip

@@ -34,6 +34,8 @@ def unfollowed(config: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
     if config.get("do_sample") is True:
         asked |= {name: config[name] for name in _DRAWING if config.get(name) is not None}
     of_beams = used.get("num_beams", 1) > 1
+    if config.get("do_sample") is True and of_beams:
+        asked["do_sample"] = True  # the likeliest texts are searched for, none is drawn
     asked = {name: value for name, value in asked.items() if of_beams or name not in _OF_BEAMS}
     other = [f"{name} {quote(value)}" for name, value in asked.items() if not _alike(used.get(name), value)]
     if not other:
@@ -43,5 +45,9 @@ def unfollowed(config: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
 
 def _alike(used: Any, asked: Any) -> bool:
     """Whether they are one, a list being the same as a tuple, and a number as that alone."""
-    ours, theirs = (tuple(one) if isinstance(one, list | tuple) else (one,) for one in (used, asked))
-    return ours == theirs
+    ours, theirs = (_plain(one) if isinstance(one, list | tuple) else (one,) for one in (used, asked))
+    return bool(ours == theirs)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value

@@ -15,7 +15,15 @@ from torch import Tensor
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural, quote
 from gossamer.generation.generate import require_writer
-from gossamer.generation.inputs import Prompts, check_flag, check_prompt, end_ids, is_one_prompt, read_prompts
+from gossamer.generation.inputs import (
+    Prompts,
+    check_flag,
+    check_prompt,
+    end_ids,
+    is_one_prompt,
+    prompt_texts,
+    read_prompts,
+)
 from gossamer.generation.joined import joined_ids
 from gossamer.generation.options import read_start
 from gossamer.generation.readers import padded
@@ -125,8 +133,7 @@ def score_continuations(
     if progress is not None and not callable(progress):
         raise InputError(f"progress is {quote(progress)}; give a function of two counts, done and in all, or None")
     given = read_prompts(model, prompts, None)
-    listed: Any = [prompts] if is_one_prompt(prompts) else prompts
-    texts: list[str | None] = [one if isinstance(one, str) else None for one in listed]
+    texts = prompt_texts(prompts)
     every = _of_prompts(continuations, len(given), is_one_prompt(prompts))
     rows: list[_Row] = []
     for i, those in enumerate(every):

@@ -14,7 +14,17 @@ from torch import Tensor
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, plural
 from gossamer.generation.beams import Beams, Search, search_beams
-from gossamer.generation.inputs import Prompts, Stops, check_flag, check_stream, read_prompts, read_seeds, read_stops
+from gossamer.generation.choices import Choices, TokenTrie, check_choices, read_choices
+from gossamer.generation.inputs import (
+    Prompts,
+    Stops,
+    check_flag,
+    check_stream,
+    prompt_texts,
+    read_prompts,
+    read_seeds,
+    read_stops,
+)
 from gossamer.generation.loop import Piece, Row, Stopped, continue_rows
 from gossamer.generation.options import BeamsAsked, Options, RulesAsked, read_options, read_start
 from gossamer.generation.stream import TextStream
@@ -100,7 +110,7 @@ def generate(
     top_k: int | None = ..., top_p: float | None = ..., stop: Stops = ..., ignore_end: bool = ...,
     seed: int | Sequence[int] | None = ..., stream: Callable[[Piece], object] | None = ...,
     attention_mask: Tensor | None = ..., batch_size: int = ..., use_cache: bool = ..., beams: BeamsAsked = ...,
-    rules: RulesAsked = ...,
+    rules: RulesAsked = ..., choices: Choices = ...,
 ) -> Generated: ...  # fmt: skip
 @overload
 def generate(
@@ -108,13 +118,14 @@ def generate(
     top_k: int | None = ..., top_p: float | None = ..., stop: Stops = ..., ignore_end: bool = ...,
     seed: int | Sequence[int] | None = ..., stream: Literal[True], attention_mask: Tensor | None = ...,
     batch_size: int = ..., use_cache: bool = ..., beams: BeamsAsked = ..., rules: RulesAsked = ...,
+    choices: Choices = ...,
 ) -> Generation: ...  # fmt: skip
 def generate(
     model: Model, prompts: Prompts, *, max_new_tokens: int | None = None, temperature: float | None = None,
     top_k: int | None = None, top_p: float | None = None, stop: Stops = None, ignore_end: bool = False,
     seed: int | Sequence[int] | None = None, stream: Callable[[Piece], object] | Literal[True] | None = None,
     attention_mask: Tensor | None = None, batch_size: int = 16, use_cache: bool = True,
-    beams: BeamsAsked = None, rules: RulesAsked = None,
+    beams: BeamsAsked = None, rules: RulesAsked = None, choices: Choices = None,
 ) -> Generated | Generation:  # fmt: skip
     """Continue prompts with a decoder, or write a second text to each with an encoder and decoder.
 
@@ -130,7 +141,7 @@ def generate(
             and beams. Usual for a decoder is 1 and the nucleus of 0.95, as Holtzman et al. (2020) advise: greedy texts
             repeat themselves, texts drawn from all tokens go astray.
         stop: token ids and strings that end a text. `eos_token_id` of generation_config.json, else of config.json, does
-            so too, unless `ignore_end`.
+            so too, and its `stop_strings` do where no stop is given, unless `ignore_end`.
         seed: each prompt draws from a generator of its own, whatever stands beside it in the batch. A number gives
             prompt i the seed `seed + i`, a list gives each its own, None draws such a number from torch's generator.
         stream: a function that is called with each `Piece`; or True, which returns an iterator of them.
@@ -138,6 +149,7 @@ def generate(
         batch_size: how many prompts are continued at once; one that ends leaves the batch.
         use_cache: False reads the whole text again for every token: slow, for comparison. Scores differ by rounding.
         beams: their number, or `Beams`: beam search. rules: see `Rules`. A mapping changes some of the file's settings.
+        choices: texts, or lists of token ids, one of which is written and nothing besides.
 
     Raises:
         InputError: an option, a prompt that is empty or longer than the model reads, or a model that is no decoder.
@@ -147,14 +159,13 @@ def generate(
     require_whole("batch_size", batch_size)
     check_flag("use_cache", use_cache)
     check_stream(stream)
+    stops = read_stops(model, stop, ignore_end)
     options = read_options(
         model, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, beams=beams,
-        rules=rules,
+        rules=rules, stop_strings=stops[1],
     )  # fmt: skip
-    stops = read_stops(model, stop, ignore_end)
-    given = read_prompts(model, prompts, attention_mask)
-    seeds = read_seeds(seed, len(given))
-    running = _start(model, given, options, stops, batch_size, use_cache, seeds)
+    given = _read_prompts(model, prompts, attention_mask, choices, options, stops)
+    running = _start(model, given, options, stops, batch_size, use_cache, read_seeds(seed, len(given)))
     if stream is True:
         return running
     for piece in running:
@@ -163,8 +174,36 @@ def generate(
     return running.result
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Prompt:
+    """The tokens of a prompt, and what alone may be written behind it."""
+
+    ids: list[int]
+    choices: TokenTrie | None
+
+
+def _read_prompts(
+    model: Model, prompts: Prompts, attention_mask: Tensor | None, choices: Choices, options: Options,
+    stops: tuple[set[int], list[str]],
+) -> list[_Prompt]:  # fmt: skip
+    check_choices(choices, stops[1])
+    given = read_prompts(model, prompts, attention_mask)
+    return [
+        _Prompt(
+            ids=ids,
+            choices=read_choices(model, choices, text, ids, options.rules, stops[0], _most(model, ids, options)),
+        )
+        for text, ids in zip(prompt_texts(prompts), given, strict=True)
+    ]
+
+
+def _most(model: Model, given: list[int], options: Options) -> int:
+    """New tokens at most behind a prompt: the model reads all but the last."""
+    return min(options.max_new_tokens, _begin(model, given)[2] + 1)
+
+
 def _start(
-    model: Model, given: Sequence[list[int]], options: Options, stops: tuple[set[int], list[str]], batch_size: int,
+    model: Model, given: Sequence[_Prompt], options: Options, stops: tuple[set[int], list[str]], batch_size: int,
     use_cache: bool, seeds: list[int],
 ) -> Generation:  # fmt: skip
     if options.beams is not None:
@@ -201,7 +240,7 @@ def _run(
 
 def _search(
     model: Model,
-    given: Sequence[list[int]],
+    given: Sequence[_Prompt],
     options: Options,
     beams: Beams,
     stops: tuple[set[int], list[str]],
@@ -210,7 +249,7 @@ def _search(
     seeds: list[int],
 ) -> Generated:
     """The best texts of each prompt, best first, those of one prompt together."""
-    searches = [_beam_search(model, one, options.max_new_tokens, stops) for one in given]
+    searches = [_beam_search(model, one, options, stops) for one in given]
     batches = [searches[first : first + batch_size] for first in range(0, len(searches), batch_size)]
     seconds = sum(search_beams(model, batch, beams, options.rules, use_cache) for batch in batches)
     found = [(i, one) for i, search in enumerate(searches) for one in search.result(beams)]
@@ -219,11 +258,12 @@ def _search(
         "stop" if one.stop is not None else "max_new_tokens" if is_whole[i] else "length" for i, one in found
     ]
     ends = [(i, one) for (i, one), why in zip(found, stopped, strict=True) if why == "length"]
-    notes = [_ended_early(model, i, len(given[i]), len(one.ids)) for i, one in ends]
+    notes = [_ended_early(model, i, len(given[i].ids), len(one.ids)) for i, one in ends]
+    notes += [note for i, search in enumerate(searches) for note in _say_fewer(i, len(search.result(beams)), beams)]
     return Generated(
         texts=None if model.tokenizer is None else [searches[i].read(one.ids).text for i, one in found],
         ids=[one.ids for _, one in found],
-        tokens=[len(given[i]) for i, _ in found],
+        tokens=[len(given[i].ids) for i, _ in found],
         stopped=stopped,
         stop=[one.stop for _, one in found],
         seeds=[seeds[i] for i, _ in found],
@@ -235,12 +275,18 @@ def _search(
     )
 
 
-def _beam_search(model: Model, given: list[int], most: int, stops: tuple[set[int], list[str]]) -> Search:
-    begun, source, room = _begin(model, given)
+def _beam_search(model: Model, prompt: _Prompt, options: Options, stops: tuple[set[int], list[str]]) -> Search:
+    begun, source, _ = _begin(model, prompt.ids)
     return Search(
-        given=begun, source=source, most=min(most, room + 1), ends=frozenset(stops[0]), stop_strings=stops[1],
-        tokenizer=model.tokenizer,
+        given=begun, source=source, most=_most(model, prompt.ids, options), ends=frozenset(stops[0]),
+        stop_strings=stops[1], tokenizer=model.tokenizer, choices=prompt.choices,
     )  # fmt: skip
+
+
+def _say_fewer(prompt: int, found: int, beams: Beams) -> list[str]:
+    """What is said where rules or choices allow fewer texts than were asked for."""
+    wanted = beams.num_return_sequences
+    return [f"prompt {prompt}: {plural(found, 'text')} of {wanted}, no more may be written"] if found < wanted else []
 
 
 def require_writer(model: Model, doing: str) -> None:
@@ -252,9 +298,9 @@ def require_writer(model: Model, doing: str) -> None:
         raise InputError(f"the {has}, so it cannot {doing}: take a model with the head 'causal-lm' or 'seq2seq-lm'")
 
 
-def _row(model: Model, i: int, given: list[int], most: int, stops: tuple[set[int], list[str]], seed: int) -> Row:
-    begun, source, room = _begin(model, given)
-    context = given if source is None else []
+def _row(model: Model, i: int, prompt: _Prompt, most: int, stops: tuple[set[int], list[str]], seed: int) -> Row:
+    begun, source, room = _begin(model, prompt.ids)
+    context = prompt.ids if source is None else []
     return Row(
         prompt=i,
         given=begun,
@@ -264,6 +310,7 @@ def _row(model: Model, i: int, given: list[int], most: int, stops: tuple[set[int
         stop_ids=stops[0],
         generator=torch.Generator().manual_seed(seed),
         text=None if model.tokenizer is None else TextStream(model.tokenizer, context, stops[1]),
+        choices=prompt.choices,
     )
 
 

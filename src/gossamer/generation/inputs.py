@@ -22,6 +22,7 @@ __all__ = [
     "check_stream",
     "end_ids",
     "is_one_prompt",
+    "prompt_texts",
     "read_prompts",
     "read_seeds",
     "read_stops",
@@ -68,9 +69,17 @@ def is_one_prompt(prompts: object) -> bool:
     return isinstance(prompts, str) or (_all(prompts, int) and prompts != [])
 
 
+def prompt_texts(prompts: Any) -> list[str | None]:
+    """For each prompt its text; None where it is token ids."""
+    listed = [prompts] if is_one_prompt(prompts) else prompts
+    return [one if isinstance(one, str) else None for one in listed]
+
+
 def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int], list[str]]:
-    """The ids and the strings that end a text. Raises InputError for what can be neither."""
+    """The ids and the strings that end a text, these the file's unless given. InputError for what can be neither."""
     check_flag("ignore_end", ignore_end)
+    if stop is None and not ignore_end:
+        stop = _of_file(model)
     if stop is not None and not isinstance(stop, int | str | list | tuple | Set):
         raise InputError(f"stop is {quote(stop)}; give token ids and strings, one or a list of them, or None")
     listed: list[Any] = [] if stop is None else [stop] if isinstance(stop, int | str) else list(stop)
@@ -85,6 +94,18 @@ def read_stops(model: Model, stop: object, ignore_end: object) -> tuple[set[int]
         raise InputError(f"stop holds the string {quote(strings[0])}, but the model has no tokenizer; give token ids")
     ids = {one for one in listed if type(one) is int}
     return ids if ignore_end else ids | set(end_ids(model)), strings
+
+
+def _of_file(model: Model) -> object:
+    """What generation_config.json names as `stop_strings`."""
+    named = model.generation_config.get("stop_strings")
+    strings = [named] if isinstance(named, str) else named
+    if strings is not None and not (isinstance(strings, list) and all(isinstance(one, str) and one for one in strings)):
+        raise InputError(
+            f"generation_config.json: stop_strings is {quote(named)}; it must be a text or a list of them; correct it, "
+            "or give stop in the call"
+        )
+    return strings if model.tokenizer is not None else None
 
 
 def check_flag(name: str, value: object) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from gossamer.generation.readers import Reader, reader_of
-from gossamer.generation.rules import Rules, Written, check_left, ruled
+from gossamer.generation.rules import Following, Rules, Written, check_left, ruled
 from gossamer.generation.sampling import Sampling, checked_scores, choose
 from gossamer.generation.stream import TextStream
 from gossamer.models.evaluation import evaluating, without_head
@@ -38,7 +38,8 @@ class Piece:
 class Row:
     """A prompt and its continuation so far. room: how many new tokens the model's length leaves.
 
-    source: of a model of two texts, the one that is read; `given` is what stands before the other.
+    source: of a model of two texts, the one that is read; `given` is what stands before the other. choices: what alone
+    may be written.
     """
 
     prompt: int
@@ -49,6 +50,7 @@ class Row:
     stop_ids: set[int]
     generator: torch.Generator
     text: TextStream | None
+    choices: Following | None = None
     ids: list[int] = field(default_factory=list)
     stopped: Stopped | None = None
     stop: int | str | None = None
@@ -63,7 +65,7 @@ class Row:
     def written(self) -> Written:
         """All of it, for the rules of what comes next."""
         most, ends = min(self.most, self.room + 1), frozenset(self.stop_ids)
-        return Written(ids=[*self.given, *self.ids], new=len(self.ids), most=most, ends=ends)
+        return Written(ids=[*self.given, *self.ids], new=len(self.ids), most=most, ends=ends, choices=self.choices)
 
     def take(self, token: int) -> Piece | None:
         """One more token; what it adds that can be shown."""
@@ -122,7 +124,7 @@ def _next_tokens(
     model: Model, reader: Reader, new: Sequence[list[int]], rows: Sequence[Row], sampling: Sampling, rules: Rules
 ) -> list[int]:
     scores = model.scores(reader.read(new))
-    if not rules.change_nothing:
+    if not rules.change_nothing or any(one.choices is not None for one in rows):
         scores = check_left(ruled(checked_scores(scores), [one.written for one in rows], rules))
     draws = [torch.rand((), dtype=torch.float64, generator=one.generator) for one in rows]
     return choose(scores, sampling, torch.stack(draws)).tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +54,12 @@ def read_options(
     top_p: float | None,
     beams: BeamsAsked,
     rules: RulesAsked,
+    stop_strings: Sequence[str] = (),
 ) -> Options:
-    """Each is the call's, else the file's, else the usual one. Raises InputError for what cannot be, of either."""
+    """Each is the call's, else the file's, else the usual one. Raises InputError for what cannot be, of either.
+
+    stop_strings: those that end a text, for what is told of the file's.
+    """
     config, two_texts = model.generation_config, model.decoder is not None
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     asked = {name: value for name, value in drawn.items() if value is not None and (name, value) != ("temperature", 0)}
@@ -70,7 +74,13 @@ def read_options(
     check_rules(chosen, words, most)
     if searched is not None:
         require(searched.num_beams <= words, "num_beams", searched.num_beams, f"at most the vocabulary's {words} words")
-    used = {"max_new_tokens": most, **vars(sampling), **vars(chosen), **vars(searched or Beams(num_beams=1))}
+    used = {
+        "max_new_tokens": most,
+        "stop_strings": tuple(stop_strings),
+        **vars(sampling),
+        **vars(chosen),
+        **vars(searched or Beams(num_beams=1)),
+    }
     said = {name: value for name, value in config.items() if not (two_texts and name in ("max_length", "min_length"))}
     return Options(
         max_new_tokens=most, sampling=sampling, rules=chosen, beams=searched, notes=unfollowed(said, used)
