@@ -12,7 +12,8 @@ from finetune_rows import QUESTIONS, SENTENCES, TEXTS, write_rows
 import gossamer as gs
 from gossamer.families import get_family
 from gossamer.models import Model
-from gossamer.text import train_tokenizer
+from gossamer.recipes.evaluate import evaluate
+from gossamer.text import byte_tokenizer, train_tokenizer
 
 Command = Callable[..., Any]
 ROWS = {"classes": TEXTS, "tags": SENTENCES, "answers": QUESTIONS}
@@ -99,3 +100,20 @@ def test_pages_and_refusals(gossamer: Command, tmp_path: Path, encoder: Path) ->
         "'label' is not of the form OURS=YOURS"
         in gossamer("finetune", encoder, "--train", file, "--out", tmp_path / "x", "--column", "label").error
     )
+
+
+def test_texts_that_a_model_writes_are_scored(gossamer: Command, tmp_path: Path) -> None:
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 257}
+    torch.manual_seed(0)
+    described = get_family("t5").read({**sizes, "eos_token_id": 256}, head="seq2seq-lm")
+    folder = gs.save(Model(described, family="t5", tokenizer=byte_tokenizer()), tmp_path / "writer")
+    rows = [{"article": "one two three", "summary": "one"}, {"article": "four", "summary": "four"}]
+    file = write_rows(tmp_path / "rows.jsonl", rows)
+    options = ("--column", "text=article", "--metric", "chrf", "--metric", "rouge")
+    done = gossamer("evaluate", folder, file, *options, "--json")
+    found = evaluate(gs.load(folder), rows, columns={"text": "article"}, metrics=["chrf", "rouge"])
+    assert done.json["scores"] == found.scores
+    assert {"perplexity", "chrf", "rouge1", "rouge2", "rougeL"} == set(found.scores)
+    assert "\nrougeL  " in gossamer("evaluate", folder, file, *options).out
+    refused = gossamer("evaluate", folder, file, *options[:2], "--metric", "f1")
+    assert "metrics is ['f1']; it must be a list of some of 'rouge', 'bleu', 'chrf'" in refused.err

@@ -14,7 +14,9 @@ from torch.nn import functional as F
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
-from gossamer.models import Model
+from gossamer.metrics import chrf, rouge
+from gossamer.models import Model, SequenceClassification
+from gossamer.recipes.evaluate import evaluate
 from gossamer.text import byte_tokenizer
 from gossamer.training.objectives import Seq2SeqObjective
 from gossamer.training.objectives.labelled.labels import LabelledRow
@@ -170,3 +172,40 @@ def test_labels_that_the_decoder_does_not_tell_do_not_count() -> None:
         assert objective.loss(one, given) == one(**cut).loss
     longer = {**given, "labels": torch.full((5, 5), 97)}
     assert objective.count_labels(one, longer) == 15
+
+
+def test_written_texts_are_scored_and_the_training_is_as_without() -> None:
+    """Held-out rows get texts as `generate` writes them, whose scores may choose the best; the weights are the same."""
+    drawn = model(dropout_rate=0.1)
+    drawn.generation_config = {"num_beams": 2, "num_return_sequences": 2}
+    quiet = {"journal.live": False, "optimizer.learning_rate": 1e-2}
+    asked = {**quiet, "objective.metrics": ["chrf", "rouge"], "objective.max_new_tokens": 3}
+    torch.manual_seed(0)
+    plain, _ = gs.finetune(drawn, ROWS[6:], ROWS[:6], epochs=4, settings=quiet)
+    torch.manual_seed(0)
+    last, receipt = gs.finetune(drawn, ROWS[6:], ROWS[:6], epochs=4, settings=asked)
+    assert set(receipt.evaluation) == {"loss", "perplexity", "chrf", "rouge1", "rouge2", "rougeL"}
+    assert all(torch.equal(one, last.state_dict()[name]) for name, one in plain.state_dict().items())
+    tuned, receipt = gs.finetune(drawn, ROWS[6:], ROWS[:6], epochs=4, settings=asked, metric="chrf")
+    found = evaluate(tuned, ROWS[:6], metrics=["chrf", "rouge"])
+    texts = gs.generate(tuned, [one["text"] for one in ROWS[:6]])
+    best = [texts.texts[texts.prompts.index(i)] for i in range(6)]
+    assert found.scores["chrf"] == pytest.approx(chrf(best, [one["target"] for one in ROWS[:6]]))
+    assert found.scores["rouge1"] == pytest.approx(rouge(best, [one["target"] for one in ROWS[:6]])["rouge1"])
+    assert receipt.best["chrf"] > 0
+
+
+def test_metrics_that_cannot_be_told_are_refused() -> None:
+    with pytest.raises(InputError, match=r"metrics is \('meteor',\); it must be a list of some of 'rouge'"):
+        Seq2SeqObjective(metrics=("meteor",))
+    with pytest.raises(InputError, match="num_beams is 0"):
+        Seq2SeqObjective(num_beams=0)
+    classifier = gs.load("sample:minilm", head=SequenceClassification(labels=("x", "y")))
+    with pytest.raises(InputError, match="the head 'sequence-classification' writes no second text"):
+        evaluate(classifier, [{"text": "a", "label": "x"}], metrics=["rouge"])
+    with pytest.raises(InputError, match=r"metric is 'bleu'; the objective 'seq2seq-lm' tells 'loss', 'perplexity':"):
+        gs.finetune(model(), ROWS, 6, metric="bleu")
+    bare = model()
+    bare.head, bare.architecture = None, dataclasses.replace(bare.architecture, head=None)
+    with pytest.raises(InputError, match="vectors, tokens or second texts; train one"):
+        evaluate(bare, ROWS)

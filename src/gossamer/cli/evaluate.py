@@ -23,10 +23,14 @@ def evaluate(
     column: Columns = None,
     batch: Annotated[int, Option(metavar="N", help="Rows read at once.")] = 16,
     length: Annotated[int | None, Option(metavar="N", help="Tokens of a row; as many as the model reads.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="Of two texts: write texts and score them: rouge, bleu, chrf; several times."),
+    ] = None,
     placement: Placement,
     as_json: AsJson = False,
 ) -> None:
-    """The scores of a model's head on labelled rows: accuracy, F1, correlations, entities, answers."""
+    """The scores of a model's head on labelled rows: accuracy, F1, correlations, entities, answers, written texts."""
     check_count("--batch", batch, of="rows")
     check_count("--length", length, of="tokens")
     columns = read_columns(column)
@@ -34,12 +38,11 @@ def evaluate(
     with working("reading the rows"):
         from gossamer.recipes.evaluate import evaluate as measure
 
-        found = measure(loaded, file, columns=columns, batch=batch, length=length)
+        found = measure(loaded, file, columns=columns, batch=batch, length=length, metrics=metric or ())
     if found.cut:
-        note(
-            f"{found.cut:,} of {plural(found.rows, 'row')} are longer than the model reads and were cut, as in "
-            "training; gossamer predict reads them whole, in passes"
-        )
+        whole = "" if loaded.decoder is not None else "; gossamer predict reads them whole, in passes"
+        rows = f"{found.cut:,} of {plural(found.rows, 'row')}"
+        note(f"{rows} are longer than the model reads and were cut, as in training{whole}")
     undefined = [name.replace("_", " ") for name, value in found.scores.items() if value is None]
     if as_json:
         print_json({"model": model, **found.to_dict()})

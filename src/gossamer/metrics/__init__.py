@@ -4,6 +4,7 @@ from gossamer.metrics.answers import answer_f1, exact_match
 from gossamer.metrics.correlation import pearson, spearman
 from gossamer.metrics.entities import entity_f1
 from gossamer.metrics.estimate import Estimate, estimate_mean
+from gossamer.metrics.generated import bleu, chrf, rouge
 from gossamer.metrics.labels import accuracy, f1_score, matthews
 from gossamer.metrics.language import bits_per_byte, bits_per_token, perplexity
 from gossamer.metrics.paired import PairedDifference, paired_difference
@@ -18,6 +19,8 @@ __all__ = [
     "answer_f1",
     "bits_per_byte",
     "bits_per_token",
+    "bleu",
+    "chrf",
     "entity_f1",
     "estimate_mean",
     "exact_match",
@@ -31,5 +34,6 @@ __all__ = [
     "recall_at",
     "retrieval_ranks",
     "ridge_cross_validated",
+    "rouge",
     "spearman",
 ]

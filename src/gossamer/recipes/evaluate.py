@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from gossamer.checks import is_whole, require, require_whole
 from gossamer.errors import InputError
-from gossamer.models.heads import Head
+from gossamer.metrics.generated import check_generated
+from gossamer.models.heads import Head, Seq2SeqLM
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.recipes.columns import LabelledColumns, find_columns, is_trained
@@ -51,13 +52,16 @@ class _Read:
 
 
 def evaluate(
-    model: Model, data: Data, *, columns: Mapping[str, str] = NOTHING, batch: int = 16, length: int | None = None
-) -> Scores:
+    model: Model, data: Data, *, columns: Mapping[str, str] = NOTHING, batch: int = 16, length: int | None = None,
+    metrics: Sequence[str] = (),
+) -> Scores:  # fmt: skip
     """The scores of a model's head on rows, as `gossamer.finetune` tells them of held-out ones.
 
     data, columns: as there. batch: rows read at once. length: tokens of a row, as many as the model reads unless given.
     Texts with labels and pairs are cut there (`Scores.cut` counts them), as in training, while the tasks read them
     whole in passes; contexts of questions and the texts of a language model are read to their ends, in windows.
+    metrics: of a model of two texts, "rouge", "bleu" or "chrf": it writes a text to each row as `gossamer.generate`
+    does, which is scored against the row's.
 
     Raises InputError for a batch or length that will not do, rows that lack what the head needs, labels that the model
     does not have, and no rows.
@@ -69,12 +73,13 @@ def evaluate(
     require(length is None or is_whole(length, 1, most), "length", length, allowed)
     if head is None or tokenizer is None or not is_trained(head):
         raise InputError(
-            "the model needs a tokenizer and a head for labels, answers, vectors or tokens; train one (gossamer "
-            "finetune)"
+            "the model needs a tokenizer and a head for labels, answers, vectors, tokens or second texts; train one "
+            "(gossamer finetune)"
         )
     sources, changes = read_data(data, None, "data")
     found = find_columns(*first_row(changes, sources), None, head, columns, own_only=True)
-    objective = read_settings(cast(Any, Objective), found.objective, "objective")
+    settings = found.objective if not metrics else {**found.objective, "metrics": list(_checked(metrics, head))}
+    objective = read_settings(cast(Any, Objective), settings, "objective")
     tokens = model.reading_length() if length is None else length
     named = changes["data.train"]
     inputs = (named,) if isinstance(named, str) else named
@@ -89,6 +94,12 @@ def evaluate(
     can_tell = objective.directions(model)  # bits per byte are nothing that a masked language model has
     scores = {name: value for name, value in told.scores.items() if value is not None or name in can_tell}
     return Scores(rows=read.rows, cut=read.cut, loss=told.loss, scores=scores)
+
+
+def _checked(metrics: Sequence[str], head: Head) -> tuple[str, ...]:
+    """The names of metrics of texts that are written; InputError for others, and for a head that writes none."""
+    require(isinstance(head, Seq2SeqLM), "metrics", metrics, f"left out: the head {head.kind!r} writes no second text")
+    return check_generated(metrics)
 
 
 def _rows(

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.generation import generate
+from gossamer.metrics.generated import GENERATED, check_generated, score_generated
 from gossamer.models import Model
 from gossamer.models.checks import require_count, require_rate
 from gossamer.models.heads import Head, Seq2SeqLM, Seq2SeqLMHead
@@ -32,7 +35,9 @@ __all__ = ["Seq2SeqObjective"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairExample(Example):
-    """A text, and as labels int64 [written] the tokens of the second one."""
+    """A text, and as labels int64 [written] the tokens of the second one, `target`."""
+
+    target: str
 
     @property
     def has_token_labels(self) -> bool:
@@ -47,9 +52,14 @@ class Seq2SeqObjective(RowObjective, kind="seq2seq-lm"):
     A row has a text and its `target_field`. target_length: tokens of the second text, as many as the decoder reads
     unless given; what is longer is cut. label_smoothing: so much of each label's weight is spread over all words
     (Szegedy et al. 2015, arXiv 1512.00567, section 7).
+
+    metrics: to held-out rows second texts are written, as `gossamer.generate` writes them, and scored against their
+    targets: "rouge" (rouge1, rouge2 and rougeL), "bleu", "chrf" (`gossamer.metrics`). num_beams, max_new_tokens: of
+    those texts, as generation_config.json has them unless given.
     """
 
     heads: ClassVar[tuple[type[Head], ...]] = (Seq2SeqLM,)
+    series: ClassVar[tuple[str, ...]] = ("written",)
     is_reckoned: ClassVar[bool] = False
     shards: ClassVar[bool] = False
     without_head: ClassVar[str] = ": take a model of two texts, such as BART or T5"
@@ -58,11 +68,16 @@ class Seq2SeqObjective(RowObjective, kind="seq2seq-lm"):
     target_field: str = "target"
     target_length: int | None = None
     label_smoothing: float = 0.0
+    metrics: tuple[str, ...] = ()
+    num_beams: int | None = None
+    max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
         require_rate(self, "label_smoothing")
-        if self.target_length is not None:
-            require_count(self, "target_length", most=2**20)
+        for name in ("target_length", "num_beams", "max_new_tokens"):
+            if getattr(self, name) is not None:
+                require_count(self, name, most=2**20)
+        object.__setattr__(self, "metrics", check_generated(self.metrics))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -100,16 +115,41 @@ class Seq2SeqObjective(RowObjective, kind="seq2seq-lm"):
             return loss
         return loss + self.label_smoothing * _less_likely(unwrapped(model), out.last_hidden_state, batch["labels"])
 
+    def measure(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Any]]:
+        return self.measure_examples(model, batch, ())
+
+    def measure_examples(
+        self, model: nn.Module, batch: Batch, examples: Sequence[Any]
+    ) -> tuple[Float[Tensor, ""], dict[str, Any]]:
+        """The loss; and where there are metrics, of each row the text that is written and its target."""
+        written = self._write(unwrapped(model), examples) if self.metrics and examples else []
+        targets = [one.target for one in examples]
+        return self.loss(model, batch), {"written": list(zip(written, targets, strict=False))}
+
     def scores(self, model: Model, loss: float, labels: int, sums: Mapping[str, Any]) -> dict[str, float | None]:
-        return {"perplexity": math.exp(min(loss, 700.0))}
+        written = sums.get("written", [])
+        told = score_generated(self.metrics, [text for text, _ in written], [target for _, target in written])
+        return {"perplexity": math.exp(min(loss, 700.0)), **told}
 
     def directions(self, model: Model | None = None) -> Mapping[str, Direction]:
-        return {"perplexity": "lower"}
+        return {"perplexity": "lower", **{told: "higher" for name in self.metrics for told in GENERATED[name]}}
+
+    def _write(self, model: Model, examples: Sequence[PairExample]) -> list[str]:
+        """A second text to each row, the best of several; the weights compute as they lie."""
+        device = next(model.parameters()).device.type
+        with torch.autocast(device, enabled=False):
+            found = generate(
+                model, [one.ids.tolist() for one in examples], max_new_tokens=self.max_new_tokens, temperature=0,
+                beams=self.num_beams, batch_size=len(examples),
+            )  # fmt: skip
+        if found.texts is None:
+            raise InputError("objective.metrics are of texts, and the model has no tokenizer: leave them out")
+        return [found.texts[found.prompts.index(i)] for i in range(len(examples))]
 
     def _example(self, row: LabelledRow, tokenizer: Tokenizer, length: int, control_tokens: bool) -> PairExample:
         ids, types, cut = _encoded(tokenizer, row.text, length, control_tokens)
         target, _, _ = _encoded(tokenizer, cast(str, row.label), self.target_length, control_tokens)
-        return PairExample(name=row.name, ids=ids, types=types, labels=target, cut=cut)
+        return PairExample(name=row.name, ids=ids, types=types, labels=target, cut=cut, target=cast(str, row.label))
 
 
 def _encoded(
