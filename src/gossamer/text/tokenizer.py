@@ -21,6 +21,7 @@ from gossamer.text.tokenizer_arguments import (
     check_choices,
     check_count,
     check_flag,
+    check_targets,
     check_tensors,
     check_texts,
     kept_of_pair,
@@ -41,6 +42,9 @@ from gossamer.text.tokenizer_files import (
 )
 
 __all__ = ["Tokenizer"]
+
+IGNORED = -100
+"""A label that counts for nothing, as everywhere in the field."""
 
 # Truncation is state of the backend, which copies made by `with_max_length` share; one call at a time may set it.
 # A module's lock, because a lock inside an object could not be pickled to data-loading workers.
@@ -186,6 +190,7 @@ class Tokenizer:
         self,
         texts: str | Sequence[str],
         text_pair: str | Sequence[str] | None = None,
+        text_target: str | Sequence[str] | None = None,
         padding: Padding = True,
         truncation: Truncation = True,
         max_length: int | None = None,
@@ -204,9 +209,11 @@ class Tokenizer:
         tokens, and `overflow_to_sample` [rows] tells each row's text. return_offsets adds `offsets` [rows, length, 2],
         in characters of the text (special tokens and padding: 0, 0), and `special_tokens_mask`. An empty text is its
         special tokens. control_tokens: False reads the name of a special token in a text ("[SEP]", "<|endoftext|>") as
-        letters, which texts of strangers should be; the tokens around a text stay. return_tensors: "pt" or None, since
-        tensors are all that there is. Raises InputError for no texts, items that are no text, and lengths or strides
-        that cannot be.
+        letters, which texts of strangers should be; the tokens around a text stay. text_target: the second text of each
+        row, for a model of two: `labels` [rows, width] with its special tokens, padded behind with -100, which its loss
+        ignores, and cut to the same length. return_tensors: "pt" or None, since tensors are all that there is.
+
+        Raises InputError for no texts, items that are no text, and lengths or strides that cannot be.
         """
         check_flag("control_tokens", control_tokens)
         check_tensors(return_tensors)
@@ -216,6 +223,7 @@ class Tokenizer:
             raise InputError(
                 f"{plural(len(first), 'text')} but {len(second)} in text_pair; give one pair text for each text"
             )
+        targets = None if text_target is None else check_targets(text_target, len(first), stride)
         limit = self.max_length if max_length is None else max_length
         strategy = check_choices(padding, truncation, second is not None)
         self._check_lengths(
@@ -227,10 +235,14 @@ class Tokenizer:
             self._check_pairs(first, second, room, strategy, stride, control_tokens)
         backend = self.backend(control_tokens)
         encodings = self._encode(backend, items, limit if strategy else None, stride, strategy or "longest_first")
-        if max_length is None and not stride and not self._told_cut:
+        if max_length is None and not stride:
             self._tell_cut(encodings, second is not None)
         rows = [(i, row) for i, encoding in enumerate(encodings) for row in (encoding, *_overflow(encoding, stride))]
         batch = self._tensors([row for _, row in rows], self._width(rows, padding, limit), return_offsets)
+        if targets is not None:
+            written = self._encode(backend, targets, limit if strategy else None, 0, "longest_first")
+            self._tell_cut(written if max_length is None else [], False, "text_target")
+            batch["labels"] = _labels(written, limit if padding == "max_length" else None, padding)
         if stride > 0:
             batch["overflow_to_sample"] = torch.tensor([i for i, _ in rows], dtype=torch.int64)
         return batch
@@ -294,15 +306,19 @@ class Tokenizer:
                 backend.enable_truncation(limit, stride=stride, strategy=strategy, direction=side)
             return backend.encode_batch(items, add_special_tokens=special)
 
-    def _tell_cut(self, encodings: list[tokenizers.Encoding], pair: bool) -> None:
+    def _tell_cut(self, encodings: list[tokenizers.Encoding], pair: bool, what: str = "text") -> None:
         """Remark, once for each tokenizer, that nobody asked for a text to be cut."""
+        if self._told_cut:
+            return
         i = next((i for i, encoding in enumerate(encodings) if encoding.overflowing), None)
         if i is None:
             return
         self._told_cut = True
         special = self.special_tokens_count(pair)
         rest = sum(len(encoding) - special for encoding in encodings[i].overflowing)
-        said = f"text {i} and its pair were" if pair else f"text {i} of {plural(len(encodings[i]) + rest, 'token')} was"
+        said = (
+            f"text {i} and its pair were" if pair else f"{what} {i} of {plural(len(encodings[i]) + rest, 'token')} was"
+        )
         remark(
             f"{said} cut to {self.max_length}, the tokenizer's max_length; give max_length or truncation to have it "
             "otherwise, stride to go on in further rows; tasks read all of a text (told once for each tokenizer)",
@@ -378,3 +394,14 @@ class Tokenizer:
 
 def _overflow(encoding: tokenizers.Encoding, stride: int) -> list[tokenizers.Encoding]:
     return encoding.overflowing if stride else []
+
+
+def _labels(rows: list[tokenizers.Encoding], least: int | None, padding: Padding) -> Tensor:
+    """The ids of second texts, -100 behind them; as wide as the longest of them, and as `least` where it is given."""
+    width = max(len(row) for row in rows)
+    if padding is False and any(len(row) < width for row in rows):
+        raise InputError(f"padding=False but text_target has rows of {width} tokens and shorter ones; use padding=True")
+    table = torch.full((len(rows), max(width, least or 0)), IGNORED)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = torch.tensor(row.ids, dtype=torch.int64)
+    return table

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gossamer.checks import is_whole
-from gossamer.errors import InputError
+from gossamer.errors import InputError, plural
 from gossamer.text.tokenizer_files import shorten
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "check_choices",
     "check_count",
     "check_flag",
+    "check_targets",
     "check_tensors",
     "check_texts",
     "kept_of_pair",
@@ -79,6 +80,16 @@ def check_count(name: str, value: object, least: int, why: str) -> None:
 def check_flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise InputError(f"{name} is {shorten(value)}; it must be True or False")
+
+
+def check_targets(texts: str | Sequence[str], count: int, stride: int) -> list[str]:
+    """The second texts of so many texts. InputError for another number, and where a text goes on in further rows."""
+    targets = check_texts("text_target", texts)
+    if len(targets) != count:
+        raise InputError(f"{plural(count, 'text')} but {len(targets)} in text_target; give one for each text")
+    if stride:
+        raise InputError(f"stride is {shorten(stride)} beside text_target, which is of whole texts; leave one out")
+    return targets
 
 
 def check_tensors(kind: object) -> None:
