@@ -33,6 +33,7 @@ __all__ = ["save"]
 
 # What a model directory is made of; anything else in it is the user's and is kept.
 _VOCABULARY = {
+    *("source.spm", "target.spm"),
     *("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
 }
@@ -40,6 +41,7 @@ _OURS = {
     *("config.json", CARD, "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
     *(GENERATION, SEAL, "model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json", "tokenizer.json", "tokenizer_config.json"),
+    "target_tokenizer.json",
     *("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"),
     *_VOCABULARY,
 }

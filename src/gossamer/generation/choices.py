@@ -99,7 +99,7 @@ def _ids(model: Model, one: Any, prompt: str | None, given: Sequence[int]) -> li
     if tokenizer is None:
         raise InputError("the model has no tokenizer: give choices as lists of token ids")
     if model.architecture.decoder is not None:
-        return list(map(int, tokenizer([one], truncation=False)["input_ids"][0]))
+        return list(tokenizer.encode_target(one))
     before, ids = (given, []) if prompt is None else joined_ids(tokenizer, prompt, one, given)
     ids = ids if ids and len(before) == len(given) else tokenizer.encode_plain(one)[0]
     if not ids:

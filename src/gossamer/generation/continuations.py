@@ -185,7 +185,7 @@ def _row(model: Model, at: int, prompt: int, given: list[int], text: str | None,
         if model.tokenizer is None:
             raise InputError("the model has no tokenizer: give continuations as token ids")
         if decoder is not None:
-            ids = list(map(int, model.tokenizer([one], truncation=False)["input_ids"][0])) if one else []
+            ids = model.tokenizer.encode_target(one) if one else []
         elif text is None:
             ids = model.tokenizer.encode_plain(one)[0]
         else:

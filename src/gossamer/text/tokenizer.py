@@ -15,6 +15,7 @@ from torch import Tensor
 from gossamer.errors import InputError, plural, remark
 from gossamer.text.charsmap import has_unsound_charsmap
 from gossamer.text.control_tokens import without_control_tokens
+from gossamer.text.languages import SPECIAL, TARGET_FILE, build_languages, has_languages
 from gossamer.text.tokenizer_arguments import (
     Padding,
     Truncation,
@@ -57,14 +58,20 @@ class Tokenizer:
     Build one with `Tokenizer.load`. Padding and truncation written into tokenizer.json are ignored: calls decide.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        settings: dict[str, Any] | None = None,
+        target: tokenizers.Tokenizer | None = None,
+    ) -> None:
         self._backend = backend
+        self._target = target
         self._settings = dict(settings or {})
         self._tokens = {role: special_token(self._settings, backend, role) for role in SPECIAL_ROLES}
         self._padding_left = self._settings.get("padding_side", "right") == "left"
         self._truncation_side = self._settings.get("truncation_side", "right")
         self._told_cut = False
-        self._letters: tokenizers.Tokenizer | None = None
+        self._letters: dict[bool, tokenizers.Tokenizer] = {}
         self._has_types = TYPES in self._settings.get("model_input_names", [TYPES])
         self.may_panic = has_unsound_charsmap(backend)
         """Whether the library behind it may panic over some text."""
@@ -74,8 +81,9 @@ class Tokenizer:
     def load(cls, directory: str | Path, model_type: str | None = None, rows: int | None = None) -> "Tokenizer":
         """Read a checkpoint's tokenizer: tokenizer.json, else built from the vocabulary files of its family.
 
-        Those are vocab.txt (BERT, DistilBERT), vocab.json and merges.txt (RoBERTa, Longformer), spiece.model (ALBERT)
-        or sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT), put together as `transformers` 5 does.
+        Those are vocab.txt (BERT, DistilBERT), vocab.json and merges.txt (RoBERTa, Longformer), spiece.model (ALBERT),
+        sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT), or vocab.json, source.spm and target.spm (Marian), put
+        together as `transformers` 5 does.
         tokenizer_config.json, special_tokens_map.json and added_tokens.json are read where present. Types of pairs are
         given as `transformers` 5 gives them: where `model_input_names` names them or, without it, where the class of
         the tokenizer, or else of the model, has them. model_type: the family; config.json's unless given. rows: of the
@@ -90,14 +98,22 @@ class Tokenizer:
             named = settings.get("tokenizer_class") or config.get("tokenizer_class")
             settings["model_input_names"] = input_names(named, model_type or config.get("model_type"))
         source = directory / "tokenizer.json"
-        if not os.path.lexists(source) and has_vocabulary_files(directory):
+        target = None
+        if not os.path.lexists(source) and has_languages(directory):
+            backend, target = build_languages(directory, settings, rows)
+            usual = {**SPECIAL, "model_max_length": 512}
+            settings |= {name: value for name, value in usual.items() if settings.get(name) is None}
+            source = directory
+        elif not os.path.lexists(source) and has_vocabulary_files(directory):
             backend = build_backend(directory, settings, model_type, rows)
             source = directory
         else:
             backend = read_backend(directory)
+            if os.path.lexists(directory / TARGET_FILE):
+                target = read_backend(directory, TARGET_FILE)
             complete_backend(backend, directory, settings)
         check_works(backend, source)
-        return cls(backend, settings)
+        return cls(backend, settings, target)
 
     def save(self, directory: str | Path, *, types: bool = True) -> None:
         """Write tokenizer.json and tokenizer_config.json, readable by `transformers.AutoTokenizer` with the same ids.
@@ -109,7 +125,7 @@ class Tokenizer:
         settings = {**self._settings, "model_max_length": self.max_length}
         settings.pop("auto_map", None)
         # Without a class transformers goes by the model type, and would read a lengthened BERT as a RoBERTa tokenizer.
-        if settings.get("tokenizer_class") is None:
+        if settings.get("tokenizer_class") is None or self._target is not None:
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"
         names = settings.get("model_input_names", ["input_ids", TYPES, "attention_mask"])
         settings["model_input_names"] = [name for name in names if types or name != TYPES]
@@ -122,13 +138,15 @@ class Tokenizer:
             vocabulary = self._backend.to_str(pretty=True)
         directory = Path(directory)
         (directory / "tokenizer.json").write_text(vocabulary, encoding="utf-8")
+        if self._target is not None:
+            (directory / TARGET_FILE).write_text(self._target.to_str(pretty=True), encoding="utf-8")
         text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
     def with_max_length(self, n: int) -> "Tokenizer":
         """The same tokenizer for a model that takes `n` tokens; InputError if not even one token of text would fit."""
         check_count("max_length", n, self.special_tokens_count() + 1, "special tokens and one of text")
-        return Tokenizer(self._backend, {**self._settings, "model_max_length": n})
+        return Tokenizer(self._backend, {**self._settings, "model_max_length": n}, self._target)
 
     @property
     def max_length(self) -> int | None:
@@ -235,14 +253,14 @@ class Tokenizer:
             self._check_pairs(first, second, room, strategy, stride, control_tokens)
         backend = self.backend(control_tokens)
         encodings = self._encode(backend, items, limit if strategy else None, stride, strategy or "longest_first")
-        if max_length is None and not stride:
-            self._tell_cut(encodings, second is not None)
+        self._tell_cut(encodings if max_length is None and not stride else [], second is not None)
         rows = [(i, row) for i, encoding in enumerate(encodings) for row in (encoding, *_overflow(encoding, stride))]
         batch = self._tensors([row for _, row in rows], self._width(rows, padding, limit), return_offsets)
         if targets is not None:
-            written = self._encode(backend, targets, limit if strategy else None, 0, "longest_first")
+            longest = limit if strategy else None
+            written = self._encode(self.backend(control_tokens, True), targets, longest, 0, "longest_first")
             self._tell_cut(written if max_length is None else [], False, "text_target")
-            batch["labels"] = _labels(written, limit if padding == "max_length" else None, padding)
+            batch["labels"] = _labels(written, limit, padding)
         if stride > 0:
             batch["overflow_to_sample"] = torch.tensor([i for i, _ in rows], dtype=torch.int64)
         return batch
@@ -256,6 +274,14 @@ class Tokenizer:
         backend = self.backend(control_tokens)
         (encoding,) = self._encode(backend, check_texts("text", text), None, 0, "longest_first", special=False)
         return encoding.ids, encoding.offsets
+
+    def encode_target(self, text: str, max_length: int | None = None, control_tokens: bool = True) -> list[int]:
+        """Ids of one second text with its special tokens, cut to `max_length` where that is given."""
+        if max_length is not None:
+            check_count("max_length", max_length, self.special_tokens_count() + 1, "special tokens and one of text")
+        backend = self.backend(control_tokens, of_target=True)
+        (encoding,) = self._encode(backend, check_texts("text_target", text), max_length, 0, "longest_first")
+        return list(encoding.ids)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Ids as the vocabulary writes them; "" for those that it does not have."""
@@ -280,14 +306,15 @@ class Tokenizer:
         token = self._tokens[role]
         return None if token is None else self._backend.token_to_id(token)
 
-    def backend(self, control_tokens: bool = True) -> tokenizers.Tokenizer:
-        """What does the work, for texts in which control tokens count or are letters."""
+    def backend(self, control_tokens: bool = True, of_target: bool = False) -> tokenizers.Tokenizer:
+        """What does the work, for texts in which control tokens count or are letters; of_target: for second texts."""
+        backend = self._target if of_target and self._target is not None else self._backend
         if control_tokens:
-            return self._backend
-        if self._letters is None:
+            return backend
+        if of_target not in self._letters:
             with _BACKEND_STATE, rust_errors("control_tokens is False", "this tokenizer cannot do without them"):
-                self._letters = without_control_tokens(self._backend)
-        return self._letters
+                self._letters[of_target] = without_control_tokens(backend)
+        return self._letters[of_target]
 
     def _encode(
         self,
@@ -396,12 +423,13 @@ def _overflow(encoding: tokenizers.Encoding, stride: int) -> list[tokenizers.Enc
     return encoding.overflowing if stride else []
 
 
-def _labels(rows: list[tokenizers.Encoding], least: int | None, padding: Padding) -> Tensor:
-    """The ids of second texts, -100 behind them; as wide as the longest of them, and as `least` where it is given."""
+def _labels(rows: list[tokenizers.Encoding], limit: int | None, padding: Padding) -> Tensor:
+    """The ids of second texts, -100 behind them; as wide as the longest of them, or as texts are padded to."""
     width = max(len(row) for row in rows)
     if padding is False and any(len(row) < width for row in rows):
         raise InputError(f"padding=False but text_target has rows of {width} tokens and shorter ones; use padding=True")
-    table = torch.full((len(rows), max(width, least or 0)), IGNORED)
+    least = limit if padding == "max_length" and limit is not None else 0
+    table = torch.full((len(rows), max(width, least)), IGNORED)
     for i, row in enumerate(rows):
         table[i, : len(row)] = torch.tensor(row.ids, dtype=torch.int64)
     return table

@@ -121,9 +121,9 @@ def read_text(path: Path, instead: str = "") -> str:
         raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); fetch it again") from error
 
 
-def read_backend(directory: Path) -> tokenizers.Tokenizer:
+def read_backend(directory: Path, name: str = "tokenizer.json") -> tokenizers.Tokenizer:
     """The `tokenizers` object of `directory`/tokenizer.json; InputError where missing, truncated or invalid."""
-    path = directory / "tokenizer.json"
+    path = directory / name
     text = read_text(path, ", or the vocabulary files of its family,")
     with loading_errors(
         f"{path} is not a valid tokenizer ({len(text):,} characters)", "it may be cut off: fetch it again"

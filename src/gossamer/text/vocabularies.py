@@ -13,7 +13,7 @@ from gossamer.checks import is_whole
 from gossamer.errors import InputError
 from gossamer.text.tokenizer_files import loading_errors, read_bytes, read_text, shorten
 
-__all__ = ["Vocabulary", "read_byte_pairs", "read_pieces", "read_word_pieces", "unigram"]
+__all__ = ["Vocabulary", "read_byte_pairs", "read_ids", "read_pieces", "read_word_pieces", "unigram"]
 
 # Kinds of piece, and of model, in sentencepiece's own format (its sentencepiece_model.proto).
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
@@ -52,7 +52,7 @@ def read_word_pieces(directory: Path, special: Mapping[str, str]) -> Vocabulary:
 def read_byte_pairs(directory: Path, special: Mapping[str, str]) -> Vocabulary:
     """vocab.json, an object of tokens and their ids, and merges.txt, one pair a line in the order they are merged."""
     path = directory / "vocab.json"
-    ids = _read_ids(path)
+    ids = read_ids(path)
     merges = _read_merges(directory / "merges.txt", ids)
     made = {first + second for first, second in merges} | set(special.values())
     unmade = sum(len(token) > 1 and token not in made for token in ids)
@@ -66,7 +66,8 @@ def read_byte_pairs(directory: Path, special: Mapping[str, str]) -> Vocabulary:
     return Vocabulary(model=model, ids=ids)
 
 
-def _read_ids(path: Path) -> dict[str, int]:
+def read_ids(path: Path) -> dict[str, int]:
+    """The object of tokens and their ids in a vocab.json; InputError for another, and for ids that are shared."""
     try:
         ids = json.loads(read_text(path))
     except (ValueError, RecursionError) as problem:

@@ -148,8 +148,9 @@ class Seq2SeqObjective(RowObjective, kind="seq2seq-lm"):
 
     def _example(self, row: LabelledRow, tokenizer: Tokenizer, length: int, control_tokens: bool) -> PairExample:
         ids, types, cut = _encoded(tokenizer, row.text, length, control_tokens)
-        target, _, _ = _encoded(tokenizer, cast(str, row.label), self.target_length, control_tokens)
-        return PairExample(name=row.name, ids=ids, types=types, labels=target, cut=cut, target=cast(str, row.label))
+        target = cast(str, row.label)
+        labels = np.array(tokenizer.encode_target(target, self.target_length, control_tokens), dtype=np.int64)
+        return PairExample(name=row.name, ids=ids, types=types, labels=labels, cut=cut, target=target)
 
 
 def _encoded(
