@@ -236,6 +236,38 @@ def test_text_by_text_with_a_cache() -> None:
         ours(ids, mask, decoder_input_ids=written[:, :1], cache=cache)
 
 
+@FAMILY
+@FEW
+@given(data=st.data(), read=st.integers(1, 12), first=st.integers(1, 5))
+def test_second_texts_padded_on_the_left_with_and_without_a_cache(
+    family: str, data: st.DataObject, read: int, first: int
+) -> None:
+    """Their positions are places, padding included; rows of the cache may change theirs."""
+    length = first + 4
+    theirs = data.draw(models(family, max(read, length)))
+    ours = loaded(theirs)
+    batch = data.draw(batches(theirs.config, read, length))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    written = batch["labels"].where(batch["labels"] != IGNORED, 3)
+    rows = len(ids)
+    padding = torch.tensor(data.draw(st.lists(st.integers(0, first - 1), min_size=rows, max_size=rows)))
+    real = (torch.arange(length) >= padding[:, None]).long()
+    with torch.no_grad():
+        expected = theirs(ids, mask, decoder_input_ids=written, decoder_attention_mask=real).logits
+        whole = ours(ids, mask, decoder_input_ids=written, decoder_attention_mask=real).logits
+        cache = gs.models.Cache(ours.architecture)
+        begun = {"decoder_input_ids": written[:, :first], "decoder_attention_mask": real[:, :first], "cache": cache}
+        parts = [ours(ids, mask, **begun).logits]
+        order = list(range(rows))[::-1]
+        cache.select(order)
+        rest = [ours(decoder_input_ids=written[order, i : i + 1], cache=cache).logits for i in (first, first + 1)]
+        rest.append(ours(decoder_input_ids=written[order, first + 2 :], cache=cache).logits)
+    parts.append(torch.cat(rest, 1)[order])
+    seen = real.bool()
+    assert distance(whole[seen], expected[seen]) <= BOUNDS[family]
+    assert distance(torch.cat(parts, 1)[seen], whole[seen]) <= (1e-5 if family == "led" else 1e-9)
+
+
 @pytest.mark.parametrize("head", ["SequenceClassification", "QuestionAnswering"])
 @pytest.mark.parametrize("family", ["bart", "t5"])
 @FEW
@@ -280,6 +312,19 @@ def test_led_with_global_tokens(data: st.DataObject, read: int) -> None:
         found = ours(**batch, global_mask=chosen).loss
         expected = theirs(**batch, global_attention_mask=chosen.long()).loss
     assert distance(found, expected) <= 1e-5
+
+
+def test_padding_before_a_second_text_takes_places_of_the_table() -> None:
+    config = AutoConfig.for_model(
+        "bart", vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=4,
+    )  # fmt: skip
+    ours = loaded(AutoModelForSeq2SeqLM.from_config(config))
+    ids, cache = torch.tensor([[3, 4]]), gs.models.Cache(ours.architecture)
+    ours(ids, decoder_input_ids=torch.ones(1, 3).long(), decoder_attention_mask=torch.tensor([[0, 0, 1]]), cache=cache)
+    ours(decoder_input_ids=torch.ones(1, 1).long(), cache=cache)
+    with pytest.raises(gs.errors.InputError, match="row 0 of the cache holds 4 tokens and 1 more were given"):
+        ours(decoder_input_ids=torch.ones(1, 1).long(), cache=cache)
 
 
 def test_what_cannot_be_is_refused_in_one_line() -> None:

@@ -118,6 +118,7 @@ def open_checkpoint(path_or_hub_id: str | Path, head: str | Head | None) -> Chec
         _refuse_quantized(config)
         classes = _architectures(config)
         family = get_family(config.get("model_type"), classes)
+        family.check_whole(classes)
         head = _embedding(sentence, head) or head or family.head_of(classes)
     weights = open_weights(encoder)
     dense = () if sentence is None else sentence.dense

@@ -56,6 +56,7 @@ def load(
     model.extra_config = checkpoint.extra_config()
     model.notes += _unread_notes(checkpoint, model.extra_config)
     model.generation_config = checkpoint.generation_config()
+    model.usual_end_id = checkpoint.family.end_id
     model.source, model.card = checkpoint.source, read_card(checkpoint.directory)
     for note in model.notes:
         remark(note)

@@ -39,6 +39,7 @@ class Field:
     their number. `head.NAME` is a field of any head that has it, `head.KIND.NAME` of one kind of head; a line none of
     whose places the architecture has is not written. `read(value, config)` and `write(value, architecture)` convert
     where the kind's own are not enough; with `whole`, the values of all layers at once, as a list, in both directions.
+    null_is_usual: null in a file says as much as leaving it out.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Field:
     read: Callable[[Any, Config], Any] | None = None
     write: Callable[[Any, Architecture], Any] | None = None
     whole: bool = False
+    null_is_usual: bool = False
 
     def check(self, value: Any) -> None:
         """Raise InputError, quoting field and value, for a value that the kind does not allow."""
@@ -118,7 +120,9 @@ class Family:
     equal one of ours, whatever the head, if a decoder shares its words.
     `slots` turns the number of a weight set into what the keys' braces hold. `aliases`: other names that a field may
     have in a file, to its own. `unread`: settings of the original code that nobody follows, with what tells the values
-    that say nothing. `renamed`: endings of old files' names; `ignored`: names known to be harmless.
+    that say nothing. `end_id`: the token that ends texts where neither files nor the tokenizer name one, as in
+    `transformers`. `partial`: classes whose files hold a part of the model alone, to what is missing.
+    `renamed`: endings of old files' names; `ignored`: names known to be harmless.
     """
 
     model_type: str
@@ -137,6 +141,8 @@ class Family:
     copies: Mapping[str, str] = field(default_factory=dict)
     braces: Callable[[Config], Mapping[str, str]] = lambda config: {}
     public: bool = True
+    end_id: int | None = None
+    partial: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, config: Config, *, head: str | Head | None = None, pooler: bool = False) -> Architecture:
         """The architecture that a config.json describes, with a head by its kind or as it is.
@@ -221,6 +227,15 @@ class Family:
                     f"(it reads {', '.join(known)}): load the encoder alone with head='none'"
                 )
         return None
+
+    def check_whole(self, architectures: Iterable[str]) -> None:
+        """Raise InputError for config.json's `architectures` of files that hold a part of the model alone."""
+        for name in architectures:
+            if name in self.partial:
+                raise InputError(
+                    f"architectures is {quote(name)}, whose files have no {self.partial[name]}, and without it "
+                    f"{self.model_type!r} is not read: take the checkpoint that it was cut from, or another encoder"
+                )
 
     def architecture_name(self, architecture: Architecture) -> str:
         """What `architectures` in config.json says."""
@@ -319,7 +334,10 @@ class Family:
 
     def _full(self, config: Config) -> Config:
         known = {line.name: line.default for line in self.fields}
-        values = {name: value for name, value in config.items() if name in known}
+        usual = {line.name for line in self.fields if line.null_is_usual}
+        values = {
+            name: value for name, value in config.items() if name in known and not (value is None and name in usual)
+        }
         for alias, name in self.aliases.items():
             value = config.get(alias, values.get(name))
             if values.get(name, value) != value:

@@ -35,12 +35,14 @@ LARGEST_SEED = 2**63 - 1
 
 
 def end_ids(model: Model) -> list[int]:
-    """The tokens that end texts: those of generation_config.json, else of config.json, else the tokenizer's."""
+    """The tokens that end texts: those of generation_config.json, else of config.json, the tokenizer, the family."""
     named = model.generation_config.get("eos_token_id")
     if named is None:
         named = model.extra_config.get("eos_token_id")
     if named is None and model.tokenizer is not None:
         named = end_of_documents(model.tokenizer)
+    if named is None:
+        named = model.usual_end_id
     found = named if isinstance(named, list) else [named]
     rows = len(model.written_words)
     return [one for one in found if type(one) is int and 0 <= one < rows]

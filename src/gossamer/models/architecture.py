@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gossamer.errors import quote
+from gossamer.errors import InputError, quote
 from gossamer.models.bricks import (
     Attention,
     DistanceTable,
@@ -140,6 +140,11 @@ class Architecture:
 
     def _check_second_text(self) -> None:
         decoder, head = self.decoder, self.head
+        if decoder is not None and head is not None and head.kind == "embed":
+            raise InputError(
+                "head is 'embed', and of a model that reads one text and writes another no vector is taken: take an "
+                "encoder, such as BERT or MPNet"
+            )
         with_decoder = isinstance(head, Seq2SeqLM | SequenceClassification | QuestionAnswering) or head is None
         fits = with_decoder if decoder is not None else not isinstance(head, Seq2SeqLM)
         names = "'seq2seq-lm', 'sequence-classification', 'question-answering' or None"

@@ -58,7 +58,8 @@ class Model(nn.Module):
     it, and where no layer has a table by distance `distance_bias` is empty. `family` is the public format it was read
     from ("gossamer": none), `tokenizer` reads text for it, `receipt` says what a recipe changed, `extra_config` keeps
     the checkpoint's settings that do not change its mathematics, `generation_config` what the file of this name says,
-    `card` what its card says of license, language, base and task, and `notes` what is to be known of how it was read, a
+    `usual_end_id` the token that ends texts where neither these nor the tokenizer name one, `card` what its card says
+    of license, language, base and task, and `notes` what is to be known of how it was read, a
     line each. With a `split` it reads whole texts and has states of this process's part of them alone.
 
     `labels` are [batch, length] (masked LM, token classification), [batch] (one of the labels, choices), [batch,
@@ -82,6 +83,7 @@ class Model(nn.Module):
         self.tokenizer = tokenizer
         self.extra_config: dict[str, Any] = {}
         self.generation_config: dict[str, Any] = {}
+        self.usual_end_id: int | None = None
         self.card: dict[str, str | list[str]] = {}
         self.notes: list[str] = []
         self.source: str | None = None

@@ -40,12 +40,15 @@ class TextDecoder(Stack):
         cache: StackCache | None,
         keep_all: bool,
     ) -> list[Float[Tensor, "batch length hidden"]]:
-        """The states of the second text's tokens, whose words' rows are given, as `Stack.forward` gives them."""
+        """The states of the second text's tokens, whose words' rows are given, as `Stack.forward` gives them.
+
+        Positions are places: padding before a text counts, with a cache too, as in `transformers`.
+        """
         shape = words.shape[:2]
         if cache is None:
             counted = torch.arange(shape[1], device=words.device)[None]
         else:
-            counted = cache.position_ids(shape, key_mask).to(words.device)
+            counted = cache.position_ids(shape, key_mask, by_place=True).to(words.device)
         offset = settings.embeddings.positions.offset
         states = self.embeddings(None, None, counted + offset, words)
         tokens = TokenInfo(key_mask=key_mask, positions=counted)

@@ -89,6 +89,7 @@ def rebuild(
         new = Model(architecture, family=family, tokenizer=tokenizer)
     new.extra_config = copy.deepcopy(model.extra_config)
     new.generation_config = copy.deepcopy(model.generation_config)
+    new.usual_end_id = model.usual_end_id
     new.source, new.card, new.notes = model.source, dict(model.card), list(model.notes)
     have = model.state_dict()
     weights = dict(new_weights)

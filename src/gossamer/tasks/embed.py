@@ -94,6 +94,11 @@ class Embed(SentenceMethods, Task):
     heads, load_with, doing, needs_head = (SentenceEmbedding,), "embed", "embed", False
 
     def __init__(self, model: Model) -> None:
+        if model.decoder is not None:
+            raise InputError(
+                "the model reads one text and writes another, of which no vector is taken: take an encoder, such as "
+                "BERT or MPNet, to embed texts"
+            )
         super().__init__(model)
         head = model.architecture.head
         self.head = head if isinstance(head, SentenceEmbedding) else SentenceEmbedding()

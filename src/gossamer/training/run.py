@@ -418,7 +418,7 @@ class Run:
         with torch.device("meta"):
             model = Model(self._adapted, family=self.model.family, tokenizer=self.model.tokenizer)
         model.load_state_dict(weights, assign=True)
-        for name in ("extra_config", "generation_config", "card", "source", "receipt"):
+        for name in ("extra_config", "generation_config", "usual_end_id", "card", "source", "receipt"):
             setattr(model, name, getattr(self.model, name))
         return model
 

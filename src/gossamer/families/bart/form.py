@@ -106,8 +106,16 @@ FIELDS = (
         1,
         to=("embeddings.padding_id", "decoder.embeddings.padding_id"),
         read=_token("pad_token_id"),
+        null_is_usual=True,
     ),
-    Field("decoder_start_token_id", TOKEN, 2, to=("decoder.start_id",), read=_token("decoder_start_token_id")),
+    Field(
+        "decoder_start_token_id",
+        TOKEN,
+        2,
+        to=("decoder.start_id",),
+        read=_token("decoder_start_token_id"),
+        null_is_usual=True,
+    ),
     end_of_text(2),
     Field(
         "classifier_dropout",
@@ -202,4 +210,5 @@ FAMILY = Family(
     heads={"seq2seq-lm": seq2seq_head("BartForConditionalGeneration"), **label_heads("Bart")},
     aliases=ALIASES,
     unread=UNREAD,
+    end_id=2,
 )

@@ -58,4 +58,5 @@ FAMILY = Family(
     },
     aliases={**ALIASES, "attention_probs_dropout_prob": "attention_dropout", "initializer_range": "init_std"},
     unread=UNREAD,
+    end_id=2,
 )

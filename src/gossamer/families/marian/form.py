@@ -9,7 +9,7 @@ from gossamer.families.bart.form import ALIASES, COPIES, UNREAD, seq2seq_head, s
 from gossamer.families.bart.form import FIELDS as BART_FIELDS
 from gossamer.families.bart.form import GIVEN as BART_GIVEN
 from gossamer.families.base import Config, Family, Field, Key
-from gossamer.families.kinds import FLAG, ROWS, TOKEN, Kind
+from gossamer.families.kinds import FLAG, OPTIONAL_TOKEN, ROWS, TOKEN, Kind
 from gossamer.families.shared import LABEL_FIELDS, token_id, with_fields
 
 __all__ = ["FAMILY"]
@@ -35,13 +35,25 @@ def _of_decoder(name: str) -> Any:
     return read
 
 
+def _start(value: int | None, config: Config) -> Any:
+    """What stands before a second text: the padding where nothing is said."""
+    named = config["pad_token_id"] if value is None else value
+    return _of_decoder("decoder_start_token_id")(named, config)
+
+
 FIELDS = with_fields(
     BART_FIELDS,
     Field("vocab_size", ROWS, 58101, to=("embeddings.vocabulary_size",)),
     Field("decoder_vocab_size", OPTIONAL_ROWS, None, to=("decoder.embeddings.vocabulary_size",), read=_words),
     Field("max_position_embeddings", ROWS, 1024, to=("length", "decoder.length")),
-    Field("pad_token_id", TOKEN, 58100, to=("embeddings.padding_id", "decoder.embeddings.padding_id")),
-    Field("decoder_start_token_id", TOKEN, 58100, to=("decoder.start_id",), read=_of_decoder("decoder_start_token_id")),
+    Field(
+        "pad_token_id",
+        TOKEN,
+        58100,
+        to=("embeddings.padding_id", "decoder.embeddings.padding_id"),
+        null_is_usual=True,
+    ),
+    Field("decoder_start_token_id", OPTIONAL_TOKEN, None, to=("decoder.start_id",), read=_start),
     Field("share_encoder_decoder_embeddings", FLAG, True, to=("decoder.shared_words",)),
     without=("eos_token_id", "classifier_dropout", *_LABELS),
 )
@@ -85,4 +97,5 @@ FAMILY = Family(
     aliases=ALIASES,
     unread=UNREAD,
     ignored=("encoder.embed_positions.weight", "decoder.embed_positions.weight"),
+    end_id=0,
 )

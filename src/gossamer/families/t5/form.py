@@ -160,6 +160,7 @@ FIELDS = (
         0,
         to=("decoder.start_id",),
         read=lambda value, config: token_id("decoder_start_token_id", value, config),
+        null_is_usual=True,
     ),
     end_of_text(1),
     Field(
@@ -267,4 +268,6 @@ FAMILY = Family(
         "head_dim": "d_kv",
     },
     ignored=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),
+    end_id=1,
+    partial=dict.fromkeys(("T5EncoderModel", "T5ForTokenClassification"), "decoder"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gossamer.errors import InputError, plural, quote
@@ -72,11 +72,16 @@ class StackCache:
         for other in self.cross_memories.values():
             other.select(at)
         self._state.lengths = tuple(self.lengths[one] for one in rows)
+        if self._state.shifts is not None:
+            self._state.shifts = tuple(self._state.shifts[one] for one in rows)
 
-    def position_ids(self, shape: torch.Size, attention_mask: Tensor | None) -> Int[Tensor, "batch new"]:
+    def position_ids(
+        self, shape: torch.Size, attention_mask: Tensor | None, *, by_place: bool = False
+    ) -> Int[Tensor, "batch new"]:
         """Begin a call with [batch, new] tokens: their positions, from 0; padding has that of the token before it.
 
-        attention_mask: boolean, of the new tokens. Raises InputError for another batch than before, for more tokens
+        attention_mask: boolean, of the new tokens. by_place: padding before the text, at the first call, counts as
+        positions. Raises InputError for another batch than before, for more tokens
         than the model reads, and after a call that did not end.
         """
         batch, new = shape
@@ -91,9 +96,12 @@ class StackCache:
             )
         chunk, positions = begin(before, new, attention_mask)
         self._check_prefix(before, chunk.counts)
-        self._check_room(before, chunk.counts)
+        if by_place and self._state.lengths is None and attention_mask is not None:
+            self._state.shifts = _before_text(attention_mask)
+        shifts = self._state.shifts or (0,) * batch
+        self._check_room([held + shift for held, shift in zip(before, shifts, strict=True)], chunk.counts)
         self._state.chunk = chunk
-        return positions
+        return positions + torch.tensor(shifts, device=positions.device)[:, None] if any(shifts) else positions
 
     def finish(self) -> None:
         """End a call: all layers have kept its tokens."""
@@ -117,6 +125,11 @@ class StackCache:
                     f"row {i} of the cache holds {plural(held, 'token')} and {new} more were given; the model reads "
                     f"{self.longest}"
                 )
+
+
+def _before_text(mask: Bool[Tensor, "batch new"]) -> tuple[int, ...]:
+    """How many places of padding each row begins with; 0 for a row without a token, whose text has not begun."""
+    return tuple(int(row.int().argmax()) for row in mask)
 
 
 class Cache(StackCache):

@@ -172,10 +172,12 @@ def begin(
 class State:
     """What a cache shares with its memories: how many tokens each row holds, and the call that is being computed.
 
-    begun: some layer has kept tokens of that call.
+    begun: some layer has kept tokens of that call. shifts: how many places of padding stand before each row's text,
+    where those count as positions.
     """
 
     lengths: tuple[int, ...] | None = None
+    shifts: tuple[int, ...] | None = None
     chunk: Chunk | None = None
     begun: bool = False
 
