@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -195,8 +195,7 @@ class CapturedAttention:
             out, lse = attend(q, k, v, pattern, **options, dropout=dropout, seed=seed, backend=backend, return_lse=True)
         if options.get("distance_bias") is not None:
             # A weight, which a training may change before anybody asks.
-            table = options["distance_bias"].table.detach().clone()
-            options["distance_bias"] = replace(options["distance_bias"], table=table)
+            options["distance_bias"] = options["distance_bias"].detached()
         q, k = (q, k) if self._learns else (q.detach(), k.detach())
         call = _Call(
             q=in_autocast_dtype(q), k=in_autocast_dtype(k), pattern=pattern, backend=backend,

@@ -24,7 +24,7 @@ from gossamer.layers import (
     UnitNorm,
 )
 from gossamer.models.account import model_without_memory
-from gossamer.models.architecture import Architecture, Embeddings, Layer, Positions
+from gossamer.models.architecture import Architecture, Embeddings, Layer, Positions, RelativePositions
 from gossamer.models.model import Model
 from gossamer.models.settings import NormPlace
 from gossamer.models.stack import StackModules
@@ -267,6 +267,9 @@ def _feed_forward(model: StackModules, layer: Layer) -> Node:
 def _distance_bias(model: StackModules, layer: Layer) -> Node:
     table = layer.attention.distance_bias
     assert table is not None
+    if isinstance(table, RelativePositions):
+        ranges = "" if table.farthest is None else f", ranges of distances to {table.farthest:,}"
+        return _node("distance states", f"2 × {table.span:,}{ranges}", model.distance_bias[table.weights])
     count = f"({table.before:,} before + 1 + {table.after:,} after)"
     if table.buckets is not None:
         count = f"{plural(table.buckets, 'bucket')} of distances to {table.before:,}"

@@ -1,13 +1,19 @@
-"""Numbers added to the scores by how far apart query and key stand: a table by distance."""
+"""Numbers added to the scores by how far apart query and key stand: a table by distance, or states of distances."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["DistanceBias"]
+from gossamer.kernels.precision import wide
+
+__all__ = ["DistanceBias", "RelativeTerms"]
+
+Scores = Float[Tensor, "#*batch heads queries keys"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +24,9 @@ class DistanceBias:
     `positions` [batch or 1, tokens] of the queries and of the keys are what distances are of, where that is not what
     the pattern reads. Source: Raffel et al. 2020 (T5, arXiv 1910.10683), section 2.1, with one column a distance.
     """
+
+    called: ClassVar[str] = "table by distance"
+    reads_states: ClassVar[bool] = False
 
     table: Float[Tensor, "heads distances"]
     before: int
@@ -30,3 +39,76 @@ class DistanceBias:
         distances = k_positions[..., None, :] - q_positions[..., :, None]
         columns = distances.clamp(-self.before, self.table.shape[1] - 1 - self.before) + self.before
         return self.table.index_select(1, columns.flatten()).unflatten(1, columns.shape)
+
+    def added(self, q: Tensor, k: Tensor, scale: float, q_positions: Tensor, k_positions: Tensor) -> Scores:
+        """What is added to the scores of queries [..., heads, queries, size], whose own numbers say nothing here."""
+        return self.at(q_positions, k_positions).movedim(0, -3)
+
+    def of_heads(self, heads: slice) -> DistanceBias:
+        """What it adds to the scores of these heads."""
+        return replace(self, table=self.table[heads])
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What may learn."""
+        return (self.table,)
+
+    def detached(self) -> DistanceBias:
+        """The numbers as they are now, whatever is learned later."""
+        return replace(self, table=self.table.detach().clone())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeTerms:
+    """States of distances, with which content is compared: `q Kr^T + k Qr^T` is added to `q k^T` before the scale.
+
+    `keys` [heads, states, head_size] is Kr, which a query meets ("content to position"), `queries` Qr, which a key
+    meets ("position to content"); None: without this term. `rows` [before + after + 1] names the state of each
+    distance, key less query, that of distance 0 in column `before`; further ones have those at the ends. `positions`
+    as of a `DistanceBias`. Source: He et al. 2021 (DeBERTa, arXiv 2006.03654), section 3.1, whose distances are query
+    less key. No state is ever there for each pair: products with all states are, [heads, queries, states].
+    """
+
+    called: ClassVar[str] = "states of distances"
+    reads_states: ClassVar[bool] = True
+
+    keys: Float[Tensor, "heads states size"] | None
+    queries: Float[Tensor, "heads states size"] | None
+    rows: Int[Tensor, "distances"]
+    before: int
+    positions: tuple[Int[Tensor, "#batch queries"], Int[Tensor, "#batch keys"]] | None = None
+
+    def added(self, q: Tensor, k: Tensor, scale: float, q_positions: Tensor, k_positions: Tensor) -> Scores:
+        """What is added to the scores of q [..., heads, queries, size] and as many heads k, in float32 or wider."""
+        distances = k_positions[..., None, :] - q_positions[..., :, None]
+        rows = self.rows[distances.clamp(-self.before, len(self.rows) - 1 - self.before) + self.before]
+        rows = rows[..., None, :, :]  # of all heads
+        terms = []
+        if self.keys is not None:
+            terms.append(_met(q, self.keys, scale, rows))
+        if self.queries is not None:
+            terms.append(_met(k, self.queries, scale, rows.mT).mT)
+        total = terms[0]
+        return total if len(terms) == 1 else total + terms[1]
+
+    def of_heads(self, heads: slice) -> RelativeTerms:
+        """What it adds to the scores of these heads."""
+        keys, queries = (None if x is None else x[heads] for x in (self.keys, self.queries))
+        return replace(self, keys=keys, queries=queries)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What may learn."""
+        return tuple(x for x in (self.keys, self.queries) if x is not None)
+
+    def detached(self) -> RelativeTerms:
+        """The numbers as they are now, whatever is learned later."""
+        keys, queries = (None if x is None else x.detach().clone() for x in (self.keys, self.queries))
+        return replace(self, keys=keys, queries=queries)
+
+
+def _met(x: Tensor, states: Tensor, scale: float, rows: Tensor) -> Tensor:
+    """Products of x [..., heads, tokens, size] and the states [heads, states, size] that `rows` names of each pair."""
+    dtype = torch.promote_types(wide(x), states.dtype)
+    products = (x.to(dtype) * scale) @ states.to(dtype).mT
+    return products.gather(-1, rows.expand(*products.shape[:-1], rows.shape[-1]))

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
-from gossamer.kernels.distance_bias import DistanceBias
+from gossamer.kernels.distance_bias import DistanceBias, RelativeTerms
 from gossamer.kernels.hashing import Buckets, make_buckets
 from gossamer.kernels.pieces import HeadGroup, compile_pattern
 from gossamer.kernels.precision import sum_of_biases
@@ -24,8 +24,8 @@ from gossamer.patterns.head_groups import groups_of
 __all__ = ["Inputs", "TableByDistance", "TensorOrPair", "make_inputs", "readable", "tracing"]
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
-TableByDistance = tuple[Tensor, int] | DistanceBias
-"""A table [heads, before + after + 1] and `before`, its column of distance 0."""
+TableByDistance = tuple[Tensor, int] | DistanceBias | RelativeTerms
+"""A table [heads, before + after + 1] and `before`, its column of distance 0; or states of distances."""
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 FURTHEST = 2**30
@@ -50,7 +50,7 @@ class Inputs:
     keys: TokenValues = UNMARKED
     query_start: int = 0
     bias: Tensor | None = None
-    distance_bias: DistanceBias | None = None
+    distance_bias: DistanceBias | RelativeTerms | None = None
     buckets: Buckets | None = None
     scale: float = 1.0
     dropout: float = 0.0
@@ -90,11 +90,17 @@ class Inputs:
         return replace(self, k=self.k.repeat_interleave(group, 1), v=self.v.repeat_interleave(group, 1))
 
     def with_whole_bias(self) -> Inputs:
-        """The same call with its table by distance among the bias: a number for every head and pair."""
-        if self.distance_bias is None:
+        """The same call with what is added by distance among the bias: a number for every head and pair."""
+        given = self.distance_bias
+        if given is None:
             return self
-        table = self.distance_bias.at(*(self.distance_bias.positions or self.read_positions)).transpose(0, 1)
-        return replace(self, bias=table if self.bias is None else sum_of_biases(self.bias, table), distance_bias=None)
+        q, k = self.q, self.k
+        if given.reads_states:
+            k = self.with_repeated_heads().k
+            # A product with NaN, though nobody sees it, would be its state's gradient.
+            k = k if self.keys.real is None else k.masked_fill(~self.keys.real[:, None, :, None], 0)
+        added = given.added(q, k, self.scale, *(given.positions or self.read_positions))
+        return replace(self, bias=added if self.bias is None else sum_of_biases(self.bias, added), distance_bias=None)
 
 
 def tracing() -> bool:
@@ -387,8 +393,8 @@ def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     return bias
 
 
-def _check_distance_bias(given: TableByDistance | None, q: Tensor) -> DistanceBias | None:
-    if given is None or isinstance(given, DistanceBias):
+def _check_distance_bias(given: TableByDistance | None, q: Tensor) -> DistanceBias | RelativeTerms | None:
+    if given is None or isinstance(given, DistanceBias | RelativeTerms):
         return given
     if not isinstance(given, tuple) or len(given) != 2:
         raise InputError(

@@ -156,7 +156,7 @@ def why_no_bias(inputs: Inputs) -> str | None:
     """Why what is added to its scores cannot be, or None where nothing is."""
     if inputs.bias is not None:
         return "it takes no bias"
-    return None if inputs.distance_bias is None else "it takes no table by distance"
+    return None if inputs.distance_bias is None else f"it takes no {inputs.distance_bias.called}"
 
 
 def why_no_operator(inputs: Inputs) -> str | None:

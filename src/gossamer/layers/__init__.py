@@ -4,11 +4,12 @@ from gossamer.layers.again import Moments
 from gossamer.layers.attention import KeyValueCache, SelfAttention, TokenInfo, reading_seed
 from gossamer.layers.constant import Constant
 from gossamer.layers.cross_attention import CrossAttention, CrossKeyValueCache, OtherStates
-from gossamer.layers.distance import DistanceWeights
+from gossamer.layers.distance import DistanceStates, DistanceWeights, RelativeStates
 from gossamer.layers.embeddings import TokenEmbeddings, count_positions
 from gossamer.layers.feed_forward import FeedForwardNetwork
 from gossamer.layers.linear import Linear
 from gossamer.layers.masks import Masked
+from gossamer.layers.multi_head import RelativeTerm
 from gossamer.layers.norms import LayerNorm, RMSNorm, UnitNorm, build_norm
 from gossamer.layers.residual import account_branch, account_residual, branch, in_slices, residual, residual_in_slices
 from gossamer.layers.reversible import Streams, add_reversibly, with_all_of
@@ -23,6 +24,7 @@ __all__ = [
     "CrossAttention",
     "CrossKeyValueCache",
     "Cut",
+    "DistanceStates",
     "DistanceWeights",
     "FeedForwardNetwork",
     "KeyValueCache",
@@ -33,6 +35,8 @@ __all__ = [
     "Moments",
     "OtherStates",
     "RMSNorm",
+    "RelativeStates",
+    "RelativeTerm",
     "Rotation",
     "SelfAttention",
     "SequenceSplit",

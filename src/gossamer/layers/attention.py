@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.errors import InputError
 from gossamer.kernels import attend
 from gossamer.kernels.accounts import account_attention
-from gossamer.kernels.distance_bias import DistanceBias
+from gossamer.kernels.distance_bias import DistanceBias, RelativeTerms
 from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.layers.again import is_rebuilding
-from gossamer.layers.multi_head import MultiHeadMaps, account_heads, merge_heads, split_heads
+from gossamer.layers.distance import DistanceStates
+from gossamer.layers.multi_head import MultiHeadMaps, RelativeTerm, account_heads, merge_heads, split_heads
 from gossamer.layers.rotary import Rotation
 from gossamer.patterns import Full, Global, Pattern
 
@@ -86,14 +88,14 @@ class SelfAttention(MultiHeadMaps):
 
     With `global_projections`, tokens flagged in `tokens.global_mask` are read with query, key and value projections of
     their own and see every real token (Longformer, section 3.1); the keys the others see in them stay the local ones.
-    Padding then reads nothing, as in `transformers`: its states count in the loss of question answering.
-    `scale` multiplies the scores, 1 / sqrt(head_size) unless given; with a `memory` the new tokens see what that keeps;
-    `head_mask` multiplies what each head gives (Michel et al. 2019, arXiv 1905.10650, section 2.1).
-    With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
-    and `key_norm` normalise each head's; a `rotation` turns both by their positions then, before a memory keeps them.
-    A `distance_bias` is added to the scores. A layer without heads gives the bias of its output alone. Of the rows that
-    are handed over only the `own` ones are read for; the others are seen: `pattern_positions` tell the pattern where
-    all of them stand, if their order does not.
+    Padding then reads nothing, as in `transformers`: its states count in the loss of question answering. `scale`
+    multiplies the scores, 1 / sqrt(head_size) unless given; with a `memory` the new tokens see what that keeps;
+    `head_mask` multiplies what each head gives (Michel et al. 2019, arXiv 1905.10650, section 2.1). With fewer
+    `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm` and
+    `key_norm` normalise each head's; a `rotation` turns both by their positions then, before a memory keeps them. A
+    `distance_bias` is added to the scores, or what its states of distances add to them. A layer without heads gives the
+    bias of its output alone. Of the rows that are handed over only the `own` ones are read for; the others are seen:
+    `pattern_positions` tell the pattern where all of them stand, if their order does not.
     Returns the sublayer's output; the caller adds the residual and applies `norm` and `output_norm`.
     """
 
@@ -110,7 +112,7 @@ class SelfAttention(MultiHeadMaps):
         memory: KeyValueCache | None = None,
         head_mask: Float[Tensor, "heads"] | None = None,
         rotation: Rotation | None = None,
-        distance_bias: DistanceBias | None = None,
+        distance_bias: DistanceBias | DistanceStates | None = None,
         own: slice | None = None,
         pattern_positions: Int[Tensor, "#batch length"] | None = None,
     ) -> Float[Tensor, "batch length hidden"]:
@@ -125,10 +127,14 @@ class SelfAttention(MultiHeadMaps):
         k, v = self.keys_values(hidden, q)
         if rotation is not None:
             q, k = rotation.turn(q), rotation.turn(k)
+        given = distance_bias
+        by_distance = self._relative_terms(given) if isinstance(given, DistanceStates) else given
         if memory is not None:
-            return self._put_out(memory.attend(q, k, v, pattern, tokens, scale, distance_bias), head_mask)
+            if isinstance(by_distance, RelativeTerms):
+                raise InputError("a cache was given to attention with states of distances, which reads whole texts")
+            return self._put_out(memory.attend(q, k, v, pattern, tokens, scale, by_distance), head_mask)
         out = self._attend(tokens)(
-            q, k, v, pattern, scale=scale, distance_bias=distance_bias,
+            q, k, v, pattern, scale=scale, distance_bias=by_distance,
             key_mask=tokens.key_mask, segments=tokens.segments, global_mask=tokens.global_mask, dropout=rate,
             seed=None if self.training else reading_seed(pattern),
         )  # fmt: skip
@@ -138,6 +144,16 @@ class SelfAttention(MultiHeadMaps):
         if self.global_projections and tokens.key_mask is not None:
             out = out.masked_fill(~tokens.key_mask[:, None, :, None], 0)
         return self._put_out(out, head_mask)
+
+    def _relative_terms(self, given: DistanceStates) -> RelativeTerms:
+        def projected(term: RelativeTerm) -> Tensor | None:
+            project = self.relative_map(term)
+            return None if project is None else split_heads(project(given.states[None]), self.head_size)[0]
+
+        return RelativeTerms(
+            keys=projected("content-to-position"), queries=projected("position-to-content"),
+            rows=given.rows, before=given.before,
+        )  # fmt: skip
 
     def _read_slice(
         self, rows: Tensor, pattern: Pattern, tokens: TokenInfo, dropout: float, own: slice, positions: Tensor | None,

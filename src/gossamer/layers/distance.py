@@ -1,15 +1,18 @@
-"""The weights of a table by distance, which attention adds to its scores."""
+"""The weights of what attention adds to its scores by distance: a table of numbers, or states of distances."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.ledger import Ledger
+from gossamer.layers.norms import LayerNorm, RMSNorm
 
-__all__ = ["DistanceWeights"]
+__all__ = ["DistanceStates", "DistanceWeights", "RelativeStates"]
 
 
 class DistanceWeights(nn.Module):
@@ -58,3 +61,73 @@ def _buckets(
     exact = side // 2
     grown = torch.log(far.clamp(min=1).float() / exact) / math.log(farthest / exact) * (side - exact)
     return behind + torch.where(far < exact, far, (exact + grown.long()).clamp(max=side - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceStates:
+    """States of distances, [states, hidden], that a layer's own maps make keys and queries of.
+
+    `rows` and `before` are those of `RelativeTerms`.
+    """
+
+    states: Float[Tensor, "states hidden"]
+    rows: Int[Tensor, "distances"]
+    before: int
+
+
+class RelativeStates(nn.Module):
+    """`weight` [2 * span, hidden]: a state of each distance, query less key, from -span on (DeBERTa, section 3.1).
+
+    Where there is a `farthest`, those from span / 2 on have one for a range that grows with the distance, the last one
+    from `farthest` on (He et al. 2021, DeBERTaV3, arXiv 2111.09543, whose code calls it buckets). `norm` and `dropout`
+    are of the states. They are 0 until somebody draws them.
+    """
+
+    def __init__(
+        self, hidden_size: int, span: int, *, farthest: int | None, norm: LayerNorm | RMSNorm | None, dropout: float
+    ) -> None:
+        super().__init__()
+        self.span, self.farthest, self.dropout = span, farthest, dropout
+        self.norm = norm
+        self.weight = nn.Parameter(torch.zeros(2 * span, hidden_size))
+
+    def forward(self, length: int) -> DistanceStates:
+        """Those of all distances in a row of so many tokens."""
+        read, rows = self._read(length)
+        weight = self.weight[read]
+        states: Tensor = weight if self.norm is None else self.norm(weight)
+        states = F.dropout(states, self.dropout, self.training)
+        return DistanceStates(states=states, rows=rows.to(weight.device), before=length - 1)
+
+    def account(self, length: int, ledger: Ledger) -> DistanceStates:
+        """What `forward` takes."""
+        read, rows = self._read(length)
+        weight = ledger.view(self.weight, read.stop - read.start, self.weight.shape[1])
+        states: Tensor = weight if self.norm is None else self.norm.account(weight, ledger)
+        return DistanceStates(states=ledger.dropout(states, self.dropout), rows=rows, before=length - 1)
+
+    def extra_repr(self) -> str:
+        dealt = "" if self.farthest is None else f", farthest={self.farthest}"
+        return f"span={self.span}{dealt}"
+
+    def _read(self, length: int) -> tuple[slice, Int[Tensor, "distances"]]:
+        """Which states are read, and which of these is that of each distance, key less query, from 1 - length on."""
+        apart = torch.arange(length - 1, -length, -1, device="cpu")
+        if self.farthest is not None:
+            apart = _ranges(apart, self.span // 2, self.farthest)
+        rows = (apart + self.span).clamp(0, 2 * self.span - 1)
+        if torch.compiler.is_compiling():
+            return slice(0, 2 * self.span), rows
+        read = slice(int(rows[-1]), int(rows[0]) + 1)
+        return read, rows - read.start
+
+
+def _ranges(apart: Int[Tensor, "distances"], exact: int, farthest: int) -> Int[Tensor, "distances"]:
+    """Distances up to `exact` as they are, further ones by the number of their range, in either direction.
+
+    In float32, as `transformers` reckons it: elsewhere a distance may come to lie in the next range.
+    """
+    far = apart.abs().clamp(min=exact)
+    share = torch.log(far / exact) / torch.log(torch.tensor((farthest - 1) / exact))
+    numbers = torch.ceil(share * (exact - 1)).long() + exact
+    return torch.where(apart.abs() <= exact, apart, numbers * apart.sign())

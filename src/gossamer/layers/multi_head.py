@@ -1,5 +1,7 @@
 """The maps of multi-head attention: states to queries, keys and values of every head, and back."""
 
+from typing import Literal
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -8,7 +10,9 @@ from gossamer.layers.constant import Constant
 from gossamer.layers.linear import Linear
 from gossamer.layers.norms import LayerNorm, RMSNorm, UnitNorm
 
-__all__ = ["MultiHeadMaps", "account_heads", "merge_heads", "split_heads"]
+__all__ = ["MultiHeadMaps", "RelativeTerm", "account_heads", "merge_heads", "split_heads"]
+
+RelativeTerm = Literal["content-to-position", "position-to-content"]
 
 
 def split_heads(
@@ -35,9 +39,11 @@ class MultiHeadMaps(nn.Module):
 
     With fewer `key_heads`, each of those serves as many query heads (Ainslie et al. 2023, section 2.2). `query_norm`
     and `key_norm` normalise each head's. With `global_projections` there is a second set of queries, keys and values,
-    for global tokens (Longformer, section 3.1). `norm` and `output_norm` are kept for the residual around the layer.
-    With `shared_query_key` keys are queries, of which the direction alone counts (Reformer, section 2), and there is no
-    `key`. Without heads there are no projections either, and `output` is a `Constant`.
+    for global tokens (Longformer, section 3.1). Of `relative_terms` with `relative_maps` there is a map of the states
+    of distances each, `relative_key` (DeBERTa's W_{k,r}) and `relative_query` (W_{q,r}). `norm` and `output_norm` are
+    kept for the residual around the layer. With `shared_query_key` keys are queries, of which the direction alone
+    counts (Reformer, section 2), and there is no `key`. Without heads there are no projections either, and `output` is
+    a `Constant`.
     """
 
     query: Linear
@@ -59,6 +65,8 @@ class MultiHeadMaps(nn.Module):
         query_norm: LayerNorm | RMSNorm | None = None,
         key_norm: LayerNorm | RMSNorm | None = None,
         shared_query_key: bool = False,
+        relative_terms: tuple[RelativeTerm, ...] = (),
+        relative_maps: bool = False,
     ) -> None:
         super().__init__()
         inner, key_inner = heads * head_size, (key_heads or heads) * head_size
@@ -74,6 +82,11 @@ class MultiHeadMaps(nn.Module):
             self.query_global = Linear(hidden_size, inner, bias=bias)
             self.key_global = Linear(hidden_size, key_inner, bias=bias)
             self.value_global = Linear(hidden_size, key_inner, bias=bias)
+        self.relative_terms, self.relative_maps = relative_terms, relative_maps and heads > 0
+        if self.relative_maps and "content-to-position" in relative_terms:
+            self.relative_key = Linear(hidden_size, inner)
+        if self.relative_maps and "position-to-content" in relative_terms:
+            self.relative_query = Linear(hidden_size, inner)
         self.query_norm = query_norm
         self.shared_query_key = shared_query_key
         self.key_norm: LayerNorm | RMSNorm | UnitNorm | None = UnitNorm() if shared_query_key else key_norm
@@ -101,6 +114,15 @@ class MultiHeadMaps(nn.Module):
         else:
             k = split_heads(self.key(states), self.head_size)
         return k if self.key_norm is None else self.key_norm(k), v
+
+    def relative_map(self, term: RelativeTerm) -> Linear | None:
+        """What makes keys ("content-to-position") or queries of states of distances; None without such a term."""
+        if term not in self.relative_terms:
+            return None
+        is_key = term == "content-to-position"
+        if self.relative_maps:
+            return self.relative_key if is_key else self.relative_query
+        return self.key if is_key else self.query
 
     def account_maps(self, hidden: Tensor, states: Tensor, ledger: Ledger) -> tuple[Tensor, Tensor, Tensor]:
         """What `queries` of a layer's own states and `keys_values` of those that they see take."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from gossamer.layers.multi_head import RelativeTerm
 from gossamer.layers.storages import Storage
 from gossamer.models.checks import (
     MOST_COLUMNS,
@@ -30,6 +31,7 @@ __all__ = [
     "FeedForward",
     "Norm",
     "Positions",
+    "RelativePositions",
     "Rotary",
     "StoredMaps",
     "require_norm",
@@ -127,6 +129,47 @@ class DistanceTable:
     def distances(self) -> int:
         """Distances that have a number of their own, or share one with few."""
         return self.before + self.after + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativePositions:
+    """States of distances, query less key, with which the content of queries and keys is compared.
+
+    A table of `2 * span` states, as wide as the model's, of distances from -span to span - 1; further ones have the
+    states at the ends. With a `farthest` those up to span // 2 have a state each, further ones one for a range that
+    grows with the distance up to that. A layer's maps make keys of them, which queries meet ("content-to-position"),
+    and queries, which keys meet ("position-to-content"): its maps of tokens' states, or with `own_maps` others. `terms`
+    says which of the two are added to the scores. `norm` and `dropout` are of the states; `weights` names the table,
+    which layers may share. Distances are of places in the row, padding counted. Source: He et al. 2021 (DeBERTa, arXiv
+    2006.03654), section 3.1; shared maps and ranges: He et al. 2021 (DeBERTaV3, arXiv 2111.09543), its code.
+    """
+
+    span: int
+    weights: int
+    farthest: int | None = None
+    terms: tuple[RelativeTerm, ...] = get_args(RelativeTerm)
+    own_maps: bool = False
+    norm: Norm | None = LAYER_NORM
+    dropout: float = 0.1
+    kind: Literal["relative-positions"] = "relative-positions"
+
+    def __post_init__(self) -> None:
+        require_count(self, "span", most=MOST_ROWS // 2)
+        require_count(self, "weights", least=0, most=MOST_LAYERS - 1)
+        require_flag(self, "own_maps")
+        require_norm(self, "norm")
+        require_rate(self, "dropout")
+        both = get_args(RelativeTerm)
+        named = [one for one in both if isinstance(self.terms, tuple) and one in self.terms]
+        known = isinstance(self.terms, tuple) and bool(named) and set(self.terms) == set(named)
+        require(known, "terms", self.terms, f"a tuple of {both[0]!r}, {both[1]!r} or both")
+        # One spelling, so that layers that are alike are equal.
+        object.__setattr__(self, "terms", tuple(named))
+        if self.farthest is not None:
+            require(self.span > 1, "span", self.span, "2 or more with a farthest")
+            least = self.span // 2 + 2
+            fits = type(self.farthest) is int and self.farthest >= least
+            require(fits, "farthest", self.farthest, f"a whole number from {least} on, or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,8 +279,9 @@ class Attention:
     2305.13245, section 2.2); None is `heads`. `bias` is that of query, key and value, `output_bias` the output's.
     `query_key_norm` normalises each head's query and key before they are compared (Dehghani et al. 2023, arXiv
     2302.05442, section 2). `rotary` turns both by their positions, after that. `distance_bias` adds numbers to the
-    scores by the same positions. With `shared_query_key` there is no map of keys: a key is its token's query, divided
-    by its root mean square, so that only its direction counts (Reformer, arXiv 2001.04451, section 2).
+    scores by the same positions, or by `RelativePositions` what queries and keys make of states of distances. With
+    `shared_query_key` there is no map of keys: a key is its token's query, divided by its root mean square, so that
+    only its direction counts (Reformer, arXiv 2001.04451, section 2).
 
     Without `heads` nothing is attended to: what is left is the output's bias, and the norm after the sum.
     """
@@ -255,7 +299,7 @@ class Attention:
     output_bias: bool = True
     query_key_norm: Norm | None = None
     rotary: Rotary | None = None
-    distance_bias: DistanceTable | None = None
+    distance_bias: DistanceTable | RelativePositions | None = None
     shared_query_key: bool = False
 
     def __post_init__(self) -> None:
@@ -296,11 +340,16 @@ class Attention:
         require(not self.global_projections, "global_projections", self.global_projections, "false with rotary")
 
     def _check_distance_bias(self) -> None:
-        table, flagged = self.distance_bias, self.global_projections
-        if table is not None:
-            allowed = "a DistanceTable, such as DistanceTable(before=128, after=128, weights=0), or None"
-            require(isinstance(table, DistanceTable), "distance_bias", table, allowed)
-            require(not flagged, "global_projections", flagged, "false with distance_bias")
+        given, flagged = self.distance_bias, self.global_projections
+        if given is None:
+            return
+        allowed = "a DistanceTable, such as DistanceTable(before=128, after=128, weights=0), RelativePositions, or None"
+        require(isinstance(given, DistanceTable | RelativePositions), "distance_bias", given, allowed)
+        require(not flagged, "global_projections", flagged, "false with distance_bias")
+        if isinstance(given, RelativePositions):
+            usual = {"key_heads": None, "query_key_norm": None, "rotary": None, "shared_query_key": False}
+            for name, wanted in usual.items():
+                require(getattr(self, name) == wanted, name, getattr(self, name), f"{wanted} with RelativePositions")
 
     @property
     def inner(self) -> int:

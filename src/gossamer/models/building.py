@@ -12,11 +12,12 @@ from gossamer.layers import (
     DistanceWeights,
     FeedForwardNetwork,
     Linear,
+    RelativeStates,
     SelfAttention,
     TokenEmbeddings,
 )
 from gossamer.models.architecture import Architecture, Layer
-from gossamer.models.bricks import Attention, Embeddings
+from gossamer.models.bricks import Attention, DistanceTable, Embeddings, RelativePositions
 from gossamer.models.norms import norm_module
 from gossamer.models.settings import NormPlace, norm_count
 
@@ -63,6 +64,7 @@ def build_attention(hidden_size: int, layers: Sequence[Layer]) -> list[SelfAtten
             layer.attention.head_size,
             **_norms(layer, layer.norm_places[0], hidden_size, reads=layer.attention.heads > 0),
             global_projections=layer.attention.global_projections,
+            **_relative(layer.attention),
             **_heads(layer.attention),
         )
         for _, layer in sorted(sets.items(), key=lambda item: item[0])
@@ -83,14 +85,28 @@ def build_cross_attention(hidden_size: int, layers: Sequence[Layer]) -> list[Cro
     ]
 
 
-def build_distance_bias(layers: Sequence[Layer]) -> list[DistanceWeights]:
-    """The tables by distance, each once."""
+def build_distance_bias(hidden_size: int, layers: Sequence[Layer]) -> list[DistanceWeights | RelativeStates]:
+    """The tables by distance, of numbers or of states, each once."""
     attentions = [one.attention for one in layers]
     sets = {one.distance_bias.weights: (one.heads, one.distance_bias) for one in attentions if one.distance_bias}
-    return [
-        DistanceWeights(heads, table.distances, before=table.before, buckets=table.buckets)
-        for _, (heads, table) in sorted(sets.items(), key=lambda item: item[0])
-    ]
+    return [_distances(hidden_size, *described) for _, described in sorted(sets.items(), key=lambda item: item[0])]
+
+
+def _distances(
+    hidden_size: int, heads: int, table: DistanceTable | RelativePositions
+) -> DistanceWeights | RelativeStates:
+    if isinstance(table, DistanceTable):
+        return DistanceWeights(heads, table.distances, before=table.before, buckets=table.buckets)
+    norm = None if table.norm is None else norm_module(table.norm, hidden_size)
+    return RelativeStates(hidden_size, table.span, farthest=table.farthest, norm=norm, dropout=table.dropout)
+
+
+def _relative(settings: Attention) -> dict[str, Any]:
+    """What of attention states of distances ask for."""
+    given = settings.distance_bias
+    if not isinstance(given, RelativePositions):
+        return {}
+    return {"relative_terms": given.terms, "relative_maps": given.own_maps}
 
 
 def _heads(settings: Attention) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossamer.errors import InputError, quote
-from gossamer.models.bricks import Embeddings, Norm, require_norm
+from gossamer.models.bricks import Embeddings, Norm, RelativePositions, require_norm
 from gossamer.models.checks import MOST_LAYERS, MOST_ROWS, require, require_count, require_flag, require_rate
 from gossamer.models.layer import Layer, check_weight_sets
 
@@ -74,3 +74,6 @@ def check_decoder_layers(layers: tuple[Layer, ...], where: str) -> None:
         flagged = layer.attention.global_projections
         allowed = f"false {where}: the tokens that it is for see later ones"
         require(not flagged, f"layers[{i}].attention.global_projections", flagged, allowed)
+        table = layer.attention.distance_bias
+        allowed = f"a DistanceTable or None {where}: states of distances are read by encoders alone"
+        require(not isinstance(table, RelativePositions), f"layers[{i}].attention.distance_bias", table, allowed)

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from gossamer.layers import Constant, DistanceWeights, SelfAttention
+from gossamer.layers import Constant, DistanceWeights, RelativeStates, SelfAttention
 from gossamer.models.architecture import Architecture
 from gossamer.models.heads import CausalLM
 
@@ -23,7 +23,7 @@ _AMPLITUDE, _LONGEST = 4.0, 1000.0
 def initialise(module: nn.Module, width: float) -> None:
     """Draw fresh weights for a module and its parts: normal of this width, biases and padding rows 0, norms 1."""
     for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding, DistanceWeights)):
+        if isinstance(part, (nn.Linear, nn.Embedding, DistanceWeights, RelativeStates)):
             nn.init.normal_(part.weight, std=width)
         if isinstance(part, (nn.Linear, Constant)) and part.bias is not None:
             nn.init.zeros_(part.bias)

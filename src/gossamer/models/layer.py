@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gossamer.errors import InputError, quote
-from gossamer.models.bricks import LAYER_NORM, Attention, DistanceTable, FeedForward, Norm, require_norm
+from gossamer.models.bricks import (
+    LAYER_NORM,
+    Attention,
+    DistanceTable,
+    FeedForward,
+    Norm,
+    RelativePositions,
+    require_norm,
+)
 from gossamer.models.checks import require, require_choice
 from gossamer.models.settings import NormPlace, norm_count
 from gossamer.patterns import Full
@@ -79,7 +87,11 @@ def _check_sharing(part: str, shapes: Mapping[int, tuple[int, tuple[object, ...]
             raise InputError(f"layers[{i}].{part} shares weight set {weights} but is shaped {shape}, not {known}")
 
 
-def _table_shape(one: Attention, table: DistanceTable | None) -> tuple[int, tuple[object, ...]] | None:
+def _table_shape(
+    one: Attention, table: DistanceTable | RelativePositions | None
+) -> tuple[int, tuple[object, ...]] | None:
+    if isinstance(table, RelativePositions):
+        return table.weights, (table.span, table.farthest, table.norm, table.dropout)
     return None if table is None else (table.weights, (one.heads, table.before, table.after, table.buckets))
 
 
@@ -88,11 +100,13 @@ def _attention_shape(layer: Layer) -> tuple[int, tuple[object, ...]]:
 
 
 def _heads_shape(one: Attention, layer: Layer) -> tuple[int, tuple[object, ...]]:
+    relative = one.distance_bias if isinstance(one.distance_bias, RelativePositions) else None
+    maps = () if relative is None else (relative.terms, relative.own_maps)
     biases, norms = (
         (one.bias, one.output_bias, one.shared_query_key),
         (one.query_key_norm, *_norms_of(layer.norm, layer.norm_places[0], one.heads > 0)),
     )
-    return one.weights, (one.heads, one.head_size, one.key_inner, one.global_projections, *biases, *norms)
+    return one.weights, (one.heads, one.head_size, one.key_inner, one.global_projections, *biases, *norms, *maps)
 
 
 def _check_cross(settings: Attention) -> None:

@@ -91,7 +91,7 @@ class Model(nn.Module):
         self.receipt: Any = None
         self.embeddings = build_embeddings(architecture.embeddings, architecture.hidden_size)
         self.attention = nn.ModuleList(build_attention(architecture.hidden_size, architecture.layers))
-        self.distance_bias = nn.ModuleList(build_distance_bias(architecture.layers))
+        self.distance_bias = nn.ModuleList(build_distance_bias(architecture.hidden_size, architecture.layers))
         self.feed_forward = nn.ModuleList(build_feed_forward(architecture.hidden_size, architecture.layers))
         norm = architecture.final_norm
         self.final_norm = None if norm is None else norm_module(norm, architecture.output_size)

@@ -14,6 +14,7 @@ from gossamer.models.bricks import (
     FeedForward,
     Norm,
     Positions,
+    RelativePositions,
     Rotary,
     StoredMaps,
 )
@@ -80,14 +81,27 @@ def _layer(data: object, where: str) -> Layer:
 def _attention(data: object, where: str) -> Attention:
     fields = read_object(data, where)
     pattern = pattern_from_dict(read_object(fields.get("pattern"), f"{where}.pattern"))
-    rotary, table = fields.get("rotary"), fields.get("distance_bias")
+    rotary = fields.get("rotary")
     inner = {
         "pattern": pattern,
         "rotary": None if rotary is None else build(Rotary, rotary, f"{where}.rotary"),
-        "distance_bias": None if table is None else build(DistanceTable, table, f"{where}.distance_bias"),
+        "distance_bias": _distances(fields.get("distance_bias"), f"{where}.distance_bias"),
         **_norms(fields, "query_key_norm", where),
     }
     return build(Attention, {**fields, **inner}, where)
+
+
+def _distances(data: object, where: str) -> DistanceTable | RelativePositions | None:
+    if data is None:
+        return None
+    fields = read_object(data, where)
+    if "kind" not in fields:
+        return build(DistanceTable, fields, where)
+    kind = RelativePositions.kind
+    require(fields["kind"] == kind, f"{where}.kind", fields["kind"], f"{kind!r}, or left out for a table of numbers")
+    terms = fields.get("terms")
+    parts = {**({"terms": tuple(terms)} if isinstance(terms, list) else {}), **_norms(fields, "norm", where)}
+    return build(RelativePositions, {**fields, **parts}, where)
 
 
 def read_layers(data: object, where: str) -> tuple[Layer, ...]:

@@ -16,12 +16,14 @@ from gossamer.layers import (
     CrossAttention,
     CrossKeyValueCache,
     Cut,
+    DistanceStates,
     DistanceWeights,
     FeedForwardNetwork,
     KeyValueCache,
     LayerNorm,
     Moments,
     OtherStates,
+    RelativeStates,
     RMSNorm,
     Rotation,
     SelfAttention,
@@ -39,7 +41,7 @@ from gossamer.layers import (
     rotation,
     with_all_of,
 )
-from gossamer.models.architecture import Layer, Norm, check_weight_sets
+from gossamer.models.architecture import Layer, Norm, RelativePositions, check_weight_sets
 from gossamer.models.building import (
     build_attention,
     build_cross_attention,
@@ -127,7 +129,7 @@ class Stack(nn.Module):
         self.length = length
         self.attention = nn.ModuleList(build_attention(hidden_size, layers))
         self.cross_attention: nn.ModuleList | None = nn.ModuleList(build_cross_attention(hidden_size, layers))
-        self.distance_bias = nn.ModuleList(build_distance_bias(layers))
+        self.distance_bias = nn.ModuleList(build_distance_bias(hidden_size, layers))
         self.feed_forward = nn.ModuleList(build_feed_forward(hidden_size, layers))
         self.final_norm = None if final_norm is None else norm_module(final_norm, hidden_size)
 
@@ -356,7 +358,7 @@ def _attention_part(
         return attention(
             x, settings.pattern, inputs.tokens, settings.dropout, scale=settings.scale, memory=inputs.memory,
             head_mask=inputs.head_mask, rotation=inputs.rotation,
-            distance_bias=_distance_bias(modules, layer, inputs.tokens),
+            distance_bias=_distance_bias(modules, layer, inputs.tokens, x.shape[1]),
         )  # fmt: skip
 
     return Part(
@@ -397,12 +399,17 @@ def check_distances(layers: Sequence[Layer], positions: Tensor | None, name: str
         )
 
 
-def _distance_bias(modules: StackModules, layer: Layer, tokens: TokenInfo) -> DistanceBias | None:
+def _distance_bias(
+    modules: StackModules, layer: Layer, tokens: TokenInfo, length: int
+) -> DistanceBias | DistanceStates | None:
     """What is added to the scores of this layer by distance."""
     table = layer.attention.distance_bias
     if table is None:
         return None
-    return cast(DistanceWeights, modules.distance_bias[table.weights])(None if table.of_rows else tokens.positions)
+    module = modules.distance_bias[table.weights]
+    if isinstance(table, RelativePositions):
+        return cast(RelativeStates, module)(length)
+    return cast(DistanceWeights, module)(None if table.of_rows else tokens.positions)
 
 
 def _distances_read(modules: StackModules, layer: Layer) -> tuple[Tensor, ...]:

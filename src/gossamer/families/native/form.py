@@ -42,6 +42,7 @@ _OF_STACK = (
     *(f"embeddings.{part}" for part in ("word", "position", "token_type", "norm", "projection")),
     *(f"attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm", "output_norm")),
     *(f"attention.{{layer}}.{part}_global" for part in ("query", "key", "value")),
+    *(f"attention.{{layer}}.relative_{part}" for part in ("query", "key")),
     *(f"attention.{{layer}}.{part}_norm" for part in ("query", "key")),
     *(f"cross_attention.{{layer}}.{part}" for part in ("query", "key", "value", "output", "norm", "output_norm")),
     *(f"cross_attention.{{layer}}.{part}_norm" for part in ("query", "key")),

@@ -118,8 +118,8 @@ def _why_not(inputs: Inputs) -> str | None:
         return "torch's dropout is not the counter-based one"
     if tracing():
         return None
-    table = () if inputs.distance_bias is None else (inputs.distance_bias.table,)
-    if has_tangents(inputs.q, inputs.k, inputs.v, *table):
+    by_distance = () if inputs.distance_bias is None else inputs.distance_bias.tensors
+    if has_tangents(inputs.q, inputs.k, inputs.v, *by_distance):
         return "torch's has no forward-mode derivative"
     return "torch's has no second derivative" if transforms().count("Grad") > 1 else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -150,7 +150,7 @@ def _blocks(
         shared = torch.arange(some.start, some.stop, device=keys.device) // group
         q, k = inputs.q[batch, some][:, text.chosen[rows]], inputs.k[batch][shared[:, None], keys]
         scores = (q.to(wide(q)) @ k.to(wide(k)).mT).mul_(inputs.scale)
-        added = _added(inputs, batch, some, text, rows, keys)
+        added = _added(inputs, batch, some, text, rows, keys, q, k)
         if added is None:
             yield Block(some, rows, keys, scores.masked_fill_(hidden, float("-inf")))
             continue
@@ -159,8 +159,10 @@ def _blocks(
         yield Block(some, rows, keys, scores.add_(added).masked_fill_(unseen, float("-inf")))
 
 
-def _added(inputs: Inputs, batch: int, heads: slice, text: _Text, rows: Tensor, keys: Tensor) -> Tensor | None:
-    """Bias and table by distance of these pairs, [heads or 1, rows or 1, keys or 1]; None where there is neither."""
+def _added(
+    inputs: Inputs, batch: int, heads: slice, text: _Text, rows: Tensor, keys: Tensor, q: Tensor, k: Tensor
+) -> Tensor | None:
+    """Bias, and what q and k get by distance, [heads or 1, rows or 1, keys or 1]; None where there is neither."""
     queries, given = text.chosen[rows], inputs.distance_bias
     bias = None if inputs.bias is None else _bias(inputs.bias, batch, heads, queries, keys)
     if given is None:
@@ -168,7 +170,7 @@ def _added(inputs: Inputs, batch: int, heads: slice, text: _Text, rows: Tensor, 
     q_at, k_at = text.q_positions[rows], text.k_positions[keys]
     if given.positions is not None:
         q_at, k_at = (x[batch if len(x) > 1 else 0, at] for x, at in zip(given.positions, (queries, keys), strict=True))
-    by_distance = replace(given, table=given.table[heads]).at(q_at, k_at)
+    by_distance = given.of_heads(heads).added(q, k, inputs.scale, q_at, k_at)
     return by_distance if bias is None else sum_of_biases(bias, by_distance)
 
 
