@@ -41,6 +41,10 @@ OWN: dict[str, dict[str, Any]] = {
     "modernbert": {**WIDE, "pad_token_id": 1},
     "longformer": {**WIDE, "attention_window": [4, 6, 2]},
     "gpt2": {"n_embd": 8, "n_layer": 3, "n_head": 2, "n_inner": 6},
+    "deberta-v2": {
+        **WIDE, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4,
+        "share_att_key": False, "norm_rel_ebd": "layer_norm",
+    },
     "bart": TWO_TEXTS,
     "led": {**TWO_TEXTS, "attention_window": [4, 6, 2]},
     "marian": {**TWO_TEXTS, "decoder_start_token_id": 1},

@@ -16,6 +16,8 @@ COMMON = [form for form in FAMILIES.values() if form.public and form.model_type 
 texts."""
 EVERY = [(form.model_type, head) for form in COMMON for head in (None, *form.heads)]
 DECODERS = ("gpt2", "llama")
+DEBERTA = "deberta-v2"
+"""Its padding reads other tokens' mean in transformers, so that real tokens alone are compared."""
 FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
 SEPARATOR = 2
 IGNORED = -100
@@ -78,7 +80,7 @@ def _config(draw: st.DrawFn, family: str, head: str | None, length: int) -> PreT
         "max_position_embeddings": rows,
         "pad_token_id": pad if family in FROM_PADDING or draw(st.booleans()) else None,
         "tie_word_embeddings": draw(st.booleans()),
-        **_label_fields(draw, head),
+        **_label_fields(draw, family, head),
     }
     if family in OWN_NAMES:
         fields |= dict(zip(OWN_NAMES[family], wide.values(), strict=True))
@@ -87,8 +89,10 @@ def _config(draw: st.DrawFn, family: str, head: str | None, length: int) -> PreT
     else:
         fields |= wide
         if family != "mpnet":
-            fields["type_vocab_size"] = draw(st.integers(1, 3))
+            fields["type_vocab_size"] = draw(st.integers(0 if family == DEBERTA else 1, 3))
         fields["layer_norm_eps"] = draw(st.sampled_from([1e-12, 1e-5]))
+    if family == DEBERTA:
+        fields["pad_token_id"] = pad  # transformers' takes no null
     if family in DECODERS and head == "sequence-classification":
         fields["pad_token_id"] = pad  # by which transformers finds the last token
     if family == "modernbert" and wide["hidden_size"] // heads % 2:
@@ -135,7 +139,25 @@ def _own_fields(draw: st.DrawFn, family: str, layers: int, heads: int, width: in
         }
     if family == "modernbert":
         return _modernbert_fields(draw, layers)
-    return {}
+    return _deberta_fields(draw) if family == DEBERTA else {}
+
+
+def _deberta_fields(draw: st.DrawFn) -> dict[str, Any]:
+    own = {
+        "position_biased_input": draw(st.booleans()),
+        "pooler_hidden_act": draw(st.sampled_from(["gelu", "gelu_new", "relu", "tanh"])),
+        "relative_attention": draw(st.sampled_from([True, True, True, False])),
+    }
+    if not own["relative_attention"]:
+        return own
+    ranges = draw(st.sampled_from([-1, 2, 3, 4, 5, 8, 16]))
+    return own | {
+        "pos_att_type": draw(st.sampled_from(["c2p|p2c", "p2c|c2p", "c2p", "p2c", ["p2c", "c2p"]])),
+        "position_buckets": ranges,
+        "max_relative_positions": draw(st.integers(max(ranges // 2 + 2, 1), 60)),
+        "share_att_key": draw(st.booleans()),
+        "norm_rel_ebd": draw(st.sampled_from(["none", "layer_norm"])),
+    }
 
 
 def _modernbert_fields(draw: st.DrawFn, layers: int) -> dict[str, Any]:
@@ -157,13 +179,16 @@ def _modernbert_fields(draw: st.DrawFn, layers: int) -> dict[str, Any]:
     }
 
 
-def _label_fields(draw: st.DrawFn, head: str | None) -> dict[str, Any]:
+def _label_fields(draw: st.DrawFn, family: str, head: str | None) -> dict[str, Any]:
     if head == "token-classification":
         return {"num_labels": draw(st.integers(1, 4))}
     if head != "sequence-classification":
         return {}
     count = draw(st.integers(1, 4))
     allowed = [one for one in (None, *PROBLEMS) if count > 1 or one != "single_label_classification"]
+    if family == DEBERTA:
+        # Unsaid, transformers' takes it in float32, or of one label leaves logits without their dimension.
+        allowed.remove(None)
     return {"num_labels": count, "problem_type": draw(st.sampled_from(allowed))}
 
 
@@ -171,14 +196,12 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
     config, random, length = case.config, case.random, shape[-1]
     batch = case.batch
     batch["input_ids"] = torch.randint(config.vocab_size, shape, generator=random)
-    if hasattr(config, "type_vocab_size") and draw(st.booleans()):
+    if getattr(config, "type_vocab_size", 0) and draw(st.booleans()):
         batch["token_type_ids"] = torch.randint(config.type_vocab_size, shape, generator=random)
     # transformers' DistilBERT does not flatten the positions of choices.
     if draw(st.sampled_from([False, False, True])) and (case.family != "distilbert" or len(shape) == 2):
         batch["position_ids"] = _position_ids(case, shape)
-    padding = draw(
-        st.sampled_from(["none", "right"] if case.family in DECODERS else ["none", "right", "left", "anywhere"])
-    )
+    padding = draw(st.sampled_from(_paddings(case)))
     if padding == "none":
         if case.family == "modernbert" and case.head == "multiple-choice":
             batch["attention_mask"] = torch.ones(shape, dtype=torch.long)  # transformers takes no mean without it
@@ -194,6 +217,20 @@ def _fill(draw: st.DrawFn, case: Case, shape: tuple[int, ...]) -> None:
     batch["attention_mask"] = (order < kept).long()
     if draw(st.booleans()) or _reads_last(case):
         batch["input_ids"] = batch["input_ids"].where(batch["attention_mask"].bool(), config.pad_token_id or 0)
+
+
+def _paddings(case: Case) -> list[str]:
+    """Where padding may lie: for DeBERTa where no head reads it, a loss neither."""
+    if case.family == DEBERTA and case.head == "question-answering":
+        return ["none"]
+    of_text = case.family == DEBERTA and case.head in ("sequence-classification", "multiple-choice")
+    return ["none", "right"] if case.family in DECODERS or of_text else ["none", "right", "left", "anywhere"]
+
+
+def real_tokens(case: Case) -> Tensor | None:
+    """Which are compared, [rows, length]; None for all."""
+    mask = case.batch.get("attention_mask")
+    return None if mask is None or case.family != DEBERTA else mask.view(-1, mask.shape[-1]) == 1
 
 
 def _reads_last(case: Case) -> bool:
@@ -272,6 +309,9 @@ def _classes(case: Case, shape: tuple[int, ...], count: int) -> Tensor:
     labels = torch.randint(count, shape, generator=case.random)
     left_out = torch.rand(shape, generator=case.random) < 0.3
     left_out.view(-1)[0] = False
+    real = real_tokens(case)
+    if real is not None and shape == real.shape:
+        left_out = left_out & (real.cumsum(1) > 1) | ~real
     return labels.masked_fill(left_out, IGNORED)
 
 

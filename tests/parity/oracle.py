@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import transformers
-from drawn_cases import Case
+from drawn_cases import Case, real_tokens
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -83,7 +83,7 @@ def their_outputs(model: PreTrainedModel, case: Case) -> dict[str, Tensor]:
             found = {"logits": out.prediction_logits, "pair_logits": pairs}
         case _:
             found = {"logits": out.logits}
-    return _named(found | {"loss": loss}, out.hidden_states)
+    return _named(found | {"loss": loss}, out.hidden_states, case)
 
 
 def _next_token_loss(logits: Tensor, labels: Tensor | None, theirs: Tensor | None) -> Tensor | None:
@@ -112,7 +112,7 @@ def our_outputs(model: Model, case: Case) -> dict[str, Tensor]:
         assert out.logits is None  # all of them never exist where there is a loss
         out.logits = model(**batch, global_mask=case.global_mask).logits
     found = {"logits": out.logits, "pair_logits": out.pair_logits, "loss": out.loss}
-    return _named(found | ({"pooled": out.pooled} if case.head is None else {}), out.hidden_states)
+    return _named(found | ({"pooled": out.pooled} if case.head is None else {}), out.hidden_states, case)
 
 
 def _batch(case: Case, table: torch.nn.Embedding) -> dict[str, Tensor]:
@@ -136,9 +136,13 @@ def _their_labels(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
             return {"labels": labels.to(dtype) if labels.is_floating_point() else labels}
 
 
-def _named(found: dict[str, Tensor | None], states: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def _named(found: dict[str, Tensor | None], states: tuple[Tensor, ...], case: Case) -> dict[str, Tensor]:
     named = {f"hidden_states[{i}]": one for i, one in enumerate(states)}
-    return named | {name: one for name, one in found.items() if one is not None}
+    named |= {name: one for name, one in found.items() if one is not None}
+    real = real_tokens(case)
+    if real is None:
+        return named
+    return {name: one[real] if one.shape[:2] == real.shape else one for name, one in named.items()}
 
 
 def gradients(outputs: dict[str, Tensor], model: torch.nn.Module, seed: int) -> dict[str, Tensor]:

@@ -21,6 +21,13 @@ OWN = {
     "electra": {**RATES, "summary_last_dropout": 0.14},
     "gpt2": {"embd_pdrop": 0.11, "attn_pdrop": 0.12, "resid_pdrop": 0.14},
     "llama": {"attention_dropout": 0.12},
+    "deberta-v2": {
+        **RATES,
+        "pooler_dropout": 0.0,
+        "cls_dropout": 0.14,
+        "relative_attention": True,
+        "pos_att_type": "c2p|p2c",
+    },
     "modernbert": {"embedding_dropout": 0.11, "attention_dropout": 0.12, "mlp_dropout": 0.14, "pad_token_id": 1},
 }
 WIDE = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 6}

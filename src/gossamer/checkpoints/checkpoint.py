@@ -194,7 +194,7 @@ def _architecture(
     wanted = None if head == "none" else head
     if isinstance(wanted, Head) and not family.has_head(wanted):
         raise InputError(f"head is {wanted.kind!r}; {family.model_type!r} has {', '.join(family.heads)}, embed")
-    has_place = wanted is None or isinstance(wanted, SentenceEmbedding)
+    has_place = "pooler" in family.keys and (wanted is None or isinstance(wanted, SentenceEmbedding))
     pooler = has_place and any(name.startswith("pooler.") for name in names)
     architecture = family.read(config, head=wanted, pooler=pooler)
     return dataclasses.replace(architecture, head=None) if head == "none" else architecture
