@@ -15,8 +15,8 @@ from step_cases import HEADS, Case, batch
 from torch import Tensor
 
 from gossamer.layers import LowRank, SequenceSplit
-from gossamer.models import Architecture, DistanceTable, Model, Norm, Rotary, StoredMaps
-from gossamer.patterns import Global, Window
+from gossamer.models import Architecture, DistanceTable, Model, Norm, RelativePositions, Rotary, StoredMaps
+from gossamer.patterns import Full, Global, Window
 from gossamer.training.estimate.memory import peak_memory
 from gossamer.training.estimate.saved import parts_of, trained_model
 
@@ -263,3 +263,21 @@ def test_low_rank_additions_and_what_stands_beside_them(trained: str, autocast: 
     architecture = replace(case.architecture, storages=(stored,))
     frozen = {f"{name}.{part}" for name in maps for part in ("weight", "bias")}
     check(architecture, case, lambda name: trained in name and name not in frozen)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1], ids=["dense", "reference"])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    "relative",
+    [
+        RelativePositions(span=64, weights=0),
+        RelativePositions(span=64, farthest=200, weights=0, own_maps=True),
+        RelativePositions(span=16, weights=0, terms=("position-to-content",), norm=None),
+    ],
+    ids=["shared", "own", "one-term"],
+)
+def test_states_of_distances(relative: RelativePositions, padded: bool, dropout: float, autocast: str | None) -> None:
+    case = Case(autocast=autocast, dropout=dropout, length=200, padded=padded, head="tags", pattern="around")
+    relative = replace(relative, dropout=dropout)
+    check(with_attention(case.architecture, pattern=Full(), distance_bias=relative), case)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.backends import backends_for
-from gossamer.kernels.distance_bias import DistanceBias
+from gossamer.kernels.distance_bias import DistanceBias, RelativeTerms
 from gossamer.kernels.hashing import no_buckets
 from gossamer.kernels.inputs import make_inputs
-from gossamer.kernels.ledger import WIDE, Ledger, own_frame
+from gossamer.kernels.ledger import ID, WIDE, Ledger, own_frame
 from gossamer.kernels.select import choose
 from gossamer.patterns import Pattern
 
@@ -63,13 +63,13 @@ def account_attention(
     pattern: Pattern,
     ledger: Ledger,
     dropout: float = 0.0,
-    table: Tensor | None = None,
+    table: Tensor | RelativeTerms | None = None,
     query_start: int = 0,
 ) -> Tensor:
     """`attend` of the first `ledger.global_tokens` global ones, on the backend that `auto` takes.
 
     With a mask of keys where `ledger.padded`. table: [heads, distances], of a `distance_bias` whose distances all rows
-    of the batch share.
+    of the batch share, or states of these.
     """
     q, k, v = (ledger.in_autocast_dtype(x) for x in (q, k, v))
     batch, heads, queries, size = q.shape
@@ -89,6 +89,8 @@ def account_attention(
         padded=ledger.padded,
     )
     ledger.here.backends.add(name)
+    if isinstance(table, RelativeTerms):
+        return _account_relative(q, k, v, table, ledger, name == "reference", scratch)
     if table is not None:
         return _account_by_distance(q, k, v, table, ledger, name == "reference", scratch)
     # Gradients are float32 first, and then, where that is another dtype, in theirs.
@@ -133,6 +135,47 @@ def _account_by_distance(
         saves_output=not (is_plain or is_wider), scratch=scratch + 2 * bias + (scores if is_plain else 0),
         backward_bytes=2 * (scores + bias),
     )  # fmt: skip
+
+
+def _account_relative(
+    q: Tensor, k: Tensor, v: Tensor, given: RelativeTerms, ledger: Ledger, drops: bool, scratch: int
+) -> Tensor:
+    """Attention with what content and states of distances have in common beside its scores, in plain operations.
+
+    drops: on the reference, which has the dropout of the weights.
+    """
+    batch, heads, queries, _ = q.shape
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    pairs, number = queries * k.shape[2], dtype.itemsize
+    named = ledger.memory(ID * pairs)
+    met = [
+        _account_met(x, states, dtype, ledger)
+        for x, states in ((q, given.keys), (k, given.queries))
+        if states is not None
+    ]
+    added = [ledger.operation((batch, heads, queries, k.shape[2]), dtype, (one,), saves=(named, one)) for one in met]
+    bias = added[0] if len(added) == 1 else ledger.add(*added)
+    read = [x if drops and x.dtype == dtype else ledger.memory(x.numel() * number) for x in (q, k)]
+    read.append(v if v.dtype == dtype else ledger.memory(v.numel() * number))
+    flags = batch * heads * pairs
+    kept = [ledger.memory(bias.nbytes), ledger.memory(flags)]
+    if drops:
+        kept += [ledger.memory(bias.nbytes), ledger.memory(flags)]
+    return ledger.operation(
+        (*q.shape[:3], v.shape[3]), q.dtype, (q, k, v, bias), saves=(*read, *kept), scratch=scratch + 2 * bias.nbytes,
+        backward_bytes=2 * bias.nbytes,
+    )  # fmt: skip
+
+
+def _account_met(x: Tensor, states: Tensor, dtype: torch.dtype, ledger: Ledger) -> Tensor:
+    """Products of tokens with all states, of which each text has a copy."""
+    batch, heads, tokens, size = x.shape
+    count = states.shape[1]
+    units = batch * heads * tokens * count * size
+    ledger.count("maps", (size, count), units, flops=2 * units)
+    scaled, copies = x.numel() * dtype.itemsize, batch * states.numel() * dtype.itemsize
+    saves = [ledger.memory(kept) for kept, other in ((scaled, states), (copies, x)) if other.requires_grad]
+    return ledger.operation((batch, heads, tokens, count), dtype, (x, states), saves=saves, scratch=scaled + copies)
 
 
 @lru_cache(maxsize=256)

@@ -183,7 +183,7 @@ class SelfAttention(MultiHeadMaps):
         dropout: float = 0.0,
         *,
         rotation: Rotation | None = None,
-        distance_table: Float[Tensor, "heads distances"] | None = None,
+        by_distance: Float[Tensor, "heads distances"] | DistanceStates | None = None,
         switched: bool = False,
         own: slice | None = None,
     ) -> Tensor:
@@ -198,13 +198,12 @@ class SelfAttention(MultiHeadMaps):
             copied = batch > 1 and ledger.autocast is None
             shape = (batch, count, size)
             mine = ledger.operation(shape, hidden.dtype, (hidden,)) if copied else ledger.view(hidden, *shape)
+        table = self._account_terms(by_distance, ledger) if isinstance(by_distance, DistanceStates) else by_distance
         q, k, v = self.account_maps(mine, hidden, ledger)
         if rotation is not None:
             q, k = rotation.account(q, ledger), rotation.account(k, ledger)
         q = q if q.shape[2] == count else ledger.view(q, batch, self.heads, count, self.head_size)
-        out = account_attention(
-            q, k, v, pattern, ledger, dropout, distance_table, query_start=0 if own is None else own.start
-        )
+        out = account_attention(q, k, v, pattern, ledger, dropout, table, query_start=0 if own is None else own.start)
         if self.global_projections and ledger.global_tokens:
             out = self._account_globals(out, hidden, ledger, dropout)
         if self.global_projections and ledger.padded:
@@ -212,6 +211,23 @@ class SelfAttention(MultiHeadMaps):
         if switched:
             out = ledger.multiply(out, out.new_empty(self.heads, 1, 1))
         return self.account_output(out, ledger)
+
+    def _account_terms(self, given: DistanceStates, ledger: Ledger) -> RelativeTerms:
+        """What `_relative_terms` takes."""
+        count, size = given.states.shape
+        states = ledger.view(given.states, 1, count, size)
+
+        def projected(term: RelativeTerm) -> Tensor | None:
+            project = self.relative_map(term)
+            if project is None:
+                return None
+            made = ledger.in_autocast_dtype(account_heads(project, states, self.head_size, ledger))
+            return ledger.view(made, self.heads, count, self.head_size)
+
+        return RelativeTerms(
+            keys=projected("content-to-position"), queries=projected("position-to-content"),
+            rows=given.rows, before=given.before,
+        )  # fmt: skip
 
     def _account_globals(self, local: Tensor, hidden: Tensor, ledger: Ledger, dropout: float) -> Tensor:
         """What `_read_globals` takes of the first tokens."""

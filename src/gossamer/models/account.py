@@ -16,9 +16,11 @@ from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.layers import (
     CrossAttention,
     Cut,
+    DistanceStates,
     DistanceWeights,
     FeedForwardNetwork,
     LayerNorm,
+    RelativeStates,
     RMSNorm,
     Rotation,
     SelfAttention,
@@ -286,15 +288,12 @@ def _account_layer(
     norm_place, feed_forward_place = layer.norm_places
     attention = cast(SelfAttention, modules.attention[settings.weights])
     feed_forward = cast(FeedForwardNetwork, modules.feed_forward[layer.feed_forward.weights])
-    table = None
-    if settings.distance_bias is not None:
-        table = cast(DistanceWeights, modules.distance_bias[settings.distance_bias.weights]).account(ledger)
     turned = None if settings.rotary is None else rotations[_turning(layer)]
 
     def attend(x: Tensor, ledger: Ledger, own: slice | None = None) -> Tensor:
         return attention.account(
-            x, settings.pattern, ledger, settings.dropout, rotation=turned, distance_table=table, switched=switched,
-            own=own,
+            x, settings.pattern, ledger, settings.dropout, rotation=turned,
+            by_distance=_account_distances(modules, settings, x.shape[1], ledger), switched=switched, own=own,
         )  # fmt: skip
 
     def feed(x: Tensor, ledger: Ledger, own: slice | None = None) -> Tensor:
@@ -312,6 +311,18 @@ def _account_layer(
         None if feed_forward.does_nothing else feed, norms_of(feed_forward, feed_forward_place),
         layer.feed_forward.residual_dropout, layer.recompute in ("feed_forward", "both"), cuts.of(None),
     )  # fmt: skip
+
+
+def _account_distances(
+    modules: StackModules, settings: Attention, length: int, ledger: Ledger
+) -> Tensor | DistanceStates | None:
+    """What is added to the scores by distance, or the states that make it."""
+    if settings.distance_bias is None:
+        return None
+    module = modules.distance_bias[settings.distance_bias.weights]
+    if isinstance(module, RelativeStates):
+        return module.account(length, ledger)
+    return cast(DistanceWeights, module).account(ledger)
 
 
 def _account_cross(place: _Place, layer: Layer, settings: Attention, run: _Residual | _Reversible) -> None:
