@@ -76,7 +76,7 @@ class DistanceStates:
 
 
 class RelativeStates(nn.Module):
-    """`weight` [2 * span, hidden]: a state of each distance, query less key, from -span on (DeBERTa, section 3.1).
+    """`states` [2 * span, hidden]: a state of each distance, query less key, from -span on (DeBERTa, section 3.1).
 
     Where there is a `farthest`, those from span / 2 on have one for a range that grows with the distance, the last one
     from `farthest` on (He et al. 2021, DeBERTaV3, arXiv 2111.09543, whose code calls it buckets). `norm` and `dropout`
@@ -89,21 +89,21 @@ class RelativeStates(nn.Module):
         super().__init__()
         self.span, self.farthest, self.dropout = span, farthest, dropout
         self.norm = norm
-        self.weight = nn.Parameter(torch.zeros(2 * span, hidden_size))
+        self.states = nn.Parameter(torch.zeros(2 * span, hidden_size))
 
     def forward(self, length: int) -> DistanceStates:
         """Those of all distances in a row of so many tokens."""
         read, rows = self._read(length)
-        weight = self.weight[read]
-        states: Tensor = weight if self.norm is None else self.norm(weight)
+        states = self.states[read]
+        states = states if self.norm is None else self.norm(states)
         states = F.dropout(states, self.dropout, self.training)
-        return DistanceStates(states=states, rows=rows.to(weight.device), before=length - 1)
+        return DistanceStates(states=states, rows=rows.to(states.device), before=length - 1)
 
     def account(self, length: int, ledger: Ledger) -> DistanceStates:
         """What `forward` takes."""
         read, rows = self._read(length)
-        weight = ledger.view(self.weight, read.stop - read.start, self.weight.shape[1])
-        states: Tensor = weight if self.norm is None else self.norm.account(weight, ledger)
+        states = ledger.view(self.states, read.stop - read.start, self.states.shape[1])
+        states = states if self.norm is None else self.norm.account(states, ledger)
         return DistanceStates(states=ledger.dropout(states, self.dropout), rows=rows, before=length - 1)
 
     def extra_repr(self) -> str:

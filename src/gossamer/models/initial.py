@@ -23,8 +23,10 @@ _AMPLITUDE, _LONGEST = 4.0, 1000.0
 def initialise(module: nn.Module, width: float) -> None:
     """Draw fresh weights for a module and its parts: normal of this width, biases and padding rows 0, norms 1."""
     for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding, DistanceWeights, RelativeStates)):
+        if isinstance(part, (nn.Linear, nn.Embedding, DistanceWeights)):
             nn.init.normal_(part.weight, std=width)
+        if isinstance(part, RelativeStates):
+            nn.init.normal_(part.states, std=width)
         if isinstance(part, (nn.Linear, Constant)) and part.bias is not None:
             nn.init.zeros_(part.bias)
         _clear_padding(part)

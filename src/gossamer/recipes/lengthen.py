@@ -13,7 +13,7 @@ from torch import Tensor
 from gossamer.checks import is_whole, require
 from gossamer.errors import InputError, plural, quote, remark
 from gossamer.families import get_family
-from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer
+from gossamer.models.architecture import Architecture, Embeddings, GlobalTokens, Layer, RelativePositions
 from gossamer.models.checks import MOST_ROWS
 from gossamer.models.heads import Head
 from gossamer.models.model import Model
@@ -196,6 +196,11 @@ def _check_options(global_tokens: object, positions: object, seed: object, force
 
 def _check_attention(model: Model) -> None:
     check_model(model)
+    if any(isinstance(one.attention.distance_bias, RelativePositions) for one in model.architecture.layers):
+        raise InputError(
+            "the model compares content with states of distances (RelativePositions), which dense attention alone "
+            "reads, so that windows would save nothing; docs/families.md says how it reads longer texts as it is"
+        )
     if not model.architecture.is_decoder and any(one.attention.distance_bias for one in model.architecture.layers):
         raise InputError(
             "the model's attention has a table by distance (distance_bias), and lengthen gives layers global "

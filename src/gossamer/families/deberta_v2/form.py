@@ -228,7 +228,7 @@ KEYS = {
     "attention.{layer}.relative_key": "encoder.layer.{layer}.attention.self.pos_key_proj",
     "attention.{layer}.relative_query": "encoder.layer.{layer}.attention.self.pos_query_proj",
     "distance_bias.{layer}.norm": "encoder.LayerNorm",
-    "distance_bias.{layer}": "encoder.rel_embeddings",
+    "distance_bias.{layer}.states": "encoder.rel_embeddings.weight",
 }
 
 _LEGACY = "cls.predictions"

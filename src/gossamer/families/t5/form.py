@@ -74,7 +74,7 @@ def _table(after: bool) -> Any:
 
 def _of_table(name: str) -> Any:
     def write(table: DistanceTable | None, architecture: Architecture) -> int:
-        if table is None or table.buckets is None:
+        if not isinstance(table, DistanceTable) or table.buckets is None:
             raise InputError(f"layers.attention.distance_bias is {table}; T5 has one with buckets")
         return int(getattr(table, name))
 

@@ -168,7 +168,14 @@ def _top(inputs: Inputs, chosen: Tensor, count: int, lse: Tensor | None) -> tupl
 
 
 def _learns(inputs: Inputs) -> bool:
-    return torch.is_grad_enabled() and (inputs.q.requires_grad or inputs.k.requires_grad) and not in_transform()
+    """Whether gradients are asked for. Raises InputError where scores are made of more than q, k and a bias."""
+    learns = torch.is_grad_enabled() and (inputs.q.requires_grad or inputs.k.requires_grad) and not in_transform()
+    if learns and inputs.distance_bias is not None and inputs.distance_bias.reads_states:
+        raise InputError(
+            "attention weights with states of distances (RelativePositions) have no gradient: ask for them under "
+            "torch.no_grad()"
+        )
+    return learns
 
 
 class _Rows(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gossamer.layers import FeedForwardNetwork, SelfAttention
 from gossamer.models.account import model_without_memory
-from gossamer.models.architecture import Architecture, Attention, Layer
+from gossamer.models.architecture import Architecture, Attention, Layer, RelativePositions
 from gossamer.models.model import Model
 from gossamer.models.settings import NormPlace
 from gossamer.recipes.removal.heads_left import HeadsLeft, pattern_of_heads
@@ -105,9 +105,10 @@ def _attention(
 
 
 def _table(attention: Attention, heads: Sequence[int]) -> _Table:
-    """Which rows of which table by distance."""
-    assert attention.distance_bias is not None
-    return attention.distance_bias.weights, tuple(heads)
+    """Which rows of which table by distance; no rows of its own has what all heads read alike."""
+    table = attention.distance_bias
+    assert table is not None
+    return table.weights, () if isinstance(table, RelativePositions) else tuple(heads)
 
 
 def _tables(old: Architecture, what: Cut) -> dict[_Table, int]:
@@ -134,7 +135,12 @@ def _weights(model: Model, what: Cut, tables: Mapping[_Table, int]) -> dict[str,
     for number, left in what.attention.items():
         weights[f"attention.{number}.output.weight"][:, left.silent_columns()] = 0
     for (table, heads), number in tables.items():
-        weights[f"distance_bias.{number}.weight"] = old[f"distance_bias.{table}.weight"][list(heads)].clone()
+        if heads:
+            weights[f"distance_bias.{number}.weight"] = old[f"distance_bias.{table}.weight"][list(heads)].clone()
+            continue
+        stem = f"distance_bias.{table}."
+        states = {name.removeprefix(stem): one for name, one in old.items() if name.startswith(stem)}
+        weights |= {f"distance_bias.{number}.{name}": one.clone() for name, one in states.items()}
     return weights
 
 

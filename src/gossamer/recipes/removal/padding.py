@@ -13,7 +13,7 @@ from torch import Tensor
 from gossamer.errors import InputError, quote
 from gossamer.families import FAMILIES, NATIVE, Family, family_for
 from gossamer.models.account import model_without_memory
-from gossamer.models.architecture import Architecture, Attention, Layer
+from gossamer.models.architecture import Architecture, Attention, DistanceTable, Layer, RelativePositions
 from gossamer.models.model import Model
 from gossamer.recipes.removal.cut import EVEN_FORMAT
 from gossamer.surgery.rebuild import rebuild
@@ -63,7 +63,7 @@ def pad(model: Model) -> Model:
 def _check(old: Architecture, name: object) -> None:
     for i, layer in enumerate(old.layers):
         attention = layer.attention
-        if attention.pattern.differs_by_head or attention.distance_bias is not None:
+        if attention.pattern.differs_by_head or isinstance(attention.distance_bias, DistanceTable):
             what = "patterns" if attention.pattern.differs_by_head else "tables by distance"
             raise InputError(f"layer {i} has {what} for each head, which no public format has; leave padded out")
     scales = {(layer.attention.weights, layer.attention.scale) for layer in old.layers}
@@ -107,12 +107,15 @@ def _candidates(old: Architecture) -> Iterator[_Widths]:
 
 def _layer(layer: Layer, old: Architecture, widths: _Widths) -> Layer:
     settings = layer.attention
+    # A layer that has lost all heads had those of the others.
+    states = next((one.attention.distance_bias for one in old.layers if one.attention.distance_bias), None)
     attention = replace(
         settings,
         heads=widths.heads,
         key_heads=None if widths.sharing == 1 else widths.key_heads,
         head_size=widths.head_size,
-        scale=None if _is_absorbed(settings) else settings.scale,
+        scale=None if _is_absorbed(settings) and states is None else settings.scale,
+        distance_bias=states,
         output_bias=any(one.attention.output_bias for one in old.layers) or (_all_empty(old) and settings.bias),
     )
     bias = any(one.feed_forward.bias for one in old.layers)
@@ -125,8 +128,11 @@ def _all_empty(old: Architecture) -> bool:
 
 
 def _is_absorbed(settings: Attention) -> bool:
-    """Whether queries can be multiplied by what the scores are: a norm of queries would undo it."""
-    return settings.query_key_norm is None
+    """Whether queries can be multiplied by what the scores are: a norm of queries would undo it.
+
+    With states of distances the scores of as many columns are divided by more than their root.
+    """
+    return settings.query_key_norm is None and not isinstance(settings.distance_bias, RelativePositions)
 
 
 def _sharing(settings: Attention) -> int:

@@ -59,8 +59,8 @@ def _heads(part: SelfAttention, users: Sequence[Attention]) -> HeadsLeft | None:
     heads_live = values_live.any(dim=2)
     scores = _scores(part, sharing, size) & heads_live[..., None]
     turned = any(one.rotary is not None or one.query_key_norm is not None or one.shared_query_key for one in users)
-    if turned:
-        # Columns turn in pairs, and a norm counts all of them, as that of shared keys does.
+    if turned or part.relative_maps:
+        # Columns turn in pairs, and a norm counts all of them, as that of shared keys does; other maps have others.
         scores = torch.ones_like(scores)
     of_groups = [columns.any(dim=1) for columns in (scores, values_live)]
     most = max(1, *(int(live.sum(dim=1).max()) for live in of_groups))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
-from gossamer.models.architecture import Architecture, Layer
+from gossamer.models.architecture import Architecture, DistanceTable, Layer
 from gossamer.models.checks import require
 from gossamer.models.heads import DenseLayer, SentenceEmbedding
 from gossamer.models.model import Model
@@ -152,7 +152,7 @@ def _heads_of(weights: Mapping[str, Tensor], layer: Layer, wanted: Size, widths:
     one = layer.attention
     if wanted is None or not one.heads or (wanted == one.heads and isinstance(wanted, int)):
         return {}
-    if one.pattern.differs_by_head or one.distance_bias is not None:
+    if one.pattern.differs_by_head or isinstance(one.distance_bias, DistanceTable):
         what = "patterns" if one.pattern.differs_by_head else "tables by distance"
         # Where nobody named heads they go with the states.
         goes_along = widths.heads is None
