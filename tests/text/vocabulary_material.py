@@ -25,6 +25,17 @@ ALBERT = {
     "control_symbols": ["[CLS]", "[SEP]", "[MASK]"],
     "user_defined_symbols": ["(", ")", '"', "-", ".", "\u2013", "£", "€"],
 }
+# In the order of the released files of version 3, whose token to be filled in comes after all pieces.
+DEBERTA = {
+    "pad_id": 0,
+    "bos_id": 1,
+    "eos_id": 2,
+    "unk_id": 3,
+    "pad_piece": "[PAD]",
+    "bos_piece": "[CLS]",
+    "eos_piece": "[SEP]",
+    "unk_piece": "[UNK]",
+}
 
 
 def train_pieces(lines: list[str], **options) -> bytes:

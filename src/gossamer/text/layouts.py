@@ -73,6 +73,18 @@ def _prepare_albert(backend: tokenizers.Tokenizer, switches: Switches, charsmap:
     _split_at_spaces(backend, switches)
 
 
+def _prepare_deberta(backend: tokenizers.Tokenizer, switches: Switches, charsmap: bytes) -> None:
+    """As sentencepiece cuts text itself; `transformers` 5 has NFC in place of the file's own table."""
+    steps: list[Any] = [normalizers.Lowercase()] if switches["do_lower_case"] else []
+    steps += [normalizers.Strip(), *([normalizers.Precompiled(charsmap)] if charsmap else [])]
+    backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(tokenizers.Regex(" {2,}"), " ")])
+    scheme = "always" if switches["add_prefix_space"] else "never"
+    marked = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)
+    apart = [pre_tokenizers.Punctuation(behavior="isolated")] if switches["split_by_punct"] else []
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*apart, marked])
+    backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
+
+
 def _split_at_spaces(backend: tokenizers.Tokenizer, switches: Switches) -> None:
     scheme = "always" if switches["add_prefix_space"] else "never"
     marked = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)
@@ -118,6 +130,15 @@ def _read_albert(directory: Path, special: Special) -> Vocabulary:
     path = directory / "spiece.model"
     pieces = read_pieces(path)
     return unigram(path, pieces, pieces.scores, pieces.unknown)
+
+
+def _read_deberta(directory: Path, special: Special) -> Vocabulary:
+    """The file's pieces in their order, and the token to be filled in last where the file has it not."""
+    path = directory / "spm.model"
+    pieces = read_pieces(path)
+    mask = special["mask_token"]
+    has_mask = any(piece == mask for piece, _ in pieces.scores)
+    return unigram(path, pieces, [*pieces.scores, *([] if has_mask else [(mask, 0.0)])], pieces.unknown)
 
 
 def _read_xlm_roberta(directory: Path, special: Special) -> Vocabulary:
@@ -215,6 +236,15 @@ _ALBERT = Layout(
     prepare=_prepare_albert,
     close=_close_typed,
 )
+_DEBERTA = replace(
+    _ALBERT,
+    tokenizer_class="DebertaV2Tokenizer",
+    files=("spm.model",),
+    special={**_ALBERT.special, "unk_token": "[UNK]", "pad_token": "[PAD]"},
+    switches={"do_lower_case": False, "split_by_punct": False, "add_prefix_space": True},
+    read=_read_deberta,
+    prepare=_prepare_deberta,
+)
 
 
 def _sentencepiece(
@@ -243,6 +273,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "longformer": _ROBERTA,
     "gpt2": _GPT2,
     "albert": _ALBERT,
+    "deberta-v2": _DEBERTA,
     "xlm-roberta": _sentencepiece("XLMRobertaTokenizer", _read_xlm_roberta),
     "camembert": _sentencepiece("CamembertTokenizer", _read_camembert, mask_takes_space=True),
 }

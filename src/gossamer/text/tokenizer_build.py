@@ -25,6 +25,7 @@ _FAMILY_OF_CLASS = {
     "LongformerTokenizer": "longformer",
     "GPT2Tokenizer": "gpt2",
     "AlbertTokenizer": "albert",
+    "DebertaV2Tokenizer": "deberta-v2",
     "XLMRobertaTokenizer": "xlm-roberta",
     "CamembertTokenizer": "camembert",
 }
