@@ -134,13 +134,38 @@ def test_packed_documents_are_as_separate_ones() -> None:
     torch.testing.assert_close(together, torch.cat(apart, dim=2), rtol=1e-12, atol=1e-12)
 
 
-def test_weights_are_shown_and_have_no_gradient() -> None:
+def test_weights_are_shown_and_learn() -> None:
+    mask = torch.ones(2, 11, dtype=torch.bool)
+    mask[1, 7:] = False
+    call = random_call(Window(5, 5), 11, key_mask=mask)
+    terms = terms_for(call, 3, 6, 4, 9)
+    seen = Window(5, 5).mask(11) & mask[:, None, None]
+
+    def defined(q: Tensor, k: Tensor, v: Tensor, t: RelativeTerms) -> Tensor:
+        scores = q @ k.mT * q.shape[3] ** -0.5 + by_pairs(call, q, k, t)
+        return scores.masked_fill(~seen, -torch.inf).softmax(-1)
+
+    def shown(q: Tensor, k: Tensor, v: Tensor, t: RelativeTerms) -> Tensor:
+        return attention_rows(q, k, call.pattern, range(11), distance_bias=t, key_mask=mask)
+
+    call = replace(call, grad_out=torch.randn(2, 2, 11, 11, generator=torch.Generator().manual_seed(1)).double())
+    (wanted, wanted_grads), (found, grads) = (
+        gradients(call, terms, lambda q, k, v, t, of=of: of(q, k, v, t) + 0 * v.sum()) for of in (defined, shown)
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
+    for mine, right in zip(grads, wanted_grads, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        plain = attention_rows(call.q, call.k, call.pattern, [4, 2], distance_bias=terms, key_mask=mask)
+    torch.testing.assert_close(plain, wanted[:, :, [4, 2]], rtol=1e-11, atol=1e-12)
+
+
+def test_the_largest_weights_learn_too() -> None:
     call = random_call(Full(), 11)
     terms = terms_for(call, 3, 6, 4, 9)
-    wanted = (call.q @ call.k.mT * call.q.shape[3] ** -0.5 + by_pairs(call, call.q, call.k, terms)).softmax(-1)
-    found = attention_rows(call.q, call.k, Full(), range(11), distance_bias=terms)
-    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
-    best = top_keys(call.q, call.k, Full(), 3, distance_bias=terms)
-    torch.testing.assert_close(best.weights, wanted.topk(3).values, rtol=1e-11, atol=1e-12)
-    with pytest.raises(InputError, match=r"attention weights with states of distances .* have no gradient"):
-        attention_rows(call.q.requires_grad_(), call.k, Full(), [0], distance_bias=terms)
+    q = call.q.detach().requires_grad_()
+    every = attention_rows(q, call.k, Full(), range(11), distance_bias=terms)
+    best = top_keys(q, call.k, Full(), 3, distance_bias=terms)
+    assert torch.equal(best.keys, every.topk(3).indices)
+    (mine,), (right,) = (torch.autograd.grad(one.square().sum(), q) for one in (best.weights, every.topk(3).values))
+    torch.testing.assert_close(mine, right, rtol=1e-11, atol=1e-12)

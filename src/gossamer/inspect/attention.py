@@ -193,9 +193,10 @@ class CapturedAttention:
             out = attend(q, k, v, pattern, **options, dropout=dropout, seed=seed, backend=backend)
         else:
             out, lse = attend(q, k, v, pattern, **options, dropout=dropout, seed=seed, backend=backend, return_lse=True)
-        if options.get("distance_bias") is not None:
+        given = options.get("distance_bias")
+        if given is not None and not (self._learns and given.reads_states):
             # A weight, which a training may change before anybody asks.
-            options["distance_bias"] = options["distance_bias"].detached()
+            options["distance_bias"] = given.detached()
         q, k = (q, k) if self._learns else (q.detach(), k.detach())
         call = _Call(
             q=in_autocast_dtype(q), k=in_autocast_dtype(k), pattern=pattern, backend=backend,

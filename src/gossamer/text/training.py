@@ -38,7 +38,7 @@ _LINE_BYTES = 4000
 # Trainers take a time that grows with the square of a word's length, and Chinese has no spaces: such a run is cut here.
 _LONG_RUN = re.compile(r"\S{900}(?=\S)")
 # What a family adds to the pieces that sentencepiece trains, and how the file it reads is trained.
-_ADDED = {"albert": 0, "xlm-roberta": 2, "camembert": 5}
+_ADDED = {"albert": 0, "deberta-v2": 1, "xlm-roberta": 2, "camembert": 5}
 _PIECES: dict[str, dict[str, Any]] = {
     "albert": {
         "pad_id": 0,
@@ -46,6 +46,16 @@ _PIECES: dict[str, dict[str, Any]] = {
         "bos_id": -1,
         "eos_id": -1,
         "control_symbols": ["[CLS]", "[SEP]", "[MASK]"],
+    },
+    "deberta-v2": {
+        "pad_id": 0,
+        "bos_id": 1,
+        "eos_id": 2,
+        "unk_id": 3,
+        "pad_piece": "[PAD]",
+        "bos_piece": "[CLS]",
+        "eos_piece": "[SEP]",
+        "unk_piece": "[UNK]",
     },
 }
 
@@ -64,9 +74,9 @@ def train_tokenizer(
     kind: "wordpiece" (Schuster and Nakajima 2012; here by merges of the most frequent pair, as `tokenizers` trains it),
     "bpe" (byte-level: Sennrich et al. 2016, on bytes as in GPT-2) or "unigram" (Kudo 2018, trained by sentencepiece).
     family: whose special tokens it has and which model reads it: bert, distilbert, electra (wordpiece), roberta,
-    longformer, gpt2 (bpe), albert, xlm-roberta, camembert (unigram); one of the two is enough. lower_case: the family's
-    habit unless given: bert, distilbert, electra and albert do, and take accents off as well. max_length: tokens the
-    model to come will read.
+    longformer, gpt2 (bpe), albert, deberta-v2, xlm-roberta, camembert (unigram); one of the two is enough. lower_case:
+    the family's habit unless given: bert, distilbert, electra and albert do, and take accents off as well. max_length:
+    tokens the model to come will read.
 
     Few or short texts give fewer tokens than asked for. After 900 characters without white space a text is cut.
     Raises InputError for no texts, a kind that the family does not read, and a vocabulary too small for the characters

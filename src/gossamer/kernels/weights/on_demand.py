@@ -20,6 +20,7 @@ from gossamer.kernels.rings import has_ring
 from gossamer.kernels.storage import check_storage
 from gossamer.kernels.torch_state import in_transform
 from gossamer.kernels.weights.gradients import add_rows_gradients, add_top_keys_gradients
+from gossamer.kernels.weights.plain import plain_rows
 from gossamer.kernels.weights.row_sums import NOTHING, RowSum, to_weights
 from gossamer.kernels.weights.walk import walk
 from gossamer.patterns import Pattern
@@ -70,7 +71,8 @@ def attention_rows(
     is given stands for theirs, and gets no gradient itself. Under the transforms of torch.func all is constant. A key
     that is not seen has weight 0, a query that sees nothing a row of zeros; other rows sum to 1. Dropout is never
     applied to weights that are shown. Beside the result, 2 times a text's part of it and some 20 MiB
-    (`walk.BLOCK_SCORES`; float64: twice that) are held; in the backward pass, too, beside the gradients.
+    (`walk.BLOCK_SCORES`; float64: twice that) are held; in the backward pass, too, beside the gradients. With states of
+    distances, which gradients reach as well, weights that learn are made of all pairs at once.
 
     Raises InputError for what `attend` refuses, for rows that there are not, and for an lse of another shape.
     Source: Vaswani et al. 2017, section 3.2.1; weights from the log-sum-exp: Dao et al. 2022, FlashAttention, 3.1.
@@ -82,6 +84,8 @@ def attention_rows(
     )  # fmt: skip
     chosen = choose_rows(rows, inputs.q.shape[0], inputs.num_queries, inputs.q.device)
     _check_lse(lse, inputs)
+    if _learns(inputs) and _meets_states(inputs):
+        return plain_rows(inputs, chosen)
     if _learns(inputs):
         return _Rows.apply(inputs.q, inputs.k, inputs, chosen, lse)
     with torch.no_grad():
@@ -146,6 +150,11 @@ def top_keys(
     check_count(count)
     chosen = choose_rows(rows, inputs.q.shape[0], inputs.num_queries, inputs.q.device)
     _check_lse(lse, inputs)
+    if _learns(inputs) and _meets_states(inputs):
+        with torch.no_grad():
+            keys = _top(inputs, chosen, count, lse)[0].keys
+        weights = plain_rows(inputs, chosen).gather(-1, keys.clamp(min=0)).masked_fill(keys < 0, 0)
+        return TopKeys(weights=weights, keys=keys)
     if _learns(inputs):
         weights, keys = _Top.apply(inputs.q, inputs.k, inputs, chosen, count, lse)
         return TopKeys(weights=weights, keys=keys)
@@ -168,14 +177,12 @@ def _top(inputs: Inputs, chosen: Tensor, count: int, lse: Tensor | None) -> tupl
 
 
 def _learns(inputs: Inputs) -> bool:
-    """Whether gradients are asked for. Raises InputError where scores are made of more than q, k and a bias."""
-    learns = torch.is_grad_enabled() and (inputs.q.requires_grad or inputs.k.requires_grad) and not in_transform()
-    if learns and inputs.distance_bias is not None and inputs.distance_bias.reads_states:
-        raise InputError(
-            "attention weights with states of distances (RelativePositions) have no gradient: ask for them under "
-            "torch.no_grad()"
-        )
-    return learns
+    return torch.is_grad_enabled() and (inputs.q.requires_grad or inputs.k.requires_grad) and not in_transform()
+
+
+def _meets_states(inputs: Inputs) -> bool:
+    """Whether scores are made of more than q, k and numbers: products of either with states of distances."""
+    return inputs.distance_bias is not None and inputs.distance_bias.reads_states
 
 
 class _Rows(torch.autograd.Function):

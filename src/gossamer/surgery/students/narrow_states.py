@@ -86,7 +86,7 @@ def fit_norms(model: Model, student: Model, maps: Mapping[str, Tensor], batch: I
     def keep(name: str, module: Norm, x: Tensor, output: Tensor) -> None:
         by = sides[name]
         if by is not None:
-            wanted.setdefault(name, []).append(through(output.cpu()[real].double(), 1, by).float())
+            wanted.setdefault(name, []).append(through(_rows(output, real).double(), 1, by).float())
 
     with _hooked(model, keep):
         _read(model, batch)
@@ -94,7 +94,7 @@ def fit_norms(model: Model, student: Model, maps: Mapping[str, Tensor], batch: I
 
     def fit(name: str, module: Norm, x: Tensor, output: Tensor) -> Tensor:
         if name in fits:
-            fits[name].see(x.cpu()[real].double(), wanted[name].pop(0).double())
+            fits[name].see(_rows(x, real).double(), wanted[name].pop(0).double())
             return module.forward(x)
         return output
 
@@ -152,6 +152,11 @@ def _hooked(model: Model, see: Callable[[str, Norm, Tensor, Tensor], Any]) -> It
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _rows(x: Tensor, real: Tensor) -> Float[Tensor, "rows size"]:
+    """Those of real tokens, or all of what is no token's: states of distances."""
+    return x.cpu()[real] if x.ndim > 2 else x.cpu()
 
 
 def _real(batch: Inputs) -> Tensor:
