@@ -13,7 +13,7 @@ import gossamer as gs
 from gossamer.models import Model, SequenceClassification
 
 FAMILIES = ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "albert", "electra", "longformer"]
-FAMILIES += ["modernbert", "gpt2", "llama"]
+FAMILIES += ["modernbert", "deberta-v2", "gpt2", "llama"]
 DECODERS = ("gpt2", "llama")
 SAID = texts()[:12]
 

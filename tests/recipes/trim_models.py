@@ -20,6 +20,15 @@ OTHER_WORDS = {
     "albert": {**WORDS, "embedding_size": 8},
     "electra": {**WORDS, "embedding_size": 8},
     "longformer": {**WORDS, "attention_window": [8, 8]},
+    "deberta-v2": {
+        **WORDS,
+        "relative_attention": True,
+        "pos_att_type": "c2p|p2c",
+        "position_buckets": 8,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
 }
 TOKENIZERS = {"distilbert": "bert", "electra": "bert", "longformer": "roberta", "modernbert": "bert"}
 """Whose tokenizer a family has that has none of its own here."""

@@ -81,7 +81,7 @@ class RelativeTerms:
     def added(self, q: Tensor, k: Tensor, scale: float, q_positions: Tensor, k_positions: Tensor) -> Scores:
         """What is added to the scores of q [..., heads, queries, size] and as many heads k, in float32 or wider."""
         distances = k_positions[..., None, :] - q_positions[..., :, None]
-        rows = self.rows[distances.clamp(-self.before, len(self.rows) - 1 - self.before) + self.before]
+        rows = self.rows[distances.clamp(-self.before, self.rows.shape[0] - 1 - self.before) + self.before]
         rows = rows[..., None, :, :]  # of all heads
         terms = []
         if self.keys is not None:
