@@ -21,6 +21,7 @@ FIRST = {
     "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
     "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
     "albert": ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"],
+    "deberta-v2": ["[PAD]", "[CLS]", "[SEP]", "[UNK]"],
     "xlm-roberta": ["<s>", "<pad>", "</s>", "<unk>"],
 }
 
@@ -33,7 +34,13 @@ def trained(family: str, lower_case: bool | None = None) -> Tokenizer:
 
 @pytest.mark.parametrize(
     ("family", "lower_case"),
-    [*((family, None) for family in FILES), ("bert", False), ("albert", False), ("roberta", True), ("camembert", True)],
+    [
+        *((family, None) for family in (*FILES, "deberta-v2")),
+        ("bert", False),
+        ("albert", False),
+        ("roberta", True),
+        ("camembert", True),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::gossamer.errors.Remark")
 def test_transformers_reads_it_with_the_same_ids(tmp_path: Path, family: str, lower_case: bool | None):

@@ -73,8 +73,8 @@ def train(
 ) -> None:
     """Train a new tokenizer from texts; the same texts give the same one.
 
-    Its special tokens are those of the family: bert, distilbert, electra (wordpiece), roberta, longformer,
-    gpt2 (bpe), albert, xlm-roberta, camembert (unigram). transformers reads what is saved, with the same ids.
+    Its special tokens are those of the family: bert, distilbert, electra (wordpiece), roberta, longformer, gpt2 (bpe),
+    albert, deberta-v2, xlm-roberta, camembert (unigram). transformers reads what is saved, with the same ids.
     """
     if kind is None and family is None:
         raise InputError("give --kind (wordpiece, bpe or unigram) or --family, such as bert")

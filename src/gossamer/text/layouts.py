@@ -40,6 +40,8 @@ class Layout:
     close: Callable[[tuple[str, int], tuple[str, int], Switches], Any]
     mask_takes_space: bool = False
     """Whether the token to be filled in takes the white space before it, unless a config file says."""
+    class_has_other_steps: bool = False
+    """Whether `tokenizer_class` cuts text in another way than the file says, whatever tokenizer.json says."""
 
 
 def _prepare_words(backend: tokenizers.Tokenizer, switches: Switches, charsmap: bytes) -> None:
@@ -244,6 +246,7 @@ _DEBERTA = replace(
     switches={"do_lower_case": False, "split_by_punct": False, "add_prefix_space": True},
     read=_read_deberta,
     prepare=_prepare_deberta,
+    class_has_other_steps=True,
 )
 
 

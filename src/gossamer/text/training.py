@@ -240,8 +240,8 @@ def _finish(
     roles = {role: AddedToken(token, special=True) for role, token in layout.special.items()}
     backend = assemble(layout, vocabulary, roles, switches, roles.values())
     backend.normalizer = _steps(layout, switches, lowers, vocabulary.charsmap).normalizer
-    # A family's own class would build the steps anew, without the lower case.
-    name = "PreTrainedTokenizerFast" if lowers else layout.tokenizer_class
+    # A family's own class would build the steps anew, without the lower case, or DeBERTa's without the table.
+    name = "PreTrainedTokenizerFast" if lowers or layout.class_has_other_steps else layout.tokenizer_class
     names = input_names(layout.tokenizer_class, None)
     settings = {"tokenizer_class": name, "model_input_names": names, **switches, **layout.special}
     tokenizer = Tokenizer(backend, settings)
