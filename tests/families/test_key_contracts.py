@@ -29,7 +29,8 @@ OWN = {
     "llama": {**WIDE, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
     "deberta-v2": {
         **WIDE, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 6,
-        "share_att_key": False, "max_relative_positions": 15, "norm_rel_ebd": "layer_norm", "type_vocab_size": 2,
+        "embedding_size": 5, "share_att_key": False, "max_relative_positions": 15, "norm_rel_ebd": "layer_norm",
+        "type_vocab_size": 2,
     },
     "bart": TWO_TEXTS,
     "led": {**TWO_TEXTS, "attention_window": [4, 6], "max_encoder_position_embeddings": 20},

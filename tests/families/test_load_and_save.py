@@ -43,7 +43,7 @@ OWN: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 8, "n_layer": 3, "n_head": 2, "n_inner": 6},
     "deberta-v2": {
         **WIDE, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4,
-        "share_att_key": False, "norm_rel_ebd": "layer_norm",
+        "embedding_size": 5, "share_att_key": False, "norm_rel_ebd": "layer_norm",
     },
     "bart": TWO_TEXTS,
     "led": {**TWO_TEXTS, "attention_window": [4, 6, 2]},

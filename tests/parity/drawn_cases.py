@@ -139,11 +139,12 @@ def _own_fields(draw: st.DrawFn, family: str, layers: int, heads: int, width: in
         }
     if family == "modernbert":
         return _modernbert_fields(draw, layers)
-    return _deberta_fields(draw) if family == DEBERTA else {}
+    return _deberta_fields(draw, width) if family == DEBERTA else {}
 
 
-def _deberta_fields(draw: st.DrawFn) -> dict[str, Any]:
+def _deberta_fields(draw: st.DrawFn, width: int) -> dict[str, Any]:
     own = {
+        "embedding_size": width if draw(st.booleans()) else draw(st.integers(3, 12)),
         "position_biased_input": draw(st.booleans()),
         "pooler_hidden_act": draw(st.sampled_from(["gelu", "gelu_new", "relu", "tanh"])),
         "relative_attention": draw(st.sampled_from([True, True, True, False])),

@@ -24,6 +24,7 @@ OWN = {
     "deberta-v2": {
         **RATES,
         "pooler_dropout": 0.0,
+        "embedding_size": 4,
         "cls_dropout": 0.14,
         "relative_attention": True,
         "pos_att_type": "c2p|p2c",

@@ -189,3 +189,14 @@ def test_recomputed_layers_drop_the_same_states() -> None:
         gradients.append(torch.cat([one.grad.flatten() for one in new.parameters()]))
     assert float(gradients[0].norm()) > 0
     assert torch.equal(*gradients)
+
+
+def test_embeddings_with_a_norm_behind_their_map_are_not_narrowed() -> None:
+    old = model(False, embedding_size=8)
+    assert old.architecture.embeddings.norms_states
+    with pytest.raises(gs.InputError, match=r"embedding_size is 4; the model norms what the map of its tables gives"):
+        gs.share(old, embedding_size=4)
+    with pytest.raises(gs.InputError, match=r"hidden_size is 8; it must be left out: the teacher's embeddings are"):
+        gs.distill(old, ROWS, hidden_size=8, epochs=1)
+    shared, _ = gs.share(old)
+    assert shared.architecture.embeddings == old.architecture.embeddings

@@ -281,3 +281,12 @@ def test_states_of_distances(relative: RelativePositions, padded: bool, dropout:
     case = Case(autocast=autocast, dropout=dropout, length=200, padded=padded, head="tags", pattern="around")
     relative = replace(relative, dropout=dropout)
     check(with_attention(case.architecture, pattern=Full(), distance_bias=relative), case)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_embeddings_with_a_norm_behind_their_map(dropout: float, autocast: str | None) -> None:
+    case = Case(pattern="around", autocast=autocast, dropout=dropout)
+    plain = case.architecture
+    narrow = replace(plain.embeddings, size=16, projection=True, norms_states=True)
+    check(replace(plain, embeddings=narrow), case)

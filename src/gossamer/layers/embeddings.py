@@ -20,8 +20,8 @@ class TokenEmbeddings(nn.Module):
     With `axes` positions have a table for each dimension (`AxisPositions`), `sinusoidal` ones no weights, with 0
     `positions` none at all. Rows of words are multiplied by `scale`. With `own_words` false there is no word table:
     rows of another come as `inputs_embeds`. With `projected_size` a linear map follows (ALBERT's factorised embedding,
-    Lan et al. 2020, section 3.1). Rows `padding_id` of the word and `position_padding` of the position table get no
-    gradient, as in `transformers`.
+    Lan et al. 2020, section 3.1), or with `norms_states`, without a bias, comes before the norm (DeBERTa). Rows
+    `padding_id` of the word and `position_padding` of the position table get no gradient, as in `transformers`.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class TokenEmbeddings(nn.Module):
         sinusoidal: Literal["no", "in turns", "halves"] = "no",
         scale: float = 1.0,
         own_words: bool = True,
+        norms_states: bool = False,
     ) -> None:
         super().__init__()
         if own_words:
@@ -54,7 +55,8 @@ class TokenEmbeddings(nn.Module):
         self.token_type = nn.Embedding(token_types, size) if token_types else None
         self.norm = norm
         self.dropout = nn.Dropout(dropout)
-        self.projection = None if projected_size is None else Linear(size, projected_size)
+        self.projection = None if projected_size is None else Linear(size, projected_size, bias=not norms_states)
+        self.norms_states = norms_states
 
     def forward(
         self,
@@ -72,8 +74,9 @@ class TokenEmbeddings(nn.Module):
         if self.position is not None:
             place = self.position(position_ids)
             total = total + (place.to(total.dtype) if isinstance(self.position, SinusoidalPositions) else place)
+        total = self.projection(total) if self.norms_states and self.projection is not None else total
         summed = self.dropout(total if self.norm is None else self.norm(total))
-        return summed if self.projection is None else self.projection(summed)
+        return summed if self.norms_states or self.projection is None else self.projection(summed)
 
     def words(self, input_ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
         """The rows of words, scaled."""
@@ -103,8 +106,9 @@ class TokenEmbeddings(nn.Module):
             total = _account_sum(total, self.position.account(length, ledger), ledger)
         elif self.position is not None:
             total = _account_sum(total, _account_rows(self.position, (1, length), ledger), ledger)
+        total = self.projection.account(total, ledger) if self.norms_states and self.projection is not None else total
         total = ledger.dropout(total if self.norm is None else self.norm.account(total, ledger), self.dropout.p)
-        return total if self.projection is None else self.projection.account(total, ledger)
+        return total if self.norms_states or self.projection is None else self.projection.account(total, ledger)
 
 
 class SinusoidalPositions(nn.Module):

@@ -236,7 +236,8 @@ class Embeddings:
 
     `token_types=0`: no such table. `scale` multiplies the rows of words (Vaswani et al. 2017, section 3.4).
     `projection`: a linear map takes the sum to the model's width (ALBERT's factorised embedding, Lan et al. 2020,
-    section 3.1); without one `size` is that width.
+    section 3.1); without one `size` is that width. With `norms_states` the map has no bias, and the norm and dropout
+    are of what it gives (DeBERTa).
     """
 
     vocabulary_size: int
@@ -248,9 +249,12 @@ class Embeddings:
     dropout: float = 0.1
     projection: bool = False
     scale: float = 1.0
+    norms_states: bool = False
 
     def __post_init__(self) -> None:
-        require_flag(self, "projection")
+        require_flag(self, "projection", "norms_states")
+        fits = not self.norms_states or (self.projection and self.norm is not None)
+        require(fits, "norms_states", self.norms_states, "false without a projection and a norm")
         require_positive(self, "scale")
         require_norm(self, "norm")
         require_count(self, "vocabulary_size", most=MOST_ROWS)

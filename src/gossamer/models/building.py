@@ -37,6 +37,7 @@ _SINUSOIDAL: dict[str, Literal["in turns", "halves"]] = {"sinusoidal": "in turns
 
 def build_embeddings(settings: Embeddings, hidden_size: int, *, own_words: bool = True) -> TokenEmbeddings:
     positions = settings.positions
+    normed = hidden_size if settings.norms_states else settings.size
     return TokenEmbeddings(
         settings.vocabulary_size,
         settings.size,
@@ -44,7 +45,8 @@ def build_embeddings(settings: Embeddings, hidden_size: int, *, own_words: bool 
         token_types=settings.token_types,
         padding_id=settings.padding_id,
         position_padding=positions.offset - 1 if positions.from_padding else None,
-        norm=None if settings.norm is None else norm_module(settings.norm, settings.size),
+        norm=None if settings.norm is None else norm_module(settings.norm, normed),
+        norms_states=settings.norms_states,
         dropout=settings.dropout,
         projected_size=hidden_size if settings.projection else None,
         axes=positions.axes,

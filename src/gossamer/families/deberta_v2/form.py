@@ -121,6 +121,10 @@ def _same(name: str, wanted: Any) -> Any:
     return read
 
 
+def _is_projected(config: Config) -> bool:
+    return config["embedding_size"] not in (None, config["hidden_size"])
+
+
 def _hidden_size(config: Config) -> Any:
     return config["hidden_size"]
 
@@ -148,8 +152,8 @@ FIELDS = with_fields(
         OPTIONAL_COLUMNS,
         None,
         to=("embeddings.size",),
-        read=_same("embedding_size", _hidden_size),
-        write=_unwritten,
+        read=lambda size, config: config["hidden_size"] if size is None else size,
+        write=lambda size, architecture: OMITTED if size == architecture.hidden_size else size,
     ),
     Field(
         "pooler_hidden_size",
@@ -227,6 +231,7 @@ KEYS = {
     "attention.{layer}.value": "encoder.layer.{layer}.attention.self.value_proj",
     "attention.{layer}.relative_key": "encoder.layer.{layer}.attention.self.pos_key_proj",
     "attention.{layer}.relative_query": "encoder.layer.{layer}.attention.self.pos_query_proj",
+    "embeddings.projection": "embeddings.embed_proj",
     "distance_bias.{layer}.norm": "encoder.LayerNorm",
     "distance_bias.{layer}.states": "encoder.rel_embeddings.weight",
 }
@@ -286,6 +291,8 @@ FAMILY = Family(
     given={
         "layers.attention.pattern": Full(),
         "layers.attention.scale": _scale,
+        "embeddings.projection": _is_projected,
+        "embeddings.norms_states": _is_projected,
         "embeddings.positions.length": lambda config: (
             config["max_position_embeddings"] if config["position_biased_input"] else 0
         ),

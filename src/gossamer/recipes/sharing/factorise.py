@@ -48,6 +48,11 @@ def check_embedding_size(old: Architecture, size: object) -> None:
         raise InputError(
             f"embedding_size is {size}; the model adds sinusoids of its own width to its embeddings: leave it out"
         )
+    if old.embeddings.norms_states:
+        raise InputError(
+            f"embedding_size is {size}; the model norms what the map of its tables gives, and no other map takes "
+            "that gain in: leave it out"
+        )
     if old.is_decoder and getattr(head, "tied", False):
         raise InputError(
             f"embedding_size is {size}; the decoder's head is tied to the word table, which must be as wide as the "

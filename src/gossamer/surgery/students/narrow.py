@@ -114,6 +114,9 @@ def _check(model: Model, widths: Widths) -> None:
         positions = model.architecture.embeddings.positions
         allowed = "left out: the teacher's positions lie side by side, whose columns no one map narrows"
         require(not positions.axis_sizes, "hidden_size", widths.hidden_size, allowed)
+        before = model.architecture.embeddings.norms_states
+        allowed = "left out: the teacher's embeddings are normed behind their map, whose width no map of tables narrows"
+        require(not before, "hidden_size", widths.hidden_size, allowed)
         scheme = positions.scheme
         allowed = "left out: the teacher adds sinusoids of its own width to its states"
         require(scheme != "sinusoidal", "hidden_size", widths.hidden_size, allowed)
