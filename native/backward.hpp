@@ -82,6 +82,7 @@ struct Backward : Products<V, Element> {
     struct Query {
         std::optional<Tile<V>> tile;
         std::optional<Dropout<V>> dropout;
+        typename Distances<V>::Queries positions;
         Operand queries, gradients;
         Floats dq;
         // Weights are 2^((score - most) * scale - rest): by the log-sum-exp alone, most is 0.
@@ -96,14 +97,16 @@ struct Backward : Products<V, Element> {
     Floats weights, changes, room;
     Numbers<Number> rounded, joined;
     Block<Element> keys_block, values_block;
+    Distances<V> distances;
     Ahead<V, 8> ahead;
     std::vector<Query> tiles;
 
     // Works on up to `together` tiles at once.
-    Backward(const gs_attention &call, int together)
+    Backward(const gs_attention &call, const Tables &tables, int together)
         : call(call), padded(round_up(call.size, 16)), weights((BLOCK + SPARE) * TILE), changes((BLOCK + SPARE) * TILE),
           room(padded * TILE), rounded(EACH == 1 ? 0 : BLOCK * TILE), joined(rounded.size()),
-          keys_block(call.k, call.type, call.size), values_block(call.v, call.type, call.value_size) {
+          keys_block(call.k, call.type, call.size), values_block(call.v, call.type, call.value_size),
+          distances(tables, call.distances.gradient != nullptr) {
         tiles.reserve(together);
         while (tiles.size() < tiles.capacity()) tiles.emplace_back(call);
     }
@@ -137,14 +140,17 @@ struct Backward : Products<V, Element> {
     INLINE void turn(const Query &query, const Span &span, int64_t block) {
         const Tile<V> &tile = *query.tile;
         const Dropout<V> &dropout = *query.dropout;
-        const vf scale = splat(exponent_scale(call)), outer = splat(call.scale);
+        const vf scale = splat(exponent_scale(call)), outer = splat(call.scale), size = splat(std::fabs(call.scale));
+        const bool adds = distances.there(), learns = distances.learns();
         float *const at = weights.data() + F * LANES, *const gradients = changes.data() + F * LANES;
         for (int k = span.first; k < span.last; k++) {
             const uint32_t column = DROPS ? Dropout<V>::column(tile.keys.row(block + k)) : 0;
             const bool clear = span.clear(k, k + 1);
             UNROLL for (int v = 0; v < A; v++) {
                 float *weight = at + k * TILE + v * LANES, *gradient = gradients + k * TILE + v * LANES;
-                vf p = exp2_below_one((load(weight) - query.most[F + v]) * scale - query.rest[F + v]);
+                vf score = load(weight);
+                if (adds) score = score * size + load(distances.rows[k] + (F + v) * LANES);
+                vf p = exp2_below_one((score - query.most[F + v]) * scale - query.rest[F + v]);
                 vf dp = load(gradient);
                 if (!clear) {
                     const vi sees = tile.sees(block + k, F + v);
@@ -158,7 +164,9 @@ struct Backward : Products<V, Element> {
                     kept = choose(keep, p * dropout.factor, vf{});
                 }
                 store(weight, kept);
-                store(gradient, p * (dp - query.delta[F + v]) * outer);
+                const vf changed = p * (dp - query.delta[F + v]);
+                if (learns) distances.add(query.positions, k, F + v, changed);
+                store(gradient, changed * outer);
             }
         }
     }
@@ -174,6 +182,7 @@ struct Backward : Products<V, Element> {
         const Tile<V> &tile = query.tile.emplace(call, queries, keys, first, EACH);
         if (call.resume && tile.key_first == tile.key_last) return tile;
         query.dropout.emplace(call, queries, tile, b, h);
+        if (distances.there()) distances.open(query.positions, queries, tile.first, tile.lanes, b);
         const int64_t row = lse_row(call, b, h);
         float mosts[TILE], rests[TILE], deltas[TILE];
         for (int i = 0; i < TILE; i++) {
@@ -223,14 +232,15 @@ struct Backward : Products<V, Element> {
         for (int64_t block = key_first; block < key_last; block += BLOCK) {
             const int keys_here = int(std::min<int64_t>(BLOCK, key_last - block));
             bool is_read = false;
-            for (int i = 0; i < count; i++) is_read = meet(tiles[i], keys, b, key_head, block, keys_here, is_read);
+            for (int i = 0; i < count; i++) is_read = meet(tiles[i], keys, b, h, block, keys_here, is_read);
         }
         for (int i = 0; i < count; i++) finish(tiles[i], queries, b, h);
     }
 
     // A tile meets a block of keys, which is read when the first one needs it; returns whether it is read.
-    bool meet(Query &query, const Rows &keys, int64_t b, int64_t key_head, int64_t block, int keys_here, bool is_read) {
+    bool meet(Query &query, const Rows &keys, int64_t b, int64_t h, int64_t block, int keys_here, bool is_read) {
         const Tile<V> &tile = *query.tile;
+        const int64_t key_head = h / (call.heads / call.key_heads);
         const int count = int(std::min<int64_t>(keys_here, tile.key_last - block));
         if (count <= 0) return is_read;
         Span spans[Tile<V>::MOST_SPANS];
@@ -241,6 +251,7 @@ struct Backward : Products<V, Element> {
             keys_block.join(keys_here);
             values_block.read(block, keys_here);
         }
+        if (distances.there()) distances.meet(query.positions, keys, b, h, block, count);
         float *dk[BLOCK], *dv[BLOCK];
         for (int k = 0; k < count; k++) {
             dk[k] = float_row(call.dk, b, key_head, keys.row(block + k));
@@ -317,10 +328,12 @@ int backward(const gs_attention &call) {
         chunk[i] = Backward<V, Element>::chunk_tiles(call, queries, keys) * TILE;
         most = std::max(most, (queries.count + chunk[i] - 1) / chunk[i]);
     }
+    const Tables tables(call);
+    std::vector<ColumnSums> columns(call.distances.gradient == nullptr ? 0 : call.batch * call.heads * most);
 #pragma omp parallel num_threads(call.threads) if (call.threads > 1)
     {
         FlushToZero mode;
-        Backward<V, Element> work(call, together);
+        Backward<V, Element> work(call, tables, together);
         for (int64_t colour = 0; colour < 2; colour++) {
             const int64_t chunks = (most + 1 - colour) / 2, tasks = call.batch * call.key_heads * chunks;
 #pragma omp for schedule(dynamic)
@@ -330,12 +343,16 @@ int backward(const gs_attention &call) {
                 const int64_t size = chunk[b * lists + (lists > 1 ? key_head : 0)];
                 int64_t start = (task % chunks * 2 + colour) * size;
                 int64_t stop = std::min(start + size, queries.count);
-                for (int64_t h = key_head * group; h < (key_head + 1) * group; h++)
+                for (int64_t h = key_head * group; h < (key_head + 1) * group; h++) {
                     for (int64_t first = start; first < stop; first += step)
                         work.run(queries, keys, b, h, first, std::min(step, stop - first));
+                    if (!columns.empty())
+                        columns[(b * call.heads + h) * most + task % chunks * 2 + colour] = work.distances.take();
+                }
             }
         }
     }
+    if (!columns.empty()) add_columns(call, columns);
     return 0;
 }
 

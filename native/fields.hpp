@@ -19,13 +19,16 @@ constexpr char kind_of() {
 #define ROWS(member)                                                                                           \
     FIELD(member.index), FIELD(member.band), FIELD(member.second), FIELD(member.offsets), FIELD(member.rows),  \
         FIELD(member.start), FIELD(member.lists), FIELD(member.met), FIELD(member.met_count), FIELD(member.met_stride)
+#define DISTANCES(member)                                                                                      \
+    FIELD(member.numbers), FIELD(member.columns), FIELD(member.before), FIELD(member.queries), FIELD(member.keys), \
+        FIELD(member.queries_stride), FIELD(member.keys_stride), FIELD(member.query_start), FIELD(member.gradient)
 
 constexpr gs_field FIELDS[] = {
     FIELD(type), FIELD(out_type), FIELD(threads), FIELD(resume),
     FIELD(batch), FIELD(heads), FIELD(key_heads), FIELD(size), FIELD(value_size), FIELD(first_head),
     TENSOR(q), TENSOR(k), TENSOR(v), TENSOR(out),
     FIELD(lse), FIELD(most), FIELD(sum), FIELD(lse_batch_stride), FIELD(lse_head_stride),
-    ROWS(queries), ROWS(keys),
+    ROWS(queries), ROWS(keys), DISTANCES(distances),
     FIELD(band_low), FIELD(band_high), FIELD(second_low), FIELD(second_high),
     FIELD(scale), FIELD(dropout_threshold), FIELD(dropout_factor), FIELD(seed),
     TENSOR(dout), TENSOR(dq), TENSOR(dk), TENSOR(dv), FIELD(dlse),
@@ -35,6 +38,7 @@ constexpr gs_field FIELDS[] = {
 #undef FIELD
 #undef TENSOR
 #undef ROWS
+#undef DISTANCES
 
 // Each field begins where the one before ends, but for what aligns it: none is missing, out of place or there twice.
 constexpr bool fields_are_all_there() {

@@ -17,6 +17,7 @@ struct Forward : Products<V, Element> {
     struct Query {
         std::optional<Tile<V>> tile;
         std::optional<Dropout<V>> dropout;
+        typename Distances<V>::Queries positions;
         Floats out;
         Numbers<Number> columns;
         vf most[V], sum[V];  // the largest score so far, as products have it, and the sum of exp(|scale| * (score - most))
@@ -27,15 +28,16 @@ struct Forward : Products<V, Element> {
     Floats scores, room;
     Numbers<Number> query_room, joined;
     Block<Element> keys_block, values_block;
+    Distances<V> distances;
     Ahead<V, 4> ahead;
     std::vector<Query> tiles;
 
     // Works on up to `together` tiles at once.
-    Forward(const gs_attention &call, int together)
+    Forward(const gs_attention &call, const Tables &tables, int together)
         : call(call), padded(round_up(call.value_size, 16)), row_size(round_up(call.size, 16 * EACH)),
           scores((BLOCK + SPARE) * TILE), room(padded * TILE), query_room(row_size * TILE),
           joined(EACH == 1 ? 0 : BLOCK * TILE), keys_block(call.k, call.type, call.size),
-          values_block(call.v, call.type, call.value_size), tiles(together) {
+          values_block(call.v, call.type, call.value_size), distances(tables, false), tiles(together) {
         for (Query &one : tiles) one.out = Floats(padded * TILE), one.columns = Numbers<Number>(row_size * TILE);
     }
 
@@ -46,22 +48,32 @@ struct Forward : Products<V, Element> {
         for (; k + KEYS <= span.last; k += KEYS) {
             ahead.ask();
             if (span.clear(k, k + KEYS)) {
-                score_keys<F, A, false>(query, keys_block.rows + k, k, block, KEYS, largest);
+                score_keys<F, A, false>(query, keys_block.rows + k, distances.rows + k, k, block, KEYS, largest);
             } else {
-                score_keys<F, A, true>(query, keys_block.rows + k, k, block, KEYS, largest);
+                score_keys<F, A, true>(query, keys_block.rows + k, distances.rows + k, k, block, KEYS, largest);
             }
         }
         if (k == span.last) return;
         const Number *rows[KEYS];
-        for (int i = 0; i < KEYS; i++) rows[i] = keys_block.rows[std::min(k + i, span.last - 1)];
-        score_keys<F, A, true>(query, rows, k, block, span.last - k, largest);
+        const float *added[KEYS];
+        for (int i = 0; i < KEYS; i++) {
+            rows[i] = keys_block.rows[std::min(k + i, span.last - 1)];
+            added[i] = distances.rows[std::min(k + i, span.last - 1)];
+        }
+        score_keys<F, A, true>(query, rows, added, k, block, span.last - k, largest);
     }
 
     // KEYS keys; of those behind the first `count`, which nobody reads, the last of these is written.
     template <int F, int A, bool MASKED>
-    INLINE void score_keys(const Query &query, const Number *const *rows, int k, int64_t block, int count, vf *largest) {
+    INLINE void score_keys(const Query &query, const Number *const *rows, const float *const *added, int k, int64_t block,
+                           int count, vf *largest) {
         vf found[KEYS][A];
         Base::template dot<A>(rows, query.columns.data() + F * LANES * EACH, call.size, found);
+        if (distances.there()) {
+            const vf scale = splat(std::fabs(call.scale));
+            UNROLL for (int i = 0; i < KEYS; i++)
+                UNROLL for (int v = 0; v < A; v++) found[i][v] = found[i][v] * scale + load(added[i] + (F + v) * LANES);
+        }
         float *to = scores.data() + k * TILE + F * LANES;
         UNROLL for (int i = 0; i < KEYS; i++) {
             UNROLL for (int v = 0; v < A; v++) {
@@ -211,7 +223,7 @@ struct Forward : Products<V, Element> {
         for (int64_t block = key_first; block < key_last; block += BLOCK) {
             const int keys_here = int(std::min<int64_t>(BLOCK, key_last - block));
             bool is_read = false;
-            for (int i = 0; i < count; i++) is_read = meet(tiles[i], block, keys_here, is_read);
+            for (int i = 0; i < count; i++) is_read = meet(tiles[i], b, h, block, keys_here, is_read);
         }
         for (int i = 0; i < count; i++)
             if (!call.resume || tiles[i].tile->key_first < tiles[i].tile->key_last) finish(tiles[i], queries, b, h);
@@ -221,6 +233,7 @@ struct Forward : Products<V, Element> {
         const Tile<V> &tile = query.tile.emplace(call, queries, keys, first, EACH);
         if (call.resume && tile.key_first == tile.key_last) return;
         query.dropout.emplace(call, queries, tile, b, h);
+        if (distances.there()) distances.open(query.positions, queries, tile.first, tile.lanes, b);
         const Number *rows[TILE];
         begin(query, queries, b, h);
         Base::read_rows(call.q, call.type, queries, tile, b, h, call.size, row_size, query_room.data(), rows);
@@ -228,7 +241,7 @@ struct Forward : Products<V, Element> {
     }
 
     // A tile meets a block of keys, which is read when the first one needs it; returns whether it is read.
-    bool meet(Query &query, int64_t block, int keys_here, bool is_read) {
+    bool meet(Query &query, int64_t b, int64_t h, int64_t block, int keys_here, bool is_read) {
         const Tile<V> &tile = *query.tile;
         const int count = int(std::min<int64_t>(keys_here, tile.key_last - block));
         if (count <= 0) return is_read;
@@ -240,6 +253,7 @@ struct Forward : Products<V, Element> {
             values_block.read(block, keys_here);
             values_block.join(keys_here);
         }
+        if (distances.there()) distances.meet(query.positions, tile.keys, b, h, block, count);
         vf largest[V], factor[V];
         UNROLL for (int v = 0; v < V; v++) largest[v] = splat(-INFINITE);
         for (int s = 0; s < parts; s++)
@@ -267,12 +281,13 @@ int forward(const gs_attention &call) {
     int together = tiles_together<Element>(call);
     // Fewer where threads would go without work; no number depends on it.
     while (together > 1 && tiles < 4 * together * call.threads) together /= 2;
+    const Tables tables(call);
     const int64_t step = together * V * LANES;
     const int64_t steps = (longest(call) + step - 1) / step, tasks = call.batch * call.heads * steps;
 #pragma omp parallel num_threads(call.threads) if (call.threads > 1 && tasks > 1)
     {
         FlushToZero mode;
-        Forward<V, Element> work(call, together);
+        Forward<V, Element> work(call, tables, together);
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < tasks; task++) {
             int64_t b = task / (call.heads * steps), h = task / steps % call.heads, first = task % steps * step;

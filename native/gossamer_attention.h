@@ -31,6 +31,18 @@ typedef struct {
     int64_t met_count, met_stride;
 } gs_rows;
 
+// Numbers added to the scores by how far apart query and key stand, key less query: column `before` is that of distance 0, and
+// those further off than the table goes have its ends. Positions are [batch, rows], by the rows' numbers; 0: a row stands at
+// its number, queries from query_start on.
+typedef struct {
+    const float *numbers;     // [heads, columns]; 0: nothing is added
+    int64_t columns, before;
+    const int32_t *queries, *keys;
+    int64_t queries_stride, keys_stride;
+    int64_t query_start;
+    float *gradient;          // backward only: like `numbers`, added to; 0: none is wanted
+} gs_distances;
+
 // Block-band attention: a query sees a key when band_low <= key.band - query.band <= band_high and
 // second_low <= key.second - query.second <= second_high; but not where one of the `met`, at most GS_MOST_MET, which both
 // sides have as many of, lies in the band, too: such a pair has met elsewhere.
@@ -44,10 +56,12 @@ typedef struct {
     gs_tensor q, k, v, out;
     float *lse;                               // [batch, heads, query rows]
     // Laid out like lse, 0: none; all of a log-sum-exp's digits. A row's largest score, before |scale| and times scale's
-    // sign, and the sum of exp(|scale| * (score - most)). Forward writes them, backward reads them in place of lse.
+    // sign, and the sum of exp(|scale| * (score - most)); with `distances` the score is the whole one, and |scale| 1 here.
+    // Forward writes them, backward reads them in place of lse.
     float *most, *sum;
     int64_t lse_batch_stride, lse_head_stride;
     gs_rows queries, keys;
+    gs_distances distances;
     int64_t band_low, band_high, second_low, second_high;
     float scale;
     // Dropout (kernels/dropout.py): a weight whose 32 bits, signed, lie below the threshold less 2^31 is dropped, others are

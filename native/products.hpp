@@ -2,7 +2,7 @@
 #pragma once
 #include <optional>
 
-#include "tiles.hpp"
+#include "distances.hpp"
 
 namespace {
 

@@ -236,8 +236,10 @@ struct FlushToZero {
 // 1 for a positive scale; a negative one turns maxima into minima and 0 makes infinities NaN, so the queries take those.
 INLINE float sign_of(const gs_attention &call) { return call.scale > 0.0f ? 1.0f : call.scale < 0.0f ? -1.0f : 0.0f; }
 
-// What the queries leave of it.
-INLINE float size_of_scale(const gs_attention &call) { return call.scale == 0.0f ? 1.0f : std::fabs(call.scale); }
+// What the queries leave of it, and numbers that were added.
+INLINE float size_of_scale(const gs_attention &call) {
+    return call.scale == 0.0f || call.distances.numbers != nullptr ? 1.0f : std::fabs(call.scale);
+}
 
 // The same for powers of two; finite and above 0, for scores may be 0 or -infinity apart.
 INLINE float exponent_scale(const gs_attention &call) {

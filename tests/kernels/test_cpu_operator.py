@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "padding and dropout": {"key_mask": torch.arange(LENGTH).expand(2, -1) < 30, "dropout": 0.2, "seed": 3},
     "documents": {"segments": torch.arange(LENGTH).expand(2, -1) // 13, "scale": 0.4},
+    "table": {"distance_bias": (torch.linspace(-1, 1, 33).view(3, 11).requires_grad_(), 4)},
     "positions": {"positions": torch.arange(LENGTH).expand(2, -1) * 2, "query_start": 0},
 }
 
@@ -55,7 +56,7 @@ def test_opcheck_of_the_operator_and_its_backward(dtype: torch.dtype, options: s
     for grad_lse in (None, torch.randn_like(lse)):
         torch.library.opcheck(
             OPERATOR.attention_backward,
-            (torch.randn_like(out), grad_lse, out, lse, *fixed),
+            (torch.randn_like(out), grad_lse, out, lse, *fixed, "distance_bias" in call.options),
             # It has a formula of its own, which refuses.
             test_utils=("test_schema", "test_faketensor"),
         )

@@ -61,10 +61,10 @@ MUTANTS = {
     "scale forgotten by the fused forward": Mutant(
         "torch_state", "= _fused(q, k, v, attn_mask=mask, scale=scale)", "= _fused(q, k, v, attn_mask=mask)"
     ),
-    "scale forgotten by the gradients": Mutant("tile_attention", "row[..., None]) * scale", "row[..., None])"),
+    "scale forgotten by the gradients": Mutant("tile_attention", "grad_scores * scale", "grad_scores"),
     "gradients of keys and values swapped": Mutant("band", "add_keys(into.k, grad_k)", "add_keys(into.k, grad_v)"),
     "axes of the scores' gradient swapped": Mutant(
-        "tile_attention", "grad_scores.mT @ q", "grad_scores.mT @ q.flip(2)"
+        "tile_attention", "of_products.mT @ q", "of_products.mT @ q.flip(2)"
     ),
     "log-sum-exp merge forgotten": Mutant("groups", "lse.copy_(total)", "pass"),
     "merge without weights": Mutant("groups", "piece * (piece_lse - total).exp_()[..., None]", "piece"),

@@ -146,4 +146,4 @@ def _asked_for(found: tuple[Tensor, Tensor | None], return_lse: bool) -> Tensor 
 
 
 def _learns(inputs: Inputs) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in (inputs.q, inputs.k, inputs.v))
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (inputs.q, inputs.k, inputs.v, *inputs.tables))

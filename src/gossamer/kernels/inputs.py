@@ -82,6 +82,28 @@ class Inputs:
         queries = torch.arange(self.num_queries, device=device)[None] + self.query_start
         return queries, torch.arange(self.num_keys, device=device)[None]
 
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        """The table by distance, or the states of distances, where there are any."""
+        return () if self.distance_bias is None else self.distance_bias.tensors
+
+    @property
+    def sides_of_bias(self) -> tuple[TokenValues, TokenValues]:
+        """Queries and keys with what a table by distance reads, where that is not indices.
+
+        Places it does not need: they are as far apart as indices are, wherever two tokens see each other.
+        """
+        if (bias := self.distance_bias) is None:
+            return self.queries, self.keys
+        of_queries, of_keys = bias.positions or (self.queries.positions, self.keys.positions)
+        if of_queries is None or of_keys is None:
+            return self.queries, self.keys
+        batch = self.q.shape[0]
+        return (
+            replace(self.queries, bias_positions=of_queries.expand(batch, -1)),
+            replace(self.keys, bias_positions=of_keys.expand(batch, -1)),
+        )
+
     def with_repeated_heads(self) -> Inputs:
         """The same call with as many key/value heads as query heads."""
         group = self.q.shape[1] // self.k.shape[1]

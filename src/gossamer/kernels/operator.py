@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.kernels.autocast import autocast_off
+from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.hashing import Buckets
 from gossamer.kernels.inputs import Inputs, tracing
 from gossamer.kernels.pieces import HeadGroup, pieces_from_numbers, pieces_to_numbers, why_not_pieces
@@ -29,14 +30,17 @@ __all__ = ["Arguments", "Operator", "empty_outputs", "needs_plain_operations", "
 
 PER_TOKEN = {"key_mask": ("keys", "real")} | {
     f"{side[0]}_{value}": (side, value)
-    for value, side in product(("segments", "positions", "places", "flags"), ("queries", "keys"))
+    for value, side in product(("segments", "positions", "places", "flags", "bias_positions"), ("queries", "keys"))
 }
 """What operators call the values of tokens; names of tensors in refusals, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """What an operator was given."""
+    """What an operator was given.
+
+    table: [heads, distances], of a `distance_bias`; `before` is its column of distance 0.
+    """
 
     q: Tensor
     k: Tensor
@@ -49,6 +53,8 @@ class Arguments:
     dropout: float
     seed: Tensor | None
     buckets: Buckets | None = None
+    table: Tensor | None = None
+    before: int = 0
 
     @property
     def extras(self) -> dict[str, Tensor]:
@@ -60,15 +66,16 @@ class Arguments:
 
 
 Forward = Callable[[Arguments], tuple[Tensor, Tensor]]
-Backward = Callable[[Arguments, Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]]
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor | None]
+Backward = Callable[[Arguments, Tensor, Tensor, Tensor, Tensor | None, bool], Gradients]
 
 
 class Operator:
     """`gossamer::NAME_attention` and its backward.
 
-    `forward(arguments)` gives the output and the log-sum-exp; `backward(arguments, out, lse, grad_out, grad_lse)` the
-    gradients of q, k and v. `shares_heads`: it reads fewer key/value heads than query heads as they are, where all
-    heads have one pattern; otherwise they are repeated.
+    `forward(arguments)` gives the output and the log-sum-exp; `backward(arguments, out, lse, grad_out, grad_lse,
+    table_learns)` the gradients of q, k and v, and of the table where that learns. `shares_heads`: it reads fewer
+    key/value heads than query heads as they are, where all heads have one pattern; otherwise they are repeated.
     """
 
     def __init__(self, name: str, forward: Forward, backward: Backward, *, shares_heads: bool = False) -> None:
@@ -86,7 +93,7 @@ class Operator:
     def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Output [batch, heads, queries, size of v] and log-sum-exp [batch, heads, queries] of the whole pattern."""
         call = self.call(inputs)
-        if is_plain_eager(call.q, call.k, call.v):
+        if is_plain_eager(call.q, call.k, call.v, *(() if call.table is None else (call.table,))):
             return self._forward(call)
         out, lse = self.attention(*_operands(call))
         return out, lse
@@ -100,38 +107,47 @@ class Operator:
         groups = inputs.groups or ()
         if not self.shares_heads or len(groups) > 1 or inputs.buckets is not None:
             inputs = inputs.with_repeated_heads()
+        queries, keys = inputs.sides_of_bias
+        bias = inputs.distance_bias
+        table, before = (bias.table, bias.before) if isinstance(bias, DistanceBias) else (None, 0)
         return Arguments(
-            q=inputs.q, k=inputs.k, v=inputs.v, queries=inputs.queries, keys=inputs.keys, groups=groups,
+            q=inputs.q, k=inputs.k, v=inputs.v, queries=queries, keys=keys, groups=groups,
             query_start=inputs.query_start, scale=inputs.scale, dropout=inputs.dropout, seed=inputs.seed,
-            buckets=inputs.buckets,
+            buckets=inputs.buckets, table=table, before=before,
         )  # fmt: skip
 
     # No shapes in these types: torch reads the operators' signatures from them.
     def _run(
-        self, q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-        names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
+        self, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, extras: list[Tensor],
+        names: str, pieces: list[int], query_start: int, scale: float, dropout: float, before: int,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         with autocast_off(q):
-            call = _arguments(q, k, v, extras, names, pieces, query_start, scale, dropout)
+            call = _arguments(q, k, v, table, extras, names, pieces, query_start, scale, dropout, before)
             _check_memory(call)
             return self._forward(call)
 
     def _run_backward(
         self, grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor,
-        q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-        names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, extras: list[Tensor],
+        names: str, pieces: list[int], query_start: int, scale: float, dropout: float, before: int,
+        table_learns: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         with autocast_off(q):
-            call = _arguments(q, k, v, extras, names, pieces, query_start, scale, dropout)
+            call = _arguments(q, k, v, table, extras, names, pieces, query_start, scale, dropout, before)
             _check_memory(call, out=out, lse=lse, grad_out=grad_out, grad_lse=grad_lse)
-            return self._backward(call, out, lse, grad_out, grad_lse)
+            *grads, of_table = self._backward(call, out, lse, grad_out, grad_lse, table_learns)
+            # An operator gives a tensor, whatever there is to tell.
+            return grads[0], grads[1], grads[2], q.new_empty(0) if of_table is None else of_table
 
     def _differentiate(self, ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Any, ...]:
-        out, lse, q, k, v, *extras = ctx.saved_tensors
-        grads: tuple[Tensor | None, ...] = (None, None, None)
+        out, lse, q, k, v, table, *extras = ctx.saved_tensors
+        learns = table is not None and ctx.table_learns
+        grads: tuple[Tensor | None, ...] = (None, None, None, None)
         if grad_out is not None or grad_lse is not None:
             grad_out = torch.zeros_like(out) if grad_out is None else grad_out
-            grads = self.attention_backward(grad_out, grad_lse, out, lse, q, k, v, extras, *ctx.settings)
+            given = (q, k, v, table, extras, *ctx.settings, learns)
+            *grads_of_tokens, of_table = self.attention_backward(grad_out, grad_lse, out, lse, *given)
+            grads = (*grads_of_tokens, of_table if learns else None)
         return (*grads, [None for _ in extras], *(None for _ in ctx.settings))
 
     def _refuse(self, ctx: Any, *grads: Tensor | None) -> None:
@@ -152,38 +168,40 @@ def needs_plain_operations(inputs: Inputs) -> bool:
     return torch.compiler.is_exporting() or inputs.q.device.type not in ("cpu", "cuda")
 
 
-def why_no_bias(inputs: Inputs) -> str | None:
-    """Why what is added to its scores cannot be, or None where nothing is."""
+def why_no_bias(inputs: Inputs, *, takes_table: bool = False) -> str | None:
+    """Why what is added to its scores cannot be, or None where nothing is that it does not take."""
     if inputs.bias is not None:
         return "it takes no bias"
-    return None if inputs.distance_bias is None else f"it takes no {inputs.distance_bias.called}"
+    bias = inputs.distance_bias
+    return None if bias is None or (takes_table and not bias.reads_states) else f"it takes no {bias.called}"
 
 
 def why_no_operator(inputs: Inputs) -> str | None:
     """Why no operator of our own computes this call, or None; where there are none, its backend says so."""
     if inputs.groups is None:
         return why_not_pieces(inputs.pattern)
-    if why := why_no_bias(inputs):
+    if why := why_no_bias(inputs, takes_table=inputs.buckets is None):
         return why
     if tracing() or needs_plain_operations(inputs):
         return None
     # Operators have no rules for these: torch would fail, or drop a derivative.
     if in_transform():
         return "it has no rules for the transforms of torch.func"
-    if has_tangents(inputs.q, inputs.k, inputs.v):
+    if has_tangents(inputs.q, inputs.k, inputs.v, *inputs.tables):
         return "it has no forward-mode derivative"
     return "torch.jit cannot trace it" if is_jit_traced() else None
 
 
 def _operands(call: Arguments) -> tuple[Any, ...]:
     extras = call.extras
-    settings = (",".join(extras), pieces_to_numbers(call.groups), call.query_start, call.scale, call.dropout)
-    return (call.q, call.k, call.v, list(extras.values()), *settings)
+    numbers = (call.query_start, call.scale, call.dropout, call.before)
+    settings = (",".join(extras), pieces_to_numbers(call.groups), *numbers)
+    return (call.q, call.k, call.v, call.table, list(extras.values()), *settings)
 
 
 def _arguments(
-    q: Tensor, k: Tensor, v: Tensor, extras: list[Tensor],
-    names: str, pieces: list[int], query_start: int, scale: float, dropout: float,
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, extras: list[Tensor],
+    names: str, pieces: list[int], query_start: int, scale: float, dropout: float, before: int,
 ) -> Arguments:  # fmt: skip
     given = dict(zip(names.split(",") if names else (), extras, strict=True))
     queries, keys = (
@@ -193,25 +211,29 @@ def _arguments(
     return Arguments(
         q=q, k=k, v=v, queries=queries, keys=keys, groups=pieces_from_numbers(pieces), query_start=query_start,
         scale=scale, dropout=dropout, seed=given.get("seed"),
-        buckets=(given["q_buckets"], given["k_buckets"]) if "q_buckets" in given else None,
+        buckets=(given["q_buckets"], given["k_buckets"]) if "q_buckets" in given else None, table=table, before=before,
     )  # fmt: skip
 
 
 def _check_memory(call: Arguments, **others: Tensor | None) -> None:
     """Between a call and its backward pass, or in a compiled program, a tensor's memory may have been given back."""
-    tensors = {"q": call.q, "k": call.k, "v": call.v, **call.extras, **others}
+    tensors = {"q": call.q, "k": call.k, "v": call.v, "the table": call.table, **call.extras, **others}
     for name, x in tensors.items():
         if x is not None:
             check_storage(name, x)
 
 
 def _empty_gradients(
-    grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: object
-) -> tuple[Tensor, Tensor, Tensor]:
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor,
+    table: Tensor | None, *rest: object,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    *_, table_learns = rest
+    of_table = q.new_empty(0) if table is None or not table_learns else table.new_empty(table.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), of_table
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, extras, *ctx.settings = inputs
-    ctx.save_for_backward(*output, q, k, v, *extras)
+    q, k, v, table, extras, *ctx.settings = inputs
+    ctx.table_learns = table is not None and table.requires_grad
+    ctx.save_for_backward(*output, q, k, v, table, *extras)
     ctx.set_materialize_grads(False)

@@ -15,6 +15,7 @@ class TokenValues:
     """One value a token, each tensor [batch, length] or what an index leaves of that; None where nothing is known.
 
     `real` is False for padding, of keys alone. Places are what blocks are counted in where no positions are given.
+    bias_positions: what a table by distance reads; unknown where there is none, and for operators where indices are.
     """
 
     real: Tensor | None = None
@@ -22,6 +23,7 @@ class TokenValues:
     positions: Tensor | None = None
     places: Tensor | None = None
     flags: Tensor | None = None
+    bias_positions: Tensor | None = None
 
     @property
     def unmarked(self) -> bool:
@@ -33,6 +35,7 @@ class TokenValues:
         return TokenValues(
             real=taken(self.real, index), segments=taken(self.segments, index),
             positions=taken(self.positions, index), places=taken(self.places, index), flags=taken(self.flags, index),
+            bias_positions=taken(self.bias_positions, index),
         )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ __all__ = ["DENSE", "dense", "dense_pairs", "is_causal_alone"]
 
 CACHED_MASK = 2**20
 """Masks of at most so many pairs are kept from call to call."""
+TABLE = 3
+"""Times as long as its pairs a call takes whose table by distance is written out for each of them (docs/LOG.md)."""
 
 
 def dense(inputs: Inputs) -> tuple[Tensor, None]:
@@ -118,10 +120,13 @@ def _why_not(inputs: Inputs) -> str | None:
         return "torch's dropout is not the counter-based one"
     if tracing():
         return None
-    by_distance = () if inputs.distance_bias is None else inputs.distance_bias.tensors
-    if has_tangents(inputs.q, inputs.k, inputs.v, *by_distance):
+    if has_tangents(inputs.q, inputs.k, inputs.v, *inputs.tables):
         return "torch's has no forward-mode derivative"
     return "torch's has no second derivative" if transforms().count("Grad") > 1 else None
+
+
+def _cost(inputs: Inputs) -> Cost:
+    return Cost(pairs=dense_pairs(inputs) * (1 if inputs.distance_bias is None else TABLE))
 
 
 def _mask_bytes(inputs: Inputs) -> tuple[int, int]:
@@ -184,7 +189,7 @@ def _keeps(inputs: Inputs) -> int:
 DENSE = Backend(
     name="dense",
     why_not=_why_not,
-    cost=lambda inputs: Cost(pairs=dense_pairs(inputs)),
+    cost=_cost,
     run=dense,
     only="blocked cannot",
     gives_lse=False,

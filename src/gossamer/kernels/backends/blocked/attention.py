@@ -10,18 +10,21 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gossamer.kernels.backends.blocked.groups import group_backward, group_forward
-from gossamer.kernels.backends.blocked.sequence import Gradients, Sequence
-from gossamer.kernels.backends.blocked.tile_attention import NOTHING_SEEN, SKIPPED, Rows
+from gossamer.kernels.backends.blocked.sequence import Sequence, Sums
+from gossamer.kernels.backends.blocked.tile_attention import MASKED, NOTHING_SEEN, SKIPPED, Rows
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.operator import Arguments, Operator, empty_outputs
+from gossamer.kernels.operator import Arguments, Gradients, Operator, empty_outputs
 from gossamer.kernels.pieces import HeadGroup
-from gossamer.kernels.precision import wide
-from gossamer.kernels.token_values import TokenValues
+from gossamer.kernels.precision import bias_in, wide
+from gossamer.kernels.token_values import TokenValues, taken
 
 __all__ = ["blocked"]
 
 ORDINARY = 1e4
 """Padded keys and values beyond it are replaced: they could lift a masked score back up, or make it NaN."""
+
+LOWEST_BIAS = -1e28
+"""Numbers of a table by distance below it are taken for it, so that only minus infinity hides a pair."""
 
 
 def blocked(inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -42,8 +45,8 @@ def _forward(call: Arguments) -> tuple[Tensor, Tensor]:
 
 
 def _backward(
-    call: Arguments, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+    call: Arguments, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None, table_learns: bool
+) -> Gradients:
     sizes = [x.shape[3] for x in (call.q, call.k, call.v)]
     call = _without_extreme_padding(_of_one_size(call))
     out, grad_out = (_with_columns(x, call.q.shape[3]) for x in (out, grad_out))
@@ -51,11 +54,14 @@ def _backward(
     dtype = wide(call.q)
     grads = [torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (call.q, call.k, call.v)]
     rows = replace(rows, lse=rows.lse.masked_fill(rows.lse.isneginf(), SKIPPED))
+    learning = call.table if table_learns else None
+    of_table = None if learning is None else torch.zeros(learning.shape, dtype=dtype, device=learning.device)
     for b, heads, group, sequence in _work(call):
-        into = Gradients(*(x[b, heads] for x in grads))
+        of_q, of_k, of_v = (x[b, heads] for x in grads)
+        into = Sums(of_q, of_k, of_v, taken(of_table, heads))
         group_backward(sequence, group, rows.at((b, heads)).map(lambda x: _last_contiguous(x.to(dtype))), into)
     grad_q, grad_k, grad_v = (_first_columns(x.to(call.q.dtype), size) for x, size in zip(grads, sizes, strict=True))
-    return grad_q, grad_k, grad_v
+    return grad_q, grad_k, grad_v, None if learning is None or of_table is None else of_table.to(learning.dtype)
 
 
 def _work(call: Arguments) -> Iterator[tuple[int, slice, HeadGroup, Sequence]]:
@@ -75,12 +81,23 @@ def _work(call: Arguments) -> Iterator[tuple[int, slice, HeadGroup, Sequence]]:
 
 def _sequence(call: Arguments, b: int, heads: slice, queries: TokenValues, keys: TokenValues) -> Sequence:
     q, k, v = (_last_contiguous(x[b, heads].to(wide(x))) for x in (call.q, call.k, call.v))
+    is_even = queries.bias_positions is None
+    if call.table is not None and is_even:
+        at = [torch.arange(x.shape[1], device=q.device) for x in (q, k)]
+        queries, keys = replace(queries, bias_positions=at[0] + call.query_start), replace(keys, bias_positions=at[1])
     return Sequence(
         q=q, k=k, v=v, batch=b, first_head=heads.start, scale=call.scale, query_start=call.query_start,
         dropout=call.dropout, seed=call.seed, queries=queries, keys=keys,
         q_index=torch.arange(q.shape[1], device=q.device) if call.dropout else None,
         k_index=torch.arange(k.shape[1], device=q.device) if call.dropout else None,
+        table=None if call.table is None else _finite(call.table[heads], wide(q)), before=call.before, is_even=is_even,
     )  # fmt: skip
+
+
+def _finite(table: Tensor, dtype: torch.dtype) -> Tensor:
+    """Minus infinity as tiles say it."""
+    table = bias_in(dtype, table)
+    return torch.where(table.isneginf(), MASKED, table.clamp(min=LOWEST_BIAS))
 
 
 def _without_extreme_padding(call: Arguments) -> Arguments:

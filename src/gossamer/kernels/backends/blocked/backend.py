@@ -27,13 +27,19 @@ NARROW_TILE = 45
 
 def tile_cost(inputs: Inputs) -> Cost:
     """By calls and tiles; no loop over them, so that lengths may be symbols."""
-    if inputs.is_plain and inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start):
+    has_table = inputs.distance_bias is not None
+    if (
+        not has_table
+        and inputs.is_plain
+        and inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start)
+    ):
         return Cost(pairs=None, if_more=("full attention", "no pair to leave out"))
     assert inputs.groups is not None
     if inputs.buckets is not None:
         return Cost(pairs=0)
     pairs = CALL + inputs.q.shape[0] * sum(_group_cost(inputs, group) for group in inputs.groups)
     words = f"{pairs:,} pairs in tiles, {dense_pairs(inputs):,} dense ones" if not tracing() else _UNCOUNTED
+    words += ", for which the table is written out" if has_table else ""
     return Cost(
         pairs=pairs,
         if_less=(words, "slower: it computes every pair"),

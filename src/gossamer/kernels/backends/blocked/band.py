@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from gossamer.kernels.backends.blocked.sequence import Gradients, Sequence
+from gossamer.kernels.backends.blocked.sequence import Sequence, Sums
 from gossamer.kernels.backends.blocked.tile_attention import MASKED, Rows, backward_tiles, forward_tiles, has_fused
+from gossamer.kernels.backends.blocked.tile_distances import add_to_table, distance_strip
 from gossamer.kernels.backends.blocked.tile_masks import band_mask, kept, own_masks
 from gossamer.kernels.backends.blocked.tiles import Tiles, band_tiles, block_size, block_tiles, gathered_tiles
 from gossamer.patterns import Band
@@ -47,9 +48,10 @@ def band_forward(s: Sequence, band: Band, out: Tensor, lse: Tensor) -> None:
             tiles.query_view(lse_part).copy_(tile_lse)
 
 
-def band_backward(s: Sequence, band: Band, rows: Rows, grads: Gradients) -> None:
+def band_backward(s: Sequence, band: Band, rows: Rows, grads: Sums) -> None:
     """Add the band's gradients to `grads`; `rows` holds the final output and log-sum-exp of the whole pattern."""
-    fused = has_fused(s.q) and not s.dropout and rows.grad_lse is None
+    table_learns = grads.table is not None
+    fused = has_fused(s.q) and not s.dropout and rows.grad_lse is None and not table_learns
     for part, queries, keys in _residues(s, band.dilation):
         into, rows_part = grads.at(queries, keys), rows.at((slice(None), queries))
         for tiles, mask in _masked_tiles(part, band, fused, backward=True):
@@ -57,10 +59,14 @@ def band_backward(s: Sequence, band: Band, rows: Rows, grads: Gradients) -> None
                 continue
             q, k, v = tiles.query_view(part.q), tiles.key_view(part.k), tiles.key_view(part.v)
             tile_rows = rows_part.map(tiles.query_view)
-            grad_q, grad_k, grad_v = backward_tiles(q, k, v, tile_rows, mask, s.scale, kept(part, tiles), s.dropout)
+            grad_q, grad_k, grad_v, of_mask = backward_tiles(
+                q, k, v, tile_rows, mask, s.scale, kept(part, tiles), s.dropout, table_learns
+            )
             tiles.query_view(into.q).add_(grad_q)
             tiles.add_keys(into.k, grad_k)
             tiles.add_keys(into.v, grad_v)
+            if grads.table is not None and of_mask is not None:
+                add_to_table(grads.table, part, tiles, of_mask)
 
 
 def _residues(s: Sequence, dilation: int) -> Iterator[tuple[Sequence, slice, slice]]:
@@ -76,8 +82,14 @@ def _masked_tiles(s: Sequence, band: Band, fused: bool, backward: bool) -> Itera
     for group in _tiles(s, band, _rows(s, band, fused, backward)):
         for tiles, alike in _alike(s, group):
             shared = band_mask(s, band, tiles) if alike and tiles.keys else None
+            strip = distance_strip(s, tiles) if s.is_even and tiles.keys else None
             for some in tiles.at_most(_at_once(s, tiles, fused, backward, masks=not alike)):
-                yield some, shared if alike else own_masks(s, band, some)
+                mask = shared if alike else own_masks(s, band, some)
+                yield some, _sum(mask, strip if s.is_even or not tiles.keys else distance_strip(s, some))
+
+
+def _sum(mask: Tensor | None, strip: Tensor | None) -> Tensor | None:
+    return mask if strip is None else strip if mask is None else mask + strip
 
 
 def _tiles(s: Sequence, band: Band, rows: int) -> Iterator[Tiles]:
@@ -97,7 +109,7 @@ def _rows(s: Sequence, band: Band, fused: bool, backward: bool) -> int:
     rows = block_size(band.low, band.high, backward)
     if band.low is not None and band.high is not None:
         return rows
-    if not fused:
+    if not fused or s.table is not None:
         return max(1, min(rows, PLAIN_BYTES // (4 * max(1, s.q.shape[0] * s.k.shape[1]))))
     return max(1, s.q.shape[1]) if s.keys.unmarked and band.low is None and band.high is None else rows
 
@@ -124,8 +136,8 @@ def _at_once(s: Sequence, tiles: Tiles, fused: bool, backward: bool, masks: bool
     heads, _, size = s.q.shape
     pairs = max(1, tiles.rows * tiles.keys)
     limits = [tiles.blocks]
-    if masks:
-        limits.append(MASK_BYTES // (4 * pairs))
+    if masks or not s.is_even:
+        limits.append(MASK_BYTES // (4 * pairs * (1 if s.table is None else heads)))
     if not fused:
         limits.append(PLAIN_BYTES // (4 * heads * pairs))
     elif backward:

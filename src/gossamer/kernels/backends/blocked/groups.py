@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.backends.blocked.band import band_backward, band_forward
-from gossamer.kernels.backends.blocked.sequence import Gradients, Sequence
+from gossamer.kernels.backends.blocked.sequence import Sequence, Sums
 from gossamer.kernels.backends.blocked.tile_attention import MASKED, SKIPPED, Rows
 from gossamer.kernels.pieces import HeadGroup
 from gossamer.patterns import Band
@@ -53,7 +53,7 @@ def group_forward(s: Sequence, group: HeadGroup, out: Tensor, lse: Tensor) -> No
         out.copy_(total)
 
 
-def group_backward(s: Sequence, group: HeadGroup, rows: Rows, grads: Gradients) -> None:
+def group_backward(s: Sequence, group: HeadGroup, rows: Rows, grads: Sums) -> None:
     """Add the gradients of all pieces to `grads`, each with the final output and log-sum-exp in `rows`."""
     unflagged = rows
     if s.queries.flags is not None and group.flagged:
@@ -94,14 +94,14 @@ def _merge(out: Tensor, lse: Tensor, piece: Tensor, piece_lse: Tensor) -> None:
     lse.copy_(total)
 
 
-def _backward_rows(s: Sequence, band: Band, at: Tensor, rows: Rows, grads: Gradients) -> None:
+def _backward_rows(s: Sequence, band: Band, at: Tensor, rows: Rows, grads: Sums) -> None:
     grad_q = grads.q.new_zeros(s.q.shape)
     band_backward(s, band, rows.at((slice(None), at)), replace(grads, q=grad_q))
     grads.q.index_add_(1, at, grad_q)
 
 
-def _backward_columns(s: Sequence, band: Band, at: Tensor, rows: Rows, grads: Gradients) -> None:
-    part = Gradients(grads.q, grads.k.new_zeros(s.k.shape), grads.v.new_zeros(s.v.shape))
+def _backward_columns(s: Sequence, band: Band, at: Tensor, rows: Rows, grads: Sums) -> None:
+    part = replace(grads, k=grads.k.new_zeros(s.k.shape), v=grads.v.new_zeros(s.v.shape))
     band_backward(s, band, rows, part)
     grads.k.index_add_(1, at, part.k)
     grads.v.index_add_(1, at, part.v)

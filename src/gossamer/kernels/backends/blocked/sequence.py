@@ -9,22 +9,26 @@ from torch import Tensor
 
 from gossamer.kernels.token_values import TokenValues, taken
 
-__all__ = ["Gradients", "Sequence", "Slots"]
+__all__ = ["Sequence", "Slots", "Sums"]
 
 Slots = slice | Tensor
 """Which tokens: a slice, which reads in place, or indices, which gather."""
 
 
 @dataclass(frozen=True)
-class Gradients:
-    """Where the backward pass adds up, laid out like q, k, v of a sequence, in the dtype of its log-sum-exp."""
+class Sums:
+    """Where the backward pass adds up, laid out like q, k, v of a sequence, in the dtype of its log-sum-exp.
+
+    table: like that of the sequence, where it learns.
+    """
 
     q: Tensor
     k: Tensor
     v: Tensor
+    table: Tensor | None = None
 
-    def at(self, queries: Slots, keys: Slots) -> Gradients:
-        return Gradients(self.q[:, queries], self.k[:, keys], self.v[:, keys])
+    def at(self, queries: Slots, keys: Slots) -> Sums:
+        return Sums(self.q[:, queries], self.k[:, keys], self.v[:, keys], self.table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,8 @@ class Sequence:
 
     `q_index` and `k_index` number the tokens for dropout. `gathered` holds the rising indices of keys that were picked
     out of a text, whose places positions then tell. Where both sides are unmarked, tiles inside it are all alike.
+    table: [heads, distances], added by the distance of `bias_positions`, with column `before` of distance 0; with
+    `is_even` these rise by the same from token to token on both sides, so that tiles at one distance get the same.
     """
 
     q: Tensor
@@ -49,16 +55,23 @@ class Sequence:
     seed: Tensor | None = None
     q_index: Tensor | None = None
     k_index: Tensor | None = None
+    table: Tensor | None = None
+    before: int = 0
+    is_even: bool = True
 
     def some_queries(self, at: Slots) -> Sequence:
         """These queries against all keys; without positions, which only a band reads."""
         s = self._with_positions(None, None)
-        return replace(s, q=self.q[:, at], queries=s.queries[at], q_index=taken(self.q_index, at))
+        is_even = self.is_even and isinstance(at, slice)
+        return replace(s, q=self.q[:, at], queries=s.queries[at], q_index=taken(self.q_index, at), is_even=is_even)
 
     def some_keys(self, at: Slots) -> Sequence:
         """All queries against these keys; without positions, which only a band reads."""
         s = self._with_positions(None, None)
-        return replace(s, k=self.k[:, at], v=self.v[:, at], keys=s.keys[at], k_index=taken(self.k_index, at))
+        return replace(
+            s, k=self.k[:, at], v=self.v[:, at], keys=s.keys[at], k_index=taken(self.k_index, at),
+            is_even=self.is_even and isinstance(at, slice),
+        )  # fmt: skip
 
     def placed(self) -> Sequence:
         """The same sequence with places for positions, where there are any."""

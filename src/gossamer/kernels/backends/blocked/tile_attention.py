@@ -58,7 +58,7 @@ def forward_tiles(
 ) -> tuple[Tensor, Tensor]:
     """Attention of q [heads, tiles, rows, size] over k, v [heads, tiles, keys, size].
 
-    `mask` [1, tiles or 1, rows, keys] is added to the scores; `keep` says which probabilities dropout leaves.
+    `mask` [heads or 1, tiles or 1, rows, keys] is added to the scores; `keep` says which probabilities dropout leaves.
     Returns the output like q and the log-sum-exp [heads, tiles, rows].
     """
     if keep is None and has_fused(q):
@@ -72,15 +72,16 @@ def forward_tiles(
 
 
 def backward_tiles(
-    q: Tensor, k: Tensor, v: Tensor, rows: Rows, mask: Tensor | None, scale: float, keep: Tensor | None, rate: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    q: Tensor, k: Tensor, v: Tensor, rows: Rows, mask: Tensor | None, scale: float, keep: Tensor | None, rate: float,
+    of_mask: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
     """Gradients of q, k, v of the tiles, given the final values of their rows (Liu et al. 2023, ring attention).
 
-    With p = exp(score - lse) and dp = dout v^T, the scores' gradient is p (dp - rowsum(dout out) + dlse); rows whose
-    `lse` is SKIPPED take part with p = 0.
+    With p = exp(score - lse) and dp = dout v^T, the scores' gradient is p (dp - rowsum(dout out) + dlse), the last one
+    that is returned, with `of_mask`; rows whose `lse` is SKIPPED take part with p = 0.
     """
-    if keep is None and rows.grad_lse is None and has_fused(q):
-        return fused_attention_backward(rows.grad_out, q, k, v, rows.out, rows.lse, mask, scale)
+    if keep is None and rows.grad_lse is None and not of_mask and has_fused(q):
+        return *fused_attention_backward(rows.grad_out, q, k, v, rows.out, rows.lse, mask, scale), None
     probabilities = (_scores(q, k, mask, scale) - rows.lse[..., None]).exp_()
     grad_probabilities = rows.grad_out @ v.mT
     dropped = probabilities
@@ -90,8 +91,10 @@ def backward_tiles(
     row = (rows.grad_out * rows.out).sum(-1)
     if rows.grad_lse is not None:
         row = row - rows.grad_lse
-    grad_scores = probabilities * (grad_probabilities - row[..., None]) * scale
-    return grad_scores @ k, grad_scores.mT @ q, dropped.mT @ rows.grad_out
+    grad_scores = probabilities * (grad_probabilities - row[..., None])
+    of_products = grad_scores * scale
+    grads = of_products @ k, of_products.mT @ q, dropped.mT @ rows.grad_out
+    return *grads, grad_scores if of_mask else None
 
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from gossamer.kernels.backends.cpu.c_call import BY_HEAD, SHARED, Call, CRows, CTensor
+from gossamer.kernels.backends.cpu.distances import Distances
 from gossamer.kernels.backends.cpu.hashed_rows import hashed_pieces
 from gossamer.kernels.backends.cpu.library import library
 from gossamer.kernels.backends.cpu.rows import Piece, RowList, Side, pieces_of
 from gossamer.kernels.dropout import keep_threshold
 from gossamer.kernels.hashing import alone
 from gossamer.kernels.inputs import Inputs
-from gossamer.kernels.operator import Arguments, Operator, empty_outputs
+from gossamer.kernels.operator import Arguments, Gradients, Operator, empty_outputs
 from gossamer.kernels.pieces import HeadGroup
 from gossamer.kernels.storage import check_storage, is_cut_off, span_bytes
 
@@ -56,6 +57,7 @@ def _attend(call: Arguments, exact: bool) -> tuple[Tensor, Tensor, RowSums | Non
     """Output and log-sum-exp; also the row sums if `exact`, and where several pieces of a row go on from them."""
     out, lse = empty_outputs(call.q, call.v)
     pieces, direct = _work(call)
+    distances = Distances.of(call)
     sums = None if direct and not exact else RowSums(torch.full_like(lse, LOWEST), torch.zeros_like(lse))
     # Several pieces add up in float32; rounding each of them would show.
     total = out if direct or out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
@@ -63,15 +65,15 @@ def _attend(call: Arguments, exact: bool) -> tuple[Tensor, Tensor, RowSums | Non
         total.zero_()
         lse.fill_(-torch.inf)
     for piece in pieces:
-        one = _describe(call, piece, total, lse, sums)
+        one = _describe(call, piece, total, lse, sums, distances)
         one.resume = not direct
         library().gs_forward(ctypes.byref(one))
     return (out if total is out else out.copy_(total)), lse, sums
 
 
 def _backward(
-    call: Arguments, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+    call: Arguments, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None, table_learns: bool
+) -> Gradients:
     call, grad_out, out, sums = _readable(call), _last_contiguous(grad_out), _last_contiguous(out), None
     if bool((lse.nan_to_num(neginf=0.0).abs() > EXACT_LSE).any()):
         _, lse, sums = _attend(call, exact=True)
@@ -82,15 +84,18 @@ def _backward(
     dk, dv = (torch.zeros(x.shape, dtype=torch.float32) for x in (call.k, call.v))
     if not direct:
         dq.zero_()
+    distances = Distances.of(call, learns=table_learns)
     for piece in pieces:
-        one = _describe(call, piece, out, lse, sums)
+        one = _describe(call, piece, out, lse, sums, distances)
         one.resume = not direct
         one.dout = _tensor(grad_out, piece.start)
         one.dlse = None if grad_lse is None else _from_head(grad_lse, piece.start)
         one.dq, one.dk, one.dv = (_tensor(x, piece.start) for x in (dq, dk, dv))
         library().gs_backward(ctypes.byref(one))
     dq, dk, dv = (x.to(call.q.dtype) for x in (dq, dk, dv))
-    return dq, dk, dv
+    if call.table is None or distances is None or distances.gradient is None:
+        return dq, dk, dv, None
+    return dq, dk, dv, distances.gradient.to(call.table.dtype)
 
 
 OPERATOR = Operator("cpu", _forward, _backward, shares_heads=True)
@@ -101,7 +106,7 @@ class Prepared:
 
     def __init__(self, call: Arguments, piece: Piece) -> None:
         out, lse = empty_outputs(call.q, call.v)
-        self._call = bytes(_describe(call, piece, out, lse, None))
+        self._call = bytes(_describe(call, piece, out, lse, None, None))
         self._spans = [span_bytes(x) for x in (call.q, call.k, call.v)]
         # One operation of torch's for each; they take as long as the attention of a few tokens.
         self._out, self._lse = ((x.shape, x.stride(), x.dtype) for x in (out, lse))
@@ -127,7 +132,7 @@ def _empty(shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype) -> Te
 def prepare(inputs: Inputs) -> Prepared | None:
     """The call prepared for others like it, or None where its pieces depend on more than the tensors' layout."""
     call = OPERATOR.call(inputs)
-    if call.extras or _readable(call) is not call or call.k.shape[1] != inputs.k.shape[1]:
+    if call.extras or call.table is not None or _readable(call) is not call or call.k.shape[1] != inputs.k.shape[1]:
         return None
     pieces = _pieces(call)
     whole = len(pieces) == 1 and (pieces[0].start, pieces[0].stop) == (0, call.q.shape[1])
@@ -181,7 +186,9 @@ def _pieces_of(groups: tuple[HeadGroup, ...], queries: Side, keys: Side, batch: 
                 yield piece
 
 
-def _describe(call: Arguments, piece: Piece, out: Tensor, lse: Tensor, sums: RowSums | None) -> Call:
+def _describe(
+    call: Arguments, piece: Piece, out: Tensor, lse: Tensor, sums: RowSums | None, distances: Distances | None
+) -> Call:
     heads, key_heads = piece.stop - piece.start, call.k.shape[1]
     one = Call(type=CPU_TYPES[call.q.dtype], out_type=CPU_TYPES[out.dtype], threads=torch.get_num_threads())
     one.batch, one.size, one.value_size = call.q.shape[0], call.q.shape[3], call.v.shape[3]
@@ -194,6 +201,8 @@ def _describe(call: Arguments, piece: Piece, out: Tensor, lse: Tensor, sums: Row
         one.most, one.sum = (_from_head(x, piece.start) for x in (sums.most, sums.sum))
     one.lse_batch_stride, one.lse_head_stride = lse.stride(0), lse.stride(1)
     one.queries, one.keys = _rows(piece.queries), _rows(piece.keys)
+    if distances is not None:
+        one.distances = distances.from_head(piece.start)
     one.band_low, one.band_high = piece.band
     one.second_low, one.second_high = piece.second
     one.scale = call.scale

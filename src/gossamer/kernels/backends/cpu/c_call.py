@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ctypes import c_char_p, c_float, c_int32, c_int64, c_uint32, c_void_p
 from itertools import zip_longest
 
-__all__ = ["BY_HEAD", "SHARED", "CField", "CRows", "CTensor", "Call", "why_another_call"]
+__all__ = ["BY_HEAD", "SHARED", "CDistances", "CField", "CRows", "CTensor", "Call", "why_another_call"]
 
 KINDS: dict[object, str] = {c_int32: "i", c_int64: "i", c_uint32: "u", c_float: "f", c_void_p: "p"}
 """What gs_field calls them: signed, unsigned, floating-point, pointer."""
@@ -47,6 +47,22 @@ class CRows(ctypes.Structure):
     )
 
 
+class CDistances(ctypes.Structure):
+    """gs_distances: numbers added to the scores by how far apart query and key stand."""
+
+    _fields_ = (
+        ("numbers", c_void_p),
+        ("columns", c_int64),
+        ("before", c_int64),
+        ("queries", c_void_p),
+        ("keys", c_void_p),
+        ("queries_stride", c_int64),
+        ("keys_stride", c_int64),
+        ("query_start", c_int64),
+        ("gradient", c_void_p),
+    )
+
+
 class Call(ctypes.Structure):
     """gs_attention: one piece of a pattern."""
 
@@ -72,6 +88,7 @@ class Call(ctypes.Structure):
         ("lse_head_stride", c_int64),
         ("queries", CRows),
         ("keys", CRows),
+        ("distances", CDistances),
         ("band_low", c_int64),
         ("band_high", c_int64),
         ("second_low", c_int64),
