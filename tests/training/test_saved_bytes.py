@@ -14,6 +14,7 @@ from kept_bytes import kept_bytes
 from step_cases import HEADS, Case, batch
 from torch import Tensor
 
+from gossamer.kernels import backends
 from gossamer.layers import LowRank, SequenceSplit
 from gossamer.models import Architecture, DistanceTable, Model, Norm, RelativePositions, Rotary, StoredMaps
 from gossamer.patterns import Full, Global, Window
@@ -139,13 +140,21 @@ def test_each_brick_alone(pattern: str, autocast: str | None) -> None:
 
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])
-@pytest.mark.parametrize("dropout", [0.0, 0.1], ids=["dense", "reference"])
+@pytest.mark.parametrize("backend", ["dense", "cpu", "reference"])
 @pytest.mark.parametrize("key_heads", [None, 2])
 @pytest.mark.parametrize("recompute", ["nothing", "attention"])
-def test_tables_by_distance(dropout: float, key_heads: int | None, recompute: str, autocast: str | None) -> None:
+def test_tables_by_distance(
+    backend: str, key_heads: int | None, recompute: str, autocast: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropout = 0.1 if backend == "reference" else 0.0
     case = Case(autocast=autocast, dropout=dropout, length=200, recompute=recompute)
     table = DistanceTable(before=20, after=0, weights=0)
     architecture = with_attention(case.architecture, distance_bias=table, key_heads=key_heads)
+    if backend != "cpu":
+        away = [replace(one, why_not=lambda inputs: "away") for one in (backends.BLOCKED, backends.CPU)]
+        monkeypatch.setattr(backends, "_OPERATORS", (backends.REFERENCE, backends.DENSE, *away))
+    sections = parts_of(architecture, case.step, model=trained_model(architecture, case.step, []))
+    assert backend in set().union(*(section.backends for section in sections))
     check(architecture, case)
     if recompute == "nothing":
         check(architecture, case, lambda name: name != "distance_bias.0.weight")

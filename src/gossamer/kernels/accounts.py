@@ -91,13 +91,14 @@ def account_attention(
     ledger.here.backends.add(name)
     if isinstance(table, RelativeTerms):
         return _account_relative(q, k, v, table, ledger, name == "reference", scratch)
-    if table is not None:
+    if table is not None and name in ("dense", "reference"):
         return _account_by_distance(q, k, v, table, ledger, name == "reference", scratch)
+    read = (q, k, v) if table is None else (q, k, v, table)
     # Gradients are float32 first, and then, where that is another dtype, in theirs.
     narrow = sum(x.numel() for x in (q, k, v)) * WIDE if q.dtype.itemsize < WIDE else 0
     memory = ledger.memory(batch * heads * queries * WIDE + kept)
     return ledger.operation(
-        (*q.shape[:3], v.shape[3]), q.dtype, (q, k, v), saves=(q, k, v, memory), saves_output=True, scratch=scratch,
+        (*q.shape[:3], v.shape[3]), q.dtype, read, saves=(*read, memory), saves_output=True, scratch=scratch,
         backward_bytes=scratch + narrow,
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ CPU_CALL_PLAIN = 1_000_000
 CPU_CALL_LISTED = 300_000
 """Where rows are listed first: padding, documents, positions."""
 CPU_CALL_PATTERN = 100_000
-"""Where torch's own needs a mask of the pattern."""
+"""Where torch's own needs a mask of the pattern, or a table by distance written out."""
 CPU_CALL_CAUSAL = CPU_CALL_PATTERN // 2
 """Where torch's own leaves out one half of the pairs."""
 
@@ -63,8 +63,10 @@ def _pairs_to_start(inputs: Inputs) -> int:
         return 0
     if not inputs.is_plain:
         return CPU_CALL_LISTED
-    if inputs.keys.flags is None and is_plain_eager(inputs.q, inputs.k, inputs.v):
+    if inputs.keys.flags is None and is_plain_eager(inputs.q, inputs.k, inputs.v, *inputs.tables):
         return 0
+    if inputs.tables:
+        return CPU_CALL_PATTERN
     if inputs.pattern.covers(inputs.num_queries, inputs.num_keys, inputs.query_start):
         return CPU_CALL_PLAIN
     return CPU_CALL_CAUSAL if is_causal_alone(inputs) else CPU_CALL_PATTERN
