@@ -230,6 +230,48 @@ MUTANTS = {
     "portable: blocks meet": Mutant("portable", "if band.own_block:\n", "if False:\n", "portable"),
     "portable: all keys are cells": Mutant("portable", " & is_cell[:, :, at].mT\n", "\n", "portable"),
     "portable: padded cells": Mutant("portable", "allowed & s.real[:, :, at].mT &", "allowed &", "portable"),
+    "tables: one column off": Mutant("tile_distances", "return distances.clamp", "return (distances + 1).clamp"),
+    "tables: rows the other way round": Mutant("tile_distances", "return rising.flip(1)", "return rising"),
+    "tables: heads of a group shifted": Mutant(
+        "blocked/attention", "_finite(call.table[heads],", "_finite(call.table[: heads.stop - heads.start],"
+    ),
+    "tables: query_start forgotten": Mutant("blocked/attention", "at[0] + call.query_start", "at[0]"),
+    "tables: picked queries taken for a run": Mutant(
+        "sequence", "is_even = self.is_even and isinstance(at, slice)", "is_even = self.is_even"
+    ),
+    "tables: picked keys taken for a run": Mutant(
+        "sequence", "is_even=self.is_even and isinstance(at, slice),", "is_even=self.is_even,"
+    ),
+    "tables: positions forgotten": Mutant(
+        "inputs", "bias.positions or (self.queries.positions", "(None, None) or (self.queries.positions"
+    ),
+    "tables: gradients of the first tile alone": Mutant(
+        "tile_distances", "grads.sum(1).flip(1)", "grads[:, 0].flip(1)"
+    ),
+    "tables: gradients by rows the other way round": Mutant("tile_distances", "grads.sum(1).flip(1)", "grads.sum(1)"),
+    "tables: gradients of picked keys forgotten": Mutant(
+        "tile_distances", "into.index_add_(1, _columns(s, tiles).flatten(), grads.flatten(1))", "pass"
+    ),
+    "tables: gradients times the scale": Mutant(
+        "tile_attention", "grad_scores if of_mask else None", "of_products if of_mask else None"
+    ),
+    "tables: gradients of heads shifted": Mutant(
+        "blocked/attention", "taken(of_table, heads)", "taken(of_table, slice(0, heads.stop - heads.start))"
+    ),
+    "cpu: tables one column off": Mutant("cpu/distances", "before=call.before,", "before=call.before + 1,", "cpu"),
+    "cpu: tables of heads shifted": Mutant(
+        "cpu/distances", "of_head = head * columns", "of_head = 0 * head * columns", "cpu"
+    ),
+    "cpu: tables without query_start": Mutant(
+        "cpu/distances", "query_start=call.query_start,", "query_start=0,", "cpu"
+    ),
+    "cpu: tables without positions": Mutant(
+        "cpu/distances", "positions=None if of_queries is None", "positions=None if True", "cpu"
+    ),
+    "cpu: tables' positions of one text": Mutant(
+        "cpu/distances", "[x.stride(0) for x in self.positions]", "[0 for x in self.positions]", "cpu"
+    ),
+    "cpu: gradients of tables forgotten": Mutant("cpu/distances", "self.gradient.data_ptr() + of_head", "None", "cpu"),
     "dense: places of documents forgotten": Mutant("inputs", "index = index - order.gather(1, run)", "pass", "dense"),
     "dense: mask dropped": Mutant("dense", "torch.where(allowed, bias", "torch.where(allowed | True, bias", "dense"),
     "dense: scale forgotten": Mutant("dense", "attn_mask=added, scale=inputs.scale", "attn_mask=added", "dense"),
@@ -246,14 +288,14 @@ def options(batch: int, length: int, *names: str) -> dict[str, Any]:
         "global_mask": torch.rand(batch, length, generator=generator) < 0.1,
         "segments": (torch.arange(length) // 17).expand(batch, -1),
         "documents": (torch.arange(length) // 17).expand(batch, -1),
-        "positions": (torch.arange(length) * 2).expand(batch, -1),
+        "positions": (torch.arange(length) * torch.tensor([[2], [3], [1]]))[:batch],
         "query_start": 7,
         "dropout": 0.3,
         "seed": 9,
         "bias": torch.randn(1, 2, length, length, generator=generator, dtype=torch.float64),
         "scale": 0.7,
     }
-    return {name: every[name] for name in names}
+    return {name: every[name] for name in names if name in every}
 
 
 @dataclass(frozen=True)
@@ -298,6 +340,13 @@ def calls(backend: str) -> list[Call]:
     ]
     if backend in ("blocked", "cpu"):
         chosen.append(call(window, 2, 2, 80, "positions"))
+        chosen += [
+            call(mixed, 4, 2, 100, "key_mask", "global_mask", "scale", "distance_bias", *drop),
+            call(PerHead((Full(causal=True), 1), (Window(2, 2, 2), 1)), 2, 2, 77, "query_start", "distance_bias"),
+            call(PerHead((Fixed(9, 2), 1), (Strided(7), 1)), 2, 1, 90, "segments", "distance_bias"),
+            call(window, 2, 2, 300, "distance_bias"),
+            call(window, 2, 2, 80, "positions", "distance_bias"),
+        ]
     if backend == "cpu":  # which lists no rows here
         chosen.append(call(window, 2, 2, 77, "query_start"))
     if backend == "dense":
@@ -318,6 +367,9 @@ def call(
     shapes = ((heads, queries or length), (key_heads, length), (key_heads, length))
     q, k, v = (torch.randn(3, *shape, 4, generator=generator, dtype=dtype) for shape in shapes)
     chosen = options(3, length, *given)
+    if "distance_bias" in given:
+        table = torch.randn(heads, 17, generator=generator, dtype=torch.float64)
+        chosen["distance_bias"] = (table.requires_grad_(), 9)
     if "documents" in given:
         keys = chosen.pop("documents")
         chosen["segments"] = (keys[:, 7 : 7 + q.shape[2]], keys)
@@ -331,7 +383,9 @@ def outcome(compute: Callable[[Inputs], Any], inputs: Inputs, with_lse: bool) ->
     total = (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)).sum()
     if with_lse:
         total = total + lse.masked_fill(lse.isneginf(), 0).square().sum()
-    grads = torch.autograd.grad(total, (inputs.q, inputs.k, inputs.v))
+    grads = torch.autograd.grad(total, (inputs.q, inputs.k, inputs.v, *inputs.tables))
+    # A column adds up the pairs of all rows.
+    grads = *grads[:3], *(one.to(out.dtype) / inputs.num_queries for one in grads[3:])
     parts = (out, *grads, *([lse.nan_to_num(neginf=-99.0)] if with_lse else []))
     return torch.cat([one.detach().flatten() for one in parts])
 
