@@ -19,6 +19,7 @@ from gossamer.models.heads import Head
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model
 from gossamer.patterns import Full, Global, Hashed, Window
+from gossamer.recipes.lengthen_by_distance import is_by_distance, windowed_by_distance
 from gossamer.recipes.receipts.receipt import Receipt, conditions, describe
 from gossamer.recipes.states import changed_dropout, compare_states
 from gossamer.surgery.rebuild import fit, fit_positions, rebuild, why_own_format
@@ -58,14 +59,17 @@ def lengthen(
     token type that DistilBERT has not. Weights that layers share (ALBERT) stay shared, the copies too. Of two texts the
     first becomes longer, BART an LED, which counts all tokens.
 
+    A model whose positions are distances alone (T5) gets windows and no global token; none of its weights is new, and
+    its format is Gossamer's own.
+
     With the pattern "hashed" each token sees those whose keys its query points at, near or far (`Hashed`: four rounds,
     queries and keys hashed apart, buckets of some 64 tokens at that length), and texts as long as the model reads now
     are read with full attention, as they were. No token is global, positions count as they did, and the format is
     Gossamer's own.
 
     Args:
-        model: an encoder with full attention and learned absolute positions.
-        to: tokens that the new model reads at once, at least as many as the model reads now.
+        model: an encoder with full attention, and learned absolute positions or a table by distance.
+        to: tokens that the new model reads at once, at least as many as the model reads now; T5 has no such bound.
         window: Longformer's `attention_window`, an even number of tokens, 512 unless given; or one for each layer, in
             order.
         global_tokens: of windows; "first", unless given: without a `global_mask` each text's first real token, which
@@ -87,6 +91,8 @@ def lengthen(
     """
     _check_options(global_tokens, positions, seed, force)
     _check_attention(model)
+    if is_by_distance(model.architecture):
+        return _by_distance(model, to, window, global_tokens, positions, force, pattern)
     if pattern != "window":
         left_out = "left out where the pattern is hashed"
         require(window is None, "window", window, left_out)
@@ -95,6 +101,20 @@ def lengthen(
         return _by_hashes(model, to, pattern, positions, seed)
     window = DEFAULT_WINDOW if window is None else window
     return _by_windows(model, to, window, global_tokens or "first", positions, seed, force)
+
+
+def _by_distance(
+    model: Model, to: int, window: int | Sequence[int] | None, global_tokens: GlobalTokens | None,
+    positions: NewPositions, force: bool, pattern: object,
+) -> tuple[Model, Receipt]:  # fmt: skip
+    why = "where positions are distances alone"
+    require(pattern == "window", "pattern", pattern, f"'window' {why}")
+    require(global_tokens in (None, "none"), "global_tokens", global_tokens, f"'none', or left out, {why}")
+    require(positions == "copied", "positions", positions, f"left out {why}: there is no table of positions")
+    require(not force, "force", force, f"left out {why}")
+    window = DEFAULT_WINDOW if window is None else window
+    check_windows(window)
+    return windowed_by_distance(model, to, _windows(window, len(model.architecture.layers)))
 
 
 def _by_windows(
@@ -201,12 +221,15 @@ def _check_attention(model: Model) -> None:
             "the model compares content with states of distances (RelativePositions), which dense attention alone "
             "reads, so that windows would save nothing; docs/families.md says how it reads longer texts as it is"
         )
-    if not model.architecture.is_decoder and any(one.attention.distance_bias for one in model.architecture.layers):
+    by_distance = is_by_distance(model.architecture)
+    has_table = any(one.attention.distance_bias for one in model.architecture.layers)
+    if not model.architecture.is_decoder and has_table and not by_distance:
         raise InputError(
-            "the model's attention has a table by distance (distance_bias), and lengthen gives layers global "
-            "projections, which do not go with one: it is for encoders with learned absolute positions"
+            "the model's attention has a table by distance (distance_bias) beside positions of its own, and lengthen "
+            "gives such a model's layers global projections, which do not go with one: it is for encoders with learned "
+            "absolute positions or with distances in every layer, not both"
         )
-    if not model.architecture.is_decoder:
+    if not model.architecture.is_decoder and not by_distance:
         _check_positions(model.architecture)
     for i, layer in enumerate(model.architecture.layers):
         if layer.attention.pattern != Full():
