@@ -203,6 +203,20 @@ def test_generate_writes_rows(gossamer: Command, models: dict[str, Path], rows: 
     assert [json.loads(line) for line in out.read_text().splitlines()] == expected
 
 
+def test_score(gossamer: Command, models: dict[str, Path], rows: Path) -> None:
+    task = gs.task("score", gs.load(models["t5"]))
+    expected = task(TEXTS, ["b"] * 3).to_dict()
+    found = gossamer("score", models["t5"], rows, "--target", "b", "--json").json["texts"]
+    assert [one["log_likelihoods"] for one in found] == pytest.approx(expected["log_likelihoods"])
+    assert [one["perplexities"] for one in found] == pytest.approx(expected["perplexities"])
+    rows.write_text('{"text": "a", "said": "b"}\n{"text": "a"}\n')
+    done = gossamer("score", models["t5"], rows, "--target-field", "said")
+    assert done.code == 2
+    assert "log-likelihood" in done.out
+    assert f"{rows}:2: the field 'said' is missing" in done.err
+    assert "both given" in gossamer("score", models["t5"], "a", "--target", "b", "--target-field", "c").error
+
+
 def test_texts_on_the_disk() -> None:
     spooled = SpooledTexts()
     texts = [Text(f"file:{i}", "dropped", fields={"id": i, "more": "x" * i}) for i in range(50)]

@@ -167,7 +167,7 @@ SHAPES = [
 @pytest.mark.parametrize("name", sorted(TASKS))
 @pytest.mark.parametrize(("texts", "said"), SHAPES, ids=lambda one: type(one).__name__)
 def test_what_is_no_text_is_refused_by_every_task(name: str, texts: Any, said: str) -> None:
-    if name in ("classify", "answer") and "a dict" in said:  # they take dicts, of their own fields
+    if name in ("classify", "answer", "score") and "a dict" in said:  # they take dicts, of their own fields
         texts, said = {"body": "a"}, "^(text|question) 0 is .*; where one is a dict, each must be "
     with pytest.raises(InputError, match=said) as caught:
         ask(name, texts)

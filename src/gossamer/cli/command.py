@@ -45,6 +45,7 @@ VERBS = {
     "summarize": "Summarize texts of any length.",
     "translate": "Translate texts of any length.",
     "rewrite": "Write what a model makes of each text.",
+    "score": "How likely a model finds texts: log-likelihood, perplexity.",
     "generate": "Continue texts, or write texts about them.",
     "run": "Any of these tasks by its name: gossamer run tag MODEL FILE.",
     "attention": "What the tokens of a text attend to, by layer and head.",

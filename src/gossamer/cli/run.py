@@ -20,6 +20,7 @@ RUN_TASKS = {
     "predict": "Label the rows of files by the model's own head.",
     "rank": "Sort texts by how well they fit a query.",
     "rewrite": "Write what a model makes of each text.",
+    "score": "How likely a model finds texts.",
     "similar": "The nearest of many texts to a query.",
     "summarize": "Summarize texts.",
     "tag": "Names, parts of speech or other labels in texts.",

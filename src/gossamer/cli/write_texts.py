@@ -50,9 +50,7 @@ class WritingTexts(OptionGroup):
         TaskRun(task=writer, page=PAGE, out=out, as_json=as_json).run(texts, {**asked, **options})
 
     def _arguments(self) -> dict[str, Any]:
-        asked = self.writing.arguments()
-        taken = ("max_new_tokens", "temperature", "seed", "beams", "rules")
         prefix = {} if self.prefix is None else {"prefix": self.prefix}
-        return {name: asked[name] for name in taken} | prefix | {
+        return self.writing.arguments() | prefix | {
             "long": self.long.value, "max_length": self.max_length, "batch_size": self.batch_size,
         }  # fmt: skip

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, plural, quote
+from gossamer.errors import InputError, ItemError, plural, quote
 from gossamer.generation.generate import require_writer
 from gossamer.generation.inputs import (
     Prompts,
@@ -191,12 +191,13 @@ def _row(model: Model, at: int, prompt: int, given: list[int], text: str | None,
         else:
             before, ids = joined_ids(model.tokenizer, text, one, given)
     if not ids:
-        raise InputError(f"a continuation of prompt {prompt} is {quote(one)}, which has no tokens; leave it out")
+        raise ItemError(prompt, f"a continuation of prompt {prompt} is {quote(one)}, which has no tokens; leave it out")
     wrong = [token for token in ids if not 0 <= token < len(model.written_words)]
     if wrong:
-        raise InputError(
+        raise ItemError(
+            prompt,
             f"a continuation of prompt {prompt} holds the token id {wrong[0]}; the vocabulary's ids go from 0 to "
-            f"{len(model.written_words) - 1}"
+            f"{len(model.written_words) - 1}",
         )
     kept = len(before)
     if decoder is not None:
@@ -205,9 +206,10 @@ def _row(model: Model, at: int, prompt: int, given: list[int], text: str | None,
         # All of the prompt is in the continuation's first token: it begins as an empty prompt does.
         before = end_ids(model)[:1]
         if not before:
-            raise InputError(
+            raise ItemError(
+                prompt,
                 f"prompt {prompt} and its continuation {quote(one)} begin with one token, and no token is known to "
-                "stand before it: give a longer prompt"
+                "stand before it: give a longer prompt",
             )
     elif kept < len(given):
         check_prompt(model, prompt, before)
@@ -224,9 +226,8 @@ def _check_length(model: Model, row: _Row) -> None:
         tokens, most = len(row.ids), decoder.length
         said, reads = f"a continuation of prompt {row.prompt}", "writes"
     if tokens > most:
-        raise InputError(
-            f"{said} of {plural(len(row.ids), 'token')} are longer than the {most} that the model {reads}: shorten them"
-        )
+        said = f"{said} of {plural(len(row.ids), 'token')} are longer than the {most} that the model {reads}"
+        raise ItemError(row.prompt, f"{said}: shorten them")
 
 
 def _batches(rows: Sequence[_Row], batch_tokens: int) -> Iterator[list[_Row]]:

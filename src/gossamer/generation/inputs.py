@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, plural, quote
+from gossamer.errors import InputError, ItemError, plural, quote
 from gossamer.models.inputs import as_mask
 from gossamer.models.model import Model
 from gossamer.models.tensors import describe
@@ -199,16 +199,14 @@ def check_prompt(model: Model, i: int, ids: list[int]) -> None:
     """Raise InputError for a prompt without tokens, with ids that the model has not, and for lengths it cannot read."""
     rows, most = model.architecture.embeddings.vocabulary_size, model.architecture.length
     if not ids:
-        raise InputError(f"prompt {i} has no tokens; give at least one")
+        raise ItemError(i, f"prompt {i} has no tokens; give at least one")
     wrong = [one for one in ids if not 0 <= one < rows]
     if wrong:
-        raise InputError(f"prompt {i} holds the token id {wrong[0]}; the vocabulary's ids go from 0 to {rows - 1}")
+        raise ItemError(i, f"prompt {i} holds the token id {wrong[0]}; the vocabulary's ids go from 0 to {rows - 1}")
     if len(ids) > most:
-        raise InputError(f"prompt {i} is {len(ids)} tokens long, the model reads {most}: shorten it")
+        raise ItemError(i, f"prompt {i} is {len(ids)} tokens long, the model reads {most}: shorten it")
     prefix = model.architecture.prefix
     if len(ids) < prefix:
         # Its tokens would be read before those that they see.
-        raise InputError(
-            f"prompt {i} has {plural(len(ids), 'token')}; the model's pattern has a prefix of {prefix} that see one "
-            "another: give at least as many"
-        )
+        said = f"prompt {i} has {plural(len(ids), 'token')}; the model's pattern has a prefix of {prefix} that see one"
+        raise ItemError(i, f"{said} another: give at least as many")

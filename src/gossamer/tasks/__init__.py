@@ -20,6 +20,7 @@ from gossamer.tasks.generate import Generate
 from gossamer.tasks.names import ALIASES, ELSEWHERE, TRANSLATION, refusal
 from gossamer.tasks.rank import Rank, RankedText, RankedTexts
 from gossamer.tasks.rewrite import Rewrite
+from gossamer.tasks.score import Score, Scored
 from gossamer.tasks.similar import Neighbour, Similar, SimilarTexts
 from gossamer.tasks.stream import StreamedItem
 from gossamer.tasks.summarize import Summarize
@@ -50,6 +51,8 @@ __all__ = [
     "RankedText",
     "RankedTexts",
     "Rewrite",
+    "Score",
+    "Scored",
     "Similar",
     "SimilarTexts",
     "StreamedItem",
@@ -71,6 +74,7 @@ TASKS: dict[str, type[Task]] = {
     "generate": Generate,
     "rank": Rank,
     "rewrite": Rewrite,
+    "score": Score,
     "similar": Similar,
     "summarize": Summarize,
     "tag": Tag,
@@ -106,6 +110,8 @@ def task(name: Literal["rewrite", "text2text-generation"], model: Model, device:
 def task(name: Literal["summarize", "summarization"], model: Model, device: Device = None) -> Summarize: ...
 @overload
 def task(name: Literal["translate", "translation"], model: Model, device: Device = None) -> Translate: ...
+@overload
+def task(name: Literal["score"], model: Model, device: Device = None) -> Score: ...
 @overload
 def task(name: Literal["similar", "semantic-search"], model: Model, device: Device = None) -> Similar: ...
 @overload

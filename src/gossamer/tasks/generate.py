@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, ItemError, quote
 from gossamer.generation import Generated, Piece, Stops, generate
+from gossamer.generation.choices import Choices
 from gossamer.generation.options import BeamsAsked, RulesAsked, read_max_new_tokens
 from gossamer.models.heads import CausalLM, Seq2SeqLM
 from gossamer.models.model import Model
@@ -44,6 +45,7 @@ class Generate(Streaming[Generated], Task):
         batch_size: int = 16,
         beams: BeamsAsked = None,
         rules: RulesAsked = None,
+        choices: Choices = None,
         progress: Progress | None = None,
     ) -> Generated:
         """A continuation of each text; all options but two are those of `gossamer.generate`.
@@ -75,6 +77,7 @@ class Generate(Streaming[Generated], Task):
             batch_size=batch_size,
             beams=beams,
             rules=rules,
+            choices=choices,
             stream=None if progress is None else _counting(progress, len(prompts), max_new_tokens, self.model),
         )
         return dataclasses.replace(

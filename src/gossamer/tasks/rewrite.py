@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gossamer.generation import Stops
+from gossamer.generation.choices import Choices
 from gossamer.generation.options import BeamsAsked, RulesAsked
 from gossamer.tasks.base import Long, list_texts
 from gossamer.tasks.names import checks_options
@@ -30,6 +32,10 @@ class Rewrite(Streaming[Written], WritingTask):
         beams: BeamsAsked = None,
         rules: RulesAsked = None,
         temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: Stops = None,
+        choices: Choices = None,
         seed: int | None = None,
         by_sentence: bool = False,
         long: Long = "chunk",
@@ -39,7 +45,7 @@ class Rewrite(Streaming[Written], WritingTask):
     ) -> Written:
         """The text that the model writes about each text.
 
-        prefix: put before each, such as T5's "paraphrase: ". max_new_tokens (of each part), beams, rules, temperature,
+        prefix: put before each, such as T5's "paraphrase: ". max_new_tokens (of each part) and all that follow down to
         seed: as in `gossamer.generate`. A text that is longer than the model reads, `max_length` tokens in place of its
         files' limit, is read in parts that meet between sentences ("chunk"), each written by itself, and joined with
         the white space that stood between them; or it is cut ("truncate") or refused ("error"). by_sentence: each
@@ -48,7 +54,11 @@ class Rewrite(Streaming[Written], WritingTask):
         Raises InputError for empty texts, and for whatever `gossamer.generate` refuses.
         """
         options = WritingOptions(
-            prefix=prefix, max_new_tokens=max_new_tokens, beams=beams, rules=rules, temperature=temperature, seed=seed,
+            prefix=prefix,
+            generation={
+                "max_new_tokens": max_new_tokens, "beams": beams, "rules": rules, "temperature": temperature,
+                "top_k": top_k, "top_p": top_p, "stop": stop, "choices": choices, "seed": seed,
+            },
             long=long, max_length=max_length, by_sentence=by_sentence, batch_size=batch_size,
         )  # fmt: skip
         writings = self._write(list_texts("texts", texts), options, progress)

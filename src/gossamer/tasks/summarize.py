@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from gossamer.errors import InputError, quote
+from gossamer.generation import Stops
+from gossamer.generation.choices import Choices
 from gossamer.generation.options import BeamsAsked, RulesAsked
 from gossamer.tasks.base import Long, list_texts
 from gossamer.tasks.names import checks_options
@@ -39,6 +41,10 @@ class Summarize(Streaming[Written], WritingTask):
         rules: RulesAsked = None,
         merge: Merging = "join",
         temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: Stops = None,
+        choices: Choices = None,
         seed: int | None = None,
         long: Long = "chunk",
         max_length: int | None = None,
@@ -61,8 +67,11 @@ class Summarize(Streaming[Written], WritingTask):
         asked = read_task_settings(self.model, "summarization")
         options = WritingOptions(
             prefix=asked.prefix if prefix is None else prefix,
-            max_new_tokens=asked.max_new_tokens if max_new_tokens is None else max_new_tokens,
-            beams=of_file(asked.beams, beams), rules=of_file(asked.rules, rules), temperature=temperature, seed=seed,
+            generation={
+                "max_new_tokens": asked.max_new_tokens if max_new_tokens is None else max_new_tokens,
+                "beams": of_file(asked.beams, beams), "rules": of_file(asked.rules, rules), "temperature": temperature,
+                "top_k": top_k, "top_p": top_p, "stop": stop, "choices": choices, "seed": seed,
+            },
             long=long, max_length=max_length, batch_size=batch_size,
         )  # fmt: skip
         options = replace(options, stride=max(0, self._room(options)) // 8 if stride is None else stride)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gossamer.errors import InputError, plural, quote
+from gossamer.generation import Stops
+from gossamer.generation.choices import Choices
 from gossamer.generation.options import BeamsAsked, RulesAsked
 from gossamer.models.model import Model
 from gossamer.tasks.base import Long, list_texts
@@ -88,6 +90,10 @@ class Translate(Streaming[Written], WritingTask):
         beams: BeamsAsked = None,
         rules: RulesAsked = None,
         temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: Stops = None,
+        choices: Choices = None,
         seed: int | None = None,
         by_sentence: bool = False,
         long: Long = "chunk",
@@ -110,8 +116,11 @@ class Translate(Streaming[Written], WritingTask):
         asked = TaskSettings() if prefix is not None else self.languages.settings(self.model, source, target)
         options = WritingOptions(
             prefix=asked.prefix if prefix is None else prefix,
-            max_new_tokens=asked.max_new_tokens if max_new_tokens is None else max_new_tokens,
-            beams=of_file(asked.beams, beams), rules=of_file(asked.rules, rules), temperature=temperature, seed=seed,
+            generation={
+                "max_new_tokens": asked.max_new_tokens if max_new_tokens is None else max_new_tokens,
+                "beams": of_file(asked.beams, beams), "rules": of_file(asked.rules, rules), "temperature": temperature,
+                "top_k": top_k, "top_p": top_p, "stop": stop, "choices": choices, "seed": seed,
+            },
             long=long, max_length=max_length, by_sentence=by_sentence, batch_size=batch_size,
         )  # fmt: skip
         writings = self._write(list_texts("texts", texts), options, progress)

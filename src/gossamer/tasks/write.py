@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.generation import Generated, Piece, generate
-from gossamer.generation.options import BeamsAsked, RulesAsked
 from gossamer.models.heads import Seq2SeqLM
 from gossamer.tasks.base import Long, Result, Task, check_text, of_the_call
 from gossamer.tasks.parts import TextPart, cut_text
@@ -41,18 +40,14 @@ class Written(Result):
 class WritingOptions:
     """How texts are read and written.
 
-    prefix: put before each text or part. long: a text longer than the model reads at once, `max_length` tokens in place
-    of its files' limit, is read in parts ("chunk"), cut ("truncate") or refused ("error"). stride: tokens of whole
-    sentences that parts share at most. by_sentence: each sentence is a part. batch_size: parts at once. All else is as
-    `gossamer.generate` has it.
+    prefix: put before each text or part. generation: what else `gossamer.generate` takes. long: a text longer than the
+    model reads at once, `max_length` tokens in place of its files' limit, is read in parts ("chunk"), cut ("truncate")
+    or refused ("error"). stride: tokens of whole sentences that parts share at most. by_sentence: each sentence is a
+    part. batch_size: parts at once.
     """
 
     prefix: str = ""
-    max_new_tokens: int | None = None
-    beams: BeamsAsked = None
-    rules: RulesAsked = None
-    temperature: float | None = None
-    seed: int | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
     long: Long = "chunk"
     max_length: int | None = None
     stride: int = 0
@@ -139,8 +134,7 @@ class WritingTask(Task):
 
     def _generate(self, prompts: Sequence[list[int]], options: WritingOptions, progress: Progress | None) -> Generated:
         return generate(
-            self.model, prompts, max_new_tokens=options.max_new_tokens, temperature=options.temperature,
-            seed=options.seed, batch_size=options.batch_size, beams=options.beams, rules=options.rules,
+            self.model, prompts, **options.generation, batch_size=options.batch_size,
             stream=None if progress is None else _counting(progress, prompts),
         )  # fmt: skip
 
