@@ -202,6 +202,7 @@ def _attention(model: StackModules, layer: Layer) -> Node:
     children = [
         _pattern(settings.pattern),
         *_projections(built.query, None if built.shared_query_key else built.key, built.value),
+        *_relative(built),
         *(
             replace(one, name=f"global {one.name}", text=f"{one.text}, for global tokens")
             for one in (_projections(*of_globals) if of_globals else [])
@@ -237,6 +238,16 @@ def _projections(query: Linear, key: Linear | None, value: Linear) -> list[Node]
         )
         for text, group in told
     ]
+
+
+def _relative(built: SelfAttention) -> list[Node]:
+    """What is made of states of distances by maps of their own."""
+    if not built.relative_maps:
+        return []
+    named = {"content-to-position": "keys", "position-to-content": "queries"}
+    maps = [cast(Linear, built.relative_map(term)) for term in built.relative_terms]
+    what = ", ".join(named[term] for term in built.relative_terms)
+    return [_node(f"distance {what}", maps[0].describe() + (" each" if len(maps) > 1 else ""), *maps)]
 
 
 def _share(share: float) -> str:
