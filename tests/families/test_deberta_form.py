@@ -168,3 +168,25 @@ def test_a_decoder_or_a_cache_of_it_is_refused() -> None:
     stack = Stack(12, causal.layers, length=30).eval()
     with pytest.raises(gs.InputError, match="a cache was given to attention with states of distances"):
         stack(torch.zeros(1, 3, 12), cache=stack.cache())
+
+
+def test_version_3_base_has_the_shapes_of_transformers() -> None:
+    """Its settings, in the words of its config.json."""
+    config = {
+        "model_type": "deberta-v2", "attention_probs_dropout_prob": 0.1, "hidden_dropout_prob": 0.1,
+        "hidden_act": "gelu", "hidden_size": 768, "initializer_range": 0.02, "intermediate_size": 3072, "max_position_embeddings": 512,
+        "relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+        "pos_att_type": "p2c|c2p", "layer_norm_eps": 1e-7, "max_relative_positions": -1, "position_biased_input": False,
+        "num_attention_heads": 12, "num_hidden_layers": 12, "type_vocab_size": 0, "vocab_size": 128100,
+    }  # fmt: skip
+    with torch.device("meta"):
+        ours = Model(get_family("deberta-v2").read(config), family="deberta-v2")
+        theirs = transformers.DebertaV2Model(transformers.DebertaV2Config(**config))
+    form = get_family("deberta-v2")
+    shapes = {form.names([name], ours.architecture)[name][0]: one.shape for name, one in ours.state_dict().items()}
+    assert shapes == {name: one.shape for name, one in theirs.state_dict().items()}
+    assert sum(one.numel() for one in ours.parameters()) == 183_831_552
+    written = form.write(ours.architecture)
+    assert {name: written[name] for name in config if name not in ("model_type", "pos_att_type")} == {
+        name: value for name, value in config.items() if name not in ("model_type", "pos_att_type")
+    }
