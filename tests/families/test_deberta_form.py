@@ -80,6 +80,21 @@ def test_fields_become_states_of_distances() -> None:
     assert read().layers[0].attention.scale == pytest.approx(1 / 12**0.5, rel=1e-7)
 
 
+def test_short_texts_need_no_ranges(tmp_path: Path) -> None:
+    """Half as many buckets as there are distances, and more: transformers then reads none of its logarithms."""
+    for length, buckets in ((5, 8), (12, 30), (12, 22)):
+        model = theirs("Model", max_position_embeddings=length, position_buckets=buckets)
+        model.save_pretrained(tmp_path / "theirs")
+        ours = gs.load(tmp_path / "theirs")
+        assert ours.architecture.layers[0].attention.distance_bias.farthest is None
+        gs.save(ours, tmp_path / "ours")
+        again = transformers.DebertaV2Model.from_pretrained(tmp_path / "ours").eval()
+        ids = IDS[:, :length]
+        wanted = model(ids).last_hidden_state
+        for found in (ours(ids).last_hidden_state, again(ids).last_hidden_state):
+            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
 def test_both_forms_of_the_masked_lm_are_one_head(tmp_path: Path) -> None:
     """The newer form is read under its own names, and written under the older ones, which give the same numbers."""
     newer = theirs("ForMaskedLM", legacy=False)

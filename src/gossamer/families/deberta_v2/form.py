@@ -75,10 +75,13 @@ def _relative(value: Any, config: Config) -> RelativePositions | None:
         given = quote(config["pos_att_type"])
         raise InputError(f"pos_att_type is {given}; with relative_attention it must name c2p, p2c or both")
     farthest, ranges = config["max_relative_positions"], config["position_buckets"]
-    farthest = config["max_position_embeddings"] if farthest < 1 else farthest
+    length = config["max_position_embeddings"]
+    farthest = length if farthest < 1 else farthest
+    # Of so short texts all distances have a state each, and where ranges would end means nothing.
+    needs_none = length <= ranges // 2 + 1 and farthest < ranges // 2 + 2
     return RelativePositions(
         span=ranges if ranges > 0 else farthest,
-        farthest=farthest if ranges > 0 else None,
+        farthest=farthest if ranges > 0 and not needs_none else None,
         weights=0,
         terms=terms,
         own_maps=not config["share_att_key"],
