@@ -51,7 +51,8 @@ CHECKED = 700
 """Tokens over which the reference is asked first."""
 BOUNDS = {"float32": 1e-4, "bfloat16": 3e-2}
 NEEDED = 0.9
-T5_SMALL = {"num_layers": 6, "d_model": 512, "d_ff": 2048, "num_heads": 8, "dropout_rate": 0.0, "vocab_size": 32_128}
+WORDS = 32_128
+T5_SMALL = {"num_layers": 6, "d_model": 512, "d_ff": 2048, "num_heads": 8, "dropout_rate": 0.0, "vocab_size": WORDS}
 T5_LENGTHS = (4096, 8192, 16_384)
 WINDOW, WRITTEN = 512, 64
 
@@ -134,7 +135,7 @@ def child(kind: str, seed: int) -> None:
         model, _ = gs.lengthen(model, to=max(T5_LENGTHS), window=WINDOW)
 
     def step(length: int) -> None:
-        ids, labels = (torch.randint(3, T5_SMALL["vocab_size"], (1, n)) for n in (length, WRITTEN))
+        ids, labels = (torch.randint(3, WORDS, (1, n)) for n in (length, WRITTEN))
         model(ids, labels=labels).loss.backward()
         for weight in model.parameters():
             weight.grad = None

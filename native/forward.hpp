@@ -42,15 +42,15 @@ struct Forward : Products<V, Element> {
     }
 
     // Scores of a span: of pairs that do not see each other -infinity. `largest` grows to the largest of each lane.
-    template <int F, int A>
+    template <int F, int A, bool ADDS>
     INLINE void score(const Query &query, const Span &span, int64_t block, vf *largest) {
         int k = span.first;
         for (; k + KEYS <= span.last; k += KEYS) {
             ahead.ask();
             if (span.clear(k, k + KEYS)) {
-                score_keys<F, A, false>(query, keys_block.rows + k, distances.rows + k, k, block, KEYS, largest);
+                score_keys<F, A, false, ADDS>(query, keys_block.rows + k, distances.rows + k, k, block, KEYS, largest);
             } else {
-                score_keys<F, A, true>(query, keys_block.rows + k, distances.rows + k, k, block, KEYS, largest);
+                score_keys<F, A, true, ADDS>(query, keys_block.rows + k, distances.rows + k, k, block, KEYS, largest);
             }
         }
         if (k == span.last) return;
@@ -60,16 +60,16 @@ struct Forward : Products<V, Element> {
             rows[i] = keys_block.rows[std::min(k + i, span.last - 1)];
             added[i] = distances.rows[std::min(k + i, span.last - 1)];
         }
-        score_keys<F, A, true>(query, rows, added, k, block, span.last - k, largest);
+        score_keys<F, A, true, ADDS>(query, rows, added, k, block, span.last - k, largest);
     }
 
     // KEYS keys; of those behind the first `count`, which nobody reads, the last of these is written.
-    template <int F, int A, bool MASKED>
+    template <int F, int A, bool MASKED, bool ADDS>
     INLINE void score_keys(const Query &query, const Number *const *rows, const float *const *added, int k, int64_t block,
                            int count, vf *largest) {
         vf found[KEYS][A];
         Base::template dot<A>(rows, query.columns.data() + F * LANES * EACH, call.size, found);
-        if (distances.there()) {
+        if constexpr (ADDS) {
             const vf scale = splat(std::fabs(call.scale));
             UNROLL for (int i = 0; i < KEYS; i++)
                 UNROLL for (int v = 0; v < A; v++) found[i][v] = found[i][v] * scale + load(added[i] + (F + v) * LANES);
@@ -258,7 +258,11 @@ struct Forward : Products<V, Element> {
         UNROLL for (int v = 0; v < V; v++) largest[v] = splat(-INFINITE);
         for (int s = 0; s < parts; s++)
             Base::with_vectors(spans[s], [&](auto first, auto vectors) __attribute__((always_inline)) {
-                score<first(), vectors()>(query, spans[s], block, largest);
+                if (distances.there()) {
+                    score<first(), vectors(), true>(query, spans[s], block, largest);
+                } else {
+                    score<first(), vectors(), false>(query, spans[s], block, largest);
+                }
             });
         weigh(query, spans, parts, block, largest, factor);
         const Number *weights = Base::by_key(spans, parts, scores.data(), joined);

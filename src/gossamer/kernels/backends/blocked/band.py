@@ -25,6 +25,9 @@ PLAIN_BYTES = 64 * 2**20
 GRADIENT_BYTES = 4 * 2**20
 """The backward pass writes the gradients of overlapping keys to memory before it adds them: so many bytes at once."""
 
+TABLE_ROWS = 128
+"""Rows of a tile of all keys to which a table by distance adds a number for each pair: more leave the caches."""
+
 MASK_BYTES = 32 * 2**20
 """Tiles that need masks of their own get so many bytes of them at once."""
 
@@ -109,6 +112,8 @@ def _rows(s: Sequence, band: Band, fused: bool, backward: bool) -> int:
     rows = block_size(band.low, band.high, backward)
     if band.low is not None and band.high is not None:
         return rows
+    if s.table is not None:
+        rows = min(rows, TABLE_ROWS)
     if not fused or s.table is not None:
         return max(1, min(rows, PLAIN_BYTES // (4 * max(1, s.q.shape[0] * s.k.shape[1]))))
     return max(1, s.q.shape[1]) if s.keys.unmarked and band.low is None and band.high is None else rows
