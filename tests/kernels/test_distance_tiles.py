@@ -119,6 +119,21 @@ def test_auto_takes_it_where_all_pairs_are_many(backend: str) -> None:
     assert said.others["dense"]
 
 
+def test_no_gradient_depends_on_the_threads() -> None:
+    """Columns are added up in one order, whoever had which part of the text."""
+    call = replace(random_call(Window(30, 30), 3000, key_heads=1, size=16).to(torch.float32), grad_lse=None)
+    bias = DistanceBias(table=torch.randn(2, 41).requires_grad_(), before=20)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(outcome(call, bias, "cpu")[-1])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 @pytest.mark.parametrize("backend", ["blocked", "cpu"])
 def test_minus_infinity_hides(backend: str) -> None:
     call = random_call(Full(), 70, heads=1, batch=1).to(torch.float32)

@@ -57,10 +57,7 @@ def lengthen(
     right). Any head is kept, with its labels, and takes its own global tokens too. Where nothing else stands in the way
     of Longformer's format, what does not change the outputs is fitted to it: dropout rates, and a zero row for the
     token type that DistilBERT has not. Weights that layers share (ALBERT) stay shared, the copies too. Of two texts the
-    first becomes longer, BART an LED, which counts all tokens.
-
-    A model whose positions are distances alone (T5) gets windows and no global token; none of its weights is new, and
-    its format is Gossamer's own.
+    first becomes longer, BART an LED, which counts all tokens; T5, whose positions are distances, gets windows alone.
 
     With the pattern "hashed" each token sees those whose keys its query points at, near or far (`Hashed`: four rounds,
     queries and keys hashed apart, buckets of some 64 tokens at that length), and texts as long as the model reads now
@@ -94,13 +91,17 @@ def lengthen(
     if is_by_distance(model.architecture):
         return _by_distance(model, to, window, global_tokens, positions, force, pattern)
     if pattern != "window":
-        left_out = "left out where the pattern is hashed"
-        require(window is None, "window", window, left_out)
-        require(global_tokens is None, "global_tokens", global_tokens, left_out)
-        require(not force, "force", force, left_out)
+        _check_left_out(window, global_tokens, force)
         return _by_hashes(model, to, pattern, positions, seed)
     window = DEFAULT_WINDOW if window is None else window
     return _by_windows(model, to, window, global_tokens or "first", positions, seed, force)
+
+
+def _check_left_out(window: object, global_tokens: object, force: object) -> None:
+    left_out = "left out where the pattern is hashed"
+    require(window is None, "window", window, left_out)
+    require(global_tokens is None, "global_tokens", global_tokens, left_out)
+    require(not force, "force", force, left_out)
 
 
 def _by_distance(
