@@ -195,6 +195,24 @@ def test_written_texts_are_scored_and_the_training_is_as_without() -> None:
     assert receipt.best["chrf"] > 0
 
 
+def test_each_row_is_measured_by_the_text_that_is_written_to_it() -> None:
+    one = model(tie_word_embeddings=False).eval()
+    with torch.no_grad():  # what is written depends on what is read
+        one.decoder.cross_attention[0].output.weight.mul_(100)
+        one.decoder.cross_attention[0].value.weight.mul_(100)
+    objective = Seq2SeqObjective(metrics=("chrf",), num_beams=2, max_new_tokens=4)
+    rows = [LabelledRow(name="r", text=row["text"], label=row["target"]) for row in ROWS[::7]]
+    examples = objective.encode(rows, byte_tokenizer(), 64, objective.new_head(), control_tokens=False)
+    batch = objective.collate(examples, 0)
+    loss, measured = objective.measure_examples(one, batch, examples)
+    texts = [gs.generate(one, row.text, beams=2, max_new_tokens=4).texts[0] for row in rows]
+    assert len(set(texts)) > 1
+    assert measured["written"] == [(text, row.label) for text, row in zip(texts, rows, strict=True)]
+    assert torch.equal(loss, objective.loss(one, batch))
+    assert objective.measure(one, batch)[1] == {"written": []}
+    assert Seq2SeqObjective().measure_examples(one, batch, examples)[1] == {"written": []}
+
+
 def test_metrics_that_cannot_be_told_are_refused() -> None:
     with pytest.raises(InputError, match=r"metrics is \('meteor',\); it must be a list of some of 'rouge'"):
         Seq2SeqObjective(metrics=("meteor",))
