@@ -1,4 +1,4 @@
-"""What benchmarks/tasks.py compares: tasks of Gossamer and what others have for them, with one model and the same texts."""
+"""What benchmarks/tasks.py compares: tasks of Gossamer and what others have for them, on the same model and texts."""
 
 from __future__ import annotations
 
