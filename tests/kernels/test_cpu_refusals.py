@@ -271,18 +271,18 @@ OTHER_FIELDS: dict[str, Callable[[list[c_call.Field], int], tuple[list[c_call.Fi
         [(name, kind, at + 8 if at == 64 else at, size) for name, kind, at, size in x],
         n,
     ),
-    "scale (f64 at 424) in place of scale (f32 at 424)": lambda x, n: (
+    "scale (f64 at 496) in place of scale (f32 at 496)": lambda x, n: (
         [(name, kind, at, 8 if name == "scale" else size) for name, kind, at, size in x],
         n,
     ),
-    "dropout_threshold (f32 at 428) in place of dropout_threshold (u32 at 428)": lambda x, n: (
+    "dropout_threshold (f32 at 500) in place of dropout_threshold (u32 at 500)": lambda x, n: (
         [(name, "f" if name == "dropout_threshold" else kind, at, size) for name, kind, at, size in x],
         n,
     ),
     "heads (i64 at 24) in place of key_heads (i64 at 32)": lambda x, n: ([*x[:6], x[5], *x[7:]], n),
-    "no field in place of dlse (p64 at 568)": lambda x, n: (x[:-1], n),
-    "more (p64 at 576) in place of no field": lambda x, n: ([*x, ("more", "p", 576, 8)], n),
-    "a call has 584 bytes in place of 576": lambda x, n: (x, 584),
+    "no field in place of dlse (p64 at 640)": lambda x, n: (x[:-1], n),
+    "more (p64 at 648) in place of no field": lambda x, n: ([*x, ("more", "p", 648, 8)], n),
+    "a call has 656 bytes in place of 648": lambda x, n: (x, 656),
 }
 
 
