@@ -66,14 +66,14 @@ class Distances {
         const gs_distances &given = tables.given;
         const int32_t *listed = given.queries == nullptr ? nullptr : given.queries + b * given.queries_stride;
         queries.in_a_row = true;
+        int32_t at = 0;  // lanes behind the last query repeat it
         for (int i = 0; i < TILE; i++) {
-            if (i >= lanes) {
-                queries.at[i] = queries.at[lanes - 1];
-                continue;
+            if (i < lanes) {
+                const int64_t row = rows.row(first + i);
+                at = listed == nullptr ? int32_t(row + given.query_start) : listed[row];
             }
-            const int64_t row = rows.row(first + i);
-            queries.at[i] = listed == nullptr ? int32_t(row + given.query_start) : listed[row];
-            queries.in_a_row &= queries.at[i] == queries.at[0] + i;
+            queries.at[i] = at;
+            queries.in_a_row &= i >= lanes || at == queries.at[0] + i;
         }
     }
 
