@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 __all__ = ["is_numbered", "notes_of", "renumbered"]
 
-_NUMBER = re.compile(r"\b(text|text_pair|question|context|prompt|pair) (\d+)\b")
+_NUMBER = re.compile(
+    r"^((?:left out: |a continuation of )?(?:text|text_pair|question|context|prompt|target)|both texts of pair) (\d+)\b"
+)
 
 
 def is_numbered(note: str) -> bool:
@@ -27,4 +29,4 @@ def notes_of(notes: Sequence[str], number: int) -> list[str]:
 
 def renumbered(note: str, numbers: dict[int, int]) -> str:
     """With another number in the place of the text's."""
-    return _NUMBER.sub(lambda named: f"{named[1]} {numbers[int(named[2])]}", note, count=1)
+    return _NUMBER.sub(lambda named: f"{named[1]} {numbers.get(int(named[2]), named[2])}", note)

@@ -207,14 +207,52 @@ def test_score(gossamer: Command, models: dict[str, Path], rows: Path) -> None:
     task = gs.task("score", gs.load(models["t5"]))
     expected = task(TEXTS, ["b"] * 3).to_dict()
     found = gossamer("score", models["t5"], rows, "--target", "b", "--json").json["texts"]
-    assert [one["log_likelihoods"] for one in found] == pytest.approx(expected["log_likelihoods"])
-    assert [one["perplexities"] for one in found] == pytest.approx(expected["perplexities"])
+    assert [one["log_likelihood"] for one in found] == pytest.approx(expected["log_likelihoods"])
+    assert [one["perplexity"] for one in found] == pytest.approx(expected["perplexities"])
     rows.write_text('{"text": "a", "said": "b"}\n{"text": "a"}\n')
     done = gossamer("score", models["t5"], rows, "--target-field", "said")
     assert done.code == 2
     assert "log-likelihood" in done.out
     assert f"{rows}:2: the field 'said' is missing" in done.err
     assert "both given" in gossamer("score", models["t5"], "a", "--target", "b", "--target-field", "c").error
+
+
+def test_a_bad_first_row_does_not_say_what_the_others_are(
+    gossamer: Command, models: dict[str, Path], rows: Path, tmp_path: Path
+) -> None:
+    pairs = [{"text": "a cat", "text_pair": "a dog"}, {"text": "a", "text_pair": "b"}]
+    rows.write_text("no json\n" + "".join(json.dumps(row) + "\n" for row in pairs))
+    expected = gs.task("classify", gs.load(models["nli"]))(pairs).to_dict()
+    found = gossamer("classify", models["nli"], rows, "--json").json["texts"]
+    assert "error" in found[0]
+    assert [one["tokens"] for one in found[1:]] == expected["tokens"]
+    out = tmp_path / "out.jsonl"
+    assert gossamer("predict", models["nli"], rows, "--out", out).code == 2
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    scores = [{one["label"]: one["score"] for one in those} for those in expected["labels"]]
+    assert [line["scores"] for line in lines[1:]] == [pytest.approx(those) for those in scores]
+
+
+def test_a_byte_that_is_no_text_is_of_its_row(gossamer: Command, models: dict[str, Path], rows: Path) -> None:
+    rows.write_bytes(b'{"text": "a"}\n{"text": "b\xff"}\n{"text": "c"}\n')
+    done = gossamer("classify", models["nli"], rows, "--json")
+    assert done.code == 2
+    assert ["labels" in one for one in done.json["texts"]] == [True, False, True]
+    assert "half a surrogate pair or a byte that is no UTF-8" in done.json["texts"][1]["error"]
+
+
+def test_a_text_without_tokens_is_left_out(gossamer: Command, models: dict[str, Path], rows: Path) -> None:
+    rows.write_text('{"text": "a cat"}\n{"text": "\\u0001"}\n{"text": "a dog"}\n')
+    for verb, model in (("rank", "ranker"), ("similar", "encoder")):
+        done = gossamer(verb, models[model], "a cat", rows, "--json")
+        assert done.code == 2
+        assert {one["source"] for one in done.json["texts"]} == {f"{rows}:1", f"{rows}:3"}
+
+
+def test_a_pipelines_translation_is_a_task(gossamer: Command, models: dict[str, Path]) -> None:
+    asked = ("a cat", "--max-new-tokens", 5)
+    expected = gossamer("translate", models["t5"], *asked, "--from", "en", "--to", "fr")
+    assert gossamer("run", "translation_en_to_fr", models["t5"], *asked).out == expected.out
 
 
 def test_texts_on_the_disk() -> None:

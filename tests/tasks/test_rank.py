@@ -126,7 +126,7 @@ def test_the_label_that_counts_is_named_where_there_are_several() -> None:
     (yes,), (no,) = (rank("ab", letters(6), label=label, function_to_apply="none").texts for label in ("yes", "no"))
     assert {one.index for one in yes} == {one.index for one in no}
     assert [one.score for one in yes] == sorted((one.score for one in yes), reverse=True)
-    with pytest.raises(InputError, match="the model has 2 labels; name the one whose score counts: label="):
+    with pytest.raises(InputError, match="the model has 2 labels; name the one whose score counts, label"):
         rank("ab", ["c"])
     with pytest.raises(InputError, match="label is 'maybe'; name the one"):
         rank("ab", ["c"], label="maybe")
@@ -148,3 +148,13 @@ REFUSED: list[tuple[tuple[Any, Any], dict[str, Any], str]] = [
 def test_what_is_refused(texts: tuple[Any, Any], options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         ranker()(*texts, **options)
+
+
+def test_a_text_without_room_is_left_out_too() -> None:
+    rank = ranker()
+    texts = ["ab", "x" * 40, "c"]
+    with pytest.raises(InputError, match="text 1 with its pair is"):
+        rank("y", texts, long="error")
+    found = rank("y", texts, long="error", skip_bad=True)
+    assert sorted(one.index for one in found.texts[0]) == [0, 2]
+    assert found.notes[0].startswith("left out: text 1 with its pair is")

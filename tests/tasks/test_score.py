@@ -96,3 +96,14 @@ def test_what_is_refused(texts: tuple[Any, ...], options: dict[str, Any], said: 
 def test_a_model_of_two_texts_needs_targets() -> None:
     with pytest.raises(InputError, match="the model writes second texts: give targets, the ones to be scored"):
         gs.task("score", writer())("a")
+
+
+def test_a_stream_has_one_target_or_each_its_own() -> None:
+    task = gs.task("score", of())
+    items = list(task.stream(["a", "", "c"], targets="b"))
+    assert [item.error is None for item in items] == [True, False, True]
+    with pytest.raises(InputError, match="give a stream of texts one target, or each its own as a dict"):
+        list(task.stream(["a", "b"], targets=["c", "d"]))
+    named = {"text": "b", "target": b"text 99"}
+    items = list(task.stream([{"text": "b", "target": "ok"}, named]))  # type: ignore[list-item]
+    assert items[1].error.startswith("target 1 is b'text 99', a bytes")

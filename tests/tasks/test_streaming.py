@@ -157,16 +157,17 @@ def test_items_are_asked_for_as_they_are_read_and_dropped(tasks: dict[str, Any])
 
 
 def test_memory_does_not_grow_with_the_texts(tasks: dict[str, Any]) -> None:
-    def peak(count: int) -> int:
+    def peak(groups: int) -> int:
+        count = groups * stream.GROUP_CHARACTERS // 2000
         tracemalloc.start()
-        for _ in tasks["classify"].stream(("a text" for _ in range(count)), batch_tokens=4096):
+        for _ in tasks["classify"].stream((f"{i} " + "x" * 1997 for i in range(count)), long="truncate", max_length=8):
             pass
         _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return highest
 
-    peak(stream.GROUP_ITEMS)
-    assert peak(6 * stream.GROUP_ITEMS) < 1.3 * peak(2 * stream.GROUP_ITEMS)
+    peak(1)
+    assert peak(5) - peak(2) < stream.GROUP_CHARACTERS  # a byte a character and more, if texts were held
 
 
 def test_progress_counts_the_tokens_of_all_groups(tasks: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,3 +197,46 @@ def test_texts_are_continued_as_in_one_call(seed: int | list[int], monkeypatch: 
     streamed = [item.result for item in generate.stream(listed, **beams)]
     assert [ids for one in streamed for ids in one.ids] == in_one.ids
     assert all(one.prompts == [0, 0] for one in streamed)
+
+
+def test_kinds_of_items_go_by_themselves(tasks: dict[str, Any]) -> None:
+    pair = {"text": "b", "text_pair": "c"}
+    items: list[Any] = ["a", pair, "d", {"text": "e"}, {"text": "f", "other": "g"}, pair]
+    found = list(tasks["classify"].stream(items))
+    assert [item.error is None for item in found] == [True, True, True, True, False, True]
+    for i in (0, 1, 2, 3, 5):
+        assert same(found[i].result.to_dict(), tasks["classify"](items[i]).to_dict())
+
+
+def test_what_fails_behind_some_items_comes_behind_their_results(tasks: dict[str, Any]) -> None:
+    def broken() -> Iterator[str]:
+        yield from ["a", "b"]
+        raise ValueError("the source broke")
+
+    items = tasks["classify"].stream(broken())
+    assert [next(items).number, next(items).number] == [0, 1]
+    with pytest.raises(ValueError, match="the source broke"):
+        next(items)
+
+
+def test_options_that_are_of_one_call_are_refused(tasks: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "GROUP_ITEMS", 2)
+    refused = [
+        ("answer", {"questions": ["q", "r"]}, "give a stream of contexts one question, or each its own as a dict"),
+        ("answer", {"questions": ""}, "question 0 is empty"),
+        ("classify", {"texts": ["b"]}, "there is no option 'texts'"),
+        ("classify", {"text_pair": ["b"] * 4}, "give each text with its own, as a dict"),
+    ]
+    for name, options, said in refused:
+        with pytest.raises(InputError, match=said):
+            list(tasks[name].stream(["a"] * 4, **options))
+    labels = (label for label in ("O",))  # would be empty for the second group
+    assert len([item.result.entities for item in tasks["tag"].stream(["a"] * 4, ignore_labels=labels)]) == 4
+
+
+def test_seeds_that_do_not_fit_are_refused() -> None:
+    model = decoder([Full(causal=True)], vocabulary=257, tokenizer=byte_tokenizer(), dtype=torch.float64)
+    generate = gs.task("generate", model)
+    for seed, said in (([1, 2], "seed holds 2 numbers, none for item 2"), ("x", "seed is 'x'"), (True, "seed is True")):
+        with pytest.raises(InputError, match=said):
+            list(generate.stream(["a", "b", "c"], max_new_tokens=2, seed=seed))

@@ -186,7 +186,7 @@ def test_the_target_of_a_marian_vocabulary_is_a_token() -> None:
     sizes = SIZES | {"vocab_size": len(tokenizer), "eos_token_id": 2, "decoder_start_token_id": 1}
     of = Model(get_family("t5").read(sizes, head="seq2seq-lm"), family="t5", tokenizer=letters).eval()
     task = gs.task("translate", of)
-    ids = task._read(0, "ada", WritingOptions(prefix=">>fra<< ")).prompts[0]
+    ids = task._read(0, "ada", WritingOptions(how="", prefix=">>fra<< ")).prompts[0]
     assert tokenizer.convert_tokens_to_ids(">>fra<<") in ids
     assert task("ada", target="fra", max_new_tokens=3).texts == generated(of, [">>fra<< ada"], max_new_tokens=3)
     with pytest.raises(InputError, match="target is 'xx'; the model writes 2 languages: fra, deu"):
@@ -209,7 +209,7 @@ def test_it_streams_and_counts() -> None:
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("rewrite", {"texts": ""}, "text 0 is empty"),
-    ("rewrite", {"texts": "a", "prefix": 5}, "prefix 0 is 5, a int; it must be a string"),
+    ("rewrite", {"texts": "a", "prefix": 5}, "prefix is 5, a int; it must be a string"),
     (
         "rewrite",
         {"texts": "a", "prefix": "long " * 20},
@@ -250,3 +250,46 @@ def test_what_is_refused(name: str, call: dict[str, Any], said: str) -> None:
 def test_files_that_say_nothing_are_refused(params: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         gs.task("summarize", model(params=params))("a")
+
+
+@pytest.mark.parametrize("name", ["rewrite", "summarize", "translate"])
+def test_one_text_is_written_for_each(name: str) -> None:
+    of = model()
+    with pytest.raises(InputError, match=r"num_return_sequences is 2; .* the task generate gives several"):
+        gs.task(name, of)("ada", beams={"num_beams": 3, "num_return_sequences": 2})
+    of.generation_config = {"num_beams": 3, "num_return_sequences": 2}  # of the file: the best
+    found = gs.task(name, of)("ada", max_new_tokens=6)
+    best = gs.generate(of, ["ada"], max_new_tokens=6)
+    assert len(best.texts) == 2
+    assert found.texts == best.texts[:1]
+    assert found.new_tokens == [len(best.ids[0])]
+
+
+def test_a_sentence_that_is_too_long_is_cut_and_told() -> None:
+    of = model(60)
+    text = "Short one. " + "Word " * 40 + "end. And more."
+    found = gs.task("rewrite", of)(text, by_sentence=True, max_new_tokens=3)
+    assert found.passes[0] > 3
+    assert "text 0 in one sentence is" in found.notes[0]
+    with pytest.raises(InputError, match="text 0 in one sentence is"):
+        gs.task("rewrite", of)(text, by_sentence=True, long="error")
+    cut = gs.task("rewrite", of)(text, by_sentence=True, long="truncate", max_new_tokens=3)
+    assert cut.passes == [3]
+
+
+def test_a_text_is_drawn_with_its_own_seed() -> None:
+    task = gs.task("rewrite", model(60))
+    texts = ["a", "b" * 9, TEXT, "cc"]
+    whole = task(texts, temperature=1.0, seed=4, max_new_tokens=5).texts
+    alone = [task(text, temperature=1.0, seed=4 + i, max_new_tokens=5).texts[0] for i, text in enumerate(texts)]
+    assert whole == alone
+    streamed = task.stream(texts, temperature=1.0, seed=4, max_new_tokens=5)
+    assert [item.result.texts[0] for item in streamed] == alone
+
+
+def test_a_summary_of_nothing_is_no_error_of_another_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = gs.task("summarize", model(60))
+    monkeypatch.setattr("gossamer.tasks.summarize._joined", lambda writing: "")
+    items = list(task.stream(["first", TEXT, "third"], merge="again", max_new_tokens=3))
+    assert [item.error for item in items] == [None] * 3
+    assert items[1].result.texts == [""]

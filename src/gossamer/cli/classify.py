@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from enum import StrEnum
-from itertools import chain
 from typing import Annotated, Any
 
 from typer import Option
@@ -14,8 +13,8 @@ from gossamer.cli.options import AsJson, BatchedReading, Out, Source, check_coun
 from gossamer.cli.output import note
 from gossamer.cli.task_pages import score
 from gossamer.cli.task_runs import Page, TaskRun, check_out
-from gossamer.cli.texts import TakesFiles, Text, not_one_bad, refuse_file_name
-from gossamer.errors import InputError, quote
+from gossamer.cli.texts import TakesFiles, Text, field_of, first_readable, not_one_bad, refuse_file_name
+from gossamer.errors import InputError
 
 __all__ = ["COMMAND", "classify", "label_cells"]
 
@@ -76,22 +75,25 @@ def _paired(
     if pair is not None:
         refuse_file_name("--pair", pair, as_text)
         return texts, lambda text: {"text": text.text, PAIR_FIELD: pair}
-    first = next(texts)
-    if pair_field is None and PAIR_FIELD in first.fields:
+    first, texts = first_readable(texts)
+    if pair_field is None and first is not None and PAIR_FIELD in first.fields:
         note(f"the rows have a field {PAIR_FIELD!r}, which is read with each text; --pair-field names another")
         pair_field = PAIR_FIELD
     if pair_field is None:
-        return chain([first], texts), lambda text: text.text
-    seconds = (_with_second(text, pair_field) for text in chain([first], texts))
-    return not_one_bad(seconds), lambda text: {"text": text.text, PAIR_FIELD: text.fields[pair_field]}
+        return texts, lambda text: text.text
+    second = pair_field
+    return not_one_bad(_with_second(text, second) for text in texts), lambda text: {
+        "text": text.text,
+        PAIR_FIELD: text.fields[second],
+    }
 
 
 def _with_second(text: Text, name: str) -> Text:
     """The text, with a problem where its row has no second text."""
-    value = text.fields.get(name)
-    if isinstance(value, str) or text.problem is not None:
+    if text.problem is not None:
         return text
-    others = ", ".join(text.fields)[:80] or "none but its text"
-    problem = f"is {quote(value)}" if name in text.fields else f"is missing (it has: {others})"
-    said = f"{text.source}: the field {name!r} {problem}; name one of its row with --pair-field"
-    return replace(text, problem=said)
+    try:
+        field_of(text, name, "--pair-field")
+    except InputError as problem:
+        return replace(text, problem=str(problem))
+    return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from gossamer.cli.columns import Columns, read_columns
 from gossamer.cli.options import AsJson, BatchedReading, ModelName, grouped
 from gossamer.cli.output import check_target, note
 from gossamer.cli.task_runs import Page, TaskRun
-from gossamer.cli.texts import Text, carried
+from gossamer.cli.texts import Text, carried, first_readable, stdin_stream
 from gossamer.errors import InputError, quote
 
 __all__ = ["predict"]
@@ -78,10 +78,11 @@ def predict(
     about it.
     """
     check_target(out, [".jsonl"], file)
-    rows = _read(file)
-    first = next(rows, None)
+    first, rows = first_readable(_read(file))
     if first is None:
-        raise InputError(f"{', '.join(map(str, file))}: there are no rows; name files that have some")
+        bad = next(rows, None)
+        said = f"{', '.join(map(str, file))}: there are no rows; name files that have some"
+        raise InputError(said if bad is None else str(bad.problem))
     from gossamer.recipes.columns import called_columns
 
     names = called_columns(first.source, dict(first.fields), read_columns(column))
@@ -104,14 +105,15 @@ def predict(
         task=predictor, page=Page(), out=out, as_json=as_json,
         item=lambda row: kind.item(columns, row),
         rows=lambda row, result: [_with_fields(row, kind.said(columns, row, result))],
-    ).run(chain([first], rows), options)  # fmt: skip
+    ).run(rows, options)  # fmt: skip
 
 
 def _read(files: Sequence[Path]) -> Iterator[Text]:
     """The rows of files, all of their fields; one that is none has a problem."""
     from gossamer.text import read_documents
 
-    for document in read_documents(list(files), field=None, remark=note, lenient=True):
+    inputs = [stdin_stream() if file == Path("-") else file for file in files]
+    for document in read_documents(inputs, field=None, remark=note, lenient=True):
         try:
             "".join(document.parts)
             problem = None

@@ -37,8 +37,10 @@ class _Tasks(Verbs):
 
         asked, *rest = args
         if asked not in RUN_TASKS:
-            from gossamer.tasks.names import ALIASES
+            from gossamer.tasks.names import ALIASES, TRANSLATION
 
+            if (pair := TRANSLATION.fullmatch(asked)) is not None:
+                asked, rest = "translate", [*rest, "--from", pair[1], "--to", pair[2]]
             asked = ALIASES.get(asked, asked)
         name, _, _ = super().resolve_command(ctx, [asked])
         verb = load_verb(str(name))

@@ -8,8 +8,8 @@ from typer import Option
 
 from gossamer.cli.options import AsJson, Loading, Out, Source, check_count, grouped
 from gossamer.cli.task_runs import Page, TaskRun, check_out
-from gossamer.cli.texts import TakesFiles, Text
-from gossamer.errors import InputError, quote
+from gossamer.cli.texts import TakesFiles, Text, field_of
+from gossamer.errors import InputError
 
 __all__ = ["COMMAND", "score"]
 
@@ -39,6 +39,8 @@ def score(
     check_count("--batch-tokens", batch_tokens)
     if target is not None and target_field is not None:
         raise InputError(f"--target {target!r} and --target-field {target_field!r} were both given; give one of them")
+    if target is not None and not target:
+        raise InputError("--target is ''; write what is to be scored behind each text")
     check_out(out, source.inputs())
     texts = source.stream()
     loaded = loading.load(source.model)
@@ -47,18 +49,11 @@ def score(
     def item(text: Text) -> Any:
         if target is None and target_field is None:
             return text.text
-        return {"text": text.text, "target": target if target_field is None else _field(text, target_field)}
+        own = target if target_field is None else field_of(text, target_field, "--target-field")
+        return {"text": text.text, "target": own}
 
     options = {"stride": stride, "batch_tokens": batch_tokens}
     TaskRun(task=task("score", loaded), page=PAGE, out=out, as_json=as_json, item=item).run(texts, options)
-
-
-def _field(text: Text, name: str) -> str:
-    value = text.fields.get(name)
-    if not isinstance(value, str):
-        said = f"is {quote(value)}" if name in text.fields else f"is missing (it has: {', '.join(text.fields)[:80]})"
-        raise InputError(f"{text.source}: the field {name!r} {said}; name one of its row with --target-field")
-    return value
 
 
 def _cells(scored: Any) -> list[list[str]]:

@@ -40,7 +40,7 @@ def similar(
         with telling(candidates.held, "characters") as told:
             found = finder(
                 query, candidates, top_k=top_k, spans=spans, long=reading.long.value, max_length=reading.max_length,
-                progress=told,
+                progress=told, skip_empty=True,
             )  # fmt: skip
         notes = named(found.notes, candidates.held)
         candidates.remark(notes)

@@ -53,8 +53,10 @@ class Candidates:
 
     def remark(self, notes: Sequence[str]) -> None:
         """What is said of texts that were left out, and of the others."""
+        known = self.bad_count
+        self.bad_count += sum(said.startswith("left out: ") or said.endswith(": left out") for said in notes)
         left_out = [f"left out: {problem}" for problem in self.bad]
-        remark([*left_out, *notes], self.bad_count + len(notes))
+        remark([*left_out, *notes], known + len(notes))
 
 
 def check_query(query: str, top_k: int | None) -> None:

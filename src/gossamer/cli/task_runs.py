@@ -21,7 +21,9 @@ from gossamer.errors import InputError, plural
 
 __all__ = ["Page", "Streams", "TaskRun", "check_out"]
 
-_OF_ONE = {"null_scores": "null_score", "texts": "text"}
+_OF_ONE = {
+    "log_likelihoods": "log_likelihood", "null_scores": "null_score", "perplexities": "perplexity", "texts": "text",
+}  # fmt: skip
 """What a list of a result is called where it is of one text."""
 
 

@@ -25,6 +25,8 @@ __all__ = [
     "TextFormat",
     "carried",
     "documents_of",
+    "field_of",
+    "first_readable",
     "input_files",
     "not_one_bad",
     "open_sources",
@@ -149,6 +151,26 @@ def read_texts(
     sources = open_sources(arguments, files, format=format, as_text=as_text)
     texts = _checked(_texts(sources, field, format, split, lenient), may_be_empty, lenient)
     return not_one_bad(texts) if lenient else texts
+
+
+def first_readable(texts: Iterator[Text]) -> tuple[Text | None, Iterator[Text]]:
+    """The first text without a problem, None where there is none, and all of them."""
+    before: list[Text] = []
+    for text in texts:
+        before.append(text)
+        if text.problem is None:
+            return text, chain(before, texts)
+    return None, iter(before)
+
+
+def field_of(text: Text, name: str, option: str) -> str:
+    """The text of another field of a row. InputError where it has none; option: which names it."""
+    value = text.fields.get(name)
+    if isinstance(value, str):
+        return value
+    others = ", ".join(text.fields)[:80] or "none but its text"
+    said = f"is {quote(value)}" if name in text.fields else f"is missing (it has: {others})"
+    raise InputError(f"{text.source}: the field {name!r} {said}; name one of its row with {option}")
 
 
 def not_one_bad(texts: Iterator[Text]) -> Iterator[Text]:

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, ItemError, plural
+from gossamer.errors import InputError, ItemError, plural, quote
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import QuestionAnswering
 from gossamer.models.model import Model
-from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts
+from gossamer.tasks.base import Long, Result, Task, list_fields, list_texts, of_the_call
 from gossamer.tasks.frames import find_pair_frame
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Pass, Progress, Reading, plan_passes, read_passes, room
@@ -65,6 +65,7 @@ class AnswerTask(Streaming[Answers], Task):
     """Answer questions with a model that has a question-answering head. Raises InputError for other models."""
 
     heads, load_with, doing = (QuestionAnswering,), "question-answering", "answer questions about"
+    item_name = "context"
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
@@ -107,6 +108,9 @@ class AnswerTask(Streaming[Answers], Task):
         self._check(long, batch_tokens, max_length, stride)
         require_whole("top_k", top_k, of="answers")
         require_whole("max_answer_tokens", max_answer_tokens, of="tokens")
+        if isinstance(questions, str):
+            with of_the_call():
+                self._tokenize("question", 0, questions)
         listed = [*_matched(*_with_contexts(questions, contexts))]
         read_contexts = [self._context(i, *both, max_length) for i, both in enumerate(listed)]
         readings = [context.reading for context in read_contexts]
@@ -126,8 +130,19 @@ class AnswerTask(Streaming[Answers], Task):
         return Answers(answers=answers_of_each, null_scores=null_scores, tokens=tokens, passes=passes, notes=notes)
 
     def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> Answers:
-        """Items are contexts where the questions are given, else questions with their contexts."""
+        """Items are contexts where the question is given, else questions with their contexts."""
         return self(options.pop("questions"), items, **options) if "questions" in options else self(items, **options)
+
+    def _check_names(self, options: Mapping[str, Any], items: str | None = None) -> None:
+        if "questions" not in options:
+            super()._check_names(options)
+            return
+        super()._check_names(options, "contexts")
+        if not isinstance(options["questions"], str):
+            raise InputError(
+                f"questions is {quote(options['questions'])}; give a stream of contexts one question, or each its own "
+                'as a dict {"question": ..., "context": ...}'
+            )
 
     def _context(self, i: int, question: object, context: Any, max_length: int | None) -> _Context:
         asked, _ = self._tokenize("question", i, question)

@@ -16,7 +16,7 @@ from gossamer.models.model import Model
 from gossamer.tasks.base import Task, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress, Reading
-from gossamer.tasks.stream import Streaming
+from gossamer.tasks.stream import Streaming, seeds_for
 
 __all__ = ["Generate", "LongPrompt"]
 
@@ -86,12 +86,7 @@ class Generate(Streaming[Generated], Task):
 
     def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> Generated:
         """Each with the seed that it would have in one call."""
-        seed = options.pop("seed", None)
-        if isinstance(seed, int):
-            seed = [seed + number for number in numbers]
-        elif seed is not None:
-            seed = [seed[number] for number in numbers]
-        return self(items, seed=seed, **options)
+        return self(items, seed=seeds_for(options.pop("seed", None), numbers), **options)
 
     def _read_first(self, texts: Sequence[str], long: LongPrompt) -> tuple[list[str], list[list[int]]]:
         """The ids of the first of two texts, special tokens included; their ends are left out where that is asked."""

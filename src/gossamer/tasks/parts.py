@@ -19,6 +19,10 @@ class TextPart:
     new: int
     end: int
 
+    def shifted(self, by: int) -> TextPart:
+        """The part where the text stands behind so many characters."""
+        return TextPart(self.start + by, self.new + by, self.end + by)
+
 
 def cut_text(text: str, offsets: Sequence[tuple[int, int]], most: int, stride: int = 0) -> list[TextPart]:
     """Parts of at most `most` tokens each, about equally long, that share whole sentences of at most `stride` tokens.

@@ -43,6 +43,10 @@ class RankedTexts(Result):
     passes: list[int]
     notes: list[str]
 
+    def part(self, i: int) -> RankedTexts:
+        """What is given for query number i alone; notes are on texts, whose numbers stay."""
+        return super().part(i).with_notes(self.notes)
+
 
 @dataclass
 class _Query:
@@ -111,7 +115,7 @@ class Rank(PairTask):
             numbered, said = self._tokenized(group, count, skip_bad)
             notes += said
             for query in asked:
-                notes += self._add(query, numbered, which, options, over_passes, _shifted(progress, asked))
+                notes += self._add(query, numbered, which, options, over_passes, _shifted(progress, asked), skip_bad)
             count += len(group)
         if not any(query.best for query in asked):
             raise InputError(notes[0] if notes else "there are no texts: give at least one")
@@ -129,7 +133,7 @@ class Rank(PairTask):
             return 0
         if label not in self.labels:
             said = f"label is {quote(label)}" if label is not None else f"the model has {len(self.labels)} labels"
-            raise InputError(f"{said}; name the one whose score counts: label= one of {', '.join(self.labels)}")
+            raise InputError(f"{said}; name the one whose score counts, label, one of {', '.join(self.labels)}")
         return self.labels.index(str(label))
 
     def _tokenized(
@@ -155,12 +159,20 @@ class Rank(PairTask):
         options: PairOptions,
         over_passes: OverPasses,
         progress: Progress | None,
+        skip_bad: bool,
     ) -> list[str]:
         """Read the texts with a query, and keep those that are among the best."""
         if not texts:
             return []
         pairs = [TokenPair(number, query.tokens, tokens) for number, _, tokens in texts]
-        read = self._read_pairs(pairs, options, progress, over_passes)
+        try:
+            read = self._read_pairs(pairs, options, progress, over_passes)
+        except ItemError as problem:
+            if not skip_bad:
+                raise
+            others = [one for one in texts if one[0] != problem.item]
+            said = self._add(query, others, which, options, over_passes, progress, skip_bad)
+            return [f"left out: {problem}", *said]
         new = [(row, number, text) for row, (number, text, _) in zip(read.logits, texts, strict=True)]
         query.best = sorted([*query.best, *new], key=lambda one: (-float(one[0][which]), one[1]))[: query.most]
         query.read_tokens += sum(read.tokens)

@@ -10,7 +10,6 @@ from gossamer.generation.options import BeamsAsked, RulesAsked
 from gossamer.tasks.base import Long, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress
-from gossamer.tasks.stream import Streaming
 from gossamer.tasks.write import WritingOptions, WritingTask, Written, joined
 
 __all__ = ["Rewrite"]
@@ -18,7 +17,7 @@ __all__ = ["Rewrite"]
 _HOW = "read in parts that meet between sentences, each rewritten by itself"
 
 
-class Rewrite(Streaming[Written], WritingTask):
+class Rewrite(WritingTask):
     """Write what a model with an encoder and decoder makes of each text. Raises InputError for other models."""
 
     doing = "rewrite"
@@ -36,7 +35,7 @@ class Rewrite(Streaming[Written], WritingTask):
         top_p: float | None = None,
         stop: Stops = None,
         choices: Choices = None,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         by_sentence: bool = False,
         long: Long = "chunk",
         max_length: int | None = None,
@@ -54,6 +53,7 @@ class Rewrite(Streaming[Written], WritingTask):
         Raises InputError for empty texts, and for whatever `gossamer.generate` refuses.
         """
         options = WritingOptions(
+            how=_HOW,
             prefix=prefix,
             generation={
                 "max_new_tokens": max_new_tokens, "beams": beams, "rules": rules, "temperature": temperature,
@@ -62,4 +62,4 @@ class Rewrite(Streaming[Written], WritingTask):
             long=long, max_length=max_length, by_sentence=by_sentence, batch_size=batch_size,
         )  # fmt: skip
         writings = self._write(list_texts("texts", texts), options, progress)
-        return self._result(writings, options, [joined(one) for one in writings], _HOW)
+        return self._result(writings, options, [joined(one) for one in writings])

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, ItemError, plural
+from gossamer.errors import InputError, ItemError, plural, quote
 from gossamer.generation import ContinuationScore, score_continuations
 from gossamer.generation.inputs import end_ids
 from gossamer.models.heads import CausalLM, Seq2SeqLM
@@ -104,6 +104,15 @@ class Score(Streaming[Scored], Task):
         for piece, (one,) in zip(pieces, found, strict=True):
             by_text[piece.text].append(one)
         return _scored(by_text, listed if others is None else others, self._notes(plans))
+
+    def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> Scored:
+        target = options.pop("targets", None)
+        if target is not None and not isinstance(target, str):
+            raise InputError(
+                f"targets is {quote(target)}; give a stream of texts one target, or each its own as a dict "
+                '{"text": ..., "target": ...}'
+            )
+        return self(items, None if target is None else [target] * len(items), **options)
 
     def _windows(self, i: int, text: object, stride: int | None) -> list[_Piece]:
         """All tokens of a text behind the one that begins texts, in as many passes as it takes."""

@@ -14,7 +14,7 @@ from gossamer.checks import require_whole
 from gossamer.errors import InputError
 from gossamer.models.heads import SentenceEmbedding
 from gossamer.models.model import Model
-from gossamer.tasks.base import Long, Result, Task, check_text, iterate, list_texts
+from gossamer.tasks.base import Long, Result, Task, check_text, iterate, list_texts, of_the_call
 from gossamer.tasks.embed import Embed, ReadCharacters
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.similarity import compare_all
@@ -48,6 +48,10 @@ class SimilarTexts(Result):
     compared: list[int]
     similarity: str
     notes: list[str]
+
+    def part(self, i: int) -> SimilarTexts:
+        """What is given for query number i alone; notes are on texts, whose numbers stay."""
+        return super().part(i).with_notes(self.notes)
 
 
 @dataclass(kw_only=True)
@@ -122,8 +126,9 @@ class Similar(Task):
         """
         require_whole("top_k", top_k, of="texts")
         asked, embed = list_texts("queries", queries), self.embed
-        for i, query in enumerate(asked):
-            check_text("query", i, query)
+        with of_the_call():
+            for i, query in enumerate(asked):
+                self._tokenize("query", i, query)
         read: dict[str, Any] = {"long": long, "max_length": max_length, "batch_tokens": batch_tokens}
         vectors = embed(asked, **embed.with_prompt(read, "query")).vectors
         near = _Nearest(most=top_k, scores=vectors.new_empty(len(asked), 0), rows=[[] for _ in asked])

@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from gossamer.errors import InputError, ItemError
 from gossamer.numbered_notes import is_numbered, renumbered
-from gossamer.tasks.base import iterate
+from gossamer.tasks.base import check_text, iterate
 from gossamer.tasks.names import refusal
 from gossamer.tasks.passes import check_progress
 
-__all__ = ["StreamedItem", "Streaming", "TokensRead", "item_groups"]
+__all__ = ["StreamedItem", "Streaming", "TokensRead", "item_groups", "seeds_for"]
 
 
 class Splits(Protocol):
@@ -50,6 +50,8 @@ class Streaming(Generic[R]):
     """`stream`, for tasks that are called with a list of items."""
 
     __call__: Callable[..., R]
+    item_name: ClassVar[str] = "text"
+    """What an item is called in what is said of it."""
 
     def stream(
         self, items: Iterable[Any], *, progress: TokensRead | None = None, **options: Any
@@ -61,11 +63,22 @@ class Streaming(Generic[R]):
         options that cannot be are refused with InputError. Notes on the call as a whole come with the first item.
         """
         check_progress(progress)
-        known = [name for name in inspect.signature(type(self).__call__).parameters if name != "self"]
+        self._check_names(options)
+        # What can be iterated over once would be empty for the second group.
+        held = {name: list(value) if isinstance(value, Iterator) else value for name, value in options.items()}
+        return self._streamed(iterate("items", items), progress, held)
+
+    def _check_names(self, options: Mapping[str, Any], items: str | None = None) -> None:
+        """Refuse options that the call does not have, and the lack of one that it needs. items: its name for them."""
+        parameters = list(inspect.signature(type(self).__call__).parameters.values())[1:]
+        items = parameters[0].name if items is None else items
+        known = [one.name for one in parameters if one.name not in (items, "progress")]
         for name in options:
             if name not in known:
                 raise InputError(refusal(name, known))
-        return self._streamed(iterate("items", items), progress, options)
+        for one in parameters:
+            if one.default is one.empty and one.name not in (items, *options):
+                raise InputError(f"{one.name} is missing: give it to stream beside the items")
 
     def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> R:
         """The call, whose first argument are the items. numbers: theirs among all that are streamed."""
@@ -86,8 +99,8 @@ class Streaming(Generic[R]):
         self, first: int, group: Sequence[Any], counted: _Counted, options: Mapping[str, Any]
     ) -> Iterator[StreamedItem[R]]:
         """Each item's result, the one of number `first` first; those that are refused are left out of the call."""
-        numbers = list(range(first, first + len(group)))
-        errors: dict[int, str] = {}
+        errors = _refused(first, group, self.item_name)
+        numbers = [number for number in range(first, first + len(group)) if number not in errors]
         result: R | None = None
         while numbers and result is None:
             try:
@@ -125,10 +138,16 @@ class _Counted:
 
 
 def item_groups(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Items in groups of bounded size."""
+    """Items in groups of bounded size and of one kind; where their source fails, those before it come first."""
     group: list[Any] = []
     characters = 0
-    for item in items:
+    for item in _before_failing(items):
+        failed = isinstance(item, _Failure)
+        if group and (failed or _kind(item) != _kind(group[0])):
+            yield group
+            group, characters = [], 0
+        if failed:
+            raise item.problem
         group.append(item)
         characters += _characters(item)
         if len(group) >= GROUP_ITEMS or characters >= GROUP_CHARACTERS:
@@ -136,6 +155,51 @@ def item_groups(items: Iterable[Any]) -> Iterator[list[Any]]:
             group, characters = [], 0
     if group:
         yield group
+
+
+@dataclass(frozen=True)
+class _Failure:
+    problem: Exception
+
+
+def _before_failing(items: Iterable[Any]) -> Iterator[Any]:
+    try:
+        yield from items
+    except Exception as problem:
+        yield _Failure(problem)
+
+
+def _kind(item: object) -> frozenset[str] | None:
+    """The fields of a dict that hold something; None for all else."""
+    return (
+        frozenset(str(name) for name, value in item.items() if value is not None) if isinstance(item, Mapping) else None
+    )
+
+
+def _refused(first: int, group: Sequence[Any], name: str) -> dict[int, str]:
+    """What can be said at once of items that are neither texts nor dicts, by their numbers."""
+    errors = {}
+    for number, item in enumerate(group, first):
+        if not isinstance(item, str | Mapping):
+            try:
+                check_text(name, number, item)
+            except ItemError as problem:
+                errors[number] = str(problem)
+    return errors
+
+
+def seeds_for(seed: Any, numbers: Sequence[int]) -> Any:
+    """The seeds that items of these numbers would have in one call: a number more for each, or those of a list."""
+    if type(seed) is int:
+        return [seed + number for number in numbers]
+    if not isinstance(seed, list | tuple):
+        return seed
+    without = [number for number in numbers if number >= len(seed)]
+    if without:
+        raise InputError(
+            f"seed holds {len(seed)} numbers, none for item {without[0]}: give one for each, or one number"
+        )
+    return [seed[number] for number in numbers]
 
 
 def _characters(item: object) -> int:

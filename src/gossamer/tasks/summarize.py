@@ -13,7 +13,6 @@ from gossamer.generation.options import BeamsAsked, RulesAsked
 from gossamer.tasks.base import Long, list_texts
 from gossamer.tasks.names import checks_options
 from gossamer.tasks.passes import Progress
-from gossamer.tasks.stream import Streaming
 from gossamer.tasks.task_settings import read_task_settings
 from gossamer.tasks.write import Writing, WritingOptions, WritingTask, Written, of_file
 
@@ -26,7 +25,7 @@ _ROUNDS = 8
 """How often summaries of parts are summarized again, at most."""
 
 
-class Summarize(Streaming[Written], WritingTask):
+class Summarize(WritingTask):
     """Summarize texts with a model that has an encoder and decoder. Raises InputError for other models."""
 
     doing = "summarize"
@@ -45,7 +44,7 @@ class Summarize(Streaming[Written], WritingTask):
         top_p: float | None = None,
         stop: Stops = None,
         choices: Choices = None,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         long: Long = "chunk",
         max_length: int | None = None,
         stride: int | None = None,
@@ -66,6 +65,7 @@ class Summarize(Streaming[Written], WritingTask):
             raise InputError(f"merge is {quote(merge)}; it must be 'join' or 'again'")
         asked = read_task_settings(self.model, "summarization")
         options = WritingOptions(
+            how=f"{_HOW}, {_MERGED[merge]}",
             prefix=asked.prefix if prefix is None else prefix,
             generation={
                 "max_new_tokens": asked.max_new_tokens if max_new_tokens is None else max_new_tokens,
@@ -78,16 +78,16 @@ class Summarize(Streaming[Written], WritingTask):
         writings = self._write(list_texts("texts", texts), options, progress)
         texts_of = [_joined(one) for one in writings]
         if merge == "again":
-            texts_of = [self._again(one, options) if len(one.parts) > 1 else one.written[0] for one in writings]
-        return self._result(writings, options, texts_of, f"{_HOW}, {_MERGED[merge]}")
+            texts_of = [self._again(one, options) if len(one.parts) > 1 else one.texts[0] for one in writings]
+        return self._result(writings, options, texts_of)
 
     def _again(self, writing: Writing, options: WritingOptions) -> str:
         """The summary of summaries, as soon as they fit into one part."""
         text = _joined(writing)
         for _ in range(_ROUNDS):
-            if not text.strip():
+            if not self.tokenizer.encode_plain(text)[0]:
                 return text
-            (following,) = self._write([text], options, None)
+            (following,) = self._write([text], options, None, [writing.number])
             text, shorter = _joined(following), following.new_tokens < following.tokens
             writing.new_tokens += following.new_tokens
             if len(following.parts) == 1 or not shorter:
@@ -97,6 +97,6 @@ class Summarize(Streaming[Written], WritingTask):
 
 def _joined(writing: Writing) -> str:
     """A single summary as it was written, others in a row."""
-    if len(writing.written) == 1:
-        return writing.written[0]
-    return " ".join(filter(None, (text.strip() for text in writing.written)))
+    if len(writing.texts) == 1:
+        return writing.texts[0]
+    return " ".join(filter(None, (text.strip() for text in writing.texts)))

@@ -14,7 +14,6 @@ from gossamer.models.model import Model
 from gossamer.tasks.base import Long, list_texts
 from gossamer.tasks.names import TRANSLATION, checks_options
 from gossamer.tasks.passes import Progress
-from gossamer.tasks.stream import Streaming
 from gossamer.tasks.task_settings import TaskSettings, named_tasks, read_task_settings
 from gossamer.tasks.write import WritingOptions, WritingTask, Written, joined, of_file
 
@@ -68,7 +67,7 @@ class _Languages:
         raise InputError(f"{said}; the model writes {plural(len(self.tokens), 'language')}: {known}")
 
 
-class Translate(Streaming[Written], WritingTask):
+class Translate(WritingTask):
     """Translate texts with a model that has an encoder and decoder. Raises InputError for other models."""
 
     doing = "translate"
@@ -94,7 +93,7 @@ class Translate(Streaming[Written], WritingTask):
         top_p: float | None = None,
         stop: Stops = None,
         choices: Choices = None,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         by_sentence: bool = False,
         long: Long = "chunk",
         max_length: int | None = None,
@@ -115,6 +114,7 @@ class Translate(Streaming[Written], WritingTask):
         source, target = source or self.source, target or self.target
         asked = TaskSettings() if prefix is not None else self.languages.settings(self.model, source, target)
         options = WritingOptions(
+            how=_HOW,
             prefix=asked.prefix if prefix is None else prefix,
             generation={
                 "max_new_tokens": asked.max_new_tokens if max_new_tokens is None else max_new_tokens,
@@ -124,7 +124,7 @@ class Translate(Streaming[Written], WritingTask):
             long=long, max_length=max_length, by_sentence=by_sentence, batch_size=batch_size,
         )  # fmt: skip
         writings = self._write(list_texts("texts", texts), options, progress)
-        return self._result(writings, options, [joined(one) for one in writings], _HOW)
+        return self._result(writings, options, [joined(one) for one in writings])
 
 
 def _find_languages(model: Model) -> _Languages:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, ItemError, quote
 from gossamer.generation import Generated, Piece, generate
 from gossamer.models.heads import Seq2SeqLM
 from gossamer.tasks.base import Long, Result, Task, check_text, of_the_call
 from gossamer.tasks.parts import TextPart, cut_text
 from gossamer.tasks.passes import Progress, check_progress, check_stride
+from gossamer.tasks.stream import Streaming, seeds_for
 from gossamer.text.sentences import sentence_starts
 
 __all__ = ["Writing", "WritingOptions", "WritingTask", "Written", "joined", "of_file"]
@@ -40,12 +41,13 @@ class Written(Result):
 class WritingOptions:
     """How texts are read and written.
 
-    prefix: put before each text or part. generation: what else `gossamer.generate` takes. long: a text longer than the
-    model reads at once, `max_length` tokens in place of its files' limit, is read in parts ("chunk"), cut ("truncate")
-    or refused ("error"). stride: tokens of whole sentences that parts share at most. by_sentence: each sentence is a
-    part. batch_size: parts at once.
+    how: what is said of a text that is read in parts. prefix: put before each text or part. generation: what else
+    `gossamer.generate` takes. long: a text longer than the model reads at once, `max_length` tokens in place of its
+    files' limit, is read in parts ("chunk"), cut ("truncate") or refused ("error"). stride: tokens of whole sentences
+    that parts share at most. by_sentence: each sentence is a part. batch_size: parts at once.
     """
 
+    how: str
     prefix: str = ""
     generation: Mapping[str, Any] = field(default_factory=dict)
     long: Long = "chunk"
@@ -64,27 +66,48 @@ class Writing:
     tokens: int
     parts: list[TextPart]
     prompts: list[list[int]]
-    written: list[str]
+    written: list[str | None]
     new_tokens: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def texts(self) -> list[str]:
+        """What was written about the parts."""
+        return [text or "" for text in self.written]
 
 
-class WritingTask(Task):
+class WritingTask(Streaming[Written], Task):
     """Write a text about each text with an encoder and decoder. Raises InputError for other models."""
 
     heads, load_with = (Seq2SeqLM,), "seq2seq-lm"
 
-    def _write(self, texts: Sequence[object], options: WritingOptions, progress: Progress | None) -> list[Writing]:
-        """What is written about each text, part by part."""
+    def _write(
+        self,
+        texts: Sequence[object],
+        options: WritingOptions,
+        progress: Progress | None,
+        numbers: Sequence[int] | None = None,
+    ) -> list[Writing]:
+        """What is written about each text, part by part. numbers: of the texts in what is said of them."""
         self._check_options(options, progress)
-        writings = [self._read(i, text, options) for i, text in enumerate(texts)]
+        numbered = enumerate(texts) if numbers is None else zip(numbers, texts, strict=True)
+        writings = [self._read(i, text, options) for i, text in numbered]
         # Parts of like length together, the longest first, so that little is padded.
         places = [(writing, place) for writing in writings for place in range(len(writing.prompts))]
         places.sort(key=lambda one: -len(one[0].prompts[one[1]]))
-        generated = self._generate([writing.prompts[place] for writing, place in places], options, progress)
+        seeds = seeds_for(options.generation.get("seed"), [writing.number for writing, _ in places])
+        prompts = [writing.prompts[place] for writing, place in places]
+        try:
+            generated = self._generate(prompts, seeds, options, progress)
+        except ItemError as problem:
+            number = places[problem.item][0].number
+            said = str(problem).replace(f"prompt {problem.item}", f"text {number}", 1)
+            raise ItemError(number, said) from None
         for which, text, ids in zip(generated.prompts, generated.texts or [], generated.ids, strict=True):
             writing, place = places[which]
-            writing.written[place] = text
-            writing.new_tokens += len(ids)
+            if writing.written[place] is None:  # of several texts the best comes first
+                writing.written[place] = text
+                writing.new_tokens += len(ids)
         return writings
 
     def _check_options(self, options: WritingOptions, progress: object) -> None:
@@ -93,7 +116,16 @@ class WritingTask(Task):
         if not isinstance(options.by_sentence, bool):
             raise InputError(f"by_sentence is {quote(options.by_sentence)}; it must be True or False")
         require_whole("stride", options.stride, 0, of="tokens")
+        several = _returned(options.generation.get("beams"))
+        if several != 1:
+            raise InputError(
+                f"num_return_sequences is {quote(several)}; to {self.doing} is to write one text for each: the task "
+                "generate gives several"
+            )
         self._check(options.long, 1, options.max_length)
+        if not isinstance(options.prefix, str):
+            kind = type(options.prefix).__name__
+            raise InputError(f"prefix is {quote(options.prefix)}, a {kind}; it must be a string")
         with of_the_call():
             check_text("prefix", 0, options.prefix)
         room = self._room(options)
@@ -111,47 +143,56 @@ class WritingTask(Task):
 
     def _read(self, i: int, text: object, options: WritingOptions) -> Writing:
         """A text, whole or in parts, as the model reads it."""
-        ids, offsets = self._tokenize("text", i, text)
-        text, room = str(text), self._room(options)
-        if options.by_sentence:
-            parts = _sentences(text)
-        elif len(ids) <= room:
-            parts = [TextPart(0, 0, len(text))]
-        else:
-            self._say_long(
-                i, len(ids) + self._around(options), options.long, self._most(options), self._around(options)
-            )
-            parts = cut_text(text, offsets, max(1, room - _MARGIN), options.stride)
-            if options.long == "truncate":
-                parts = [TextPart(0, 0, offsets[room - 1][1])]
+        ids, _ = self._tokenize("text", i, text)
+        text = str(text)
+        parts: list[TextPart] = []
+        notes: list[str] = []
+        for sentence in _sentences(text) if options.by_sentence else [TextPart(0, 0, len(text))]:
+            where = " in one sentence" if options.by_sentence else ""
+            of_sentence, said = self._parts(i, text[sentence.start : sentence.end], options, where)
+            parts += [part.shifted(sentence.start) for part in of_sentence]
+            notes += said
         prompts = [self._prompt(text[part.start : part.end], options) for part in parts]
-        return Writing(number=i, text=text, tokens=len(ids), parts=parts, prompts=prompts, written=[""] * len(parts))
+        return Writing(
+            number=i, text=text, tokens=len(ids), parts=parts, prompts=prompts, written=[None] * len(parts), notes=notes
+        )
+
+    def _parts(self, i: int, text: str, options: WritingOptions, where: str) -> tuple[list[TextPart], list[str]]:
+        """A text or a sentence as it is read, and what is said of one that is too long."""
+        offsets, room, around = self.tokenizer.encode_plain(text)[1], self._room(options), self._around(options)
+        length = len(offsets) + around
+        said = self._say_long(i, length, options.long, self._most(options), around, where, options.how)
+        if said is None:
+            return [TextPart(0, 0, len(text))], []
+        if options.long == "truncate":
+            return [TextPart(0, 0, offsets[room - 1][1])], [said]
+        return cut_text(text, offsets, max(1, room - _MARGIN), options.stride), [said]
 
     def _prompt(self, part: str, options: WritingOptions) -> list[int]:
         """The tokens of a part behind the prefix, in the frame of special tokens; not more than the model reads."""
         ids = self.tokenizer.encode_plain(options.prefix + part)[0]
         return [*self.frame.before, *ids[: self._most(options) - len(self.frame)], *self.frame.after]
 
-    def _generate(self, prompts: Sequence[list[int]], options: WritingOptions, progress: Progress | None) -> Generated:
+    def _generate(
+        self, prompts: Sequence[list[int]], seeds: Any, options: WritingOptions, progress: Progress | None
+    ) -> Generated:
         return generate(
-            self.model, prompts, **options.generation, batch_size=options.batch_size,
+            self.model, prompts, **{**options.generation, "seed": seeds}, batch_size=options.batch_size,
             stream=None if progress is None else _counting(progress, prompts),
         )  # fmt: skip
 
-    def _result(self, writings: Sequence[Writing], options: WritingOptions, texts: Sequence[str], how: str) -> Written:
-        """With what the parts' texts became, and how longer ones were read."""
-        around = self._around(options)
-        said = [
-            self._say_long(one.number, one.tokens + around, options.long, self._most(options), around, how=how)
-            for one in writings
-            if not options.by_sentence
-        ]
+    def _on_items(self, items: Sequence[Any], numbers: Sequence[int], **options: Any) -> Written:
+        """Each with the seed that it would have in one call."""
+        return self(items, seed=seeds_for(options.pop("seed", None), numbers), **options)
+
+    def _result(self, writings: Sequence[Writing], options: WritingOptions, texts: Sequence[str]) -> Written:
+        """With what the parts' texts became."""
         return Written(
             texts=list(texts),
             tokens=[one.tokens for one in writings],
             passes=[len(one.parts) for one in writings],
             new_tokens=[one.new_tokens for one in writings],
-            notes=[*self._say_longer(options.max_length), *filter(None, said)],
+            notes=[*self._say_longer(options.max_length), *(note for one in writings for note in one.notes)],
         )
 
     def _most(self, options: WritingOptions) -> int:
@@ -165,7 +206,7 @@ class WritingTask(Task):
 def joined(writing: Writing) -> str:
     """What was written about the parts, between the white space that stood between them."""
     texts = []
-    for part, written in zip(writing.parts, writing.written, strict=True):
+    for part, written in zip(writing.parts, writing.texts, strict=True):
         of_part = writing.text[part.new : part.end]
         texts.append(written.strip() + of_part[len(of_part.rstrip()) :] if len(writing.parts) > 1 else written)
     return "".join(texts).rstrip() if len(writing.parts) > 1 else texts[0]
@@ -183,6 +224,13 @@ def of_file(asked: Mapping[str, Any], changes: object) -> Any:
 def _sentences(text: str) -> list[TextPart]:
     starts = sentence_starts(text)
     return [TextPart(start, start, end) for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def _returned(beams: object) -> object:
+    """How many texts of each a call asks for."""
+    if isinstance(beams, Mapping):
+        return beams.get("num_return_sequences", 1)
+    return getattr(beams, "num_return_sequences", 1)
 
 
 def _counting(progress: Progress, prompts: Sequence[list[int]]) -> Callable[[Piece], None]:

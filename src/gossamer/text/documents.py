@@ -200,7 +200,9 @@ class _Reader:
                 self.remark(f"{self.name}: is read as {form.content}: {form.why}; format='txt' takes it as one text")
             # Only line feeds end a line: U+2028 and others stand inside of strings; a mark of byte order is no text.
             newline = "" if form.content in ("csv", "tsv") else "\n"
-            yield from self._decoded(io.TextIOWrapper(plain, encoding="utf-8-sig", newline=newline), form.content)
+            errors = "surrogateescape" if self.lenient else "strict"  # the row that has such a byte is the bad one
+            text = io.TextIOWrapper(plain, encoding="utf-8-sig", errors=errors, newline=newline)
+            yield from self._decoded(text, form.content)
 
     def _decoded(self, text: TextIO, content: str | None) -> Iterator[Row]:
         if content == "txt":
