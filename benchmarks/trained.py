@@ -1,0 +1,63 @@
+"""Models trained by the project's own commands, at most 40 minutes of one thread each, beside their floors.
+
+    python benchmarks/trained.py PART --budget cpu|smoke [--out FILE.json] [--plots FOLDER] [--work FOLDER] [--seed N]
+
+`translator`: verses of at most 40 tokens from English to Spanish, 3 + 3 layers from fresh weights (`gossamer train`,
+`seq2seq-lm`), beside copying and beside word by word.
+
+Held-out texts are chosen by a hash. Runs lie in --work and go on where they stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import trained_translator
+from harness import ROOT, conditions, load, progress, write_results
+from slim_part import Part
+
+PARTS: dict[str, Part] = {"translator": trained_translator.PART}
+BUDGETS = ("cpu", "smoke")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    args = _read(given)
+    part, work = PARTS[args.part], args.work / args.part / args.budget
+    work.mkdir(parents=True, exist_ok=True)
+    plan = part.plans[args.budget]
+    results: dict[str, Any] = {
+        "benchmark": f"trained {args.part}", "complete": False, "rows": [],
+        "conditions": conditions(seed=args.seed, budget=args.budget, beside=args.beside, **asdict(plan)),
+    }  # fmt: skip
+    for record in part.rows(plan, work, args.seed):
+        progress(record["name"])
+        results["rows"].append(record)
+        write_results(results, args.out)
+    results["complete"], results["conditions"]["load_at_end"] = True, load()
+    results["verdicts"] = part.verdicts(results)
+    write_results(results, args.out)
+    print(part.report(results))
+    if args.plots is not None:
+        part.plot(results, args.plots)
+    return 0
+
+
+def _read(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS, help="what is trained")
+    parser.add_argument("--budget", choices=BUDGETS, default="cpu", help="how much is trained")
+    parser.add_argument("--out", type=Path, help="write the results here, as JSON")
+    parser.add_argument("--plots", type=Path, help="draw the results into this folder (.svg)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "trained", help="where runs lie")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and runs")
+    parser.add_argument("--beside", default="nothing else", help="what the machine did meanwhile, told in the results")
+    return parser.parse_args(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""What the parts of benchmarks/trained.py share: splits by hash, trainings that are done once, scores of written texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gossamer.training.receipt import TrainingReceipt
+
+T = TypeVar("T")
+
+
+def held_out(items: Sequence[T], test: int, text_of: Callable[[T], str]) -> tuple[list[T], list[T]]:
+    """(learnt from, judged): a hash of its text decides where an item is, so that no text is in both.
+
+    The first `test` in the hash's order are judged, and whatever has the text of one of them. The rest stays as it was.
+    """
+
+    def place(item: T) -> bytes:
+        return hashlib.sha256(text_of(item).encode()).digest()
+
+    judged: dict[str, T] = {}
+    for item in sorted(items, key=place):
+        if len(judged) == test:
+            break
+        judged.setdefault(text_of(item), item)
+    return [item for item in items if text_of(item) not in judged], list(judged.values())
+
+
+def trained_once(folder: Path, train: Callable[[], tuple[Any, TrainingReceipt]]) -> dict[str, Any]:
+    """The receipt of a training that is finished in this folder, or else goes on there until it is."""
+    path = folder / "receipt.json"
+    if not path.exists():
+        train()
+    receipt: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return receipt
+
+
+def told_of(receipt: dict[str, Any]) -> dict[str, Any]:
+    """What a result keeps of its training."""
+    names = ("steps", "tokens", "seconds", "ended", "loss", "evaluation", "parameters", "trained")
+    return {"training": {name: receipt[name] for name in names}}
+
+
+def written_scores(texts: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
+    """chrF (Popović 2015) and BLEU (Papineni et al. 2002) of all texts together, 0 to 100, by sacrebleu (Post 2018)."""
+    import sacrebleu
+
+    found = {
+        "chrf": sacrebleu.corpus_chrf(list(texts), [list(wanted)]).score,
+        "bleu": sacrebleu.corpus_bleu(list(texts), [list(wanted)]).score,
+    }
+    return {name: round(score, 2) for name, score in found.items()}
+
+
+def samples(texts: Sequence[str], wanted: Sequence[str], written: Sequence[str], most: int = 5) -> list[dict[str, str]]:
+    """The first few, to be looked at."""
+    return [
+        {"text": one, "wanted": other, "written": third}
+        for one, other, third in list(zip(texts, wanted, written, strict=True))[:most]
+    ]
