@@ -65,12 +65,12 @@ _REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 
 def wikipedia() -> bytes:
     """6 MB of raw Wikipedia XML."""
-    return bz2.decompress(_read(WIKIPEDIA))
+    return bz2.decompress(read_member(WIKIPEDIA))
 
 
 def digits() -> list[bytes]:
     """The images, 64 bytes each, row by row."""
-    lines = gzip.decompress(_read(DIGITS)).decode().split()
+    lines = gzip.decompress(read_member(DIGITS)).decode().split()
     return [bytes(int(float(one)) for one in line.split(",")[:64]) for line in lines]
 
 
@@ -80,7 +80,7 @@ def photographs(side: int) -> dict[str, list[bytes]]:
 
     cut: dict[str, list[bytes]] = {}
     for member in PHOTOGRAPHS:
-        picture = Image.open(io.BytesIO(_read(member))).convert("RGB")
+        picture = Image.open(io.BytesIO(read_member(member))).convert("RGB")
         cut[Path(member.name).name] = [
             picture.crop((left, top, left + side, top + side)).tobytes()
             for top in range(0, picture.height - side + 1, side)
@@ -91,12 +91,12 @@ def photographs(side: int) -> dict[str, list[bytes]]:
 
 def reviews() -> list[tuple[str, float]]:
     """Sentences of film reviews, in the file's order, each with its mean rating."""
-    lines = _tar_member(_read(REVIEWS), _REVIEWS).decode("utf-8", "replace").splitlines()
+    lines = _tar_member(read_member(REVIEWS), _REVIEWS).decode("utf-8", "replace").splitlines()
     rows = [line.split("\t", 2) for line in lines if line.strip()]
     return [(text.strip(), float(rating)) for _, rating, text in rows]
 
 
-def _read(member: Member) -> bytes:
+def read_member(member: Member) -> bytes:
     """One file of a package. Raises SystemExit where it is not the one that was measured with."""
     place = CACHE / Path(member.name).name
     if not place.exists():

@@ -5,6 +5,9 @@
 `translator`: verses of at most 40 tokens from English to Spanish, 3 + 3 layers from fresh weights (`gossamer train`,
 `seq2seq-lm`), beside copying and beside word by word.
 
+`summarizer`: the one-line synopsis of a description of software, a T5 of 77 M that writes titles tuned (`gs.finetune`),
+ROUGE-L beside the description's first seven words.
+
 Held-out texts are chosen by a hash. Runs lie in --work and go on where they stopped.
 """
 
@@ -17,11 +20,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import trained_summarizer
 import trained_translator
 from harness import ROOT, conditions, load, progress, write_results
 from slim_part import Part
 
-PARTS: dict[str, Part] = {"translator": trained_translator.PART}
+PARTS: dict[str, Part] = {"translator": trained_translator.PART, "summarizer": trained_summarizer.PART}
 BUDGETS = ("cpu", "smoke")
 
 

@@ -1,4 +1,4 @@
-"""What the parts of benchmarks/trained.py share: splits by hash, trainings that are done once, scores of written texts."""
+"""What the parts of benchmarks/trained.py share: splits by hash, trainings that are done once, scores of texts."""
 
 from __future__ import annotations
 
@@ -62,3 +62,7 @@ def samples(texts: Sequence[str], wanted: Sequence[str], written: Sequence[str],
         {"text": one, "wanted": other, "written": third}
         for one, other, third in list(zip(texts, wanted, written, strict=True))[:most]
     ]
+
+
+def no_plot(results: dict[str, Any], folder: Path) -> None:
+    """Of a part whose numbers are few."""
