@@ -8,6 +8,9 @@
 `summarizer`: the one-line synopsis of a description of software, a T5 of 77 M that writes titles tuned (`gs.finetune`),
 ROUGE-L beside the description's first seven words.
 
+`tagger`: parts of speech of the Brown corpus on MiniLM's body (`gossamer finetune`, `gossamer predict`), accuracy of
+words beside the tag that each word mostly has.
+
 Held-out texts are chosen by a hash. Runs lie in --work and go on where they stopped.
 """
 
@@ -21,11 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import trained_summarizer
+import trained_tagger
 import trained_translator
 from harness import ROOT, conditions, load, progress, write_results
 from slim_part import Part
 
-PARTS: dict[str, Part] = {"translator": trained_translator.PART, "summarizer": trained_summarizer.PART}
+PARTS: dict[str, Part] = {
+    "translator": trained_translator.PART,
+    "summarizer": trained_summarizer.PART,
+    "tagger": trained_tagger.PART,
+}
 BUDGETS = ("cpu", "smoke")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-
-from gossamer.training.receipt import TrainingReceipt
 
 T = TypeVar("T")
 
@@ -30,13 +30,32 @@ def held_out(items: Sequence[T], test: int, text_of: Callable[[T], str]) -> tupl
     return [item for item in items if text_of(item) not in judged], list(judged.values())
 
 
-def trained_once(folder: Path, train: Callable[[], tuple[Any, TrainingReceipt]]) -> dict[str, Any]:
+def trained_once(folder: Path, train: Callable[[], object]) -> dict[str, Any]:
     """The receipt of a training that is finished in this folder, or else goes on there until it is."""
     path = folder / "receipt.json"
     if not path.exists():
         train()
     receipt: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return receipt
+
+
+def command(verb: str, *words: object, settings: Mapping[str, object] | None = None) -> None:
+    """Run `gossamer VERB`. settings: of a training, each a --set."""
+    sets = [part for name, value in (settings or {}).items() for part in ("--set", f"{name}={value}")]
+    quiet = ["--set", "journal.live=false"] if settings else []
+    subprocess.run([sys.executable, "-m", "gossamer", verb, *map(str, words), *sets, *quiet], check=True)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """A jsonl file."""
+    path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def predicted(model: Path, rows: Path, out: Path) -> list[dict[str, Any]]:
+    """The rows with what `gossamer predict` says of them."""
+    command("predict", model, rows, "--out", out)
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
 def told_of(receipt: dict[str, Any]) -> dict[str, Any]:
