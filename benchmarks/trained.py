@@ -11,6 +11,9 @@ ROUGE-L beside the description's first seven words.
 `tagger`: parts of speech of the Brown corpus on MiniLM's body (`gossamer finetune`, `gossamer predict`), accuracy of
 words beside the tag that each word mostly has.
 
+`answerer`: who moved where and when, planted in speeches of 100 to 16,000 tokens, asked of a lengthened MiniLM
+(`gossamer lengthen`, `gossamer finetune`), beside a random span and beside the nearest name, town or year.
+
 Held-out texts are chosen by a hash. Runs lie in --work and go on where they stopped.
 """
 
@@ -23,6 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import trained_answerer
 import trained_summarizer
 import trained_tagger
 import trained_translator
@@ -33,6 +37,7 @@ PARTS: dict[str, Part] = {
     "translator": trained_translator.PART,
     "summarizer": trained_summarizer.PART,
     "tagger": trained_tagger.PART,
+    "answerer": trained_answerer.PART,
 }
 BUDGETS = ("cpu", "smoke")
 
