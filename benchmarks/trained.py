@@ -14,6 +14,9 @@ words beside the tag that each word mostly has.
 `answerer`: who moved where and when, planted in speeches of 100 to 16,000 tokens, asked of a lengthened MiniLM
 (`gossamer lengthen`, `gossamer finetune`), beside a random span and beside the nearest name, town or year.
 
+`rewriter`: case and punctuation of the speeches' sentences, put back by that T5 tuned (`gs.finetune`), word errors
+beside copying.
+
 Held-out texts are chosen by a hash. Runs lie in --work and go on where they stopped.
 """
 
@@ -27,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import trained_answerer
+import trained_rewriter
 import trained_summarizer
 import trained_tagger
 import trained_translator
@@ -38,6 +42,7 @@ PARTS: dict[str, Part] = {
     "summarizer": trained_summarizer.PART,
     "tagger": trained_tagger.PART,
     "answerer": trained_answerer.PART,
+    "rewriter": trained_rewriter.PART,
 }
 BUDGETS = ("cpu", "smoke")
 

@@ -41,12 +41,12 @@ class Plan:
     to: int = 16_640
     window: int = 512
     learning_rate: float = 4e-4
-    precision: str = "float32"
+    precision: str = "bfloat16"
 
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", steps=450, tokens=2304, questions=4000,
+        purpose="measurement", steps=360, tokens=2304, questions=4000,
         judged={100: 200, 300: 200, 1000: 100, 2000: 100, 4000: 60, 8000: 40, 16_000: 40},
     ),
     "smoke": Plan(

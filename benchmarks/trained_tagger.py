@@ -31,11 +31,11 @@ class Plan:
     minutes: float = 40
     sentences: int | None = None
     learning_rate: float = 3e-4
-    precision: str = "float32"
+    precision: str = "bfloat16"
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", steps=500, tokens=1024, test=2000),
+    "cpu": Plan(purpose="measurement", steps=600, tokens=1024, test=2000),
     "smoke": Plan(purpose="smoke test: its numbers mean nothing", steps=2, tokens=256, test=8, sentences=60),
 }
 
