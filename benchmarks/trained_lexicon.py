@@ -13,12 +13,12 @@ ROUNDS = 6
 
 def word_by_word(pairs: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[str]:
     """Each word by the one that it most probably becomes (Brown et al. 1993, section 4.1); unknown ones stay."""
-    table = lexicon(pairs)
+    table = {one: other for one, (other, _) in lexicon(pairs).items()}
     return [_joined([_cased(word, table.get(word.lower(), word)) for word in WORD.findall(text)]) for text in texts]
 
 
-def lexicon(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The likeliest word of the second language for each of the first.
+def lexicon(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[str, float]]:
+    """The likeliest word of the second language for each of the first, and how likely it is.
 
     p(second | first) is learnt; what is told is the word with the highest p(second | first) p(first | second), so that
     words which stand everywhere are not everybody's.
@@ -30,12 +30,23 @@ def lexicon(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     kinds = np.stack([links[:, 1], links[:, 2]])
     size = len(second[1])
     cells, where = np.unique(kinds[0] * size + kinds[1], return_index=True)
-    best: dict[str, tuple[float, str]] = {}
+    best: dict[str, tuple[str, float]] = {}
     for cell, probability in zip(cells, (forth * back)[where], strict=True):
         one, other = first[1][cell // size], second[1][cell % size]
-        if probability > best.get(one, (0.0, ""))[0]:
-            best[one] = float(probability), other
-    return {one: other for one, (_, other) in best.items()}
+        if probability > best.get(one, ("", 0.0))[1]:
+            best[one] = other, float(probability)
+    return best
+
+
+def parts_of(pair: tuple[str, str]) -> list[tuple[str, str]]:
+    """What stands between marks, where both texts have as many marks and parts of about one length."""
+    for marks in (",;:.?!", ";:.?!"):
+        first, second = (re.split(rf"(?<=[{marks}])\s+", text) for text in pair)
+        if 1 < len(first) == len(second) and all(
+            0.5 < (len(one) + 5) / (len(other) + 5) < 2 for one, other in zip(first, second, strict=True)
+        ):
+            return list(zip(first, second, strict=True))
+    return []
 
 
 def _numbered(texts: Sequence[str]) -> tuple[list[np.ndarray], list[str]]:

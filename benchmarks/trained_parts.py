@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gossamer as gs
+
 T = TypeVar("T")
+CPU = "cpu-seconds.json"
 
 
 def held_out(items: Sequence[T], test: int, text_of: Callable[[T], str]) -> tuple[list[T], list[T]]:
@@ -30,13 +34,18 @@ def held_out(items: Sequence[T], test: int, text_of: Callable[[T], str]) -> tupl
     return [item for item in items if text_of(item) not in judged], list(judged.values())
 
 
-def trained_once(folder: Path, train: Callable[[], object]) -> dict[str, Any]:
-    """The receipt of a training that is finished in this folder, or else goes on there until it is."""
-    path = folder / "receipt.json"
-    if not path.exists():
+def trained_once(folder: Path, train: Callable[[], object]) -> None:
+    """A training that is finished in this folder, or else goes on there until it is."""
+    if not (folder / "receipt.json").exists():
+        before = _cpu_seconds()
         train()
-    receipt: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return receipt
+        (folder / CPU).write_text(json.dumps(_cpu_seconds() - before), encoding="utf-8")
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def command(verb: str, *words: object, settings: Mapping[str, object] | None = None) -> None:
@@ -58,10 +67,22 @@ def predicted(model: Path, rows: Path, out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
-def told_of(receipt: dict[str, Any]) -> dict[str, Any]:
-    """What a result keeps of its training."""
+def told_of(folder: Path) -> dict[str, Any]:
+    """What a result keeps of the training in this folder; `cpu_seconds` of one that went through in one go."""
+    receipt = json.loads((folder / "receipt.json").read_text(encoding="utf-8"))
     names = ("steps", "tokens", "seconds", "ended", "loss", "evaluation", "parameters", "trained")
-    return {"training": {name: receipt[name] for name in names}}
+    spent = json.loads((folder / CPU).read_text(encoding="utf-8")) if (folder / CPU).exists() else None
+    return {"training": {name: receipt[name] for name in names} | {"cpu_seconds": spent}}
+
+
+def written_once(path: Path, model: Path, texts: Sequence[Any], **options: Any) -> tuple[list[str], float]:
+    """What `gs.generate` writes with a model, and its seconds; out of a file where it has written that before."""
+    if not path.exists():
+        found = gs.generate(gs.load(model, dtype="float32"), texts, **options)
+        assert found.texts is not None
+        path.write_text(json.dumps([found.texts, found.seconds], ensure_ascii=False), encoding="utf-8")
+    written, seconds = json.loads(path.read_text(encoding="utf-8"))
+    return written, seconds
 
 
 def written_scores(texts: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from harness import progress, verdict
 from slim_part import Part, named, text_table
 from slim_speeches import by_speakers, sentences
 from titles import write_titles
-from trained_parts import held_out, no_plot, samples, told_of, trained_once, written_scores
+from trained_parts import held_out, no_plot, samples, told_of, trained_once, written_once, written_scores
 
 import gossamer as gs
 from gossamer.metrics import paired_difference
@@ -40,7 +40,7 @@ class Plan:
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", steps=150, tokens=640, test=500),
+    "cpu": Plan(purpose="measurement", steps=80, tokens=640, test=500),
     "smoke": Plan(purpose="smoke test: its numbers mean nothing", steps=2, tokens=128, test=4, sentences=30),
 }
 
@@ -59,17 +59,16 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
     checkpoint = write_titles(work.parent.parent / "titles")
     folder = work / f"rewriter-{seed}"
     data = [{"text": bare(one), "target": one} for one in learnt]
-    receipt = trained_once(
+    trained_once(
         folder,
         lambda: gs.finetune(
             checkpoint, data, output=folder, learning_rate=plan.learning_rate, seed=seed, settings=_settings(plan)
         ),
     )
     for name, place in ((BEFORE, checkpoint), (MODEL, folder / "last")):
-        found = gs.generate(gs.load(place, dtype="float32"), texts, max_new_tokens=plan.longest, temperature=0)
-        assert found.texts is not None
-        told = told_of(receipt) | {"sentences": len(learnt)} if name == MODEL else {}
-        yield _record(name, texts, wanted, found.texts) | told
+        written, _ = written_once(work / f"{name}.json", place, texts, max_new_tokens=plan.longest, temperature=0)
+        told = told_of(folder) | {"sentences": len(learnt)} if name == MODEL else {}
+        yield _record(name, texts, wanted, written) | told
 
 
 def bare(text: str) -> str:

@@ -11,10 +11,11 @@ from corpora import descriptions
 from harness import progress, verdict
 from slim_part import Part, named, text_table
 from titles import write_titles
-from trained_parts import held_out, no_plot, samples, told_of, trained_once
+from trained_parts import held_out, no_plot, samples, told_of, trained_once, written_once
 
 import gossamer as gs
 from gossamer.metrics import paired_difference
+from gossamer.text import Tokenizer
 
 MODEL, BEFORE, FLOOR, OTHER = "summarizer", "before", "first seven words", "first twelve words"
 WORDS, OTHER_WORDS = 7, 12
@@ -52,17 +53,17 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
     for name, count in ((FLOOR, WORDS), (OTHER, OTHER_WORDS)):
         yield _record(name, texts, wanted, [first_words(text, count) for text in texts])
     checkpoint = write_titles(work.parent.parent / "titles")
-    yield _record(BEFORE, texts, wanted, _written(checkpoint, texts, plan)[0])
+    yield _record(BEFORE, texts, wanted, _written(BEFORE, work, checkpoint, texts, plan)[0])
     folder = work / f"summarizer-{seed}"
     learnt = [{"text": one, "summary": other} for one, other in train]
-    receipt = trained_once(
+    trained_once(
         folder,
         lambda: gs.finetune(
             checkpoint, learnt, output=folder, learning_rate=plan.learning_rate, seed=seed, settings=_settings(plan)
         ),
     )
-    found, seconds = _written(folder / "last", texts, plan)
-    told = told_of(receipt) | {"descriptions": len(train), "seconds_to_write": seconds}
+    found, seconds = _written(MODEL, work, folder / "last", texts, plan)
+    told = told_of(folder) | {"descriptions": len(train), "seconds_to_write": seconds}
     yield _record(MODEL, texts, wanted, found) | told
 
 
@@ -70,14 +71,11 @@ def first_words(text: str, count: int) -> str:
     return " ".join(text.split()[:count])
 
 
-def _written(checkpoint: Path, texts: Sequence[str], plan: Plan) -> tuple[list[str], float]:
+def _written(name: str, work: Path, checkpoint: Path, texts: Sequence[str], plan: Plan) -> tuple[list[str], float]:
     """What a model writes of each text's beginning, greedily."""
-    model = gs.load(checkpoint, dtype="float32")
-    assert model.tokenizer is not None
-    ids = [model.tokenizer(text, max_length=plan.length)["input_ids"][0].tolist() for text in texts]
-    found = gs.generate(model, ids, max_new_tokens=plan.longest, temperature=0)
-    assert found.texts is not None
-    return found.texts, found.seconds
+    tokenizer = Tokenizer.load(checkpoint)
+    ids = [tokenizer(text, max_length=plan.length)["input_ids"][0].tolist() for text in texts]
+    return written_once(work / f"{name}.json", checkpoint, ids, max_new_tokens=plan.longest, temperature=0)
 
 
 def _settings(plan: Plan) -> dict[str, Any]:

@@ -10,21 +10,30 @@ from typing import Any
 from corpora import verses
 from harness import progress, verdict
 from slim_part import Part, named, text_table
-from trained_lexicon import word_by_word
-from trained_parts import held_out, no_plot, samples, told_of, trained_once, written_scores
+from trained_lexicon import lexicon, parts_of, word_by_word
+from trained_parts import held_out, no_plot, samples, told_of, trained_once, written_once, written_scores
 
 import gossamer as gs
 from gossamer.text import Tokenizer, train_tokenizer
 
-MODEL, BEAMS, COPY, WORDS = "translator", "translator, 4 beams", "copying", "word by word"
+MODEL, HELPED, COPY, WORDS = "verses alone", "then parts and words, too", "copying", "word by word"
+BEAMS = 4
+LIKELY = 0.1
+"""From here on a word of the lexicon is a row."""
+
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """3 + 3 layers learn `steps` of about `tokens` English tokens, at most `minutes`; `test` verses are judged."""
+    """3 + 3 layers learn `steps` of about `tokens` English tokens, at most `minutes`; `test` verses are judged.
+
+    helped: so many steps more, of verses, what stands between their marks, and words of the lexicon learnt from them.
+    """
 
     purpose: str
     steps: int
+    helped: int
     tokens: int
     test: int
     minutes: float = 40
@@ -38,10 +47,10 @@ class Plan:
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", steps=5600, tokens=640, test=1000),
+    "cpu": Plan(purpose="measurement", steps=5600, helped=1500, tokens=640, test=1000),
     "smoke": Plan(
-        purpose="smoke test: its numbers mean nothing", steps=3, tokens=256, test=8, verses=300, size=32, layers=1,
-        heads=2, vocabulary=700,
+        purpose="smoke test: its numbers mean nothing", steps=3, helped=3, tokens=256, test=8, verses=300, size=32,
+        layers=1, heads=2, vocabulary=700,
     ),
 }  # fmt: skip
 
@@ -59,21 +68,45 @@ def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
     yield {"name": COPY, **written_scores(texts, wanted)}
     words = word_by_word(train, texts)
     yield {"name": WORDS, **written_scores(words, wanted), "samples": samples(texts, wanted, words)}
-    folder = work / f"translator-{seed}"
-    learnt, judged = ([{"text": one, "target": other} for one, other in some] for some in (train, test))
-    config = _config(plan, work, folder, seed)
-    receipt = trained_once(folder, lambda: gs.train(config, rows=learnt, evaluation_rows=judged))
-    model = gs.load(folder / "last")
-    for name, beams in ((MODEL, 1), (BEAMS, 4)):
-        found = gs.generate(model, texts, max_new_tokens=2 * plan.longest, temperature=0, beams=beams)
-        assert found.texts is not None
-        told = told_of(receipt) | {"verses": len(train), "seconds_to_write": found.seconds}
-        yield {
-            "name": name,
-            **written_scores(found.texts, wanted),
-            **told,
-            "samples": samples(texts, wanted, found.texts),
-        }
+    for name, folder in _trained(plan, work, train, test, seed).items():
+        for beams in (1, BEAMS):
+            options = {"max_new_tokens": 2 * plan.longest, "temperature": 0, "beams": beams}
+            written, seconds = written_once(folder / f"written-{beams}.json", folder / "last", texts, **options)
+            told = {"verses": len(train), "seconds_to_write": seconds, "beams": beams, **told_of(folder)}
+            called = name if beams == 1 else beamed(name)
+            yield {
+                "name": called,
+                **written_scores(written, wanted),
+                **told,
+                "samples": samples(texts, wanted, written),
+            }
+
+
+def beamed(name: str) -> str:
+    return f"{name}, {BEAMS} beams"
+
+
+def _trained(plan: Plan, work: Path, train: Sequence[Pair], test: Sequence[Pair], seed: int) -> dict[str, Path]:
+    """The folders of both runs: of verses alone, and what comes of it with parts and words beside the verses."""
+    folders = {MODEL: work / f"translator-{seed}", HELPED: work / f"helped-{seed}"}
+    first, second = (_config(plan, work, folder, seed) for folder in folders.values())
+    second |= {"model": {"checkpoint": str(folders[MODEL] / "last")}, "data": {}, "steps": plan.helped, "dropout": 0.0}
+    second |= {"objective": {"kind": "seq2seq-lm"}, "evaluation": {"every": max(1, plan.helped // 4)}}
+    judged = as_rows(test)
+    trained_once(folders[MODEL], lambda: gs.train(first, rows=as_rows(train), evaluation_rows=judged))
+    helped = as_rows([*train, *helpers(train)])
+    trained_once(folders[HELPED], lambda: gs.train(second, rows=helped, evaluation_rows=judged))
+    return folders
+
+
+def as_rows(pairs: Sequence[Pair]) -> list[dict[str, str]]:
+    return [{"text": one, "target": other} for one, other in pairs]
+
+
+def helpers(train: Sequence[Pair]) -> list[Pair]:
+    """Parts of verses between marks, and each word that the lexicon is fairly sure of; all is from these verses."""
+    words = [(one, other) for one, (other, likely) in lexicon(train).items() if likely > LIKELY and one.isalpha()]
+    return [*(part for pair in train for part in parts_of(pair)), *words]
 
 
 def _tokenizer(pairs: Sequence[tuple[str, str]], plan: Plan, work: Path) -> Tokenizer:
@@ -127,12 +160,16 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     """Whether it beats copying, and who wins against word by word."""
     if not named(results, MODEL):
         return []
-    found = {name: named(results, name)[0]["chrf"] for name in (MODEL, BEAMS, COPY, WORDS) if named(results, name)}
-    ours = found[MODEL]
-    winner = MODEL if ours > found[WORDS] else WORDS
+    found = {row["name"]: row["chrf"] for row in results["rows"]}
+    floor, words = found[COPY], found[WORDS]
+    trained = {name: score for name, score in found.items() if name not in (COPY, WORDS)}
+    best = max(trained, key=lambda name: trained[name])
     return [
-        verdict(ours > found[COPY], f"chrF above that of copying: {ours:.2f} and {found[COPY]:.2f}"),
-        f"against word by word wins: {winner} ({ours:.2f}, by beams {found.get(BEAMS, ours):.2f}; {found[WORDS]:.2f})",
+        *(
+            verdict(score > floor, f"{name}: chrF above copying, {score:.2f} and {floor:.2f}")
+            for name, score in trained.items()
+        ),
+        f"against word by word wins: {best if trained[best] > words else WORDS} ({trained[best]:.2f} and {words:.2f})",
     ]
 
 
