@@ -46,7 +46,7 @@ class Plan:
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", steps=280, tokens=2048, questions=4000,
+        purpose="measurement", steps=240, tokens=2048, questions=4000,
         judged={100: 200, 300: 200, 1000: 100, 2000: 100, 4000: 60, 8000: 40, 16_000: 40},
     ),
     "smoke": Plan(

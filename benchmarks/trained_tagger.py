@@ -35,7 +35,7 @@ class Plan:
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", steps=350, tokens=1024, test=2000),
+    "cpu": Plan(purpose="measurement", steps=300, tokens=1024, test=2000),
     "smoke": Plan(purpose="smoke test: its numbers mean nothing", steps=2, tokens=256, test=8, sentences=60),
 }
 
