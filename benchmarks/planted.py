@@ -77,11 +77,17 @@ def names(judged: bool) -> Names:
     )
 
 
-def planted(words: Sequence[int], depths: Sequence[float], judged: bool, seed: int) -> list[Question]:
-    """A question for each number of words and depth, in speeches of speakers of its own."""
+def planted(
+    words: Sequence[int], depths: Sequence[float], judged: bool, seed: int, sentences: Sequence[int] = (4,)
+) -> list[Question]:
+    """A question for each number of words and depth, in speeches of speakers of its own.
+
+    sentences: how many are planted, each with two facts; drawn from these.
+    """
     rng, whom = random.Random(f"{seed} {judged}"), names(judged)
     texts = [re.findall(r"\S+", " ".join(one.text for one in some)) for some in _by_speaker(judged)]
-    return [_planted(rng, whom, texts, count, depth) for count, depth in zip(words, depths, strict=True)]
+    asked = zip(words, depths, strict=True)
+    return [_planted(rng, whom, texts, count, depth, rng.choice(sentences)) for count, depth in asked]
 
 
 def _by_speaker(judged: bool) -> list[list[Any]]:
@@ -91,12 +97,15 @@ def _by_speaker(judged: bool) -> list[list[Any]]:
     return list(found.values())
 
 
-def _planted(rng: random.Random, whom: Names, texts: Sequence[Sequence[str]], count: int, depth: float) -> Question:
-    """One fact at this depth, and three others anywhere, each about somebody else."""
-    people, towns = rng.sample(whom.people, 8), rng.sample(whom.towns, 8)
-    years = [str(year) for year in rng.sample(range(1500, 2000), 8)]
+def _planted(
+    rng: random.Random, whom: Names, texts: Sequence[Sequence[str]], count: int, depth: float, sentences: int
+) -> Question:
+    """One fact at this depth, and the others anywhere, each about somebody else."""
+    size = 2 * sentences
+    people, towns = rng.sample(whom.people, size), rng.sample(whom.towns, size)
+    years = [str(year) for year in rng.sample(range(1500, 2000), size)]
     facts = [{"name": a, "town": b, "year": c} for a, b, c in zip(people, towns, years, strict=True)]
-    said = [_said(rng, *facts[i : i + 2]) for i in range(0, 8, 2)]
+    said = [_said(rng, *facts[i : i + 2]) for i in range(0, size, 2)]
     long = [text for text in texts if len(text) >= count] or [max(texts, key=len)]
     text = rng.choice(long)
     begin = rng.randrange(len(text) - count + 1) if len(text) > count else 0

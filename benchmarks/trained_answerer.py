@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ FACTS = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The model learns `steps` of about `tokens`, contexts of 100 to `longest`, at most `minutes`.
+    """MiniLM learns `short_steps` of about `tokens`, contexts of one to four sentences that matter; when it is lengthened
+    `steps` more, contexts of 100 tokens to `longest`. `minutes`: at most, for both.
 
     judged: how many questions are asked of contexts of how many tokens.
     """
 
     purpose: str
+    short_steps: int
     steps: int
     tokens: int
     questions: int
@@ -40,17 +43,18 @@ class Plan:
     longest: int = 1000
     to: int = 16_640
     window: int = 512
-    learning_rate: float = 4e-4
+    learning_rate: float = 3e-4
     precision: str = "bfloat16"
 
 
 PLANS = {
     "cpu": Plan(
-        purpose="measurement", steps=240, tokens=2048, questions=4000,
+        purpose="measurement", short_steps=260, steps=60, tokens=2048, questions=8000,
         judged={100: 200, 300: 200, 1000: 100, 2000: 100, 4000: 60, 8000: 40, 16_000: 40},
     ),
     "smoke": Plan(
-        purpose="smoke test: its numbers mean nothing", steps=2, tokens=512, questions=12, judged={100: 5, 300: 5},
+        purpose="smoke test: its numbers mean nothing", short_steps=2, steps=2, tokens=512, questions=12,
+        judged={100: 5, 300: 5},
         longest=300, to=1024,
     ),
 }  # fmt: skip
@@ -58,31 +62,54 @@ PLANS = {
 
 def rows(plan: Plan, work: Path, seed: int) -> Iterator[dict[str, Any]]:
     """A record for each floor and for the answerer: of each question whether its answer is right."""
-    learnt, judged = to_learn(plan, seed), to_judge(plan, seed)
-    progress(f"{len(learnt):,} questions to learn from, {len(judged)} to answer")
+    judged = to_judge(plan, seed)
     rng, known = random.Random(seed), names(True)
     yield _record(RANDOM, judged, [random_span(one, rng) for one in judged])
     yield _record(NEAREST, judged, [nearest(one, known) for one in judged])
-    data = write_rows(work / "train.jsonl", (one.row() for one in learnt))
-    long, folder = work / "lengthened", work / f"answerer-{seed}"
-    if not (long / "config.json").exists():
-        command("lengthen", "sample:minilm", "--to", plan.to, "--window", plan.window, "--out", long)
-    settings = {
-        "batch": f"{{tokens: {plan.tokens}, length: {plan.tokens}}}", "epochs": "null", "steps": plan.steps,
-        "minutes": plan.minutes, "precision": plan.precision, "dropout": 0.0, "checkpoints.every": 100,
-    }  # fmt: skip
-    options = ("--out", folder, "--learning-rate", plan.learning_rate, "--seed", seed)
-    trained_once(folder, lambda: command("finetune", long, "--train", data, *options, settings=settings))
+    folder = _trained(plan, work, seed)
+    progress(f"{len(judged)} questions to answer")
     answer = gs.task("answer", gs.load(folder / "last"))
     found = answer([one.question for one in judged], [one.context for one in judged])
-    told = told_of(folder) | {"passes": sorted(set(found.passes)), "tokens_read": found.tokens}
+    told = told_of(folder) | {
+        "before": told_of(work / f"short-{seed}")["training"],
+        "passes": sorted(set(found.passes)),
+        "tokens_read": found.tokens,
+    }
     yield _record(MODEL, judged, [best[0].text for best in found.answers]) | told
+
+
+def _trained(plan: Plan, work: Path, seed: int) -> Path:
+    """The folder of the longer model, which learnt from short contexts before it was lengthened."""
+    short, long, folder = work / f"short-{seed}", work / "lengthened", work / f"answerer-{seed}"
+    for place, begins, data, steps in (
+        (short, "sample:minilm", to_begin(plan, seed), plan.short_steps),
+        (folder, long, to_learn(plan, seed), plan.steps),
+    ):
+        if place == folder and not (long / "config.json").exists():
+            command("lengthen", short / "last", "--to", plan.to, "--window", plan.window, "--out", long)
+        file = write_rows(work / f"{place.name}.jsonl", (one.row() for one in data))
+        settings = {
+            "batch": f"{{tokens: {plan.tokens}, length: {min(plan.tokens, 512) if place == short else plan.tokens}}}",
+            "epochs": "null", "steps": steps, "minutes": plan.minutes * (0.8 if place == short else 0.2),
+            "precision": plan.precision, "dropout": 0.0, "checkpoints.every": 100,
+        }  # fmt: skip
+        options = ("--out", place, "--learning-rate", plan.learning_rate, "--seed", seed)
+        train = partial(command, "finetune", begins, "--train", file, *options, settings=settings)
+        trained_once(place, train)
+    return folder
+
+
+def to_begin(plan: Plan, seed: int) -> list[Question]:
+    """Contexts that are little more than the facts, of one to four sentences."""
+    rng = random.Random(seed)
+    words = [rng.randrange(1, 30) for _ in range(plan.questions)]
+    return planted(words, [rng.random() for _ in words], False, seed + 1, sentences=(1, 2, 3, 4))
 
 
 def to_learn(plan: Plan, seed: int) -> list[Question]:
     """Contexts of 100 tokens to `longest`, the shorter ones more often: half of them are below 225 of 1,000."""
     rng = random.Random(seed)
-    lengths = [100 * (plan.longest / 100) ** (rng.random() ** 1.5) for _ in range(plan.questions)]
+    lengths = [100 * (plan.longest / 100) ** (rng.random() ** 1.5) for _ in range(plan.questions // 4)]
     return planted([_words(length) for length in lengths], [rng.random() for _ in lengths], False, seed)
 
 
