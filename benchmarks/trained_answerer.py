@@ -27,7 +27,7 @@ FACTS = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """MiniLM learns `short_steps` of about `tokens`, contexts of one to four sentences that matter; when it is lengthened
+    """MiniLM learns `short_steps` of about `tokens`, contexts of one to four sentences that matter; when lengthened
     `steps` more, contexts of 100 tokens to `longest`. `minutes`: at most, for both.
 
     judged: how many questions are asked of contexts of how many tokens.

@@ -115,6 +115,8 @@ def test_bare_words_keep_what_is_inside_of_them() -> None:
     )
     assert trained_rewriter.word_errors(["a", "b", "d", "e"], ["a", "c", "d"]) == 2
     assert trained_rewriter.word_errors([], ["a"]) == 1
+    assert trained_rewriter.word_errors(["a", "c"], ["a", "b", "c"]) == 1
+    assert trained_rewriter.word_errors(["a", "b", "c"], ["a", "c"]) == 1
 
 
 def test_the_commonest_tag_of_each_word() -> None:
