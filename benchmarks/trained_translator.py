@@ -94,7 +94,7 @@ def _trained(plan: Plan, work: Path, train: Sequence[Pair], test: Sequence[Pair]
     second |= {"objective": {"kind": "seq2seq-lm"}, "evaluation": {"every": max(1, plan.helped // 4)}}
     judged = as_rows(test)
     trained_once(folders[MODEL], lambda: gs.train(first, rows=as_rows(train), evaluation_rows=judged))
-    helped = as_rows([*train, *helpers(train)])
+    helped = as_rows([*train, *helpers(train) * 2])
     trained_once(folders[HELPED], lambda: gs.train(second, rows=helped, evaluation_rows=judged))
     return folders
 
