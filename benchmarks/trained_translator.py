@@ -45,13 +45,13 @@ class Plan:
     vocabulary: int = 4096
     longest: int = 40
     learning_rate: float = 1.5e-3
-    helped_rate: float = 7e-4
+    helped_rate: float = 1e-3
     helped_tokens: int = 480
-    helped_minutes: float = 13
+    helped_minutes: float = 7.5
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", steps=5600, helped=1900, tokens=640, test=1000),
+    "cpu": Plan(purpose="measurement", steps=5600, helped=1500, tokens=640, test=1000),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", steps=3, helped=3, tokens=256, test=8, verses=300, size=32,
         layers=1, heads=2, vocabulary=700,
@@ -91,13 +91,15 @@ def beamed(name: str) -> str:
 
 
 def _trained(plan: Plan, work: Path, train: Sequence[Pair], test: Sequence[Pair], seed: int) -> dict[str, Path]:
-    """The folders of both runs: of verses alone, and of parts and words beside them, at a lower rate."""
+    """The folders of both runs: of verses alone, and of parts and words beside them, with tables of their own."""
     folders = {MODEL: work / f"translator-{seed}", HELPED: work / f"helped-{seed}"}
     first, second = (_config(plan, work, folder, seed) for folder in folders.values())
     second |= {"steps": plan.helped, "dropout": 0.0, "objective": {"kind": "seq2seq-lm"}, "schedule": {"warmup": 0.1}}
     second["optimizer"] = first["optimizer"] | {"learning_rate": plan.helped_rate}
     second |= {"batch": first["batch"] | {"tokens": plan.helped_tokens}, "minutes": plan.helped_minutes}
-    second |= {"evaluation": {"every": max(1, plan.helped // 4)}}
+    second |= {"evaluation": {"every": max(1, plan.helped // 4)}, "average": {"decay": 0.99}}
+    # Where the encoder reads the table that the head writes with, all of its states come to point the same way.
+    second["model"] = {"config": first["model"]["config"] | {"share_encoder_decoder_embeddings": False}}
     judged = as_rows(test)
     trained_once(folders[MODEL], lambda: gs.train(first, rows=as_rows(train), evaluation_rows=judged))
     helped = as_rows([*train, *helpers(train) * 2])
