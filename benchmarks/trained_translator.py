@@ -47,11 +47,11 @@ class Plan:
     learning_rate: float = 1.5e-3
     helped_rate: float = 1e-3
     helped_tokens: int = 480
-    helped_minutes: float = 7.5
+    helped_minutes: float = 5.5
 
 
 PLANS = {
-    "cpu": Plan(purpose="measurement", steps=5600, helped=1500, tokens=640, test=1000),
+    "cpu": Plan(purpose="measurement", steps=5600, helped=1100, tokens=640, test=1000),
     "smoke": Plan(
         purpose="smoke test: its numbers mean nothing", steps=3, helped=3, tokens=256, test=8, verses=300, size=32,
         layers=1, heads=2, vocabulary=700,
