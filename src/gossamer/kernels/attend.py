@@ -11,9 +11,10 @@ from torch import Tensor
 from gossamer.kernels import call_cache
 from gossamer.kernels.autocast import autocast_off
 from gossamer.kernels.backends import backends_for
+from gossamer.kernels.distance_bias import TableByDistance
 from gossamer.kernels.documents import each_damaged_apart
 from gossamer.kernels.hashing import Buckets, no_buckets
-from gossamer.kernels.inputs import Inputs, TableByDistance, TensorOrPair, make_inputs
+from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
 from gossamer.kernels.select import Explanation, choose
 from gossamer.patterns import Pattern
 

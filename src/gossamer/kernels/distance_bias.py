@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.errors import InputError, quote
 from gossamer.kernels.precision import wide
+from gossamer.kernels.storage import check_tensor
 
-__all__ = ["DistanceBias", "RelativeTerms"]
+__all__ = ["DistanceBias", "RelativeTerms", "TableByDistance", "read_distance_bias"]
 
 Scores = Float[Tensor, "#*batch heads queries keys"]
 
@@ -105,6 +107,38 @@ class RelativeTerms:
         """The numbers as they are now, whatever is learned later."""
         keys, queries = (None if x is None else x.detach().clone() for x in (self.keys, self.queries))
         return replace(self, keys=keys, queries=queries)
+
+
+TableByDistance = tuple[Tensor, int] | DistanceBias | RelativeTerms
+"""A table [heads, before + after + 1] with its column of distance 0, or what is one already."""
+
+
+def read_distance_bias(given: TableByDistance | None, q: Tensor) -> DistanceBias | RelativeTerms | None:
+    """What a call is given, as a value; InputError for what adds nothing by distance to the scores of q."""
+    if given is None or isinstance(given, DistanceBias | RelativeTerms):
+        return given
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise InputError(
+            f"distance_bias is {quote(given)}; it must be a pair (table, before): a tensor [heads, before + after + 1] "
+            "and the number of its column for distance 0"
+        )
+    table, before = given
+    check_tensor("the table of distance_bias", table)
+    if table.ndim != 2 or table.shape[0] != q.shape[1] or table.shape[1] == 0:
+        raise InputError(
+            f"the table of distance_bias has shape {list(table.shape)}; it must be [heads, before + after + 1], here "
+            f"of {q.shape[1]} heads"
+        )
+    if not table.dtype.is_floating_point or table.device != q.device:
+        raise InputError(
+            f"the table of distance_bias is {table.dtype} on {table.device}; it must be floating-point, on {q.device}"
+        )
+    if not isinstance(before, int | torch.SymInt) or isinstance(before, bool) or not 0 <= before < table.shape[1]:
+        raise InputError(
+            f"before, of distance_bias, is {quote(before)}; it must be the number of the table's column for distance "
+            f"0, from 0 to {table.shape[1] - 1}"
+        )
+    return DistanceBias(table=table, before=before)
 
 
 def _met(x: Tensor, states: Tensor, scale: float, rows: Tensor) -> Tensor:

@@ -11,20 +11,19 @@ from torch.nn import Parameter
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import in_autocast_dtype
-from gossamer.kernels.distance_bias import DistanceBias, RelativeTerms
+from gossamer.kernels.distance_bias import DistanceBias, RelativeTerms, TableByDistance, read_distance_bias
 from gossamer.kernels.hashing import Buckets, make_buckets
 from gossamer.kernels.pieces import HeadGroup, compile_pattern
 from gossamer.kernels.precision import sum_of_biases
 from gossamer.kernels.rings import with_ring_laid_open
-from gossamer.kernels.storage import check_storage
+from gossamer.kernels.storage import check_tensor
 from gossamer.kernels.token_values import UNMARKED, TokenValues
 from gossamer.patterns import Chunks, Full, Pattern
 from gossamer.patterns.head_groups import groups_of
 
-__all__ = ["Inputs", "TableByDistance", "TensorOrPair", "make_inputs", "readable", "tracing"]
+__all__ = ["Inputs", "TensorOrPair", "make_inputs", "readable", "tracing"]
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
-TableByDistance = tuple[Tensor, int] | DistanceBias | RelativeTerms
 """A table [heads, before + after + 1] and `before`, its column of distance 0; or states of distances."""
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -189,7 +188,7 @@ def make_inputs(
         ),
         query_start=query_start,
         bias=_check_bias(bias, q, k),
-        distance_bias=_check_distance_bias(distance_bias, q),
+        distance_bias=read_distance_bias(distance_bias, q),
         buckets=_buckets(pattern, q, k, query_start, starts, seed, buckets),
         scale=q.shape[-1] ** -0.5 if scale is None else float(scale),
         dropout=float(dropout),
@@ -236,7 +235,7 @@ def _check_numbers(query_start: int, dropout: float, scale: float | None) -> Non
 def _check_shapes(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
     _check_pattern(pattern)
     for name, x in (("q", q), ("k", k), ("v", v)):
-        _check_tensor(name, x)
+        check_tensor(name, x)
         if x.ndim != 4:
             raise InputError(f"{name} has shape {list(x.shape)}; it must be [batch, heads, length, head_size]")
         if x.shape[1] == 0 or x.shape[3] == 0:
@@ -261,15 +260,6 @@ def _check_pattern(pattern: Pattern) -> None:
         raise InputError(f"pattern '{pattern}' has a field that is no fixed value ({problem}); take a tuple") from None
 
 
-def _check_tensor(name: str, x: object) -> None:
-    if not isinstance(x, Tensor):
-        raise InputError(f"{name} is {quote(x)}, a {type(x).__name__}; it must be a tensor")
-    if x.is_nested or x.layout != torch.strided:
-        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
-        raise InputError(f"{name} is a tensor of layout {kind}; it must be an ordinary, dense one")
-    check_storage(name, x)
-
-
 def _check_kinds(q: Tensor, k: Tensor, v: Tensor) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
         if x.dtype != q.dtype or x.device != q.device or x.dtype not in DTYPES:
@@ -282,7 +272,7 @@ def _check_kinds(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _check_rows(name: str, x: Tensor | None, batch: int, length: int, q: Tensor, boolean: bool = False) -> None:
     if x is None:
         return
-    _check_tensor(name, x)
+    check_tensor(name, x)
     if boolean and x.dtype != torch.bool:
         raise InputError(f"{name} is {x.dtype}; it must be boolean: True for the tokens that count (try {name}.bool())")
     if not boolean and (x.dtype.is_floating_point or x.dtype == torch.bool):
@@ -337,7 +327,7 @@ def _check_starts(starts: int | Tensor, batch: int, q: Tensor) -> tuple[int, Ten
     """One offset for all rows as a number, else a tensor of them."""
     if not isinstance(starts, Tensor):
         return starts, None
-    _check_tensor("query_start", starts)
+    check_tensor("query_start", starts)
     if starts.shape != (batch,) or starts.dtype.is_floating_point or starts.dtype == torch.bool:
         raise InputError(
             f"query_start is {starts.dtype} of shape {list(starts.shape)}; it must be a whole number, or integers "
@@ -397,7 +387,7 @@ def _places(q_segments: Tensor, k_segments: Tensor, query_start: int | Tensor) -
 def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     if bias is None:
         return None
-    _check_tensor("bias", bias)
+    check_tensor("bias", bias)
     full = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     shape = (1,) * (4 - bias.ndim) + tuple(bias.shape)
     if not 2 <= bias.ndim <= 4 or any(have not in (1, want) for have, want in zip(shape, full, strict=True)):
@@ -415,38 +405,11 @@ def _check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
     return bias
 
 
-def _check_distance_bias(given: TableByDistance | None, q: Tensor) -> DistanceBias | RelativeTerms | None:
-    if given is None or isinstance(given, DistanceBias | RelativeTerms):
-        return given
-    if not isinstance(given, tuple) or len(given) != 2:
-        raise InputError(
-            f"distance_bias is {quote(given)}; it must be a pair (table, before): a tensor [heads, before + after + 1] "
-            "and the number of its column for distance 0"
-        )
-    table, before = given
-    _check_tensor("the table of distance_bias", table)
-    if table.ndim != 2 or table.shape[0] != q.shape[1] or table.shape[1] == 0:
-        raise InputError(
-            f"the table of distance_bias has shape {list(table.shape)}; it must be [heads, before + after + 1], here "
-            f"of {q.shape[1]} heads"
-        )
-    if not table.dtype.is_floating_point or table.device != q.device:
-        raise InputError(
-            f"the table of distance_bias is {table.dtype} on {table.device}; it must be floating-point, on {q.device}"
-        )
-    if not isinstance(before, int | torch.SymInt) or isinstance(before, bool) or not 0 <= before < table.shape[1]:
-        raise InputError(
-            f"before, of distance_bias, is {quote(before)}; it must be the number of the table's column for distance "
-            f"0, from 0 to {table.shape[1] - 1}"
-        )
-    return DistanceBias(table=table, before=before)
-
-
 def _seed(seed: int | Tensor | None, q: Tensor) -> Tensor:
     if seed is None:
         return torch.randint(0, 2**31 - 1, (), dtype=torch.int64, device="cpu")
     if isinstance(seed, Tensor):
-        _check_tensor("seed", seed)
+        check_tensor("seed", seed)
         if seed.numel() != 1 or seed.dtype.is_floating_point or seed.dtype == torch.bool:
             raise InputError(f"seed is {seed.dtype} of shape {list(seed.shape)}; it must be one integer")
         return seed.reshape(())

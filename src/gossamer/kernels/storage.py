@@ -5,10 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, quote
 from gossamer.kernels.torch_state import is_wrapped_by_transform
 
-__all__ = ["check_storage", "is_cut_off", "span_bytes"]
+__all__ = ["check_storage", "check_tensor", "is_cut_off", "span_bytes"]
+
+
+def check_tensor(name: str, x: object) -> None:
+    """Refuse what is no ordinary, dense tensor whose memory is there."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"{name} is {quote(x)}, a {type(x).__name__}; it must be a tensor")
+    if x.is_nested or x.layout != torch.strided:
+        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
+        raise InputError(f"{name} is a tensor of layout {kind}; it must be an ordinary, dense one")
+    check_storage(name, x)
 
 
 def check_storage(name: str, x: Tensor) -> None:

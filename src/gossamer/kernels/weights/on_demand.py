@@ -13,7 +13,8 @@ from torch import Tensor
 from gossamer.checks import require_whole
 from gossamer.errors import InputError, quote
 from gossamer.kernels.autocast import autocast_off
-from gossamer.kernels.inputs import Inputs, TableByDistance, TensorOrPair, make_inputs
+from gossamer.kernels.distance_bias import TableByDistance
+from gossamer.kernels.inputs import Inputs, TensorOrPair, make_inputs
 from gossamer.kernels.once import refusing
 from gossamer.kernels.precision import wide
 from gossamer.kernels.rings import has_ring
