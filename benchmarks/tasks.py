@@ -40,6 +40,9 @@ class Plan:
 
 PLANS = {
     "cpu": Plan(purpose="measurement", texts=256, batch_sizes=(1, 8, 32), rounds=5, new=64, sizes=SIZES),
+    "quick": Plan(
+        purpose="a look: fewer texts, every case", texts=64, batch_sizes=(8, 32), rounds=3, new=32, sizes=SIZES
+    ),
     "smoke": Plan(
         purpose="smoke test: its times mean nothing", texts=4, batch_sizes=(2,), rounds=1, new=4, sizes=SMOKE
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -92,6 +92,7 @@ def _runs(value: object) -> tuple[tuple[int, ...], ...]:
     return tuple(_ids("bad_words_ids", run) for run in value)  # type: ignore[attr-defined]
 
 
+@runtime_checkable
 class Following(Protocol):
     """Says which tokens may follow those that are new."""
 

@@ -85,7 +85,7 @@ def account_attention(
         q.dtype,
         ledger.device,
         dropout if ledger.training else 0.0,
-        has_table=table is not None,
+        by_distance=table,
         padded=ledger.padded,
     )
     ledger.here.backends.add(name)
@@ -201,16 +201,21 @@ def _backend(
     device: str,
     dropout: float,
     *,
-    has_table: bool,
+    by_distance: Tensor | RelativeTerms | None,
     padded: bool,
 ) -> tuple[str, int, int]:
     """The backend that `auto` takes, and the bytes that it holds, and keeps, beside inputs and output."""
     like = torch.empty(1, 1, 1, 1, dtype=dtype, device=device)
-    table = DistanceBias(table=like[0, 0].expand(q[1], 1), before=0) if has_table else None
+    added: DistanceBias | RelativeTerms | None = None
+    if isinstance(by_distance, RelativeTerms):
+        states, rows = like[0].expand(q[1], 1, q[3]), torch.zeros(1, dtype=torch.int64, device=device)
+        added = RelativeTerms(keys=states, queries=None, rows=rows, before=0)
+    elif by_distance is not None:
+        added = DistanceBias(table=like[0, 0].expand(q[1], 1), before=0)
     key_mask = torch.zeros(1, 1, dtype=torch.bool, device=device).expand(k[0], k[2]) if padded else None
     inputs = make_inputs(
         like.expand(q), like.expand(k), like.expand(v), pattern, key_mask=key_mask, dropout=dropout, seed=0,
-        distance_bias=table, buckets=no_buckets(pattern, like.expand(q), like.expand(k)),
+        distance_bias=added, buckets=no_buckets(pattern, like.expand(q), like.expand(k)),
     )  # fmt: skip
     name = choose(inputs).backend
     (backend,) = (one for one in backends_for(inputs) if one.name == name)
