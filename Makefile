@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate bench-trained clean
+.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate bench-trained bench-tasks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -89,6 +89,9 @@ bench-deep: $(STAMP)  ## memory by depth up to 512 layers, and 128 layers that l
 
 bench-duplicate: $(STAMP)  ## Reformer's duplication task: trained and evaluated by full attention and by hashing
 	$(BIN)/python benchmarks/duplicate.py --budget cpu --out build/duplicate.json $(ARGS)
+
+bench-tasks: $(STAMP)  ## every task beside transformers' pipelines and sentence-transformers, tokens a second (40 minutes; ARGS="--only tag,generate")
+	$(BIN)/python benchmarks/tasks.py --budget cpu --out build/tasks.json $(ARGS)
 
 bench-trained: $(STAMP)  ## models trained by the project's own commands, beside floors (at most 40 minutes each; ARGS="tagger")
 	$(BIN)/python benchmarks/trained.py $(or $(ARGS),translator) --budget cpu
