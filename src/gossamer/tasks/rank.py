@@ -162,22 +162,24 @@ class Rank(PairTask):
         skip_bad: bool,
     ) -> list[str]:
         """Read the texts with a query, and keep those that are among the best."""
-        if not texts:
-            return []
-        pairs = [TokenPair(number, query.tokens, tokens) for number, _, tokens in texts]
-        try:
-            read = self._read_pairs(pairs, options, progress, over_passes)
-        except ItemError as problem:
-            if not skip_bad:
-                raise
-            others = [one for one in texts if one[0] != problem.item]
-            said = self._add(query, others, which, options, over_passes, progress, skip_bad)
-            return [f"left out: {problem}", *said]
+        left_out: list[str] = []
+        read = None
+        while texts and read is None:
+            pairs = [TokenPair(number, query.tokens, tokens) for number, _, tokens in texts]
+            try:
+                read = self._read_pairs(pairs, options, progress, over_passes)
+            except ItemError as problem:
+                if not skip_bad:
+                    raise
+                left_out.append(f"left out: {problem}")
+                texts = [one for one in texts if one[0] != problem.item]
+        if read is None:
+            return left_out
         new = [(row, number, text) for row, (number, text, _) in zip(read.logits, texts, strict=True)]
         query.best = sorted([*query.best, *new], key=lambda one: (-float(one[0][which]), one[1]))[: query.most]
         query.read_tokens += sum(read.tokens)
         query.passes += sum(read.passes)
-        return read.notes
+        return [*left_out, *read.notes]
 
 
 def _ranked(query: _Query, which: int, function: ScoreFunction) -> list[RankedText]:

@@ -143,25 +143,26 @@ class WritingTask(Streaming[Written], Task):
 
     def _read(self, i: int, text: object, options: WritingOptions) -> Writing:
         """A text, whole or in parts, as the model reads it."""
-        ids, _ = self._tokenize("text", i, text)
+        ids, offsets = self._tokenize("text", i, text)
         text = str(text)
-        parts: list[TextPart] = []
-        notes: list[str] = []
-        for sentence in _sentences(text) if options.by_sentence else [TextPart(0, 0, len(text))]:
-            where = " in one sentence" if options.by_sentence else ""
-            of_sentence, said = self._parts(i, text[sentence.start : sentence.end], options, where)
+        parts, notes = ([], []) if options.by_sentence else self._parts(i, text, offsets, options)
+        for sentence in _sentences(text) if options.by_sentence else ():
+            said = text[sentence.start : sentence.end]
+            of_sentence, more = self._parts(i, said, self.tokenizer.encode_plain(said)[1], options, " in one sentence")
             parts += [part.shifted(sentence.start) for part in of_sentence]
-            notes += said
+            notes += more
         prompts = [self._prompt(text[part.start : part.end], options) for part in parts]
         return Writing(
             number=i, text=text, tokens=len(ids), parts=parts, prompts=prompts, written=[None] * len(parts), notes=notes
         )
 
-    def _parts(self, i: int, text: str, options: WritingOptions, where: str) -> tuple[list[TextPart], list[str]]:
+    def _parts(
+        self, i: int, text: str, offsets: Sequence[tuple[int, int]], options: WritingOptions, where: str = ""
+    ) -> tuple[list[TextPart], list[str]]:
         """A text or a sentence as it is read, and what is said of one that is too long."""
-        offsets, room, around = self.tokenizer.encode_plain(text)[1], self._room(options), self._around(options)
-        length = len(offsets) + around
-        said = self._say_long(i, length, options.long, self._most(options), around, where, options.how)
+        room, most = self._room(options), self._most(options)
+        around = most - room
+        said = self._say_long(i, len(offsets) + around, options.long, most, around, where, options.how)
         if said is None:
             return [TextPart(0, 0, len(text))], []
         if options.long == "truncate":
@@ -197,10 +198,6 @@ class WritingTask(Streaming[Written], Task):
 
     def _most(self, options: WritingOptions) -> int:
         return self.model.reading_length(options.max_length)
-
-    def _around(self, options: WritingOptions) -> int:
-        """Tokens that are read with each part."""
-        return self._most(options) - self._room(options)
 
 
 def joined(writing: Writing) -> str:
