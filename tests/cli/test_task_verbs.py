@@ -380,10 +380,14 @@ def test_an_interrupt_leaves_the_rows_that_are_finished(
     assert f"4 rows are finished and in {tmp_path / 'out.partial.jsonl'}" in done.err
 
 
-def test_lines_are_texts_of_their_own(gossamer: Command, with_head: Callable[[str], Path], tmp_path: Path) -> None:
+def test_lines_are_texts_of_their_own(
+    gossamer: Command, with_head: Callable[[str], Path], small: Path, tmp_path: Path
+) -> None:
     (tmp_path / "a.txt").write_text("a cat\n\na dog\n")
     done = gossamer("classify", with_head("classify"), tmp_path / "a.txt", "--lines", "--json")
     assert [one["source"] for one in done.json["texts"]] == [f"{tmp_path / 'a.txt'}:1", f"{tmp_path / 'a.txt'}:3"]
+    vectors = gossamer("embed", small, tmp_path / "a.txt", "--lines", "--json").json
+    assert [one["source"] for one in vectors["texts"]] == [one["source"] for one in done.json["texts"]]
 
 
 def test_out_is_checked_before_anything_is_read(gossamer: Command, tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def embed(
     _check_out(out, input_files(texts, files.file or [], files.as_text))
     from gossamer.cli.text_parts import TextParts
 
-    parts_of_texts = TextParts(texts, files.file or [], files.field, format=files.format, as_text=files.as_text)
+    parts_of_texts = TextParts(
+        texts, files.file or [], files.field, format=files.format, as_text=files.as_text, split=files.split
+    )
     embedder = reading.task("embed", source.model)
     with _listed(as_json) as listed:
         result = _Result(parts_of_texts, listed, has_vectors=out is None)

@@ -87,7 +87,7 @@ class TextFiles(OptionGroup):
     def stream(self, texts: list[str]) -> Iterator[Text]:
         """The same as they are asked for; one that cannot be read has a `problem`."""
         return read_texts(
-            texts, self.file or [], self.field, format=self.format, as_text=self.as_text, split=self._split,
+            texts, self.file or [], self.field, format=self.format, as_text=self.as_text, split=self.split,
             lenient=True,
         )  # fmt: skip
 
@@ -96,14 +96,15 @@ class TextFiles(OptionGroup):
         return input_files(texts, self.file or [], self.as_text)
 
     @property
-    def _split(self) -> Literal["file", "lines"]:
+    def split(self) -> Literal["file", "lines"]:
+        """What a text of a text file is."""
         return "lines" if self.lines else "file"
 
     def read(self, texts: list[str], *, may_be_empty: bool = False) -> list[Text]:
         """The texts of the command line and of the files, as `gossamer.cli.texts.read_texts` reads them."""
         documents = read_texts(
             texts, self.file or [], self.field, format=self.format, as_text=self.as_text, may_be_empty=may_be_empty,
-            split=self._split,
+            split=self.split,
         )  # fmt: skip
         return list(documents)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gossamer.cli.texts import Text, TextFormat, documents_of, open_sources
 from gossamer.errors import InputError
-from gossamer.text.documents import Document
+from gossamer.text.documents import Document, Split
 
 __all__ = ["Incoming", "TextParts"]
 
@@ -41,10 +41,11 @@ class TextParts:
         *,
         format: TextFormat | None = None,
         as_text: bool = False,
+        split: Split = "file",
     ) -> None:
         self._sources = open_sources(arguments, files, format=format, as_text=as_text)
         self.incoming: dict[int, Incoming] = {}
-        self._field, self._format = field, format
+        self._field, self._format, self._split = field, format, split
         self._handed = self._read = 0
         self._size = _bytes_of([source for source in self._sources if isinstance(source, Path)])
 
@@ -68,7 +69,7 @@ class TextParts:
             if isinstance(source, Text):
                 yield Document(source=source.source, parts=[source.text])
             else:
-                yield from documents_of(source, self._field, self._format, self._told)
+                yield from documents_of(source, self._field, self._format, self._told, self._split)
 
     def _told(self, count: int) -> None:
         self._read += count
