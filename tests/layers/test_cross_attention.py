@@ -99,6 +99,30 @@ def test_kept_keys_are_made_once_and_follow_their_rows() -> None:
     assert len(calls) == 2  # without a memory, and to fill it
 
 
+@pytest.mark.parametrize("key_heads", [2, 4])
+@pytest.mark.parametrize("length", [1, 3])
+def test_what_is_kept_of_padding_reaches_no_row(length: int, key_heads: int) -> None:
+    attention, hidden, real = made(key_heads=key_heads).eval(), states(length, 1), REAL.clone()
+    dirty = states(7, 2).detach().masked_fill(~real[..., None], torch.nan)
+    memory, other = CrossMemory(), OtherStates(states=dirty, tokens=TokenInfo(key_mask=real))
+    kept = attention(hidden, TokenInfo(), other, memory=memory)
+    allowed = real[:, None].expand(2, length, 7)
+    torch.testing.assert_close(kept, by_hand(attention, hidden, dirty.nan_to_num(3.0), allowed), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_row_without_any_other_token_reads_nothing(length: int) -> None:
+    attention, hidden = made().eval(), states(length, 1)
+    real = REAL & torch.tensor([[True], [False]])
+    memory, other = CrossMemory(), OtherStates(states=states(7, 2), tokens=TokenInfo(key_mask=real))
+    nothing = attention.output(torch.zeros(length, HIDDEN, dtype=torch.float64))
+    torch.testing.assert_close(attention(hidden, TokenInfo(), other, memory=memory)[1], nothing)
+    memory.select(torch.tensor([1, 0]))
+    torch.testing.assert_close(attention(hidden[[1, 0]], TokenInfo(), None, memory=memory)[0], nothing)
+    memory.select(torch.tensor([1]))
+    assert not attention(hidden[:1], TokenInfo(), None, memory=memory).isnan().any()
+
+
 def test_dropout_is_that_of_training() -> None:
     attention, hidden, other = made(), states(5, 1), OtherStates(states=states(7, 2))
     still = attention(hidden, TokenInfo(), other)

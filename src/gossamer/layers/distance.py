@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.kernels.ledger import Ledger
+from gossamer.kernels.torch_state import is_intercepted
 from gossamer.layers.norms import LayerNorm, RMSNorm
 
 __all__ = ["DistanceStates", "DistanceWeights", "RelativeStates"]
@@ -26,15 +27,29 @@ class DistanceWeights(nn.Module):
         super().__init__()
         self.before, self.after, self.buckets = before, distances - 1 - before, buckets
         self.weight = nn.Parameter(torch.zeros(heads, buckets or distances))
+        self._known: Int[Tensor, "distances"] | None = None
 
     def forward(self, positions: Int[Tensor, "#batch length"] | None = None) -> DistanceBias:
         """What `attend` adds for tokens at these positions, or at those that the pattern reads."""
         both = None if positions is None else (positions, positions)
         table: Tensor = self.weight
         if self.buckets is not None:
-            distances = torch.arange(-self.before, self.after + 1, device=table.device)
-            table = table.index_select(1, _buckets(distances, self.buckets, self.before, both_ways=self.after > 0))
+            table = table.index_select(1, self._dealt(table.device))
         return DistanceBias(table=table, before=self.before, positions=both)
+
+    def _dealt(self, device: torch.device) -> Int[Tensor, "distances"]:
+        """The bucket of each distance: reckoned once, since it takes as long as the attention of one token."""
+        if torch.compiler.is_compiling() or is_intercepted():
+            return self._deal(device)
+        if self._known is None or self._known.device != device:
+            with torch.inference_mode(False):
+                self._known = self._deal(device)
+        return self._known
+
+    def _deal(self, device: torch.device) -> Int[Tensor, "distances"]:
+        assert self.buckets is not None
+        distances = torch.arange(-self.before, self.after + 1, device=device)
+        return _buckets(distances, self.buckets, self.before, both_ways=self.after > 0)
 
     def account(self, ledger: Ledger) -> Float[Tensor, "heads distances"]:
         """What `account_attention` reads: nothing is computed before `attend` has the pairs."""

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from gossamer.kernels import attend
 from gossamer.kernels.distance_bias import DistanceBias
 from gossamer.layers import TokenInfo, reading_seed
 from gossamer.models.cache.layout import Layout, layouts
+from gossamer.models.cache.one_query import attend_alone
 from gossamer.models.cache.plan import Chunk, Span, State, Writes
-from gossamer.patterns import Full, Pattern
+from gossamer.patterns import Pattern
 from gossamer.patterns.head_groups import groups_of
 
 __all__ = ["LayerMemory"]
@@ -123,15 +123,13 @@ class Group:
         if not found:
             return torch.zeros_like(q)
         keys, values = found[0] if len(found) == 1 else (torch.cat(one, dim=2) for one in zip(*found, strict=True))
-        if bias is not None:
-            distances = chunk.distances(self.pattern, q.device)
-            bias = replace(bias, positions=(distances.new_zeros(1, 1), distances))
-            mask = None if reads.mask is None else reads.mask[:, 0, 0].expand(len(q), -1)
-            return attend(q, keys, values, Full(), key_mask=mask, scale=scale, distance_bias=bias)
-        # Query heads that share a key head are so many queries to torch.
-        grouped = q.reshape(len(q), keys.shape[1], -1, q.shape[3])
-        out = scaled_dot_product_attention(grouped, keys, values, attn_mask=reads.mask, scale=scale).view(q.shape)
-        return out if reads.blind is None else out.masked_fill(reads.blind, 0)
+        added = None if bias is None else self._added(bias, chunk, q.device)
+        return attend_alone(q, keys, values, scale, mask=reads.mask, blind=reads.blind, bias=added)
+
+    def _added(self, bias: DistanceBias, chunk: Chunk, device: torch.device) -> Float[Tensor, "#batch heads 1 slots"]:
+        """What is added to the scores of one new token a row by distance."""
+        distances = chunk.distances(self.pattern, device)
+        return bias.at(distances.new_zeros(1, 1), distances).movedim(0, 1)
 
     def extend(
         self,
