@@ -256,7 +256,7 @@ def test_json(tmp_path: Path) -> None:
         ("a", {"long": "cut"}, "^long is 'cut'; it must be one of chunk, truncate, error$"),
         ("a", {"long": None}, "^long is None"),
         ("a", {"long": ["chunk"]}, r"^long is \['chunk'\]"),
-        ("a", {"batch_tokens": 0}, "^batch_tokens is 0; it must be a whole number of tokens, 1 or more$"),
+        ("a", {"batch_tokens": 0}, "^batch_tokens is 0; it must be a whole number of tokens, 1 or more, or None$"),
         ("a", {"batch_tokens": "many"}, "^batch_tokens is 'many'"),
         ("a\ud800", {}, "^text 0 holds half a surrogate pair at character 1,"),
         (

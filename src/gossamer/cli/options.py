@@ -42,8 +42,6 @@ __all__ = [
     "held_out",
 ]
 
-BATCH_TOKENS = 4096
-
 ModelName = Annotated[str, Argument(metavar="MODEL", help="A model directory, or an id on the hub.")]
 Texts = Annotated[list[str] | None, Argument(metavar="[TEXT ...]", help="Texts to read, or names of files of them.")]
 _FILES = Option("--file", "-f", metavar="FILE ...", help="Files: txt, md, jsonl, json, csv, tsv, packed too; -: stdin.")
@@ -194,7 +192,7 @@ class BatchedReading(Reading):
     def arguments(self, model: Model) -> dict[str, Any]:
         """What a task is called with."""
         passes = self.batch_size
-        tokens = BATCH_TOKENS if passes is None else passes * model.reading_length(self.max_length)
+        tokens = None if passes is None else passes * model.reading_length(self.max_length)
         return {
             "long": self.long.value, "max_length": self.max_length, "stride": self.stride, "batch_tokens": tokens,
         }  # fmt: skip

@@ -14,7 +14,6 @@ from gossamer.errors import InputError
 __all__ = ["COMMAND", "score"]
 
 COMMAND = TakesFiles
-BATCH_TOKENS = 4096
 
 
 @grouped
@@ -30,7 +29,7 @@ def score(
     stride: Annotated[
         int | None, Option(metavar="N", help="Tokens before those that a pass scores; half of what the model reads.")
     ] = None,
-    batch_tokens: Annotated[int, Option(metavar="N", help="Tokens read at once.")] = BATCH_TOKENS,
+    batch_tokens: Annotated[int | None, Option(metavar="N", help="Tokens read at once; by the device.")] = None,
     loading: Loading,
     out: Out = None,
     as_json: AsJson = False,

@@ -87,7 +87,7 @@ class AnswerTask(Streaming[Answers], Task):
         long: Long = "chunk",
         max_length: int | None = None,
         stride: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> Answers:
         """The `top_k` likeliest answers to each question in its context: one of each, as many, or one of either to all.
@@ -162,7 +162,7 @@ class AnswerTask(Streaming[Answers], Task):
         return _Context(context, Reading(i, ids, offsets, frame), goes_on)
 
     def _read(
-        self, readings: Sequence[Reading], plan: Sequence[Pass], batch_tokens: int, progress: Progress | None
+        self, readings: Sequence[Reading], plan: Sequence[Pass], batch_tokens: int | None, progress: Progress | None
     ) -> list[Float[Tensor, "2"]]:
         """Fill in the start and end scores of every token; returns those of "no answer", least likely over passes."""
         nulls: list[Tensor] = [torch.full((2,), torch.inf) for _ in readings]

@@ -92,10 +92,13 @@ class Task:
             f"the {has}, so it cannot {self.doing} texts: take a model with the head {self.load_with!r}, or train one"
         )
 
-    def _check(self, long: str, batch_tokens: int, max_length: int | None = None, stride: int | None = None) -> None:
+    def _check(
+        self, long: str, batch_tokens: int | None, max_length: int | None = None, stride: int | None = None
+    ) -> None:
         if long not in get_args(Long):
             raise InputError(f"long is {quote(long)}; it must be one of {', '.join(get_args(Long))}")
-        require_whole("batch_tokens", batch_tokens, of="tokens")
+        if batch_tokens is not None:
+            require_whole("batch_tokens", batch_tokens, of="tokens", instead="None")
         if room(self.model, self.frame, max_length) < 1:
             least = f"at least {len(self.frame) + 1}, for the special tokens and one of text"
             raise InputError(f"max_length is {max_length}; it must be {least}")

@@ -60,7 +60,7 @@ class Classify(Streaming[Classified], PairTask):
         long: Long = "chunk",
         max_length: int | None = None,
         stride: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> Classified:
         """The labels of each text, all of them or the `top_k` of highest score; with `text_pair`, of each pair.

@@ -73,7 +73,7 @@ class _Settings:
 
     spans: int | None
     long: Long
-    batch_tokens: int
+    batch_tokens: int | None
     batch_size: int | None
     max_length: int | None
     prompt: str
@@ -109,7 +109,7 @@ class Embed(SentenceMethods, Task):
         texts: str | Document | Iterable[str | Document],
         spans: int | None = None,
         long: Long = "chunk",
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: ReadCharacters | None = None,
         *,
         prompt: str | None = None,
@@ -127,7 +127,8 @@ class Embed(SentenceMethods, Task):
         A text longer than the model reads is read in overlapping passes (`long="chunk"`), cut to what it reads
         ("truncate") or refused ("error"); `passes` and `notes` of the result say so. That limit is the checkpoint's
         own, or `max_length`, special tokens included. `batch_tokens`: how many tokens, padding included, are read at
-        once; or `batch_size`: how many passes. `progress(done, total)` counts characters, in the other tasks tokens.
+        once, by themselves 512 a thread on a CPU, 1,024 at least, and 16,384 elsewhere; or `batch_size`: how many
+        passes. `progress(done, total)` counts characters, in the other tasks tokens.
 
         `prompt`, or the checkpoint's prompt `prompt_name`, or else its default one, is put before each text, in every
         pass; "" is none. Vectors have length 1 where the checkpoint or `normalize` says so, and their first
@@ -156,7 +157,7 @@ class Embed(SentenceMethods, Task):
         texts: str | Document | Iterable[str | Document],
         spans: int | None = None,
         long: Long = "chunk",
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: ReadCharacters | None = None,
         *,
         prompt: str | None = None,
@@ -193,7 +194,7 @@ class Embed(SentenceMethods, Task):
         self,
         readings: Sequence[Reading],
         sizes: Sequence[int | None],
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> list[list[tuple[int, Tensor, tuple[int, int]]]]:
         """For each size of span, the rows (text, vector, characters) of texts that are tokens already, read once."""

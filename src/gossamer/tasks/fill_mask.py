@@ -96,7 +96,7 @@ class FillMask(Streaming[Filled], Task):
         long: Long = "chunk",
         max_length: int | None = None,
         stride: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> Filled:
         """The `top_k` likeliest tokens under every mask, each mask by itself; scores are of the whole vocabulary.
@@ -197,7 +197,7 @@ class FillMask(Streaming[Filled], Task):
         places: Sequence[Sequence[int]],
         targets: list[int] | None,
         top_k: int,
-        batch_tokens: int,
+        batch_tokens: int | None,
         progress: Progress | None,
     ) -> list[list[list[tuple[int, float]]]]:
         """For each text and mask, tokens with their probabilities, the likeliest first."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError, ItemError, plural, quote
+from gossamer.models.batches import tokens_at_once
 from gossamer.models.model import Model
 from gossamer.models.output import Output
 from gossamer.tasks.frames import Frame
@@ -150,7 +151,7 @@ def read_passes(
     readings: Sequence[Reading],
     plan: Sequence[Pass],
     choose: Callable[[Output], Tensor | None],
-    batch_tokens: int,
+    batch_tokens: int | None,
     progress: Progress | None,
 ) -> Iterator[tuple[Reading, Pass, Tensor]]:
     """Read the passes, in batches of at most `batch_tokens` tokens, padding included; not in the order of the plan.
@@ -162,7 +163,8 @@ def read_passes(
     for reading in readings:
         reading.passes = 0
     total, done = sum(part.keep_stop - part.keep_start for part in plan), 0
-    for batch in in_batches(plan, lambda part: _width(part, readings[part.reading]), batch_tokens):
+    most = tokens_at_once(model, batch_tokens)
+    for batch in in_batches(plan, lambda part: _width(part, readings[part.reading]), most):
         chosen = choose(_run(model, readings, batch))
         assert chosen is not None  # the task asked for a head that gives it
         for part, row in zip(batch, chosen.float().cpu(), strict=True):
@@ -177,7 +179,7 @@ def read_passes(
 def read_states(
     model: Model,
     readings: Sequence[Reading],
-    batch_tokens: int,
+    batch_tokens: int | None,
     progress: Progress | None = None,
     choose: Callable[[Output], Tensor | None] = lambda out: out.last_hidden_state,
     max_length: int | None = None,

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.models.batches import tokens_at_once
 from gossamer.models.evaluation import evaluating
 from gossamer.models.heads import SentenceEmbedding, pool
 from gossamer.models.model import Model
@@ -248,7 +249,7 @@ class PooledRows:
     model: Model
     head: SentenceEmbedding
     sizes: Sequence[int | None]
-    batch_tokens: int
+    batch_tokens: int | None
     batch_size: int | None = None
     max_length: int | None = None
     told: Callable[[int], None] = lambda count: None
@@ -279,7 +280,8 @@ class PooledRows:
             yield from text.next_passes()
 
     def _read_group(self, group: Sequence[_TextPass]) -> None:
-        for batch in in_batches(group, lambda text_pass: text_pass.width, self.batch_tokens, self.batch_size):
+        most = tokens_at_once(self.model, self.batch_tokens)
+        for batch in in_batches(group, lambda text_pass: text_pass.width, most, self.batch_size):
             # Not around all of it: what the caller does between two rows is none of our business.
             with evaluating(self.model), torch.inference_mode():
                 out = read_rows(self.model, [(text_pass.text.frame, text_pass.ids) for text_pass in batch])

@@ -85,7 +85,7 @@ class Rank(PairTask):
         long: Long = "chunk",
         max_length: int | None = None,
         stride: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: TokensRead | None = None,
     ) -> RankedTexts:
         """All of the texts, or the `top_k` of highest score, for each query.

@@ -62,7 +62,7 @@ class Score(Streaming[Scored], Task):
         texts: str | Sequence[str] | Mapping[str, str] | Sequence[Mapping[str, str]],
         targets: str | Sequence[str] | None = None,
         stride: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> Scored:
         """The log-likelihood of each text; with `targets`, of each target behind its text.
@@ -76,7 +76,8 @@ class Score(Streaming[Scored], Task):
         Raises InputError for empty texts and targets, a stride that leaves a pass nothing new, no targets where the
         model needs them, and a text with its target that is longer than the model reads.
         """
-        require_whole("batch_tokens", batch_tokens, of="tokens")
+        if batch_tokens is not None:
+            require_whole("batch_tokens", batch_tokens, of="tokens", instead="None")
         check_progress(progress)
         if stride is not None:
             require_whole("stride", stride, 0, of="tokens", instead="None")

@@ -111,7 +111,7 @@ class Similar(Task):
         spans: int | None = None,
         long: Long = "chunk",
         max_length: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: ReadCharacters | None = None,
         skip_empty: bool = False,
     ) -> SimilarTexts:

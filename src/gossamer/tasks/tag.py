@@ -86,7 +86,7 @@ class Tag(Streaming[Tagged], Task):
         long: Long = "chunk",
         max_length: int | None = None,
         stride: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> Tagged:
         """The entities of each text, but those of `ignore_labels`.

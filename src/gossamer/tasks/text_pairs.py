@@ -47,7 +47,7 @@ class PairOptions:
     long: Long
     max_length: int | None
     stride: int | None
-    batch_tokens: int
+    batch_tokens: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class PairTask(Task):
         self,
         readings: Sequence[Reading],
         plan: Sequence[Pass],
-        batch_tokens: int,
+        batch_tokens: int | None,
         progress: Progress | None,
         over_passes: OverPasses = "mean",
     ) -> Float[Tensor, "texts labels"]:

@@ -75,7 +75,7 @@ class ZeroShot(Streaming[ZeroShotClassified], PairTask):
         long: Long = "chunk",
         max_length: int | None = None,
         stride: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> ZeroShotClassified:
         """The score of each of the `labels` for each text, all of them or the `top_k` highest.
