@@ -32,7 +32,7 @@ ORDER = [
     ["generation"],
     ["families"],
     ["checkpoints"],
-    ["inspect"],
+    ["inspection"],
     ["surgery"],
     ["training"],
     ["recipes"],

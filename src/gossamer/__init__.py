@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from gossamer.checkpoints import load, save  # type: ignore[no-redef]
     from gossamer.errors import GossamerError, InputError
     from gossamer.generation import generate
+    from gossamer.inspection import inspect
     from gossamer.kernels import attend, explain, merge
     from gossamer.patterns import Chunks, Fixed, Full, Global, Hashed, PerHead, Prefix, Sink, Strided, Window
     from gossamer.recipes import compact, distill, finetune, lengthen, prune, share, trim  # type: ignore[no-redef]
@@ -37,6 +38,7 @@ __all__ = [
     "explain",
     "finetune",
     "generate",
+    "inspect",
     "lengthen",
     "load",
     "merge",
@@ -68,6 +70,7 @@ _HOMES = {
     "explain": "gossamer.kernels",
     "finetune": "gossamer.recipes",
     "generate": "gossamer.generation",
+    "inspect": "gossamer.inspection",
     "lengthen": "gossamer.recipes",
     "load": "gossamer.checkpoints",
     "merge": "gossamer.kernels",

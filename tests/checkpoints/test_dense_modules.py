@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import gossamer as gs
 from gossamer.checkpoints import hub
-from gossamer.inspect import summary
+from gossamer.inspection import summary
 from gossamer.models import Architecture, DenseLayer, Model, SentenceEmbedding
 from gossamer.models.heads import EmbeddingHead
 from gossamer.text import byte_tokenizer

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gossamer as gs
-from gossamer.inspect import capture
+from gossamer.inspection import capture
 
 Command = Callable[..., Any]
 TEXT = "the cat saw the dog"

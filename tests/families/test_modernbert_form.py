@@ -12,7 +12,7 @@ from transformers import ModernBertConfig, ModernBertForMaskedLM, ModernBertMode
 
 import gossamer as gs
 from gossamer.families import get_family
-from gossamer.inspect import cost
+from gossamer.inspection import cost
 from gossamer.models import Architecture, Model, Rotary
 from gossamer.patterns import Full, Window
 

@@ -13,7 +13,7 @@ from transformers import ModernBertConfig, ModernBertForMaskedLM
 
 import gossamer as gs
 from gossamer.families import get_family
-from gossamer.inspect import capture, cost, summary
+from gossamer.inspection import capture, cost, summary
 from gossamer.models import Architecture, Model
 
 FORM = get_family("modernbert")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
-from gossamer.inspect.cost import cost
+from gossamer.inspection.cost import cost
 from gossamer.layers import Linear, Masked, storage_from_dict
 from gossamer.layers.masks import expected_l0, hard_concrete, spread, summed
 from gossamer.models import Model

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import gossamer as gs
-from gossamer.inspect import summary
+from gossamer.inspection import summary
 from gossamer.layers.embeddings import SinusoidalPositions
 from gossamer.models import Cache, Model
 from gossamer.models.decoders import decoder

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
-from gossamer.inspect import Node, cost, summary
+from gossamer.inspection import Node, cost, summary
 from gossamer.kernels import ACTIVATIONS
 from gossamer.layers import DENSE, Linear, LowRank, Storage, storage_from_dict
 from gossamer.models import Architecture, Model

@@ -13,7 +13,7 @@ from torch import Tensor
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.generation import generate
-from gossamer.inspect import capture, summary
+from gossamer.inspection import capture, summary
 from gossamer.layers import TokenInfo
 from gossamer.models import Architecture, Cache, DistanceTable, Model, decoders
 from gossamer.models.stack import Stack

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import gossamer as gs
-from gossamer.inspect import capture
+from gossamer.inspection import capture
 from gossamer.kernels import attention_rows
 from gossamer.models import Cache, Model
 from gossamer.models.decoders import decoder

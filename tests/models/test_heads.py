@@ -10,7 +10,7 @@ from model_inputs import architecture, model, texts
 from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.errors import InputError
-from gossamer.inspect.cost import cost
+from gossamer.inspection.cost import cost
 from gossamer.models import (
     Cache,
     Head,

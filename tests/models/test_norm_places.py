@@ -11,7 +11,7 @@ from model_inputs import architecture, model, texts
 from torch import Tensor, nn
 
 import gossamer as gs
-from gossamer.inspect import cost, summary
+from gossamer.inspection import cost, summary
 from gossamer.layers import TokenInfo
 from gossamer.models import Model, Norm
 from gossamer.models.settings import NormPlace

@@ -11,7 +11,7 @@ from torch import Tensor
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
-from gossamer.inspect import capture, summary
+from gossamer.inspection import capture, summary
 from gossamer.models import Architecture, DistanceTable, Model, Norm, RelativePositions, Rotary
 
 SMALL = {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.inspect import capture
+from gossamer.inspection import capture
 from gossamer.layers import Cut
 from gossamer.layers.reversible import Streams
 from gossamer.models import Architecture, Cache, DistanceTable, Model, stack

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gossamer as gs
-from gossamer.inspect import summary
+from gossamer.inspection import summary
 from gossamer.models import Model
 from gossamer.models.architecture import Architecture
 from gossamer.models.decoders import decoder

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracle import build, distance, double_bound, our_outputs, through_disk
 from torch import Tensor
 
-from gossamer.inspect import CapturedAttention, capture
+from gossamer.inspection import CapturedAttention, capture
 
 FAMILIES = ("bert", "roberta", "distilbert", "albert", "electra", "longformer")
 

@@ -14,7 +14,7 @@ from trim_models import texts, tiny
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.inspect import summary
+from gossamer.inspection import summary
 from gossamer.models import Model
 from gossamer.surgery.students import make_student
 from gossamer.training.estimate.estimate import estimate, estimate_step

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LongformerModel
 
 import gossamer as gs
-from gossamer.inspect import cost
+from gossamer.inspection import cost
 from gossamer.models import Model
 from gossamer.recipes.removal import remove
 from gossamer.text import byte_tokenizer

@@ -13,8 +13,8 @@ from drawn_models import bert
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.inspect.cost import cost
-from gossamer.inspect.report import ReportTable, markdown_table
+from gossamer.inspection.cost import cost
+from gossamer.inspection.report import ReportTable, markdown_table
 from gossamer.metrics import paired_difference
 from gossamer.models import Model
 from gossamer.recipes.receipts import measure

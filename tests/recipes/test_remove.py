@@ -10,7 +10,7 @@ from cut_models import HEADS, NEURONS, OF, close, drawn, head_mask, ids, same_fo
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.inspect import capture, summary
+from gossamer.inspection import capture, summary
 from gossamer.layers import LowRank
 from gossamer.models import Cache
 from gossamer.models.architecture import DistanceTable

@@ -168,7 +168,7 @@ def test_a_head_that_no_objective_trains_is_refused() -> None:
     "case", [Case(), Case(pattern="strided", layers=3), Case(pattern="around"), Case(llama=True)], ids=str
 )
 def test_the_work_is_that_of_the_cost_page(case: Case) -> None:
-    from gossamer.inspect.cost import cost
+    from gossamer.inspection.cost import cost
 
     work = count_work(case.architecture, case.step)
     parts = [one for one in cost(case.architecture, case.length).parts if one.name.startswith(("attention", "feed"))]

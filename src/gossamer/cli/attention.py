@@ -66,7 +66,7 @@ def _read(
     """What is told of at most so many tokens, and how many more there are."""
     import torch
 
-    from gossamer.inspect import capture
+    from gossamer.inspection import capture
     from gossamer.kernels import TopKeys
     from gossamer.models.evaluation import evaluating
 

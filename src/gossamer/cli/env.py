@@ -64,7 +64,7 @@ def _versions() -> dict[str, str | None]:
 
 
 def _system() -> dict[str, Any]:
-    from gossamer.inspect.processor import read_processor
+    from gossamer.inspection.processor import read_processor
 
     name, flags = read_processor()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -27,7 +27,7 @@ def summary(
     numbers = _numbers(lengths)
     with working("reading the model"):
         from gossamer.checkpoints import load
-        from gossamer.inspect import summary as summarize
+        from gossamer.inspection import summary as summarize
 
         summarized = summarize(load(model), numbers)
     if as_json:

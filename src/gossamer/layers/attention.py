@@ -25,6 +25,7 @@ __all__ = [
     "SelfAttention",
     "TokenInfo",
     "reading_seed",
+    "watched",
 ]
 
 READING_SEED = 0
@@ -54,13 +55,20 @@ class TokenInfo:
 
 @runtime_checkable
 class AttentionHook(Protocol):
-    """Somebody who looks at attention calls (`gossamer.inspect`) and must not change what they give."""
+    """Somebody who looks at attention calls (`gossamer.inspection`) and must not change what they give."""
 
     def attending(self, tokens: TokenInfo, flagged: bool) -> Attend:
         """What is called in place of `attend`: for all rows of a layer, or (`flagged`) for those of global projections.
 
         All layers of one forward pass hand over the same `tokens`, in their order.
         """
+
+
+def watched(hook: AttentionHook | None, tokens: TokenInfo, flagged: bool = False) -> Attend:
+    """`attend`, or what stands in for it while somebody looks."""
+    if torch.compiler.is_compiling() or hook is None or is_rebuilding():
+        return attend
+    return hook.attending(tokens, flagged)
 
 
 @runtime_checkable
@@ -133,7 +141,7 @@ class SelfAttention(MultiHeadMaps):
             if isinstance(by_distance, RelativeTerms):
                 raise InputError("a cache was given to attention with states of distances, which reads whole texts")
             return self._put_out(memory.attend(q, k, v, pattern, tokens, scale, by_distance), head_mask)
-        out = self._attend(tokens)(
+        out = watched(self.hook, tokens)(
             q, k, v, pattern, scale=scale, distance_bias=by_distance,
             key_mask=tokens.key_mask, segments=tokens.segments, global_mask=tokens.global_mask, dropout=rate,
             seed=None if self.training else reading_seed(pattern),
@@ -246,11 +254,6 @@ class SelfAttention(MultiHeadMaps):
         out = out if head_mask is None else out * head_mask.to(out)[:, None, None]
         return self.output(merge_heads(out))
 
-    def _attend(self, tokens: TokenInfo, flagged: bool = False) -> Attend:
-        if torch.compiler.is_compiling() or self.hook is None or is_rebuilding():
-            return attend
-        return self.hook.attending(tokens, flagged)
-
     def _read_globals(
         self,
         local: Float[Tensor, "batch heads length head_size"],
@@ -270,7 +273,7 @@ class SelfAttention(MultiHeadMaps):
         gathered = hidden.gather(1, rows[..., None].expand(-1, -1, hidden.shape[-1]))
         maps = ((self.query_global, gathered), (self.key_global, hidden), (self.value_global, hidden))
         q, k, v = (split_heads(project(x), self.head_size) for project, x in maps)
-        read = self._attend(tokens, flagged=True)
+        read = watched(self.hook, tokens, flagged=True)
         new = read(q, k, v, Full(), scale=scale, key_mask=tokens.key_mask, segments=segments, dropout=rate)
         where = rows[:, None, :, None].expand(-1, *local.shape[1:2], -1, local.shape[-1])
         is_flagged = (torch.arange(most, device=rows.device) < count[:, None])[:, None, :, None]

@@ -7,10 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.kernels import attend
 from gossamer.kernels.accounts import account_attention
 from gossamer.kernels.ledger import Ledger, own_frame
-from gossamer.layers.attention import TokenInfo
+from gossamer.layers.attention import AttentionHook, TokenInfo, watched
 from gossamer.layers.multi_head import MultiHeadMaps, merge_heads
 from gossamer.patterns import Full
 
@@ -49,6 +48,8 @@ class CrossAttention(MultiHeadMaps):
     Returns the sublayer's output; the caller adds the residual and applies `norm` and `output_norm`.
     """
 
+    hook: AttentionHook | None = None
+
     def forward(
         self,
         hidden: Float[Tensor, "batch length hidden"],
@@ -66,7 +67,7 @@ class CrossAttention(MultiHeadMaps):
             return self.output(merge_heads(memory.attend(q, scale)))
         assert other is not None
         k, v = self.keys_values(other.states)
-        out = attend(
+        out = watched(self.hook, tokens)(
             q, k, v, Full(), key_mask=other.tokens.key_mask, segments=_segments(tokens, other),
             scale=scale, dropout=dropout if self.training else 0.0,
         )  # fmt: skip

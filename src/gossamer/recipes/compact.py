@@ -12,7 +12,7 @@ from gossamer.checkpoints import load
 from gossamer.checkpoints.compressed import LEAST_ZEROS, share_of_zeros
 from gossamer.errors import InputError, plural, quote
 from gossamer.families import NATIVE
-from gossamer.inspect import cost
+from gossamer.inspection import cost
 from gossamer.layers import Linear
 from gossamer.models.architecture import Architecture
 from gossamer.models.model import Model

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gossamer.errors import plural
-from gossamer.inspect.report import ReportTable, html_page
+from gossamer.inspection.report import ReportTable, html_page
 
 __all__ = ["TrainingReceipt", "conditions_of"]
 

@@ -22,8 +22,8 @@ from gossamer.cli.demo.material import Material, check_draw, draw_material
 from gossamer.cli.demo.plots import Pictures, draw_pictures
 from gossamer.cli.output import progress, working
 from gossamer.errors import InputError
-from gossamer.inspect import summary
-from gossamer.inspect.processor import read_processor
+from gossamer.inspection import summary
+from gossamer.inspection.processor import read_processor
 from gossamer.models.model import Model
 from gossamer.recipes import lengthen
 from gossamer.tasks import Embed

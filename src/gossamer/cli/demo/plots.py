@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from gossamer.inspect.svg import figure_svg
+from gossamer.inspection.svg import figure_svg
 from gossamer.models.model import Model
 
 __all__ = ["Pictures", "draw_pictures"]

@@ -9,5 +9,17 @@ from gossamer.kernels.weights.on_demand import (
     refuse_unshown,
     top_keys,
 )
+from gossamer.kernels.weights.sums import Bins, WeightSums, weight_sums
 
-__all__ = ["Rows", "TopKeys", "attention_rows", "check_count", "choose_rows", "refuse_unshown", "top_keys"]
+__all__ = [
+    "Bins",
+    "Rows",
+    "TopKeys",
+    "WeightSums",
+    "attention_rows",
+    "check_count",
+    "choose_rows",
+    "refuse_unshown",
+    "top_keys",
+    "weight_sums",
+]

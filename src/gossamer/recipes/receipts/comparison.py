@@ -15,9 +15,9 @@ from torch import Tensor
 
 from gossamer.checkpoints import save
 from gossamer.errors import InputError, Remark, clean_line, quote
-from gossamer.inspect.cost import cost
-from gossamer.inspect.page import flops_text, size_text
-from gossamer.inspect.report import ReportTable, html_page, markdown_table
+from gossamer.inspection.cost import cost
+from gossamer.inspection.page import flops_text, size_text
+from gossamer.inspection.report import ReportTable, html_page, markdown_table
 from gossamer.metrics import PairedDifference, paired_difference
 from gossamer.metrics.estimate import Groups, Values, read_values
 from gossamer.models.model import Model

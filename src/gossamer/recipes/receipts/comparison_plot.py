@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from gossamer.inspect.svg import figure_svg
+from gossamer.inspection.svg import figure_svg
 
 if TYPE_CHECKING:
     from gossamer.recipes.receipts.comparison import ComparedRow

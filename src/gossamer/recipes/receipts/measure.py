@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gossamer import __version__
 from gossamer.checks import require, require_whole
-from gossamer.inspect.processor import read_processor
+from gossamer.inspection.processor import read_processor
 from gossamer.models.evaluation import evaluating
 from gossamer.models.model import Model
 from gossamer.recipes.states import probe

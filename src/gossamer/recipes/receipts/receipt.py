@@ -11,7 +11,7 @@ import torch
 
 from gossamer import __version__
 from gossamer.checks import as_python
-from gossamer.inspect.report import ReportTable, html_page
+from gossamer.inspection.report import ReportTable, html_page
 from gossamer.models.model import Model
 from gossamer.recipes.receipts.comparison import ComparedRow, Comparison, compare
 from gossamer.training.receipt import TrainingReceipt

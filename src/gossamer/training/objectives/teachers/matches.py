@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
-from gossamer.inspect import CapturedAttention, capture
+from gossamer.inspection import CapturedAttention, capture
 from gossamer.layers import Linear
 from gossamer.models import Architecture, Model, Output
 from gossamer.models.checks import require, require_choice, require_count, require_flag, require_positive

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.errors import InputError
-from gossamer.inspect import cost
+from gossamer.inspection import cost
 from gossamer.kernels.backends.cpu import backend as cpu_backend
 from gossamer.models import (
     Architecture,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.inspect import CapturedAttention, capture
+from gossamer.inspection import CapturedAttention, capture
 from gossamer.kernels.select import choose
 from gossamer.layers import SelfAttention, TokenInfo
 from gossamer.models import (

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gossamer.errors import InputError
-from gossamer.inspect.cost import Cost, cost
-from gossamer.inspect.page import as_text, cost_table, picture_text, size_text, tree_table
-from gossamer.inspect.tree import Node, architecture_tree
+from gossamer.inspection.cost import Cost, cost
+from gossamer.inspection.page import as_text, cost_table, picture_text, size_text, tree_table
+from gossamer.inspection.tree import Node, architecture_tree
 from gossamer.models import Architecture, Model
 from gossamer.patterns import Full, Pattern
 

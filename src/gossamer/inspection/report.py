@@ -34,7 +34,7 @@ def html_page(
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    template = files("gossamer.inspect").joinpath("report.html.j2").read_text(encoding="utf-8")
+    template = files("gossamer.inspection").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         title=title, tables=tables, lines=lines, plots=[Markup(plot) for plot in plots]

@@ -11,12 +11,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.inspect.cost import Cost
+from gossamer.inspection.cost import Cost
 from gossamer.models.architecture import Architecture
 from gossamer.models.inputs import advise_longer
 
 if TYPE_CHECKING:
-    from gossamer.inspect.tree import Node
+    from gossamer.inspection.tree import Node
 
 __all__ = ["as_text", "cost_table", "flops_text", "picture_text", "size_text", "tree_table"]
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from gossamer.errors import plural
-from gossamer.inspect.cost import Cost, PartCost
+from gossamer.inspection.cost import Cost, PartCost
 from gossamer.layers import (
     Constant,
     CrossAttention,

@@ -13,8 +13,8 @@ from rich.console import Console
 
 import gossamer as gs
 from gossamer.errors import InputError
-from gossamer.inspect import Node, cost, summary
-from gossamer.inspect.page import flops_text, size_text
+from gossamer.inspection import Node, cost, summary
+from gossamer.inspection.page import flops_text, size_text
 from gossamer.models import Architecture, Model, SequenceClassification
 from gossamer.models.decoders import decoder
 from gossamer.patterns import Full, Global, PerHead, Window

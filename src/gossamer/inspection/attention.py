@@ -5,23 +5,37 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.errors import InputError, quote
 from gossamer.kernels import attend, explain
 from gossamer.kernels.autocast import in_autocast_dtype
-from gossamer.kernels.weights import Rows, TopKeys, attention_rows, check_count, choose_rows, refuse_unshown, top_keys
-from gossamer.layers import SelfAttention, TokenInfo
-from gossamer.models import Model
+from gossamer.kernels.weights import (
+    Bins,
+    Rows,
+    TopKeys,
+    WeightSums,
+    attention_rows,
+    check_count,
+    choose_rows,
+    refuse_unshown,
+    top_keys,
+    weight_sums,
+)
+from gossamer.layers import CrossAttention, SelfAttention, TokenInfo
+from gossamer.models import Attention, Model
 from gossamer.patterns import Pattern
 
-__all__ = ["CapturedAttention", "capture"]
+__all__ = ["CapturedAttention", "Part", "attention_settings", "capture", "parts_of"]
+
+Part = Literal["main", "decoder", "cross"]
+"""Attention of a model's own layers; of a second text's decoder to its own tokens; and to the first text's."""
 
 MEAN_WEIGHTS = 2**22
 """Weights that are held at once to be averaged over heads."""
@@ -43,6 +57,9 @@ class _Call:
 
     def top_keys(self, count: int, rows: Rows | None) -> TopKeys:
         return top_keys(self.q, self.k, self.pattern, count, rows=rows, lse=self.lse, **self.options)
+
+    def sums(self, bins: Bins, rows: Tensor) -> WeightSums:
+        return weight_sums(self.q, self.k, self.pattern, bins, rows=rows, lse=self.lse, **self.options)
 
     @property
     def bytes(self) -> int:
@@ -70,18 +87,20 @@ class _Layer:
 class CapturedAttention:
     """What a model attended to in the last batch that it read under `capture`; weights are computed when asked for.
 
-    Layers are numbered as in `architecture.layers`, shared weights or not; negative numbers count from the last. Of
-    each, q and k are kept in the model's dtype, and the log-sum-exp in float32: with H heads of size S, (2 S dtype
-    bytes + 4) H bytes a token. Where flagged tokens are read with global projections, S H dtype bytes a token more,
-    and the queries of the flagged ones.
+    Layers are numbered as in `architecture.layers` (`part` "main"), or as in those of the decoder of a second text,
+    shared weights or not; negative numbers count from the last. Of each, q and k are kept in the model's dtype, and the
+    log-sum-exp in float32: with H heads of size S, (2 S dtype bytes + 4) H bytes a token. Where flagged tokens are read
+    with global projections, S H dtype bytes a token more, and the queries of the flagged ones.
     """
 
-    def __init__(self, model: Model, layers: Sequence[int] | None, *, learns: bool = False) -> None:
-        self._learns = learns
-        self._architecture, self._tokenizer = model.architecture, model.tokenizer
-        count = len(self._architecture.layers)
+    def __init__(
+        self, model: Model, layers: Sequence[int] | None, *, learns: bool = False, part: Part = "main"
+    ) -> None:
+        self._learns, self._tokenizer = learns, model.tokenizer
+        self._settings = attention_settings(model, part)
+        count = len(self._settings)
         # Layers without heads attend to nothing.
-        self._attending = [i for i, one in enumerate(self._architecture.layers) if one.attention.heads]
+        self._attending = [i for i, one in enumerate(self._settings) if one.heads]
         self._wanted = set(range(count) if layers is None else map(self._number, layers))
         self._kept: dict[int, _Layer] = {}
         self._tokens: TokenInfo | None = None
@@ -102,6 +121,11 @@ class CapturedAttention:
     def bytes(self) -> int:
         """The memory that is kept."""
         return sum(call.bytes for one in self._kept.values() for call in one.calls())
+
+    def global_tokens(self, layer: int) -> Bool[Tensor, "batch keys"] | None:
+        """Keys that were flagged as global, None where a layer was told of none."""
+        flags: Tensor | None = self._layer(layer).every.options.get("global_mask")
+        return flags
 
     def rows(self, layer: int, rows: Rows) -> Float[Tensor, "batch heads rows length"]:
         """The exact weights of chosen tokens, [batch, heads, rows, length]; all of them as in `attention_rows`.
@@ -140,6 +164,22 @@ class CapturedAttention:
             silent = one.silent.gather(1, at)[:, None, :, None]
             weights, keys = weights.masked_fill(silent, 0), keys.masked_fill(silent, -1)
         return TopKeys(weights=weights, keys=keys)
+
+    def sums(self, layer: int, bins: Bins) -> WeightSums:
+        """The exact weights of all tokens summed up by `bins`, where one text was read; InputError where more were."""
+        one = self._layer(layer)
+        if len(one.every.q) > 1:
+            raise InputError(f"{len(one.every.q)} texts were read; sums are of one: read one at a time")
+        silent, flags = one.silent, None if one.flagged is None else cast(Tensor, one.tokens.global_mask)
+        reads = torch.ones(one.every.q.shape[2], dtype=torch.bool, device=one.every.q.device)
+        reads = reads if silent is None else reads & ~silent[0]
+        if one.flagged is None or flags is None:
+            return one.every.sums(bins, reads.nonzero()[:, 0])
+        places = flags[0].nonzero()[:, 0]
+        own = replace(bins, queries=bins.queries[places], kind=lambda rows, keys: bins.kind(places[rows], keys))
+        return one.every.sums(bins, (reads & ~flags[0]).nonzero()[:, 0]) + one.flagged.sums(
+            own, torch.arange(len(places), device=places.device)
+        )
 
     def mean_top_keys(self, layer: int, count: int = 8, rows: Rows | None = None) -> TopKeys:
         """The same for weights averaged over the heads, [batch, 1, rows, count]; a block of rows at a time."""
@@ -205,20 +245,20 @@ class CapturedAttention:
         if flagged:
             self._kept[layer].flagged = call
         else:
-            own_rows = self._architecture.layers[layer].attention.global_projections and tokens.key_mask is not None
+            own_rows = self._settings[layer].global_projections and tokens.key_mask is not None
             silent = ~cast(Tensor, tokens.key_mask) if own_rows else None
             self._kept[layer] = _Layer(every=call, tokens=tokens, silent=silent)
         return out
 
     def _number(self, layer: int) -> int:
-        count = len(self._architecture.layers)
+        count = len(self._settings)
         if type(layer) is not int or not -count <= layer < count:
             raise InputError(f"layer is {quote(layer)}; the model has {count}, numbered from 0 to {count - 1}")
         return layer % count
 
     def _layer(self, layer: int) -> _Layer:
         number = self._number(layer)
-        if not self._architecture.layers[number].attention.heads:
+        if not self._settings[number].heads:
             raise InputError(f"layer {number} has no heads, so its tokens attend to nothing; name another")
         if number not in self._kept:
             kept = ", ".join(map(str, self._kept)) or "none: the model has read nothing since, or ran compiled"
@@ -246,9 +286,37 @@ def _in_words(
     return told
 
 
+def parts_of(model: Model) -> tuple[Part, ...]:
+    """The parts whose attention can be captured."""
+    return get_args(Part) if model.decoder is not None else ("main",)
+
+
+def attention_settings(model: Model, part: Part) -> list[Attention]:
+    """What each layer of the part attends by."""
+    described = model.architecture
+    if part == "main" or described.decoder is None:
+        return [one.attention for one in described.layers]
+    if part == "decoder":
+        return [one.attention for one in described.decoder.layers]
+    return [one.cross_attention for one in described.decoder.layers if one.cross_attention is not None]
+
+
+def _modules(model: Model, part: Part) -> list[SelfAttention | CrossAttention]:
+    if part == "main" or model.decoder is None:
+        found: Any = model.attention
+    else:
+        found = model.decoder.attention if part == "decoder" else model.decoder.cross_attention
+    return list(found)
+
+
 @contextmanager
-def capture(model: Model, layers: Sequence[int] | None = None, *, learns: bool = False) -> Iterator[CapturedAttention]:
+def capture(
+    model: Model, layers: Sequence[int] | None = None, *, learns: bool = False, part: Part = "main"
+) -> Iterator[CapturedAttention]:
     """While it lasts, keep what the model's attention works with: of all layers, or of those named.
+
+    part: "main", the model's own layers; of a model of two texts "decoder", whose tokens attend to the second text, or
+    "cross", the same tokens to the first one. Each may be captured at the same time.
 
     learns: the weights of `rows` have gradients to the model's, as long as the graph of its forward pass is there.
     The captured weights outlive the block. Outputs are the same to the last bit; where nobody captures, nothing is
@@ -262,8 +330,10 @@ def capture(model: Model, layers: Sequence[int] | None = None, *, learns: bool =
         raise InputError("the model was compiled by model.compile(); capture one that was not, such as gs.load's")
     if learns and model.architecture.reversible != "no":
         raise InputError("the model's residuals are reversible, so that nothing of its attention is kept to learn from")
-    found = CapturedAttention(model, layers, learns=learns)
-    watched = [cast(SelfAttention, one) for one in dict.fromkeys(model.attention)]
+    if part not in parts_of(model):
+        raise InputError(f"part is {quote(part)}; this model has {', '.join(parts_of(model))}")
+    found = CapturedAttention(model, layers, learns=learns, part=part)
+    watched = dict.fromkeys(_modules(model, part))
     if any(one.hook is not None for one in watched):
         raise InputError("the model's attention is being captured already; end that first")
     for one in watched:
