@@ -261,11 +261,11 @@
     if (detailed) drawKeys(x, y);
     if (state.chosen) {
       const part = data.parts[state.part], asKey = role(state.chosen.text) === "key", i = state.chosen.i;
-      paint.fillStyle = style.getPropertyValue("--chosen");
-      paint.globalAlpha = 0.5;
+      paint.strokeStyle = style.getPropertyValue("--mark");
+      paint.lineWidth = 1.5;
       if (state.chosen.text === (asKey ? part.keys : part.queries)) {
-        if (asKey) paint.fillRect(x(i), EDGE.top, Math.max(1, x(1) - x(0)), area);
-        else paint.fillRect(EDGE.left, y(i), area, Math.max(1, y(1) - y(0)));
+        if (asKey) paint.strokeRect(x(i), EDGE.top - 2, Math.max(1, x(1) - x(0)), area + 4);
+        else paint.strokeRect(EDGE.left - 2, y(i), area + 4, Math.max(1, y(1) - y(0)));
       }
     }
     paint.restore();
