@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate bench-trained bench-tasks clean
+.PHONY: help setup demo test test-all test-browser sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate bench-trained bench-tasks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,7 +39,13 @@ test: $(STAMP)  ## the tests, without those marked slow
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: $(STAMP)  ## all tests, with many more drawn examples
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow or not slow" --hypothesis-profile=all $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not browser" --hypothesis-profile=all $(ARGS)
+
+test-browser: $(STAMP)  ## the pages in a real browser without a screen; installs Debian's Chromium where there is none
+	@command -v chromium chromium-browser google-chrome > /dev/null || { set -ex; \
+	  as=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as apt-get update -qq; \
+	  $$as apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m browser tests/browser $(ARGS)
 
 # The libraries lie in a folder of their own. The sanitizers' run-time library has to be the first in the process; leaks are
 # Python's own. A report ends the process, past what pytest captures.
