@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -77,16 +76,18 @@ def test_every_number_is_that_of_the_weights(kind: str, minilm: Path, lengthened
             assert layer.whole is None
 
 
-def test_reading_several_times_for_want_of_memory_gives_the_same(lengthened: Model) -> None:
-    once = looked(lengthened)
+def test_layers_are_told_while_the_model_reads_and_dropped(lengthened: Model) -> None:
     counts: list[tuple[int, int]] = []
-    with patch.object(looking, "MEMORY", 3_000_000):
-        again = looked(lengthened, progress=lambda done, total: counts.append((done, total)))
+    looked(lengthened, progress=lambda done, total: counts.append((done, total)))
     assert counts == [(i + 1, 6) for i in range(6)]
-    for one, other in zip(once.parts[0].layers, again.parts[0].layers, strict=True):
-        for field in dataclasses.fields(one):
-            mine, yours = getattr(one, field.name), getattr(other, field.name)
-            assert torch.equal(mine, yours) if isinstance(mine, torch.Tensor) else mine == yours
+    told: list[int] = []
+    ids = torch.randint(5, 999, (1, 600))
+    with torch.no_grad(), capture(lengthened, [1, 5], each=told.append) as seen:
+        lengthened(ids)
+        assert told == [1]
+        assert seen.layers == (5,)
+    assert told == [1, 5]
+    assert seen.layers == ()
 
 
 def test_one_token_and_chosen_layers(minilm: Path) -> None:
@@ -95,7 +96,7 @@ def test_one_token_and_chosen_layers(minilm: Path) -> None:
         read_text(model.tokenizer, "a"), ids=(101,), tokens=("[CLS]",), spans=((0, 0),), special=(True,)
     )  # fmt: skip
     found = look(model, [text], [5, 0])
-    assert [one.number for one in found.parts[0].layers] == [5, 0]
+    assert [one.number for one in found.parts[0].layers] == [0, 5]
     assert found.parts[0].layers[0].kinds[:, KINDS.index("first")].tolist() == pytest.approx([1.0] * 12)
     assert found.parts[0].layers[0].weights.shape == (12, 1, 1)
 

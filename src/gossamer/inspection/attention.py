@@ -94,8 +94,10 @@ class CapturedAttention:
     """
 
     def __init__(
-        self, model: Model, layers: Sequence[int] | None, *, learns: bool = False, part: Part = "main"
-    ) -> None:
+        self, model: Model, layers: Sequence[int] | None, *, learns: bool = False, part: Part = "main",
+        each: Callable[[int], object] | None = None,
+    ) -> None:  # fmt: skip
+        self._each = each
         self._learns, self._tokenizer = learns, model.tokenizer
         self._settings = attention_settings(model, part)
         count = len(self._settings)
@@ -217,9 +219,18 @@ class CapturedAttention:
         if tokens is not self._tokens:  # another forward pass
             self._tokens, self._next = tokens, 0
             self._kept.clear()
+        if not flagged:
+            self.tell()
         self._next += not flagged
         layer = self._attending[self._next - 1]
         return partial(self._keep, layer, tokens, flagged) if layer in self._wanted else attend
+
+    def tell(self) -> None:
+        """Hand on what is kept by now, where somebody asked for each layer, and drop it."""
+        if self._each is not None:
+            for layer in list(self._kept):
+                self._each(layer)
+                del self._kept[layer]
 
     def _keep(
         self, layer: int, tokens: TokenInfo, flagged: bool, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern,
@@ -311,12 +322,16 @@ def _modules(model: Model, part: Part) -> list[SelfAttention | CrossAttention]:
 
 @contextmanager
 def capture(
-    model: Model, layers: Sequence[int] | None = None, *, learns: bool = False, part: Part = "main"
-) -> Iterator[CapturedAttention]:
+    model: Model, layers: Sequence[int] | None = None, *, learns: bool = False, part: Part = "main",
+    each: Callable[[int], object] | None = None,
+) -> Iterator[CapturedAttention]:  # fmt: skip
     """While it lasts, keep what the model's attention works with: of all layers, or of those named.
 
     part: "main", the model's own layers; of a model of two texts "decoder", whose tokens attend to the second text, or
     "cross", the same tokens to the first one. Each may be captured at the same time.
+
+    each: called with the number of every layer when it was read, while the model reads on; what is kept of it is
+    dropped then, so that memory does not grow with the layers.
 
     learns: the weights of `rows` have gradients to the model's, as long as the graph of its forward pass is there.
     The captured weights outlive the block. Outputs are the same to the last bit; where nobody captures, nothing is
@@ -332,7 +347,7 @@ def capture(
         raise InputError("the model's residuals are reversible, so that nothing of its attention is kept to learn from")
     if part not in parts_of(model):
         raise InputError(f"part is {quote(part)}; this model has {', '.join(parts_of(model))}")
-    found = CapturedAttention(model, layers, learns=learns, part=part)
+    found = CapturedAttention(model, layers, learns=learns, part=part, each=each)
     watched = dict.fromkeys(_modules(model, part))
     if any(one.hook is not None for one in watched):
         raise InputError("the model's attention is being captured already; end that first")
@@ -340,6 +355,7 @@ def capture(
         one.hook = found
     try:
         yield found
+        found.tell()
     finally:
         for one in watched:
             del one.hook

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -24,9 +25,6 @@ BLOCKS = 128
 
 WHOLE = 512
 """Tokens up to which all weights are kept."""
-
-MEMORY = 2**30
-"""Bytes of queries and keys that are held at once: where all layers take more, the text is read several times."""
 
 _TITLES: dict[Part, str] = {"main": "Self-attention", "decoder": "Decoder", "cross": "Decoder to first text"}
 
@@ -80,20 +78,30 @@ def look(
 ) -> Look:
     """Read one text, or a first and a second one, and tell what each layer attends to.
 
-    Exact weights are computed once and summed up; memory beside the result: at most `MEMORY`, or one layer's queries
-    and keys. `progress(done, total)` counts layers.
+    Exact weights are computed layer by layer while the model reads; of each part one layer's queries and keys are held.
+    `progress(done, total)` counts layers.
     """
     parts = parts_of(model)
     wanted = {part: _attending(model, part, layers) for part in parts}
     total, done = sum(map(len, wanted.values())), 0
     found: dict[Part, list[LayerLook]] = {part: [] for part in parts}
-    for group in _groups(model, texts, wanted):
-        for part, seen in _read(model, texts, group).items():
-            for number in group[part]:
-                found[part].append(_layer(model, seen, part, number, texts, top))
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+    seen: dict[Part, CapturedAttention] = {}
+
+    def take(part: Part, number: int) -> None:
+        nonlocal done
+        found[part].append(_layer(model, seen[part], part, number, texts, top))
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    device = next(model.parameters()).device
+    names = ("input_ids", "decoder_input_ids")
+    batch = {name: torch.tensor([one.ids], device=device) for name, one in zip(names, texts, strict=False)}
+    with torch.no_grad(), evaluating(model), ExitStack() as stack:
+        for part in parts:
+            if wanted[part]:
+                seen[part] = stack.enter_context(capture(model, wanted[part], part=part, each=partial(take, part)))
+        model(**batch)
     return Look(
         texts=tuple(texts),
         parts=tuple(
@@ -110,34 +118,6 @@ def look(
 def _attending(model: Model, part: Part, layers: Sequence[int] | None) -> list[int]:
     every = attention_settings(model, part)
     return [i for i in (range(len(every)) if layers is None else layers) if every[i].heads]
-
-
-def _groups(model: Model, texts: Sequence[ShownText], wanted: dict[Part, list[int]]) -> Iterator[dict[Part, list[int]]]:
-    """Layers that are kept together."""
-    itemsize = next(model.parameters()).element_size()
-    longest = max(map(len, texts))
-    group: dict[Part, list[int]] = {part: [] for part in wanted}
-    held = 0
-    for part, numbers in wanted.items():
-        for number in numbers:
-            settings = attention_settings(model, part)[number]
-            new = 2 * settings.heads * settings.head_size * itemsize * longest
-            if held and held + new > MEMORY:
-                yield group
-                group, held = {one: [] for one in wanted}, 0
-            group[part].append(number)
-            held += new
-    yield group
-
-
-def _read(model: Model, texts: Sequence[ShownText], group: dict[Part, list[int]]) -> dict[Part, CapturedAttention]:
-    device = next(model.parameters()).device
-    ids = [torch.tensor([one.ids], device=device) for one in texts]
-    batch = {"input_ids": ids[0]} if len(ids) == 1 else {"input_ids": ids[0], "decoder_input_ids": ids[1]}
-    with torch.no_grad(), evaluating(model), ExitStack() as stack:
-        seen = {part: stack.enter_context(capture(model, some, part=part)) for part, some in group.items() if some}
-        model(**batch)
-    return seen
 
 
 def _layer(

@@ -74,7 +74,9 @@ def weight_sums(
     with autocast_off(inputs.q):
         total = _totals(inputs, chosen) if lse is None else RowSum.of_lse(lse[0][:, chosen])
         for block in walk(inputs, 0, chosen):
-            _add(sums, block, bins, total, chosen)
+            # What heads can see differs where numbers that are added hide some of it.
+            alike = inputs.bias is None and inputs.distance_bias is None
+            _add(sums, block, bins, total, chosen, alike)
     return sums
 
 
@@ -85,14 +87,13 @@ def _totals(inputs: Inputs, chosen: Tensor) -> RowSum:
     return total
 
 
-def _add(sums: WeightSums, block: Block, bins: Bins, total: RowSum, chosen: Tensor) -> None:
-    seen = (block.scores != NOTHING).to(block.scores.dtype)
+def _add(sums: WeightSums, block: Block, bins: Bins, total: RowSum, chosen: Tensor, alike: bool) -> None:
+    seen = (block.scores[:1] if alike else block.scores).ne(NOTHING).to(block.scores.dtype)
     to_weights(block.scores, total.at(block.heads, block.rows))
     queries = chosen[block.rows]
     for into, values in ((sums.blocks, block.scores), (sums.pairs, seen)):
         by_key = values.new_zeros(*values.shape[:2], into.shape[2]).index_add_(2, bins.keys[block.keys], values)
-        into[block.heads] = into[block.heads].index_add(1, bins.queries[queries], by_key)
-    kind = bins.kind(queries, block.keys)
-    flat = block.scores.flatten(1)
-    found = [flat @ (kind == one).to(flat.dtype).flatten() for one in range(bins.kinds)]
-    sums.kinds[block.heads] += torch.stack(found, dim=1)
+        into[block.heads] += values.new_zeros(len(values), *into.shape[1:]).index_add_(1, bins.queries[queries], by_key)
+    every = torch.arange(bins.kinds, device=queries.device)
+    of_kind = (bins.kind(queries, block.keys)[..., None] == every).to(block.scores.dtype)
+    sums.kinds[block.heads] += block.scores.flatten(1) @ of_kind.flatten(0, 1)
