@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all test-browser sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate bench-trained bench-tasks clean
+.PHONY: help setup demo test test-all test-browser sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate bench-trained bench-tasks bench-viewer clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -101,6 +101,9 @@ bench-tasks: $(STAMP)  ## every task beside transformers' pipelines and sentence
 
 bench-trained: $(STAMP)  ## models trained by the project's own commands, beside floors (at most 40 minutes each; ARGS="tagger")
 	$(BIN)/python benchmarks/trained.py $(or $(ARGS),translator) --budget cpu
+
+bench-viewer: $(STAMP)  ## the page of gossamer inspect: size, time to write and to open (ARGS="--only minilm,gpt2": without bertviz)
+	$(BIN)/python benchmarks/viewer.py --budget cpu --out build/viewer.json $(ARGS)
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
