@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -149,8 +150,7 @@ def inspect(
     require_whole("new_tokens", new_tokens, 0, of="tokens")
     if model.tokenizer is None:
         raise InputError("the model has no tokenizer: put tokenizer.json into its directory to read texts")
-    chosen = _layers(model, layers)
-    told = (lambda what: None) if progress is None else (lambda what: lambda done, total: progress(what, done, total))
+    chosen, told = _layers(model, layers), _telling(progress)
     texts, notes = _texts(model, text, second_text, new_tokens)
     seen = look(model, texts, chosen, top=top, progress=told("looking"))
     found = None
@@ -166,6 +166,13 @@ def inspect(
         title=_title(model, text), facts=_facts(model, texts), look=seen, importance=matters, attribution=found,
         notes=notes,
     )  # fmt: skip
+
+
+def _telling(progress: Progress | None) -> Callable[[str], Callable[[int, int], object] | None]:
+    """For a word: what is called with how much of it is done, and how much there is."""
+    if progress is None:
+        return lambda what: None
+    return lambda what: partial(progress, what)
 
 
 def _layers(model: Model, layers: Sequence[int] | None) -> list[int] | None:
