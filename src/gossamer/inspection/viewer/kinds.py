@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 __all__ = ["KINDS", "NEAR", "PairKinds"]
@@ -28,11 +28,12 @@ class PairKinds:
     is_special: Bool[Tensor, "keys"]
     of_one_text: bool
 
-    def __call__(self, rows: Int[Tensor, "rows"], keys: Int[Tensor, "keys"]) -> Int[Tensor, "rows keys"]:
+    def __call__(self, rows: Int[Tensor, "rows"], keys: Int[Tensor, "keys"]) -> UInt8[Tensor, "rows keys"]:
         """Indices into `KINDS`."""
-        found = torch.full((len(rows), len(keys)), KINDS.index("distant"), device=rows.device)
+        shape = (len(rows), len(keys))
+        found = torch.full(shape, KINDS.index("distant"), dtype=torch.uint8, device=rows.device)
         if self.of_one_text:
-            apart = (rows[:, None] - keys).abs_()
+            apart = (rows.int()[:, None] - keys.int()).abs_()
             for name, most in (("near", NEAR), ("neighbours", 1), ("itself", 0)):
                 found.masked_fill_(apart <= most, KINDS.index(name))
         found.masked_fill_(self.is_special[keys], KINDS.index("special"))

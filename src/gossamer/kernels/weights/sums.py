@@ -21,7 +21,7 @@ from gossamer.patterns import Pattern
 __all__ = ["Bins", "WeightSums", "weight_sums"]
 
 Kind = Callable[[Tensor, Tensor], Tensor]
-"""Of queries [rows] and keys [keys], by their indices: which kind each pair is, int64 [rows, keys]."""
+"""Of queries [rows] and keys [keys], by their indices: which kind each pair is, whole numbers [rows, keys]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,6 @@ def _add(sums: WeightSums, block: Block, bins: Bins, total: RowSum, chosen: Tens
     for into, values in ((sums.blocks, block.scores), (sums.pairs, seen)):
         by_key = values.new_zeros(*values.shape[:2], into.shape[2]).index_add_(2, bins.keys[block.keys], values)
         into[block.heads] += values.new_zeros(len(values), *into.shape[1:]).index_add_(1, bins.queries[queries], by_key)
-    every = torch.arange(bins.kinds, device=queries.device)
-    of_kind = (bins.kind(queries, block.keys)[..., None] == every).to(block.scores.dtype)
-    sums.kinds[block.heads] += block.scores.flatten(1) @ of_kind.flatten(0, 1)
+    kind = bins.kind(queries, block.keys).flatten()
+    of_kind = torch.stack([kind == one for one in range(bins.kinds)]).to(block.scores.dtype)
+    sums.kinds[block.heads] += block.scores.flatten(1) @ of_kind.T
