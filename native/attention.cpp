@@ -1,4 +1,4 @@
-// One library for each instruction set: this file, compiled with its flags. Nothing but the C interface is visible, so that
+// One library for each instruction set: this file and the ways of computing that it calls, compiled with its flags. Nothing but the C interface is visible, so that
 // no code of one set can stand in for that of another.
 #include <atomic>
 #include <cstring>
@@ -6,10 +6,9 @@
 #include <pthread.h>
 #endif
 
-#include "backward.hpp"
 #include "fields.hpp"
-#include "forward.hpp"
 #include "peak.hpp"
+#include "ways.hpp"
 
 #if defined(_WIN32)
 #define VISIBLE extern "C" __declspec(dllexport)
@@ -32,37 +31,22 @@ gs_attention checked(const gs_attention *call) {
     return own;
 }
 
-// Narrow bands and few queries waste what a wide tile computes beside them.
-bool is_narrow(const gs_attention &call) {
-    return call.band_high - call.band_low < 160 || call.queries.rows <= 2 * LANES;
-}
-
-template <typename Element>
-int forward_of(const gs_attention &call) {
-    return is_narrow(call) ? forward<2, Element>(call) : forward<3, Element>(call);
-}
-
-template <typename Element>
-int backward_of(const gs_attention &call) {
-    return is_narrow(call) ? backward<2, Element>(call) : backward<3, Element>(call);
-}
-
 }  // namespace
 
 VISIBLE int gs_forward(const gs_attention *given) {
     gs_attention call = checked(given);
 #if defined(__AVX512BF16__)
-    if (call.type == GS_BFLOAT16) return forward_of<Pair>(call);
+    if (call.type == GS_BFLOAT16) return pairs_forward(call);
 #endif
-    return forward_of<Single>(call);
+    return single_forward(call);
 }
 
 VISIBLE int gs_backward(const gs_attention *given) {
     gs_attention call = checked(given);
 #if defined(__AVX512BF16__)
-    if (call.type == GS_BFLOAT16 && call.out_type == GS_BFLOAT16) return backward_of<Pair>(call);
+    if (call.type == GS_BFLOAT16 && call.out_type == GS_BFLOAT16) return pairs_backward(call);
 #endif
-    return backward_of<Single>(call);
+    return single_backward(call);
 }
 
 VISIBLE int gs_supports(const char *instructions) {
