@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from typer import BadParameter, Option
+from typer import Argument, BadParameter, Option
 
 from gossamer.cli.options import AsJson, ModelName
-from gossamer.cli.output import print_json, show, working
-from gossamer.errors import quote
+from gossamer.cli.output import check_target, note, print_json, show, working
+from gossamer.errors import InputError, quote
 
 __all__ = ["summary"]
 
 
 def summary(
     model: ModelName,
+    other: Annotated[
+        str | None, Argument(metavar="[OTHER]", help="A second model, beside the first on the page of --html.")
+    ] = None,
     lengths: Annotated[
         str, Option(metavar="N,N,...", help="Text lengths in tokens at which to tell the cost.")
     ] = "512,4096,16384",
+    html: Annotated[
+        Path | None, Option(metavar="FILE", help="Write a page instead: parts, patterns, cost of each layer (.html).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a model is made of, what it weighs, and what reading a text takes.
@@ -25,14 +32,26 @@ def summary(
     Parameters and bytes of every part; FLOPs and memory at the lengths asked for, compared with full attention.
     """
     numbers = _numbers(lengths)
-    with working("reading the model"):
+    if html is not None:
+        check_target(html, (".html",))
+    elif other is not None:
+        raise InputError(
+            f"{other}: a second model stands beside the first on a page: add --html FILE, or run gossamer compare"
+        )
+    with working("reading the model" if other is None else "reading the models"):
         from gossamer.checkpoints import load
         from gossamer.inspection import summary as summarize
 
         summarized = summarize(load(model), numbers)
+        beside = None if other is None else summarize(load(other), numbers)
+    if html is not None:
+        with working("writing the page"):
+            summarized.save(html, beside)
+        note(f"{html}: {html.stat().st_size / 1000:,.0f} kB")
     if as_json:
-        print_json(summarized.to_dict())
-    else:
+        told = summarized.to_dict()
+        print_json(told if beside is None else {"models": [told, beside.to_dict()]})
+    elif html is None:
         show(summarized)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from gossamer.errors import InputError
-from gossamer.kernels.ledger import Ledger
+from gossamer.kernels.ledger import Ledger, Section
 from gossamer.models.account import account_model, model_without_memory
-from gossamer.models.architecture import Architecture
+from gossamer.models.architecture import Architecture, Layer
 from gossamer.models.model import Model
 from gossamer.models.text_decoder import TextDecoder
 
-__all__ = ["Cost", "PartCost", "cost"]
+__all__ = ["Cost", "LayerCost", "PartCost", "cost"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,21 @@ class PartCost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerCost:
+    """One application of a layer, whosever weights it has; `of_decoder`: of the stack that writes a second text.
+
+    `activations`: the most bytes that the tensors of one of its parts take at once. FLOPs are as in `PartCost`.
+    """
+
+    number: int
+    of_decoder: bool
+    flops: int
+    pair_flops: int
+    activations: int
+    backends: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """A forward pass of one text of `length` tokens, `global_tokens` of them flagged.
 
@@ -47,6 +63,7 @@ class Cost:
     global_tokens: int
     dtype: str
     parts: tuple[PartCost, ...]
+    layers: tuple[LayerCost, ...]
     weights: int
     activations: int
     backends: tuple[str, ...]
@@ -96,6 +113,7 @@ def cost(
         global_tokens=global_tokens,
         dtype=str(dtype).removeprefix("torch."),
         parts=parts,
+        layers=tuple(_layers(architecture, ledger)),
         weights=sum(part.parameters for part in parts) * dtype.itemsize,
         activations=max(section.live_bytes for section in ledger.sections),
         backends=tuple(sorted({name for section in ledger.sections for name in section.backends})),
@@ -113,6 +131,37 @@ def _parts(model: Model, ledger: Ledger) -> Iterator[PartCost]:
             flops=sum(one.flops for one in sections),
             pair_flops=sum(one.pair_flops for one in sections),
         )
+
+
+def _layers(architecture: Architecture, ledger: Ledger) -> Iterator[LayerCost]:
+    """Each layer with the sections of its parts: those of a weight set are told in the order of the layers."""
+    told: dict[str, deque[Section]] = defaultdict(deque)
+    for section in ledger.sections:
+        told[section.owner].append(section)
+    decoder = architecture.decoder
+    stacks: Sequence[tuple[str, Sequence[Layer]]] = (
+        ("", architecture.layers),
+        ("decoder.", () if decoder is None else decoder.layers),
+    )
+    for prefix, layers in stacks:
+        for i, layer in enumerate(layers):
+            sections = [told[prefix + owner].popleft() for owner in _owners(layer)]
+            yield LayerCost(
+                number=i,
+                of_decoder=bool(prefix),
+                flops=sum(one.flops for one in sections),
+                pair_flops=sum(one.pair_flops for one in sections),
+                activations=max(one.live_bytes for one in sections),
+                backends=tuple(sorted({name for one in sections for name in one.backends})),
+            )
+
+
+def _owners(layer: Layer) -> Iterator[str]:
+    """The modules that a layer applies, as they are named in its stack."""
+    yield f"attention.{layer.attention.weights}"
+    if layer.cross_attention is not None:
+        yield f"cross_attention.{layer.cross_attention.weights}"
+    yield f"feed_forward.{layer.feed_forward.weights}"
 
 
 def _names(model: torch.nn.Module) -> Iterator[str]:

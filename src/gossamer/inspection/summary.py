@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gossamer.atomic_files import check_writable, write_whole
 from gossamer.errors import InputError
 from gossamer.inspection.cost import Cost, cost
 from gossamer.inspection.page import as_text, cost_table, picture_text, size_text, tree_table
@@ -29,7 +33,7 @@ LONGEST = 2**24
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What `summary` found. Printed it is plain text; a rich console prints it in colour."""
+    """What `summary` found. Printed it is plain text; a rich console prints it in colour, a notebook as a page."""
 
     title: str
     architecture: Architecture
@@ -73,6 +77,31 @@ class Summary:
     def costs_table(self) -> Group:
         """FLOPs and memory by length, for a rich console."""
         return cost_table(self.costs, self.full_costs, self.architecture)
+
+    def html(self, beside: Summary | None = None) -> str:
+        """One page of HTML with everything in it, which loads nothing and runs nothing.
+
+        beside: of a second model, at the same lengths; what differs is marked. Raises InputError for other lengths.
+        """
+        from gossamer.inspection.summary_page import summary_page  # which reads summaries
+
+        return summary_page(self, beside)
+
+    def save(self, path: str | PathLike[str], beside: Summary | None = None) -> None:
+        """Write the page to a file of HTML, as a whole or not at all.
+
+        Raises InputError for another ending and for what may not be written, before anything is done.
+        """
+        path = Path(path)
+        if path.suffix != ".html":
+            raise InputError(f"{path}: the name must end in .html, which says how to write it")
+        check_writable(path)
+        page = self.html(beside).encode()
+        write_whole(path, lambda file: file.write(page))
+
+    def _repr_html_(self) -> str:
+        style = "width: 100%; height: 46em; border: 1px solid #d5d9df"
+        return f'<iframe title="{escape(self.title)}" style="{style}" srcdoc="{escape(self.html())}"></iframe>'
 
     def __rich__(self) -> Group:
         size = size_text(self.parameters * self.itemsize)

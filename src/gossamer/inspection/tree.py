@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any, cast
 
 from torch import nn
@@ -57,14 +57,18 @@ class Node:
         return {**own, "bytes": self.parameters * itemsize, "children": children}
 
 
-def architecture_tree(architecture: Architecture, known: Cost) -> Node:
-    """The whole model; `known` is its cost at any length, which counted the parameters."""
+def architecture_tree(architecture: Architecture, known: Cost, beside: Architecture | None = None) -> Node:
+    """The whole model; `known` is its cost at any length, which counted the parameters.
+
+    beside: of another model; layers are told once as far as they are alike in both.
+    """
     model = model_without_memory(architecture)
+    other = None if beside is None else model_without_memory(beside)
     children = [
         _embeddings(architecture.embeddings, model.embeddings),
-        *_layers(model, architecture.layers),
+        *_layers(model, architecture.layers, _looks(other, () if beside is None else beside.layers)),
         *_final_norm(model),
-        *_decoder(model),
+        *_decoder(model, other),
         *_top(model, {part.name: part for part in known.parts}),
     ]
     text = f"reads {architecture.length:,} tokens"
@@ -117,11 +121,19 @@ def _norms(built: SelfAttention | CrossAttention | FeedForwardNetwork, place: No
     return [_norm(norm, said) for norm, said in norms if norm is not None]
 
 
-def _layers(model: StackModules, layers: Sequence[Layer]) -> Iterator[Node]:
-    """One node a run of layers that differ in nothing but their weights."""
+Look = tuple[Layer, list[tuple[str, Storage]]]
+"""What a layer is beside its weights."""
+
+
+def _looks(model: StackModules | None, layers: Sequence[Layer]) -> list[Look]:
+    return [] if model is None else [(_without_weights(one), _storages(model, one)) for one in layers]
+
+
+def _layers(model: StackModules, layers: Sequence[Layer], beside: Sequence[Look]) -> Iterator[Node]:
+    """One node a run of layers that differ in nothing but their weights, nor do those `beside` them."""
     seen: set[str] = set()
-    numbered = enumerate(layers)
-    for _, run in groupby(numbered, key=lambda item: (_without_weights(item[1]), _storages(model, item[1]))):
+    looks = list(zip_longest(_looks(model, layers), beside))
+    for _, run in groupby(enumerate(layers), key=lambda item: looks[item[0]]):
         members = list(run)
         halves, shared = [], []
         for half, describe in _PARTS.items():
@@ -315,14 +327,17 @@ def _final_norm(stack: StackModules) -> Iterator[Node]:
         yield replace(_norm(stack.final_norm, "of the last states"), name="final norm")
 
 
-def _decoder(model: Model) -> Iterator[Node]:
+def _decoder(model: Model, other: Model | None) -> Iterator[Node]:
     """The stack of a second text."""
     built, settings = model.decoder, model.architecture.decoder
+    beside = None if other is None else other.architecture.decoder
     if built is None or settings is None:
         return
     children = [
         _embeddings(settings.embeddings, built.embeddings, shared_words=settings.shared_words),
-        *_layers(built, settings.layers),
+        *_layers(
+            built, settings.layers, [] if beside is None or other is None else _looks(other.decoder, beside.layers)
+        ),
         *_final_norm(built),
     ]
     yield _parent("decoder", f"writes {settings.length:,} tokens", children)
