@@ -29,6 +29,12 @@ class LayerFacts:
     costs: tuple[LayerCost, ...]
 
     @property
+    def alike(self) -> tuple[object, ...]:
+        """Equal where two layers are told in one row: all but their number."""
+        costs = [(one.flops, one.activations) for one in self.costs]
+        return self.said, self.parameters, costs
+
+    @property
     def said(self) -> dict[str, str]:
         """What can differ from another layer, by its name."""
         words = {"heads": self.heads, "pattern": "none" if self.pattern is None else str(self.pattern)}
@@ -97,11 +103,11 @@ def _sets(layer: Layer) -> dict[str, str]:
 
 
 def _weights(layers: Sequence[Layer], i: int) -> str:
-    """Whose they are: "its own", or with which layers each part shares them."""
+    """Whose they are: "its own", or which layers share those of each part."""
     sharing: dict[str, list[str]] = {}
     for part, name in _sets(layers[i]).items():
-        others = [j for j, other in enumerate(layers) if j != i and _sets(other).get(part) == name]
-        sharing.setdefault(f"shared with {spans(others)}" if others else "its own", []).append(part)
+        those = [j for j, other in enumerate(layers) if _sets(other).get(part) == name]
+        sharing.setdefault(f"shared by {spans(those)}" if len(those) > 1 else "its own", []).append(part)
     if len(sharing) == 1:
         return next(iter(sharing))
     return "; ".join(f"{' and '.join(parts)}: {said}" for said, parts in sharing.items())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gossamer.inspection.cost import Cost
-from gossamer.inspection.page import size_text
 from gossamer.inspection.summary import Summary
 from gossamer.models.architecture import Layer
 
@@ -29,7 +28,7 @@ def model_facts(summary: Summary) -> dict[str, Fact]:
     one = summary.architecture
     facts: dict[str, Fact] = {
         "parameters": summary.parameters,
-        "size": size_text(summary.parameters * summary.itemsize),
+        "bytes of weights": summary.parameters * summary.itemsize,
         "kept as": summary.dtype,
         "tokens read at once": one.length,
         "width of states": one.hidden_size,

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from itertools import zip_longest
 from typing import Any
 
 import torch
 
-from gossamer.errors import InputError, clean_line
+from gossamer.errors import InputError, clean_line, plural
 from gossamer.inspection.cost import Cost, cost
 from gossamer.inspection.page import flops_text, size_text
 from gossamer.inspection.summary import Summary
-from gossamer.inspection.summary_page.changes import Change, changes
-from gossamer.inspection.summary_page.charts import Line, bar_chart, line_chart
-from gossamer.inspection.summary_page.layer_facts import LayerFacts, layer_facts
+from gossamer.inspection.summary_page.changes import changes
+from gossamer.inspection.summary_page.charts import Line, line_chart
 from gossamer.inspection.summary_page.model_facts import model_facts, parts_of
 from gossamer.inspection.summary_page.pictures import pattern_pictures
+from gossamer.inspection.summary_page.stacks import stacks_of
 from gossamer.inspection.summary_page.tree_rows import tree_row
 from gossamer.inspection.summary_page.wording import change, number_change, ratio
 from gossamer.inspection.tree import architecture_tree
 
 __all__ = ["summary_page"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stack:
-    """The layers of one stack, those of one number beside each other."""
-
-    title: str
-    rows: tuple[tuple[LayerFacts | None, ...], ...]
-    marks: tuple[str, ...]
-    charts: tuple[str, ...]
 
 
 def summary_page(first: Summary, other: Summary | None = None) -> str:
@@ -50,18 +38,23 @@ def summary_page(first: Summary, other: Summary | None = None) -> str:
         raise InputError(f"costs are told at the lengths {lengths[0]} and {lengths[1]}; sum up both at the same ones")
     known = [cost(one.architecture, 1, dtype=getattr(torch, one.dtype)) for one in shown]
     sets = [{part.name: part.parameters for part in one.parts} for one in known]
+    stacks = stacks_of(shown, sets)
+    told = None if other is None else changes(first, other, {one.title: one.pairs for one in stacks})
     pictures = pattern_pictures([one.architecture for one in shown])
     assets = files("gossamer.inspection.summary_page").joinpath("assets")
     read = {name: assets.joinpath(name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.css")}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(size=size_text, flops=flops_text, ratio=ratio, markup=Markup, zip=zip)
+    environment.globals.update(
+        size=size_text, flops=flops_text, ratio=ratio, markup=Markup, plural=plural, clean=clean_line
+    )
     return environment.from_string(read["page.html.j2"]).render(
         style=Markup(read["page.css"]), title=" beside ".join(clean_line(one.title, 200) for one in shown),
-        summaries=shown, letters="AB"[: len(shown)], changes=_changes(shown), facts=_facts(shown),
-        parts=_numbers([parts_of(one) for one in known]), lengths=lengths[0], charts=_charts(shown),
-        stacks=_stacks(shown, sets), pictures=pictures, picture_of={one.pattern: one for one in pictures},
+        summaries=shown, letters="AB"[: len(shown)], changes=told,
+        facts=_rows([model_facts(one) for one in shown], "none"),
+        parts=_rows([parts_of(one) for one in known], 0), lengths=lengths[0], charts=_charts(shown),
+        stacks=stacks, pictures=pictures, picture_of={one.pattern: one for one in pictures},
         tree=tree_row(_trees(shown, known)),
-    )  # fmt: skip
+    ).strip() + "\n"  # fmt: skip
 
 
 def _trees(shown: Sequence[Summary], known: Sequence[Cost]) -> list[Any]:
@@ -72,20 +65,8 @@ def _trees(shown: Sequence[Summary], known: Sequence[Cost]) -> list[Any]:
     return [architecture_tree(mine, cost_of, beside) for mine, cost_of, beside in pairs]
 
 
-def _changes(shown: Sequence[Summary]) -> Change | None:
-    return changes(shown[0], shown[1]) if len(shown) == 2 else None
-
-
-def _facts(shown: Sequence[Summary]) -> list[tuple[str, list[str], str]]:
-    """Name, what it is in each model, and how that changed."""
-    return _rows([model_facts(one) for one in shown], "none")
-
-
-def _numbers(parts: Sequence[Mapping[str, int]]) -> list[tuple[str, list[str], str]]:
-    return _rows(parts, 0)
-
-
 def _rows(told: Sequence[Mapping[str, int | str]], missing: int | str) -> list[tuple[str, list[str], str]]:
+    """Name, what it is in each model, and how that changed."""
     names = dict.fromkeys(name for one in told for name in one)
     rows = []
     for name in names:
@@ -107,54 +88,19 @@ def _charts(shown: Sequence[Summary]) -> list[str]:
     if not shown[0].costs:
         return []
     lengths = [one.length for one in shown[0].costs]
-    looks = list(zip("AB", "ab", shown, strict=False))
+    looks = list(zip("AB" if len(shown) == 2 else " ", "ab", shown, strict=False))
     full = [
-        Line(label=f"{letter} full", look=f"{look} full", values=tuple(float(cost.flops) for cost in one.full_costs))
+        Line(
+            label=f"{letter} full".strip(),
+            look=f"{look} full",
+            values=tuple(cost.flops for cost in one.full_costs),
+        )
         for letter, look, one in looks
         if one.full_costs
-        and (len(shown) == 1 or not all(other.full_costs == () for other in shown if other is not one))
     ]
-    work = [Line(label=a, look=b, values=tuple(float(cost.flops) for cost in one.costs)) for a, b, one in looks]
-    memory = [Line(label=a, look=b, values=tuple(float(cost.peak) for cost in one.costs)) for a, b, one in looks]
+    work = [Line(label=a, look=b, values=tuple(cost.flops for cost in one.costs)) for a, b, one in looks]
+    memory = [Line(label=a, look=b, values=tuple(cost.peak for cost in one.costs)) for a, b, one in looks]
     return [
         line_chart("FLOPs of one text, by its length", lengths, [*full, *work], flops_text),
         line_chart("Memory of one text with the weights, by its length", lengths, memory, size_text),
     ]
-
-
-def _stacks(shown: Sequence[Summary], sets: Sequence[Mapping[str, int]]) -> list[Stack]:
-    stacks = []
-    for of_decoder, title in ((False, "Layers"), (True, "Layers of the decoder")):
-        told = [layer_facts(one, known, of_decoder) for one, known in zip(shown, sets, strict=True)]
-        rows = tuple(zip_longest(*told))
-        if rows:
-            marks = tuple(_layer_mark(row) for row in rows)
-            charts = _layer_charts([one.length for one in shown[0].costs], rows)
-            stacks.append(Stack(title=title, rows=rows, marks=marks, charts=tuple(charts)))
-    return stacks
-
-
-def _layer_mark(row: Sequence[LayerFacts | None]) -> str:
-    """What differs in a layer, in words; "" for one model alone."""
-    if len(row) == 1:
-        return ""
-    first, other = row
-    if first is None or other is None:
-        return "only in B" if first is None else "only in A"
-    ours, theirs = first.said, other.said
-    differ = [name for name in dict.fromkeys((*ours, *theirs)) if ours.get(name) != theirs.get(name)]
-    if differ:
-        return f"differ: {', '.join(differ)}"
-    return "same" if first.parameters == other.parameters else "differ: parameters"
-
-
-def _layer_charts(lengths: Sequence[int], rows: Sequence[Sequence[LayerFacts | None]]) -> list[str]:
-    """For each length the FLOPs of each layer, and its memory."""
-    charts = []
-    for i, n in enumerate(lengths):
-        layers = [[None if one is None else one.costs[i] for one in row] for row in rows]
-        work = [[None if one is None else (one.flops, one.pair_flops) for one in row] for row in layers]
-        memory = [[None if one is None else (one.activations, 0) for one in row] for row in layers]
-        charts.append(bar_chart(f"FLOPs of each layer, {n:,} tokens", work, flops_text))
-        charts.append(bar_chart(f"Memory of each layer, {n:,} tokens", memory, size_text))
-    return charts

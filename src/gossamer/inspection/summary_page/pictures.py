@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gossamer.errors import plural
 from gossamer.inspection.summary_page.layer_facts import stack_layers
 from gossamer.inspection.summary_page.wording import spans
 from gossamer.models.architecture import Architecture
@@ -49,7 +50,7 @@ def _picture(pattern: Pattern, length: int, models: Sequence[Architecture], numb
     n = min(length, TOKENS if pattern.hashes is None else HASHED)
     name = f"pattern-{number}"
     svg = pattern.svg(n, flags=torch.arange(n) == 0 if pattern.sees_flags else None, size=SIZE)
-    remark = f"the first {n:,} of {length:,} tokens" if n < length else f"{n:,} tokens"
+    remark = f"the first {n:,} of {length:,} tokens" if n < length else plural(n, "token")
     remark += ", the first one global" if pattern.sees_flags else ""
     if pattern.hashes is not None:
         remark += "; which of these pairs are seen depends on what the tokens hash to"
