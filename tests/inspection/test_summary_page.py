@@ -158,12 +158,12 @@ def test_pruned_beside_the_original() -> None:
     original, pruned = encoder(), encoder(heads=(4, 1, 0), widths=(20, 20, 7))
     page = page_of(original, pruned)
     told = page.one("section", id="changes").text
-    assert "Layer 1: heads 4 heads × 4 → 1 head × 4." in told
-    assert "Layer 2: heads 4 heads × 4 → no heads; pattern full → none; feed-forward 20 wide → 7 wide." in told
+    assert "Layer 1: attention 4 heads × 4 → 1 head × 4." in told
+    assert "Layer 2: attention 4 heads × 4 → no heads; pattern full → none; feed-forward 20 wide → 7 wide." in told
     assert "layers.1.attention.heads: 4 != 1" in told
     rows = table(page, "Layers")[2:]
     assert [row[:2] for row in rows[::2]] == [
-        ["0", "same"], ["1", "≠ heads"], ["2", "≠ heads, pattern, feed-forward"]
+        ["0", "same"], ["1", "≠ attention"], ["2", "≠ attention, pattern, feed-forward"]
     ]  # fmt: skip
     ours, theirs = (cost(one, 64).layers[1].flops for one in (original, pruned))
     assert rows[3][8] == f"{flops_text(theirs)} {ratio(theirs, ours)}"

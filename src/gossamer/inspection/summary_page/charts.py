@@ -11,7 +11,7 @@ __all__ = ["Line", "bar_chart", "line_chart"]
 
 Said = Callable[[float], str]
 _WIDTH, _HEIGHT = 420, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 82, 44, 14, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 86, 64, 14, 34
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,7 @@ def line_chart(title: str, lengths: Sequence[int], lines: Sequence[Line], said: 
         drawn.append(f'<polyline class="line {line.look}" points="{path}"/>')
         drawn += [_marker(line.look, x, y) for x, y in points]
         ends.setdefault(round(points[-1][1]), []).append(line.label)
-    right = _WIDTH - _RIGHT + 9
-    drawn += [
-        f'<text x="{right}" y="{y:.1f}" class="end" dominant-baseline="middle">{escape(", ".join(labels))}</text>'
-        for y, labels in _apart(ends)
-    ]
+    drawn += [_end(y, labels) for y, labels in _apart(ends)]
     return _svg(title, _WIDTH, drawn)
 
 
@@ -93,6 +89,12 @@ def _svg(title: str, width: float, drawn: Sequence[str]) -> str:
     )
 
 
+def _end(y: float, labels: Sequence[str]) -> str:
+    """What lines are called that end at one height."""
+    said, x = escape(", ".join(sorted(labels))), _WIDTH - _RIGHT + 9
+    return f'<text x="{x}" y="{y:.1f}" class="end" dominant-baseline="middle">{said}</text>'
+
+
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     """Where a number stands between two ends, by its logarithm; in the middle where there is one alone."""
     if low == high:
@@ -124,7 +126,7 @@ def _level(y: float, end: float, said: str) -> str:
     """A line across, and beside it what it stands for."""
     return (
         f'<line class="grid" x1="{_LEFT}" x2="{end:.0f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text x="{_LEFT - 6}" y="{y:.1f}" text-anchor="end" dominant-baseline="middle">{escape(said)}</text>'
+        f'<text x="{_LEFT - 8}" y="{y:.1f}" text-anchor="end" dominant-baseline="middle">{escape(said)}</text>'
     )
 
 

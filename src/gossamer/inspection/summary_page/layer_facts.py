@@ -37,7 +37,7 @@ class LayerFacts:
     @property
     def said(self) -> dict[str, str]:
         """What can differ from another layer, by its name."""
-        words = {"heads": self.heads, "pattern": "none" if self.pattern is None else str(self.pattern)}
+        words = {"attention": self.heads, "pattern": "none" if self.pattern is None else str(self.pattern)}
         words |= {"cross-attention": self.cross_heads} if self.cross_heads else {}
         return words | {"feed-forward": self.width, "weights": self.weights}
 
