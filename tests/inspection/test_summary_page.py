@@ -154,6 +154,14 @@ def test_layers_and_parts_add_up(architecture: Architecture) -> None:
         assert max(one.costs[i].activations for one in facts) <= whole.activations
 
 
+def test_layers_that_share_weights_have_costs_of_their_own() -> None:
+    """That of a layer is its pattern's, whosever weights it has."""
+    patterns = [Window(2, 2), Full(), Window(4, 4)]
+    ours, shared = (cost(encoder(patterns, sets=sets), 64).layers for sets in ((0, 1, 2), (0, 0, 0)))
+    assert shared == ours
+    assert shared[0].pair_flops < shared[2].pair_flops < shared[1].pair_flops
+
+
 def test_pruned_beside_the_original() -> None:
     original, pruned = encoder(), encoder(heads=(4, 1, 0), widths=(20, 20, 7))
     page = page_of(original, pruned)
