@@ -37,7 +37,7 @@ ORDER = [
     ["training"],
     ["recipes"],
     ["tasks"],
-    ["export", "serve"],
+    ["exporting", "integrations", "serve"],
     ["cli"],
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
@@ -169,7 +169,7 @@ def test_start_is_fast_because_torch_is_not_loaded(code: str):
         ("models/model.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gossamer.cli import main"),
         ("models/model.py", "import gossamer"),
         ("models/model.py", "from gossamer import load"),
-        ("export/onnx.py", "from gossamer.serve import app"),
+        ("exporting/onnx.py", "from gossamer.serve import app"),
         ("text/data.py", "from gossamer.metrics import recall"),
         ("errors.py", "from gossamer.text import data"),
         ("extras/new.py", ""),

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
 
     from gossamer.checkpoints import load, save  # type: ignore[no-redef]
     from gossamer.errors import GossamerError, InputError
+    from gossamer.exporting import export
     from gossamer.generation import generate
     from gossamer.inspection import inspect
     from gossamer.kernels import attend, explain, merge
@@ -36,6 +37,7 @@ __all__ = [
     "compare",
     "distill",
     "explain",
+    "export",
     "finetune",
     "generate",
     "inspect",
@@ -68,6 +70,7 @@ _HOMES = {
     "compare": "gossamer.recipes.receipts.comparison",
     "distill": "gossamer.recipes",
     "explain": "gossamer.kernels",
+    "export": "gossamer.exporting",
     "finetune": "gossamer.recipes",
     "generate": "gossamer.generation",
     "inspect": "gossamer.inspection",

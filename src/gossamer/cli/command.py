@@ -50,6 +50,7 @@ VERBS = {
     "run": "Any of these tasks by its name: gossamer run tag MODEL FILE.",
     "attention": "What the tokens of a text attend to, by layer and head.",
     "inspect": "A page that shows what every token attends to.",
+    "export": "A model as a graph: ONNX or torch.export, checked.",
     "tokenizer": "Train a tokenizer, or see how one cuts a text.",
     "tokenize": "Turn texts into a token file to train on.",
     "train": "Train a language model as a config says; stopped, it goes on exactly.",

@@ -12,6 +12,7 @@ from gossamer.errors import InputError
 from gossamer.kernels import attend
 from gossamer.kernels.accounts import account_attention
 from gossamer.kernels.distance_bias import DistanceBias, RelativeTerms
+from gossamer.kernels.flagged import flagged_anywhere
 from gossamer.kernels.ledger import ID, Ledger, own_frame
 from gossamer.layers.again import is_rebuilding
 from gossamer.layers.distance import DistanceStates
@@ -147,11 +148,15 @@ class SelfAttention(MultiHeadMaps):
             seed=None if self.training else reading_seed(pattern),
         )  # fmt: skip
         if self.global_projections and tokens.global_mask is not None:
-            read = self._read_globals_compiled if torch.compiler.is_compiling() else self._read_globals
-            out = read(out, hidden, tokens, tokens.global_mask, rate, scale)
+            out = self._global_reader()(out, hidden, tokens, tokens.global_mask, rate, scale)
         if self.global_projections and tokens.key_mask is not None:
             out = out.masked_fill(~tokens.key_mask[:, None, :, None], 0)
         return self._put_out(out, head_mask)
+
+    def _global_reader(self) -> Callable[..., Tensor]:
+        if torch.compiler.is_exporting():
+            return self._read_globals_exported
+        return self._read_globals_compiled if torch.compiler.is_compiling() else self._read_globals
 
     def _relative_terms(self, given: DistanceStates) -> RelativeTerms:
         def projected(term: RelativeTerm) -> Tensor | None:
@@ -278,6 +283,26 @@ class SelfAttention(MultiHeadMaps):
         where = rows[:, None, :, None].expand(-1, *local.shape[1:2], -1, local.shape[-1])
         is_flagged = (torch.arange(most, device=rows.device) < count[:, None])[:, None, :, None]
         return local.scatter(2, where, torch.where(is_flagged, new, local.gather(2, where)))
+
+    def _read_globals_exported(
+        self,
+        local: Float[Tensor, "batch heads length head_size"],
+        hidden: Float[Tensor, "batch length hidden"],
+        tokens: TokenInfo,
+        flagged: Bool[Tensor, "batch length"],
+        rate: float,
+        scale: float | None,
+    ) -> Float[Tensor, "batch heads length head_size"]:
+        """The same for graphs, where the number of tokens flagged in any text may be an open size: those are read."""
+        at = flagged_anywhere(flagged)
+        segments = None if tokens.segments is None else (tokens.segments[:, at], tokens.segments)
+        maps = ((self.query_global, hidden[:, at]), (self.key_global, hidden), (self.value_global, hidden))
+        q, k, v = (split_heads(project(x), self.head_size) for project, x in maps)
+        # torch's own attention asks whether there is one query, which nobody can tell.
+        new = attend(
+            q, k, v, Full(), scale=scale, key_mask=tokens.key_mask, segments=segments, dropout=rate, backend="blocked"
+        )
+        return local.index_copy(2, at, torch.where(flagged[:, None, at, None], new, local[:, :, at]))
 
     def _read_globals_compiled(
         self,

@@ -19,11 +19,11 @@ from gossamer.kernels.backends.blocked.backend import tile_cost
 from gossamer.kernels.backends.blocked.hashed import hashed, why_not_hashed
 from gossamer.kernels.backends.blocked.tile_attention import MASKED, NOTHING_SEEN
 from gossamer.kernels.backends.blocked.tile_masks import by_positions, in_own_block
+from gossamer.kernels.flagged import flagged_anywhere
 from gossamer.kernels.inputs import Inputs
 from gossamer.kernels.operator import why_no_bias
 from gossamer.kernels.pieces import HeadGroup, why_not_pieces
 from gossamer.kernels.precision import wide
-from gossamer.kernels.torch_state import promise
 from gossamer.patterns import Band, Full
 
 __all__ = ["PORTABLE", "portable"]
@@ -92,7 +92,11 @@ def _group(tokens: _Tokens, group: HeadGroup, inputs: Inputs) -> tuple[Tensor, T
         return _all(s, bands, inputs)
     q_flags, k_flags = (x[:, None, :, None] for x in (inputs.queries.flags, inputs.keys.flags))
     near = _all(replace(s, real=s.real & ~k_flags), bands, inputs)
-    return _with_rows(s, q_flags, *_merged(near, _columns(s, k_flags)))
+    columns = flagged_anywhere(inputs.keys.flags)
+    # One search for both, since its number is a size that every later operation has to reckon with.
+    are_keys = inputs.query_start == 0 and inputs.num_queries == inputs.num_keys
+    rows = columns if are_keys else flagged_anywhere(inputs.queries.flags)
+    return _with_rows(s, q_flags, rows, *_merged(near, _columns(s, k_flags, columns)))
 
 
 def _all(s: _Tokens, bands: tuple[Band, ...], inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -115,25 +119,14 @@ def _merged(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor,
     return a[0] * (a[1] - total).exp()[..., None] + b[0] * (b[1] - total).exp()[..., None], total
 
 
-def _some(flags: Tensor) -> Tensor:
-    """Indices of the tokens flagged anywhere in the batch, and of the first token so that there is always one."""
-    first = torch.arange(flags.shape[2], device=flags.device) == 0
-    found = (flags[:, 0, :, 0].any(0) | first).nonzero()[:, 0]
-    if torch.compiler.is_exporting():
-        promise(found.shape[0] >= 1)
-    return found
-
-
-def _columns(s: _Tokens, flags: Tensor) -> tuple[Tensor, Tensor]:
-    """All queries against the flagged keys."""
-    at = _some(flags)
+def _columns(s: _Tokens, flags: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """All queries against the flagged keys, which are among those in `at`."""
     allowed = flags[:, :, at].mT & (s.q_segments == s.k_segments[:, :, at].mT)
     return _attention(s.q, s.k[:, :, at], s.v[:, :, at], allowed, s.scale)
 
 
-def _with_rows(s: _Tokens, flags: Tensor, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace what the flagged queries got by their attention to all keys."""
-    at = _some(flags)
+def _with_rows(s: _Tokens, flags: Tensor, at: Tensor, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace what the flagged queries, which are among those in `at`, got by their attention to all keys."""
     allowed = s.real.mT & (s.q_segments[:, :, at] == s.k_segments.mT)
     rows, rows_lse = _attention(s.q[:, :, at], s.k, s.v, allowed, s.scale)
     flagged = flags[:, :, at]
@@ -194,7 +187,7 @@ def _cells(s: _Tokens, band: Band) -> tuple[Tensor, Tensor]:
     """All queries against the keys in the cells of their blocks."""
     place = s.k_positions.remainder(band.stride)
     is_cell = (place >= band.first) & (place < band.stop)
-    at = _some(is_cell)
+    at = flagged_anywhere(is_cell[:, 0, :, 0])
     allowed = (
         by_positions(replace(band, stride=0, first=0, stop=0), s.q_positions, s.k_positions[:, :, at].mT)
         & is_cell[:, :, at].mT
