@@ -39,10 +39,10 @@ def export(
     check_packages(format.value)
     replaces = check_folder(out).is_dir() and any(out.iterdir())
     loaded = loading.load(model)
-    import gossamer
+    from gossamer.exporting import export as write_graph
 
     with working("exporting it, and reading texts with the file"):
-        exported = gossamer.export(loaded, out, format.value)
+        exported = write_graph(loaded, out, format.value)
     if replaces:
         note(f"{out}: the export that was there was replaced")
     if as_json:

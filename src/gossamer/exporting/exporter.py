@@ -51,8 +51,8 @@ def export(
 
     The file is run beside the model, at lengths below, at and above its windows, in batches of several sizes, with
     padding; only if all outputs agree does it take the folder's place: `Exported.deviation` is the largest difference.
-    An earlier export there is replaced. Raises InputError for what cannot be exported (hashed patterns, reversible
-    residuals, DeBERTa, models of two texts ...), a missing package, and a folder that holds something else,
+    An earlier export there is replaced. Raises InputError for what cannot be exported (hashed patterns,
+    DeBERTa, models of two texts ...), a missing package, and a folder that holds something else,
     GossamerError where the graph differs from the model or cannot be written; what was there then stays.
     """
     check_model(model)

@@ -28,7 +28,7 @@ def check_packages(form: str) -> None:
     missing = [name for name in FORMATS[form] if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"{form} files are made with {' and '.join(missing)}; install it: pip install 'gossamer[export]'"
+            f"format is {quote(form)}, which needs {', '.join(missing)}; install it: pip install 'gossamer[export]'"
         )
 
 
@@ -36,11 +36,6 @@ def check_exportable(model: Model, form: str) -> None:
     """Raises InputError for a model that no graph is made of, and says why and what to do."""
     check_one_text(model, "gossamer.export")
     architecture = model.architecture
-    if architecture.reversible != "no":
-        raise InputError(
-            "the model's residuals are reversible, which an exported graph does not have; take a model with "
-            "reversible='no'"
-        )
     if model.split is not None:
         raise InputError("the model's sequences are split over processes; load it again to export it")
     for i, layer in enumerate(architecture.layers):

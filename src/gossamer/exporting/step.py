@@ -115,7 +115,7 @@ class _Module(nn.Module):
         words = self.model.embeddings(input_ids, None, positions + architecture.embeddings.positions.offset, None)
         states = run_layers(
             self.model, architecture.layers, words, TokenInfo(positions=positions),
-            cache=cast(StackCache, _Memories(memories)),
+            cache=cast(StackCache, _Memories(memories)), reversible=architecture.reversible,
         )  # fmt: skip
         presents = [one for memory in memories for one in (memory.keys, memory.values)]
         return self.model.scores(states[-1]), *presents

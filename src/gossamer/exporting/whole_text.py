@@ -16,6 +16,7 @@ __all__ = ["WholeText"]
 EXAMPLE = (2, 24)
 """Texts and tokens that the graph is traced with."""
 CHOICES = 3
+"""Choices of each text that it is traced with, where the head takes any."""
 _FIELDS = ("logits", "pair_logits", "pooled", "last_hidden_state")
 
 
@@ -47,14 +48,14 @@ class WholeText(Graph):
     def __init__(self, model: Model) -> None:
         self.model = model
         head = model.architecture.head
-        self._choices = (CHOICES,) if head is not None and head.takes_choices else ()
-        shape = ("batch", *("choices" for _ in self._choices), "length")
+        self._lead = ("batch", "choices") if head is not None and head.takes_choices else ("batch",)
+        shape = (*self._lead, "length")
         names = ["input_ids", "attention_mask"]
         names += ["token_type_ids"] if model.architecture.embeddings.token_types > 1 else []
         self.inputs = tuple(Named(name=name, dtype="int64", shape=shape) for name in names)
         longest = model.architecture.length
         self.bounds = {"batch": (1, 2**20), "choices": (1, 2**10), "length": (1, longest)}
-        self._example = (EXAMPLE[0], min(EXAMPLE[1], longest))
+        self._example = (EXAMPLE[0], min(EXAMPLE[1], max(longest // 2, 1)))
         out, shorter = (self._read(names, length) for length in (self._example[1], self._example[1] - 1 or 2))
         self.outputs = tuple(self._named(name, out, shorter) for name in _given(out))
         self.module = self._module = _Module(model, tuple(names), tuple(one.name for one in self.outputs)).eval()
@@ -65,24 +66,23 @@ class WholeText(Graph):
     def cases(self, run: Run) -> Iterator[Case]:
         for i, length in enumerate(self._lengths()):
             batch = (1, 3, 2)[i % 3]
-            given = self._draw(batch, length, seed=i + 1)
+            given = self._draw(batch, length, seed=i + 1, choices=(1, 4, 2)[i % 3])
             with torch.no_grad():
                 wanted = self._module.read(given)
             found = run(given)
             for named, one, other in zip(self.outputs, found, wanted, strict=True):
-                per_token = "length" in named.shape and not self._choices
-                real = given[1].bool() if per_token else None
+                real = given[1].bool() if "length" in named.shape else None
                 yield Case(said=f"{named.name} of {batch} x {length:,}", found=one, wanted=other, real=real)
 
     def _lengths(self) -> list[int]:
         """Of texts to check: 1 token, few, around a block of 64, and below, at and above the widest window."""
         window, longest = widest_window(self.model.architecture), min(self.model.architecture.length, MOST_CHECKED)
-        around = [window - 1, window, window + 1, window + 70] if window else [200]
+        around = [window - 1, window, window + 1, window + 70] if window else [min(longest, 200)]
         return sorted({one for one in (1, 3, 63, 65, *around) if 1 <= one <= longest and one != self._example[1]})
 
-    def _draw(self, batch: int, length: int, seed: int) -> tuple[Tensor, ...]:
+    def _draw(self, batch: int, length: int, seed: int, choices: int = CHOICES) -> tuple[Tensor, ...]:
         """Texts of which the last one is a third shorter than the others."""
-        real = torch.ones(batch, *self._choices, length, dtype=torch.bool)
+        real = torch.ones(batch, *[choices for _ in self._lead[1:]], length, dtype=torch.bool)
         if batch > 1:
             real[-1, ..., length - length // 3 :] = False
         given = [draw_ids(self.model, real.shape, real, seed), real.long()]
@@ -98,9 +98,8 @@ class WholeText(Graph):
     def _named(self, name: str, out: Output, shorter: Output) -> Named:
         """Sizes that differ from those of a shorter text are its length."""
         value, other = (getattr(one, name) for one in (out, shorter))
-        lead = ("batch", "choices") if self._choices else ("batch",)
-        sizes = zip(value.shape[len(lead) :], other.shape[len(lead) :], strict=True)
-        shape = (*lead, *("length" if one != less else one for one, less in sizes))
+        sizes = zip(value.shape[len(self._lead) :], other.shape[len(self._lead) :], strict=True)
+        shape = (*self._lead, *("length" if one != less else one for one, less in sizes))
         return Named(name=name, dtype=str(value.dtype).removeprefix("torch."), shape=shape)
 
 

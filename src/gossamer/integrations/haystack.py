@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
-from haystack import Document, component, default_to_dict
+from haystack import Document, component, default_from_dict, default_to_dict
 
 from gossamer.errors import InputError, quote
 from gossamer.integrations.embedder import embedder, vectors
@@ -31,6 +31,11 @@ class _Embedder:
     def to_dict(self) -> dict[str, Any]:
         """The component as a pipeline is written down."""
         return default_to_dict(self, model=self.model, options=self.options)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The component that `to_dict` wrote down."""
+        return default_from_dict(cls, data)
 
     def _vectors(self, texts: list[str], kind: str) -> list[list[float]]:
         self.warm_up()

@@ -44,16 +44,17 @@ def flatten_choices(
     Raises InputError for tensors of other shapes, and for rows that do not agree on the number.
     """
     given = {name: one for name, one in rows.items() if one is not None}
-    counts = set()
+    counts: list[int] = []  # no set: sizes of an exported graph have no hash
     for name, one in (given | ({} if embeds is None else {"inputs_embeds": embeds})).items():
         wanted = 4 if name == "inputs_embeds" else 3
         if not isinstance(one, Tensor) or one.dim() != wanted or not one.shape[1]:
             raise InputError(f"{name} is {describe(one)}; a multiple-choice head reads [batch, choices, length]")
-        counts.add(one.shape[1])
+        if one.shape[1] not in counts:
+            counts.append(one.shape[1])
     if len(counts) != 1:
         raise InputError(f"the inputs have {' and '.join(map(str, sorted(counts))) or 'no'} choices; give one number")
     flat = {name: None if one is None else one.flatten(0, 1) for name, one in rows.items()}
-    return flat, None if embeds is None else embeds.flatten(0, 1), counts.pop()
+    return flat, None if embeds is None else embeds.flatten(0, 1), counts[0]
 
 
 def advise_longer(architecture: Architecture, length: int, purpose: str = "") -> str:

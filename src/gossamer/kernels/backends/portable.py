@@ -115,7 +115,8 @@ def _piece(s: _Tokens, band: Band, inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 def _merged(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    total = torch.logaddexp(a[1], b[1])
+    # Not logaddexp, which torch writes into ONNX as log(exp(a) + exp(b)): beyond 88 that is infinity, or nothing.
+    total = torch.maximum(a[1], b[1]) + (-(a[1] - b[1]).abs()).exp().log1p()
     return a[0] * (a[1] - total).exp()[..., None] + b[0] * (b[1] - total).exp()[..., None], total
 
 
