@@ -111,6 +111,7 @@ def test_weights_beside_the_file(tmp_path: Path) -> None:
     assert session(moved / "model.onnx").run(None, fed(**given))[0] == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_choices_are_open_too(tmp_path: Path) -> None:
     model = ours("bert", "multiple-choice")
     made = gs.export(model, tmp_path / "out", "torch")
