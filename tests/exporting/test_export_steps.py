@@ -74,8 +74,8 @@ def test_caches_of_windows_keep_their_size(graph: Exported) -> None:
 
 
 PATTERNS: dict[str, Any] = {
-    "several": [PerHead((Fixed(6, 2), 1), (Window(3, 0, 2), 1)), Sink(3) | Window(4, 0)],
-    "dilated": Window(3, 0, 2),
+    "several": [PerHead((Fixed(6, 2), 1), (Window(3, 0), 1)), Window(3, 0, 2)],
+    "sinks": Sink(3) | Window(4, 0),
     "strided": [Strided(5), Chunks(7)],
     "wider than the model": Window(400, 0),
     "itself alone": Window(0, 0),

@@ -81,10 +81,11 @@ class WholeText(Graph):
         return sorted({one for one in (1, 3, 63, 65, *around) if 1 <= one <= longest and one != self._example[1]})
 
     def _draw(self, batch: int, length: int, seed: int, choices: int = CHOICES) -> tuple[Tensor, ...]:
-        """Texts of which the last one is a third shorter than the others."""
+        """Texts of which the last one is a third shorter than the others: padded behind, or with an even seed before."""
         real = torch.ones(batch, *[choices for _ in self._lead[1:]], length, dtype=torch.bool)
         if batch > 1:
-            real[-1, ..., length - length // 3 :] = False
+            padding = slice(length - length // 3, None) if seed % 2 else slice(length // 3)
+            real[-1, ..., padding] = False
         given = [draw_ids(self.model, real.shape, real, seed), real.long()]
         if len(self.inputs) > 2:
             given.append((torch.arange(length) > length // 3).long().expand(real.shape).clone())
