@@ -68,7 +68,7 @@ def open_file(form: str, folder: Path, graph: Graph) -> Run:
             module = torch.export.load(path).module()
 
         def call(given: Sequence[Tensor]) -> list[Tensor]:
-            with torch.no_grad():
+            with _telling("the exported program"), torch.no_grad():
                 return list(module(*given))
 
         return call
@@ -77,12 +77,14 @@ def open_file(form: str, folder: Path, graph: Graph) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    with _telling("onnxruntime"):
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [one.name for one in graph.inputs]
 
     def run(given: Sequence[Tensor]) -> list[Tensor]:
         fed = {name: one.contiguous().numpy() for name, one in zip(names, given, strict=True)}
-        return [torch.from_numpy(one) for one in session.run(None, fed)]
+        with _telling("onnxruntime"):
+            return [torch.from_numpy(one) for one in session.run(None, fed)]
 
     return run
 
@@ -133,7 +135,7 @@ def _telling(what: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (MemoryError, OSError, KeyboardInterrupt):
+    except (GossamerError, MemoryError, OSError):
         raise
     except Exception as problem:
         line = clean_line(str(problem).strip().split("\n")[0], 200)

@@ -81,7 +81,7 @@ class WholeText(Graph):
         return sorted({one for one in (1, 3, 63, 65, *around) if 1 <= one <= longest and one != self._example[1]})
 
     def _draw(self, batch: int, length: int, seed: int, choices: int = CHOICES) -> tuple[Tensor, ...]:
-        """Texts of which the last one is a third shorter than the others: padded behind, or with an even seed before."""
+        """Texts of which the last one is a third shorter than the others: padded behind, by even seeds before."""
         real = torch.ones(batch, *[choices for _ in self._lead[1:]], length, dtype=torch.bool)
         if batch > 1:
             padding = slice(length - length // 3, None) if seed % 2 else slice(length // 3)
