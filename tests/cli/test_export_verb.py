@@ -11,8 +11,12 @@ import gossamer as gs
 
 
 def test_export_writes_a_folder_that_runs_alone(gossamer: Callable[..., Any], small: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "export.json").write_text('{"files": ["model.onnx"]}')
+    (tmp_path / "out" / "model.onnx").touch()
     done = gossamer("export", small, tmp_path / "out", "--format", "torch", "--json")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert "out: the export that was there was replaced" in done.error
     assert done.json["deviation"] < 1e-5
     assert set(done.json["files"]) == {"model.pt2", "tokenizer.json", "tokenizer_config.json", "export.json"}
     assert {one.name for one in (tmp_path / "out").iterdir()} == set(done.json["files"])
@@ -21,10 +25,6 @@ def test_export_writes_a_folder_that_runs_alone(gossamer: Callable[..., Any], sm
     vector, _ = torch.export.load(tmp_path / "out" / "model.pt2").module()(*given)
     wanted = gs.task("embed", gs.load(small))("A thread that floats.").vectors
     torch.testing.assert_close(vector, wanted)
-    again = gossamer("export", small, tmp_path / "out", "--format", "torch")
-    assert again.code == 0
-    assert "the export that was there was replaced" in again.err
-    assert "differs from the model by" in again.out
 
 
 def test_what_cannot_be_exported_is_one_line(gossamer: Callable[..., Any], small: Path, tmp_path: Path) -> None:

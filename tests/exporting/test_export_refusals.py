@@ -102,6 +102,7 @@ def test_a_file_that_differs_is_not_put_in_place(tmp_path: Path, monkeypatch: py
     model, out = encoder(Full()), tmp_path / "out"
     first = gs.export(model, out, "torch")
     before = first.path.read_bytes()
+    assert first.memory == "quadratic"
     read = whole_text._Module.read
 
     def with_a_constant(module: Any, given: Any) -> list[torch.Tensor]:

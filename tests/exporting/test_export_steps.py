@@ -1,5 +1,6 @@
 """Decoders as step graphs: new tokens and caches in, scores and caches out, token for token as `generate` writes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def graph(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return gs.export(model, tmp_path_factory.mktemp("step") / "out")
+    """Of more bytes than one file may hold; moved, as its folder has to be able to."""
+    made = gs.export(model, tmp_path_factory.mktemp("step") / "made", largest_file=1000)
+    return replace(made, folder=made.folder.rename(made.folder.with_name("moved")))
 
 
 def empty_caches(run: onnxruntime.InferenceSession, batch: int) -> dict[str, np.ndarray]:
@@ -61,6 +64,13 @@ def test_greedy_texts_are_those_of_generate(model: Model, graph: Exported, piece
     for batch in ([prompts[1]], prompts):
         wanted = gs.generate(model, batch, max_new_tokens=30, temperature=0, ignore_end=True).ids
         assert written(graph.path, batch, 30, piece) == wanted
+
+
+def test_weights_stand_beside_the_file(model: Model, graph: Exported) -> None:
+    beside = graph.folder / "model.onnx.data"
+    assert beside.stat().st_size > 0.9 * sum(one.nbytes for one in model.parameters())
+    assert "model.onnx.data" in graph.files
+    assert graph.bytes == beside.stat().st_size + graph.path.stat().st_size
 
 
 def test_caches_of_windows_keep_their_size(graph: Exported) -> None:

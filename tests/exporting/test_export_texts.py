@@ -12,7 +12,7 @@ from family_models import ours
 import gossamer as gs
 from gossamer.exporting import Exported
 from gossamer.models import Model
-from gossamer.patterns import Full, Window
+from gossamer.patterns import Window
 
 SCALE = 20.0
 
@@ -84,6 +84,7 @@ def test_the_result_says_what_it_made(long_graph: Exported) -> None:
     assert "linear in memory" in str(long_graph)
 
 
+@pytest.mark.slow
 def test_torch_program_reads_every_length(tmp_path: Path) -> None:
     model = encoder(Window(3, 3))
     made = gs.export(model, tmp_path / "out", "torch")
@@ -93,22 +94,6 @@ def test_torch_program_reads_every_length(tmp_path: Path) -> None:
         with torch.no_grad():
             torch.testing.assert_close(program(*given.values())[0], model(**given).last_hidden_state)
     assert (made.memory, made.file) == ("linear", "model.pt2")
-
-
-def test_weights_beside_the_file(tmp_path: Path) -> None:
-    """Above the size that one file may hold."""
-    model = encoder(Full())
-    made = gs.export(model, tmp_path / "out", largest_file=1000)
-    beside = made.folder / "model.onnx.data"
-    assert beside.stat().st_size > 4000
-    assert "model.onnx.data" in made.files
-    assert made.bytes > beside.stat().st_size
-    assert made.memory == "quadratic"
-    moved = made.folder.rename(tmp_path / "moved")
-    given = texts(2, 7)
-    with torch.no_grad():
-        wanted = model(**given).last_hidden_state.numpy()
-    assert session(moved / "model.onnx").run(None, fed(**given))[0] == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.slow
