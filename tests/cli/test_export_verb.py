@@ -25,6 +25,9 @@ def test_export_writes_a_folder_that_runs_alone(gossamer: Callable[..., Any], sm
     vector, _ = torch.export.load(tmp_path / "out" / "model.pt2").module()(*given)
     wanted = gs.task("embed", gs.load(small))("A thread that floats.").vectors
     torch.testing.assert_close(vector, wanted)
+    shown = gossamer("export", small, tmp_path / "out", "--format", "torch").out
+    assert "in:  input_ids [batch, length], attention_mask [batch, length]" in shown
+    assert "differs from the model by" in shown
 
 
 def test_what_cannot_be_exported_is_one_line(gossamer: Callable[..., Any], small: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+from rich.text import Text
 from typer import Argument, Option
 
 from gossamer.cli.options import AsJson, Loading, ModelName, grouped
@@ -48,4 +49,4 @@ def export(
     if as_json:
         print_json({"out": str(out), **exported.to_dict()})
     else:
-        show(str(exported))
+        show(Text(str(exported)))  # shapes in brackets are no markup
