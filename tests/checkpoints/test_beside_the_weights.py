@@ -198,7 +198,7 @@ def test_hub_is_asked_for_no_more_than_needed(embedder: Path, monkeypatch: pytes
 
     asked: list[list[str]] = []
 
-    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+    def snapshot_download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
         asked.append(allow_patterns)
         return str(embedder)
 

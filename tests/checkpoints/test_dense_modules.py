@@ -206,7 +206,7 @@ def test_pickled_maps_are_fetched_where_the_encoder_is_none(embedder: Path, monk
 
     asked: list[list[str]] = []
 
-    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+    def snapshot_download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
         asked.append(allow_patterns)
         return str(embedder)
 

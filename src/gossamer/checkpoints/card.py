@@ -11,9 +11,11 @@ from gossamer.models.heads import SentenceEmbedding
 from gossamer.models.model import Model
 from gossamer.regular_files import open_regular
 
-__all__ = ["CARD", "model_card", "read_card"]
+__all__ = ["CARD", "PLACE", "model_card", "read_card"]
 
 CARD = "README.md"
+PLACE = "path/to/this/directory"
+"""Stands in a card for the repository's id, until it has one."""
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _FRONT = re.compile(r"---\n(.*?\n)---\s*(?:\n|$)", re.DOTALL)
 _MOST = 2**16
@@ -67,7 +69,6 @@ def model_card(model: Model, family: Family) -> str:
     architecture = model.architecture
     parameters = sum(parameter.numel() for parameter in model.parameters())
     head = "no head" if architecture.head is None else f"head {architecture.head.kind}"
-    patterns = list(dict.fromkeys(str(layer.attention.pattern) for layer in architecture.layers))
     base = _base(model)
     library, others = _readers(model, family)
     lines = [
@@ -80,15 +81,51 @@ def model_card(model: Model, family: Family) -> str:
         f"# {model.source or 'A Gossamer model'}",
         "",
         f"{plural(len(architecture.layers), 'layer')} x {architecture.hidden_size}, {parameters:,} parameters, {head}, "
-        f"reads {architecture.length:,} tokens. Attention: {'; '.join(patterns)}. Format: `{family.model_type}`.",
+        f"reads {architecture.length:,} tokens. "
+        f"Attention: {'; '.join(_patterns(model))}. Format: `{family.model_type}`.",
         "",
+        *_pattern_table(model),
         *([f"Made from: {model.source}.", ""] if model.source else []),
         *([f"Base that its config.json names: {base}.", ""] if base else []),
         *(["## What was changed", "", _receipt(model.receipt), ""] if model.receipt is not None else []),
         f"Load it with `gossamer.load(...)`{others}.",
         *(["", global_tokens] if (global_tokens := _global_tokens(model, family)) else []),
+        *("", "## How to load it", "", *_loading(model, family)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _patterns(model: Model) -> list[str]:
+    return list(dict.fromkeys(str(layer.attention.pattern) for layer in model.architecture.layers))
+
+
+def _pattern_table(model: Model) -> list[str]:
+    """Which layers have which pattern, where they differ."""
+    shown = [str(layer.attention.pattern) for layer in model.architecture.layers]
+    if len(set(shown)) < 2:
+        return []
+    places = {pattern: [str(i) for i, one in enumerate(shown) if one == pattern] for pattern in _patterns(model)}
+    rows = [
+        f"| {', '.join(numbers)} | `{pattern.replace('|', chr(92) + '|')}` |" for pattern, numbers in places.items()
+    ]
+    return ["| layers, from 0 | attention |", "| --- | --- |", *rows, ""]
+
+
+def _loading(model: Model, family: Family) -> list[str]:
+    """Snippets: here, and in the libraries that can read it."""
+    lines = [*_snippet("import gossamer as gs", "", f'model = gs.load("{PLACE}")')]
+    if not family.public:
+        return [*lines, "", "Its format is Gossamer's own: other libraries cannot read it."]
+    name = family.architecture_name(model.architecture)
+    lines += ["", *_snippet(f"from transformers import {name}", "", f'model = {name}.from_pretrained("{PLACE}")')]
+    if isinstance(model.architecture.head, SentenceEmbedding):
+        maker = "SentenceTransformer"
+        lines += ["", *_snippet(f"from sentence_transformers import {maker}", "", f'model = {maker}("{PLACE}")')]
+    return lines
+
+
+def _snippet(*lines: str) -> list[str]:
+    return ["```python", *lines, "```"]
 
 
 def _yaml(name: str, value: str | list[str]) -> list[str]:

@@ -100,12 +100,12 @@ class Checkpoint:
             return tokenizer.with_max_length(longest)
 
 
-def open_checkpoint(path_or_hub_id: str | Path, head: str | Head | None) -> Checkpoint:
+def open_checkpoint(path_or_hub_id: str | Path, head: str | Head | None, revision: str | None = None) -> Checkpoint:
     """Find a model's directory, and read and check what describes it; `head` is that of `gossamer.load`.
 
     Raises InputError for what is missing, damaged, contradictory or unknown.
     """
-    directory = find_checkpoint(path_or_hub_id)
+    directory = find_checkpoint(path_or_hub_id, revision)
     check_seal(directory)
     sentence = read_sentence_files(directory) if head is None or head == "embed" else None
     encoder = find_encoder(directory) if sentence is None else sentence.encoder

@@ -34,6 +34,7 @@ def load(
     head: str | Head | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
+    revision: str | None = None,
 ) -> Model:
     """Read a checkpoint, a local directory or an id on the hub, into a model in evaluation mode.
 
@@ -44,12 +45,12 @@ def load(
     unless the files say else) is read from the file, which must have it; settings, such as
     `gossamer.models.SequenceClassification(labels=("no", "yes"))`, get fresh weights where the file has none for them,
     drawn from torch's generator: a head to be trained. dtype: "float32", "bfloat16", "float16", "float64" or torch's;
-    the file's own unless given. Raises InputError, one line that names file and value, for anything missing, damaged,
-    contradictory or unknown; pickled code is never run.
+    the file's own unless given. revision: a branch, a tag or a commit of an id on the hub. Raises InputError, one line
+    that names file and value, for anything missing, damaged, contradictory or unknown; pickled code is never run.
     """
     wanted_dtype, place = _dtype(dtype), find_device(device)
     _check_head(head)
-    checkpoint = open_checkpoint(path_or_hub_id, head)
+    checkpoint = open_checkpoint(path_or_hub_id, head, revision)
     model = _read(checkpoint, _describe(checkpoint, head), wanted_dtype)
     model.tokenizer = checkpoint.tokenizer()
     model.notes += _vocabulary_notes(model) + _label_notes(checkpoint)

@@ -29,7 +29,7 @@ from gossamer.regular_files import open_regular
 from gossamer.text import Tokenizer
 from gossamer.text.encoding import fingerprint
 
-__all__ = ["save"]
+__all__ = ["is_model_file", "save"]
 
 # What a model directory is made of; anything else in it is the user's and is kept.
 _VOCABULARY = {
@@ -122,7 +122,7 @@ def _keep_others(model: Model, target: Path, new: Path) -> None:
             dirs_exist_ok=True,
             copy_function=_link_or_copy,
             ignore=lambda folder, names: {
-                name for name in names if folder == top and _is_ours(name) and name not in kept
+                name for name in names if folder == top and is_model_file(name) and name not in kept
             },
         )
 
@@ -147,7 +147,8 @@ def _has_own_card(target: Path) -> bool:
         return b"\ntags: [gossamer]\n" not in file.read(1000)
 
 
-def _is_ours(name: str) -> bool:
+def is_model_file(name: str) -> bool:
+    """Whether a file or folder at the top of a model's directory is replaced when another model is written there."""
     return name in _OURS or any(form.fullmatch(name) for form in (_MODULE, _SHARD))
 
 

@@ -61,6 +61,8 @@ VERBS = {
     "trim": "Cut a model's vocabulary to what texts use.",
     "prune": "Set to 0 what matters least of a model's layers.",
     "share": "A model in ALBERT's form: shared layers, a factorised embedding.",
+    "download": "Bring a model from the hub into a folder, whole and checked.",
+    "upload": "Send a model to the hub, in one commit.",
     "estimate": "What a training takes of memory and time, before it begins.",
     "env": "Versions, processor, devices, folders: for a bug report.",
     "help": "The page of a verb: gossamer help embed.",
