@@ -324,11 +324,18 @@ def test_a_card_that_a_person_wrote_is_kept(
     assert hub.repositories["me/other"].at()["README.md"] != b"by hand"
 
 
-def test_load_takes_a_revision(hub: Hub, small: Path) -> None:
+def test_load_takes_a_revision(hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = folder_of(small)
     made = publish(hub, {"config.json": b"{}"})
     made.commit(files, "next")
     assert gs.load("me/model", revision="next").architecture == gs.load(small).architecture
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub.asked = []
+    gs.load("me/model", revision="next")
+    with pytest.raises(gs.InputError, match="'me/other' is no directory here"):
+        gs.load("me/other")
+    assert hub.asked == []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(gs.InputError, match="has no revision 'lost'"):
         gs.load("me/model", revision="lost")
     with pytest.raises(gs.InputError, match="is a directory, which has none"):

@@ -122,15 +122,21 @@ def _list(name: str, revision: str | None) -> tuple[str, dict[str, _File]]:
     api = HfApi(library_name="gossamer")
     commit = api.repo_info(name, revision=revision).sha
     files = {}
-    for entry in api.list_repo_tree(name, recursive=True, revision=commit):
-        check_name(entry.path, quote(name))
-        if isinstance(entry, RepoFile):
-            digest = entry.blob_id if entry.lfs is None else entry.lfs.sha256
-            size = entry.size if entry.lfs is None else entry.lfs.size
-            if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-                raise InputError(f"{quote(name)}: the hub lists {entry.path!r} without a digest to check it by")
-            files[entry.path] = _File(path=entry.path, size=size, digest=digest)
+    try:
+        for entry in api.list_repo_tree(name, recursive=True, revision=commit):
+            check_name(entry.path, quote(name))
+            if isinstance(entry, RepoFile):
+                files[entry.path] = _file(name, entry)
+    except (KeyError, TypeError):
+        raise InputError(f"{quote(name)}: the hub's list of its files cannot be read; try again later") from None
     return str(commit), files
+
+
+def _file(name: str, entry: Any) -> _File:
+    digest, size = (entry.blob_id, entry.size) if entry.lfs is None else (entry.lfs.sha256, entry.lfs.size)
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
+        raise InputError(f"{quote(name)}: the hub lists {entry.path!r} without a size and a digest to check it by")
+    return _File(path=entry.path, size=size, digest=digest)
 
 
 @contextmanager

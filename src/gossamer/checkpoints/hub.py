@@ -82,7 +82,8 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
     snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     for blob in set(blobs.iterdir()) - before if blobs.is_dir() else ():
         if len(blob.name) in _DIGESTS and not is_intact(blob, blob.name):
-            blob.unlink()
+            blob.resolve().unlink(missing_ok=True)  # in a store that repositories share it is a link
+            blob.unlink(missing_ok=True)
             raise InputError(
                 f"{quote(name)}: a file that came is not the one that the hub lists (its digest {blob.name[:12]}... "
                 "differs), and was not kept; try again, or tell the owner"

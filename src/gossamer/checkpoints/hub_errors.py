@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gossamer.checkpoints.files import reason
-from gossamer.errors import InputError, quote
+from gossamer.errors import InputError, clean_line, quote
 
 __all__ = ["check_token", "hub_errors", "quiet_client"]
 
+_MOST_SAID = 200
 _HEADER = re.compile(r"[!-~]+")
 _LOG_IN = "log in (`hf auth login`) or set HF_TOKEN"
 
@@ -85,7 +86,8 @@ def _line(problem: BaseException, name: str, revision: str | None) -> str:
     if isinstance(problem, errors.OfflineModeIsEnabled):
         return f"{quote(name)} needs the hub, and HF_HUB_OFFLINE is set: unset it, or name a directory"
     if isinstance(problem, errors.HfHubHTTPError):
-        return f"{quote(name)}: {_of_status(problem.response.status_code)}"
+        said = clean_line(_without_token(problem.server_message or ""), _MOST_SAID)
+        return f"{quote(name)}: {_of_status(problem.response.status_code)}{f' (it says: {said})' if said else ''}"
     if isinstance(problem, httpx.HTTPError):  # whose own words may hold a signed address
         return f"{quote(name)}: the hub cannot be reached ({type(problem).__name__}); check the connection, try again"
     return f"{quote(name)}: {_without_token(reason(problem))}"
