@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,51 @@ def test_texts_of_few_tokens(text: str, minilm: Path, tmp_path: Path, opened: Op
     page = opened(tmp_path / "page.html")
     token(page, 0).hover()
     until(page, "document.querySelector('#told-title').textContent.includes('(0)')")
+    assert all(share <= 1 for _, _, share in told(page))
     assert sum(share for _, _, share in told(page)) == pytest.approx(1, abs=0.1)
+
+
+def test_full_shares_are_100_percent_and_heads_are_averaged(minilm: Path, tmp_path: Path, opened: Opened) -> None:
+    model = gs.load(minilm)
+    near, far = (gs.Window(1, 1), 6), (gs.Full(), 6)
+    model.architecture = model.architecture.with_layers(
+        lambda one: replace(one, attention=replace(one.attention, pattern=gs.PerHead(near, far)))
+    )
+    gs.inspect(model, TEXT).save(tmp_path / "page.html")
+    page = opened(tmp_path / "page.html")
+    page.click("#seen")
+    until(page, "document.querySelector('#seen').getAttribute('aria-pressed') === 'true'")
+    shown = {}
+    for head in ("-1", "0", "11"):
+        page.select_option("#head", head)
+        until(page, f"document.querySelector('#head').value === '{head}'")
+        page.locator("#map canvas").hover(position={"x": 400, "y": 40})
+        shown[head] = page.inner_text("#place").split(": ")[-1]
+    assert shown == {"-1": "50% of the pairs can be seen", "0": "0.00% of the pairs can be seen",
+                     "11": "100% of the pairs can be seen"}  # fmt: skip
+
+
+def test_search_finds_what_has_other_small_letters(minilm: Path, tmp_path: Path, opened: Opened) -> None:
+    gs.inspect(gs.load(minilm), "İstanbul and Paris are cities; Paris is old").save(tmp_path / "page.html")
+    page = opened(tmp_path / "page.html")
+    for wanted, count in (("paris", 2), ("PARIS", 2), ("İstanbul", 1), ("cities", 1), ("rome", 0)):
+        page.fill("#search", wanted)
+        until(page, f"document.querySelector('#hits').textContent === '{count} found'")
+
+
+def test_a_map_of_another_size_shows_the_same(short: tuple[Inspection, Path], opened: Opened) -> None:
+    page = opened(short[1])
+    canvas = page.locator("#map canvas")
+    canvas.focus()
+    for key in ("+", "+", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.inner_text("#place").startswith("in the middle: ")
+    left = "(() => { const c = document.querySelector('#map canvas'), t = c.__zoom, w = c.clientWidth - 52;"
+    left += " return ((46 - t.x) / t.k - 46) / w; })()"
+    before = page.evaluate(left)
+    page.set_viewport_size({"width": 900, "height": 700})
+    page.wait_for_timeout(200)
+    assert page.evaluate(left) == pytest.approx(before, abs=0.002)
 
 
 def test_two_texts_and_what_was_written(tmp_path: Path, opened: Opened) -> None:

@@ -44,6 +44,7 @@ def test_a_file_is_read(gossamer: Command, small: Path, tmp_path: Path) -> None:
     ("args", "said"),
     [
         (["/nowhere", "a", "--top", "0"], "--top is 0; it must be a whole number, 1 or more"),
+        (["/nowhere", "a", "--new-tokens", "-1"], "--new-tokens is -1; it must be a whole number of tokens, 0 or more"),
         (["/nowhere", "a", "--out", "x.pdf"], "x.pdf: the name must end in .html or .svg or .png"),
         (["/nowhere", "a", "--out", "/nowhere/x.html"], "there is no directory '/nowhere'; make it first"),
         (["/nowhere", "a", "--out", "{tmp}/x.html", "--map-head", "1"], "are of pictures"),

@@ -111,6 +111,13 @@ def test_what_is_refused(options: dict[str, Any], said: str) -> None:
         attribute(classifier(), IDS, **options)
 
 
+def test_what_has_no_result_to_explain_is_refused() -> None:
+    with pytest.raises(InputError, match="the text has no mask"):
+        attribute(ours("bert", "masked-lm"), IDS)
+    with pytest.raises(InputError, match="'question-answering' reads more than one text"):
+        attribute(ours("bert", "question-answering"), IDS)
+
+
 def test_labels_are_of_models_that_have_them() -> None:
     with pytest.raises(InputError, match="has none: leave it out"):
         attribute(byte_model(), IDS, label=1)

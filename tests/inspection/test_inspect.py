@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 from drawn_models import byte_model
+from family_models import ours
 from generation_models import decoder
 
 import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.families import get_family
 from gossamer.inspection import Inspection
+from gossamer.inspection.viewer import inspection
 from gossamer.models import Model
 from gossamer.patterns import Window
 from gossamer.text import byte_tokenizer
@@ -37,14 +39,16 @@ def test_a_decoder_shows_what_it_wrote() -> None:
     assert text.ids == (97, 98, *written)
 
 
-def two_texts() -> Model:
+def two_texts(**sizes: int) -> Model:
     """A T5 that writes letters of a text."""
     torch.manual_seed(0)
-    sizes = {
+    known = {
         "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 2, "vocab_size": 257, "eos_token_id": 256,
         "decoder_start_token_id": 256,
     }  # fmt: skip
-    return Model(get_family("t5").read(sizes, head="seq2seq-lm"), family="t5", tokenizer=byte_tokenizer()).eval()
+    return Model(
+        get_family("t5").read(known | sizes, head="seq2seq-lm"), family="t5", tokenizer=byte_tokenizer()
+    ).eval()
 
 
 def test_two_texts_have_three_parts() -> None:
@@ -52,6 +56,8 @@ def test_two_texts_have_three_parts() -> None:
     seen = gs.inspect(model, "ada wrote", second_text="she did")
     first, second = seen.look.texts
     assert (len(first), second.text, second.ids) == (9, "she did", (256, *b"she did"))
+    assert second.given == len(second)  # nothing of it was written
+    assert second.special == (True, *[False] * 7)
     assert [(one.part, one.queries, one.keys, len(one.layers)) for one in seen.look.parts] == [
         ("main", 0, 0, 2), ("decoder", 1, 1, 2), ("cross", 1, 0, 2),
     ]  # fmt: skip
@@ -68,6 +74,36 @@ def test_two_texts_have_three_parts() -> None:
         with pytest.raises(InputError, match="takes models of one text so far"):
             gs.inspect(model, "ada", second_text="b", **asked)  # type: ignore[arg-type]
     assert "Decoder to first text" in seen.page()
+
+
+def test_layers_are_those_of_each_part() -> None:
+    """An encoder of four layers and a decoder of two."""
+    model = two_texts(num_layers=4, num_decoder_layers=2)
+    for asked, wanted in (([-1], [[3], [1], [1]]), ([0, 1], [[0, 1]] * 3), ([3], [[3]]), ([-3, 3], [[1, 3]])):
+        seen = gs.inspect(model, "ada", second_text="b", layers=asked)
+        assert [[one.number for one in part.layers] for part in seen.look.parts] == wanted
+    with pytest.raises(InputError, match="layers has 4; the model has 4, numbered from 0 to 3"):
+        gs.inspect(model, "ada", second_text="b", layers=[4])
+
+
+def test_what_is_refused_is_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "look", lambda *_, **__: pytest.fail("read before it was refused"))
+    for model, asked, said in (
+        (byte_model(), {"attribution": "magic"}, "method is 'magic'"),
+        (byte_model(), {"label": "x"}, "give attribution too"),
+        (byte_model(), {"importance": []}, "give True, or a list of texts"),
+        (two_texts(), {"attribution": "gradient"}, "takes models of one text so far"),
+        (two_texts(), {"importance": True}, "takes models of one text so far"),
+        (ours("bert", "multiple-choice"), {}, "a text for each choice"),
+    ):
+        model.tokenizer = byte_tokenizer()
+        with pytest.raises(InputError, match=said):
+            gs.inspect(model, "ab", **asked)  # type: ignore[arg-type]
+
+
+def test_titles_are_lines_of_visible_characters() -> None:
+    seen = gs.inspect(byte_model(), "ab\u202egnp.exe \x00\n end")
+    assert seen.title.endswith("ab\N{REPLACEMENT CHARACTER}gnp.exe \N{REPLACEMENT CHARACTER} end")
 
 
 def test_pictures_and_pages_are_written_whole(tmp_path: Path) -> None:
@@ -104,7 +140,9 @@ def test_pictures_and_pages_are_written_whole(tmp_path: Path) -> None:
         ("a", {"second_text": "b"}, "second_text was given; the model reads one text"),
         ("a", {"label": "x"}, "label and token say which result attribution is of"),
         ("a", {"attribution": "magic"}, "method is 'magic'; it must be one of gradient, integrated"),
-        ("a", {"importance": "texts"}, "texts is one text or none; give a list of texts"),
+        ("a", {"importance": "texts"}, "importance is 'texts'; give True, or a list of texts"),
+        ("a", {"layers": 0}, "layers is 0; give a list of numbers"),
+        ("a", {"layers": []}, r"layers is \[\]; give a list of numbers"),
     ],
 )
 def test_what_is_refused(text: Any, options: dict[str, Any], said: str) -> None:

@@ -14,6 +14,7 @@ from gossamer.inspection.viewer.kinds import KINDS, NEAR
 from gossamer.inspection.viewer.look import Look, look
 from gossamer.inspection.viewer.shown_text import read_text, written_text
 from gossamer.models import Model
+from gossamer.text import byte_tokenizer
 
 TEXT = " ".join(f"word{i} the cat, and 12 dogs!" for i in range(60))
 
@@ -95,10 +96,18 @@ def test_one_token_and_chosen_layers(minilm: Path) -> None:
     text = dataclasses.replace(
         read_text(model.tokenizer, "a"), ids=(101,), tokens=("[CLS]",), spans=((0, 0),), special=(True,)
     )  # fmt: skip
-    found = look(model, [text], [5, 0])
+    found = look(model, [text], {"main": [0, 5]})
     assert [one.number for one in found.parts[0].layers] == [0, 5]
     assert found.parts[0].layers[0].kinds[:, KINDS.index("first")].tolist() == pytest.approx([1.0] * 12)
     assert found.parts[0].layers[0].weights.shape == (12, 1, 1)
+
+
+def test_written_text_is_linear_in_its_tokens_and_keeps_split_characters(minilm: Path) -> None:
+    tokenizer = byte_tokenizer()
+    ids = list("é😀 a".encode() * 3000)
+    text = written_text(tokenizer, None, ids)  # seconds; prefixes of 24,000 tokens would take minutes
+    assert text.text == "é😀 a" * 3000
+    assert [text.text[start:stop] for start, stop in text.spans[:8]] == ["", "é", "", "", "", "😀", " ", "a"]
 
 
 def test_texts_know_where_their_tokens_stand(minilm: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from gossamer.checks import require_whole
 from gossamer.cli.options import AsJson, Loading, OptionGroup, Source, check_count, grouped
 from gossamer.cli.output import check_target, note, print_json, progress
 from gossamer.cli.task_pages import named
@@ -62,6 +63,7 @@ class Looking(OptionGroup):
     def arguments(self) -> dict[str, Any]:
         """What `gossamer.inspect` is called with."""
         check_count("--top", self.top)
+        require_whole("--new-tokens", self.new_tokens, 0, of="tokens")
         layers = None if self.layers is None else _numbers(self.layers)
         method = None if self.attribution is None else self.attribution.value
         return {

@@ -18,7 +18,7 @@ from gossamer.models.global_tokens import default_global_mask
 from gossamer.models.model_argument import check_model, check_one_text
 from gossamer.models.output import Output
 
-__all__ = ["Attribution", "Method", "attribute"]
+__all__ = ["Attribution", "Method", "attribute", "check_method"]
 
 Method = Literal["gradient", "integrated"]
 """Gradient times input (Shrikumar et al. 2016, arXiv 1605.01713); integrated gradients (Sundararajan et al. 2017, arXiv
@@ -64,12 +64,12 @@ def attribute(
     vector, the state of one `token` or the mean of all states reaches in the direction that it has.
     steps: points of "integrated", each a forward and a backward pass; `progress(done, total)` counts them.
 
-    Raises InputError for a label or a token there is not, and for models of two texts.
+    Raises InputError for a label or a token there is not, for a text without a mask where no token was named, and for
+    models of more than one text: with a decoder, or heads that answer questions or choose.
     """
     check_model(model)
     check_one_text(model, "attribution")
-    if method not in get_args(Method):
-        raise InputError(f"method is {quote(method)}; it must be one of {', '.join(get_args(Method))}")
+    check_method(method)
     require_whole("steps", steps)
     if token is not None and not (type(token) is int and 0 <= token < input_ids.shape[1]):
         raise InputError(f"token is {quote(token)}; the text has {input_ids.shape[1]}, numbered from 0")
@@ -96,6 +96,12 @@ def attribute(
     )
 
 
+def check_method(method: object) -> None:
+    """InputError for what is no `Method`."""
+    if method not in get_args(Method):
+        raise InputError(f"method is {quote(method)}; it must be one of {', '.join(get_args(Method))}")
+
+
 def _others(model: Model, input_ids: Tensor) -> dict[str, Tensor]:
     """What a model reads off ids beside their words."""
     flagged = default_global_mask(model.architecture, input_ids, input_ids)
@@ -107,6 +113,8 @@ def _choose(model: Model, input_ids: Tensor, whole: Output, label: str | int | N
     kind = "" if head is None else head.kind
     if kind in ("sequence-classification", "token-classification"):
         return _labelled(tuple(head.labels), kind, whole, label, token)  # type: ignore[union-attr]
+    if kind in ("question-answering", "multiple-choice"):
+        raise InputError(f"a model with the head {kind!r} reads more than one text; attribution takes one so far")
     if label is not None:
         raise InputError(f"label is {quote(label)}; a model with the head {kind or 'none'!r} has none: leave it out")
     if kind in ("masked-lm", "causal-lm"):
@@ -144,7 +152,9 @@ def _word(model: Model, kind: str, input_ids: Tensor, whole: Output, token: int 
     else:
         mask = None if model.tokenizer is None else model.tokenizer.mask_id
         masks = [] if mask is None else (input_ids[0] == mask).nonzero()[:, 0].tolist()
-        at = token if token is not None else (masks[0] if masks else 0)
+        if token is None and not masks:
+            raise InputError("the text has no mask, so nothing to explain: put one in, or name a token")
+        at = masks[0] if token is None else token
         where = f"in place of token {at}"
     chosen = int(whole.logits[0, at].argmax())
     name = str(chosen) if model.tokenizer is None else repr(model.tokenizer.tokens([chosen])[0])

@@ -287,6 +287,11 @@ class Tokenizer:
         """Ids as the vocabulary writes them; "" for those that it does not have."""
         return [self._backend.id_to_token(number) or "" for number in ids]
 
+    def is_special(self, number: int) -> bool:
+        """Whether an id is of a special token, such as [SEP], or of none that the vocabulary has."""
+        token = self._backend.get_added_tokens_decoder().get(number)
+        return self._backend.id_to_token(number) is None if token is None else bool(token.special)
+
     def decode(self, ids: Iterable[int] | Tensor | np.ndarray, skip_special: bool = True) -> str:
         """The text of one row of ids; InputError for ids that the vocabulary does not have."""
         values = ids.tolist() if isinstance(ids, (Tensor, np.ndarray)) else list(ids)

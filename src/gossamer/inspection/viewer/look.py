@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +71,7 @@ class Look:
 def look(
     model: Model,
     texts: Sequence[ShownText],
-    layers: Sequence[int] | None = None,
+    layers: Mapping[Part, Sequence[int]] | None = None,
     *,
     top: int = 3,
     progress: Callable[[int, int], object] | None = None,
@@ -115,9 +115,9 @@ def look(
     )  # fmt: skip
 
 
-def _attending(model: Model, part: Part, layers: Sequence[int] | None) -> list[int]:
+def _attending(model: Model, part: Part, layers: Mapping[Part, Sequence[int]] | None) -> list[int]:
     every = attention_settings(model, part)
-    return [i for i in (range(len(every)) if layers is None else layers) if every[i].heads]
+    return [i for i in (range(len(every)) if layers is None else layers[part]) if every[i].heads]
 
 
 def _layer(

@@ -21,7 +21,11 @@ __all__ = ["FINE", "ROUGH", "Payload", "as_codes", "pack"]
 FINE, ROUGH = 16, 4
 """Steps of a code for each halving of a weight: codes tell weights to within 2.2% and 9%."""
 
-MOST_HALVINGS = 15.9
+MOST_HALVINGS = 15
+"""Below which a weight counts as none; whole, so that 1 has a code of its own."""
+
+LEAST_WHOLE = 2.0**-11
+"""Of all weights of a short text: what is less is drawn as nothing anyway, and takes most of the bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +102,12 @@ def _layer(layer: LayerLook, blobs: list[str]) -> dict[str, Any]:
         "map": None if layer.whole is not None else _add(blobs, [as_codes(layer.blocks)]),
         "seen": _add(blobs, [as_codes(layer.seen[:1] if alike else layer.seen)]),
         "seenAlike": alike,
-        "whole": None if layer.whole is None else _add(blobs, [as_codes(layer.whole, ROUGH)]),
+        "whole": None if layer.whole is None else _add(blobs, [_without_traces(layer.whole)]),
     }
+
+
+def _without_traces(whole: Tensor) -> Tensor:
+    return as_codes(torch.where(whole >= LEAST_WHOLE, whole, 0.0), ROUGH)
 
 
 def _key_planes(keys: Tensor) -> Iterable[Tensor]:

@@ -51,22 +51,22 @@ def written_text(tokenizer: Tokenizer, before: ShownText | None, ids: Sequence[i
     Where several tokens make one character, the last of them has it.
     """
     text, spans = ("", []) if before is None else (before.text, list(before.spans))
-    start, shown = len(text), ""
-    # A token's text may depend on the one before it, as spaces do.
-    lead = [] if before is None else list(before.ids[-1:])
-    skipped = len(tokenizer.decode(lead)) if lead else 0
-    for i in range(len(ids)):
-        decoded = tokenizer.decode([*lead, *ids[: i + 1]])[skipped:]
-        is_whole = not decoded.endswith("\ufffd")
-        spans.append((start + len(shown), start + len(decoded) if is_whole else start + len(shown)))
-        shown = decoded if is_whole else shown
-    special = [tokenizer.decode([one]) == "" for one in ids]
-    old = (0 if before is None else len(before)) + given
+    # A token's text may depend on the one before it, as spaces do; those before the last whole character are let go.
+    every = [*(() if before is None else before.ids[-1:]), *ids]
+    first, known = 0, len(every) - len(ids)
+    for i in range(known, len(every)):
+        old, new = tokenizer.decode(every[first:known]), tokenizer.decode(every[first : i + 1])
+        piece = "" if new.endswith("\ufffd") and i + 1 < len(every) else new[len(old) :]
+        spans.append((len(text), len(text) + len(piece)))
+        if piece:
+            text, first, known = text + piece, known, i + 1
+    special = [tokenizer.is_special(one) for one in ids]
+    count = (0 if before is None else len(before)) + given
     return ShownText(
-        text=text + shown,
+        text=text,
         ids=(*(() if before is None else before.ids), *ids),
         tokens=(*(() if before is None else before.tokens), *tokenizer.tokens(ids)),
         spans=tuple(spans),
         special=(*(() if before is None else before.special), *special),
-        given=old,
+        given=count,
     )

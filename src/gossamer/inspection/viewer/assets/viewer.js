@@ -94,8 +94,8 @@
   const escaped = text => text.replace(/[&<>"']/g, c => `&#${c.charCodeAt(0)};`);
   // Characters that cannot be seen, or that would turn what follows round, are shown by their names.
   const visible = text => text.replace(
-    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g,
-    c => (c.charCodeAt(0) < 32 ? String.fromCharCode(0x2400 + c.charCodeAt(0)) : `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`));
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu,
+    c => (c.charCodeAt(0) < 32 ? String.fromCharCode(0x2400 + c.charCodeAt(0)) : `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`));
   const percent = share => (share >= 0.0995 ? d3.format(".0%") : share >= 0.00995 ? d3.format(".1%") : d3.format(".2%"))(share);
   const shown = (text, i) => {
     const one = data.texts[text];
@@ -187,8 +187,9 @@
     const rows = pairs.slice(0, TOLD).map(([i, w]) =>
       `<tr><td>${i}</td><td class="word">${escaped(shown(other, i))}</td><td>${percent(w)}</td>` +
       `<td><span class="bar" style="width:${(8 * w).toFixed(2)}em"></span></td></tr>`);
-    const known = current.whole ? "all weights" : `the ${current.top} largest weights of each token`;
-    $("told").innerHTML = `<table>${rows.join("")}</table><p class="faint">layer ${current.layer}, ${heads}, from ${known}` +
+    const several = !current.whole && headsShown(current).length > 1;
+    const known = current.whole ? "all weights" : `${several ? "at least: from " : ""}the ${current.top} largest weights of each token and head`;
+    $("told").innerHTML = `<table>${rows.join("")}</table><p class="faint">layer ${current.layer}, ${heads}: ${known}` +
       (pairs.length > TOLD ? `; ${pairs.length - TOLD} more` : "") + "</p>";
   }
   function choose(text, i, scroll) {
@@ -215,10 +216,9 @@
     const [rows, columns] = state.seen || !current.whole ? current.blocks : [current.n, current.m];
     const size = rows * columns, found = new Uint8Array(size), heads = headsShown(current);
     if (state.seen) {
-      const head = current.seenAlike ? 0 : heads[0];
-      return { rows, columns, codes: current.seen.subarray(head * size, (head + 1) * size) };
+      if (current.seenAlike) return { rows, columns, codes: current.seen };
     }
-    const [source, table] = current.whole ? [current.whole, rough] : [current.map, fine];
+    const [source, table] = state.seen ? [current.seen, fine] : current.whole ? [current.whole, rough] : [current.map, fine];
     for (let i = 0; i < size; i++) {
       let sum = 0;
       for (const h of heads) sum += table[source[h * size + i]];
@@ -303,6 +303,14 @@
     zoom.extent([corner, far]).translateExtent([corner, far]).scaleExtent([1, Math.max(1, Math.max(current.n, current.m) / 6)]);
     d3.select(canvas).call(zoom);
   }
+  // The same part of the text in a map of another size.
+  function resizeZoom() {
+    const before = area, { k, x, y } = transform;
+    area = canvas.clientWidth - EDGE.left - 6;
+    fitZoom();
+    const moved = (t, edge) => ((k - 1) * edge + t) * (area / before) - (k - 1) * edge;
+    d3.select(canvas).call(zoom.transform, d3.zoomIdentity.translate(moved(x, EDGE.left), moved(y, EDGE.top)).scale(k));
+  }
   function tokensAt(event) {
     const [px, py] = d3.pointer(event, canvas), { x, y } = scales();
     const key = Math.floor(x.invert(px)), query = Math.floor(y.invert(py));
@@ -315,7 +323,7 @@
     const { x } = scales();
     if (!state.seen && !current.whole && x(1) - x(0) >= 1.5) {
       const found = around(current, query, false).find(one => one[0] === key);
-      return `${name(part.queries, query, query + 1)} → ${name(part.keys, key, key + 1)}: ${found ? percent(found[1]) : `not among the ${current.top} largest`}`;
+      return `${name(part.queries, query, query + 1)} → ${name(part.keys, key, key + 1)}: ${found ? (headsShown(current).length > 1 ? "at least " : "") + percent(found[1]) : `not among the ${current.top} largest`}`;
     }
     const row = Math.floor(query * rows / current.n), column = Math.floor(key * columns / current.m);
     const range = (block, blocks, n) => [Math.ceil(block * n / blocks), Math.ceil((block + 1) * n / blocks)];
@@ -363,6 +371,7 @@
     document.querySelectorAll("#heads g").forEach(cell => {
       const same = +cell.dataset.layer === state.layer && (state.head < 0 || +cell.dataset.head === state.head);
       cell.classList.toggle("chosen", same);
+      cell.setAttribute("aria-pressed", same);
       cell.tabIndex = +cell.dataset.layer === state.layer && +cell.dataset.head === Math.max(0, state.head) ? 0 : -1;
     });
   }
@@ -372,7 +381,7 @@
   function fillChoices() {
     $("part").replaceChildren(...data.parts.map((part, i) => option(i, part.title)));
     $("part-choice").hidden = data.parts.length < 2;
-    const tints = [["chosen", "chosen token"], ["received", "attention received"]];
+    const tints = [["chosen", "chosen token"], ["received", data.parts.some(part => part.layers.some(one => one.whole === null)) ? "attention received, at least" : "attention received"]];
     if (data.attribution) tints.push(["attribution", `attribution: ${data.attribution.told}`]);
     $("tint").replaceChildren(...tints.map(one => option(...one)));
     fillLayers();
@@ -409,6 +418,7 @@
     makeImage();
     if (other) {
       fitZoom();
+      d3.select(canvas).call(zoom.transform, d3.zoomIdentity);
       showHeads();
     }
     markHead();
@@ -420,6 +430,8 @@
 
   // ---- search ------------------------------------------------------------------------------------------------------
   let hits = [], at = -1;
+  // Small letters, but where that would move what follows.
+  const lowered = text => text.replace(/./gsu, c => (c.toLowerCase().length === c.length ? c.toLowerCase() : c));
   // Where the text of all tokens so far ends: special tokens have no place of their own.
   const ends = data.texts.map(one => {
     let end = 0;
@@ -427,12 +439,12 @@
   });
   function search() {
     document.querySelectorAll(".token.found").forEach(span => span.classList.remove("found"));
-    const wanted = $("search").value.toLowerCase();
+    const wanted = lowered($("search").value);
     hits = [];
     at = -1;
     if (wanted)
       data.texts.forEach((one, t) => {
-        const text = one.text.toLowerCase().length === one.text.length ? one.text.toLowerCase() : one.text;
+        const text = lowered(one.text);
         for (let from = text.indexOf(wanted); from >= 0 && hits.length < 5000; from = text.indexOf(wanted, from + 1)) {
           let i = d3.bisectLeft(ends[t], from + 1);
           while (i < one.tokens.length && !(one.stops[i] > from && one.starts[i] < from + wanted.length)) i++;
@@ -456,7 +468,9 @@
   function listen() {
     $("reading").addEventListener("pointerover", event => {
       const span = placeOf(event.target);
-      if (span && !state.kept) choose(+span.dataset.t, +span.dataset.i);
+      if (!span || state.kept) return;
+      $("told").setAttribute("aria-live", "off"); // nobody wants each token that a pointer passes read out
+      choose(+span.dataset.t, +span.dataset.i);
     });
     $("reading").addEventListener("click", event => {
       const span = placeOf(event.target);
@@ -466,8 +480,11 @@
       choose(+span.dataset.t, +span.dataset.i);
     });
     $("reading").addEventListener("keydown", event => {
-      const span = placeOf(event.target), step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const span = placeOf(event.target);
       if (!span) return;
+      const ahead = getComputedStyle(span.closest(".run")).direction === "rtl" ? -1 : 1;
+      const step = { ArrowRight: ahead, ArrowLeft: -ahead }[event.key];
+      $("told").setAttribute("aria-live", "polite");
       const text = +span.dataset.t, i = +span.dataset.i;
       if (step && spans[text][i + step]) {
         event.preventDefault();
@@ -511,6 +528,8 @@
       else if (event.key === "0") view.call(zoom.transform, d3.zoomIdentity);
       else return;
       event.preventDefault();
+      const { x, y } = scales(), middle = [Math.floor(x.invert(EDGE.left + area / 2)), Math.floor(y.invert(EDGE.top + area / 2))];
+      $("place").textContent = `in the middle: ${describe({ key: Math.min(middle[0], current.m - 1), query: Math.min(middle[1], current.n - 1) })}`;
     });
     $("heads").addEventListener("keydown", event => {
       const cell = event.target.closest("g[data-head]"), move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
@@ -526,7 +545,7 @@
       if (event.key === "Enter") nextHit(event.shiftKey ? -1 : 1);
     });
     document.addEventListener("keydown", event => {
-      if (event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.target.matches("input") || (event.target.matches("select") && event.key !== "/") || event.ctrlKey || event.metaKey || event.altKey) return;
       const change = { "[": { layer: state.layer - 1 }, "]": { layer: state.layer + 1 }, ",": { head: state.head - 1 }, ".": { head: state.head + 1 } }[event.key];
       if (change) select(change);
       else if (event.key === "Escape") {
@@ -539,7 +558,7 @@
     });
     window.addEventListener("resize", () => {
       if (!current) return;
-      fitZoom();
+      resizeZoom();
       drawMap();
     });
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);

@@ -14,17 +14,17 @@ import torch
 
 from gossamer.atomic_files import check_writable, write_whole
 from gossamer.checks import require_whole
-from gossamer.errors import InputError, plural, quote
+from gossamer.errors import InputError, clean_line, plural, quote
 from gossamer.generation import generate
-from gossamer.inspection.attention import attention_settings, parts_of
-from gossamer.inspection.attribution import Attribution, Method, attribute
+from gossamer.inspection.attention import Part, attention_settings, parts_of
+from gossamer.inspection.attribution import Attribution, Method, attribute, check_method
 from gossamer.inspection.importance import HeadImportance, head_importance
 from gossamer.inspection.viewer.look import LayerLook, Look, PartLook, look
 from gossamer.inspection.viewer.page import viewer_page
 from gossamer.inspection.viewer.payload import pack
-from gossamer.inspection.viewer.shown_text import ShownText, read_text, written_text
+from gossamer.inspection.viewer.shown_text import MOST_TOKENS, ShownText, read_text, written_text
 from gossamer.models import Model
-from gossamer.models.model_argument import check_model
+from gossamer.models.model_argument import check_model, check_one_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,7 +131,7 @@ def inspect(
         second_text: of a model of two texts; else it writes one.
         new_tokens: a decoder writes so many tokens behind the text, greedily, which are then read with it; a model of
             two texts so many at most, 128 unless given.
-        layers: which of them, all unless given; negative numbers count from the last.
+        layers: which of them, all unless given; negative numbers count from the last one of each part.
         top: keys of most weight that are kept of each token, layer and head.
         importance: True switches each head off on this text (its first tokens, as many as the model reads), texts do
             it on those: see `gossamer.inspection.head_importance`.
@@ -150,6 +150,7 @@ def inspect(
     require_whole("new_tokens", new_tokens, 0, of="tokens")
     if model.tokenizer is None:
         raise InputError("the model has no tokenizer: put tokenizer.json into its directory to read texts")
+    _check_asked(model, importance, attribution, label, token)
     chosen, told = _layers(model, layers), _telling(progress)
     texts, notes = _texts(model, text, second_text, new_tokens)
     seen = look(model, texts, chosen, top=top, progress=told("looking"))
@@ -157,8 +158,6 @@ def inspect(
     if attribution is not None:
         ids = torch.tensor([texts[0].ids], device=next(model.parameters()).device)
         found = attribute(model, ids, attribution, label=label, token=token, progress=told("attributing"))
-    elif label is not None or token is not None:
-        raise InputError("label and token say which result attribution is of: give attribution too")
     matters = None
     if importance is not False:
         matters = head_importance(model, [text] if importance is True else importance, progress=told("switching off"))
@@ -175,19 +174,40 @@ def _telling(progress: Progress | None) -> Callable[[str], Callable[[int, int], 
     return lambda what: partial(progress, what)
 
 
-def _layers(model: Model, layers: Sequence[int] | None) -> list[int] | None:
-    """Their numbers, once each. InputError for layers there are not, and where none has heads."""
-    counts = [len(attention_settings(model, part)) for part in parts_of(model)]
+def _check_asked(model: Model, importance: object, attribution: str | None, label: object, token: object) -> None:
+    """InputError for what would be refused behind a long reading."""
+    head = model.architecture.head
+    if head is not None and head.kind == "multiple-choice":
+        raise InputError(
+            "the model reads several texts side by side, one for each choice; a page shows one: head='none'"
+        )
+    if attribution is not None:
+        check_method(attribution)
+        check_one_text(model, "attribution")
+    elif label is not None or token is not None:
+        raise InputError("label and token say which result attribution is of: give attribution too")
+    if importance is not False:
+        check_one_text(model, "the importance of heads")
+        if isinstance(importance, str) or not importance:
+            raise InputError(f"importance is {quote(importance)}; give True, or a list of texts")
+
+
+def _layers(model: Model, layers: object) -> dict[Part, list[int]] | None:
+    """Their numbers in each part, once each. InputError for layers that no part has, and where none has heads."""
+    counts = {part: len(attention_settings(model, part)) for part in parts_of(model)}
+    if layers is not None and (isinstance(layers, str) or not isinstance(layers, Sequence) or not layers):
+        raise InputError(f"layers is {quote(layers)}; give a list of numbers, or None for all")
+    chosen: dict[Part, list[int]] = {part: list(range(count)) for part, count in counts.items()}
     if layers is not None:
-        count = min(counts)
+        most = max(counts.values())
         for one in layers:
-            if type(one) is not int or not -count <= one < count:
-                raise InputError(f"layers has {quote(one)}; the model has {count}, numbered from 0 to {count - 1}")
-        layers = sorted({one % count for one in layers})
-    every = [attention_settings(model, part) for part in parts_of(model)]
-    if not any(one[i].heads for one in every for i in (range(len(one)) if layers is None else layers)):
+            if type(one) is not int or not -most <= one < most:
+                raise InputError(f"layers has {quote(one)}; the model has {most}, numbered from 0 to {most - 1}")
+        for part, count in counts.items():
+            chosen[part] = sorted({one % count for one in layers if -count <= one < count})
+    if not any(attention_settings(model, part)[i].heads for part, some in chosen.items() for i in some):
         raise InputError("these layers have no heads, so there is no attention to look at")
-    return None if layers is None else list(layers)
+    return None if layers is None else chosen
 
 
 def _texts(model: Model, text: str, second: str | None, new: int) -> tuple[list[ShownText], list[str]]:
@@ -216,15 +236,18 @@ def _texts(model: Model, text: str, second: str | None, new: int) -> tuple[list[
         raise InputError("second_text and new_tokens were both given; the model reads a second text or writes one")
     else:
         ids = tokenizer.encode_target(second)
+    most = decoder.length or MOST_TOKENS
+    if second is not None and len(ids) >= most:
+        raise InputError(f"the second text has {plural(len(ids), 'token')}; the model reads {most - 1:,}: shorten it")
     # What the decoder reads: its start, then each token before the one that it writes.
-    shown = written_text(tokenizer, None, [decoder.start_id, *ids][: decoder.length or None], given=1)
-    return [first, shown], notes
+    read = [decoder.start_id, *ids][:most]
+    return [first, written_text(tokenizer, None, read, given=1 if second is None else len(read))], notes
 
 
 def _title(model: Model, text: str) -> str:
     name = Path(str(model.source)).name if model.source else "a new model"
-    words = " ".join(text.split())
-    return f"{name}: {words[:60]}{' ...' if len(words) > 60 else ''}"
+    words = clean_line(text[:200])
+    return f"{clean_line(name)}: {words[:60]}{' ...' if len(words) > 60 else ''}"
 
 
 def _facts(model: Model, texts: Sequence[ShownText]) -> str:
