@@ -178,9 +178,7 @@ def _check_asked(model: Model, importance: object, attribution: str | None, labe
     """InputError for what would be refused behind a long reading."""
     head = model.architecture.head
     if head is not None and head.kind == "multiple-choice":
-        raise InputError(
-            "the model reads several texts side by side, one for each choice; a page shows one: head='none'"
-        )
+        raise InputError("the model reads a text for each choice, and a page shows one: load it with head='none'")
     if attribution is not None:
         check_method(attribution)
         check_one_text(model, "attribution")
