@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all test-browser sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate bench-trained bench-tasks bench-viewer clean
+.PHONY: help setup demo test test-all test-browser test-xla sanitize lint format bench bench-encoder bench-bytes bench-recompute bench-healing bench-slim bench-million bench-deep bench-duplicate bench-trained bench-tasks bench-viewer clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,13 +39,23 @@ test: $(STAMP)  ## the tests, without those marked slow
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: $(STAMP)  ## all tests, with many more drawn examples
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not browser" --hypothesis-profile=all $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not browser and not xla" --hypothesis-profile=all $(ARGS)
 
 test-browser: $(STAMP)  ## the pages in a real browser without a screen; installs Debian's Chromium where there is none
 	@command -v chromium chromium-browser google-chrome > /dev/null || { set -ex; \
 	  as=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as apt-get update -qq; \
 	  $$as apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m browser tests/browser $(ARGS)
+
+# torch_xla follows torch by some versions, so it has an environment of its own; the package is read where it lies.
+XLA := build/xla
+XLA_TORCH := 2.9.0
+test-xla:  ## attention and training steps under torch_xla on the CPU (4 GB of downloads, 7 GB of disk)
+	@test -f $(XLA)/.done || { set -ex; $(PYTHON) -m venv $(XLA); \
+	  $(XLA)/bin/python -m pip install -q torch==$(XLA_TORCH) torch_xla==$(XLA_TORCH) accelerate hypothesis huggingface_hub \
+	    jaxtyping jinja2 matplotlib numpy protobuf pytest pyyaml rich safetensors sentencepiece tokenizers typer; \
+	  touch $(XLA)/.done; }
+	PYTHONPATH=src PJRT_DEVICE=CPU $(XLA)/bin/python -m pytest -o addopts= -o filterwarnings= -m xla tests/xla $(ARGS)
 
 # The libraries lie in a folder of their own. The sanitizers' run-time library has to be the first in the process; leaks are
 # Python's own. A report ends the process, past what pytest captures.

@@ -21,7 +21,7 @@ MAX_FILE_LINES = 450
 ORDER = [
     ["errors"],
     ["checks", "numbered_notes", "settings"],
-    ["regular_files"],
+    ["devices", "regular_files"],
     ["atomic_files"],
     ["text"],
     ["metrics"],

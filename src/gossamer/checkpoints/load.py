@@ -9,14 +9,15 @@ from torch import Tensor
 
 from gossamer.checkpoints.card import read_card
 from gossamer.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from gossamer.checkpoints.files import list_some, reason
+from gossamer.checkpoints.files import list_some
 from gossamer.checkpoints.matching import Matched, match_tensors
+from gossamer.devices import find_device
 from gossamer.errors import InputError, quote, remark
 from gossamer.models.heads import Head
 from gossamer.models.initial import initialise
 from gossamer.models.model import Model
 
-__all__ = ["HEADS", "find_device", "load", "load_without_memory"]
+__all__ = ["HEADS", "load", "load_without_memory"]
 
 HEADS = ("none", *Head.kinds)
 """Heads that go by a name."""
@@ -242,13 +243,3 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if named not in [getattr(torch, name) for name in allowed]:
         raise InputError(f"dtype is {quote(dtype)}; it must be one of {', '.join(allowed)}")
     return named  # type: ignore[return-value]
-
-
-def find_device(device: str | torch.device | None) -> torch.device | None:
-    """The device of this name, with its number; InputError for one that is not there."""
-    if device is None:
-        return None
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as problem:
-        raise InputError(f"device is {quote(device)}, which is not there ({reason(problem)}); try 'cpu'") from None

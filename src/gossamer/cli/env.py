@@ -103,6 +103,8 @@ def _torch() -> dict[str, Any]:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
+    from gossamer.devices import devices_there
+
     devices: list[dict[str, Any]] = [{"device": "cpu"}]
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         facts = torch.cuda.get_device_properties(i)
@@ -110,7 +112,7 @@ def _devices() -> list[dict[str, Any]]:
         devices.append(
             {"device": f"cuda:{i}", "name": facts.name, "memory_bytes": facts.total_memory, "capability": capability}
         )
-    return devices + ([{"device": "mps"}] if torch.backends.mps.is_available() else [])
+    return devices + [{"device": name} for name in devices_there() if name not in ("cpu", "cuda")]
 
 
 def _backends() -> list[str]:

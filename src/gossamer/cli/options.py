@@ -133,7 +133,9 @@ class Placement(OptionGroup):
     """In which numbers a model computes, and where."""
 
     dtype: Annotated[str | None, Option(metavar="TYPE", help="float32, bfloat16 ...; the model's own.")] = None
-    device: Annotated[str | None, Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1 ...; cpu.")] = None
+    device: Annotated[
+        str | None, Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, xla, auto; cpu.")
+    ] = None
 
     def load(self, model: str, head: str | None = None) -> Model:
         """The model of this name; somebody who waits is told so."""

@@ -7,7 +7,7 @@ from typing import Literal, overload
 
 import torch
 
-from gossamer.checkpoints.load import find_device
+from gossamer.devices import find_device
 from gossamer.errors import InputError, quote
 from gossamer.models.model import Model
 from gossamer.models.model_argument import check_model

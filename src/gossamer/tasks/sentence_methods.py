@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.checkpoints.load import find_device
+from gossamer.devices import find_device
 from gossamer.errors import InputError, quote, remark
 from gossamer.models.heads import SentenceEmbedding
 from gossamer.models.model import Model

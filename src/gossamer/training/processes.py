@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from gossamer.devices import devices_there
 from gossamer.errors import InputError
 from gossamer.layers import SequenceSplit
 from gossamer.models.model import Model
@@ -178,10 +179,8 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def _check_device(device: str | None) -> None:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device is not None and not there[device]:
-        found = ", ".join(name for name, one in there.items() if one)
-        raise InputError(f"device is {device!r}; this machine has {found}")
+    if device is not None and device not in devices_there():
+        raise InputError(f"device is {device!r}; this machine has {', '.join(devices_there())}")
 
 
 def _launched_for_fsdp2() -> bool:
