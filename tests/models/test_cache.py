@@ -14,7 +14,7 @@ import gossamer as gs
 from gossamer.errors import InputError
 from gossamer.layers import TokenInfo
 from gossamer.models import Cache, Model
-from gossamer.models.cache import memory as cache_memory
+from gossamer.models.cache import one_query
 from gossamer.models.cache.layout import layouts
 from gossamer.models.cache.memory import LayerMemory
 from gossamer.models.cache.plan import State, begin
@@ -336,7 +336,7 @@ def test_rows_that_see_nothing_get_zeros_whatever_torch_makes_of_them(monkeypatc
     def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attn_mask: torch.Tensor, scale: float) -> torch.Tensor:
         return (q @ k.mT * scale).masked_fill(~attn_mask, -torch.inf).softmax(-1) @ v
 
-    monkeypatch.setattr(cache_memory, "scaled_dot_product_attention", plain)
+    monkeypatch.setattr(one_query, "scaled_dot_product_attention", plain)
     model, ids = decoder([Fixed(8, 1, "summary")], scale=0.5), tokens(2, 20)
     cache = Cache(model.architecture)
     with torch.no_grad():
